@@ -1,0 +1,102 @@
+"""Owns the tree of errors: each class is named by what its reader does next.
+
+    SweepError
+    ├─ SpecError(ValueError)      the user edits a YAML or a data file        exit 2
+    ├─ MissingExtra(ImportError)  the user installs a package                 exit 2
+    ├─ RunDirError                the folder is another sweep's, or damaged   exit 2
+    ├─ LaunchError                the worker or the cluster refused           exit 3
+    ├─ NoFinishedTrial            there is no winner; reasons by count        exit 1
+    └─ WinnerMismatch             the exported winner is not what was ranked  exit 1
+
+A pruned, diverged or failed trial is a state in its record (``finesweep.trial``), not an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that a user has to change.
+
+    Attributes:
+        where: File and line and the dotted name, as ``bert.yaml:12 space.learning_rat``.
+        message: What was found and what is allowed.
+        hint: The nearest fix, or an empty string.
+    """
+
+    where: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class SweepError(Exception):
+    """Anything that ends a command with one clear message instead of a traceback."""
+
+    exit_code = 1
+
+
+class SpecError(SweepError, ValueError):
+    """The spec, the data or the model cannot be used as they are; lists every problem at once."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: Sequence[Problem] = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class MissingExtra(SweepError, ImportError):
+    """An optional package is not installed; the message is the pip command."""
+
+    exit_code = 2
+
+
+class RunDirError(SweepError):
+    """A results folder belongs to another sweep, is in use, or cannot be read or written."""
+
+    exit_code = 2
+
+
+class LaunchError(SweepError):
+    """A worker could not be started, or died before its first trial.
+
+    Attributes:
+        command: The command line that was tried.
+        output: The end of what it printed.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, command: Sequence[str] = (), output: str = "") -> None:
+        self.command = tuple(command)
+        self.output = output
+        super().__init__(message)
+
+
+class NoFinishedTrial(SweepError):
+    """The search ended without a single COMPLETE trial, so there is no winner."""
+
+
+class WinnerMismatch(SweepError):
+    """The winner, reloaded and evaluated again, does not give the value on the leaderboard."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Suggest the nearest allowed word.
+
+    Args:
+        word: What the user wrote.
+        known: What would have been allowed.
+
+    Returns:
+        ``did you mean X?``, or an empty string where nothing is near.
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else ""

@@ -1,0 +1,62 @@
+"""Owns the tables of names: which tasks, backends and launchers there are, and where each lives.
+
+An entry is imported when it is asked for, so that listing the names costs nothing. The modules named
+here are light to import; what is heavy, they import inside their functions.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from finesweep.errors import did_you_mean
+
+
+class UnknownName(KeyError):
+    """A name that a table does not have; the message lists the choices."""
+
+    def __init__(self, kind: str, name: str, known: tuple[str, ...]) -> None:
+        self.hint = did_you_mean(name, known)
+        self.message = f"no {kind} is called {name!r}; there are {', '.join(known)}"
+        super().__init__(self.message)
+
+
+class Table:
+    """One explicit table from names to objects.
+
+    Args:
+        kind: What the names name, for messages.
+        entries: ``module:attribute`` by name.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in the order in which they are shown."""
+        return tuple(self._entries)
+
+    def load(self, name: str) -> Any:
+        """Import and return the object behind a name.
+
+        Raises:
+            UnknownName: The table does not have it.
+        """
+        if name not in self._entries:
+            raise UnknownName(self.kind, name, self.names)
+        module, attribute = self._entries[name].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+TASKS = Table(
+    "task",
+    {
+        "text-classification": "finesweep.tasks.text_classification:TextClassification",
+        "text-regression": "finesweep.tasks.text_regression:TextRegression",
+    },
+)
+BACKENDS = Table("backend", {"optuna": "finesweep.backends.optuna:OptunaBackend"})
+LAUNCHERS = Table("launcher", {"local": "finesweep.launchers.local:LocalLauncher"})

@@ -1,0 +1,179 @@
+"""Owns the nouns of a trial: its parameters, states, evaluations and record."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Value = bool | int | float | str | None
+"""What a hyperparameter can be."""
+
+Params = Mapping[str, Value]
+"""One trial's hyperparameters by dotted name; parameters that ``when:`` switches off are absent."""
+
+
+class Direction(StrEnum):
+    """Whether a smaller or a larger objective is better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+    def better(self, value: float, other: float | None) -> bool:
+        """Say whether ``value`` beats ``other`` strictly; anything beats None."""
+        if other is None:
+            return True
+        return value < other if self is Direction.MINIMIZE else value > other
+
+
+class TrialState(StrEnum):
+    """Where a trial stands.
+
+    PRUNED and DIVERGED are results, not errors. INTERRUPTED is no result: the trial is tried again by
+    the next run. Only COMPLETE ranks.
+    """
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    DIVERGED = "DIVERGED"
+    FAILED = "FAILED"
+    INTERRUPTED = "INTERRUPTED"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial counts against the budget."""
+        return self in _FINISHED
+
+
+_FINISHED = frozenset({TrialState.COMPLETE, TrialState.PRUNED, TrialState.DIVERGED, TrialState.FAILED})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One pass over the validation set.
+
+    Attributes:
+        step: Optimizer steps done.
+        epoch: Passes over the training set done, a fraction in mid-epoch.
+        examples: Training examples seen; the axis on which trials are compared.
+        metrics: ``eval_*`` by name; a value that was not finite is None.
+        objective: The metric the sweep ranks by, None where it was not finite.
+    """
+
+    step: int
+    epoch: float
+    examples: int
+    metrics: Mapping[str, float | None]
+    objective: float | None
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where and why a trial blew up.
+
+    Attributes:
+        reason: One line for a person.
+        step: Optimizer steps done when it was noticed.
+        learning_rate: The learning rate at that step.
+        last_finite_loss: The last finite training loss that was logged, None if there was none.
+    """
+
+    reason: str
+    step: int
+    learning_rate: float | None
+    last_finite_loss: float | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running trial is; rewritten at most once a second while it runs.
+
+    Attributes:
+        trial: Its number.
+        attempt: 1 for the first try.
+        params: Its hyperparameters.
+        started: Unix time at which the attempt began.
+        step: Optimizer steps done.
+        total_steps: Optimizer steps planned.
+        loss: The last logged training loss.
+        best: The best objective so far.
+    """
+
+    trial: int
+    attempt: int
+    params: Params
+    started: float
+    step: int = 0
+    total_steps: int = 0
+    loss: float | None = None
+    best: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """How one trial ended; the source of truth for everything that is shown or ranked.
+
+    Attributes:
+        trial: Its number, from 0, the same everywhere.
+        attempt: 1 for the first try.
+        state: One of the ends, never WAITING or RUNNING.
+        reason: Why it is not COMPLETE, or why it ended early; else None.
+        params: Its hyperparameters.
+        objective: The best value of the objective, None if no evaluation finished.
+        best_epoch: Epoch of that evaluation.
+        best_step: Optimizer step of that evaluation.
+        metrics: All metrics of that evaluation.
+        evaluations: Every evaluation in order.
+        divergence: Set where the state is DIVERGED.
+        started: Unix time at which the attempt began.
+        seconds: Wall clock of the attempt.
+        examples: Training examples seen.
+        examples_per_second: Training examples per second of the attempt, evaluation included.
+        peak_memory_mb: Peak resident memory of the trial's process, plus peak GPU memory if any.
+        log: The trial's log, relative to the sweep's folder.
+        host: Name of the machine it ran on.
+        effective: The training arguments that were in force and differ from the library's defaults.
+    """
+
+    trial: int
+    attempt: int
+    state: TrialState
+    params: Params
+    started: float
+    seconds: float
+    log: str
+    host: str
+    reason: str | None = None
+    objective: float | None = None
+    best_epoch: float | None = None
+    best_step: int | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    evaluations: tuple[Evaluation, ...] = ()
+    divergence: Divergence | None = None
+    examples: int = 0
+    examples_per_second: float | None = None
+    peak_memory_mb: float | None = None
+    effective: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain values that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
+        """Rebuild a record from ``to_json``.
+
+        Raises:
+            TypeError: A field is missing or unknown.
+            ValueError: The state is none of the known ones.
+        """
+        fields = dict(data)
+        fields["state"] = TrialState(fields["state"])
+        fields["evaluations"] = tuple(Evaluation(**item) for item in fields.get("evaluations", ()))
+        divergence = fields.get("divergence")
+        fields["divergence"] = Divergence(**divergence) if divergence else None
+        return cls(**fields)
