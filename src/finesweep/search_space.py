@@ -192,7 +192,9 @@ class SearchSpace:
     def grid(self) -> list[dict[str, Value]]:
         """Return every distinct combination; every axis must be countable."""
         axes = [list(parameter.values()) for parameter in self.parameters.values()]
-        points = (self.active_only(dict(zip(self.parameters, point, strict=True))) for point in itertools.product(*axes))
+        points = (
+            self.active_only(dict(zip(self.parameters, point, strict=True))) for point in itertools.product(*axes)
+        )
         distinct = {tuple((name, type(value), value) for name, value in point.items()): point for point in points}
         return list(distinct.values())
 

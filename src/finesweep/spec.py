@@ -61,7 +61,10 @@ class DataSpec(Section):
     max_train_rows: int | None = Field(None, ge=1, description="Train on a seeded sample of this many rows.")
     max_eval_rows: int | None = Field(None, ge=1, description="Evaluate on a seeded sample of this many rows.")
     max_length: int | None = Field(
-        None, ge=4, le=1_000_000, description="Longest input in tokens; longer ones are cut. None: the model's limit, at most 512."
+        None,
+        ge=4,
+        le=1_000_000,
+        description="Longest input in tokens; longer ones are cut. None: the model's limit, at most 512.",
     )
 
 
@@ -69,7 +72,9 @@ class ObjectiveSpec(Section):
     """What the trials are ranked by."""
 
     metric: str = Field("eval_loss", description="Name of an evaluation metric, with its eval_ in front.")
-    direction: Direction | None = Field(None, strict=False, description="minimize or maximize; default: what fits the metric.")
+    direction: Direction | None = Field(
+        None, strict=False, description="minimize or maximize; default: what fits the metric."
+    )
 
 
 class BudgetSpec(Section):

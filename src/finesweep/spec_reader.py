@@ -373,7 +373,14 @@ def _field_names(kind: Any) -> list[str]:
 
 
 def _is_union_tag(part: Any) -> bool:
-    return isinstance(part, str) and part in {"int", "float", "bool", "str", "none", "tuple[union[bool,int,float,str,none],...]"}
+    return isinstance(part, str) and part in {
+        "int",
+        "float",
+        "bool",
+        "str",
+        "none",
+        "tuple[union[bool,int,float,str,none],...]",
+    }
 
 
 def _example(kind: type[BaseModel]) -> str:
