@@ -5,6 +5,7 @@
     ├─ MissingExtra(ImportError)  the user installs a package                 exit 2
     ├─ RunDirError                the folder is another sweep's, or damaged   exit 2
     ├─ LaunchError                the worker or the cluster refused           exit 3
+    ├─ TrialFailed                recorded; the sweep goes on
     ├─ NoFinishedTrial            there is no winner; reasons by count        exit 1
     └─ WinnerMismatch             the exported winner is not what was ranked  exit 1
 
@@ -33,7 +34,8 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        text = f"{self.where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        return printable(text, limit=len(text))
 
 
 class SweepError(Exception):
@@ -80,12 +82,31 @@ class LaunchError(SweepError):
         super().__init__(message)
 
 
+class TrialFailed(SweepError):
+    """One trial failed and its record says so; whoever runs trials goes on with the next.
+
+    Attributes:
+        number: The trial.
+        log: Its log, relative to the sweep's folder.
+    """
+
+    def __init__(self, number: int, reason: str, log: str) -> None:
+        self.number, self.log = number, log
+        super().__init__(f"trial {number} failed: {reason} ({log})")
+
+
 class NoFinishedTrial(SweepError):
     """The search ended without a single COMPLETE trial, so there is no winner."""
 
 
 class WinnerMismatch(SweepError):
     """The winner, reloaded and evaluated again, does not give the value on the leaderboard."""
+
+
+def printable(text: str, limit: int = 80) -> str:
+    """Return text that is safe to show in a terminal: control characters escaped, shortened to ``limit``."""
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: limit + 1])
+    return shown if len(text) <= limit else shown[: limit - 3] + "..."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -98,5 +119,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     Returns:
         ``did you mean X?``, or an empty string where nothing is near.
     """
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else ""

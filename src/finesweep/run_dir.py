@@ -316,20 +316,35 @@ class RunDir:
             os.close(descriptor)
 
 
-def create(path: Path, manifest: Manifest) -> RunDir:
-    """Make a sweep's folder; ``spec.json`` is written last, so that its existence means the rest is there.
+FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "data")
+
+
+def make_folders(path: Path) -> RunDir:
+    """Make a sweep's folder without its manifest, which is written last, when the rest is there.
 
     Raises:
         RunDirError: The folder cannot be written; names the path and the reason.
     """
-    folders = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "data")
     try:
-        for folder in folders:
+        for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunDirError(f"{path}: cannot be written ({error.strerror})") from None
-    write_json(path / "spec.json", dataclasses.asdict(manifest))
     return RunDir(path)
+
+
+def refuse_foreign(path: Path) -> None:
+    """Make sure that a folder without a manifest holds nothing but the start of a sweep.
+
+    Raises:
+        RunDirError: Something else lies there, or it is no folder.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise RunDirError(f"{path} is a file; use another --name")
+    if foreign := sorted(item.name for item in path.iterdir() if item.name not in (*FOLDERS, "model")):
+        raise RunDirError(f"{path} is no sweep's folder (it holds {foreign[0]}); use another --name or --results")
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:
@@ -359,6 +374,15 @@ def check_writable(folder: Path) -> None:
         raise RunDirError(f"{existing}: cannot be written ({error.strerror}); use --results DIR") from None
 
 
+def owner(path: Path) -> str | None:
+    """Say who owns a sweep's folder at present (host, pid, since), None if nobody does."""
+    try:
+        with contextlib.closing(_Lock(path)):
+            return None
+    except RunDirError as error:
+        return str(error).partition("`sweep run`: ")[2]
+
+
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[int]:
     """Own a sweep's folder for as long as the block runs; the lock dies with its owner.
@@ -371,24 +395,36 @@ def held(path: Path) -> Iterator[int]:
         RunDirError: Another process owns it; says which, where and since when.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.read(descriptor, 1000).decode(errors="replace").strip()
-        os.close(descriptor)
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise RunDirError(f"{lock}: cannot be locked ({error.strerror})") from None
-        raise RunDirError(f"{path} is in use by another `sweep run`: {owner or 'unknown'}") from None
-    try:
-        os.ftruncate(descriptor, 0)
+    with contextlib.closing(_Lock(path)) as lock:
+        lock.sign()
+        yield lock.descriptor
+
+
+class _Lock:
+    """The lock file beside a sweep's folder, so that the folder itself can be moved aside."""
+
+    def __init__(self, path: Path) -> None:
+        file = path.with_name(f".{path.name}.lock")
+        try:
+            self.descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise RunDirError(f"{file}: cannot be opened ({error.strerror})") from None
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            signature = os.read(self.descriptor, 1000).decode(errors="replace").strip()
+            self.close()
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise RunDirError(f"{file}: cannot be locked ({error.strerror})") from None
+            raise RunDirError(f"{path} is in use by another `sweep run`: {signature or 'unknown'}") from None
+
+    def sign(self) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.write(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode())
-        yield descriptor
-        os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
+        os.ftruncate(self.descriptor, 0)
+        os.write(self.descriptor, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode())
+
+    def close(self) -> None:
+        os.close(self.descriptor)
 
 
 def move_aside(path: Path) -> Path:

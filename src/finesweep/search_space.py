@@ -14,7 +14,8 @@ from finesweep.trial import Params, Value
 
 MAX_CHOICES = 1_000
 MAX_GRID_POINTS = 100_000
-_LARGEST = 1e300
+_LARGEST = 1e15
+"""Bounds beyond this are typing errors; below it, every integer is exact as a float, as samplers need."""
 
 Number = int | float
 
@@ -54,8 +55,7 @@ class Parameter(BaseModel):
             return f"{len(self.choices):,} choices; at most {MAX_CHOICES:,} are allowed"
         if any(isinstance(choice, float) and not math.isfinite(choice) for choice in self.choices):
             return "a choice is not a finite number"
-        # True == 1 in Python, yet they are different settings.
-        if len({(type(choice), choice) for choice in self.choices}) < len(self.choices):
+        if len({_identity(choice) for choice in self.choices}) < len(self.choices):
             return "a choice stands there twice"
         return ""
 
@@ -65,7 +65,7 @@ class Parameter(BaseModel):
             missing = "low" if low is None else "high"
             return f"`{missing}` is missing; a parameter is {{low, high}} or {{choices}}"
         if not (abs(low) < _LARGEST and abs(high) < _LARGEST):
-            return f"bounds must be finite, found {low} and {high}"
+            return f"bounds must lie between -1e15 and 1e15, found {low:g} and {high:g}"
         if low > high:
             return f"low {low:g} is above high {high:g}; swap them"
         if self.log and low <= 0:
@@ -79,7 +79,7 @@ class Parameter(BaseModel):
         if self.log:
             return "`step` and `log` exclude each other; keep one"
         if not 0 < step < _LARGEST:
-            return f"step must be above 0, found {step:g}"
+            return f"step must be above 0 and finite, found {step:g}"
         if step > high - low:
             return f"step {step:g} is larger than the range {low:g} .. {high:g}"
         if isinstance(low, int) and isinstance(high, int) and not isinstance(step, int):
@@ -106,19 +106,34 @@ class Parameter(BaseModel):
             raise ValueError("a continuous axis has no list of values")
         if self.choices is not None:
             yield from self.choices
-            return
+        else:
+            yield from map(self._at, range(self.size()))
+
+    def size(self) -> int:
+        """Count the values of a countable axis.
+
+        Raises:
+            ValueError: The axis is continuous.
+        """
+        if not self.countable:
+            raise ValueError("a continuous axis has no list of values")
+        if self.choices is not None:
+            return len(self.choices)
         assert self.low is not None
         assert self.high is not None
-        step = self.step or 1
-        # Half a step of slack absorbs the rounding of 0.1 + 0.1 + 0.1; no value can pass `high` by it.
-        for index in range(math.floor((self.high - self.low) / step + 1e-9) + 1):
-            value = self.low + index * step
-            yield value if self.is_integer else min(float(value), float(self.high))
+        # The slack absorbs the rounding of 0.1 + 0.1 + 0.1.
+        return math.floor((self.high - self.low) / (self.step or 1) + 1e-9) + 1
+
+    def _at(self, index: int) -> int | float:
+        assert self.low is not None
+        assert self.high is not None
+        value = self.low + index * (self.step or 1)
+        return value if self.is_integer else min(float(value), float(self.high))
 
     def contains(self, value: object) -> bool:
         """Say whether a value lies on the axis; a number may miss a step by rounding only."""
         if self.choices is not None:
-            return any(type(value) is type(choice) and value == choice for choice in self.choices)
+            return any(same(value, choice) for choice in self.choices)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         assert self.low is not None
@@ -129,19 +144,23 @@ class Parameter(BaseModel):
         return abs(offset - round(offset)) < 1e-6 if self.step else True
 
     def default_or_middle(self, default: Value) -> Value:
-        """Return a default where it lies on the axis (as an integer on an integer axis), else the middle."""
+        """Return a default where it lies on the axis (as the axis writes it: 3.0 as 3), else the middle."""
         if not self.contains(default):
             return self.middle()
+        if self.choices is not None:
+            return next(choice for choice in self.choices if same(choice, default))
         return int(default) if self.is_integer and isinstance(default, float) else default
 
     def middle(self) -> Value:
         """Return the value in the middle of the axis: of the list, or of the (logarithmic) range."""
-        if self.countable and not self.log:
-            values = list(self.values())
-            return values[(len(values) - 1) // 2]
+        if self.choices is not None:
+            return self.choices[(len(self.choices) - 1) // 2]
         assert self.low is not None
         assert self.high is not None
+        if self.countable and not self.log:
+            return self._at((self.size() - 1) // 2)
         centre = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        centre = min(max(centre, self.low), self.high)
         return round(centre) if self.is_integer else centre
 
 
@@ -149,16 +168,24 @@ class SearchSpace:
     """All parameters of a search, ordered so that a parameter follows those its ``when`` names.
 
     Args:
-        parameters: By name; their ``when`` must name each other without a circle.
+        parameters: By name.
+
+    Raises:
+        ValueError: Their ``when`` name each other in a circle.
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        if circle := _circle(parameters):
+            raise ValueError(f"`when` goes in a circle: {', '.join(circle)}")
         self.parameters = {name: parameters[name] for name in _ordered(parameters)}
 
     def is_active(self, name: str, params: Params) -> bool:
         """Say whether a parameter exists, given the values of those before it."""
         conditions = self.parameters[name].when or {}
-        return all(other in params and params[other] in allowed_values(want) for other, want in conditions.items())
+        return all(
+            other in params and any(same(params[other], value) for value in allowed_values(want))
+            for other, want in conditions.items()
+        )
 
     def active_only(self, params: Params) -> dict[str, Value]:
         """Drop the values of parameters that their ``when`` switches off."""
@@ -187,7 +214,7 @@ class SearchSpace:
 
     def grid_size(self) -> int:
         """Count the combinations before ``when`` removes any; every axis must be countable."""
-        return math.prod(_axis_length(parameter) for parameter in self.parameters.values())
+        return math.prod(parameter.size() for parameter in self.parameters.values())
 
     def grid(self) -> list[dict[str, Value]]:
         """Return every distinct combination; every axis must be countable."""
@@ -195,8 +222,17 @@ class SearchSpace:
         points = (
             self.active_only(dict(zip(self.parameters, point, strict=True))) for point in itertools.product(*axes)
         )
-        distinct = {tuple((name, type(value), value) for name, value in point.items()): point for point in points}
+        distinct = {tuple((name, _identity(value)) for name, value in point.items()): point for point in points}
         return list(distinct.values())
+
+
+def same(one: object, other: object) -> bool:
+    """Say whether two values are the same setting: 3 and 3.0 are, ``true`` and 1 are not."""
+    return isinstance(one, bool) == isinstance(other, bool) and one == other
+
+
+def _identity(value: Value) -> tuple[bool, Value]:
+    return (isinstance(value, bool), value)
 
 
 def allowed_values(want: Any) -> list[Any]:
@@ -211,30 +247,26 @@ def when_problems(parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, st
             if other not in parameters:
                 yield name, f"`when` names {other!r}, which is not in the space", other
                 continue
+            if not allowed_values(want):
+                yield name, f"`when` lists no value of {other}", ""
             for value in allowed_values(want):
                 if not parameters[other].contains(value):
                     yield name, f"`when` waits for {other} = {describe(value)}, which it never has", ""
-    try:
-        _ordered(parameters)
-    except ValueError as error:
-        yield next(iter(parameters)), str(error), ""
+    if circle := _circle(parameters):
+        yield circle[0], f"`when` goes in a circle: {', '.join(circle)}", ""
+
+
+def _circle(parameters: Mapping[str, Parameter]) -> list[str]:
+    """Return the parameters that wait for each other, or for one that does, in the order of the YAML."""
+    ordered = set(_ordered(parameters))
+    return [name for name in parameters if name not in ordered]
 
 
 def _ordered(parameters: Mapping[str, Parameter]) -> list[str]:
-    done: list[str] = []
+    """Return the names so that each follows those its ``when`` names; those in a circle are left out."""
+    done: dict[str, None] = {}
     waiting = list(parameters)
-    while waiting:
-        ready = [n for n in waiting if all(o in done or o not in parameters for o in parameters[n].when or {})]
-        if not ready:
-            raise ValueError(f"`when` goes in a circle: {', '.join(waiting)}")
-        done += ready
-        waiting = [name for name in waiting if name not in ready]
-    return done
-
-
-def _axis_length(parameter: Parameter) -> int:
-    if parameter.choices is not None:
-        return len(parameter.choices)
-    assert parameter.low is not None
-    assert parameter.high is not None
-    return math.floor((parameter.high - parameter.low) / (parameter.step or 1) + 1e-9) + 1
+    while ready := [n for n in waiting if all(o in done or o not in parameters for o in parameters[n].when or {})]:
+        done.update(dict.fromkeys(ready))
+        waiting = [name for name in waiting if name not in done]
+    return list(done)

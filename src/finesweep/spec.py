@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +15,19 @@ FORMAT = 1
 """Version of the spec and of the results folder; a folder of another version is refused."""
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text can be the name of a sweep and its folder."""
+    return re.match(_NAME, text) is not None and not text.endswith("\n")
 
 
 class Section(BaseModel):
     """A mapping of the YAML: closed, frozen, and strict about types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ModelSpec(Section):
@@ -35,7 +42,7 @@ class ScratchModelSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
-    config: str = Field(description="Model type as transformers names it, such as `bert` or `distilbert`.")
+    config: str = Field(min_length=1, description="Model type as transformers names it: `bert`, `distilbert`, ...")
     vocab_size: int = Field(4000, ge=100, le=1_000_000, description="Size of the tokenizer trained on your texts.")
 
     @property
@@ -147,7 +154,10 @@ SECTIONS: dict[str, tuple[Any, str]] = {
     "search": (SearchSpec, "How parameters are proposed and weak trials stopped."),
     "evaluation": (EvaluationSpec, "How often a trial is evaluated."),
     "stop": (StopSpec, "When the sweep ends before its budget."),
-    "patience": (Annotated[int, Field(ge=1)] | None, "End a trial after this many evaluations without a gain."),
+    "patience": (
+        Annotated[int, Field(ge=1, strict=True)] | None,
+        "End a trial after this many evaluations without a gain.",
+    ),
     "start": (tuple[dict[str, Value], ...], "Configurations to try first."),
     "space": (dict[str, Parameter], "What varies, by name: training arguments, model.*, data.max_length."),
     "fixed": (dict[str, Value], "Settings equal in all trials."),

@@ -177,3 +177,27 @@ class TrialRecord:
         divergence = fields.get("divergence")
         fields["divergence"] = Divergence(**divergence) if divergence else None
         return cls(**fields)
+
+
+class TrialStopped(Exception):
+    """Leaves a trial's training loop before its planned end."""
+
+
+class TrialPruned(TrialStopped):
+    """The pruner sees no chance for this trial; the message says on what grounds."""
+
+
+class TrialInterrupted(TrialStopped):
+    """The sweep was told to stop; the trial is run again by the next run."""
+
+
+class TrialDiverged(TrialStopped):
+    """The loss or the gradients blew up.
+
+    Attributes:
+        divergence: Where and why.
+    """
+
+    def __init__(self, divergence: Divergence) -> None:
+        self.divergence = divergence
+        super().__init__(divergence.reason)

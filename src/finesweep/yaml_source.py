@@ -1,4 +1,4 @@
-"""Owns reading YAML as people mean it: YAML 1.2 scalars, every key with its line, nothing executed.
+"""Owns reading YAML as people mean it: YAML 1.2 scalars (decimal ones), every key with its line, nothing executed.
 
 PyYAML's own resolver reads ``1e-5`` as text and ``no`` as a boolean and keeps the last of two equal
 keys. Its parser is used here, its resolver and constructor are not.
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.reader import ReaderError
 
-from finesweep.errors import Problem, SpecError
+from finesweep.errors import Problem, SpecError, did_you_mean, printable
 
 MAX_DEPTH = 50
 MAX_BYTES = 1_000_000
@@ -56,7 +57,7 @@ class YamlSource:
         while known and known not in self.places:
             known = known[:-1]
         dotted = ".".join(str(part) for part in path)
-        return f"{self.places.get(known, self.name)} {dotted}".rstrip()
+        return f"{self.places.get(known, f'{self.name}:1')} {printable(dotted)}".rstrip()
 
 
 def read(path: Path) -> YamlSource:
@@ -72,17 +73,24 @@ def read(path: Path) -> YamlSource:
         SpecError: The file is missing, empty, not UTF-8, no mapping, or not YAML; every message names
             the line.
     """
-    name = str(path)
-    path = path.expanduser()
-    if path.is_dir():
-        raise _error(name, "this is a folder; a YAML file is needed")
+    name = printable(str(path), limit=300)
     try:
-        data = path.read_bytes()
+        with expand(path).open("rb") as stream:
+            # Four bytes are the most that one character takes in either encoding.
+            data = stream.read(4 * MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _error(name, "no such file") from None
+        raise _error(name, "no such file", _nearby(path)) from None
+    except IsADirectoryError:
+        raise _error(name, "this is a folder; a YAML file is needed") from None
     except OSError as error:
         raise _error(name, f"cannot be read: {error.strerror}") from None
     return parse(_decode(data, name), name)
+
+
+def _nearby(path: Path) -> str:
+    folder = expand(path).parent
+    names = [file.name for suffix in ("*.yaml", "*.yml") for file in folder.glob(suffix)]
+    return did_you_mean(path.name, names)
 
 
 def parse(text: str, name: str = "<text>") -> YamlSource:
@@ -96,9 +104,9 @@ def parse(text: str, name: str = "<text>") -> YamlSource:
     builder = _Builder(name)
     values = builder.document(text)
     if values is None:
-        raise _error(name, "the file is empty", "`sweep init DATA.csv` writes one that runs")
+        raise _error(f"{name}:1", "the file is empty", "`sweep init DATA.csv` writes one that runs")
     if not isinstance(values, dict):
-        raise _error(f"{name}:1", f"expected `key: value` lines, found a {_kind(values)}")
+        raise _error(f"{name}:1", f"expected `key: value` lines, found {_kind(values)}")
     places: dict[KeyPath, str] = {path: f"{name}:{line}" for path, line in builder.lines.items()}
     return YamlSource(name, values, places)
 
@@ -110,6 +118,14 @@ def parse_value(text: str, name: str) -> Any:
         SpecError: It is not YAML.
     """
     return _Builder(name).document(text)
+
+
+def expand(path: Path) -> Path:
+    """Return a path with ``~`` expanded; ``~name`` stays as it is where nobody is called so."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -135,6 +151,12 @@ class _Builder:
             values = self._stream(iter(events))
         except yaml.MarkedYAMLError as error:
             raise self._syntax_error(error, text) from None
+        except ReaderError as error:
+            # The error's own position counts bytes or characters, depending on the parser.
+            line = text[: text.find(chr(error.character)) + 1].count("\n") + 1
+            raise _error(f"{self.name}:{line}", f"the character {error.character:#04x} is not allowed") from None
+        except UnicodeEncodeError:
+            raise _error(self.name, "not UTF-8") from None
         except yaml.YAMLError as error:
             raise _error(self.name, f"not YAML: {error}") from None
         return values
@@ -166,7 +188,7 @@ class _Builder:
         items: list[Any] = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
             here = (*path, len(items))
-            self.lines[here] = event.start_mark.line + 1
+            self.lines[here] = _line(event)
             items.append(self._value(event, events, here))
         return items
 
@@ -177,15 +199,17 @@ class _Builder:
                 raise self._at(event, "a key must be plain text")
             key = self._value(event, events, path)
             if not isinstance(key, str):
-                raise self._at(event, f"the key `{event.value}` is a {_kind(key)}; keys are text", "quote it")
+                raise self._at(event, f"the key `{event.value}` is {_kind(key)}; keys are text", "quote it")
             here = (*path, key)
             if key in values:
                 raise self._at(event, f"`{key}` stands here twice; the first is on line {self.lines[here]}")
-            self.lines[here] = event.start_mark.line + 1
+            self.lines[here] = _line(event)
             values[key] = self._value(next(events), events, here)
         return values
 
     def _scalar(self, event: Any) -> Any:
+        if "\0" in event.value:
+            raise self._at(event, "the character 0x00 is not allowed")
         if event.style in ("'", '"', "|", ">") or event.tag in _CORE_TAGS:
             return event.value
         text: str = event.value
@@ -213,13 +237,17 @@ class _Builder:
         return _error(where, f"not YAML: {error.problem}")
 
 
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
 def _loader() -> Any:
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "mapping", list: "list", str: "text", bool: "boolean", int: "number", float: "number"}
-    return names.get(type(value), "null")
+    names = {list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "nothing")
 
 
 def _error(where: str, message: str, hint: str = "") -> SpecError:

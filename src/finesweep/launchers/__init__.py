@@ -2,3 +2,44 @@
 
 A launcher is one file here and one line in ``finesweep.registry.LAUNCHERS``.
 """
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from finesweep.profile import Profile
+from finesweep.run_dir import RunDir
+
+
+class Handle(Protocol):
+    """A started worker."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        ...
+
+    def stop(self) -> None:
+        """Ask it to stop at the next step and to leave a readable folder."""
+        ...
+
+    def kill(self) -> None:
+        """End it and its trial at once."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where workers run."""
+
+    def start(self, run_dir: RunDir, run: int, profile: Profile, lock: int) -> Handle:
+        """Start ``sweep worker`` for one run of a sweep.
+
+        Args:
+            run_dir: The sweep's folder.
+            run: Number of the run that the worker belongs to.
+            profile: The launch profile.
+            lock: Descriptor of the folder's lock, which local workers inherit.
+
+        Raises:
+            LaunchError: It could not be started.
+        """
+        ...

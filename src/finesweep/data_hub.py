@@ -1,0 +1,134 @@
+"""Owns reading the splits of a Hub data set from the folder of its snapshot, without cache and without network."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finesweep.data_reading import Table, from_arrow
+from finesweep.errors import did_you_mean
+
+Pick = Callable[[Sequence[str]], Mapping[str, str]]
+"""Chooses from the names of the splits: what each is used as, and its name."""
+
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+
+
+class DatasetProblem(ValueError):
+    """A data set that cannot be used.
+
+    Attributes:
+        key: The key under ``data`` that it is about.
+        message: What was found and what is allowed.
+        hint: The nearest fix.
+    """
+
+    def __init__(self, key: str, message: str, hint: str = "") -> None:
+        self.key, self.message, self.hint = key, message, hint
+        super().__init__(message)
+
+
+def read(folder: Path, config: str | None, pick: Pick, columns: Collection[str]) -> dict[str, Table]:
+    """Read the picked splits.
+
+    What ``datasets`` caches by path and time alone is made anew in a temporary folder, so that the rows
+    are those of the files as they are now.
+
+    Args:
+        folder: The snapshot.
+        config: Configuration, None for the data set's default.
+        pick: Chooses the splits; what it raises comes through.
+        columns: Columns whose values are needed.
+
+    Returns:
+        A table for every pick.
+
+    Raises:
+        DatasetProblem: There is no such configuration, or ``datasets`` cannot read the files.
+    """
+    import datasets
+    import yaml
+
+    foreign = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError)
+    with tempfile.TemporaryDirectory(prefix="finesweep-") as cache, _quiet():
+        try:
+            splits = _built(folder, config, cache)
+        except DatasetProblem:
+            raise
+        except (*foreign, yaml.YAMLError, datasets.exceptions.DatasetsError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise DatasetProblem("dataset", f"`datasets` cannot read its files: {reason}") from error
+        picked = pick(list(splits))
+        return {use: _table(splits[name], name, columns) for use, name in picked.items()}
+
+
+def _built(folder: Path, config: str | None, cache: str) -> Mapping[str, Any]:
+    import datasets
+
+    options: dict[str, Any] = {"path": str(folder), "cache_dir": cache, **_choice(folder, config)}
+    builder = datasets.load_dataset_builder(**options)
+    if builder.name == "csv":
+        # Its own default reads the words NA, null and None as missing.
+        builder = datasets.load_dataset_builder(**options, keep_default_na=False, na_values=[""])
+    _check_inside(builder.config.data_files or {}, folder)
+    builder.download_and_prepare()
+    splits: Mapping[str, Any] = builder.as_dataset()
+    return splits
+
+
+def _choice(folder: Path, config: str | None) -> dict[str, str]:
+    """Return the arguments of ``load_dataset_builder`` that select the configuration."""
+    import datasets
+
+    known = datasets.get_dataset_config_names(str(folder))
+    if config is None:
+        default = datasets.get_dataset_default_config_name(str(folder))
+        if default is None:
+            raise DatasetProblem("config", f"needed; there are {', '.join(known)}", f"as config: {known[0]}")
+        return {"name": default}
+    if config in known:
+        return {"name": config}
+    if _FOLDER.match(config) and (folder / config).is_dir():
+        return {"data_dir": config}
+    message = f"no configuration is called {config!r}; there are {', '.join(known)}"
+    raise DatasetProblem("config", message, did_you_mean(config, known))
+
+
+def _check_inside(files: Mapping[str, Sequence[str]], folder: Path) -> None:
+    """Refuse a README that points to files beside the data set: another user's, or on a server."""
+    for file in (file for paths in files.values() for file in paths):
+        # Within a cache the files are links to its blobs, so links are not followed.
+        path = Path(file)
+        if ".." in path.parts or not path.is_relative_to(folder):
+            raise DatasetProblem("dataset", f"its README names a file that is not its own: {file}")
+
+
+def _table(split: Any, name: str, columns: Collection[str]) -> Table:
+    import datasets
+
+    present = [column for column in split.column_names if column in columns]
+    arrow = split.select_columns(present).with_format("arrow")[:]
+    table = from_arrow(arrow, split.column_names, name)
+    labels = {c: f for c, f in split.features.items() if c in columns and isinstance(f, datasets.ClassLabel)}
+    named = {column: tuple(feature.names) for column, feature in labels.items()}
+    return Table(table.names, table.columns, table.places, class_names=named)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's progress bars and warnings off the screen."""
+    import datasets
+
+    shown, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not shown:
+            datasets.enable_progress_bars()

@@ -1,0 +1,298 @@
+"""Owns turning the bytes of one data file into columns, with the place of every row kept for messages.
+
+Nothing is guessed or coerced: a CSV cell is text, and ``NA`` in it stays text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from finesweep.errors import Problem, SpecError
+
+_LONGEST_FIELD = 2**31 - 1
+_FOREIGN = {
+    b"PK\x03\x04": ("this is a zip archive or an Excel workbook", "save it as CSV (UTF-8)"),
+    b"\xd0\xcf\x11\xe0": ("this is an old Excel workbook", "save it as CSV (UTF-8)"),
+    b"\x1f\x8b": ("this is packed with gzip", "unpack it first"),
+    b"PAR1": ("this is a Parquet file", "give it the suffix .parquet"),
+    b"\xff\xfe": ("this is UTF-16", "save it as UTF-8"),
+    b"\xfe\xff": ("this is UTF-16", "save it as UTF-8"),
+}
+_SURROGATE = re.compile(r"\\u[dD][89abAB]")
+_SPACE = re.compile(r"[ \t\r\n]*")
+_LINES_HINT = 'expected an object a line, as {"text": "...", "label": "..."}, or one array of such objects'
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file or split as they stand there.
+
+    Attributes:
+        names: Every column there is, in order.
+        columns: Values of the wanted columns that exist; None or an empty text is a missing value.
+        places: Where each row stands, from 1: lines in text files, else rows.
+        unit: What ``places`` counts: ``line`` or ``row``.
+        class_names: Names that the file gives to integer labels, by column.
+    """
+
+    names: tuple[str, ...]
+    columns: Mapping[str, list[Any]] = field(repr=False)
+    places: Sequence[int] = field(repr=False)
+    unit: str = "row"
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def parse(data: bytes, suffix: str, name: str, wanted: Collection[str]) -> Table:
+    """Read a data file that is already in memory.
+
+    Args:
+        data: The file's bytes.
+        suffix: One of ``SUFFIXES``.
+        name: The file as the user named it; opens every message.
+        wanted: Columns whose values are returned.
+
+    Raises:
+        SpecError: The bytes are not what the suffix says, or there is no row in them.
+    """
+    table = SUFFIXES[suffix](data, name, wanted)
+    if not table.places:
+        raise _error(name, "no rows in the file")
+    return table
+
+
+def _csv(data: bytes, name: str, wanted: Collection[str]) -> Table:
+    return _delimited(data, name, wanted, ",")
+
+
+def _tsv(data: bytes, name: str, wanted: Collection[str]) -> Table:
+    return _delimited(data, name, wanted, "\t")
+
+
+def _delimited(data: bytes, name: str, wanted: Collection[str], delimiter: str) -> Table:
+    text = _decode(data, name)
+    places, rows = _records(text, delimiter, name)
+    if not rows:
+        raise _error(name, "no rows in the file")
+    header = [cell.strip() for cell in rows.pop(0)]
+    _check_header(header, f"{name}:{places.pop(0)}", delimiter)
+    _check_widths(rows, places, len(header), name)
+    values = zip(*rows, strict=True) if rows else ([] for _ in header)
+    columns = {column: list(cells) for column, cells in zip(header, values, strict=True) if column in wanted}
+    return Table(tuple(header), columns, places, "line")
+
+
+def _records(text: str, delimiter: str, name: str) -> tuple[list[int], list[list[str]]]:
+    """Split into records; return the line on which each starts, and its cells. Blank lines are left out."""
+    before = csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    places, rows, start = [], [], 1
+    try:
+        for row in reader:
+            if len(row) > 1 or (row and row[0].strip()):
+                places.append(start)
+                rows.append(row)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        what = "is never closed" if "end of data" in str(error) else "does not end where the field ends"
+        message = f"a double quote that opens in the row starting here {what}"
+        raise _error(f"{name}:{start}", message, 'inside quotes, a quote is written twice: ""') from None
+    finally:
+        csv.field_size_limit(before)
+    return places, rows
+
+
+def _check_header(header: Sequence[str], where: str, delimiter: str) -> None:
+    others = {";": "';'", "\t": "tabs", "|": "'|'", ",": "','"}
+    for other, words in others.items():
+        if len(header) == 1 and other != delimiter and other in header[0]:
+            hint = "name the file .tsv" if other == "\t" else f"save it with {others[delimiter]} between the columns"
+            raise _error(where, f"the columns look as if separated by {words}: {header[0]!r}", hint)
+    twice = [name for name, count in Counter(header).items() if count > 1 and name]
+    if twice:
+        raise _error(where, f"the column {twice[0]!r} stands in the header twice", "rename or remove one")
+
+
+def _check_widths(rows: Sequence[Sequence[str]], places: Sequence[int], width: int, name: str) -> None:
+    wrong = [(place, len(row)) for place, row in zip(places, rows, strict=True) if len(row) != width]
+    if not wrong:
+        return
+    place, found = wrong[0]
+    more = f"; {len(wrong) - 1:,} more rows differ too" if len(wrong) > 1 else ""
+    hint = "put texts that hold the separator in double quotes" if found > width else "the row is cut off or torn"
+    raise _error(f"{name}:{place}", f"{_fields(found)}, but the header has {width}{more}", hint)
+
+
+def _fields(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"
+
+
+def _json(data: bytes, name: str, wanted: Collection[str]) -> Table:
+    text = _decode(data, name)
+    if text.lstrip().startswith("["):
+        items = list(_array_items(text, name))
+    elif (whole := _whole(text)) is not None:
+        items = [(1, whole)]
+    else:
+        items = list(_line_items(text, name))
+    for place, item in items:
+        _check_item(item, f"{name}:{place}", _SURROGATE.search(text) is not None)
+    if len(items) == 1:
+        _check_not_nested(items[0][1], name)
+    names = tuple(dict.fromkeys(key for _, item in items for key in item))
+    columns = {key: [item.get(key) for _, item in items] for key in names if key in wanted}
+    return Table(names, columns, [place for place, _ in items], "line")
+
+
+def _whole(text: str) -> Any:
+    """Return the one object that the text holds, None if it is anything else."""
+    try:
+        value = _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _line_items(text: str, name: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, _guarded(partial(_DECODER.decode, line), name, number, number)
+
+
+def _array_items(text: str, name: str) -> Iterator[tuple[int, Any]]:
+    """Decode one element after the other, since the decoder tells no positions inside a whole array."""
+    at = _skip(text, text.index("[") + 1)
+    line, counted = 1, 0
+    while text[at : at + 1] != "]":
+        line, counted = line + text.count("\n", counted, at), at
+        value, at = _guarded(partial(_DECODER.raw_decode, text, at), name, line, 1)
+        yield line, value
+        at = _skip(text, at)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+        elif text[at : at + 1] != "]":
+            line += text.count("\n", counted, at)
+            raise _error(f"{name}:{line}", "not JSON: expected ',' or ']' after an element of the array")
+    if text[at + 1 :].strip():
+        raise _error(f"{name}:{1 + text.count(chr(10), 0, at)}", "not JSON: there is more after the array")
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _guarded(decode: Callable[[], Any], name: str, line: int, first: int) -> Any:
+    """Decode what starts on ``line``, out of a text that starts on line ``first``."""
+    try:
+        return decode()
+    except json.JSONDecodeError as error:
+        where = f"{name}:{first + error.lineno - 1}"
+        raise _error(where, f"not JSON: {error.msg} (column {error.colno})", _LINES_HINT) from None
+    except RecursionError:
+        raise _error(f"{name}:{line}", "nested too deeply") from None
+    except ValueError as error:
+        raise _error(f"{name}:{line}", f"not usable: {error}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} stands in one object twice")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _check_item(item: Any, where: str, surrogates: bool) -> None:
+    if not isinstance(item, dict):
+        raise _error(where, f"found a {_kind(item)} where an object is needed", _LINES_HINT)
+    if surrogates:
+        try:
+            json.dumps(item, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _error(where, r"half a surrogate pair (as \ud83d alone) is no character", "mend the text") from None
+
+
+def _check_not_nested(item: Mapping[str, Any], name: str) -> None:
+    for key, value in item.items():
+        if isinstance(value, list | dict):
+            hint = f"with pandas: frame.to_json(..., orient='records', lines=True); {_LINES_HINT}"
+            raise _error(name, f"the file is one object with a {_kind(value)} under {key!r}, not rows", hint)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "mapping", list: "list", str: "text", bool: "boolean", int: "number", float: "number"}
+    return names.get(type(value), "null")
+
+
+def _parquet(data: bytes, name: str, wanted: Collection[str]) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    if not data:
+        raise _error(name, "no rows in the file")
+    try:
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
+        names = tuple(file.schema_arrow.names)
+        return from_arrow(file.read([column for column in dict.fromkeys(names) if column in wanted]), names, name)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise _error(name, f"cannot be read as Parquet: {reason}") from None
+
+
+def from_arrow(table: Any, names: Sequence[str], name: str) -> Table:
+    """Take the columns of a ``pyarrow.Table``.
+
+    Args:
+        table: Holds the wanted columns.
+        names: Every column of the file.
+        name: The file or split as the user named it; opens the message.
+
+    Raises:
+        SpecError: Two columns have one name.
+    """
+    for column, count in Counter(names).items():
+        if count > 1:
+            raise _error(name, f"there are {count} columns called {column!r}", "rename or remove one")
+    columns = {column: table.column(column).to_pylist() for column in table.column_names}
+    return Table(tuple(names), columns, range(1, table.num_rows + 1))
+
+
+def _decode(data: bytes, name: str) -> str:
+    for magic, (what, hint) in _FOREIGN.items():
+        if data.startswith(magic):
+            raise _error(name, what, hint)
+    try:
+        text = data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: the byte 0x{data[error.start]:02x} at position {error.start:,} of the file"
+        raise _error(f"{name}:{line}", message, "save the file as UTF-8; it may be Latin-1 or Windows-1252") from None
+    if (zero := text.find("\0")) >= 0:
+        raise _error(f"{name}:{1 + text.count(chr(10), 0, zero)}", "a zero byte: this is no text file in UTF-8")
+    return text
+
+
+def _error(where: str, message: str, hint: str = "") -> SpecError:
+    return SpecError([Problem(where, message, hint)])
+
+
+SUFFIXES: Mapping[str, Callable[[bytes, str, Collection[str]], Table]] = {
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".jsonl": _json,
+    ".ndjson": _json,
+    ".json": _json,
+    ".parquet": _parquet,
+}
+"""Every kind of file that is read, by suffix."""

@@ -1,0 +1,147 @@
+"""Owns tables that fit a terminal of any width: the least important columns go first, the rest is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
+
+GAP = 2
+"""Spaces between columns."""
+
+NAME_WIDTH = 12
+_NARROWEST_TEXT = 12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text without control characters, and a rich style."""
+
+    text: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        name: Its heading; ``wrapped_name`` breaks it.
+        cells: From top to bottom; None leaves the whole line blank.
+        drop: 0 stays; among the others the highest goes first.
+        right: Whether it is aligned to the right, as numbers are.
+        flexible: Whether it may be cut to what the others leave.
+    """
+
+    name: str
+    cells: Sequence[Cell]
+    drop: int = 0
+    right: bool = False
+    flexible: bool = False
+
+    @property
+    def heading(self) -> list[str]:
+        """The heading's lines."""
+        return wrapped_name(self.name)
+
+    @property
+    def width(self) -> int:
+        """Cells that the longest text takes."""
+        return max(cell_len(text) for text in [*self.heading, *(cell.text for cell in self.cells)])
+
+    @property
+    def least(self) -> int:
+        """Cells below which the column is of no use."""
+        return min(self.width, _NARROWEST_TEXT) if self.flexible else self.width
+
+
+@dataclass(frozen=True)
+class FittedTable:
+    """A table as rich prints it, at the width that the terminal then has."""
+
+    title: str
+    columns: Sequence[Column]
+    note: str = ""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the lines."""
+        kept = fit(self.columns, options.max_width)
+        if self.title:
+            yield _line(self.title, options.max_width, "bold")
+        yield from lines(kept, options.max_width)
+        hidden = [column.name for column in self.columns if column.name not in {one.name for one in kept}]
+        if hidden:
+            yield Text(f"Not shown for lack of width: {', '.join(hidden)}", style="dim")
+        if self.note:
+            yield Text(self.note, style="dim")
+
+
+def wrapped_name(name: str, width: int = NAME_WIDTH) -> list[str]:
+    """Break a dotted or underscored name into lines: ``per_device_``, ``train_``, ``batch_size``."""
+    result = [""]
+    start = 0
+    for index, character in enumerate(name, start=1):
+        if character in "_. " or index == len(name):
+            part, start = name[start:index], index
+            if result[-1] and len(result[-1]) + len(part) > width:
+                result.append("")
+            result[-1] += part
+    return [line.strip() for line in result]
+
+
+def fit(columns: Sequence[Column], width: int) -> list[Column]:
+    """Return the columns that a line of ``width`` cells has room for, in their order."""
+    kept = list(columns)
+    while sum(column.least for column in kept) + GAP * (len(kept) - 1) > width:
+        least_important = max(kept, key=lambda column: column.drop)
+        if least_important.drop == 0:
+            break
+        kept.remove(least_important)
+    room = width - sum(column.width for column in kept if not column.flexible) - GAP * (len(kept) - 1)
+    return [_cut(column, room) if column.flexible else column for column in kept]
+
+
+def lines(columns: Sequence[Column], width: int) -> Iterator[Text]:
+    """Yield the heading and the rows of columns that were fitted."""
+    if not columns:
+        return
+    widths = [column.width for column in columns]
+    depth = max(len(column.heading) for column in columns)
+    headings = [[""] * (depth - len(column.heading)) + column.heading for column in columns]
+    for level in range(depth):
+        cells = [Cell(heading[level], "dim") for heading in headings]
+        yield _row(columns, cells, widths, width)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        yield _row(columns, row, widths, width)
+
+
+def _row(columns: Sequence[Column], cells: Sequence[Cell], widths: Sequence[int], width: int) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis", end="\n")
+    for index, (column, cell, size) in enumerate(zip(columns, cells, widths, strict=True)):
+        padding = " " * (size - cell_len(cell.text))
+        last = index == len(columns) - 1
+        line.append(padding if column.right else "")
+        line.append(cell.text, style=cell.style)
+        line.append(("" if column.right or last else padding) + ("" if last else " " * GAP))
+    line.truncate(width, overflow="crop")
+    return line
+
+
+def _cut(column: Column, room: int) -> Column:
+    room = max(room, min(_NARROWEST_TEXT, column.width))
+    cut = [replace(cell, text=shortened(cell.text, room)) for cell in column.cells]
+    return replace(column, cells=cut)
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut a text to ``width`` cells, marking the cut with three dots."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(width - 3, 0)).rstrip() + "..."[:width]
+
+
+def _line(text: str, width: int, style: str) -> Text:
+    return Text(shortened(text, width), style=style, no_wrap=True)

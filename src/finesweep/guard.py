@@ -1,0 +1,80 @@
+"""Owns the decision that a trial has diverged; pure arithmetic on numbers that were logged anyway.
+
+Stock training logs a NaN loss as 0 and trains on; every pruner of Optuna and Ray lets some non-finite
+value pass. So this decision is taken here, before any pruner sees a number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+EXPLODED_BY = 10.0
+"""A loss this many times the first logged one has exploded ..."""
+
+NAIVE_LOSSES = 20.0
+"""... if it is also this many times the loss of a model that knows nothing (ln K for K classes)."""
+
+SCALED_STRIKES = 3
+"""Logging intervals in a row with a non-finite gradient norm that mean divergence under fp16.
+
+Its loss scaler provokes single overflows on purpose and skips those steps.
+"""
+
+
+@dataclass
+class DivergenceGuard:
+    """Watches one trial.
+
+    Attributes:
+        naive_loss: Loss of a model that knows nothing, from the task.
+        loss_scaling: Whether fp16's loss scaler is at work.
+    """
+
+    naive_loss: float
+    loss_scaling: bool = False
+    last_finite_loss: float | None = field(default=None, init=False)
+    _first_loss: float | None = field(default=None, init=False)
+    _strikes: int = field(default=0, init=False)
+
+    @property
+    def limit(self) -> float:
+        """The loss above which a trial counts as exploded."""
+        return max(EXPLODED_BY * (self._first_loss or 0.0), NAIVE_LOSSES * self.naive_loss)
+
+    def training(self, loss: float, gradient_norm: float | None) -> str | None:
+        """Judge one logging interval.
+
+        Args:
+            loss: Mean training loss of the interval; NaN if one of its steps was NaN.
+            gradient_norm: Gradient norm of its last step, None where it is not measured.
+
+        Returns:
+            Why the trial has diverged, or None.
+        """
+        if reason := self._judge("training loss", loss):
+            return reason
+        if self._first_loss is None:
+            self._first_loss = loss
+        self.last_finite_loss = loss
+        return self._judge_gradients(gradient_norm)
+
+    def evaluation(self, loss: float) -> str | None:
+        """Judge the loss of one evaluation; return why the trial has diverged, or None."""
+        return self._judge("evaluation loss", loss)
+
+    def _judge(self, what: str, loss: float) -> str | None:
+        if not math.isfinite(loss):
+            return f"{what} is {loss}"
+        if loss > self.limit:
+            return f"{what} exploded to {loss:.4g} (limit {self.limit:.4g})"
+        return None
+
+    def _judge_gradients(self, norm: float | None) -> str | None:
+        if norm is None or math.isfinite(norm):
+            self._strikes = 0
+            return None
+        self._strikes += 1
+        if self._strikes >= (SCALED_STRIKES if self.loss_scaling else 1):
+            return f"gradient norm is {norm}"
+        return None

@@ -1,0 +1,363 @@
+"""Owns the leaderboard: the ranked trials as a page, as files for other programs, and on a terminal."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finesweep.ranking import Outcome, Row, outcome, rank, reasons, winner
+from finesweep.readable import clean, duration, finite, metric, setting
+from finesweep.run_dir import Manifest, Run, RunDir, write_text
+from finesweep.trial import TrialRecord
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from finesweep.fitting import Column
+
+__all__ = ["Outcome", "Row", "console_table", "outcome", "rank", "reasons", "to_csv", "to_json", "winner", "write"]
+
+_FORMULA = re.compile(r"[\s\"]*[=+\-@\t\r＝＋－＠]")
+_MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
+
+
+def write(
+    run_dir: RunDir,
+    manifest: Manifest,
+    records: Sequence[TrialRecord],
+    runs: Sequence[Run],
+    *,
+    exported: int | None = None,
+) -> None:
+    """Write ``leaderboard.md``, ``.csv`` and ``.json``, each atomically.
+
+    All three can be made again from the records, so they are not forced to the disk.
+
+    Args:
+        run_dir: The sweep's folder.
+        manifest: What the sweep is.
+        records: How each trial ended.
+        runs: Every ``sweep run``, oldest first.
+        exported: The trial whose weights ``winner/`` holds; None while it holds none, or older ones.
+
+    Raises:
+        RunDirError: The disk is full or the folder cannot be written.
+    """
+    summary = outcome(manifest, records, runs)
+    rows = rank(records, summary.direction)
+    page = "\n".join(_page(run_dir, manifest, summary, rows, runs, exported)) + "\n"
+    for suffix, text in ((".md", page), (".csv", to_csv(rows, manifest)), (".json", to_json(rows))):
+        write_text(run_dir.leaderboard.with_suffix(suffix), text, durable=False)
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """Return the rows as a JSON array, an object on each line; a number that is not finite is null."""
+    objects = ",\n".join(json.dumps(_plain(row), allow_nan=False) for row in rows)
+    return f"[\n{objects}\n]\n" if rows else "[]\n"
+
+
+def to_csv(rows: Sequence[Row], manifest: Manifest) -> str:
+    """Return the rows as CSV with full precision.
+
+    A text that a spreadsheet would take for a formula gets a leading apostrophe, and all texts are
+    quoted, because some spreadsheets also split cells at semicolons.
+    """
+    metrics, parameters = _metric_names(rows), _parameter_names(rows, manifest)
+    stream = io.StringIO()
+    writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    head = ["rank", "trial", "state", "reason", "objective", "best_epoch", "best_step", *metrics]
+    head += [f"params.{name}" for name in parameters]
+    head += ["seconds", "examples_per_second", "peak_memory_mb", "attempt"]
+    head += ["divergence_step", "divergence_learning_rate", "last_finite_loss", "log"]
+    writer.writerow([_csv_cell(name) for name in head])
+    for row in rows:
+        writer.writerow([_csv_cell(value) for value in _csv_values(row, metrics, parameters)])
+    return stream.getvalue()
+
+
+def console_table(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run], *, limit: int = 20) -> Group:
+    """Return the leaderboard for a terminal; where that is narrow, it drops columns and says which.
+
+    Args:
+        manifest: What the sweep is.
+        records: How each trial ended.
+        runs: Every ``sweep run``, oldest first.
+        limit: Most rows shown of the ranked trials, and of the others.
+    """
+    from rich.console import Group
+
+    from finesweep.fitting import FittedTable
+
+    summary = outcome(manifest, records, runs)
+    rows = rank(records, summary.direction)
+    best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
+    title = f"{clean(manifest.name)}: {summary.headline()}"
+    tables = [FittedTable(title, _columns(best[:limit], _ranked_fields(best, summary, manifest)), _more(best, limit))]
+    if rest:
+        columns = _columns(rest[:limit], _unranked_fields(rest, summary, manifest))
+        tables.append(FittedTable("Not ranked", columns, _more(rest, limit)))
+    return Group(*tables)
+
+
+def _more(rows: Sequence[Row], limit: int) -> str:
+    return f"{len(rows) - limit:,} more in leaderboard.md" if len(rows) > limit else ""
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One column: its name, its text in a row, and when a narrow terminal drops it."""
+
+    name: str
+    show: Callable[[Row], str]
+    drop: int = 0
+    right: bool = True
+
+
+def _ranked_fields(rows: Sequence[Row], summary: Outcome, manifest: Manifest) -> list[_Field]:
+    others = [name for name in _metric_names(rows) if name != summary.metric]
+    return [
+        _Field("rank", lambda row: "" if row.rank is None else str(row.rank)),
+        _Field("trial", lambda row: str(row.trial)),
+        _Field(summary.metric, lambda row: metric(row.objective)),
+        *(_metric_field(name, 23 + min(index, 6)) for index, name in enumerate(others)),
+        _Field("best epoch", lambda row: "" if row.best_epoch is None else f"{row.best_epoch:.4g}", drop=30),
+        *_parameter_fields(rows, manifest),
+        _Field("time", lambda row: duration(row.seconds), drop=22),
+        _Field("examples/s", lambda row: _rounded(row.examples_per_second), drop=40),
+        _Field("memory MB", lambda row: _rounded(row.peak_memory_mb), drop=41),
+    ]
+
+
+def _unranked_fields(rows: Sequence[Row], summary: Outcome, manifest: Manifest) -> list[_Field]:
+    return [
+        _Field("trial", lambda row: str(row.trial)),
+        _Field("state", lambda row: str(row.state), right=False),
+        _Field(summary.metric, lambda row: metric(row.objective)),
+        *_parameter_fields(rows, manifest),
+        _Field("time", lambda row: duration(row.seconds), drop=30),
+        _Field("log", lambda row: clean(row.log), drop=40, right=False),
+        _Field("reason", _reason, right=False),
+    ]
+
+
+def _metric_field(name: str, drop: int) -> _Field:
+    return _Field(name, lambda row: metric(row.metrics.get(name)), drop)
+
+
+def _parameter_fields(rows: Sequence[Row], manifest: Manifest) -> Iterator[_Field]:
+    for index, name in enumerate(_parameter_names(rows, manifest)):
+        yield _parameter_field(name, 11 + min(index, 8))
+
+
+def _parameter_field(name: str, drop: int) -> _Field:
+    return _Field(name, lambda row: setting(row.params[name]) if name in row.params else "", drop)
+
+
+def _reason(row: Row) -> str:
+    """Say why a trial does not rank; for a diverged one with what a person needs to find the cause."""
+    text = clean(row.reason or (row.divergence.reason if row.divergence else ""))
+    if row.divergence is None:
+        return text
+    facts = [f"step {row.divergence.step:,}"]
+    if row.divergence.learning_rate is not None:
+        facts.append(f"learning rate {setting(float(row.divergence.learning_rate))}")
+    last = metric(row.divergence.last_finite_loss)
+    facts.append(f"last finite loss {last}" if last else "no finite loss before")
+    return f"{text} ({', '.join(facts)})"
+
+
+def _metric_names(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row.metrics))
+
+
+def _parameter_names(rows: Sequence[Row], manifest: Manifest) -> list[str]:
+    return list(dict.fromkeys([*manifest.spec["space"], *(name for row in rows for name in row.params)]))
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if abs(value) >= 10 else f"{value:.1f}"
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """Return a row as JSON holds it; ``dataclasses.asdict`` would copy 10,000 rows in a second."""
+    values: dict[str, Any] = {**vars(row), "state": str(row.state), "metrics": dict(row.metrics)}
+    values["params"] = {name: _json_value(value) for name, value in row.params.items()}
+    if row.divergence is not None:
+        values["divergence"] = {name: _json_value(value) for name, value in vars(row.divergence).items()}
+    return values
+
+
+def _json_value(value: Any) -> Any:
+    return finite(value) if isinstance(value, float) else value
+
+
+def _csv_values(row: Row, metrics: Sequence[str], parameters: Sequence[str]) -> Iterator[Any]:
+    yield from (row.rank, row.trial, str(row.state), row.reason, row.objective, row.best_epoch, row.best_step)
+    yield from (row.metrics.get(name) for name in metrics)
+    yield from (row.params.get(name) for name in parameters)
+    yield from (row.seconds, row.examples_per_second, row.peak_memory_mb, row.attempt)
+    where = row.divergence
+    yield from (where.step, where.learning_rate, where.last_finite_loss) if where else (None, None, None)
+    yield row.log
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None or isinstance(value, int | float):
+        return _json_value(value)
+    text = clean(value, limit=2_000)
+    return f"'{text}" if _FORMULA.match(text) or _FORMULA.match(str(value)) else text
+
+
+def _page(
+    run_dir: RunDir,
+    manifest: Manifest,
+    summary: Outcome,
+    rows: Sequence[Row],
+    runs: Sequence[Run],
+    exported: int | None,
+) -> Iterator[str]:
+    """Yield the lines of the page: the result, what it rests on, the ranked trials, the others."""
+    best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
+    yield from (f"# {_escaped(manifest.name)}", "", f"**{_escaped(summary.headline())}**", "")
+    for name, text in _facts(manifest, summary, runs):
+        yield f"- {name}: {_escaped(text, limit=1_000)}"
+    yield f"- Winner: {_winner_place(run_dir, summary, exported)}"
+    yield from ("", "## Ranked", "")
+    yield from _markdown_table(best, _ranked_fields(best, summary, manifest)) if best else ["No trial ranks."]
+    if len(best) > 1:
+        yield from ("", _CAUTION.format(count=f"{len(best):,}"))
+    if rest:
+        yield from ("", "## Not ranked", "")
+        yield from _markdown_table(rest, _unranked_fields(rest, summary, manifest))
+
+
+_CAUTION = (
+    "Each trial stands with its best evaluation, and the first of {count} was chosen on the same validation rows: "
+    "its value flatters it a little. Rows that no trial has seen tell what to expect."
+)
+
+
+def _facts(manifest: Manifest, summary: Outcome, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    spec = manifest.spec
+    search = spec["search"]
+    yield "Model", _model_fact(manifest.model)
+    yield "Data", _data_fact(manifest.data, search["seed"])
+    yield "Objective", f"{summary.metric}, {summary.direction}"
+    yield (
+        "Search",
+        f"{search['sampler']} sampler, {search['pruner']} pruner, {search['backend']}, seed {search['seed']}",
+    )
+    yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec["space"].items())
+    if spec.get("fixed"):
+        yield "Fixed", "; ".join(f"{name} {setting(value)}" for name, value in spec["fixed"].items())
+    yield "Trials", _trials_fact(summary)
+    limit = f" of {summary.hours_budget:g}" if summary.hours_budget else ""
+    yield "Hours", f"{summary.hours:.2f}{limit}" + (f" in {len(runs)} runs" if len(runs) > 1 else "")
+    yield "Made with", "; then ".join(_environments(manifest, runs))
+
+
+def _model_fact(model: Mapping[str, Any]) -> str:
+    version = model.get("revision") or model.get("digest")
+    return f"{model['name']}@{str(version)[:12]}" if version else str(model["name"])
+
+
+def _data_fact(data: Mapping[str, Any], seed: int) -> str:
+    parts = []
+    for split, count in data["rows"].items():
+        source = data["sources"].get(split)
+        place = f"{source['place']} ({str(source['digest'])[:12]})" if source else f"split off with seed {seed}"
+        parts.append(f"{split} {count:,} rows, {place}")
+    if labels := data.get("labels"):
+        shown = ", ".join(clean(label, 40) for label in labels[:10])
+        parts.append(f"{len(labels):,} labels: {shown}" + (", ..." if len(labels) > 10 else ""))
+    return "; ".join(parts)
+
+
+def _axis(axis: Mapping[str, Any]) -> str:
+    """Write one parameter's range or choices as the YAML has it."""
+    if axis.get("choices") is not None:
+        text = f"one of {', '.join(setting(choice) for choice in axis['choices'])}"
+    else:
+        text = f"{setting(axis['low'])} to {setting(axis['high'])}"
+        text += f" by {setting(axis['step'])}" if axis.get("step") is not None else ""
+        text += ", log" if axis.get("log") else ""
+    return clean(text) + (f", when {clean(axis['when'])}" if axis.get("when") else "")
+
+
+def _trials_fact(summary: Outcome) -> str:
+    finished = f"{summary.finished:,}" + (f" of {summary.trials:,}" if summary.trials is not None else "") + " finished"
+    counts = ", ".join(f"{count:,} {state}" for state, count in summary.counts.items())
+    return f"{finished} ({counts})" if counts else finished
+
+
+def _environments(manifest: Manifest, runs: Sequence[Run]) -> list[str]:
+    """Return the distinct environments of the runs, oldest first."""
+    facts = [{"finesweep": manifest.version, **dict(_flat(run.environment))} for run in runs]
+    texts = [", ".join(f"{name} {value}" for name, value in each.items()) for each in facts]
+    return list(dict.fromkeys(texts)) or [f"finesweep {manifest.version}"]
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        elif value is not None:
+            yield clean(name), clean(value)
+
+
+def _winner_place(run_dir: RunDir, summary: Outcome, exported: int | None) -> str:
+    if summary.best is None:
+        return "none"
+    places = []
+    if exported == summary.best.trial:
+        places.append(f"`{run_dir.winner.name}/`")
+    checkpoint = run_dir.checkpoint(summary.best.trial)
+    if checkpoint.is_dir():
+        places.append(f"`{checkpoint.relative_to(run_dir.path)}/`")
+    step = "" if summary.best.best_step is None else f", step {summary.best.best_step:,}"
+    return f"trial {summary.best.trial}{step}; weights in {' and '.join(places) or 'no folder yet'}"
+
+
+def _markdown_table(rows: Sequence[Row], fields: Sequence[_Field]) -> Iterator[str]:
+    """Yield a table whose columns line up in the raw text too; the last one is left ragged."""
+    columns = [[_escaped(field.name), *(_escaped(field.show(row), 600) for row in rows)] for field in fields]
+    widths = [max(3, *map(len, column)) for column in columns[:-1]] + [3]
+    for number, cells in enumerate(zip(*columns, strict=True)):
+        padded = [
+            cell.rjust(width) if field.right else cell.ljust(width)
+            for cell, width, field in zip(cells, widths, fields, strict=True)
+        ]
+        yield f"| {' | '.join(padded)} |"
+        if number == 0:
+            marks = [
+                "-" * (width - 1) + (":" if field.right else "-") for width, field in zip(widths, fields, strict=True)
+            ]
+            yield f"| {' | '.join(marks)} |"
+
+
+def _escaped(text: str, limit: int = 300) -> str:
+    """Make one line of a text that Markdown shows as it is: no HTML, links, emphasis or new cells."""
+    return _MARKDOWN.sub(r"\\\1", html.escape(clean(text, limit), quote=False))
+
+
+def _columns(rows: Sequence[Row], fields: Sequence[_Field]) -> list[Column]:
+    from finesweep.fitting import Cell, Column
+
+    return [
+        Column(
+            name=clean(field.name),
+            cells=[Cell(field.show(row), "bold" if row.rank == 1 else "") for row in rows],
+            drop=field.drop,
+            right=field.right,
+            flexible=field.name == "reason",
+        )
+        for field in fields
+    ]

@@ -1,0 +1,103 @@
+"""Owns the winner's README.md: what the model is, how it came about, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from finesweep import __version__
+from finesweep.run_dir import Manifest
+from finesweep.trial import TrialRecord
+
+Scores = Mapping[str, float]
+"""Metrics by name, with their ``eval_``."""
+
+
+def model_card(manifest: Manifest, record: TrialRecord, validation: Scores, test: Scores) -> str:
+    """Write the model card of a winner.
+
+    Args:
+        manifest: What the sweep was.
+        record: The winning trial.
+        validation: Metrics of the exported model on the validation rows.
+        test: Metrics on the test rows; empty without a test set.
+    """
+    parts = (_front_matter(manifest), _origin(manifest, record), _scores(validation, test), _use(manifest))
+    return "\n".join(line for part in parts for line in part)
+
+
+def _front_matter(manifest: Manifest) -> Iterator[str]:
+    yield "---"
+    yield "library_name: transformers"
+    yield "pipeline_tag: text-classification"
+    if manifest.model["revision"]:
+        yield f"base_model: {manifest.model['name']}"
+    yield "tags: [finesweep]"
+    yield "---"
+    yield ""
+
+
+def _origin(manifest: Manifest, record: TrialRecord) -> Iterator[str]:
+    model = manifest.model
+    revision = f" at revision `{model['revision']}`" if model["revision"] else ""
+    rows = manifest.data["rows"]
+    yield f"# {plain(manifest.name)}"
+    yield ""
+    yield f"`{plain(model['name'])}`{revision}, fine-tuned for {manifest.spec['task']} by finesweep {__version__}."
+    yield f"It is trial {record.trial} of the sweep `{plain(manifest.name)}`: the best of its search by"
+    yield f"{manifest.spec['objective']['metric']} on the validation rows, with the weights of"
+    yield f"epoch {record.best_epoch:g} (step {record.best_step}), which need not be the last."
+    yield ""
+    yield "## Data"
+    yield ""
+    for split, source in manifest.data["sources"].items():
+        yield f"- {split}: `{plain(source['place'])}` (`{source['digest'][:16]}`)"
+    yield f"- rows: {', '.join(f'{count:,} {split}' for split, count in rows.items())}"
+    if manifest.data["labels"]:
+        yield f"- labels: {', '.join(f'`{plain(name)}`' for name in manifest.data['labels'])}"
+    yield ""
+    yield "## Hyperparameters"
+    yield ""
+    yield "| name | value | |"
+    yield "|---|---|---|"
+    for name, value in {**record.effective, **record.params}.items():
+        yield f"| {plain(name)} | {plain(value)} | {'searched' if name in record.params else 'fixed'} |"
+    yield ""
+    yield "Every training argument is in `training_args.json`."
+    yield ""
+
+
+def _scores(validation: Scores, test: Scores) -> Iterator[str]:
+    yield "## Scores"
+    yield ""
+    yield "Measured on this folder, loaded again in a fresh process."
+    yield ""
+    yield "| metric | validation |" + (" test |" if test else "")
+    yield "|---|---|" + ("---|" if test else "")
+    for name, value in validation.items():
+        yield f"| {name.removeprefix('eval_')} | {value:.4f} |" + (f" {test[name]:.4f} |" if test else "")
+    yield ""
+    yield "The trial was chosen by its validation score, so that score is optimistic" + (
+        "; the test score is not." if test else ". No test rows were given."
+    )
+    yield ""
+
+
+def _use(manifest: Manifest) -> Iterator[str]:
+    pair = manifest.data["text_pair"]
+    text = '{"text": "...", "text_pair": "..."}' if pair else '"..."'
+    yield "## Use"
+    yield ""
+    yield "```python"
+    yield "from transformers import pipeline"
+    yield ""
+    yield 'classify = pipeline("text-classification", "path/to/this/folder")'
+    yield f"classify({text}, truncation=True)"
+    yield "```"
+    yield ""
+
+
+def plain(value: Any) -> str:
+    """Make a value safe inside Markdown: no control characters, no table or HTML syntax."""
+    text = "".join(character for character in str(value) if character.isprintable())
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

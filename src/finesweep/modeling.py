@@ -1,0 +1,114 @@
+"""Owns the model, the tokenizer and the tokens of one sweep, as transformers objects."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import torch
+import transformers
+
+from finesweep.run_dir import Manifest, RunDir, write_json
+from finesweep.tasks import Task
+from finesweep.trial import Params
+
+SPLITS = ("train", "validation", "test")
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load a folder's tokenizer; one without a padding token pads with its end-of-text token."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any) -> Any:
+    """Build a fresh model with the head that the task needs.
+
+    Args:
+        manifest: Says where the weights are, or that there are none.
+        task: Says what the head is.
+        settings: Fields of the model's config that this trial sets.
+        tokenizer: Supplies the padding token to a config that lacks one.
+
+    Returns:
+        The model, in single precision whatever precision its weights were saved in.
+    """
+    folder = manifest.model["path"]
+    head = task.head(manifest.data["labels"])
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **head, **settings)
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    kind = transformers.AutoModelForSequenceClassification
+    if manifest.model["from_scratch"]:
+        return kind.from_config(config)
+    # A head with another number of labels in the folder is replaced by a fresh one, not an error. The
+    # library would otherwise train in the precision that the weights were saved in.
+    return kind.from_pretrained(
+        folder,
+        config=config,
+        local_files_only=True,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32,
+    )
+
+
+def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str, datasets.Dataset]:
+    """Return every split as memory-mapped tokens, made on first use.
+
+    Args:
+        run_dir: The sweep's folder, with the rows under ``data/``.
+        manifest: Says where the tokenizer is.
+        max_length: Longest input in tokens; longer ones are cut.
+
+    Returns:
+        By split, rows of ``input_ids``, ``attention_mask``, ``labels`` (and ``token_type_ids`` where the
+        model has them); not padded, since the collator pads each batch to its own longest row.
+    """
+    folder = run_dir.data / f"tokens-{max_length}"
+    if not folder.is_dir():
+        _tokenize(run_dir, load_tokenizer(manifest.model["path"]), max_length, folder)
+    return {split: datasets.load_from_disk(str(path)) for split in SPLITS if (path := folder / split).is_dir()}
+
+
+def token_counts(run_dir: RunDir, max_length: int) -> dict[str, dict[str, int]]:
+    """Return by split how many rows there are, how many were cut, and the longest in tokens."""
+    counts: dict[str, dict[str, int]] = json.loads((run_dir.data / f"tokens-{max_length}" / "counts.json").read_text())
+    return counts
+
+
+def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) -> None:
+    building = folder.with_name(f".{folder.name}.{os.getpid()}")
+    counts: dict[str, Mapping[str, int]] = {}
+    for split in SPLITS:
+        file = run_dir.data / f"{split}.parquet"
+        if file.is_file():
+            rows, counts[split] = _tokens(tokenizer, pd.read_parquet(file), max_length)
+            rows.save_to_disk(str(building / split))
+    write_json(building / "counts.json", counts)
+    try:
+        building.rename(folder)
+    except OSError:  # another worker was faster
+        shutil.rmtree(building)
+
+
+def _tokens(tokenizer: Any, frame: pd.DataFrame, max_length: int) -> tuple[datasets.Dataset, dict[str, int]]:
+    texts = [frame["text"].tolist()] + ([frame["text_pair"].tolist()] if "text_pair" in frame else [])
+    encoded = tokenizer(*texts, truncation=True, max_length=max_length)
+    cut = sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
+    columns = {name: encoded[name] for name in tokenizer.model_input_names}
+    labels: Sequence[Any] = frame["label"].tolist()
+    longest = max(map(len, encoded["input_ids"]), default=0)
+    return datasets.Dataset.from_dict({**columns, "labels": labels}), {
+        "rows": len(frame),
+        "cut": cut,
+        "longest": longest,
+    }

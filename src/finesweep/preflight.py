@@ -1,0 +1,115 @@
+"""Owns everything that is checked before any compute is spent: YAML, data, model, and how they fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finesweep import data as data_module
+from finesweep import model_source
+from finesweep.data import LoadedData
+from finesweep.errors import Problem, SpecError
+from finesweep.model_source import ResolvedModel
+from finesweep.plan import planned_trials
+from finesweep.registry import TASKS
+from finesweep.run_dir import Manifest
+from finesweep.settings import Settings
+from finesweep.spec import ScratchModelSpec
+from finesweep.spec_reader import LoadedSpec
+from finesweep.trial import Value
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A spec whose data and model have been looked at.
+
+    Attributes:
+        loaded: The spec and its source.
+        data: Clean, encoded, split rows.
+        model: Where the model is and what it can take.
+        plan: Parameters of the first trials.
+        notes: Remarks for the user, in the order in which they came up.
+    """
+
+    loaded: LoadedSpec
+    data: LoadedData
+    model: ResolvedModel
+    plan: Sequence[Mapping[str, Any]]
+    notes: Sequence[str]
+
+    def manifest(self) -> Manifest:
+        """Return what the folder of this sweep has to hold on to."""
+        spec = self.loaded.spec
+        return Manifest(
+            name=spec.name,
+            spec=spec.model_dump(mode="json", exclude={"name", "budget", "stop"}),
+            data=self.data.facts(),
+            model={
+                "name": self.model.name,
+                "path": str(self.model.path) if self.model.path else None,
+                "revision": self.model.revision,
+                "digest": self.model.digest,
+                "max_tokens": self.model.max_tokens,
+                "from_scratch": self.model.path is None,
+            },
+            plan=[dict(params) for params in self.plan],
+            created=time.time(),
+        )
+
+
+def check(loaded: LoadedSpec) -> Checked:
+    """Load the data, look at the model, and hold both against the spec.
+
+    Args:
+        loaded: A spec that has been read; its YAML is sound by itself.
+
+    Raises:
+        SpecError: With every problem of data and model.
+    """
+    spec, source = loaded.spec, loaded.source
+    problems: list[Problem] = []
+    data = model = None
+    try:
+        task = TASKS.load(spec.task)()
+        data = data_module.load(spec.data, task, base=spec.base, seed=spec.search.seed, source=source)
+    except SpecError as error:
+        problems += error.problems
+    try:
+        model = model_source.resolve(spec.model, base=spec.base, source=source)
+        problems += _too_long(loaded, model)
+        defaults = _model_defaults(loaded, model)
+    except SpecError as error:
+        problems += error.problems
+    if problems or data is None or model is None:
+        raise SpecError(problems)
+    longest = Settings.of(spec, {}, model.max_tokens).max_length
+    plan = planned_trials(spec, defaults, longest)
+    return Checked(loaded, data, model, plan, [*loaded.notes, *data.notes, *model.notes])
+
+
+def _model_defaults(loaded: LoadedSpec, model: ResolvedModel) -> dict[str, Value]:
+    spec = loaded.spec
+    names = [name for name in (*spec.space, *spec.fixed) if name.startswith("model.")]
+    if not names and not isinstance(spec.model, ScratchModelSpec):
+        return {}
+    return dict(model_source.setting_defaults(model, names, loaded.source))
+
+
+def _too_long(loaded: LoadedSpec, model: ResolvedModel) -> Iterator[Problem]:
+    """Yield every ``max_length`` that goes beyond what the model can take."""
+    for path, value in _lengths(loaded):
+        if isinstance(value, int) and value > model.max_tokens:
+            message = f"{value} tokens is beyond the model's {model.max_tokens}"
+            yield Problem(loaded.source.where(*path), message, f"write at most {model.max_tokens}")
+
+
+def _lengths(loaded: LoadedSpec) -> Iterator[tuple[tuple[str, ...], Value]]:
+    spec = loaded.spec
+    yield ("data", "max_length"), spec.data.max_length
+    yield ("fixed", "data.max_length"), spec.fixed.get("data.max_length")
+    parameter = spec.space.get("data.max_length")
+    if parameter is not None:
+        values = list(parameter.choices or ()) or [parameter.high]
+        yield ("space", "data.max_length"), max((v for v in values if isinstance(v, int)), default=None)

@@ -1,0 +1,81 @@
+"""Owns how numbers, times and texts from outside are put before a person."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from finesweep.trial import Value
+
+_LONGEST_READ = 20_000
+_ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]{0,4000}(?:\x07|\x1b\\)"  # operating system commands: titles, links, clipboard
+    r"|\x1b[PX^_][^\x1b]{0,4000}\x1b\\"  # device control strings
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor
+    r"|\x1b[ -/]*[0-Z\\^-~]"
+)
+# What a terminal acts on or hides: control characters, bidirectional overrides, zero-width marks, tags.
+# The two joiners (200c, 200d) stay: scripts and emoji need them.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def clean(text: object, limit: int = 300) -> str:
+    """Make one printable line of a text from outside.
+
+    Escape sequences and characters that act on a terminal or hide are dropped, line breaks become
+    spaces, halves of surrogate pairs (which cannot be written as UTF-8) become U+FFFD.
+
+    Args:
+        text: Anything; what is no text is converted.
+        limit: Longest result in characters; the rest becomes ``...``.
+    """
+    shown = _ESCAPES.sub("", str(text)[:_LONGEST_READ])
+    shown = _UNSEEN.sub("", " ".join(shown.split()))
+    shown = _SURROGATES.sub("\ufffd", shown).strip()
+    return shown if len(shown) <= limit else shown[: max(limit - 3, 0)].rstrip() + "..."
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number, or None where it is none that JSON could hold."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def metric(value: float | None) -> str:
+    """Write a loss or a score with four decimals, or in scientific form where those would say nothing."""
+    value = finite(value)
+    if value is None:
+        return ""
+    return f"{value:.4f}" if value == 0 or 5e-4 <= abs(value) < 1e5 else f"{value:.2e}"
+
+
+def setting(value: Value, limit: int = 40) -> str:
+    """Write a hyperparameter: ``3.2e-05``, ``0.06``, ``16``, ``true``, ``null``, ``cosine``."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.1e}".replace(".0e", "e") if 0 < abs(value) < 1e-3 else f"{value:.4g}"
+    return clean(value, limit)
+
+
+def duration(seconds: float) -> str:
+    """Write a time span: ``4.2 s``, ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    seconds = max(finite(seconds) or 0.0, 0.0)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def clock(seconds: float) -> str:
+    """Write a time span for a narrow column: ``0:42``, ``3:20``, ``2:05:10``."""
+    whole = int(max(finite(seconds) or 0.0, 0.0))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"

@@ -1,0 +1,172 @@
+"""Owns text classification: one class per text, learned with cross entropy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from finesweep.errors import did_you_mean
+from finesweep.tasks import EncodedLabels, LabelProblem
+from finesweep.trial import Direction
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+MAX_CLASSES = 1_000
+MANY_FRACTIONS = 20
+"""Above this many distinct labels with a fraction, the column is taken for a measure, not for classes."""
+
+FEW_CLASSES = 10
+"""Up to this many classes are never too many for the rows there are."""
+
+_SHOWN = 10
+_LONGEST = 40
+_UNLABELLED = ("-1", "-100")
+_WHOLE = re.compile(r"[-+]?[0-9]+(\.0*)?")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+
+
+class TextClassification:
+    """One of several classes for each text; labels may be integers, texts or booleans."""
+
+    metrics: ClassVar[Mapping[str, Direction]] = {
+        "eval_loss": Direction.MINIMIZE,
+        "eval_accuracy": Direction.MAXIMIZE,
+        "eval_macro_f1": Direction.MAXIMIZE,
+    }
+    stratified: ClassVar[bool] = True
+    pipeline: ClassVar[str] = "text-classification"
+
+    def encode(self, labels: Mapping[str, pd.Series], names: Sequence[str] | None) -> EncodedLabels:
+        """Turn labels into class ids.
+
+        Args:
+            labels: Label column by split, without missing values. Integers, numbers that are whole,
+                texts (trimmed) and booleans; the same value may be written in any of these ways.
+            names: Class names that come with the data set; the labels are then their positions.
+
+        Raises:
+            LabelProblem: There is one class, there are too many, the labels are a measure, or a split
+                has labels that train lacks.
+        """
+        texts = _texts(labels)
+        train = Counter(texts["train"])
+        _check_classes(train, len(names or ()))
+        order = _sorted(train) if names is None else [str(position) for position in range(len(names))]
+        shown = tuple(order if names is None else names)
+        if names is not None:
+            _check_known(texts, order, f"there are names for 0 to {len(order) - 1} only")
+        _check_known(texts, train, f"train has only {_list(_sorted(train))}")
+        ids = {text: position for position, text in enumerate(order)}
+        splits = {split: [ids[text] for text in column] for split, column in texts.items()}
+        return EncodedLabels(splits, shown, (*_alike_notes(shown), *_absent_notes(splits, shown)))
+
+    def head(self, names: Sequence[str] | None) -> dict[str, Any]:
+        """Return the config fields of a head with one output per class."""
+        names = names or ()
+        return {
+            "num_labels": len(names),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: position for position, name in enumerate(names)},
+            "problem_type": "single_label_classification",
+        }
+
+    def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Score class predictions.
+
+        Returns:
+            ``accuracy`` and ``macro_f1``: the mean over all classes of 2TP / (2TP + FP + FN), 0 for a
+            class that is neither predicted nor present.
+        """
+        import numpy as np
+
+        classes = logits.shape[-1]
+        truth, predicted = labels.ravel(), logits.argmax(axis=-1).ravel()
+        hits = np.bincount(truth[truth == predicted], minlength=classes)
+        either = np.bincount(truth, minlength=classes) + np.bincount(predicted, minlength=classes)
+        f1 = 2 * hits / np.maximum(either, 1)
+        return {"accuracy": float((truth == predicted).mean()), "macro_f1": float(f1.mean())}
+
+    def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:  # noqa: ARG002
+        """Return the cross entropy of equal probabilities, ln(classes)."""
+        return math.log(len(names or ()))
+
+
+def _texts(labels: Mapping[str, pd.Series]) -> dict[str, list[str]]:
+    """Write labels as text; if all are whole numbers, then without the ``.0`` that a missing value gives them."""
+    texts = {split: [str(value).strip() for value in series] for split, series in labels.items()}
+    distinct = set().union(*texts.values())
+    if any("." in text for text in distinct) and all(_WHOLE.fullmatch(text) for text in distinct):
+        return {split: [text.partition(".")[0] for text in column] for split, column in texts.items()}
+    return texts
+
+
+def _number(text: str) -> float | None:
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _sorted(texts: Iterable[str]) -> list[str]:
+    """Put numbers in the order of their values, anything else in that of its letters."""
+    numbers = {text: _number(text) for text in texts}
+    if None in numbers.values():
+        return sorted(numbers)
+    return sorted(numbers, key=lambda text: (numbers[text], text))
+
+
+def _check_classes(train: Counter[str], named: int) -> None:
+    rows = train.total()
+    if len(train) == 1:
+        raise LabelProblem("train", *_constant(next(iter(train))))
+    numbers = [_number(text) for text in train]
+    measured = None not in numbers
+    broken = measured and not all(_WHOLE.fullmatch(text) for text in train)
+    hint = "for a measure: `task: text-regression`" if measured else "is this column the text or an id?"
+    if broken and len(train) > MANY_FRACTIONS:
+        raise LabelProblem("train", f"{len(train):,} different labels with fractions; classes are expected", hint)
+    if max(len(train), named) > MAX_CLASSES:
+        raise LabelProblem("train", f"{max(len(train), named):,} classes; at most {MAX_CLASSES:,} are allowed", hint)
+    if len(train) > FEW_CLASSES and len(train) > rows / 2:
+        raise LabelProblem("train", f"{len(train):,} different labels in {rows:,} rows; classes are expected", hint)
+    if rows < named:
+        raise LabelProblem("train", f"{rows:,} rows for {named:,} classes", "give more rows")
+
+
+def _constant(label: str) -> tuple[str, str]:
+    if label in _UNLABELLED:
+        return f"every label is {label}, which marks rows without one", "give labelled rows"
+    return f"every label is {label!r}; at least two classes are needed", "is this the right column?"
+
+
+def _check_known(texts: Mapping[str, Sequence[str]], known: Collection[str], why: str) -> None:
+    for split, column in texts.items():
+        unknown = Counter(text for text in column if text not in known)
+        if unknown:
+            message = f"{unknown.total():,} rows have labels that cannot be learned: {_list(_sorted(unknown))}; {why}"
+            raise LabelProblem(split, message, did_you_mean(next(iter(unknown)), known))
+
+
+def _alike_notes(names: Sequence[str]) -> Iterator[str]:
+    alike = defaultdict(list)
+    for name in names:
+        alike[" ".join(name.casefold().split())].append(name)
+    for same in alike.values():
+        if len(same) > 1:
+            yield f"The labels {_list(same)} differ only in case or spaces and are separate classes."
+
+
+def _absent_notes(splits: Mapping[str, Sequence[int]], names: Sequence[str]) -> Iterator[str]:
+    for split, column in splits.items():
+        present = set(column)
+        absent = [name for position, name in enumerate(names) if position not in present]
+        if absent:
+            yield f"No row of {split} has the label {_list(absent)}."
+
+
+def _list(names: Sequence[str]) -> str:
+    """List the first few names."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(name if len(name) <= _LONGEST else name[:_LONGEST] + "...") for name in names[:_SHOWN]) + more

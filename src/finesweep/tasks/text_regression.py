@@ -1,0 +1,108 @@
+"""Owns text regression: one number per text, learned with the mean squared error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from finesweep.tasks import EncodedLabels, LabelProblem
+from finesweep.trial import Direction
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+_SHOWN = 3
+
+
+class TextRegression:
+    """One finite number for each text."""
+
+    metrics: ClassVar[Mapping[str, Direction]] = {
+        "eval_loss": Direction.MINIMIZE,
+        "eval_mse": Direction.MINIMIZE,
+        "eval_mae": Direction.MINIMIZE,
+        "eval_pearson": Direction.MAXIMIZE,
+        "eval_spearman": Direction.MAXIMIZE,
+    }
+    stratified: ClassVar[bool] = False
+    pipeline: ClassVar[str] = "text-classification"
+
+    def encode(self, labels: Mapping[str, pd.Series], names: Sequence[str] | None) -> EncodedLabels:
+        """Turn labels into floats.
+
+        Args:
+            labels: Label column by split, without missing values; indexed by the place of each row.
+            names: Class names that come with the data set; there must be none.
+
+        Raises:
+            LabelProblem: A label is no finite number, all of train's are equal, or they are classes.
+        """
+        if names is not None:
+            raise LabelProblem("train", "the labels are classes", "write `task: text-classification`")
+        splits = {split: _numbers(split, series) for split, series in labels.items()}
+        if len(set(splits["train"])) == 1:
+            raise LabelProblem("train", f"every label is {splits['train'][0]:g}", "is this the right column?")
+        return EncodedLabels(splits, None)
+
+    def head(self, names: Sequence[str] | None) -> dict[str, Any]:  # noqa: ARG002
+        """Return the config fields of a head with one output."""
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Score predicted numbers.
+
+        Returns:
+            ``mse``, ``mae``, and the correlations ``pearson`` (of values) and ``spearman`` (of ranks),
+            which are 0 where either side is constant, and NaN where a prediction is not finite.
+        """
+        import numpy as np
+        from scipy.stats import rankdata
+
+        predicted, truth = logits.ravel().astype(np.float64), labels.ravel().astype(np.float64)
+        with np.errstate(all="ignore"):
+            error = predicted - truth
+            return {
+                "mse": float(np.mean(error**2)),
+                "mae": float(np.mean(np.abs(error))),
+                "pearson": _correlation(predicted, truth),
+                "spearman": _correlation(rankdata(predicted, nan_policy="propagate"), rankdata(truth)),
+            }
+
+    def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:  # noqa: ARG002
+        """Return the mean square of the labels: a fresh head predicts about 0."""
+        import numpy as np
+
+        return float(np.mean(np.square(labels, dtype=np.float64)))
+
+
+def _numbers(split: str, series: pd.Series) -> list[float]:
+    numbers = [_number(value) for value in series]
+    wrong = [position for position, number in enumerate(numbers) if not math.isfinite(number)]
+    if wrong:
+        unit = series.index.name or "row"
+        found = ", ".join(f"{series.iloc[at]!r} in {unit} {series.index[at]}" for at in wrong[:_SHOWN])
+        message = f"{len(wrong):,} of {len(numbers):,} labels are no finite numbers: {found}"
+        raise LabelProblem(split, message, "for classes: `task: text-classification`")
+    return numbers
+
+
+def _number(value: object) -> float:
+    """Read one label; NaN for anything that is no number, such as a boolean or ``1_000``."""
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Pearson's correlation; 0 for a constant side, judged before rounding makes it look varied."""
+    import numpy as np
+
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    first, second = first - first.mean(), second - second.mean()
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))

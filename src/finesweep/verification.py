@@ -1,0 +1,67 @@
+"""Owns the fresh process's side of proving a winner: load the exported folder and evaluate it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import transformers
+
+from finesweep.errors import WinnerMismatch
+from finesweep.modeling import tokenized
+from finesweep.run_dir import RunDir, write_json
+from finesweep.training import TrialContext, build_trainer
+from finesweep.worker import spec_of
+
+ROWS_COMPARED = 64
+
+
+def verify(folder: Path, model: Path, trial: int, output: Path) -> None:
+    """Evaluate an exported model on the sweep's validation and test rows.
+
+    Args:
+        folder: The sweep's folder.
+        model: The exported model.
+        trial: The trial it comes from; supplies ``max_length``, batch size and precision.
+        output: JSON file to write: ``reloaded``, ``test`` and ``sample``.
+    """
+    run_dir = RunDir(folder)
+    manifest = run_dir.manifest()
+    record = next(item for item in run_dir.records() if item.trial == trial)
+    exported = dataclasses.replace(manifest, model={**manifest.model, "path": str(model), "from_scratch": False})
+    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+        context = TrialContext(run_dir, exported, spec_of(manifest), record.params, None, Path(scratch))
+        trainer = build_trainer(context)
+        tokens = tokenized(run_dir, manifest, context.settings.max_length)
+        _check_tokenizer(trainer.processing_class, run_dir, tokens["validation"], context.settings.max_length)
+        found = {split: _metrics(trainer, tokens.get(split), context) for split in ("validation", "test")}
+    sample = _sample(run_dir, model, context)
+    write_json(output, {"reloaded": found["validation"], "test": found["test"], "sample": sample})
+
+
+def _check_tokenizer(tokenizer: Any, run_dir: RunDir, rows: Any, max_length: int) -> None:
+    """Raise WinnerMismatch if the exported tokenizer cuts the first texts into other tokens."""
+    frame = pd.read_parquet(run_dir.data / "validation.parquet").head(ROWS_COMPARED)
+    texts = [frame[name].tolist() for name in ("text", "text_pair") if name in frame]
+    fresh = tokenizer(*texts, truncation=True, max_length=max_length)["input_ids"]
+    if fresh != [list(ids) for ids in rows[: len(frame)]["input_ids"]]:
+        raise WinnerMismatch("the exported tokenizer does not give the tokens that the model was trained on")
+
+
+def _metrics(trainer: Any, rows: Any, context: TrialContext) -> dict[str, float]:
+    if rows is None:
+        return {}
+    metrics = trainer.evaluate(rows)
+    return {name: metrics[name] for name in context.task.metrics}
+
+
+def _sample(run_dir: RunDir, model: Path, context: TrialContext) -> dict[str, Any]:
+    """Ask the model for the first validation row the way its users will."""
+    row = pd.read_parquet(run_dir.data / "validation.parquet").iloc[0]
+    pipeline = transformers.pipeline(context.task.pipeline, model=str(model))
+    inputs = {"text": row["text"], **({"text_pair": row["text_pair"]} if "text_pair" in row else {})}
+    answer = pipeline([inputs], truncation=True, max_length=context.settings.max_length)[0]
+    return {"text": row["text"][:200], "label": answer["label"], "score": answer["score"]}

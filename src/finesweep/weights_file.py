@@ -1,0 +1,134 @@
+"""Owns reading safetensors files without loading them: which there are, whether they are whole, what is in them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors library."""
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}\.safetensors\Z")
+_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights in a folder.
+
+    Attributes:
+        files: The index, if any, and every file with tensors.
+        shapes: Shape of each tensor by name.
+    """
+
+    files: tuple[Path, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+class WeightsFault(ValueError):
+    """Weights that are missing, damaged or unsafe.
+
+    Attributes:
+        message: What was found and what is allowed.
+        hint: The nearest fix.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.message, self.hint = message, hint
+        super().__init__(message)
+
+
+def read_weights(folder: Path) -> Weights:
+    """Find a folder's weights and read their headers.
+
+    Raises:
+        WeightsFault: There are none in the safetensors format, a file is missing or damaged, or the
+            index names a file outside the folder.
+    """
+    if (folder / SINGLE).is_file():
+        return Weights((folder / SINGLE,), tensor_shapes(folder / SINGLE))
+    if not (folder / INDEX).is_file():
+        raise _missing(folder)
+    shards = _shards(folder)
+    shapes = {name: shape for shard in shards for name, shape in tensor_shapes(shard).items()}
+    return Weights((folder / INDEX, *shards), shapes)
+
+
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes from the header of a safetensors file.
+
+    The file is eight bytes with the header's length, the header as JSON, and the tensors, without gaps
+    (https://github.com/huggingface/safetensors, "Format").
+
+    Raises:
+        WeightsFault: Sizes do not add up, or the header is not what it should be.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        if (start + stream.read(len(_LFS) - 8)).startswith(_LFS):
+            raise WeightsFault(f"{file.name} is a Git LFS pointer, not the weights", "run `git lfs pull` in the folder")
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > MAX_HEADER or 8 + length > size:
+            expected = f"{8 + length:,} or more" if len(start) == 8 else "8 or more"
+            raise _damaged(file, size, expected)
+        stream.seek(8)
+        header = stream.read(length)
+    tensors = _tensors(file, header)
+    expected_size = 8 + length + max((end for _, end in tensors.values()), default=0)
+    if expected_size != size:
+        raise _damaged(file, size, f"{expected_size:,}")
+    return {name: shape for name, (shape, _) in tensors.items()}
+
+
+def _tensors(file: Path, header: bytes) -> dict[str, tuple[tuple[int, ...], int]]:
+    try:
+        entries = json.loads(header)
+        return {
+            name: (tuple(int(n) for n in entry["shape"]), int(entry["data_offsets"][1]))
+            for name, entry in entries.items()
+            if name != "__metadata__"
+        }
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise WeightsFault(f"weights file damaged: the header of {file.name} cannot be read", _AGAIN) from None
+
+
+_AGAIN = "copy or download it again"
+
+
+def _damaged(file: Path, size: int, expected: str) -> WeightsFault:
+    return WeightsFault(f"weights file damaged: {file.name} has {size:,} bytes, expected {expected}", _AGAIN)
+
+
+def _shards(folder: Path) -> list[Path]:
+    try:
+        index: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        names = sorted(set(index["weight_map"].values()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise WeightsFault(f"{INDEX} cannot be read", _AGAIN) from None
+    for name in names:
+        if not isinstance(name, str) or not _SHARD.match(name):
+            raise WeightsFault(f"{INDEX} names {name!r}; only files of the folder itself are read")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing or not names:
+        raise WeightsFault(
+            f"{len(missing)} of {len(names)} weights files are missing: {', '.join(missing[:3])}", _AGAIN
+        )
+    return [folder / name for name in names]
+
+
+def _missing(folder: Path) -> WeightsFault:
+    if next(folder.glob("*.gguf"), None) is not None:
+        return WeightsFault("a GGUF file cannot be trained", "name the original model, in safetensors")
+    pickles = [*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.h5")]
+    if pickles:
+        message = f"the weights are in {pickles[0].name}, which can hold code; only safetensors are read"
+        hint = "if you trust it, convert: AutoModel.from_pretrained(DIR, use_safetensors=False).save_pretrained(DIR)"
+        return WeightsFault(message, hint)
+    return WeightsFault(f"no weights in the folder; expected {SINGLE}")

@@ -1,0 +1,98 @@
+"""What is tried before any sampler speaks, and when a sweep ends early."""
+
+from pathlib import Path
+
+import pytest
+
+from finesweep.plan import early_stop, planned_trials, trials_wanted
+from finesweep.spec import StopSpec, SweepSpec
+from finesweep.trial import Direction, TrialRecord, TrialState
+
+
+def make_spec(space, **sections) -> SweepSpec:
+    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": space}
+    return SweepSpec.model_validate({**values, **sections}, strict=False)
+
+
+def record(trial: int, objective: float | None, state=TrialState.COMPLETE) -> TrialRecord:
+    return TrialRecord(trial, 1, state, {}, started=float(trial), seconds=1, log="", host="h", objective=objective)
+
+
+def test_the_baseline_is_the_default_where_it_lies_inside_and_the_middle_elsewhere():
+    spec = make_spec(
+        {
+            "learning_rate": {"low": 1e-5, "high": 5e-5, "log": True},
+            "num_train_epochs": {"low": 2, "high": 5},
+            "per_device_train_batch_size": {"choices": [16, 32, 64]},
+            "weight_decay": {"low": 0.1, "high": 0.3},
+            "model.hidden_dropout_prob": {"low": 0.0, "high": 0.5},
+            "data.max_length": {"choices": [32, 64, 128]},
+        }
+    )
+    (baseline,) = planned_trials(spec, {"model.hidden_dropout_prob": 0.1}, max_length=128)
+    assert baseline == {
+        "learning_rate": 5e-5,
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 32,
+        "weight_decay": pytest.approx(0.2),
+        "model.hidden_dropout_prob": 0.1,
+        "data.max_length": 128,
+    }
+    assert type(baseline["num_train_epochs"]) is int
+
+
+def test_the_middle_of_a_logarithmic_axis_is_its_geometric_mean():
+    spec = make_spec({"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}})
+    assert planned_trials(spec, {}, 128)[0]["learning_rate"] == pytest.approx(1e-3)
+
+
+def test_start_follows_the_baseline_which_can_be_left_out():
+    space = {"learning_rate": {"low": 1e-5, "high": 1e-4}}
+    start = [{"learning_rate": 2e-5}]
+    assert [p["learning_rate"] for p in planned_trials(make_spec(space, start=start), {}, 128)] == [5e-5, 2e-5]
+    without = make_spec(space, start=start, search={"baseline": False})
+    assert planned_trials(without, {}, 128) == start
+
+
+def test_a_grid_is_planned_whole_without_a_baseline_in_an_order_of_its_seed():
+    space = {"num_train_epochs": {"low": 2, "high": 4}, "per_device_train_batch_size": {"choices": [8, 16]}}
+    plans = [
+        planned_trials(make_spec(space, search={"sampler": "grid", "seed": seed}), {}, 128) for seed in (0, 0, 1)
+    ]
+    assert plans[0] == plans[1] != plans[2]
+    assert sorted(map(str, plans[0])) == sorted(map(str, plans[2]))
+    assert len({str(point) for point in plans[0]}) == 6
+    assert trials_wanted(make_spec(space, search={"sampler": "grid"}, budget={"trials": 100}), plans[0]) == 6
+    assert trials_wanted(make_spec(space, search={"sampler": "grid"}, budget={"trials": 4}), plans[0]) == 4
+
+
+def test_a_parameter_that_is_switched_off_is_absent_from_the_plan():
+    space = {
+        "lr_scheduler_type": {"choices": ["linear", "constant"]},
+        "warmup_steps": {"low": 0.0, "high": 0.2, "when": {"lr_scheduler_type": "constant"}},
+    }
+    assert planned_trials(make_spec(space), {}, 128) == [{"lr_scheduler_type": "linear"}]
+    grid = {**space, "warmup_steps": {"choices": [0.0, 0.1], "when": {"lr_scheduler_type": "constant"}}}
+    points = planned_trials(make_spec(grid, search={"sampler": "grid"}), {}, 128)
+    assert len(points) == 3
+
+
+def test_the_target_ends_a_sweep_in_the_objectives_direction():
+    stop = StopSpec(target=0.5)
+    assert early_stop(stop, [record(0, 0.6)], Direction.MINIMIZE) is None
+    assert early_stop(stop, [record(0, 0.5)], Direction.MINIMIZE) == "the target 0.5 is reached"
+    assert early_stop(stop, [record(0, 0.4)], Direction.MAXIMIZE) is None
+    assert early_stop(stop, [record(0, 0.9)], Direction.MAXIMIZE) is not None
+
+
+def test_trials_without_a_gain_end_a_sweep_and_only_complete_ones_are_a_gain():
+    stop = StopSpec(no_gain_trials=2)
+    flat = [record(0, 0.5), record(1, 0.6), record(2, 0.1, TrialState.PRUNED)]
+    assert early_stop(stop, flat[:2], Direction.MINIMIZE) is None
+    assert early_stop(stop, flat, Direction.MINIMIZE) == "2 trials without a new best"
+    assert early_stop(stop, [*flat[:2], record(2, 0.4)], Direction.MINIMIZE) is None
+
+
+def test_an_interrupted_trial_is_no_trial_without_a_gain():
+    records = [record(0, 0.5), record(1, 0.6), record(2, None, TrialState.INTERRUPTED)]
+    assert early_stop(StopSpec(no_gain_trials=2), records, Direction.MINIMIZE) is None
