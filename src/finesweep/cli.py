@@ -142,7 +142,7 @@ def init(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a search space, for editors."""
-    from finesweep.spec_reader import schema as spec_schema
+    from finesweep.spec_schema import schema as spec_schema
 
     typer.echo(json.dumps(spec_schema(), indent=2))
 

@@ -155,7 +155,8 @@ class _Loader:
             if path.is_dir():
                 self._add(split, f"{given!r} is a folder; a file is needed", f"one of {known}")
             elif not path.exists():
-                near = did_you_mean(path.name, [file.name for file in path.parent.iterdir()])
+                beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+                near = did_you_mean(path.name, beside)
                 self._add(split, f"no such file: {path}", near)
             elif path.suffix.lower() not in data_reading.SUFFIXES:
                 self._add(
@@ -292,7 +293,8 @@ class _Loader:
         """Write groups as text; a row without one is a group of its own."""
         groups = ["" if value is None or value != value else str(value).strip() for value in frame["group"]]
         if lone := groups.count(""):
-            self.notes.append(f"{self._name(split)}: {lone:,} rows without a {self.spec.group!r} count as own groups.")
+            what = f"rows without {self.spec.group!r}, each a group of its own"
+            self.notes.append(f"{self._name(split)}: {what}: {lone:,}.")
         own = [group or (split, position) for position, group in enumerate(groups)]
         return frame.assign(group=pd.Series(own, index=frame.index, dtype=object))
 
@@ -301,7 +303,7 @@ class _Loader:
             shared = set(frames[first]["group"]) & set(frames[second]["group"])
             if shared:
                 example = min(shared)
-                message = f"{len(shared):,} groups stand in {first} and in {second}, as {example!r}"
+                message = f"groups that stand in {first} and in {second}: {len(shared):,}, as {example!r}"
                 self._add("group", message, f"leave out data.{second} or move their rows to one side")
         self._raise_problems()
 
@@ -322,7 +324,7 @@ class _Loader:
             return frame
         classes = frame["label"].tolist() if self.task.stratified else None
         if split == "train" and classes is not None and limit < len(set(classes)):
-            self._add(key, f"{limit} rows are fewer than the {len(set(classes))} labels", "allow a row of each")
+            self._add(key, f"fewer rows ({limit}) than labels ({len(set(classes))})", "allow a row of each")
             return frame
         rng = np.random.default_rng([self.seed, 1 + SPLITS.index(split)])
         rows = data_splits.sample(limit, len(frame), rng, classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from finesweep.errors import did_you_mean
 Pick = Callable[[Sequence[str]], Mapping[str, str]]
 """Chooses from the names of the splits: what each is used as, and its name."""
 
+_LONGEST_REASON = 300
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 
 
@@ -60,8 +62,7 @@ def read(folder: Path, config: str | None, pick: Pick, columns: Collection[str])
         except DatasetProblem:
             raise
         except (*foreign, yaml.YAMLError, datasets.exceptions.DatasetsError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise DatasetProblem("dataset", f"`datasets` cannot read its files: {reason}") from error
+            raise DatasetProblem("dataset", f"`datasets` cannot read its files: {_reason(error)}") from error
         picked = pick(list(splits))
         return {use: _table(splits[name], name, columns) for use, name in picked.items()}
 
@@ -107,6 +108,13 @@ def _check_inside(files: Mapping[str, Sequence[str]], folder: Path) -> None:
             raise DatasetProblem("dataset", f"its README names a file that is not its own: {file}")
 
 
+def _reason(error: BaseException) -> str:
+    """Return the first error's text in one line; the last one often says only that there was one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return textwrap.shorten(str(error) or type(error).__name__, _LONGEST_REASON)
+
+
 def _table(split: Any, name: str, columns: Collection[str]) -> Table:
     import datasets
 
@@ -120,12 +128,12 @@ def _table(split: Any, name: str, columns: Collection[str]) -> Table:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's progress bars and warnings off the screen."""
+    """Keep the library's progress bars and log off the screen: what matters in it is raised as well."""
     import datasets
 
     shown, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
     finally:

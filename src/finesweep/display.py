@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -81,12 +82,22 @@ def open_display(
     return PlainDisplay(subject, console.file)
 
 
+class _Terminal(Console):
+    """A rich console that leaves a broken pipe to the display, instead of ending the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError that is being handled."""
+        raise
+
+
 def _standard_output() -> Console:
+    if sys.stdout is None:  # started with `>&-`
+        return Console(file=io.StringIO())
     if hasattr(sys.stdout, "reconfigure"):
         # A label that the locale's encoding lacks must not end the sweep.
         sys.stdout.reconfigure(errors="replace")
     # FORCE_COLOR would make rich take a log file for a terminal and fill it with cursor movements.
-    return Console(force_terminal=sys.stdout.isatty())
+    return _Terminal(force_terminal=sys.stdout.isatty())
 
 
 class _Outlet:
@@ -184,7 +195,9 @@ class LiveDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Take the table away; what stays is for the caller to print."""
-        self._write(self._live.stop)
+        # Tried even on a broken terminal: it gives back the standard streams.
+        with contextlib.suppress(OSError, ValueError):
+            self._live.stop()
 
     def update(self, records: Sequence[TrialRecord], progress: Sequence[Progress]) -> None:
         """Draw how things stand."""

@@ -13,7 +13,8 @@ GAP = 2
 """Spaces between columns."""
 
 NAME_WIDTH = 12
-_NARROWEST_TEXT = 12
+_ROOM_FOR_TEXT = 30
+_NARROWEST_TEXT = 8
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Column:
     @property
     def least(self) -> int:
         """Cells below which the column is of no use."""
-        return min(self.width, _NARROWEST_TEXT) if self.flexible else self.width
+        return min(self.width, _ROOM_FOR_TEXT) if self.flexible else self.width
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class FittedTable:
         """Yield the lines."""
         kept = fit(self.columns, options.max_width)
         if self.title:
-            yield _line(self.title, options.max_width, "bold")
+            yield Text(self.title, style="bold")
         yield from lines(kept, options.max_width)
         hidden = [column.name for column in self.columns if column.name not in {one.name for one in kept}]
         if hidden:
@@ -119,13 +120,14 @@ def lines(columns: Sequence[Column], width: int) -> Iterator[Text]:
 
 
 def _row(columns: Sequence[Column], cells: Sequence[Cell], widths: Sequence[int], width: int) -> Text:
-    line = Text(no_wrap=True, overflow="ellipsis", end="\n")
+    line = Text(no_wrap=True, overflow="crop")
     for index, (column, cell, size) in enumerate(zip(columns, cells, widths, strict=True)):
         padding = " " * (size - cell_len(cell.text))
         last = index == len(columns) - 1
         line.append(padding if column.right else "")
         line.append(cell.text, style=cell.style)
         line.append(("" if column.right or last else padding) + ("" if last else " " * GAP))
+    line.rstrip()
     line.truncate(width, overflow="crop")
     return line
 
@@ -140,8 +142,4 @@ def shortened(text: str, width: int) -> str:
     """Cut a text to ``width`` cells, marking the cut with three dots."""
     if cell_len(text) <= width:
         return text
-    return set_cell_size(text, max(width - 3, 0)).rstrip() + "..."[:width]
-
-
-def _line(text: str, width: int, style: str) -> Text:
-    return Text(shortened(text, width), style=style, no_wrap=True)
+    return set_cell_size(text, max(width - 3, 0)).rstrip() + "..."[: max(width, 0)]

@@ -98,10 +98,11 @@ def console_table(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequ
     rows = rank(records, summary.direction)
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
     title = f"{clean(manifest.name)}: {summary.headline()}"
-    tables = [FittedTable(title, _columns(best[:limit], _ranked_fields(best, summary, manifest)), _more(best, limit))]
+    columns = _columns(best[:limit], _ranked_fields(best, summary, manifest)) if best else []
+    tables: list[FittedTable | str] = [FittedTable(title, columns, _more(best, limit))]
     if rest:
         columns = _columns(rest[:limit], _unranked_fields(rest, summary, manifest))
-        tables.append(FittedTable("Not ranked", columns, _more(rest, limit)))
+        tables += ["", FittedTable("Not ranked", columns, _more(rest, limit))]
     return Group(*tables)
 
 
@@ -138,7 +139,7 @@ def _unranked_fields(rows: Sequence[Row], summary: Outcome, manifest: Manifest) 
     return [
         _Field("trial", lambda row: str(row.trial)),
         _Field("state", lambda row: str(row.state), right=False),
-        _Field(summary.metric, lambda row: metric(row.objective)),
+        _Field(summary.metric, lambda row: metric(row.objective), drop=10),
         *_parameter_fields(rows, manifest),
         _Field("time", lambda row: duration(row.seconds), drop=30),
         _Field("log", lambda row: clean(row.log), drop=40, right=False),
@@ -329,7 +330,9 @@ def _winner_place(run_dir: RunDir, summary: Outcome, exported: int | None) -> st
 def _markdown_table(rows: Sequence[Row], fields: Sequence[_Field]) -> Iterator[str]:
     """Yield a table whose columns line up in the raw text too; the last one is left ragged."""
     columns = [[_escaped(field.name), *(_escaped(field.show(row), 600) for row in rows)] for field in fields]
-    widths = [max(3, *map(len, column)) for column in columns[:-1]] + [3]
+    widths = [max(3, *map(len, column)) for column in columns]
+    if not fields[-1].right:
+        widths[-1] = 3
     for number, cells in enumerate(zip(*columns, strict=True)):
         padded = [
             cell.rjust(width) if field.right else cell.ljust(width)

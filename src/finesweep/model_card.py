@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from finesweep import __version__
@@ -43,7 +44,7 @@ def _origin(manifest: Manifest, record: TrialRecord) -> Iterator[str]:
     rows = manifest.data["rows"]
     yield f"# {plain(manifest.name)}"
     yield ""
-    yield f"`{plain(model['name'])}`{revision}, fine-tuned for {manifest.spec['task']} by finesweep {__version__}."
+    yield f"`{plain(_travelling(model['name']))}`{revision}, fine-tuned for {manifest.spec['task']} by finesweep {__version__}."
     yield f"It is trial {record.trial} of the sweep `{plain(manifest.name)}`: the best of its search by"
     yield f"{manifest.spec['objective']['metric']} on the validation rows, with the weights of"
     yield f"epoch {record.best_epoch:g} (step {record.best_step}), which need not be the last."
@@ -51,7 +52,7 @@ def _origin(manifest: Manifest, record: TrialRecord) -> Iterator[str]:
     yield "## Data"
     yield ""
     for split, source in manifest.data["sources"].items():
-        yield f"- {split}: `{plain(source['place'])}` (`{source['digest'][:16]}`)"
+        yield f"- {split}: `{plain(_travelling(source['place']))}` (`{source['digest'][:16]}`)"
     yield f"- rows: {', '.join(f'{count:,} {split}' for split, count in rows.items())}"
     if manifest.data["labels"]:
         yield f"- labels: {', '.join(f'`{plain(name)}`' for name in manifest.data['labels'])}"
@@ -95,6 +96,11 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield f"classify({text}, truncation=True)"
     yield "```"
     yield ""
+
+
+def _travelling(place: str) -> str:
+    """Cut a path of this machine down to its last part; a Hub id stays whole."""
+    return Path(place).name if Path(place).expanduser().is_absolute() else place
 
 
 def plain(value: Any) -> str:

@@ -24,6 +24,7 @@ DEFAULT_TOKENS = 512
 MAX_SANE_TOKENS = 10_000_000
 """Tokenizers without a limit write a number like 1e30."""
 
+MIN_POSITIONS = 8
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
 LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
 WIDTHS = ("hidden_size", "dim", "n_embd", "d_model", "embedding_size")
@@ -34,7 +35,7 @@ SIZES: Mapping[str, int] = {
     "vocab_size": 10_000_000,
     **dict.fromkeys(POSITIONS, 100_000_000),
 }
-"""Largest sane value of each config field that decides the size of a tensor; the smallest is 1."""
+"""Largest sane value of each config field that decides the size of a tensor."""
 
 # These count positions from the padding id + 1 on, so that their table has rows no token ever uses.
 _OFFSET_TYPES = frozenset(
@@ -148,8 +149,9 @@ def size_fault(name: str, value: object) -> str:
     """Say what is wrong with a size in a config, in words; an empty string if nothing is."""
     if type(value) is not int:
         return f"expected an integer, found {describe(value)}"
-    if not 1 <= value <= SIZES[name]:
-        return f"{value} is outside 1 .. {SIZES[name]}"
+    low = MIN_POSITIONS if name in POSITIONS else 1
+    if not low <= value <= SIZES[name]:
+        return f"{value} is outside {low} .. {SIZES[name]}"
     return ""
 
 

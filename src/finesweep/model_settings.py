@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from finesweep.errors import Problem, SpecError, did_you_mean
-from finesweep.model_folder import LAYERS, POSITIONS, SIZES, known_model_types, size_fault
+from finesweep.model_folder import LAYERS, SIZES, known_model_types, size_fault
 from finesweep.model_source import ResolvedModel
 from finesweep.search_space import Parameter
 from finesweep.spec import ScratchModelSpec, SweepSpec
@@ -54,7 +54,7 @@ def setting_defaults(model: ResolvedModel | ScratchModelSpec, spec: SweepSpec, s
     check = _Check(_config_class(model, source), model, source)
     check.scratch_settings()
     check.settings(spec)
-    if not check.problems:
+    if isinstance(model, ScratchModelSpec) and not check.problems:
         check.heads(spec)
     if check.problems:
         raise SpecError(check.problems)
@@ -65,14 +65,13 @@ def _config_class(model: ResolvedModel | ScratchModelSpec, source: YamlSource) -
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
-    if isinstance(model, ResolvedModel):
-        kind: type[PreTrainedConfig] = CONFIG_MAPPING[model.config["model_type"]]
-        return kind
-    if model.config not in CLASSIFIERS or model.config not in known_model_types():
+    if isinstance(model, ScratchModelSpec) and model.config not in set(CLASSIFIERS) & known_model_types():
         hint = did_you_mean(model.config, CLASSIFIERS) or f"some are {', '.join(_COMMON_TYPES)}"
         where = source.where("model", "config")
         raise SpecError([Problem(where, f"no model type for classification is called {model.config!r}", hint)])
-    kind = CONFIG_MAPPING[model.config]
+    kind: type[PreTrainedConfig] = CONFIG_MAPPING[
+        model.config if isinstance(model, ScratchModelSpec) else model.config["model_type"]
+    ]
     return kind
 
 
@@ -154,7 +153,7 @@ class _Check:
             return problem, ""
         if name in LAYERS and isinstance(self.model, ResolvedModel) and _is_more(value, getattr(self.base, name)):
             return f"{value} is more than the {getattr(self.base, name)} layers of the model", ""
-        if _is_share(name) and _is_more(value, 1) or _is_share(name) and _is_more(0, value):
+        if _is_share(name) and (_is_more(value, 1) or _is_more(0, value)):
             return f"{value} is outside 0 .. 1", ""
         return _activation_fault(value) if name in _ACTIVATIONS else ("", "")
 

@@ -43,10 +43,18 @@ def _apply_one(source: YamlSource, override: str) -> None:
     parts = _parts(dotted)
     if not equals or not all(parts) or len(parts) > MAX_DEPTH:
         raise SpecError([Problem(where, "expected name=value", "as --set budget.trials=5")])
-    path = _put(source.values, parts, parse_value(text, where), where)
+    path = _put(source.values, parts, _value(text, where), where)
     for old in [place for place in source.places if place[: len(path)] == path]:
         del source.places[old]
     source.places[path] = "--set"
+
+
+def _value(text: str, where: str) -> Any:
+    try:
+        return parse_value(text, where)
+    except SpecError as error:
+        # Line 1, column 7 of an argument helps nobody.
+        raise SpecError([Problem(where, problem.message, problem.hint) for problem in error.problems]) from None
 
 
 def _parts(dotted: str) -> list[str]:

@@ -11,12 +11,12 @@ from finesweep import data as data_module
 from finesweep import model_source
 from finesweep.data import LoadedData
 from finesweep.errors import Problem, SpecError
+from finesweep.model_settings import setting_defaults
 from finesweep.model_source import ResolvedModel
 from finesweep.plan import planned_trials
 from finesweep.registry import TASKS
 from finesweep.run_dir import Manifest
 from finesweep.settings import Settings
-from finesweep.spec import ScratchModelSpec
 from finesweep.spec_reader import LoadedSpec
 from finesweep.trial import Value
 
@@ -79,7 +79,7 @@ def check(loaded: LoadedSpec) -> Checked:
     try:
         model = model_source.resolve(spec.model, base=spec.base, source=source)
         problems += _too_long(loaded, model)
-        defaults = _model_defaults(loaded, model)
+        defaults = setting_defaults(model if model.path else spec.model, spec, source)
     except SpecError as error:
         problems += error.problems
     if problems or data is None or model is None:
@@ -87,14 +87,6 @@ def check(loaded: LoadedSpec) -> Checked:
     longest = Settings.of(spec, {}, model.max_tokens).max_length
     plan = planned_trials(spec, defaults, longest)
     return Checked(loaded, data, model, plan, [*loaded.notes, *data.notes, *model.notes])
-
-
-def _model_defaults(loaded: LoadedSpec, model: ResolvedModel) -> dict[str, Value]:
-    spec = loaded.spec
-    names = [name for name in (*spec.space, *spec.fixed) if name.startswith("model.")]
-    if not names and not isinstance(spec.model, ScratchModelSpec):
-        return {}
-    return dict(model_source.setting_defaults(model, names, loaded.source))
 
 
 def _too_long(loaded: LoadedSpec, model: ResolvedModel) -> Iterator[Problem]:

@@ -227,10 +227,10 @@ def _baseline(manifest: Manifest, records: Sequence[TrialRecord]) -> TrialRecord
 
 def _hours(runs: Sequence[Run], records: Sequence[TrialRecord]) -> float:
     """Add up the runs' wall clock; one that has not ended, or was killed, counts up to its last record."""
-    ends = sorted(record.started + record.seconds for record in records)
+    ends = [record.started + record.seconds for record in records]
     total = 0.0
-    for run, following in zip(runs, [*runs[1:], None], strict=True):
-        until = following.started if following else float("inf")
+    for index, run in enumerate(runs):
+        until = runs[index + 1].started if index + 1 < len(runs) else float("inf")
         last = max((end for end in ends if run.started <= end <= until), default=run.started)
         total += max((run.ended or last) - run.started, 0.0)
     return total / 3600

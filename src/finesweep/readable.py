@@ -30,9 +30,11 @@ def clean(text: object, limit: int = 300) -> str:
         text: Anything; what is no text is converted.
         limit: Longest result in characters; the rest becomes ``...``.
     """
-    shown = _ESCAPES.sub("", str(text)[:_LONGEST_READ])
-    shown = _UNSEEN.sub("", " ".join(shown.split()))
-    shown = _SURROGATES.sub("\ufffd", shown).strip()
+    shown = str(text)[:_LONGEST_READ]
+    if not shown.isprintable():
+        shown = _UNSEEN.sub("", " ".join(_ESCAPES.sub("", shown).split()))
+        shown = _SURROGATES.sub("\ufffd", shown)
+    shown = " ".join(shown.split())
     return shown if len(shown) <= limit else shown[: max(limit - 3, 0)].rstrip() + "..."
 
 

@@ -61,27 +61,42 @@ def _max_tokens(config: Any) -> int:
 
 def _train(texts: Sequence[str], vocab_size: int) -> Any:
     """Train a lower-casing WordPiece tokenizer, as BERT's is, with ``[CLS] a [SEP] b [SEP]`` around the texts."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    vocabulary = _vocabulary(texts, vocab_size, normalizer, splitter)
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.WordPiece()
-    alphabet = _alphabet(tokenizer.normalizer, texts, vocab_size // 4)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A {SEPARATOR}",
+        pair=f"{START} $A {SEPARATOR} $B:1 {SEPARATOR}:1",
+        special_tokens=[(token, vocabulary[token]) for token in (START, SEPARATOR)],
+    )
+    return tokenizer
+
+
+def _vocabulary(texts: Sequence[str], vocab_size: int, normalizer: Any, splitter: Any) -> dict[str, int]:
+    from tokenizers import Tokenizer, models, trainers
+
+    draft = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    draft.normalizer, draft.pre_tokenizer = normalizer, splitter
+    alphabet = _alphabet(normalizer, texts, vocab_size // 4)
+    # The trainer numbers single characters in the order of a hash table that differs in every process,
+    # and breaks ties by these numbers. Given all of them beforehand it has none to number.
+    characters = [*alphabet, *(f"##{character}" for character in alphabet)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
-        # The trainer breaks ties between rare characters at random; a full alphabet leaves it none to break.
+        special_tokens=[*SPECIAL_TOKENS, *characters],
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    marks = [(START, tokenizer.token_to_id(START)), (SEPARATOR, tokenizer.token_to_id(SEPARATOR))]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A {SEPARATOR}", pair=f"{START} $A {SEPARATOR} $B:1 {SEPARATOR}:1", special_tokens=marks
-    )
-    return tokenizer
+    draft.train_from_iterator(texts, trainer)
+    vocabulary: dict[str, int] = draft.get_vocab()
+    return vocabulary
 
 
 def _alphabet(normalizer: Any, texts: Iterable[str], limit: int) -> list[str]:

@@ -332,20 +332,3 @@ def _key_elsewhere(key: str) -> str:
         return REPLACED[key]
     near = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.6)
     return f"did you mean {known[near[0]]}?" if near else ""
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a search space YAML, for editors."""
-    adapters = [(key, "validation", TypeAdapter(kind)) for key, (kind, _) in SECTIONS.items()]
-    refs, document = TypeAdapter.json_schemas(adapters, ref_template="#/$defs/{model}")  # type: ignore[arg-type]
-    properties = {key: {**refs[(key, "validation")], "description": SECTIONS[key][1]} for key in SECTIONS}
-    properties["task"]["enum"] = list(TASKS.names)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "finesweep search space",
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(REQUIRED),
-        "properties": properties,
-        "$defs": document.get("$defs", {}),
-    }

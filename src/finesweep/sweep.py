@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finesweep import leaderboard, model_source, preflight, ranking, run_dir, spec_reader, winner
+from finesweep import leaderboard, preflight, ranking, run_dir, spec_reader, winner
 from finesweep import profile as profile_module
 from finesweep.display import Display, open_display
 from finesweep.errors import LaunchError, NoFinishedTrial, RunDirError
@@ -26,6 +26,7 @@ from finesweep.preflight import Checked
 from finesweep.profile import Profile
 from finesweep.registry import LAUNCHERS
 from finesweep.run_dir import Manifest, Run, RunDir
+from finesweep.scratch_model import make_scratch
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.spec_reader import LoadedSpec
 from finesweep.trial import TrialRecord
@@ -191,7 +192,7 @@ def _created(path: Path, checked: Checked, manifest: Manifest) -> tuple[RunDir, 
         train = checked.data.frames["train"]
         columns = [train[name] for name in ("text", "text_pair") if name in train]
         texts = (text for column in columns for text in column)
-        model_source.make_scratch(model, texts, folder.model, pairs=len(columns) > 1)
+        make_scratch(model, texts, folder.model, pairs=len(columns) > 1)
         manifest = dataclasses.replace(manifest, model={**manifest.model, "path": str(folder.model)})
     run_dir.write_json(folder.spec_file, dataclasses.asdict(manifest))
     return folder, manifest
@@ -339,6 +340,7 @@ def _collected(folder: RunDir, manifest: Manifest, spec: SweepSpec, why: str, si
     evidence = None
     if best is not None and received is None:
         evidence = winner.export(folder, manifest, best)
+        leaderboard.write(folder, manifest, records, folder.runs())  # it says where the winner is
     if best is None and received is None:
         raise NoFinishedTrial(_no_winner(folder, records))
     return Outcome(folder, manifest, spec, records, why, received, evidence)

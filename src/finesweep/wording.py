@@ -28,6 +28,7 @@ _HABITS = {
     "max": "high",
     "values": "choices",
     "options": "choices",
+    "grid_search": "choices",
     "log_uniform": "log",
     "n_trials": "trials",
     "max_trials": "trials",

@@ -31,8 +31,8 @@ class SearchDriver(transformers.Trainer):  # type: ignore[misc]
         self.args = SimpleNamespace(process_index=0, world_size=1, n_gpu=0)
         self.model_init = SimpleNamespace
         self.model = self.model_wrapped = None
-        self.accelerator = SimpleNamespace(clear=lambda: None)
-        self.callback_handler = SimpleNamespace(on_train_end=lambda *_: None)
+        self.accelerator = SimpleNamespace(clear=_nothing)
+        self.callback_handler = SimpleNamespace(on_train_end=_nothing)
         self.hp_name = None
         self.hp_search_backend = None
         self.objective: float | None = None
@@ -40,3 +40,7 @@ class SearchDriver(transformers.Trainer):  # type: ignore[misc]
     def train(self, resume_from_checkpoint: Any = None, trial: Any = None, **_: Any) -> None:
         """Draw one trial's parameters, run it, and set ``objective``."""
         self.objective = self.run_trial(trial, self.hp_space(trial))
+
+
+def _nothing(*_: object) -> None:
+    """Do what the search asks of parts that this driver does not have; picklable, unlike a lambda."""

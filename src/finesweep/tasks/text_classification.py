@@ -91,7 +91,7 @@ class TextClassification:
         f1 = 2 * hits / np.maximum(either, 1)
         return {"accuracy": float((truth == predicted).mean()), "macro_f1": float(f1.mean())}
 
-    def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:  # noqa: ARG002
+    def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:
         """Return the cross entropy of equal probabilities, ln(classes)."""
         return math.log(len(names or ()))
 
@@ -145,7 +145,8 @@ def _check_known(texts: Mapping[str, Sequence[str]], known: Collection[str], why
     for split, column in texts.items():
         unknown = Counter(text for text in column if text not in known)
         if unknown:
-            message = f"{unknown.total():,} rows have labels that cannot be learned: {_list(_sorted(unknown))}; {why}"
+            count = f"{unknown.total():,} of {len(column):,} rows"
+            message = f"{_list(_sorted(unknown))} cannot be learned ({count}); {why}"
             raise LabelProblem(split, message, did_you_mean(next(iter(unknown)), known))
 
 

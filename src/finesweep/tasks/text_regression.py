@@ -46,7 +46,7 @@ class TextRegression:
             raise LabelProblem("train", f"every label is {splits['train'][0]:g}", "is this the right column?")
         return EncodedLabels(splits, None)
 
-    def head(self, names: Sequence[str] | None) -> dict[str, Any]:  # noqa: ARG002
+    def head(self, names: Sequence[str] | None) -> dict[str, Any]:
         """Return the config fields of a head with one output."""
         return {"num_labels": 1, "problem_type": "regression"}
 
@@ -70,7 +70,7 @@ class TextRegression:
                 "spearman": _correlation(rankdata(predicted, nan_policy="propagate"), rankdata(truth)),
             }
 
-    def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:  # noqa: ARG002
+    def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:
         """Return the mean square of the labels: a fresh head predicts about 0."""
         import numpy as np
 
@@ -105,4 +105,5 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     first, second = first - first.mean(), second - second.mean()
-    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
+    # Rounding can carry a perfect correlation beyond 1.
+    return float(np.clip(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)), -1, 1))

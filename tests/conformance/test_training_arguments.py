@@ -1,0 +1,70 @@
+"""The table of training arguments against the class that it stands for."""
+
+import dataclasses
+import typing
+from typing import Any
+
+import pytest
+from transformers import TrainingArguments
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
+from finesweep.training_fields import OWNED, REPLACED, TRAINING_FIELDS
+
+FIELDS = {field.name: field for field in dataclasses.fields(TrainingArguments)}
+HINTS = typing.get_type_hints(TrainingArguments)
+OUR_DEFAULTS = {"logging_steps": 10, "per_device_eval_batch_size": 64}
+
+
+def _kinds(annotation: Any) -> set[type]:
+    members = typing.get_args(annotation) or (annotation,)
+    return {member for member in members if isinstance(member, type)}
+
+
+@pytest.mark.parametrize("name", TRAINING_FIELDS)
+def test_every_name_is_a_field_of_that_type(name: str) -> None:
+    kinds, ours = _kinds(HINTS[name]), TRAINING_FIELDS[name].kind
+    # A text argument may be an enum of texts there, and logging_steps also a share of all steps.
+    narrower = (ours is str and any(issubclass(kind, str) for kind in kinds)) or name == "logging_steps"
+    assert ours in kinds or narrower
+
+
+@pytest.mark.parametrize("name", TRAINING_FIELDS)
+def test_every_default_is_the_librarys_or_a_known_one_of_ours(name: str) -> None:
+    ours, theirs = TRAINING_FIELDS[name].default, FIELDS[name].default
+    if name in OUR_DEFAULTS:
+        assert ours == OUR_DEFAULTS[name] != theirs
+    elif TRAINING_FIELDS[name].kind is bool:
+        assert ours is False
+        assert not theirs
+    else:
+        assert ours == getattr(theirs, "value", theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("lr_scheduler_type", {item.value for item in SchedulerType}),
+        ("optim", {item.value for item in OptimizerNames}),
+        ("train_sampling_strategy", {"random", "sequential", "group_by_length"}),
+    ],
+)
+def test_every_word_is_one_that_transformers_knows(name: str, known: set[str]) -> None:
+    assert set(TRAINING_FIELDS[name].choices) <= known
+
+
+@pytest.mark.parametrize("name", [name for name, field in TRAINING_FIELDS.items() if field.choices])
+def test_every_word_is_accepted_by_the_class(name: str, tmp_path: Any) -> None:
+    for word in TRAINING_FIELDS[name].choices:
+        made = getattr(TrainingArguments(output_dir=str(tmp_path), use_cpu=True, **{name: word}), name)
+        assert getattr(made, "value", made) == word
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_every_replaced_name_is_gone(name: str) -> None:
+    assert name not in FIELDS
+
+
+@pytest.mark.parametrize("name", OWNED)
+def test_every_owned_name_exists(name: str) -> None:
+    assert name in FIELDS

@@ -1,0 +1,188 @@
+"""`sweep run` from start to end: what comes out, and what the same command does the second time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import pytest
+
+
+def test_the_leaderboard_ranks_every_trial_by_its_best_evaluation(finished):
+    rows = finished.leaderboard()
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert [row["objective"] for row in rows] == sorted(row["objective"] for row in rows)
+    for row, record in ((row, finished.records()[row["trial"]]) for row in rows):
+        assert row["state"] == "COMPLETE"
+        assert row["objective"] == min(e["objective"] for e in record["evaluations"])
+        assert row["best_step"] in [e["step"] for e in record["evaluations"]]
+        assert set(row["metrics"]) == {"eval_loss", "eval_accuracy", "eval_macro_f1"}
+        assert row["seconds"] > 0
+        assert row["examples_per_second"] > 0
+        assert row["peak_memory_mb"] > 0
+    with (finished.results() / "leaderboard.csv").open(newline="") as stream:
+        assert [row["trial"] for row in csv.DictReader(stream)] == [str(row["trial"]) for row in rows]
+    assert "| rank |" in (finished.results() / "leaderboard.md").read_text()
+
+
+def test_every_trial_has_its_record_its_log_and_its_scalars(finished):
+    for record in finished.records():
+        assert "train_loss" in (finished.results() / record["log"]).read_text()
+        events = list((finished.results() / f"tensorboard/trial-{record['trial']:04d}").glob("events.*"))
+        assert len(events) == 1
+        assert record["evaluations"][-1]["epoch"] == record["params"]["num_train_epochs"]
+
+
+def test_evaluations_stand_at_the_same_examples_in_all_trials(finished):
+    for record in finished.records():
+        assert [e["examples"] for e in record["evaluations"]] == [
+            400 * epoch for epoch in range(1, record["params"]["num_train_epochs"] + 1)
+        ]
+
+
+def test_only_the_winners_weights_are_kept(finished):
+    best = finished.leaderboard()[0]["trial"]
+    assert [folder.name for folder in (finished.results() / "checkpoints").iterdir()] == [f"trial-{best:04d}"]
+    assert not list(finished.results().rglob("optimizer*"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_winner_loads_with_the_stock_pipeline_and_beats_the_majority(finished):
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", str(finished.results() / "winner"))
+    with (finished.path / "validation.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    answers = classify([row["text"] for row in rows], truncation=True)
+    right = sum(answer["label"] == row["label"] for answer, row in zip(answers, rows, strict=True))
+    winner = finished.leaderboard()[0]
+    assert right / len(rows) == pytest.approx(winner["metrics"]["eval_accuracy"])
+    labels = [row["label"] for row in rows]
+    majority = max(labels.count(label) for label in set(labels)) / len(rows)
+    assert right / len(rows) > majority + 0.1
+
+
+def test_the_winner_was_evaluated_again_and_carries_its_papers(finished):
+    winner = finished.results() / "winner"
+    evidence = json.loads((winner / "evidence.json").read_text())
+    best = finished.leaderboard()[0]
+    assert evidence["trial"] == best["trial"]
+    assert evidence["reloaded"]["eval_loss"] == pytest.approx(best["objective"], rel=1e-4)
+    card = (winner / "README.md").read_text()
+    assert f"trial {best['trial']} of the sweep" in card
+    assert str(finished.path) not in card
+    arguments = json.loads((winner / "training_args.json").read_text())
+    assert arguments["learning_rate"] == pytest.approx(best["params"]["learning_rate"])
+    assert not [name for name in arguments if "token" in name or "hub" in name]
+    assert not list(winner.glob("training_args.bin"))
+
+
+def test_trial_0_is_the_untuned_default_and_the_gain_is_named(finished):
+    params = finished.records()[0]["params"]
+    assert params["num_train_epochs"] == 3
+    assert params["per_device_train_batch_size"] == 16
+    assert params["learning_rate"] == pytest.approx((5e-4 * 5e-3) ** 0.5)
+    assert re.search("untuned default", (finished.results() / "leaderboard.md").read_text())
+
+
+def test_the_same_command_again_finds_nothing_to_do(make_project):
+    project = make_project()
+    first, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=2")
+    before = project.numbers()
+    again, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=2")
+    assert "all 2 trials of the budget have finished" in again
+    assert project.numbers() == before
+    more, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=3")
+    assert "trial 2 COMPLETE" in more
+    assert project.numbers()[:2] == before
+    assert [record["trial"] for record in project.records()] == [0, 1, 2]
+
+    _, refused = project.sweep("run", "spec.yaml", "--set", "space.learning_rate.high=1e-2", code=2)
+    assert "space.learning_rate.high: 0.005 -> 0.01" in refused
+    assert "--name" in refused
+    assert "--fresh" in refused
+    assert project.numbers()[:2] == before
+
+    out, _ = project.sweep(
+        "run", "spec.yaml", "--set", "space.learning_rate.high=1e-2", "--set", "budget.trials=1", "--fresh"
+    )
+    assert [record["trial"] for record in project.records()] == [0]
+    aside = [folder for folder in (project.path / "results").iterdir() if folder.name.startswith("spec.")]
+    assert len(aside) == 1
+    assert len(list((aside[0] / "trials").glob("*.json"))) == 3
+
+
+def test_smoke_takes_everything_through_once_in_a_folder_of_its_own(make_project):
+    project = make_project()
+    for _ in range(2):
+        project.sweep("run", "spec.yaml", "--smoke")
+    assert [folder.name for folder in (project.path / "results").iterdir() if folder.is_dir()] == ["spec-smoke"]
+    records = project.records("spec-smoke")
+    assert [record["evaluations"][-1]["step"] for record in records] == [1, 1]
+    assert project.manifest("spec-smoke")["data"]["rows"] == {"train": 32, "validation": 32}
+    assert (project.results("spec-smoke") / "winner/model.safetensors").is_file()
+
+
+def test_status_and_leaderboard_read_the_folder(finished):
+    status, _ = finished.sweep("status", "results/spec")
+    assert "3 of 3 finished" in status
+    assert "not running" in status
+    board, _ = finished.sweep("leaderboard", "results/spec")
+    assert f"{finished.leaderboard()[0]['objective']:.4f}" in board
+
+
+def test_a_regression_is_swept_like_a_classification(make_project):
+    project = make_project()
+    for name in ("train", "validation"):
+        lines = (project.path / f"{name}.csv").read_text().splitlines()
+        header, rows = lines[0], lines[1:]
+        scored = [row.rsplit(",", 1)[0] + f",{len(row) / 10:.2f}" for row in rows]
+        project.write(f"{name}.csv", "\n".join([header, *scored]) + "\n")
+    project.sweep("run", "spec.yaml", "--set", "task=text-regression", "--set", "objective.metric=eval_spearman")
+    rows = project.leaderboard()
+    assert set(rows[0]["metrics"]) >= {"eval_loss", "eval_mse", "eval_pearson", "eval_spearman"}
+    assert [row["objective"] for row in rows] == sorted((row["objective"] for row in rows), reverse=True)
+    assert rows[0]["objective"] > 0.5
+    config = json.loads((project.results() / "winner/config.json").read_text())
+    assert config["problem_type"] == "regression"
+
+
+def test_patience_ends_a_trial_complete_with_its_best(make_project):
+    project = make_project()
+    project.sweep(
+        "run",
+        "spec.yaml",
+        *("--set", "budget.trials=1", "--set", "patience=1", "--set", "space.num_train_epochs.low=30"),
+        *("--set", "space.num_train_epochs.high=30", "--set", "fixed.lr_scheduler_type=constant"),
+    )
+    (record,) = project.records()
+    assert record["state"] == "COMPLETE"
+    assert record["reason"] == "no gain in 1 evaluations"
+    assert len(record["evaluations"]) < 30
+    assert record["objective"] == record["evaluations"][-2]["objective"]
+    evidence = json.loads((project.results() / "winner/evidence.json").read_text())
+    assert evidence["reloaded"]["eval_loss"] == pytest.approx(record["objective"], rel=1e-4)
+
+
+def test_a_target_ends_the_sweep(make_project):
+    project = make_project()
+    out, _ = project.sweep("run", "spec.yaml", "--set", "stop.target=10")
+    assert "the target 10 is reached" in out
+    assert len(project.records()) == 1
+
+
+def test_hours_end_the_sweep_and_the_trial_runs_again_with_more(make_project):
+    project = make_project()
+    long = ("--set", "space.num_train_epochs.low=300", "--set", "space.num_train_epochs.high=300")
+    out, _ = project.sweep("run", "spec.yaml", *long, "--set", "budget.hours=0.004", code=1)
+    assert [record["state"] for record in project.records()] == ["INTERRUPTED"]
+
+
+def test_the_libraries_are_quiet_on_the_screen(make_project):
+    project = make_project()
+    out, err = project.sweep("run", "spec.yaml", "--set", "budget.trials=1")
+    assert err == ""
+    assert "\x1b" not in out
+    for chatter in ("LOAD REPORT", "%|", "Warning", "[I 20", "MISSING"):
+        assert chatter not in out

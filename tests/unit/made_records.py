@@ -1,0 +1,100 @@
+"""Records, manifests and runs that tests of the leaderboard and the display are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finesweep.run_dir import Manifest, Run
+from finesweep.trial import Progress, TrialRecord, TrialState
+
+COMPLETE, PRUNED, DIVERGED, FAILED, INTERRUPTED = (
+    TrialState.COMPLETE,
+    TrialState.PRUNED,
+    TrialState.DIVERGED,
+    TrialState.FAILED,
+    TrialState.INTERRUPTED,
+)
+
+
+def record(trial: int, objective: float | None = None, state: TrialState = COMPLETE, **fields: Any) -> TrialRecord:
+    """One ended trial; trial n began at second 100 n and took 42 seconds."""
+    values: dict[str, Any] = {
+        "trial": trial,
+        "attempt": 1,
+        "state": state,
+        "params": {"learning_rate": 3.21e-5, "num_train_epochs": 3},
+        "started": 100.0 * trial,
+        "seconds": 42.0,
+        "log": f"logs/trial-{trial:04d}.log",
+        "host": "here",
+        "objective": objective,
+        "metrics": {} if objective is None else {"eval_loss": objective, "eval_accuracy": 0.875},
+        "best_epoch": None if objective is None else 2.0,
+        "best_step": None if objective is None else 400,
+        "examples_per_second": 123.4,
+        "peak_memory_mb": 812.5,
+    }
+    return TrialRecord(**{**values, **fields})
+
+
+def running(trial: int, **fields: Any) -> Progress:
+    """One running trial, at step 100 of 400 after 50 seconds if it is second 100 n + 50."""
+    values: dict[str, Any] = {
+        "trial": trial,
+        "attempt": 1,
+        "params": {"learning_rate": 3.21e-5, "num_train_epochs": 3},
+        "started": 100.0 * trial,
+        "step": 100,
+        "total_steps": 400,
+        "loss": 0.6123,
+        "best": 0.5,
+    }
+    return Progress(**{**values, **fields})
+
+
+def manifest(**search: Any) -> Manifest:
+    """What a sweep over learning rate and epochs is."""
+    return Manifest(
+        name="sst2",
+        spec={
+            "objective": {"metric": "eval_loss", "direction": "minimize"},
+            "search": {
+                "backend": "optuna",
+                "sampler": "tpe",
+                "pruner": "median",
+                "seed": 7,
+                "baseline": True,
+                **search,
+            },
+            "space": {
+                "learning_rate": {"low": 1e-5, "high": 5e-5, "step": None, "log": True, "choices": None, "when": None},
+                "num_train_epochs": {"low": 2, "high": 5, "step": None, "log": False, "choices": None, "when": None},
+            },
+            "fixed": {"weight_decay": 0.01},
+        },
+        data={
+            "sources": {"train": {"place": "/data/train.csv", "digest": "ab12" * 16, "revision": None}},
+            "rows": {"train": 6920, "validation": 872},
+            "labels": ["negative", "positive"],
+            "text_pair": False,
+        },
+        model={"name": "org/encoder", "path": "/m", "revision": "86b5e0934494bd15c9632b12f734a8a67f723594"},
+        plan=[],
+        created=0.0,
+    )
+
+
+def run(number: int = 1, **fields: Any) -> Run:
+    """One run with a budget of 20 trials, 2 hours long."""
+    values: dict[str, Any] = {
+        "number": number,
+        "budget": {"trials": 20, "hours": 12.0},
+        "stop": {},
+        "profile": {},
+        "environment": {"python": "3.11.4", "versions": {"torch": "2.13.0"}, "gpu": None},
+        "host": "here",
+        "pid": 1,
+        "started": 0.0,
+        "ended": 7200.0,
+    }
+    return Run(**{**values, **fields})

@@ -1,0 +1,101 @@
+"""Which rows are kept, and what is said about the others."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from finesweep.data_reading import Table
+from finesweep.data_rows import RowProblem, clean
+
+ROLES = {"text": "body", "label": "stars"}
+
+
+def table(texts: list[Any], labels: list[Any], names: tuple[str, ...] | None = None, **more: list[Any]) -> Table:
+    columns = {"body": texts, "stars": labels, **more}
+    places = list(range(2, len(texts) + 2))
+    return Table(tuple(columns), columns, places, "line", {"stars": names} if names else {})
+
+
+@pytest.mark.parametrize("empty", ["", "  \t", None, float("nan")])
+def test_a_row_without_text_is_dropped_and_counted(empty: object) -> None:
+    frame, notes = clean(table(["a", empty, "b"], [1, 2, 3]), ROLES, "train (my.csv)")
+    assert frame["text"].tolist() == ["a", "b"]
+    assert frame["label"].tolist() == [1, 3]
+    assert frame.index.tolist() == [2, 4]
+    assert notes == ["train (my.csv): 1 row (line 3) with no text in 'body' left out."]
+
+
+@pytest.mark.parametrize("alien", [["a"], {"a": 1}, b"a"])
+def test_a_row_whose_text_is_no_text_is_dropped_and_counted(alien: object) -> None:
+    frame, notes = clean(table(["a", alien], [1, 2]), ROLES, "train")
+    assert frame["text"].tolist() == ["a"]
+    assert notes == ["train: 1 row (line 3) with something other than text in 'body' left out."]
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None, float("nan")])
+def test_a_missing_label_is_dropped_counted_and_its_first_rows_named(empty: object) -> None:
+    frame, notes = clean(table(list("abcdefgh"), ["x", *[empty] * 6, "y"]), ROLES, "train")
+    assert frame["label"].tolist() == ["x", "y"]
+    assert notes == ["train: 6 rows (lines 3, 4, 5, 6, 7, ...) with no label in 'stars' left out."]
+
+
+def test_a_row_that_lacks_both_is_counted_once() -> None:
+    _, notes = clean(table(["a", "", ""], [1, None, 2]), ROLES, "train")
+    assert notes == ["train: 2 rows (lines 3, 4) with no text in 'body' left out."]
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        (["", " "], [1, 2], "every row has no text in 'body'"),
+        ([[1], [2]], [1, 2], "every row has something other than text in 'body'"),
+        (["a", "b"], ["", None], "every row has no label in 'stars'"),
+        (["a", ""], [None, 1], "no row has both text and a label"),
+        (["a", "b"], [1, [1, 2]], "the label in line 3 is neither a number nor text nor a boolean"),
+        (["a", "b"], [{"x": 1}, 1], "the label in line 2 is neither"),
+    ],
+)
+def test_nothing_left_is_a_problem(texts: list[Any], labels: list[Any], message: str) -> None:
+    with pytest.raises(RowProblem, match=message):
+        clean(table(texts, labels), ROLES, "train")
+
+
+@pytest.mark.parametrize("number", [7, 7.5, Decimal("7.5"), True])
+def test_numbers_as_texts_become_text(number: object) -> None:
+    frame, _ = clean(table([number], [1]), ROLES, "train")
+    assert frame["text"].tolist() == [str(number)]
+
+
+def test_labels_keep_their_kind_and_lose_their_margins() -> None:
+    labels = [" pos ", 3, True, 2.5, Decimal("2"), Decimal("2.5")]
+    frame, _ = clean(table(list("abcdef"), labels), ROLES, "train")
+    assert [(type(label), label) for label in frame["label"]] == [
+        (str, "pos"),
+        (int, 3),
+        (bool, True),
+        (float, 2.5),
+        (int, 2),
+        (float, 2.5),
+    ]
+
+
+def test_a_pair_without_its_second_text_is_dropped() -> None:
+    roles = {**ROLES, "text_pair": "other"}
+    frame, notes = clean(table(["a", "b"], [1, 2], other=["", "c"]), roles, "train")
+    assert frame["text_pair"].tolist() == ["c"]
+    assert notes == ["train: 1 row (line 2) with no text in 'other' left out."]
+
+
+def test_minus_one_is_no_label_where_classes_have_names() -> None:
+    frame, _ = clean(table(["a", "b"], [-1, 1], ("no", "yes")), ROLES, "test")
+    assert frame["label"].tolist() == [1]
+    with pytest.raises(RowProblem, match="every row has no label"):
+        clean(table(["a", "b"], [-1, -1], ("no", "yes")), ROLES, "test")
+
+
+def test_minus_one_is_a_label_like_others_where_they_have_none() -> None:
+    frame, _ = clean(table(["a", "b"], [-1, 1]), ROLES, "train")
+    assert frame["label"].tolist() == [-1, 1]

@@ -1,0 +1,62 @@
+"""The tree of errors and how a problem reads."""
+
+import inspect
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finesweep import errors
+from finesweep.errors import LaunchError, Problem, SpecError, SweepError, did_you_mean, printable
+
+TREE = [
+    item
+    for _, item in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(item, SweepError) and item is not SweepError
+]
+
+
+def test_a_problem_reads_as_place_message_fix() -> None:
+    problem = Problem("bert.yaml:12 space.learning_rat", "no such training argument", "did you mean learning_rate?")
+    expected = "bert.yaml:12 space.learning_rat: no such training argument (did you mean learning_rate?)"
+    assert str(problem) == expected
+    assert str(Problem("f:1 a", "is missing")) == "f:1 a: is missing"
+
+
+def test_a_spec_error_shows_every_problem_on_a_line() -> None:
+    error = SpecError(iter([Problem("f:1 a", "one"), Problem("f:2 b", "two")]))
+    assert str(error) == "f:1 a: one\nf:2 b: two"
+    assert [problem.message for problem in error.problems] == ["one", "two"]
+    assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
+def test_every_error_stands_in_the_modules_picture(kind: type[SweepError]) -> None:
+    line = re.search(rf"─ {kind.__name__}\b(.*)", errors.__doc__ or "")
+    assert line is not None
+    if shown := re.search(r"exit (\d)", line[1]):
+        assert kind.exit_code == int(shown[1])
+
+
+def test_a_launch_error_keeps_command_and_output() -> None:
+    error = LaunchError("refused", ["sweep", "worker"], "no space")
+    assert (str(error), error.command, error.output, error.exit_code) == ("refused", ("sweep", "worker"), "no space", 3)
+
+
+def test_did_you_mean_finds_the_nearest_word_or_nothing() -> None:
+    assert did_you_mean("learning_rat", ["learning_rate", "weight_decay"]) == "did you mean learning_rate?"
+    assert did_you_mean("zzz", ["learning_rate"]) == ""
+
+
+def test_what_is_shown_cannot_control_a_terminal() -> None:
+    assert str(Problem("f:1 \x1b[31mx", "found \u202e", "a\nb")) == "f:1 \\x1b[31mx: found \\u202e (a\\nb)"
+
+
+@given(st.text(max_size=200), st.integers(4, 100))
+def test_printable_text_is_printable_and_short(text: str, limit: int) -> None:
+    shown = printable(text, limit)
+    assert shown.isprintable()
+    if text.isprintable():
+        assert len(shown) <= limit
+        assert shown == text or len(text) > limit

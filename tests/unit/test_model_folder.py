@@ -1,0 +1,217 @@
+import json
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+import tiny
+from finesweep.model_folder import ModelFolder, inspect, known_model_types, positions
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny.write_model_files(tmp_path / "model")
+
+
+def rewrite(file: Path, **changes):
+    values = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
+
+
+def messages(folder):
+    return [fault.message for fault in inspect(folder).faults]
+
+
+def test_a_good_folder_has_no_faults(folder):
+    found = inspect(folder)
+    assert found.faults == []
+    assert found.notes == []
+    assert found.config["model_type"] == "bert"
+    assert found.max_tokens == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 2**40}, r"config.json: hidden_size: 1099511627776 is outside 1 .. 262144"),
+        ({"hidden_size": -16}, r"config.json: hidden_size: -16 is outside"),
+        ({"hidden_size": "16"}, r"config.json: hidden_size: expected an integer, found text '16'"),
+        ({"hidden_size": True}, r"config.json: hidden_size: expected an integer, found boolean"),
+        ({"num_hidden_layers": 0}, r"num_hidden_layers: 0 is outside"),
+        ({"max_position_embeddings": 1}, r"max_position_embeddings: 1 is outside 8"),
+        ({"model_type": ...}, "config.json has no model_type"),
+        ({"model_type": ["bert"]}, "config.json has no model_type"),
+        ({"model_type": "brt"}, "transformers knows no model_type 'brt'"),
+        ({"model_type": "evil", "auto_map": {"AutoConfig": "x.Y"}}, "needs code of its own, which is never run"),
+        ({"quantization_config": {"bits": 4}}, "a quantized model cannot be trained"),
+        ({"transformers_weights": "../outside.safetensors"}, "transformers_weights is not supported"),
+        ({"trust_remote_code": True}, "trust_remote_code is not allowed"),
+        ({"text_config": {"deep": [{"trust_remote_code": True}]}}, "trust_remote_code is not allowed"),
+        ({"attn_implementation": "evil-org/evil-kernel"}, r"attn_implementation is 'evil-org/evil-kernel'"),
+        ({"_attn_implementation": "evil-org/evil-kernel"}, r"_attn_implementation is 'evil-org/evil-kernel'"),
+        ({"_attn_implementation_internal": "flash_attention_2"}, "allowed are eager and sdpa"),
+        ({"attn_implementation": {"text": "evil/kernel"}}, "attn_implementation is 'evil/kernel'"),
+        ({"text_config": {"attn_implementation": "evil/kernel"}}, "attn_implementation is 'evil/kernel'"),
+        ({"vocab_size": 19}, "the tokenizer has 20 tokens, the model only 19"),
+        ({"vocab_size": 21}, "vocab_size is 21, the weights have 20 rows"),
+        ({"hidden_size": 8}, "hidden_size is 8, the weights are 4 wide"),
+    ],
+)
+def test_faults_in_the_config(folder, changes, message):
+    rewrite(folder / "config.json", **changes)
+    assert re.search(message, "\n".join(messages(folder)))
+
+
+@pytest.mark.parametrize("value", ["eager", "sdpa", None])
+def test_built_in_attention_is_fine(folder, value):
+    rewrite(folder / "config.json", attn_implementation=value)
+    assert messages(folder) == []
+
+
+def test_code_of_a_known_type_is_ignored(folder):
+    rewrite(folder / "config.json", auto_map={"AutoModel": "evil.Model"})
+    assert messages(folder) == []
+
+
+def test_every_fault_at_once(folder):
+    rewrite(folder / "config.json", hidden_size="16", model_type="brt")
+    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "tokenizer.json").unlink()
+    found = messages(folder)
+    assert len(found) == 4
+    assert {text.split()[0] for text in found} == {"config.json:", "weights", "no"}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", b"", "config.json cannot be read as JSON"),
+        ("config.json", b"{", "config.json cannot be read as JSON"),
+        ("config.json", b"[1]", "config.json holds list"),
+        ("config.json", b'"\xff"', "config.json cannot be read as JSON"),
+        ("config.json", b"[" * 100_000, "config.json cannot be read as JSON"),
+        ("tokenizer.json", b"{", "tokenizer.json cannot be read as JSON"),
+        ("tokenizer.json", b"{}", "the tokenizer's vocabulary is empty"),
+        ("tokenizer_config.json", b"{", "tokenizer_config.json cannot be read as JSON"),
+        ("model.safetensors", b"1234", "weights file damaged: model.safetensors has 4 bytes"),
+    ],
+)
+def test_damaged_files(folder, file, content, message):
+    (folder / file).write_bytes(content)
+    assert re.search(message, "\n".join(messages(folder)))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("config.json", "no config.json in the folder"),
+        ("model.safetensors", "no weights in the folder"),
+        ("tokenizer.json", "no tokenizer in the folder"),
+    ],
+)
+def test_missing_files(folder, file, message):
+    (folder / file).unlink()
+    assert len(messages(folder)) == 1
+    assert messages(folder)[0].startswith(message)
+
+
+def test_an_adapter_is_no_model(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    assert messages(folder) == ["this is an adapter (LoRA), no whole model"]
+
+
+def test_a_pickle_is_refused_and_not_opened(folder, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "PWNED",))
+
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+    assert messages(folder) == ["the weights are in pytorch_model.bin, which can hold code; only safetensors are read"]
+    assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "vocabulary"),
+    [
+        ({"vocab.txt": "a\nb\nc\n"}, 3),
+        ({"vocab.txt": "a\r\nb"}, 2),
+        ({"vocab.json": '{"a": 0, "b": 24}', "merges.txt": "#"}, 25),
+        ({"spiece.model": "binary"}, None),
+        ({"sentencepiece.bpe.model": "binary"}, None),
+        ({"tokenizer.json": '{"model": {"vocab": [["a", -1.0], ["b", -2.0]]}}'}, 2),
+        ({"tokenizer.json": '{"model": {"vocab": {"a": 3}}, "added_tokens": [{"id": 30}, 7]}'}, 31),
+    ],
+)
+def test_kinds_of_tokenizers(folder, files, vocabulary):
+    (folder / "tokenizer.json").unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text, newline="")
+    expected = [] if vocabulary is None or vocabulary <= 20 else [f"the tokenizer has {vocabulary} tokens"]
+    assert [message[:27] for message in messages(folder)] == [text[:27] for text in expected]
+
+
+@pytest.mark.parametrize("files", [("vocab.json",), ("merges.txt",), ("tokenizer_config.json",)])
+def test_half_a_tokenizer_is_none(folder, files):
+    (folder / "tokenizer.json").unlink()
+    for name in files:
+        (folder / name).write_text("{}")
+    assert messages(folder) == ["no tokenizer in the folder; expected tokenizer.json"]
+
+
+def test_an_empty_vocabulary_is_named(folder):
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("")
+    assert messages(folder) == ["the tokenizer's vocabulary is empty"]
+
+
+def test_a_missing_padding_token_is_noted(folder):
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert inspect(folder).notes == []
+    rewrite(folder / "config.json", eos_token_id=2)
+    assert inspect(folder).notes == ["The tokenizer has no padding token; its end-of-text token is used."]
+    (folder / "special_tokens_map.json").write_text('{"pad_token": "[PAD]"}')
+    assert inspect(folder).notes == []
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "tokens"),
+    [
+        ({"max_position_embeddings": 512}, {}, 512),
+        ({"max_position_embeddings": 512}, {"model_max_length": 128}, 128),
+        ({"max_position_embeddings": 512}, {"model_max_length": 1000000000000000019884624838656}, 512),
+        ({"max_position_embeddings": 512}, {"model_max_length": "long"}, 512),
+        ({"n_positions": 1024}, {"model_max_length": 1e30}, 1024),
+        ({}, {}, 512),
+        ({}, {"model_max_length": 100.0}, 100),
+        ({"max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": 1}, {}, 512),
+        ({"max_position_embeddings": 514, "model_type": "xlm-roberta"}, {}, 512),
+        ({"max_position_embeddings": 40, "model_type": "camembert", "pad_token_id": 0}, {}, 39),
+        ({"max_position_embeddings": "512"}, {}, 512),
+    ],
+)
+def test_longest_input(config, tokenizer, tokens):
+    assert ModelFolder(Path(), config=config, tokenizer=tokenizer).max_tokens == tokens
+
+
+def test_a_config_without_positions_has_none():
+    assert positions({"hidden_size": 8}) is None
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+def test_digest_covers_every_file_that_is_used(folder, file):
+    before = inspect(folder).digest()
+    (folder / "README.md").write_text("no part of the model")
+    assert inspect(folder).digest() == before
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:-1] + (b"\x01" if file.endswith("safetensors") else b" }"))
+    assert inspect(folder).digest() != before
+
+
+def test_digest_depends_on_names_not_on_the_place(folder, tmp_path):
+    assert inspect(folder).digest() == inspect(folder.rename(tmp_path / "moved")).digest()
+
+
+def test_model_types_come_without_importing_the_library():
+    assert {"bert", "distilbert", "roberta"} <= known_model_types()

@@ -1,0 +1,228 @@
+"""Labels in every form people write them, and the metrics against scikit-learn and scipy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score
+
+from finesweep.registry import TASKS
+from finesweep.tasks import EncodedLabels, LabelProblem, Task
+from finesweep.tasks.text_classification import MANY_FRACTIONS, MAX_CLASSES, TextClassification
+from finesweep.tasks.text_regression import TextRegression
+from finesweep.trial import Direction
+
+CLASSIFY, REGRESS = TextClassification(), TextRegression()
+
+
+def encode(task: Task, names: tuple[str, ...] | None = None, **splits: list[Any]) -> EncodedLabels:
+    index = {split: pd.RangeIndex(2, len(values) + 2, name="line") for split, values in splits.items()}
+    return task.encode({s: pd.Series(values, index=index[s], dtype=object) for s, values in splits.items()}, names)
+
+
+@pytest.mark.parametrize("name", TASKS.names)
+def test_a_task_needs_no_state_and_shows_its_metrics_on_the_class(name: str) -> None:
+    kind = TASKS.load(name)
+    kind()
+    assert kind.metrics["eval_loss"] is Direction.MINIMIZE
+    assert kind.pipeline == "text-classification"
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "ids"),
+    [
+        pytest.param([10, 1, 5, 1], ("1", "5", "10"), [2, 0, 1, 0], id="integers-with-gaps"),
+        pytest.param(["10", "1", "5"], ("1", "5", "10"), [2, 0, 1], id="integers-of-a-csv"),
+        pytest.param(["-1", "0", "1"], ("-1", "0", "1"), [0, 1, 2], id="negative"),
+        pytest.param(["pos", "neg", "pos "], ("neg", "pos"), [1, 0, 1], id="D15-texts-are-trimmed"),
+        pytest.param([True, False], ("False", "True"), [1, 0], id="booleans"),
+        pytest.param(["True", "False"], ("False", "True"), [1, 0], id="booleans-of-a-csv"),
+        pytest.param([1.0, 0.0], ("0", "1"), [1, 0], id="whole-floats"),
+        pytest.param(["1.0", "0.0"], ("0", "1"), [1, 0], id="whole-floats-of-a-csv"),
+        pytest.param(["1.0", "1.5", "0.5"], ("0.5", "1.0", "1.5"), [1, 2, 0], id="few-fractions"),
+        pytest.param([0, "x", "9"], ("0", "9", "x"), [0, 2, 1], id="mixed"),
+    ],
+)
+def test_classes_are_found_and_put_in_order(labels: list[Any], names: tuple[str, ...], ids: list[int]) -> None:
+    encoded = encode(CLASSIFY, train=labels)
+    assert encoded.names == names
+    assert encoded.splits["train"] == ids
+
+
+def test_one_label_written_in_two_ways_is_one_class() -> None:
+    encoded = encode(CLASSIFY, train=[1, 0, 2], validation=["2", "0", "1"], test=[1.0, 0.0, 2.0])
+    assert encoded.splits == {"train": [1, 0, 2], "validation": [2, 0, 1], "test": [1, 0, 2]}
+
+
+def test_labels_that_differ_in_case_are_remarked() -> None:
+    encoded = encode(CLASSIFY, train=["pos", "Pos", "neg"])
+    assert encoded.notes == ("The labels 'Pos', 'pos' differ only in case or spaces and are separate classes.",)
+
+
+def test_a_class_that_validation_lacks_is_remarked() -> None:
+    assert encode(CLASSIFY, train=["a", "b"], validation=["a"]).notes == ("No row of validation has the label 'b'.",)
+
+
+def test_names_that_come_with_the_data_keep_their_order() -> None:
+    encoded = encode(CLASSIFY, ("z", "y", "x"), train=[2, 0, 2])
+    assert (encoded.names, encoded.splits["train"]) == (("z", "y", "x"), [2, 0, 2])
+    assert encoded.notes == ("No row of train has the label 'y'.",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message", "hint"),
+    [
+        pytest.param(["a", "a"], "every label is 'a'; at least two", "right column", id="D17-constant"),
+        pytest.param([-100, -100], "every label is -100, which marks rows without", "labelled", id="D18"),
+        pytest.param([-1, -1], "every label is -1, which marks rows without", "labelled", id="D18-minus-one"),
+        pytest.param(
+            [n + 0.5 for n in range(MANY_FRACTIONS + 1)] * 100,
+            "21 different labels with fractions",
+            "task: text-regression",
+            id="measure",
+        ),
+        pytest.param(
+            [str(n / 7) for n in range(400)],
+            "400 different labels with fractions",
+            "task: text-regression",
+            id="measure-of-a-csv",
+        ),
+        pytest.param(
+            list(range(MAX_CLASSES + 1)) * 3, "1,001 classes; at most 1,000", "text-regression", id="too-many-numbers"
+        ),
+        pytest.param(
+            [f"id{n}" for n in range(MAX_CLASSES + 1)] * 3, "1,001 classes", "the text or an id", id="too-many-texts"
+        ),
+        pytest.param([f"text {n}" for n in range(11)], "11 different labels in 11 rows", "an id", id="as-many-as-rows"),
+    ],
+)
+def test_a_column_that_holds_no_classes_is_a_problem(labels: list[Any], message: str, hint: str) -> None:
+    with pytest.raises(LabelProblem, match=message) as caught:
+        encode(CLASSIFY, train=labels)
+    assert hint in caught.value.hint
+    assert caught.value.split == "train"
+
+
+def test_labels_that_train_lacks_are_named() -> None:
+    with pytest.raises(
+        LabelProblem, match=r"'mixed' cannot be learned \(2 of 3 rows\); train has only 'neg', 'pos'"
+    ) as caught:
+        encode(CLASSIFY, train=["pos", "neg"], validation=["pos", "mixed", "mixed"])
+    assert caught.value.split == "validation"
+    with pytest.raises(LabelProblem, match="'postive'") as caught:
+        encode(CLASSIFY, train=["positive", "negative"], test=["postive"])
+    assert caught.value.hint == "did you mean positive?"
+
+
+def test_a_label_beyond_the_names_is_a_problem() -> None:
+    with pytest.raises(LabelProblem, match=r"'2' cannot be learned \(1 of 3 rows\); there are names for 0 to 1 only"):
+        encode(CLASSIFY, ("no", "yes"), train=[0, 1, 2])
+
+
+def test_fewer_rows_than_named_classes_are_a_problem() -> None:
+    with pytest.raises(LabelProblem, match="2 rows for 3 classes"):
+        encode(CLASSIFY, ("a", "b", "c"), train=[0, 1])
+
+
+LABEL = st.one_of(st.integers(-3, 12), st.booleans(), st.text("abAB 1", min_size=1).filter(str.strip))
+
+
+@given(st.lists(LABEL, min_size=2, max_size=30))
+def test_ids_point_back_to_the_label_as_it_was_written(labels: list[Any]) -> None:
+    try:
+        encoded = encode(CLASSIFY, train=labels)
+    except LabelProblem:
+        return
+    assert encoded.names is not None
+    assert [encoded.names[position] for position in encoded.splits["train"]] == [str(x).strip() for x in labels]
+    assert len(set(encoded.names)) == len(encoded.names)
+
+
+def test_the_head_of_a_classifier_has_the_names() -> None:
+    assert CLASSIFY.head(["neg", "pos"]) == {
+        "num_labels": 2,
+        "id2label": {0: "neg", 1: "pos"},
+        "label2id": {"neg": 0, "pos": 1},
+        "problem_type": "single_label_classification",
+    }
+    assert CLASSIFY.naive_loss(np.array([0, 1]), ["a", "b", "c"]) == pytest.approx(math.log(3))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+def test_class_metrics_are_those_of_scikit_learn(rows: list[tuple[int, int]]) -> None:
+    truth, predicted = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    score = CLASSIFY.score(np.eye(4, dtype=np.float32)[predicted], truth)
+    f1 = f1_score(truth, predicted, labels=range(4), average="macro", zero_division=0)
+    assert score == {"accuracy": pytest.approx(accuracy_score(truth, predicted)), "macro_f1": pytest.approx(f1)}
+
+
+@pytest.mark.parametrize("task", [CLASSIFY, REGRESS])
+def test_a_score_has_every_metric_but_the_loss(task: Task) -> None:
+    score = task.score(np.array([[0.1], [0.2]]), np.array([0, 0]))
+    assert {f"eval_{name}" for name in score} == set(task.metrics) - {"eval_loss"}
+
+
+def test_numbers_are_read_from_any_way_to_write_them() -> None:
+    encoded = encode(REGRESS, train=["1.5", 2, "-3e-1"], validation=[1.5])
+    assert encoded.names is None
+    assert encoded.splits == {"train": [1.5, 2.0, -0.3], "validation": [1.5]}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        pytest.param(["1", "good", "3,5"], "2 of 3 labels .*: 'good' in line 3, '3,5' in line 4", id="text"),
+        pytest.param([1.0, True], "True in line 3", id="boolean"),
+        pytest.param(["1_000", "2"], "'1_000' in line 2", id="underscore"),
+        pytest.param([1.0, float("inf")], "inf in line 3", id="infinite"),
+        pytest.param(["1", "nan"], "'nan' in line 3", id="D26-nan"),
+        pytest.param([1.0, 10**400], "in line 3", id="too-large"),
+        pytest.param([2, "2.0"], "every label is 2", id="constant"),
+    ],
+)
+def test_a_column_that_holds_no_measure_is_a_problem(labels: list[Any], message: str) -> None:
+    with pytest.raises(LabelProblem, match=message):
+        encode(REGRESS, train=labels)
+
+
+def test_named_classes_are_no_measure() -> None:
+    with pytest.raises(LabelProblem, match="the labels are classes"):
+        encode(REGRESS, ("a", "b"), train=[0, 1])
+
+
+def test_the_head_of_a_regression_has_one_output() -> None:
+    assert REGRESS.head(None) == {"num_labels": 1, "problem_type": "regression"}
+    assert REGRESS.naive_loss(np.array([1.0, -2.0, 2.0], dtype=np.float32), None) == pytest.approx(3.0)
+
+
+def test_measures_are_scored_as_scipy_does() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=50)
+    predicted = truth + rng.normal(size=50)
+    score = REGRESS.score(predicted[:, None], truth)
+    assert score == {
+        "mse": pytest.approx(np.mean((predicted - truth) ** 2)),
+        "mae": pytest.approx(np.mean(np.abs(predicted - truth))),
+        "pearson": pytest.approx(pearsonr(predicted, truth).statistic),
+        "spearman": pytest.approx(spearmanr(predicted, truth).statistic),
+    }
+
+
+def test_constant_predictions_correlate_with_nothing() -> None:
+    # The mean of many equal numbers is not that number, so their spread must be judged before it is taken off.
+    predicted = np.full((999, 1), 0.1, dtype=np.float32)
+    score = REGRESS.score(predicted, np.arange(999))
+    assert (score["pearson"], score["spearman"]) == (0.0, 0.0)
+
+
+def test_a_prediction_that_is_not_finite_gives_no_score() -> None:
+    score = REGRESS.score(np.array([[1.0], [math.nan]]), np.array([1.0, 2.0]))
+    assert all(math.isnan(value) for value in score.values())
+    assert math.isnan(REGRESS.score(np.array([[1.0], [math.inf]]), np.array([1.0, 2.0]))["pearson"])
