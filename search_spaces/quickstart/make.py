@@ -36,7 +36,16 @@ DEPENDS = {
     "dark": (["chocolate", "humour", "bread crust"], ["screen", "dining room", "picture"]),
 }
 INTENSITY = ["", "", "really ", "rather ", "quite ", "truly "]
-OPENINGS = ["", "", "", "second visit: ", "after a week, ", "to be honest, ", "my brother warned me, yet ", "once more: "]
+OPENINGS = [
+    "",
+    "",
+    "",
+    "second visit: ",
+    "after a week, ",
+    "to be honest, ",
+    "my brother warned me, yet ",
+    "once more: ",
+]
 VERDICTS = {
     "positive": ["i would go again", "worth every cent", "five stars from me", "i told all my friends", "no regrets"],
     "negative": ["i want my money back", "never again", "one star is too much", "i left early", "what a waste"],

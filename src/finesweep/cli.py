@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from finesweep import __version__
-from finesweep.errors import SpecError, SweepError
+from finesweep.errors import RunDirError, SpecError, SweepError
 
 if TYPE_CHECKING:
     from finesweep.preflight import Checked
@@ -44,6 +45,15 @@ Name = Annotated[str | None, typer.Option(help="Name of the results folder.", sh
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Folder that holds one folder per sweep.")]
 
 
+class _Screen(Console):
+    """A console that falls silent when its reader is gone: a sweep outlives `| head -1`."""
+
+    def on_broken_pipe(self) -> None:
+        """Throw away what is still to be printed, where the library would end the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -69,7 +79,7 @@ def run(
     """Search, rank, and export the winner; the same command again goes on where it stopped."""
     from finesweep import sweep
 
-    console = Console(highlight=False)
+    console = _Screen(highlight=False)
     request = sweep.Request(spec, overrides or [], on, name, results, fresh, smoke)
     outcome = sweep.run(request, announce=lambda checked: _announce(console, checked))
     _conclude(console, outcome)
@@ -88,7 +98,7 @@ def validate(
     """Check the YAML, the data and the model without writing or training anything."""
     from finesweep import sweep
 
-    console = Console(highlight=False)
+    console = _Screen(highlight=False)
     _announce(console, sweep.check(sweep.Request(spec, overrides or [], on, name, results)))
     console.print("No problems found.")
 
@@ -111,7 +121,7 @@ def leaderboard(folder: Folder) -> None:
     run_dir = RunDir(folder.absolute())
     manifest, records, runs = run_dir.manifest(), run_dir.records(), run_dir.runs()
     board.write(run_dir, manifest, records, runs)
-    Console(highlight=False).print(board.console_table(manifest, records, runs))
+    _Screen(highlight=False).print(board.console_table(manifest, records, runs))
 
 
 @app.command()
@@ -169,6 +179,11 @@ def main() -> None:
     """Run the command line; every expected error is one message and an exit code."""
     try:
         app()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        typer.echo(f"error: {error.filename or 'writing'}: the disk is full; make room and run it again", err=True)
+        sys.exit(RunDirError.exit_code)
     except SweepError as error:
         if os.environ.get("FINESWEEP_DEBUG"):
             raise

@@ -15,6 +15,7 @@ from finesweep.ranking import Outcome, Row, outcome, rank, reasons, winner
 from finesweep.readable import clean, duration, finite, metric, setting
 from finesweep.run_dir import Manifest, Run, RunDir, write_text
 from finesweep.trial import TrialRecord
+from finesweep.winner import read_evidence
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -27,14 +28,7 @@ _FORMULA = re.compile(r"[\s\"]*[=+\-@\t\r＝＋－＠]")
 _MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
 
 
-def write(
-    run_dir: RunDir,
-    manifest: Manifest,
-    records: Sequence[TrialRecord],
-    runs: Sequence[Run],
-    *,
-    exported: int | None = None,
-) -> None:
+def write(run_dir: RunDir, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> None:
     """Write ``leaderboard.md``, ``.csv`` and ``.json``, each atomically.
 
     All three can be made again from the records, so they are not forced to the disk.
@@ -44,14 +38,13 @@ def write(
         manifest: What the sweep is.
         records: How each trial ended.
         runs: Every ``sweep run``, oldest first.
-        exported: The trial whose weights ``winner/`` holds; None while it holds none, or older ones.
 
     Raises:
         RunDirError: The disk is full or the folder cannot be written.
     """
     summary = outcome(manifest, records, runs)
     rows = rank(records, summary.direction)
-    page = "\n".join(_page(run_dir, manifest, summary, rows, runs, exported)) + "\n"
+    page = "\n".join(_page(run_dir, manifest, summary, rows, runs)) + "\n"
     for suffix, text in ((".md", page), (".csv", to_csv(rows, manifest)), (".json", to_json(rows))):
         write_text(run_dir.leaderboard.with_suffix(suffix), text, durable=False)
 
@@ -218,19 +211,14 @@ def _csv_cell(value: Any) -> Any:
 
 
 def _page(
-    run_dir: RunDir,
-    manifest: Manifest,
-    summary: Outcome,
-    rows: Sequence[Row],
-    runs: Sequence[Run],
-    exported: int | None,
+    run_dir: RunDir, manifest: Manifest, summary: Outcome, rows: Sequence[Row], runs: Sequence[Run]
 ) -> Iterator[str]:
     """Yield the lines of the page: the result, what it rests on, the ranked trials, the others."""
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
     yield from (f"# {_escaped(manifest.name)}", "", f"**{_escaped(summary.headline())}**", "")
     for name, text in _facts(manifest, summary, runs):
         yield f"- {name}: {_escaped(text, limit=1_000)}"
-    yield f"- Winner: {_winner_place(run_dir, summary, exported)}"
+    yield f"- Winner: {_escaped(_winner_fact(run_dir, summary), limit=1_000)}"
     yield from ("", "## Ranked", "")
     yield from _markdown_table(best, _ranked_fields(best, summary, manifest)) if best else ["No trial ranks."]
     if len(best) > 1:
@@ -314,17 +302,23 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield clean(name), clean(value)
 
 
-def _winner_place(run_dir: RunDir, summary: Outcome, exported: int | None) -> str:
-    if summary.best is None:
+def _winner_fact(run_dir: RunDir, summary: Outcome) -> str:
+    """Say where the best trial's weights are; a winner exported from another trial is not its."""
+    best = summary.best
+    if best is None:
         return "none"
-    places = []
-    if exported == summary.best.trial:
-        places.append(f"`{run_dir.winner.name}/`")
-    checkpoint = run_dir.checkpoint(summary.best.trial)
-    if checkpoint.is_dir():
-        places.append(f"`{checkpoint.relative_to(run_dir.path)}/`")
-    step = "" if summary.best.best_step is None else f", step {summary.best.best_step:,}"
-    return f"trial {summary.best.trial}{step}; weights in {' and '.join(places) or 'no folder yet'}"
+    text = f"trial {best.trial}" + ("" if best.best_step is None else f", step {best.best_step:,}")
+    evidence = read_evidence(run_dir)
+    if evidence is not None and (evidence.trial, evidence.ranked) == (best.trial, best.objective):
+        text += f"; exported to {run_dir.winner.name}/, loaded again and evaluated: {_scores(evidence.reloaded)}"
+        return text + (f"; on the test rows: {_scores(evidence.test)}" if evidence.test else "")
+    checkpoint = run_dir.checkpoint(best.trial)
+    place = f"{checkpoint.relative_to(run_dir.path)}/" if checkpoint.is_dir() else "no folder yet"
+    return f"{text}; weights in {place}; not exported yet"
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{clean(name)} {metric(value)}" for name, value in scores.items())
 
 
 def _markdown_table(rows: Sequence[Row], fields: Sequence[_Field]) -> Iterator[str]:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 import transformers
 
+from finesweep.errors import SweepError
 from finesweep.run_dir import Manifest, RunDir, write_json
 from finesweep.tasks import Task
 from finesweep.trial import Params
@@ -23,7 +24,7 @@ SPLITS = ("train", "validation", "test")
 
 def load_tokenizer(folder: Path) -> Any:
     """Load a folder's tokenizer; one without a padding token pads with its end-of-text token."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -43,7 +44,8 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
     """
     folder = manifest.model["path"]
     head = task.head(manifest.data["labels"])
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, **head, **settings)
+    offline = {"local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(folder, **offline, **head, **settings)
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     kind = transformers.AutoModelForSequenceClassification
@@ -51,14 +53,29 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
         return kind.from_config(config)
     # A head with another number of labels in the folder is replaced by a fresh one, not an error. The
     # library would otherwise train in the precision that the weights were saved in.
-    return kind.from_pretrained(
+    model, report = kind.from_pretrained(
         folder,
         config=config,
-        local_files_only=True,
         use_safetensors=True,
         ignore_mismatched_sizes=True,
         dtype=torch.float32,
+        output_loading_info=True,
+        **offline,
     )
+    _check_encoder(model, report)
+    return model
+
+
+def _check_encoder(model: Any, report: Mapping[str, Any]) -> None:
+    """Raise SweepError if the weights in the folder are not this encoder's, which would stay random."""
+    encoder = {name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")}
+    fresh = {*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])} & encoder
+    # A pooler of its own is missing from many checkpoints; a whole encoder is missing from the wrong one.
+    if len(fresh) > len(encoder) // 2:
+        raise SweepError(
+            f"{len(fresh)} of {len(encoder)} encoder weights are not in the model's folder: "
+            "its config.json and its weights belong to different models"
+        )
 
 
 def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str, datasets.Dataset]:

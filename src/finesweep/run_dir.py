@@ -21,6 +21,7 @@ import dataclasses
 import errno
 import fcntl
 import json
+import math
 import os
 import secrets
 import shutil
@@ -193,7 +194,7 @@ class RunDir:
         if not self.spec_file.is_file():
             raise RunDirError(f"{self.path}: this is no sweep's folder (it has no spec.json)")
         values = _read_json(self.spec_file)
-        if values is None:
+        if not isinstance(values, dict):
             raise RunDirError(f"{self.spec_file}: cannot be read as JSON; start anew with --fresh")
         if (found := values.get("format")) != FORMAT:
             raise RunDirError(
@@ -206,8 +207,7 @@ class RunDir:
 
     def runs(self) -> list[Run]:
         """Return every ``sweep run`` so far, oldest first."""
-        files = sorted((self.path / "runs").glob("*.json"))
-        return [Run(**values) for file in files if (values := _read_json(file)) is not None]
+        return _whole(Run, self.path / "runs")
 
     def write_run(self, run: Run) -> None:
         """Write one run's facts, replacing what stood there."""
@@ -217,8 +217,9 @@ class RunDir:
         """Return the hours in which earlier, ended runs ran; a killed run counts up to its last record."""
         records = self.records()
         total = 0.0
-        for run in self.runs():
-            ends = [r.started + r.seconds for r in records if r.started >= run.started]
+        runs = self.runs()
+        for run, following in zip(runs, [*(later.started for later in runs[1:]), math.inf], strict=True):
+            ends = [r.started + r.seconds for r in records if run.started <= r.started < following]
             total += max((run.ended or max(ends, default=run.started)) - run.started, 0.0)
         return total / 3600
 
@@ -247,8 +248,7 @@ class RunDir:
 
     def progress(self) -> list[Progress]:
         """Return the running trials' progress, by number."""
-        files = sorted((self.path / "progress").glob("*.json"))
-        return [Progress(**values) for file in files if (values := _read_json(file)) is not None]
+        return _whole(Progress, self.path / "progress")
 
     def write_progress(self, progress: Progress) -> None:
         """Replace a running trial's progress."""
@@ -289,10 +289,13 @@ class RunDir:
 
     def _latest_claims(self) -> dict[int, Claim]:
         latest: dict[int, Claim] = {}
-        for file in (self.path / "claims").glob("[0-9]*.*"):
+        for file in (self.path / "claims").iterdir():
             trial, _, attempt = file.name.partition(".")
-            values = _read_json(file) or {}
-            claim = Claim(int(trial), int(attempt), values.get("run", 0))
+            if not (trial.isdecimal() and attempt.isdecimal()):
+                continue
+            # A claim that was cut off in writing belongs to a run that died.
+            values = _read_json(file)
+            claim = Claim(int(trial), int(attempt), values.get("run", 0) if isinstance(values, dict) else 0)
             if claim.trial not in latest or latest[claim.trial].attempt < claim.attempt:
                 latest[claim.trial] = claim
         return latest
@@ -300,8 +303,11 @@ class RunDir:
     def _write_claim(self, claim: Claim) -> None:
         file = self.path / "claims" / f"{claim.trial:04d}.{claim.attempt}"
         values = {"run": claim.run, "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
-        with file.open("x") as stream:
-            json.dump(values, stream)
+        try:
+            with file.open("x") as stream:
+                json.dump(values, stream)
+        except OSError as error:
+            raise RunDirError(_write_failure(file, error)) from error
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -480,6 +486,15 @@ def _read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _whole(kind: type[Any], folder: Path) -> list[Any]:
+    """Read a folder's JSON files in order of their names, without those that are damaged."""
+    made = []
+    for file in sorted(folder.glob("*.json")):
+        with contextlib.suppress(TypeError):
+            made.append(kind(**_read_json(file)))
+    return made
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

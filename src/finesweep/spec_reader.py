@@ -38,7 +38,6 @@ from finesweep.wording import Finding, example, findings, near_key, unknown_keys
 from finesweep.yaml_source import KeyPath, YamlSource, read
 
 MAX_PARAMETERS = 100
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LINE = re.compile(r":(\d+)(?::\d+)?(?= |$)")
 _DATA_FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
@@ -221,7 +220,7 @@ class _Reader:
 
     def _check_model(self, model: ModelSpec | ScratchModelSpec | None) -> None:
         if isinstance(model, ModelSpec):
-            if _ADDRESS.match(model.name):
+            if "://" in model.name:
                 self._add(("model",), f"{model.name!r} is an address", "only Hub ids and local folders are read")
             return
         for key, value in model.settings.items() if model is not None else ():
@@ -239,7 +238,7 @@ class _Reader:
             self._add(("data", "dataset"), f"{data.dataset!r} is a file; a Hub id is needed", "use data.train")
         for key in ("dataset", "train", "validation", "test"):
             value = getattr(data, key) or ""
-            if _ADDRESS.match(value) or "::" in value:
+            if "://" in value:
                 self._add(("data", key), f"{value!r} is an address", "only local files and Hub datasets are read")
         columns = [name for name in (data.text, data.text_pair, data.label) if name is not None]
         for name in sorted({name for name in columns if columns.count(name) > 1}):

@@ -19,7 +19,7 @@ from typing import Any
 from finesweep import leaderboard, preflight, ranking, run_dir, spec_reader, winner
 from finesweep import profile as profile_module
 from finesweep.display import Display, open_display
-from finesweep.errors import LaunchError, NoFinishedTrial, RunDirError
+from finesweep.errors import LaunchError, NoFinishedTrial, RunDirError, SweepError
 from finesweep.launchers import Handle
 from finesweep.plan import early_stop, trials_wanted
 from finesweep.preflight import Checked
@@ -34,6 +34,9 @@ from finesweep.winner import Evidence
 
 POLL_SECONDS = 0.25
 LEADERBOARD_SECONDS = 1.0
+NO_SPACE_BYTES = 1_000_000
+"""So little free space that whatever went wrong went wrong for lack of it."""
+
 SMOKE_ROWS = 32
 SMOKE_TRIALS = 2
 _LIBRARIES = ("finesweep", "transformers", "torch", "datasets", "accelerate", "optuna", "tokenizers")
@@ -104,8 +107,9 @@ class Signals:
         try:
             yield
         finally:
+            # Once told to stop, the command is on its way out: one more Ctrl-C must not spoil its exit code.
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if self.received else handler)
 
 
 def check(request: Request) -> Checked:
@@ -232,15 +236,17 @@ def _search(
     wanted = trials_wanted(spec, manifest.plan)
     if reason := _nothing_left(folder, spec, wanted):
         return reason
-    handle = LAUNCHERS.load(profile.launcher)().start(folder, this_run.number, profile, lock)
+    hours = spec.budget.hours
     with display_of(
         spec.name,
         direction=spec.direction,
         metric=spec.objective.metric,
         trials=wanted,
         parameters=list(spec.space),
-        hours=spec.budget.hours,
+        hours=None if hours is None else hours - folder.hours_used(),
     ) as display:
+        display.update(folder.records(), [])  # what earlier runs did is no news
+        handle = LAUNCHERS.load(profile.launcher)().start(folder, this_run.number, profile, lock)
         supervisor = _Supervisor(folder, manifest, spec, handle, signals, display)
         return supervisor.wait()
 
@@ -320,9 +326,18 @@ class _Supervisor:
         if self.stopped_for is not None:
             return self.stopped_for
         if code != 0:
-            raise LaunchError(self._last_words(code))
+            raise self._worker_failure(code)
         records = [record for record in self.folder.records() if record.state.finished]
         return early_stop(self.spec.stop, records, self.spec.direction) or f"{len(records)} trials have finished"
+
+    def _worker_failure(self, code: int) -> SweepError:
+        free = shutil.disk_usage(self.folder.path).free
+        if free < NO_SPACE_BYTES:
+            return RunDirError(
+                f"{self.folder.path}: the disk is full ({free / 1e6:.1f} MB free); "
+                "make room and run the same command again"
+            )
+        return LaunchError(self._last_words(code))
 
     def _last_words(self, code: int) -> str:
         log = self.folder.worker_log

@@ -299,9 +299,9 @@ def training_arguments(settings: Settings, seed: int, output: Path, **overrides:
     )
 
 
-def interrupt_if(asked: Callable[[], bool]) -> None:
+def interrupt_if(asked: bool) -> None:
     """Raise ``TrialInterrupted`` if the sweep was told to stop."""
-    if asked():
+    if asked:
         raise TrialInterrupted(f"stopped at {time.strftime('%Y-%m-%d %H:%M:%S')}")
 
 

@@ -54,7 +54,8 @@ class Worker:
     manifest: Manifest
     run: Run
     spec: SweepSpec
-    stopping: bool = field(default=False, init=False)
+    _told: bool = field(default=False, init=False)
+    _parent: int = field(default_factory=os.getppid, init=False)
 
     @classmethod
     def open(cls, folder: Path, run: int) -> Worker:
@@ -77,6 +78,11 @@ class Worker:
     def profile(self) -> Profile:
         """The launch profile of the run."""
         return Profile.model_validate(dict(self.run.profile))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether to stop: it was told to, or whoever started it is gone."""
+        return self._told or os.getppid() != self._parent
 
     def work(self) -> None:
         """Prepare, rehearse, then run trials until none is left."""
@@ -124,11 +130,10 @@ class Worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _request_stop(self, *_: object) -> None:
-        self.stopping = True
+        self._told = True
 
     def _in_child(self, claim: Claim, body: Callable[[], None]) -> None:
-        parent = os.getppid()
-        self.stop_asked: Callable[[], bool] = lambda: self.stopping or os.getppid() != parent
+        self._parent = os.getppid()
         log = os.open(self.run_dir.trial_log(claim.trial), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for stream in (1, 2):
             os.dup2(log, stream)
@@ -187,7 +192,7 @@ class _Attempt:
 
     def on_step(self, watch: TrialWatch) -> None:
         """Stop if asked to; show progress at most once a second."""
-        interrupt_if(self.worker.stop_asked)
+        interrupt_if(self.worker.stopping)
         now = time.monotonic()
         if now - self.last_progress < PROGRESS_SECONDS and watch.step:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -44,6 +45,8 @@ class Project:
         return self.path / name
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        if arguments[0] == "run" and "--on" not in arguments:
+            arguments = (*arguments, "--on", "one_thread.yaml")
         environment = {**os.environ, "COLUMNS": "160", **options.pop("env", {})}
         return subprocess.Popen(
             [sys.executable, "-m", "finesweep", *arguments],
@@ -83,9 +86,22 @@ class Project:
         keys = ("trial", "attempt", "state", "params", "objective")
         return [{key: record[key] for key in keys} for record in self.records(name)]
 
+    def processes(self) -> list[int]:
+        """Return the pids of finesweep's processes that were started in this folder."""
+        processes = (item for item in Path("/proc").iterdir() if item.name.isdigit())
+        return [int(process.name) for process in processes if _runs_finesweep_in(self.path, process)]
+
     def manifest(self, name: str = "spec") -> dict[str, Any]:
         values: dict[str, Any] = json.loads((self.results(name) / "spec.json").read_text())
         return values
+
+
+def _runs_finesweep_in(folder: Path, process: Path) -> bool:
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        return b"finesweep" in words and (process / "cwd").readlink() == folder
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="session")
@@ -97,14 +113,21 @@ def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Proj
         tiny.write_csv(project.path / "train.csv", tiny.review_rows(400, seed=1))
         tiny.write_csv(project.path / "validation.csv", tiny.review_rows(120, seed=2))
         project.write("spec.yaml", spec)
+        # Two tests at a time with two threads each would wait for each other most of the time.
+        project.write("one_thread.yaml", "threads_per_worker: 1\n")
         return project
 
     return make
 
 
 @pytest.fixture
-def project(make_project: Callable[..., Project]) -> Project:
-    return make_project()
+def project(make_project: Callable[..., Project]) -> Iterator[Project]:
+    """Yield a fresh project; nothing that a failed test started outlives it."""
+    project = make_project()
+    yield project
+    for pid in project.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
@@ -121,8 +144,8 @@ def until() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def finished(make_project: Callable[..., Project]) -> Iterator[Project]:
+def finished(make_project: Callable[..., Project]) -> Project:
     """One whole sweep that several tests look at; they must leave it as it is."""
     project = make_project()
     project.sweep("run", "spec.yaml")
-    yield project
+    return project

@@ -165,6 +165,15 @@ def test_a_display_that_goes_away_falls_silent(error: type[OSError], after: int)
     assert (sys.stdout, sys.stderr) == streams
 
 
+def test_after_the_first_failure_nothing_more_is_tried() -> None:
+    stream = Closed(OSError, after=1)
+    with display_on(Console(file=stream, _environ={})) as display:
+        display.note("fails")
+        stream.left = 100
+        display.note("would work again")
+    assert stream.getvalue() == "sst2: 20 trials, minimize eval_loss\n"
+
+
 def test_a_closed_stream_falls_silent() -> None:
     file = io.StringIO()
     with display_on(Console(file=file, _environ={})) as display:

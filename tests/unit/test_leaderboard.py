@@ -19,6 +19,7 @@ from finesweep import leaderboard
 from finesweep.ranking import rank
 from finesweep.run_dir import RunDir
 from finesweep.trial import Direction, Divergence, TrialRecord, TrialState
+from finesweep.winner import EVIDENCE, Evidence
 
 REQUIRED = (
     *("rank", "trial", "state", "reason", "objective", "best_epoch", "best_step", "metrics", "params", "seconds"),
@@ -26,10 +27,10 @@ REQUIRED = (
 )
 
 
-def written(folder: Path, records: list[TrialRecord], **options: Any) -> tuple[str, list[dict[str, str]], list[Any]]:
+def written(folder: Path, records: list[TrialRecord]) -> tuple[str, list[dict[str, str]], list[Any]]:
     """Write a leaderboard and read its three files back."""
     run_dir = RunDir(folder)
-    leaderboard.write(run_dir, manifest(), records, [run()], **options)
+    leaderboard.write(run_dir, manifest(), records, [run()])
     page = (folder / "leaderboard.md").read_text(encoding="utf-8")
     table = list(csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text(encoding="utf-8"))))
     strict = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
@@ -124,15 +125,38 @@ def test_page_says_what_the_result_rests_on(tmp_path: Path) -> None:
         "- Trials: 3 of 20 finished (2 COMPLETE, 1 FAILED)",
         "- Hours: 2.00 of 12",
         "- Made with: finesweep 0.1.0, python 3.11.4, torch 2.13.0",
-        "- Winner: trial 1, step 400; weights in `checkpoints/trial-0001/`",
+        "- Winner: trial 1, step 400; weights in checkpoints/trial-0001/; not exported yet",
     ):
         assert line in page.splitlines()
 
 
-def test_page_names_the_winner_folder_only_for_the_trial_it_holds(tmp_path: Path) -> None:
+def exported(folder: Path, trial: int, ranked: float, test: dict[str, float]) -> None:
+    """Leave the evidence that an exported winner carries."""
+    evidence = Evidence(trial, "eval_loss", ranked, {"eval_loss": ranked}, test, {})
+    (folder / "winner").mkdir(exist_ok=True)
+    (folder / "winner" / EVIDENCE).write_text(json.dumps(vars(evidence)))
+
+
+def winner_line(page: str) -> str:
+    return next(line for line in page.splitlines() if line.startswith("- Winner: "))
+
+
+def test_page_says_what_the_exported_winner_gave_when_loaded_again(tmp_path: Path) -> None:
     records = [record(0, 0.5), record(1, 0.4)]
-    assert "weights in `winner/`" in written(tmp_path, records, exported=1)[0]
-    assert "weights in no folder yet" in written(tmp_path, records, exported=0)[0]
+    found = "- Winner: trial 1, step 400; exported to winner/, loaded again and evaluated: eval_loss 0.4000"
+    exported(tmp_path, 1, 0.4, {})
+    assert winner_line(written(tmp_path, records)[0]) == found
+    exported(tmp_path, 1, 0.4, {"eval_loss": 0.45})
+    assert winner_line(written(tmp_path, records)[0]) == f"{found}; on the test rows: eval_loss 0.4500"
+
+
+@pytest.mark.parametrize(("trial", "ranked"), [(0, 0.5), (1, 0.39)])
+def test_a_winner_exported_from_another_trial_is_not_taken_for_the_best(
+    tmp_path: Path, trial: int, ranked: float
+) -> None:
+    exported(tmp_path, trial, ranked, {})
+    page, _, _ = written(tmp_path, [record(0, 0.5), record(1, 0.4)])
+    assert winner_line(page) == "- Winner: trial 1, step 400; weights in no folder yet; not exported yet"
 
 
 def test_page_tells_the_runs_environments_apart(tmp_path: Path) -> None:
@@ -187,7 +211,7 @@ def test_no_text_adds_or_removes_a_cell(reason: str, choice: str) -> None:
     assert [len(line) for line in parsed] == [len(parsed[0])] * 3
 
     summary = leaderboard.outcome(manifest(), records, [])
-    page = list(leaderboard._page(RunDir(Path("/nowhere")), manifest(), summary, rows, [], None))
+    page = list(leaderboard._page(RunDir(Path("/nowhere")), manifest(), summary, rows, []))
     # Two tables of heading, rule and one row.
     counts = [len(cells(line)) for line in page if line.startswith("|")]
     assert counts == [counts[0]] * 3 + [counts[3]] * 3
