@@ -44,7 +44,8 @@ def _origin(manifest: Manifest, record: TrialRecord) -> Iterator[str]:
     rows = manifest.data["rows"]
     yield f"# {plain(manifest.name)}"
     yield ""
-    yield f"`{plain(_travelling(model['name']))}`{revision}, fine-tuned for {manifest.spec['task']} by finesweep {__version__}."
+    name = plain(_travelling(model["name"]))
+    yield f"`{name}`{revision}, fine-tuned for {manifest.spec['task']} by finesweep {__version__}."
     yield f"It is trial {record.trial} of the sweep `{plain(manifest.name)}`: the best of its search by"
     yield f"{manifest.spec['objective']['metric']} on the validation rows, with the weights of"
     yield f"epoch {record.best_epoch:g} (step {record.best_step}), which need not be the last."

@@ -10,21 +10,25 @@ from typing import Any
 from finesweep.errors import Problem, SpecError, printable
 from finesweep.yaml_source import MAX_DEPTH, KeyPath, YamlSource, expand, parse_value
 
+DATA_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 _SPLITS = ("train", "validation", "test")
+_OF_A_DATASET = ("dataset", "config", "revision", *_SPLITS)
 
 
-def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> tuple[YamlSource, list[Problem]]:
+def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> tuple[YamlSource, list[Problem], list[str]]:
     """Return the source with values replaced.
 
     Relative paths start from the current directory, as on any command line; those in the file start
-    from the file's folder.
+    from the file's folder. A file that is set as ``data.train`` takes the place of a Hub dataset,
+    and a dataset that of files.
 
     Args:
         source: What the file says; it is not changed.
         overrides: ``dotted.name=value``; the value is read as YAML.
 
     Returns:
-        The new source, in which replaced values stand at ``--set``, and what is wrong with overrides.
+        The new source, in which replaced values stand at ``--set``; what is wrong with the overrides;
+        remarks for the user.
     """
     changed = YamlSource(source.name, copy.deepcopy(source.values), dict(source.places))
     problems: list[Problem] = []
@@ -33,8 +37,9 @@ def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> tuple[YamlS
             _apply_one(changed, override)
         except SpecError as error:
             problems += error.problems
+    notes = _keep_one_source(changed)
     _make_paths_absolute(changed)
-    return changed, problems
+    return changed, problems, notes
 
 
 def _apply_one(source: YamlSource, override: str) -> None:
@@ -91,6 +96,29 @@ def _key(container: Any, part: str, where: str) -> str | int:
     if part.isdecimal() and int(part[:9]) < len(container):
         return int(part)
     raise SpecError([Problem(where, f"the list has {len(container)} entries, no {printable(part)!r}", "count from 0")])
+
+
+def _keep_one_source(source: YamlSource) -> list[str]:
+    """Take out what a file or dataset from the command line replaces; say so."""
+    data = source.values.get("data")
+    if not isinstance(data, dict) or data.get("dataset") is None:
+        return []
+    if _is_override(source, "data", "dataset"):
+        new, replaced = "dataset", [split for split in _SPLITS if is_data_file(data.get(split))]
+    elif _is_override(source, "data", "train") and is_data_file(data.get("train")):
+        new, replaced = "train", [key for key in _OF_A_DATASET if key in data]
+    else:
+        return []
+    left = [key for key in replaced if not _is_override(source, "data", key)]
+    note = f"--set data.{new}={data[new]} takes the place of {', '.join(f'data.{key}' for key in left)}."
+    for key in left:
+        del data[key]
+    return [note] if left else []
+
+
+def is_data_file(name: object) -> bool:
+    """Whether a text is the name of a data file rather than of a dataset or a split."""
+    return isinstance(name, str) and name.lower().endswith(DATA_SUFFIXES)
 
 
 def _make_paths_absolute(source: YamlSource) -> None:

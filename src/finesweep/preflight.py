@@ -17,6 +17,7 @@ from finesweep.plan import planned_trials
 from finesweep.registry import TASKS
 from finesweep.run_dir import Manifest
 from finesweep.settings import Settings
+from finesweep.spec import ModelSpec, ScratchModelSpec
 from finesweep.spec_reader import LoadedSpec
 from finesweep.trial import Value
 
@@ -79,7 +80,7 @@ def check(loaded: LoadedSpec) -> Checked:
     try:
         model = model_source.resolve(spec.model, base=spec.base, source=source)
         problems += _too_long(loaded, model)
-        defaults = setting_defaults(model if model.path else spec.model, spec, source)
+        defaults = setting_defaults(_checkable(spec.model, model), spec, source)
     except SpecError as error:
         problems += error.problems
     if problems or data is None or model is None:
@@ -87,6 +88,11 @@ def check(loaded: LoadedSpec) -> Checked:
     longest = Settings.of(spec, {}, model.max_tokens).max_length
     plan = planned_trials(spec, defaults, longest)
     return Checked(loaded, data, model, plan, [*loaded.notes, *data.notes, *model.notes])
+
+
+def _checkable(asked: ModelSpec | ScratchModelSpec, found: ResolvedModel) -> ResolvedModel | ScratchModelSpec:
+    """Return what a setting is held against: the config in the folder, or the one that is being made."""
+    return asked if isinstance(asked, ScratchModelSpec) else found
 
 
 def _too_long(loaded: LoadedSpec, model: ResolvedModel) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from finesweep import __version__, space_rules
 from finesweep.errors import Problem, SpecError, did_you_mean
-from finesweep.overrides import apply_overrides
+from finesweep.overrides import apply_overrides, is_data_file
 from finesweep.registry import BACKENDS, TASKS, Table, UnknownName
 from finesweep.search_space import MAX_GRID_POINTS, Parameter, SearchSpace
 from finesweep.spec import (
@@ -39,7 +39,6 @@ from finesweep.yaml_source import KeyPath, YamlSource, read
 
 MAX_PARAMETERS = 100
 _LINE = re.compile(r":(\d+)(?::\d+)?(?= |$)")
-_DATA_FILES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -74,22 +73,22 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
     Raises:
         SpecError: With every problem found, each with file, line and the nearest fix.
     """
-    source, problems = apply_overrides(read(path), overrides)
+    source, problems, notes = apply_overrides(read(path), overrides)
     if name is not None:
         source.values["name"] = name
         source.places[("name",)] = "--name"
-    return _Reader(source, Path(path), problems).spec()
+    return _Reader(source, Path(path), problems, notes).spec()
 
 
 class _Reader:
     """Checks one source section by section, so that one bad section does not hide the others."""
 
-    def __init__(self, source: YamlSource, path: Path, problems: list[Problem]) -> None:
+    def __init__(self, source: YamlSource, path: Path, problems: list[Problem], notes: list[str]) -> None:
         self.source = source
         self.path = path
         self.raw = source.values
         self.problems = problems
-        self.notes: list[str] = []
+        self.notes = notes
 
     def spec(self) -> LoadedSpec:
         self._top_level()
@@ -234,8 +233,8 @@ class _Reader:
             return
         if data.dataset is None:
             self._check_data_files(data)
-        elif data.dataset.lower().endswith(_DATA_FILES):
-            self._add(("data", "dataset"), f"{data.dataset!r} is a file; a Hub id is needed", "use data.train")
+        else:
+            self._check_dataset(data, data.dataset)
         for key in ("dataset", "train", "validation", "test"):
             value = getattr(data, key) or ""
             if "://" in value:
@@ -243,6 +242,13 @@ class _Reader:
         columns = [name for name in (data.text, data.text_pair, data.label) if name is not None]
         for name in sorted({name for name in columns if columns.count(name) > 1}):
             self._add(("data",), f"the column {name!r} is named twice", "text, text_pair and label are three columns")
+
+    def _check_dataset(self, data: DataSpec, dataset: str) -> None:
+        if is_data_file(dataset):
+            self._add(("data", "dataset"), f"{dataset!r} is a file; a Hub id is needed", "use data.train")
+        for key in ("train", "validation", "test"):
+            if is_data_file(value := getattr(data, key)):
+                self._add(("data", key), f"{value!r} is a file beside `dataset:`; a split's name is needed", "keep one")
 
     def _check_data_files(self, data: DataSpec) -> None:
         if data.train is None:

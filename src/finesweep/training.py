@@ -34,6 +34,8 @@ Weights = dict[str, torch.Tensor]
 class FineTuner(transformers.Trainer):  # type: ignore[misc]
     """A Trainer whose evaluation loss means the same in every trial."""
 
+    label_smoother: Any
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         # These heads take a plain mean over the batch. Believing otherwise, the Trainer would leave out
@@ -42,7 +44,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Smooth labels in training only: smoothed losses of other strengths cannot be compared."""
-        smoother: Any = self.label_smoother
+        smoother = self.label_smoother
         self.label_smoother = smoother if model.training else None
         try:
             return super().compute_loss(model, inputs, *args, **kwargs)
