@@ -31,9 +31,7 @@ app = typer.Typer(
 _SIGNALLED = 128
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The search space.")]
-Folder = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help="A sweep's folder.")
-]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A sweep's folder.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Override a value of the YAML; repeatable.", show_default=False),

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from finesweep.atomic import write_json
 from finesweep.ranking import ranked
-from finesweep.run_dir import RunDir, write_json
+from finesweep.run_dir import RunDir
 from finesweep.spec import SweepSpec
 from finesweep.trial import TrialRecord
 

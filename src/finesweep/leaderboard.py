@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finesweep.atomic import write_text
+from finesweep.manifest import Manifest, Run
 from finesweep.ranking import Outcome, Row, outcome, rank, reasons, winner
 from finesweep.readable import clean, duration, finite, metric, setting
-from finesweep.run_dir import Manifest, Run, RunDir, write_text
+from finesweep.run_dir import RunDir
 from finesweep.trial import TrialRecord
 from finesweep.winner import read_evidence
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep import __version__
-from finesweep.run_dir import Manifest
+from finesweep.manifest import Manifest
 from finesweep.trial import TrialRecord
 
 Scores = Mapping[str, float]

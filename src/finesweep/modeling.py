@@ -14,8 +14,10 @@ import pandas as pd
 import torch
 import transformers
 
+from finesweep.atomic import write_json
 from finesweep.errors import SweepError
-from finesweep.run_dir import Manifest, RunDir, write_json
+from finesweep.manifest import Manifest
+from finesweep.run_dir import RunDir
 from finesweep.tasks import Task
 from finesweep.trial import Params
 

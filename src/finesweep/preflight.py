@@ -11,11 +11,11 @@ from finesweep import data as data_module
 from finesweep import model_source
 from finesweep.data import LoadedData
 from finesweep.errors import Problem, SpecError
+from finesweep.manifest import Manifest
 from finesweep.model_settings import setting_defaults
 from finesweep.model_source import ResolvedModel
 from finesweep.plan import planned_trials
 from finesweep.registry import TASKS
-from finesweep.run_dir import Manifest
 from finesweep.settings import Settings
 from finesweep.spec import ModelSpec, ScratchModelSpec
 from finesweep.spec_reader import LoadedSpec

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from finesweep.manifest import Manifest, Run
 from finesweep.readable import clean, finite, metric
-from finesweep.run_dir import Manifest, Run
 from finesweep.trial import Direction, Divergence, Params, TrialRecord, TrialState
 
 _STATES = list(TrialState)

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from finesweep.errors import SweepError
-from finesweep.run_dir import Manifest, RunDir
+from finesweep.manifest import Manifest
+from finesweep.run_dir import RunDir
 from finesweep.spec import SweepSpec
 from finesweep.training import FineTuner, TrialContext, build_trainer
 

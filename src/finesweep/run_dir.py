@@ -18,94 +18,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import json
 import math
 import os
 import secrets
-import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finesweep import __version__
+from finesweep.atomic import read_json, write_failure, write_json
 from finesweep.errors import RunDirError
+from finesweep.manifest import Manifest, Run
 from finesweep.spec import FORMAT
-from finesweep.trial import Params, Progress, TrialRecord
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a sweep is: everything that two runs of it must have in common.
-
-    Attributes:
-        name: The sweep's name.
-        spec: The spec's sections as plain values, without ``budget`` and ``stop``.
-        data: Facts of the prepared data: ``sources`` (split to file or dataset with its digest or
-            commit), ``rows`` (split to count), ``labels`` (names in the order of their ids, or None),
-            ``text_pair`` (bool).
-        model: Facts of the resolved model: ``name``, ``path`` (absolute folder), ``revision``,
-            ``digest``, ``max_tokens``.
-        plan: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
-        created: Unix time.
-        format: Version of this folder's layout.
-        version: finesweep's version.
-    """
-
-    name: str
-    spec: Mapping[str, Any]
-    data: Mapping[str, Any]
-    model: Mapping[str, Any]
-    plan: Sequence[Params]
-    created: float
-    format: int = FORMAT
-    version: str = __version__
-
-    def identity(self) -> dict[str, Any]:
-        """Return what must not change under one name, flat by dotted name.
-
-        Where files lie is no part of it; what is in them is.
-        """
-        spec = {key: value for key, value in self.spec.items() if key not in ("data", "model")}
-        places = ("dataset", "train", "validation", "test", "revision")
-        data = {key: value for key, value in self.spec["data"].items() if key not in places}
-        digests = {split: source["digest"] for split, source in self.data["sources"].items()}
-        model = {key: value for key, value in self.spec["model"].items() if key not in ("name", "revision")}
-        whole = {**spec, "data": {**data, "content": digests}, "model": {**model, "content": self.model["digest"]}}
-        return dict(_flat(whole))
-
-
-@dataclass(frozen=True)
-class Run:
-    """One ``sweep run`` of a sweep.
-
-    Attributes:
-        number: From 1.
-        budget: ``trials`` and ``hours``.
-        stop: ``target`` and ``no_gain_trials``.
-        profile: The launch profile.
-        environment: Versions and device.
-        host: Machine that the command ran on.
-        pid: Process id of the command.
-        started: Unix time.
-        ended: Unix time, None while it runs or if it was killed.
-        outcome: One line: why it ended.
-    """
-
-    number: int
-    budget: Mapping[str, Any]
-    stop: Mapping[str, Any]
-    profile: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    host: str
-    pid: int
-    started: float
-    ended: float | None = None
-    outcome: str | None = None
+from finesweep.trial import Progress, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -127,6 +56,9 @@ class RunDir:
 
     path: Path
     notes: list[str] = field(default_factory=list, compare=False)
+    _records: dict[str, tuple[tuple[int, int, int], TrialRecord]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def spec_file(self) -> Path:
@@ -193,7 +125,7 @@ class RunDir:
             raise RunDirError(f"{self.path}: no such folder")
         if not self.spec_file.is_file():
             raise RunDirError(f"{self.path}: this is no sweep's folder (it has no spec.json)")
-        values = _read_json(self.spec_file)
+        values = read_json(self.spec_file)
         if not isinstance(values, dict):
             raise RunDirError(f"{self.spec_file}: cannot be read as JSON; start anew with --fresh")
         if (found := values.get("format")) != FORMAT:
@@ -229,16 +161,23 @@ class RunDir:
         A record that cannot be read is set aside as ``*.corrupt`` and named in ``notes``; its trial is
         then run again.
         """
-        records = []
-        for file in sorted((self.path / "trials").glob("*.json")):
-            values = _read_json(file)
-            try:
-                if values is None:
-                    raise ValueError("not JSON")
-                records.append(TrialRecord.from_json(values))
-            except (KeyError, TypeError, ValueError) as error:
-                self._set_aside(file, str(error))
-        return sorted(records, key=lambda record: record.trial)
+        read = (self._read_record(file) for file in (self.path / "trials").glob("*.json"))
+        return sorted((record for record in read if record is not None), key=lambda record: record.trial)
+
+    def _read_record(self, file: Path) -> TrialRecord | None:
+        """Read one record, again only if its file was replaced since: a sweep is looked at often."""
+        try:
+            status = file.stat()
+            version = (status.st_ino, status.st_mtime_ns, status.st_size)
+            known = self._records.get(file.name)
+            if known is None or known[0] != version:
+                known = self._records[file.name] = (version, TrialRecord.from_json(json.loads(file.read_bytes())))
+        except FileNotFoundError:  # set aside by another process since the folder was listed
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            self._set_aside(file, str(error))
+            return None
+        return known[1]
 
     def _set_aside(self, file: Path, why: str) -> None:
         aside = file.with_name(file.name + ".corrupt")
@@ -294,7 +233,7 @@ class RunDir:
             if not (trial.isdecimal() and attempt.isdecimal()):
                 continue
             # A claim that was cut off in writing belongs to a run that died.
-            values = _read_json(file)
+            values = read_json(file)
             claim = Claim(int(trial), int(attempt), values.get("run", 0) if isinstance(values, dict) else 0)
             if claim.trial not in latest or latest[claim.trial].attempt < claim.attempt:
                 latest[claim.trial] = claim
@@ -307,7 +246,7 @@ class RunDir:
             with file.open("x") as stream:
                 json.dump(values, stream)
         except OSError as error:
-            raise RunDirError(_write_failure(file, error)) from error
+            raise RunDirError(write_failure(file, error)) from error
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -353,16 +292,6 @@ def refuse_foreign(path: Path) -> None:
         raise RunDirError(f"{path} is no sweep's folder (it holds {foreign[0]}); use another --name or --results")
 
 
-def changes(old: Manifest, new: Manifest) -> list[str]:
-    """Say what differs between two identities, a line each: ``space.learning_rate.high: 5e-05 -> 0.0001``."""
-    before, after = old.identity(), new.identity()
-    lines = []
-    for name in sorted({*before, *after}):
-        if before.get(name) != after.get(name):
-            lines.append(f"{name}: {_shown(before.get(name))} -> {_shown(after.get(name))}")
-    return lines
-
-
 def check_writable(folder: Path) -> None:
     """Make sure that a folder could be made and written, without leaving anything behind.
 
@@ -380,59 +309,6 @@ def check_writable(folder: Path) -> None:
         raise RunDirError(f"{existing}: cannot be written ({error.strerror}); use --results DIR") from None
 
 
-def owner(path: Path) -> str | None:
-    """Say who owns a sweep's folder at present (host, pid, since), None if nobody does."""
-    try:
-        with contextlib.closing(_Lock(path)):
-            return None
-    except RunDirError as error:
-        return str(error).partition("`sweep run`: ")[2]
-
-
-@contextlib.contextmanager
-def held(path: Path) -> Iterator[int]:
-    """Own a sweep's folder for as long as the block runs; the lock dies with its owner.
-
-    Yields:
-        The lock's file descriptor, for child processes to inherit, so that the folder stays owned until
-        the last of them is gone.
-
-    Raises:
-        RunDirError: Another process owns it; says which, where and since when.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(_Lock(path)) as lock:
-        lock.sign()
-        yield lock.descriptor
-
-
-class _Lock:
-    """The lock file beside a sweep's folder, so that the folder itself can be moved aside."""
-
-    def __init__(self, path: Path) -> None:
-        file = path.with_name(f".{path.name}.lock")
-        try:
-            self.descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
-            raise RunDirError(f"{file}: cannot be opened ({error.strerror})") from None
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            signature = os.read(self.descriptor, 1000).decode(errors="replace").strip()
-            self.close()
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise RunDirError(f"{file}: cannot be locked ({error.strerror})") from None
-            raise RunDirError(f"{path} is in use by another `sweep run`: {signature or 'unknown'}") from None
-
-    def sign(self) -> None:
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.ftruncate(self.descriptor, 0)
-        os.write(self.descriptor, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode())
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-
-
 def move_aside(path: Path) -> Path:
     """Rename a folder out of the way, keeping what is in it; return its new place."""
     aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
@@ -440,71 +316,10 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
-def write_json(file: Path, values: Any, *, durable: bool = True) -> None:
-    """Write JSON atomically; NaN and infinity are refused, since JSON has neither.
-
-    Raises:
-        RunDirError: The disk is full or the folder cannot be written.
-        ValueError: A number is not finite.
-    """
-    write_text(file, json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n", durable=durable)
-
-
-def write_text(file: Path, text: str, *, durable: bool = True) -> None:
-    """Write a file so that a reader sees the old text or the new one, never a part.
-
-    Args:
-        file: Its folder must exist: a folder that someone removed is not made again.
-        text: Written as UTF-8.
-        durable: Whether it must survive a power cut (fsync).
-
-    Raises:
-        RunDirError: The disk is full or the folder cannot be written; names the path and what is free.
-    """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        temporary.replace(file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunDirError(_write_failure(file, error)) from error
-
-
-def _write_failure(file: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(file.parent).free
-        return f"{file}: the disk is full ({free / 1e6:.1f} MB free); make room and run the same command again"
-    return f"{file}: cannot be written ({error.strerror})"
-
-
-def _read_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
 def _whole(kind: type[Any], folder: Path) -> list[Any]:
     """Read a folder's JSON files in order of their names, without those that are damaged."""
     made = []
     for file in sorted(folder.glob("*.json")):
         with contextlib.suppress(TypeError):
-            made.append(kind(**_read_json(file)))
+            made.append(kind(**read_json(file)))
     return made
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, list(value) if isinstance(value, tuple) else value
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

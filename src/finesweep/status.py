@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from finesweep import ranking, run_dir
+from finesweep import ownership, ranking
 from finesweep.run_dir import RunDir
 from finesweep.trial import Direction, Progress
 
@@ -24,7 +24,7 @@ def status_lines(path: Path) -> Iterator[str]:
     folder = RunDir(path)
     manifest = folder.manifest()
     records, runs = folder.records(), folder.runs()
-    owner = run_dir.owner(path)
+    owner = ownership.owner(path)
     counts = Counter(record.state for record in records)
     finished = sum(count for state, count in counts.items() if state.finished)
     budget = runs[-1].budget if runs else {}

@@ -16,16 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finesweep import leaderboard, preflight, ranking, run_dir, spec_reader, winner
+from finesweep import leaderboard, ownership, preflight, ranking, run_dir, spec_reader, winner
 from finesweep import profile as profile_module
+from finesweep.atomic import write_json
 from finesweep.display import Display, open_display
 from finesweep.errors import LaunchError, NoFinishedTrial, RunDirError, SweepError
 from finesweep.launchers import Handle
+from finesweep.manifest import Manifest, Run, changes
 from finesweep.plan import early_stop, trials_wanted
 from finesweep.preflight import Checked
 from finesweep.profile import Profile
 from finesweep.registry import LAUNCHERS
-from finesweep.run_dir import Manifest, Run, RunDir
+from finesweep.run_dir import RunDir
 from finesweep.scratch_model import make_scratch
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.spec_reader import LoadedSpec
@@ -140,7 +142,7 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
     announce(checked)
     spec, profile = checked.loaded.spec, profile_module.load(request.profile)
     path = request.results.absolute() / spec.name
-    with run_dir.held(path) as lock:
+    with ownership.held(path) as lock:
         folder, manifest = _prepared(path, checked, fresh=request.fresh or request.smoke)
         this_run = _begin(folder, spec, profile)
         signals = Signals()
@@ -177,7 +179,7 @@ def _prepared(path: Path, checked: Checked, *, fresh: bool) -> tuple[RunDir, Man
     if not folder.spec_file.exists():
         return _created(path, checked, manifest)
     present = folder.manifest()
-    if differences := run_dir.changes(present, manifest):
+    if differences := changes(present, manifest):
         listed = "\n".join(f"  {line}" for line in differences)
         raise RunDirError(
             f"{path} holds another sweep; this spec differs:\n{listed}\n"
@@ -198,7 +200,7 @@ def _created(path: Path, checked: Checked, manifest: Manifest) -> tuple[RunDir, 
         texts = (text for column in columns for text in column)
         make_scratch(model, texts, folder.model, pairs=len(columns) > 1)
         manifest = dataclasses.replace(manifest, model={**manifest.model, "path": str(folder.model)})
-    run_dir.write_json(folder.spec_file, dataclasses.asdict(manifest))
+    write_json(folder.spec_file, dataclasses.asdict(manifest))
     return folder, manifest
 
 

@@ -18,9 +18,10 @@ from transformers.integrations import TensorBoardCallback
 
 from finesweep.backends import Report
 from finesweep.guard import DivergenceGuard
+from finesweep.manifest import Manifest
 from finesweep.modeling import build_model, load_tokenizer, tokenized
 from finesweep.registry import TASKS
-from finesweep.run_dir import Manifest, RunDir
+from finesweep.run_dir import RunDir
 from finesweep.schedule import Schedule
 from finesweep.settings import Settings
 from finesweep.spec import SweepSpec

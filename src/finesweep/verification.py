@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 import transformers
 
+from finesweep.atomic import write_json
 from finesweep.errors import WinnerMismatch
 from finesweep.modeling import tokenized
-from finesweep.run_dir import RunDir, write_json
+from finesweep.run_dir import RunDir
 from finesweep.training import TrialContext, build_trainer
 from finesweep.worker import spec_of
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finesweep.atomic import write_json, write_text
 from finesweep.errors import RunDirError, WinnerMismatch
+from finesweep.manifest import Manifest
 from finesweep.model_card import model_card
-from finesweep.run_dir import Manifest, RunDir, write_json, write_text
+from finesweep.run_dir import RunDir
 from finesweep.trial import TrialRecord
 
 TOLERANCE = 1e-4

@@ -25,12 +25,13 @@ import torch
 from finesweep.backends import Report
 from finesweep.contenders import keep_if_contender
 from finesweep.errors import TrialFailed
+from finesweep.manifest import Manifest, Run
 from finesweep.modeling import tokenized
 from finesweep.plan import early_stop, trials_wanted
 from finesweep.profile import Profile
 from finesweep.registry import BACKENDS
 from finesweep.rehearsal import rehearse
-from finesweep.run_dir import Claim, Manifest, Run, RunDir
+from finesweep.run_dir import Claim, RunDir
 from finesweep.settings import Settings
 from finesweep.spec import BudgetSpec, StopSpec, SweepSpec
 from finesweep.training import TrialContext, TrialWatch, interrupt_if, train_trial

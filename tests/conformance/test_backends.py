@@ -72,7 +72,9 @@ class RecordedWork:
                 TrialFailed: TrialState.FAILED,
             }[type(stop)]
         self.run_dir.record(
-            TrialRecord(claim.trial, claim.attempt, state, params, time.time(), 0.0, "", "h", str(error or ""), objective)
+            TrialRecord(
+                claim.trial, claim.attempt, state, params, time.time(), 0.0, "", "h", str(error or ""), objective
+            )
         )
         if error is not None:
             raise error
@@ -118,7 +120,9 @@ def test_parameters_lie_in_the_space_and_differ_and_the_budget_is_met(tmp_path, 
 def test_a_trials_parameters_follow_from_seed_and_number(tmp_path, backend, sampler):
     space = COUNTABLE if sampler == "grid" else EVERY_KIND
     runs = [
-        RecordedWork(tmp_path / str(i), make_spec(space, backend=backend, sampler=sampler, trials=6, seed=seed), by_learning_rate)
+        RecordedWork(
+            tmp_path / str(i), make_spec(space, backend=backend, sampler=sampler, trials=6, seed=seed), by_learning_rate
+        )
         for i, seed in enumerate((7, 7, 8))
     ]
     params = [[record.params for record in work.search()] for work in runs]
@@ -184,7 +188,9 @@ def test_an_interrupted_trial_runs_again_under_its_number_with_its_parameters(tm
     spec = make_spec(backend=backend, trials=3, sampler="random")
     before = RecordedWork(tmp_path / "s", spec, interrupted).search()
     assert [record.state for record in before][2] is TrialState.INTERRUPTED
-    after = RecordedWork(tmp_path / "s", make_spec(backend=backend, trials=5, sampler="random"), by_learning_rate, run=2).search()
+    after = RecordedWork(
+        tmp_path / "s", make_spec(backend=backend, trials=5, sampler="random"), by_learning_rate, run=2
+    ).search()
     assert [(record.trial, record.attempt) for record in after] == [(0, 1), (1, 1), (2, 2), (3, 1), (4, 1)]
     assert after[2].params == before[2].params
     assert {record.state for record in after} == {TrialState.COMPLETE}

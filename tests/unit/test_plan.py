@@ -56,9 +56,7 @@ def test_start_follows_the_baseline_which_can_be_left_out():
 
 def test_a_grid_is_planned_whole_without_a_baseline_in_an_order_of_its_seed():
     space = {"num_train_epochs": {"low": 2, "high": 4}, "per_device_train_batch_size": {"choices": [8, 16]}}
-    plans = [
-        planned_trials(make_spec(space, search={"sampler": "grid", "seed": seed}), {}, 128) for seed in (0, 0, 1)
-    ]
+    plans = [planned_trials(make_spec(space, search={"sampler": "grid", "seed": seed}), {}, 128) for seed in (0, 0, 1)]
     assert plans[0] == plans[1] != plans[2]
     assert sorted(map(str, plans[0])) == sorted(map(str, plans[2]))
     assert len({str(point) for point in plans[0]}) == 6

@@ -41,5 +41,5 @@ def test_an_unknown_launcher_lists_the_choices(tmp_path):
 
 
 def test_keep_best_must_keep_something(tmp_path):
-    with pytest.raises(SpecError, match="keep_best: .*greater than or equal to 1"):
+    with pytest.raises(SpecError, match=r"keep_best: .*greater than or equal to 1"):
         load(write(tmp_path, "keep_best: 0\n"))

@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep import run_dir
+from finesweep.atomic import write_failure, write_json, write_text
 from finesweep.errors import RunDirError
-from finesweep.run_dir import Manifest, Run, RunDir, changes, held, make_folders, write_json, write_text
+from finesweep.manifest import Manifest, Run, changes
+from finesweep.ownership import held, owner
+from finesweep.run_dir import RunDir, make_folders
 from finesweep.trial import Divergence, Evaluation, Progress, TrialRecord, TrialState
 
 
@@ -263,8 +266,8 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 def test_a_full_disk_says_so(tmp_path: Path) -> None:
     error = OSError(errno.ENOSPC, "No space left on device")
-    assert "the disk is full" in run_dir._write_failure(tmp_path / "f", error)
-    assert "make room and run the same command again" in run_dir._write_failure(tmp_path / "f", error)
+    assert "the disk is full" in write_failure(tmp_path / "f", error)
+    assert "make room and run the same command again" in write_failure(tmp_path / "f", error)
 
 
 def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
@@ -292,8 +295,8 @@ def test_a_folder_has_one_owner_at_a_time(tmp_path: Path) -> None:
             RunDirError, match=rf"demo is in use by another `sweep run`: host .*, pid {os.getpid()}, since"
         ):
             held(tmp_path / "demo").__enter__()
-        assert str(os.getpid()) in (run_dir.owner(tmp_path / "demo") or "")
-    assert run_dir.owner(tmp_path / "demo") is None
+        assert str(os.getpid()) in (owner(tmp_path / "demo") or "")
+    assert owner(tmp_path / "demo") is None
     with held(tmp_path / "demo"):
         pass
 
