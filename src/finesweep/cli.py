@@ -7,18 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from finesweep import __version__
 from finesweep.errors import RunDirError, SpecError, SweepError
-
-if TYPE_CHECKING:
-    from finesweep.preflight import Checked
-    from finesweep.sweep import Outcome
 
 app = typer.Typer(
     name="sweep",
@@ -43,15 +37,6 @@ Name = Annotated[str | None, typer.Option(help="Name of the results folder.", sh
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Folder that holds one folder per sweep.")]
 
 
-class _Screen(Console):
-    """A console that falls silent when its reader is gone: a sweep outlives `| head -1`."""
-
-    def on_broken_pipe(self) -> None:
-        """Throw away what is still to be printed, where the library would end the process."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -74,13 +59,16 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Try everything once: 32 rows, 2 trials, 1 step.")] = False,
 ) -> None:
-    """Search, rank, and export the winner; the same command again goes on where it stopped."""
-    from finesweep import sweep
+    """Search, rank, and export the winner.
 
-    console = _Screen(highlight=False)
+    The same command again goes on where it stopped.
+    """
+    from finesweep import summary, sweep
+
+    screen = summary.Screen()
     request = sweep.Request(spec, overrides or [], on, name, results, fresh, smoke)
-    outcome = sweep.run(request, announce=lambda checked: _announce(console, checked))
-    _conclude(console, outcome)
+    outcome = sweep.run(request, announce=lambda checked: summary.announce(screen, checked))
+    summary.conclude(screen, outcome)
     if outcome.signal is not None:
         raise typer.Exit(_SIGNALLED + outcome.signal)
 
@@ -93,12 +81,15 @@ def validate(
     name: Name = None,
     results: Results = Path("results"),
 ) -> None:
-    """Check the YAML, the data and the model without writing or training anything."""
-    from finesweep import sweep
+    """Check the YAML, the data and the model.
 
-    console = _Screen(highlight=False)
-    _announce(console, sweep.check(sweep.Request(spec, overrides or [], on, name, results)))
-    console.print("No problems found.")
+    Nothing is written and nothing is trained.
+    """
+    from finesweep import summary, sweep
+
+    screen = summary.Screen()
+    summary.announce(screen, sweep.check(sweep.Request(spec, overrides or [], on, name, results)))
+    screen.say("No problems found.")
 
 
 @app.command()
@@ -112,14 +103,18 @@ def status(folder: Folder) -> None:
 
 @app.command()
 def leaderboard(folder: Folder) -> None:
-    """Show a sweep's leaderboard as it stands, and write it anew from the trials' records."""
+    """Show a sweep's leaderboard as it stands.
+
+    Its files are written anew from the trials' records.
+    """
     from finesweep import leaderboard as board
     from finesweep.run_dir import RunDir
+    from finesweep.summary import Screen
 
     run_dir = RunDir(folder.absolute())
     manifest, records, runs = run_dir.manifest(), run_dir.records(), run_dir.runs()
     board.write(run_dir, manifest, records, runs)
-    _Screen(highlight=False).print(board.console_table(manifest, records, runs))
+    Screen().print(board.console_table(manifest, records, runs))
 
 
 @app.command()
@@ -132,7 +127,10 @@ def init(
         typer.Option("--output", "-o", metavar="SPEC.yaml", help="Where to write.", show_default="DATA.yaml"),
     ] = None,
 ) -> None:
-    """Look at a file's columns and write a commented search space that runs."""
+    """Write a search space for a data file.
+
+    It looks at the columns and writes a commented YAML that runs.
+    """
     from finesweep.init_spec import propose
 
     target = output or Path(f"{data.stem}.yaml")
@@ -203,53 +201,3 @@ def _complain(error: SweepError) -> None:
 
 def _printable(text: str) -> str:
     return "".join(character for character in text if character.isprintable() or character == "\n")
-
-
-def _announce(console: Console, checked: Checked) -> None:
-    """Say what is about to happen: the data, the model, every default that was used."""
-    rows = checked.data.facts()["rows"]
-    console.print(f"[bold]{escape(checked.loaded.spec.name)}[/]: {escape(checked.loaded.spec.task)}")
-    revision = f" at {checked.model.revision[:12]}" if checked.model.revision else ""
-    console.print(f"  model     {escape(checked.model.name)}{revision}")
-    console.print(f"  data      {', '.join(f'{count:,} {split}' for split, count in rows.items())} rows")
-    if checked.data.names:
-        console.print(f"  labels    {escape(_shortened(checked.data.names))}")
-    if checked.loaded.defaults:
-        listed = ", ".join(f"{name}={_yaml(value)}" for name, value in checked.loaded.defaults.items())
-        console.print(f"  defaults  {escape(listed)}")
-    for note in checked.notes:
-        console.print(f"  note      {escape(_printable(note))}")
-
-
-def _shortened(names: tuple[str, ...]) -> str:
-    shown = ", ".join(_printable(name) for name in names[:8])
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
-
-
-def _yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _conclude(console: Console, outcome: Outcome) -> None:
-    from finesweep import leaderboard as board
-
-    console.print(board.console_table(outcome.manifest, outcome.records, outcome.run_dir.runs()))
-    console.print(f"Ended: {escape(outcome.why)}.")
-    path = _relative(outcome.run_dir.path)
-    console.print(f"Leaderboard: {path}/leaderboard.md")
-    if outcome.evidence is not None:
-        value = outcome.evidence.reloaded[outcome.evidence.metric]
-        metric = outcome.evidence.metric
-        console.print(f"Winner: trial {outcome.evidence.trial}, reloaded and evaluated again: {metric} {value:.4f}")
-        task = outcome.spec.task
-        if task.startswith("text"):
-            console.print(f'  transformers.pipeline("text-classification", "{path}/winner")')
-    elif outcome.signal is not None:
-        console.print("The same command goes on from here; the winner is exported when the sweep ends.")
-
-
-def _relative(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from finesweep import __version__
 from finesweep.manifest import Manifest
+from finesweep.readable import clean
 from finesweep.trial import TrialRecord
 
 Scores = Mapping[str, float]
@@ -104,7 +104,6 @@ def _travelling(place: str) -> str:
     return Path(place).name if Path(place).expanduser().is_absolute() else place
 
 
-def plain(value: Any) -> str:
-    """Make a value safe inside Markdown: no control characters, no table or HTML syntax."""
-    text = "".join(character for character in str(value) if character.isprintable())
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+def plain(value: object) -> str:
+    """Make a value safe inside Markdown: one printable line without table, code or HTML syntax."""
+    return clean(value).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

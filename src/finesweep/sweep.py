@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib.metadata
 import os
 import platform
 import shutil
-import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import leaderboard, ownership, preflight, ranking, run_dir, spec_reader, winner
+from finesweep import ownership, preflight, ranking, run_dir, spec_reader, winner
 from finesweep import profile as profile_module
 from finesweep.atomic import write_json
-from finesweep.display import Display, open_display
-from finesweep.errors import LaunchError, NoFinishedTrial, RunDirError, SweepError
-from finesweep.launchers import Handle
+from finesweep.display import open_display
+from finesweep.errors import NoFinishedTrial, RunDirError, SweepError
 from finesweep.manifest import Manifest, Run, changes
-from finesweep.plan import early_stop, trials_wanted
 from finesweep.preflight import Checked
 from finesweep.profile import Profile
 from finesweep.registry import LAUNCHERS
@@ -31,13 +27,9 @@ from finesweep.run_dir import RunDir
 from finesweep.scratch_model import make_scratch
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.spec_reader import LoadedSpec
+from finesweep.supervisor import OpenSweep, Signals, Supervisor, nothing_left
 from finesweep.trial import TrialRecord
 from finesweep.winner import Evidence
-
-POLL_SECONDS = 0.25
-LEADERBOARD_SECONDS = 1.0
-NO_SPACE_BYTES = 1_000_000
-"""So little free space that whatever went wrong went wrong for lack of it."""
 
 SMOKE_ROWS = 32
 SMOKE_TRIALS = 2
@@ -72,46 +64,18 @@ class Outcome:
     """How one ``sweep run`` ended.
 
     Attributes:
-        run_dir: The sweep's folder.
-        manifest: What the sweep is.
-        spec: The spec with this run's budget.
+        sweep: The sweep.
         records: All trials so far.
         why: One line: why the run ended.
         signal: The signal that ended it, None if none did.
         evidence: Of the winner; None after a signal, when no winner is exported.
     """
 
-    run_dir: RunDir
-    manifest: Manifest
-    spec: SweepSpec
+    sweep: OpenSweep
     records: Sequence[TrialRecord]
     why: str
     signal: int | None = None
     evidence: Evidence | None = None
-
-
-@dataclass
-class Signals:
-    """Counts Ctrl-C and SIGTERM; whoever supervises decides what follows."""
-
-    received: list[int] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count signals for as long as the block runs, also where the caller had them ignored.
-
-        A lost terminal does not end a sweep.
-        """
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda received, _: self.received.append(received))
-        try:
-            yield
-        finally:
-            # Once told to stop, the command is on its way out: one more Ctrl-C must not spoil its exit code.
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_IGN if self.received else handler)
 
 
 def check(request: Request) -> Checked:
@@ -140,17 +104,11 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
     """
     checked = check(request)
     announce(checked)
-    spec, profile = checked.loaded.spec, profile_module.load(request.profile)
-    path = request.results.absolute() / spec.name
-    with ownership.held(path) as lock:
-        folder, manifest = _prepared(path, checked, fresh=request.fresh or request.smoke)
-        this_run = _begin(folder, spec, profile)
-        signals = Signals()
-        with signals.counted():
-            why = _search(folder, manifest, spec, profile, this_run, lock, signals, display_of)
-            outcome = _collected(folder, manifest, spec, why, signals)
-        folder.write_run(dataclasses.replace(this_run, ended=time.time(), outcome=why))
-    return outcome
+    path = request.results.absolute() / checked.loaded.spec.name
+    with ownership.held(path) as lock, Signals().counted() as signals:
+        sweep = _opened(path, checked, request)
+        why = _search(sweep, lock, signals, display_of)
+        return _collected(sweep, why, signals)
 
 
 def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
@@ -168,24 +126,37 @@ def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
     return dataclasses.replace(loaded, spec=small)
 
 
-def _prepared(path: Path, checked: Checked, *, fresh: bool) -> tuple[RunDir, Manifest]:
-    """Open the sweep's folder, or make it with its rows and its model."""
-    manifest = checked.manifest()
-    if fresh and path.exists():
-        aside = run_dir.move_aside(path)
-        if checked.loaded.spec.name.endswith("-smoke"):
-            shutil.rmtree(aside)
-    folder = RunDir(path)
-    if not folder.spec_file.exists():
-        return _created(path, checked, manifest)
+def _opened(path: Path, checked: Checked, request: Request) -> OpenSweep:
+    """Open the sweep's folder, made with its rows and its model if need be, and begin a run in it."""
+    if path.exists() and (request.fresh or request.smoke):
+        _clear(path, smoke=request.smoke)
+    folder, spec = RunDir(path), checked.loaded.spec
+    if folder.spec_file.exists():
+        manifest = _same(folder, checked.manifest())
+    else:
+        folder, manifest = _created(path, checked, checked.manifest())
+    profile = profile_module.load(request.profile)
+    return OpenSweep(folder, manifest, spec, profile, _begin(folder, spec, profile))
+
+
+def _clear(path: Path, *, smoke: bool) -> None:
+    """Move an earlier sweep aside; an earlier smoke run, which nobody needs, is deleted."""
+    is_smoke = smoke and RunDir(path).manifest().spec["fixed"].get("max_steps") == 1
+    aside = run_dir.move_aside(path)
+    if is_smoke:
+        shutil.rmtree(aside)
+
+
+def _same(folder: RunDir, asked: Manifest) -> Manifest:
+    """Return the folder's manifest; refuse a spec that is another sweep's."""
     present = folder.manifest()
-    if differences := changes(present, manifest):
+    if differences := changes(present, asked):
         listed = "\n".join(f"  {line}" for line in differences)
         raise RunDirError(
-            f"{path} holds another sweep; this spec differs:\n{listed}\n"
+            f"{folder.path} holds another sweep; this spec differs:\n{listed}\n"
             "Give it a name of its own with --name, or move the old folder aside with --fresh."
         )
-    return folder, present
+    return present
 
 
 def _created(path: Path, checked: Checked, manifest: Manifest) -> tuple[RunDir, Manifest]:
@@ -224,143 +195,46 @@ def _environment() -> dict[str, str]:
     return {"python": platform.python_version(), "platform": platform.platform(), **versions}
 
 
-def _search(
-    folder: RunDir,
-    manifest: Manifest,
-    spec: SweepSpec,
-    profile: Profile,
-    this_run: Run,
-    lock: int,
-    signals: Signals,
-    display_of: Any,
-) -> str:
-    """Run a worker until the sweep is over; return why it ended."""
-    wanted = trials_wanted(spec, manifest.plan)
-    if reason := _nothing_left(folder, spec, wanted):
-        return reason
-    hours = spec.budget.hours
+def _search(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> str:
+    """Run a worker until the sweep is over; return why it ended, which its run keeps too."""
+    try:
+        why = nothing_left(sweep) or _supervised(sweep, lock, signals, display_of)
+    except SweepError as error:
+        sweep.end_run(str(error).partition("\n")[0])
+        raise
+    sweep.end_run(why)
+    return why
+
+
+def _supervised(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> str:
+    spec, folder = sweep.spec, sweep.run_dir
     with display_of(
         spec.name,
         direction=spec.direction,
         metric=spec.objective.metric,
-        trials=wanted,
+        trials=sweep.wanted,
         parameters=list(spec.space),
-        hours=None if hours is None else hours - folder.hours_used(),
+        hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(),
     ) as display:
         display.update(folder.records(), [])  # what earlier runs did is no news
-        handle = LAUNCHERS.load(profile.launcher)().start(folder, this_run.number, profile, lock)
-        supervisor = _Supervisor(folder, manifest, spec, handle, signals, display)
-        return supervisor.wait()
+        supervisor = Supervisor(sweep, signals, display)
+        launcher = LAUNCHERS.load(sweep.profile.launcher)()
+        return supervisor.wait(launcher.start(folder, sweep.run.number, sweep.profile, lock))
 
 
-def _nothing_left(folder: RunDir, spec: SweepSpec, wanted: int) -> str | None:
-    records = [record for record in folder.records() if record.state.finished]
-    if len([record for record in records if record.trial < wanted]) >= wanted:
-        return f"all {wanted} trials of the budget have finished"
-    if spec.budget.hours is not None and folder.hours_used() >= spec.budget.hours:
-        return f"the budget of {spec.budget.hours:g} hours is used up"
-    return early_stop(spec.stop, records, spec.direction)
-
-
-class _Supervisor:
-    """Watches a worker through the sweep's folder, which it keeps up to date for everybody else."""
-
-    def __init__(
-        self, folder: RunDir, manifest: Manifest, spec: SweepSpec, handle: Handle, signals: Signals, display: Display
-    ) -> None:
-        self.folder, self.manifest, self.spec = folder, manifest, spec
-        self.handle, self.signals, self.display = handle, signals, display
-        self.hours_before = folder.hours_used()
-        self.started = time.monotonic()
-        self.written = 0.0
-        self.seen: Sequence[TrialRecord] = ()
-        self.stopped_for: str | None = None
-        self.told = 0
-
-    def wait(self) -> str:
-        """Return why the worker ended.
-
-        Raises:
-            LaunchError: It died of something that is no trial's.
-            RunDirError: The folder was removed or cannot be written.
-        """
-        try:
-            while (code := self.handle.poll()) is None:
-                self._look()
-                self._enforce()
-                time.sleep(POLL_SECONDS)
-        except BaseException:
-            self.handle.kill()
-            raise
-        self._look()
-        return self._why(code)
-
-    def _look(self) -> None:
-        if not self.folder.spec_file.exists():
-            raise RunDirError(f"{self.folder.path}: the folder was removed or renamed while its sweep ran")
-        records = self.folder.records()
-        self.display.update(records, self.folder.progress())
-        if records != self.seen and time.monotonic() - self.written >= LEADERBOARD_SECONDS:
-            leaderboard.write(self.folder, self.manifest, records, self.folder.runs())
-            self.seen, self.written = records, time.monotonic()
-
-    def _enforce(self) -> None:
-        hours = self.hours_before + (time.monotonic() - self.started) / 3600
-        limit = self.spec.budget.hours
-        if limit is not None and hours >= limit and self.stopped_for is None:
-            self.stopped_for = f"the budget of {limit:g} hours is used up"
-            self.handle.stop()
-        count = len(self.signals.received)
-        if count > self.told:
-            self.told = count
-            self._obey(count)
-
-    def _obey(self, count: int) -> None:
-        if count > 1:
-            self.handle.kill()
-            return
-        name = signal.Signals(self.signals.received[0]).name
-        self.stopped_for = f"stopped by {'Ctrl-C' if name == 'SIGINT' else name}"
-        self.display.note("Stopping after the current step; once more to stop at once.")
-        self.handle.stop()
-
-    def _why(self, code: int) -> str:
-        if self.stopped_for is not None:
-            return self.stopped_for
-        if code != 0:
-            raise self._worker_failure(code)
-        records = [record for record in self.folder.records() if record.state.finished]
-        return early_stop(self.spec.stop, records, self.spec.direction) or f"{len(records)} trials have finished"
-
-    def _worker_failure(self, code: int) -> SweepError:
-        free = shutil.disk_usage(self.folder.path).free
-        if free < NO_SPACE_BYTES:
-            return RunDirError(
-                f"{self.folder.path}: the disk is full ({free / 1e6:.1f} MB free); "
-                "make room and run the same command again"
-            )
-        return LaunchError(self._last_words(code))
-
-    def _last_words(self, code: int) -> str:
-        log = self.folder.worker_log
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
-        said = lines[-1] if lines else f"exit code {code}"
-        return f"the worker stopped: {said.removeprefix('error: ')}\nIts log: {log}"
-
-
-def _collected(folder: RunDir, manifest: Manifest, spec: SweepSpec, why: str, signals: Signals) -> Outcome:
+def _collected(sweep: OpenSweep, why: str, signals: Signals) -> Outcome:
     """Write the final leaderboard; export and prove the winner unless the user wants to get out."""
-    records = folder.records()
-    leaderboard.write(folder, manifest, records, folder.runs())
+    records = sweep.run_dir.records()
+    sweep.write_leaderboard(records)
     received = signals.received[0] if signals.received else None
-    best = ranking.winner(records, spec.direction)
+    best = ranking.winner(records, sweep.spec.direction)
     evidence = None
     if best is not None and received is None:
-        evidence = winner.export(folder, manifest, best)
-        leaderboard.write(folder, manifest, records, folder.runs())  # it says where the winner is
+        evidence = winner.export(sweep.run_dir, sweep.manifest, best)
+        sweep.write_leaderboard(records)  # it says where the winner is
     if best is None and received is None:
-        raise NoFinishedTrial(_no_winner(folder, records))
-    return Outcome(folder, manifest, spec, records, why, received, evidence)
+        raise NoFinishedTrial(_no_winner(sweep.run_dir, records))
+    return Outcome(sweep, records, why, received, evidence)
 
 
 def _no_winner(folder: RunDir, records: Sequence[TrialRecord]) -> str:

@@ -24,7 +24,7 @@ LAYERS = (
     worker rehearsal contenders leaderboard ranking winner model_card verification display announcer screen
     fitting time_left status
     """,
-    "preflight sweep init_spec",
+    "preflight sweep supervisor summary init_spec",
     "cli __main__",
 )
 """Modules and packages by layer, lowest first; a module imports from its own layer and those below."""

@@ -1,0 +1,76 @@
+"""Owns what ``sweep run`` says before it trains and after it has ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from finesweep.leaderboard import console_table
+from finesweep.preflight import Checked
+from finesweep.readable import clean, metric, setting
+from finesweep.registry import TASKS
+from finesweep.sweep import Outcome
+
+LABELS_SHOWN = 8
+
+
+class Screen(Console):
+    """A console that falls silent when its reader is gone: a sweep outlives `| head -1`."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Throw away what is still to be printed, where the library would end the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def say(self, text: str) -> None:
+        """Print one line as it stands, without markup."""
+        self.print(text, markup=False)
+
+
+def announce(screen: Screen, checked: Checked) -> None:
+    """Say what is about to happen: the data, the model, every default that was used."""
+    spec, model = checked.loaded.spec, checked.model
+    rows = checked.data.facts()["rows"]
+    screen.print(f"[bold]{escape(spec.name)}[/]: {escape(spec.task)}")
+    screen.say(f"  model     {clean(model.name)}{f' at {model.revision[:12]}' if model.revision else ''}")
+    screen.say(f"  data      {', '.join(f'{count:,} {split}' for split, count in rows.items())} rows")
+    if checked.data.names:
+        screen.say(f"  labels    {_shortened(checked.data.names)}")
+    if defaults := checked.loaded.defaults:
+        screen.say(f"  defaults  {', '.join(f'{name}={setting(value)}' for name, value in defaults.items())}")
+    for note in checked.notes:
+        screen.say(f"  note      {clean(note)}")
+
+
+def conclude(screen: Screen, outcome: Outcome) -> None:
+    """Show the leaderboard, why the run ended, and where the winner is."""
+    folder = outcome.sweep.run_dir
+    screen.print(console_table(outcome.sweep.manifest, outcome.records, folder.runs()))
+    path = _relative(folder.path)
+    screen.say(f"Ended: {clean(outcome.why)}.")
+    screen.say(f"Leaderboard: {path}/leaderboard.md")
+    if (evidence := outcome.evidence) is not None:
+        again = f"{evidence.metric} {metric(evidence.reloaded[evidence.metric])}"
+        screen.say(f"Winner: trial {evidence.trial}, reloaded in a fresh process and evaluated again: {again}")
+        pipeline = TASKS.load(outcome.sweep.spec.task).pipeline
+        screen.say(f'  transformers.pipeline("{pipeline}", "{path}/winner")')
+    elif outcome.signal is not None:
+        screen.say("The same command goes on from here; the winner is exported when the sweep ends.")
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(clean(name) for name in names[:LABELS_SHOWN])
+    more = len(names) - LABELS_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,189 @@
+"""What the stock search gets wrong about one trial: what it reports, and what it inherits from the one before."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import Lab
+from finesweep import contenders
+from finesweep.backends.optuna import OptunaBackend
+from finesweep.manifest import Run
+from finesweep.run_dir import RunDir
+from finesweep.settings import Settings
+from finesweep.training import TrialWatch, build_trainer, training_arguments
+from finesweep.trial import Direction
+from finesweep.worker import Worker
+
+
+@dataclasses.dataclass
+class InlineWorker(Worker):
+    """A worker whose trials run in its own process, which makes it quicker and anything that leaks leak."""
+
+    def isolated(self, claim, body) -> None:
+        body()
+
+
+def search(lab: Lab, folder: Path, plan, **changes) -> Worker:
+    """Run planned trials through `hyperparameter_search`; the weights of all of them are kept."""
+    shutil.copytree(lab.run_dir.path, folder)
+    spec = lab.spec.model_copy(
+        update={"budget": lab.spec.budget.model_copy(update={"trials": len(plan)}), "start": tuple(plan), **changes}
+    )
+    manifest = dataclasses.replace(lab.manifest, plan=plan)
+    run = Run(1, {}, {}, {"keep_best": len(plan)}, {}, "here", 1, 0.0)
+    worker = InlineWorker(RunDir(folder), manifest, run, spec)
+    OptunaBackend().search(worker)
+    return worker
+
+
+def _evaluated_again(lab: Lab, folder: Path) -> dict[str, float]:
+    model = {**lab.manifest.model, "path": str(folder), "from_scratch": False}
+    context = dataclasses.replace(lab.context({}), manifest=dataclasses.replace(lab.manifest, model=model))
+    return build_trainer(context).evaluate()
+
+
+def test_t04_a_trial_is_worth_its_best_evaluation_and_ships_its_weights(contrary, tmp_path):
+    """Stock takes the last evaluation, and keeps no weights at all."""
+    watch, reports = TrialWatch(Direction.MINIMIZE), []
+    context = contrary.context({"num_train_epochs": 3, "learning_rate": 5e-3})
+    trainer = contrary.trainer_of(context, watch, reports)
+    losses = [evaluation.metrics["eval_loss"] for evaluation in watch.evaluations]
+    assert losses[-1] > losses[0] + 0.1, "training on opposite labels makes every evaluation worse"
+    assert watch.best == watch.evaluations[losses.index(min(losses))] != watch.evaluations[-1]
+    assert [best for _, best, _ in reports] == [min(losses[: n + 1]) for n in range(3)]
+    contenders.save(tmp_path / "saved", trainer)
+    # The same sums in the same precision; batches are padded alike.
+    assert _evaluated_again(contrary, tmp_path / "saved")["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_t05_the_objective_is_the_named_metric_and_not_the_sum_of_all(swept):
+    """Stock minimises the sum of accuracy and macro-F1."""
+    for record in swept.records():
+        accuracies = [evaluation["metrics"]["eval_accuracy"] for evaluation in record["evaluations"]]
+        assert [evaluation["objective"] for evaluation in record["evaluations"]] == accuracies
+        assert record["objective"] == max(accuracies)
+
+
+def test_t05_the_study_is_told_that_metric_with_its_direction(swept):
+    import optuna
+
+    from finesweep.backends.optuna import open_storage
+
+    study = optuna.load_study(study_name="spec", storage=open_storage(swept.results / "study.journal"))
+    assert study.direction is optuna.study.StudyDirection.MAXIMIZE
+    told = {trial.user_attrs["number"]: trial.value for trial in study.trials}
+    assert told == {record["trial"]: record["objective"] for record in swept.records()}
+
+
+CONDITIONAL = {
+    "learning_rate": {"choices": [1e-3, 2e-3]},
+    "optim": {"choices": ["adamw_torch", "sgd"]},
+    "adam_beta1": {"choices": [0.5], "when": {"optim": "adamw_torch"}},
+    "label_smoothing_factor": {"choices": [0.5], "when": {"optim": "adamw_torch"}},
+    "model.hidden_dropout_prob": {"choices": [0.4], "when": {"optim": "adamw_torch"}},
+}
+FIRST = {
+    "learning_rate": 2e-3,
+    "optim": "adamw_torch",
+    "adam_beta1": 0.5,
+    "label_smoothing_factor": 0.5,
+    "model.hidden_dropout_prob": 0.4,
+}
+SECOND = {"learning_rate": 1e-3, "optim": "sgd"}
+
+
+def test_t08_nothing_of_one_trial_is_left_in_the_next(lab, tmp_path):
+    """Stock sets every parameter on one shared object; those that a later trial lacks stay as they were."""
+    space = type(lab.spec).model_validate(
+        {**lab.spec.model_dump(), "base": Path(), "space": CONDITIONAL}, strict=False
+    ).space
+    changes = {"space": space, "fixed": {"num_train_epochs": 1}}
+    after = search(lab, tmp_path / "after", [FIRST, SECOND], **changes)
+    alone = search(lab, tmp_path / "alone", [SECOND], **changes)
+    assert [record.params for record in after.run_dir.records()] == [FIRST, SECOND]
+    second, only = after.run_dir.checkpoint(1), alone.run_dir.checkpoint(0)
+    for file in ("config.json", contenders.ARGUMENTS):
+        assert json.loads((second / file).read_text()) == json.loads((only / file).read_text())
+    assert (second / "model.safetensors").read_bytes() == (only / "model.safetensors").read_bytes()
+    arguments = json.loads((second / contenders.ARGUMENTS).read_text())
+    assert (arguments["adam_beta1"], arguments["label_smoothing_factor"]) == (0.9, 0.0)
+
+
+OTHER_PARAMETERS = [
+    {"learning_rate": 5e-3},
+    {"per_device_train_batch_size": 32, "gradient_accumulation_steps": 2},
+    {"model.hidden_dropout_prob": 0.4, "label_smoothing_factor": 0.2},
+]
+
+
+@pytest.mark.parametrize("params", OTHER_PARAMETERS, ids=str)
+def test_t09_every_trial_starts_from_the_same_weights(lab, params):
+    """Stock makes the model before it applies the trial's seed, so that a seed counts one trial late."""
+    start = lab.build({}).model.state_dict()
+    torch.rand(7)  # what ran before in this process must not matter
+    other = lab.build(params).model.state_dict()
+    for name, weights in start.items():
+        assert torch.equal(other[name], weights), name
+
+
+def test_t09_the_sweeps_seed_takes_effect_in_the_first_trial(lab):
+    search_of = lab.spec.search.model_copy
+    weights = [
+        lab.build({}, search=search_of(update={"seed": seed})).model.classifier.weight.detach() for seed in (0, 1, 0)
+    ]
+    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_t09_every_trial_sees_the_rows_in_the_same_order(lab):
+    orders = []
+    for params in ({}, {"learning_rate": 5e-3, "model.hidden_dropout_prob": 0.4}):
+        batches = lab.build(params).get_train_dataloader()
+        orders.append([row for batch in batches for row in batch["labels"].tolist()])
+    assert orders[0] == orders[1]
+    assert orders[0] != lab.build({}).train_dataset["labels"][:]
+
+
+@pytest.mark.parametrize("per_epoch", [1, 2, 3])
+def test_t12_trials_report_at_equal_examples_whatever_their_batch(lab, per_epoch):
+    """Stock reports at optimizer steps: a pruner compares epoch 4 of one trial with epoch 1 of another."""
+    evaluation = lab.spec.evaluation.model_copy(update={"per_epoch": per_epoch})
+    seen = []
+    for batch in (8, 20, 32):
+        reports = []
+        lab.train({"num_train_epochs": 2, "per_device_train_batch_size": batch}, reports, evaluation=evaluation)
+        seen.append([report.examples for report, _, _ in reports])
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0] == [192 * n // per_epoch for n in range(1, 2 * per_epoch + 1)]
+
+
+@pytest.mark.parametrize(("name", "value"), [("warmup_steps", 0.06), ("num_train_epochs", 2.5), ("adam_beta1", 0)])
+def test_t07_a_value_is_not_cast_to_the_type_of_the_default(lab, name, value):
+    """Stock turns `warmup_steps: 0.06` into 0, and 2.5 epochs into 2 where the default is an integer."""
+    settings = Settings.of(lab.spec, {name: value}, 32)
+    assert getattr(training_arguments(settings, 0, lab.scratch), name) == value
+
+
+def test_t07_a_share_of_warm_up_steps_warms_up(lab):
+    context = lab.context({"warmup_steps": 0.5, "num_train_epochs": 1, "logging_steps": 1, "learning_rate": 1e-3})
+    trainer = lab.trainer_of(context, TrialWatch(Direction.MINIMIZE))
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
+    assert rates.index(max(rates)) == pytest.approx(len(rates) / 2, abs=1)
+
+
+def test_t18_t20_every_trial_has_a_process_of_its_own_that_is_not_the_workers(swept):
+    """Stock trains all trials in one process: what one leaves in memory, the next one has."""
+    pid_in_name = re.compile(r"events\.out\.tfevents\.\d+\..*\.(\d+)\.\d+$")
+    events = [file.name for file in (swept.results / "tensorboard").rglob("events.*")]
+    trials = {int(pid_in_name.match(name)[1]) for name in events}
+    workers = {json.loads(file.read_text())["pid"] for file in (swept.results / "claims").glob("[0-9]*")}
+    assert len(trials) == len(events) == 3
+    assert len(workers) == 1
+    assert trials.isdisjoint(workers)
