@@ -20,7 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
+import transformers
+from tqdm import tqdm
 
 from finesweep.backends import Report
 from finesweep.contenders import keep_if_contender
@@ -88,8 +91,7 @@ class Worker:
     def work(self) -> None:
         """Prepare, rehearse, then run trials until none is left."""
         self._listen()
-        # Forking is safe only while no thread pool is alive; each trial sets its own count.
-        torch.set_num_threads(1)
+        _stay_single_threaded()
         tokenized(self.run_dir, self.manifest, Settings.of(self.spec, {}, self.manifest.model["max_tokens"]).max_length)
         rehearse(self.run_dir, self.manifest, self.spec)
         gc.collect()
@@ -246,6 +248,18 @@ class _Attempt:
 
     def _log_name(self) -> str:
         return str(self.worker.run_dir.trial_log(self.claim.trial).relative_to(self.worker.run_dir.path))
+
+
+def _stay_single_threaded() -> None:
+    """Keep this process fit to be forked: a lock that a thread holds at a fork is never released.
+
+    Each trial sets its own number of threads. Progress bars go because the first one starts a thread
+    that watches them all; in a log they are of no use anyway.
+    """
+    torch.set_num_threads(1)
+    tqdm.monitor_interval = 0
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def spec_of(manifest: Manifest, run: Run | None = None) -> SweepSpec:

@@ -158,7 +158,7 @@ def test_a_diverged_trial_never_ranks_and_the_search_goes_on(project):
 
 def test_when_all_trials_diverge_the_reasons_are_grouped(project):
     spec = ("--set", "space.learning_rate={choices: [9.0, 9.5]}", "--set", "fixed={max_grad_norm: 0.0, optim: sgd}")
-    out, err = project.sweep("run", "spec.yaml", *spec, "--set", "budget.trials=2", code=1)
+    _, err = project.sweep("run", "spec.yaml", *spec, "--set", "budget.trials=2", code=1)
     assert "no trial finished, so there is no winner" in err
     assert "log" in err
     assert {row["state"] for row in project.leaderboard()} == {"DIVERGED"}

@@ -88,7 +88,7 @@ def test_trial_0_is_the_untuned_default_and_the_gain_is_named(finished):
 
 def test_the_same_command_again_finds_nothing_to_do(make_project):
     project = make_project()
-    first, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=2")
+    project.sweep("run", "spec.yaml", "--set", "budget.trials=2")
     before = project.numbers()
     again, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=2")
     assert "all 2 trials of the budget have finished" in again
@@ -104,9 +104,7 @@ def test_the_same_command_again_finds_nothing_to_do(make_project):
     assert "--fresh" in refused
     assert project.numbers()[:2] == before
 
-    out, _ = project.sweep(
-        "run", "spec.yaml", "--set", "space.learning_rate.high=1e-2", "--set", "budget.trials=1", "--fresh"
-    )
+    project.sweep("run", "spec.yaml", "--set", "space.learning_rate.high=1e-2", "--set", "budget.trials=1", "--fresh")
     assert [record["trial"] for record in project.records()] == [0]
     aside = [folder for folder in (project.path / "results").iterdir() if folder.name.startswith("spec.")]
     assert len(aside) == 1
@@ -172,11 +170,16 @@ def test_a_target_ends_the_sweep(make_project):
     assert len(project.records()) == 1
 
 
-def test_hours_end_the_sweep_and_the_trial_runs_again_with_more(make_project):
+def test_hours_end_the_sweep_in_the_middle_of_a_trial_which_runs_again_with_more(make_project):
+    """Stock checks its time limit between trials only."""
     project = make_project()
-    long = ("--set", "space.num_train_epochs.low=300", "--set", "space.num_train_epochs.high=300")
-    out, _ = project.sweep("run", "spec.yaml", *long, "--set", "budget.hours=0.004", code=1)
+    epochs = ("--set", "space.num_train_epochs.low=40", "--set", "space.num_train_epochs.high=40")
+    _, err = project.sweep("run", "spec.yaml", *epochs, "--set", "budget.hours=0.002", code=1)
+    assert "no trial finished" in err
     assert [record["state"] for record in project.records()] == ["INTERRUPTED"]
+    assert "the budget of 0.002 hours is used up" in project.sweep("status", "results/spec")[0]
+    project.sweep("run", "spec.yaml", *epochs, "--set", "budget.trials=1")
+    assert [(record["attempt"], record["state"]) for record in project.records()] == [(2, "COMPLETE")]
 
 
 def test_the_libraries_are_quiet_on_the_screen(make_project):

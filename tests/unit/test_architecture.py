@@ -40,7 +40,7 @@ EARLY = {
     "modeling": {"datasets", "pandas", "torch", "transformers"},
     "training": {"torch", "transformers"},
     "rehearsal": {"torch"},
-    "worker": {"torch"},
+    "worker": {"datasets", "torch", "transformers"},
     "verification": {"pandas", "transformers"},
 }
 """Modules that import something heavy when they are imported, because they are of no use without it."""
