@@ -29,9 +29,7 @@ NO_DROPOUT = {"model.hidden_dropout_prob": 0.0, "model.attention_probs_dropout_p
         pytest.param(lambda loss: loss + 1e4, "training loss exploded to", id="exploded"),
     ],
 )
-def test_t01_a_loss_that_blows_up_ends_the_trial_within_one_logging_interval(
-    lab, spoil, change, reason, max_grad_norm
-):
+def test_t01_a_loss_that_blows_up_ends_the_trial_within_one_logging_interval(lab, spoil, change, reason, max_grad_norm):
     """Stock logs a NaN as 0, the best loss there is, and trains to the last epoch."""
     spoil(lambda loss, trains, step: change(loss) if trains and step >= EVENT else loss)
     with pytest.raises(TrialDiverged, match=f"{reason}.* at step 20") as caught:
@@ -89,7 +87,9 @@ def test_t02_no_infinite_objective_reaches_the_search_or_the_ranking(lab, spoil,
 
 def _first_loss(lab, **params):
     # Five rows of two classes are never balanced; where they are, smoothing does not change the first loss.
-    return lab.train({"max_steps": 1, "logging_steps": 1, "per_device_train_batch_size": 5, **NO_DROPOUT, **params}).loss
+    return lab.train(
+        {"max_steps": 1, "logging_steps": 1, "per_device_train_batch_size": 5, **NO_DROPOUT, **params}
+    ).loss
 
 
 def test_t10_label_smoothing_takes_effect_when_it_is_searched(lab):
@@ -105,9 +105,7 @@ def test_t10_neftune_takes_effect_when_it_is_searched(lab):
 
 
 def test_t10_evaluation_losses_of_trials_with_other_smoothing_can_be_compared(lab):
-    plain, smoothed = (
-        lab.build({"label_smoothing_factor": factor}).evaluate()["eval_loss"] for factor in (0.0, 0.5)
-    )
+    plain, smoothed = (lab.build({"label_smoothing_factor": factor}).evaluate()["eval_loss"] for factor in (0.0, 0.5))
     # The weights are those of the start in both; only the loss could differ.
     assert smoothed == pytest.approx(plain, rel=1e-6)
 
