@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from finesweep import data as data_module
@@ -88,6 +89,19 @@ def check(loaded: LoadedSpec) -> Checked:
     longest = Settings.of(spec, {}, model.max_tokens).max_length
     plan = planned_trials(spec, defaults, longest)
     return Checked(loaded, data, model, plan, [*loaded.notes, *data.notes, *model.notes])
+
+
+def refuse_model_inside(checked: Checked, folder: Path) -> None:
+    """Refuse a model that lies in the folder which the sweep is about to write, or to move aside.
+
+    Raises:
+        SpecError: It does; a winner is best copied before it is tuned further under the same name.
+    """
+    model = checked.model.path
+    if model is not None and model.resolve().is_relative_to(folder.resolve()):
+        where = checked.loaded.source.where("model")
+        message = f"{model} lies inside {folder}, which this sweep writes"
+        raise SpecError([Problem(where, message, "give the sweep another --name, or copy the model elsewhere")])
 
 
 def _checkable(asked: ModelSpec | ScratchModelSpec, found: ResolvedModel) -> ResolvedModel | ScratchModelSpec:

@@ -87,8 +87,11 @@ def check(request: Request) -> Checked:
     """
     loaded = spec_reader.load(request.spec, request.overrides, request.name)
     profile_module.load(request.profile)
-    run_dir.check_writable(request.results.absolute() / loaded.spec.name)
-    return preflight.check(_for_smoke(loaded) if request.smoke else loaded)
+    folder = request.results.absolute() / loaded.spec.name
+    run_dir.check_writable(folder)
+    checked = preflight.check(_for_smoke(loaded) if request.smoke else loaded)
+    preflight.refuse_model_inside(checked, folder)
+    return checked
 
 
 def run(request: Request, display_of: Any = open_display, announce: Any = lambda _: None) -> Outcome:

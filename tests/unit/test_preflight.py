@@ -1,0 +1,108 @@
+"""How a spec, its data and its model fit, before anything is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from finesweep import sweep
+from finesweep.errors import SpecError
+from finesweep.preflight import check
+from finesweep.spec_reader import load
+
+SPEC = """\
+model: ./model
+data: {train: train.csv, validation: validation.csv}
+space:
+  learning_rate: {low: 1e-5, high: 5e-5, log: true}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny.write_csv(tmp_path / "train.csv", tiny.review_rows(60, seed=1))
+    tiny.write_csv(tmp_path / "validation.csv", tiny.review_rows(20, seed=2))
+    tiny.write_model_files(tmp_path / "model", max_position_embeddings=64)
+    return tmp_path
+
+
+def spec(folder: Path, text: str = SPEC) -> Path:
+    file = folder / "spec.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_sound_spec_is_planned_with_its_data_and_its_model(folder: Path) -> None:
+    checked = check(load(spec(folder)))
+    manifest = checked.manifest()
+    assert manifest.data["rows"] == {"train": 60, "validation": 20}
+    assert manifest.data["labels"] == ["0", "1"] or manifest.data["labels"] == ("0", "1")
+    assert manifest.model["max_tokens"] == 64
+    assert Path(manifest.model["path"]) == folder / "model"
+    assert list(manifest.plan) == [{"learning_rate": 5e-5}]
+    assert "budget" not in manifest.spec
+    assert "stop" not in manifest.spec
+
+
+@pytest.mark.parametrize(
+    ("addition", "where"),
+    [
+        ("data: {train: train.csv, max_length: 65}", r"spec\.yaml:2 data\.max_length"),
+        ("fixed: {data.max_length: 65}", r"spec\.yaml:5 fixed\.data\.max_length"),
+    ],
+)
+def test_a_length_beyond_the_models_is_refused(folder: Path, addition: str, where: str) -> None:
+    lines = SPEC.splitlines()
+    text = "\n".join([lines[0], addition, *lines[2:]] if addition.startswith("data") else [*lines, addition])
+    with pytest.raises(SpecError, match=where + r": 65 tokens is beyond the model's 64 \(write at most 64\)"):
+        check(load(spec(folder, text)))
+
+
+@pytest.mark.parametrize("parameter", ["{choices: [32, 65]}", "{low: 16, high: 65}"])
+def test_a_searched_length_beyond_the_models_is_refused(folder: Path, parameter: str) -> None:
+    with pytest.raises(SpecError, match=r"spec\.yaml:5 space\.data\.max_length: 65 tokens is beyond"):
+        check(load(spec(folder, SPEC + f"  data.max_length: {parameter}\n")))
+
+
+def test_a_length_that_just_fits_is_taken(folder: Path) -> None:
+    checked = check(load(spec(folder, SPEC + "fixed: {data.max_length: 64}\n")))
+    assert checked.model.max_tokens == 64
+
+
+def test_problems_of_data_and_model_are_told_at_once(folder: Path) -> None:
+    (folder / "model/config.json").unlink()
+    text = SPEC.replace("train.csv,", "train.csv, text: review,")
+    with pytest.raises(SpecError) as caught:
+        check(load(spec(folder, text)))
+    messages = str(caught.value)
+    assert "data.text" in messages
+    assert "config.json" in messages
+
+
+def test_checking_a_pretrained_folder_imports_no_torch(folder: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from finesweep.preflight import check; "
+        "from finesweep.spec_reader import load; check(load(Path(sys.argv[1]))); print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(spec(folder))]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_a_model_inside_the_results_folder_is_refused(folder: Path) -> None:
+    inside = folder / "results/spec/winner"
+    tiny.write_model_files(inside, max_position_embeddings=64)
+    request = sweep.Request(spec(folder, SPEC.replace("./model", str(inside))), results=folder / "results")
+    with pytest.raises(SpecError, match=r"model: .* lies inside .*results/spec"):
+        sweep.check(request)
+
+
+def test_checking_writes_nothing(folder: Path) -> None:
+    file = spec(folder)
+    before = sorted(folder.rglob("*"))
+    sweep.check(sweep.Request(file, results=folder / "results"))
+    assert sorted(folder.rglob("*")) == before
