@@ -20,7 +20,7 @@ from finesweep.errors import Problem, SpecError, did_you_mean
 from finesweep.hub import HubError, snapshot
 from finesweep.spec import DataSpec
 from finesweep.tasks import LabelProblem, Task
-from finesweep.yaml_source import YamlSource
+from finesweep.yaml_source import YamlSource, expand
 
 SPLITS = ("train", "validation", "test")
 _VALIDATION_NAMES = ("validation", "dev", "valid")
@@ -134,7 +134,7 @@ class _Loader:
         return {split: table for split, table in tables.items() if table is not None}
 
     def _file_table(self, split: str, given: str) -> Table | None:
-        path = self.base / Path(given).expanduser()
+        path = self.base / expand(Path(given))
         data = self._bytes(split, path, given)
         if data is None:
             return None

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
 from finesweep.errors import Problem, SpecError, did_you_mean
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import Section
-from finesweep.yaml_source import read
+from finesweep.wording import findings, unknown_keys
+from finesweep.yaml_source import YamlSource, read
 
 
 class Profile(Section):
     """One YAML of ``sweeps/``."""
 
     launcher: str = Field("local", description="Where workers run.")
-    threads_per_worker: Literal["auto"] | int = Field("auto", description="CPU threads of a trial; auto: all cores.")
+    threads_per_worker: Literal["auto"] | Annotated[int, Field(ge=1, le=1_024)] = Field(
+        "auto", description="CPU threads of a trial; auto: all cores."
+    )
     keep_best: int = Field(1, ge=1, le=1_000, description="How many of the best trials keep their weights.")
 
     @property
@@ -39,19 +43,20 @@ def load(path: Path | None) -> Profile:
     try:
         profile = Profile.model_validate(source.values)
     except ValidationError as error:
-        raise SpecError(_problem(source.where(*item["loc"][:1]), item) for item in error.errors()) from None
+        raise SpecError(_problems(source, error)) from None
     if profile.launcher not in LAUNCHERS.names:
         message = f"no launcher is called {profile.launcher!r}; there are {', '.join(LAUNCHERS.names)}"
         raise SpecError([Problem(source.where("launcher"), message, did_you_mean(profile.launcher, LAUNCHERS.names))])
     return profile
 
 
-def _problem(where: str, item: object) -> Problem:
-    assert isinstance(item, dict)
-    if item["type"] == "extra_forbidden":
-        known = list(Profile.model_fields)
-        return Problem(where, f"no such key; there are {', '.join(known)}", did_you_mean(str(item["loc"][-1]), known))
-    return Problem(where, str(item["msg"]))
+def _problems(source: YamlSource, error: ValidationError) -> Iterator[Problem]:
+    known = list(Profile.model_fields)
+    for path, key in unknown_keys(error):
+        message = f"no such key; there are {', '.join(known)}"
+        yield Problem(source.where(*path), message, did_you_mean(key, known))
+    for path, message, hint in findings(error, source.values):
+        yield Problem(source.where(*path), message, hint)
 
 
 def _usable_cores() -> int:

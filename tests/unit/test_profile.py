@@ -40,6 +40,12 @@ def test_an_unknown_launcher_lists_the_choices(tmp_path):
         load(write(tmp_path, "launcher: slrm\n"))
 
 
+@pytest.mark.parametrize("threads", ["0", "many", "1.5", "true"])
+def test_threads_are_a_number_or_auto(tmp_path, threads):
+    with pytest.raises(SpecError, match=r"p\.yaml:1 threads_per_worker: "):
+        load(write(tmp_path, f"threads_per_worker: {threads}\n"))
+
+
 def test_keep_best_must_keep_something(tmp_path):
-    with pytest.raises(SpecError, match=r"keep_best: .*greater than or equal to 1"):
+    with pytest.raises(SpecError, match=r"keep_best: must be at least 1, found integer 0"):
         load(write(tmp_path, "keep_best: 0\n"))
