@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from lab import Lab
 
-from conftest import Lab
 from finesweep import contenders
 from finesweep.backends.optuna import OptunaBackend
 from finesweep.manifest import Run
