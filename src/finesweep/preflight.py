@@ -18,7 +18,7 @@ from finesweep.model_source import ResolvedModel
 from finesweep.plan import planned_trials
 from finesweep.registry import TASKS
 from finesweep.settings import Settings
-from finesweep.spec import ModelSpec, ScratchModelSpec
+from finesweep.spec import ModelSpec, ScratchModelSpec, SweepSpec
 from finesweep.spec_reader import LoadedSpec
 from finesweep.trial import Value
 
@@ -88,7 +88,8 @@ def check(loaded: LoadedSpec) -> Checked:
         raise SpecError(problems)
     longest = Settings.of(spec, {}, model.max_tokens).max_length
     plan = planned_trials(spec, defaults, longest)
-    return Checked(loaded, data, model, plan, [*loaded.notes, *data.notes, *model.notes])
+    notes = [*loaded.notes, *data.notes, *model.notes, *_large_batches(spec, data.facts()["rows"]["train"])]
+    return Checked(loaded, data, model, plan, notes)
 
 
 def refuse_model_inside(checked: Checked, folder: Path) -> None:
@@ -107,6 +108,16 @@ def refuse_model_inside(checked: Checked, folder: Path) -> None:
 def _checkable(asked: ModelSpec | ScratchModelSpec, found: ResolvedModel) -> ResolvedModel | ScratchModelSpec:
     """Return what a setting is held against: the config in the folder, or the one that is being made."""
     return asked if isinstance(asked, ScratchModelSpec) else found
+
+
+def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:
+    """Note a batch that holds all rows: it makes one step an epoch, which is seldom meant."""
+    name = "per_device_train_batch_size"
+    parameter = spec.space.get(name)
+    sizes = (parameter.choices or (parameter.high,)) if parameter else (spec.fixed.get(name),)
+    largest = max((size for size in sizes if isinstance(size, int)), default=0)
+    if largest >= rows:
+        yield f"{name}: {largest} is no less than the {rows} training rows, so an epoch is a single step."
 
 
 def _too_long(loaded: LoadedSpec, model: ResolvedModel) -> Iterator[Problem]:

@@ -71,6 +71,20 @@ def test_a_length_that_just_fits_is_taken(folder: Path) -> None:
     assert checked.model.max_tokens == 64
 
 
+@pytest.mark.parametrize(
+    ("setting", "noted"),
+    [
+        ("  per_device_train_batch_size: {choices: [8, 60]}", True),
+        ("  per_device_train_batch_size: {low: 8, high: 60}", True),
+        ("fixed: {per_device_train_batch_size: 60}", True),
+        ("  per_device_train_batch_size: {choices: [8, 59]}", False),
+    ],
+)
+def test_a_batch_of_all_rows_is_noted(folder: Path, setting: str, noted: bool) -> None:
+    notes = check(load(spec(folder, f"{SPEC}{setting}\n"))).notes
+    assert any("an epoch is a single step" in note for note in notes) == noted
+
+
 def test_problems_of_data_and_model_are_told_at_once(folder: Path) -> None:
     (folder / "model/config.json").unlink()
     text = SPEC.replace("train.csv,", "train.csv, text: review,")
