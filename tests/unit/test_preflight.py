@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
 
+import tiny
 from finesweep import sweep
 from finesweep.errors import SpecError
 from finesweep.preflight import check
