@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,70 +30,30 @@ class PrunerEntry:
     """One line of the pruner table.
 
     Attributes:
-        make: Builds the pruner, given the number of evaluations in the longest trial.
+        kind: Name of the class in ``optuna.pruners``.
+        settings: Its arguments.
         counts_evaluations: Whether its steps must be evenly spaced: it is then told the number of the
             evaluation instead of the examples seen.
+        longest: Name of the argument that takes the number of evaluations in the longest trial.
     """
 
-    make: Callable[[int], optuna.pruners.BasePruner]
+    kind: str
+    settings: Mapping[str, int] = field(default_factory=dict)
     counts_evaluations: bool = False
-
-
-def _tpe(seed: int) -> optuna.samplers.BaseSampler:
-    from optuna.samplers import TPESampler
-
-    return TPESampler(seed=seed)
-
-
-def _random(seed: int) -> optuna.samplers.BaseSampler:
-    from optuna.samplers import RandomSampler
-
-    return RandomSampler(seed=seed)
-
-
-def _gp(seed: int) -> optuna.samplers.BaseSampler:
-    from optuna.samplers import GPSampler
-
-    return GPSampler(seed=seed)
-
-
-def _none(_: int) -> optuna.pruners.BasePruner:
-    from optuna.pruners import NopPruner
-
-    return NopPruner()
-
-
-def _median(_: int) -> optuna.pruners.BasePruner:
-    from optuna.pruners import MedianPruner
-
-    return MedianPruner()
-
-
-def _asha(_: int) -> optuna.pruners.BasePruner:
-    from optuna.pruners import SuccessiveHalvingPruner
-
-    return SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
-
-
-def _hyperband(evaluations: int) -> optuna.pruners.BasePruner:
-    from optuna.pruners import HyperbandPruner
-
-    return HyperbandPruner(min_resource=1, max_resource=max(evaluations, 2), reduction_factor=3)
+    longest: str | None = None
 
 
 # A grid is planned point by point (finesweep.plan), so nothing is left for its sampler to propose.
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "tpe": _tpe,
-    "random": _random,
-    "grid": _random,
-    "gp": _gp,
+SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "gp": "GPSampler"}
+"""Classes in ``optuna.samplers`` by the name that a spec gives them."""
+
+PRUNERS = {
+    "none": PrunerEntry("NopPruner"),
+    "median": PrunerEntry("MedianPruner"),
+    "asha": PrunerEntry("SuccessiveHalvingPruner", {"min_resource": 1, "reduction_factor": 2}, counts_evaluations=True),
+    "hyperband": PrunerEntry("HyperbandPruner", {"min_resource": 1}, counts_evaluations=True, longest="max_resource"),
 }
-PRUNERS: dict[str, PrunerEntry] = {
-    "none": PrunerEntry(_none),
-    "median": PrunerEntry(_median),
-    "asha": PrunerEntry(_asha, counts_evaluations=True),
-    "hyperband": PrunerEntry(_hyperband, counts_evaluations=True),
-}
+"""Pruners by the name that a spec gives them."""
 
 
 class OptunaBackend:
@@ -105,57 +65,64 @@ class OptunaBackend:
     def search(self, work: Work) -> None:
         """Claim and run trials, each in a process of its own, until there are no more claims."""
         while (claim := work.claim()) is not None:
-            work.isolated(claim, lambda claim=claim: _run_trial(work, claim))  # type: ignore[misc]
+            work.isolated(claim, _ClaimedTrial(work, claim).search)
 
 
-def _run_trial(work: Work, claim: Claim) -> None:
-    """Run one claimed trial; its record is written by ``work.train``, whatever happens here."""
-    import optuna
+@dataclass(frozen=True)
+class _ClaimedTrial:
+    """One claimed trial on its way through ``hyperparameter_search``.
 
-    from finesweep.backends.driver import SearchDriver
+    Its record is written by ``work.train``, whatever happens here.
+    """
 
-    storage = open_storage(work.run_dir.study_file)
-    planned = _fixed_params(work, claim, storage)
-    space = SearchSpace(work.spec.space)
-    trained = False
+    work: Work
+    claim: Claim
 
-    def run(trial: optuna.Trial, params: Params) -> float:
-        nonlocal trained
-        trained = True
+    def search(self) -> None:
+        """Call ``hyperparameter_search`` for this one trial of the shared study."""
+        from finesweep.backends.driver import SearchDriver
+
+        spec = self.work.spec
+        storage = open_storage(self.work.run_dir.study_file)
+        planned = _fixed_params(self.work, self.claim, storage)
+        with contextlib.suppress(TrialStopped, TrialFailed), _without_best_trial():
+            SearchDriver(self.run).hyperparameter_search(
+                hp_space=self.draw,
+                compute_objective=lambda metrics: metrics[spec.objective.metric],
+                n_trials=1,
+                direction=str(spec.direction),
+                backend="optuna",
+                study_name=spec.name,
+                storage=storage,
+                load_if_exists=True,
+                sampler=_sampler(spec, self.claim.trial, planned),
+                pruner=_pruner(spec),
+            )
+
+    def draw(self, trial: optuna.Trial) -> dict[str, Value]:
+        """Mark an Optuna trial with the sweep's number for it, and draw its parameters."""
+        trial.set_user_attr(NUMBER, self.claim.trial)
+        return suggest(trial, SearchSpace(self.work.spec.space))
+
+    def run(self, trial: optuna.Trial, params: Params) -> float:
+        """Train the trial; return its objective."""
+        import optuna
+
         try:
-            return work.train(claim, params, _reporter(work, trial))
+            return self.work.train(self.claim, params, _reporter(self.work, trial))
         except (TrialPruned, TrialDiverged) as stop:
             # PRUNED keeps a diverged trial's last value in the sampler's memory. FAIL would be ignored,
             # and the sampler would walk into the same corner again.
             raise optuna.TrialPruned(str(stop)) from None
 
-    def draw(trial: optuna.Trial) -> dict[str, Value]:
-        trial.set_user_attr(NUMBER, claim.trial)
-        return suggest(trial, space)
-
-    driver = SearchDriver(run)
-    # Without a completed trial the call ends in a ValueError about its own best trial; ours is recorded.
-    with contextlib.suppress(TrialStopped, TrialFailed), _no_best_trial_is_fine(lambda: trained):
-        driver.hyperparameter_search(
-            hp_space=draw,
-            compute_objective=lambda metrics: metrics[work.spec.objective.metric],
-            n_trials=1,
-            direction=str(work.spec.direction),
-            backend="optuna",
-            study_name=work.spec.name,
-            storage=storage,
-            load_if_exists=True,
-            sampler=_sampler(work.spec, claim.trial, planned),
-            pruner=PRUNERS[work.spec.search.pruner].make(_most_evaluations(work.spec)),
-        )
-
 
 @contextlib.contextmanager
-def _no_best_trial_is_fine(trained: Callable[[], bool]) -> Iterator[None]:
+def _without_best_trial() -> Iterator[None]:
+    """Pass over what the stock call raises at its end as long as no trial of the study has completed."""
     try:
         yield
     except ValueError as error:
-        if not trained() or "No trials are completed yet" not in str(error):
+        if "No trials are completed yet" not in str(error):
             raise
 
 
@@ -215,10 +182,20 @@ def _earlier_attempts(
 
 
 def _sampler(spec: SweepSpec, trial: int, planned: Params | None) -> optuna.samplers.BaseSampler:
-    from optuna.samplers import PartialFixedSampler
+    import optuna
 
-    sampler = SAMPLERS[spec.search.sampler](_trial_seed(spec.search.seed, trial))
-    return sampler if planned is None else PartialFixedSampler(dict(planned), sampler)
+    make = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])
+    sampler: optuna.samplers.BaseSampler = make(seed=_trial_seed(spec.search.seed, trial))
+    return sampler if planned is None else optuna.samplers.PartialFixedSampler(dict(planned), sampler)
+
+
+def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
+    import optuna
+
+    entry = PRUNERS[spec.search.pruner]
+    longest = {entry.longest: max(_most_evaluations(spec), 2)} if entry.longest else {}
+    pruner: optuna.pruners.BasePruner = getattr(optuna.pruners, entry.kind)(**entry.settings, **longest)
+    return pruner
 
 
 def _trial_seed(seed: int, trial: int) -> int:
