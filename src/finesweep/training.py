@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -95,6 +95,7 @@ class TrialWatch:
         total_steps: Optimizer steps planned.
         examples: Training examples seen.
         loss: Last logged training loss.
+        learning_rate: Last logged learning rate.
         evaluations: All evaluations in order.
         best: The best of them.
         weights: The weights at that evaluation, on the CPU.
@@ -106,6 +107,7 @@ class TrialWatch:
     total_steps: int = 0
     examples: int = 0
     loss: float | None = None
+    learning_rate: float | None = None
     evaluations: list[Evaluation] = field(default_factory=list)
     best: Evaluation | None = None
     weights: Weights = field(default_factory=dict, repr=False)
@@ -173,18 +175,19 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         if "loss" not in logs:
             return
         reason = self.guard.training(logs["loss"], logs.get("grad_norm"))
-        self.watch.loss = logs["loss"] if math.isfinite(logs["loss"]) else self.watch.loss
+        self.watch.learning_rate = logs["learning_rate"]
         if reason:
-            self._diverge(reason, state.global_step, logs.get("learning_rate"))
+            self._diverge(reason, state.global_step)
+        self.watch.loss = logs["loss"]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any], **kwargs: Any) -> None:
         """Record the evaluation, keep its weights if it is the best, and report the best so far."""
         evaluation = self._evaluation(state, metrics)
         is_best = self.watch.add(evaluation)
         if reason := self.guard.evaluation(metrics["eval_loss"]):
-            self._diverge(reason, state.global_step, None)
+            self._diverge(reason, state.global_step)
         if evaluation.objective is None:
-            self._diverge(f"{self.context.spec.objective.metric} is not finite", state.global_step, None)
+            self._diverge(f"{self.context.spec.objective.metric} is not finite", state.global_step)
         if is_best:
             self.watch.weights = _copy_to_cpu(kwargs["model"])
         patience = self.context.spec.patience
@@ -209,10 +212,9 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
             objective=finite[self.context.spec.objective.metric],
         )
 
-    def _diverge(self, reason: str, step: int, learning_rate: float | None) -> None:
-        if learning_rate is None and self.context.settings.training:
-            learning_rate = self.context.settings.training_value("learning_rate")
-        raise TrialDiverged(Divergence(f"{reason} at step {step}", step, learning_rate, self.guard.last_finite_loss))
+    def _diverge(self, reason: str, step: int) -> NoReturn:
+        divergence = Divergence(f"{reason} at step {step}", step, self.watch.learning_rate, self.guard.last_finite_loss)
+        raise TrialDiverged(divergence)
 
 
 def train_trial(
