@@ -1,0 +1,54 @@
+# Everything here needs python 3.11 or newer, git and make; the rest is installed into .venv.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3 python3.12 python3.13 python,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+INPUTS := pyproject.toml constraints.txt
+# Two tests at a time, on one thread each: sweeps in tests are as small as their start-up is long.
+PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-all lint clean
+
+help: ## list what there is to make
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+quickstart: $(VENV)/.installed ## install, then run a first sweep, offline, in about a minute
+	HF_HUB_OFFLINE=1 $(BIN)/sweep run search_spaces/quickstart.yaml
+	@echo
+	@echo "Next, with a file of your own:"
+	@echo "  source $(BIN)/activate"
+	@echo "  sweep init my.csv && sweep run my.yaml"
+
+test: lint ## install, then check style and types and run the tests, in some minutes
+	$(PYTEST) -m "not slow and not cluster"
+
+test-all: lint ## the same with the slow tests
+	$(PYTEST) -m "not cluster"
+
+lint: $(VENV)/.installed-test ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove the environment and the caches; results/ stays
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests search_spaces -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "finesweep needs Python 3.11 or newer; none was found. Install one, or name it: make PYTHON=/path/to/python3"; \
+		exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: $(INPUTS) | $(BIN)/python
+	@echo "Installing into $(VENV); the first time, PyTorch and its like take a few minutes."
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(INPUTS) | $(BIN)/python
+	@echo "Installing into $(VENV), with what the tests need; the first time, this takes a few minutes."
+	$(PIP_INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.installed

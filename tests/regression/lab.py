@@ -1,0 +1,93 @@
+"""One tiny sweep that is prepared and waits for its first trial, to train trials of in a test's process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tiny
+from finesweep import preflight, spec_reader
+from finesweep.atomic import write_json
+from finesweep.manifest import Manifest
+from finesweep.modeling import tokenized
+from finesweep.run_dir import RunDir, make_folders
+from finesweep.scratch_model import make_scratch
+from finesweep.spec import ScratchModelSpec, SweepSpec
+from finesweep.training import FineTuner, TrialContext, TrialWatch, build_trainer, train_trial
+from finesweep.trial import Evaluation
+
+TOKEN = "hf_" + "Secret" * 6  # no real one; only looked for
+ROWS, VALIDATION_ROWS = 192, 64
+SPEC = """\
+model: {config: bert, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64,
+        max_position_embeddings: 32, vocab_size: 300}
+data: {train: train.csv, validation: validation.csv, max_length: 24}
+search: {pruner: none, sampler: random, baseline: false}
+space:
+  learning_rate: {low: 5e-4, high: 5e-3, log: true}
+"""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A sweep that is prepared and waits for its first trial.
+
+    Attributes:
+        run_dir: Its folder, with rows, tokens and the model's config.
+        manifest: What it is.
+        spec: Its spec.
+        scratch: What a Trainer may call its output.
+    """
+
+    run_dir: RunDir
+    manifest: Manifest
+    spec: SweepSpec
+    scratch: Path
+
+    def context(self, params: Mapping[str, Any], **changes: Any) -> TrialContext:
+        """Describe a trial: what its parameters and its fixed settings are together, and changes of the spec."""
+        spec = self.spec.model_copy(update=changes)
+        return TrialContext(self.run_dir, self.manifest, spec, {"learning_rate": 1e-3, **params}, None, self.scratch)
+
+    def build(self, params: Mapping[str, Any], **changes: Any) -> FineTuner:
+        """Build a trial's Trainer and do not train."""
+        return build_trainer(self.context(params, **changes))
+
+    def train(self, params: Mapping[str, Any], reports: list[Any] | None = None, **changes: Any) -> TrialWatch:
+        """Train a trial; every report goes to ``reports``."""
+        watch = TrialWatch(self.spec.direction)
+        self.trainer_of(self.context(params, **changes), watch, reports)
+        return watch
+
+    @staticmethod
+    def trainer_of(context: TrialContext, watch: TrialWatch, reports: list[Any] | None = None) -> FineTuner:
+        """Train a trial that is described already, and return its Trainer."""
+
+        def report(evaluation: Evaluation, best: float, last: bool) -> None:
+            if reports is not None:
+                reports.append((evaluation, best, last))
+
+        return train_trial(context, watch, report, lambda _: None)
+
+
+def prepare(folder: Path, rows: Sequence[Sequence[object]], spec: str = SPEC) -> Lab:
+    """Do what `sweep run` does before it starts a worker."""
+    tiny.write_csv(folder / "train.csv", rows)
+    tiny.write_csv(folder / "validation.csv", tiny.review_rows(VALIDATION_ROWS, seed=2))
+    (folder / "spec.yaml").write_text(spec)
+    checked = preflight.check(spec_reader.load(folder / "spec.yaml"))
+    run_dir = make_folders(folder / "results")
+    for split, frame in checked.data.frames.items():
+        frame.to_parquet(run_dir.data / f"{split}.parquet")
+    model = checked.loaded.spec.model
+    assert isinstance(model, ScratchModelSpec)
+    run_dir.model.mkdir()
+    make_scratch(model, checked.data.frames["train"]["text"], run_dir.model, pairs=False)
+    values = checked.manifest().__dict__
+    manifest = Manifest(**{**values, "model": {**values["model"], "path": str(run_dir.model)}})
+    write_json(run_dir.spec_file, manifest.__dict__)
+    tokenized(run_dir, manifest, 24)
+    (folder / "scratch").mkdir()
+    return Lab(run_dir, manifest, checked.loaded.spec, folder / "scratch")

@@ -1,0 +1,182 @@
+"""What the stock search leaves on disk and in the environment, and what it makes of a model's folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from lab import TOKEN
+
+import tiny
+from finesweep import contenders
+from finesweep.errors import SweepError
+from finesweep.launchers.local import LocalLauncher
+from finesweep.modeling import build_model, load_tokenizer
+from finesweep.profile import Profile
+from finesweep.run_dir import make_folders
+from finesweep.training import TrialWatch, train_trial
+from finesweep.trial import Direction, TrialRecord, TrialState
+
+WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "optimizer*", "scheduler*", "rng_state*")
+
+
+def weights_below(*folders: Path) -> list[str]:
+    """Return the names of the folders that hold weights or optimizer state."""
+    return sorted({file.parent.name for folder in folders for kind in WEIGHTS for file in folder.rglob(kind)})
+
+
+def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
+    """Stock writes weights and optimizer state at every evaluation of every trial: 12 bytes a parameter."""
+    run_dir, during, after = make_folders(tmp_path / "sweep"), [], []
+    context = dataclasses.replace(lab.context({"num_train_epochs": 1}), scratch=tmp_path / "scratch")
+    for trial, objective in enumerate((0.5, 0.7, 0.3)):  # better, worse, best
+        watch = TrialWatch(Direction.MINIMIZE)
+        look = lambda *_: during.append(weights_below(tmp_path))  # noqa: E731
+        trainer = train_trial(context, watch, look, look)
+        record = TrialRecord(trial, 1, TrialState.COMPLETE, {}, 0.0, 1.0, "", "here", objective=objective)
+        contenders.keep_if_contender(run_dir, 1, record, lab.spec, trainer)
+        run_dir.record(record)
+        after.append(weights_below(tmp_path))
+    assert after == [["trial-0000"], ["trial-0000"], ["trial-0002"]]
+    looks = len(during) // 3
+    assert looks > 24, "at every step"
+    assert during == looks * [[]] + 2 * looks * [["trial-0000"]]
+    assert not list(tmp_path.rglob("optimizer*"))
+
+
+def test_t28_every_path_is_absolute_wherever_the_command_was_started(swept):
+    """Relative ones break where a backend or a launcher changes the working directory."""
+    manifest = json.loads((swept.results / "spec.json").read_text())
+    paths = [manifest["model"]["path"], *(source["place"] for source in manifest["data"]["sources"].values())]
+    assert len(paths) == 3
+    for path in paths:
+        assert Path(path).is_absolute(), path
+        assert Path(path).exists(), path
+
+
+@pytest.mark.parametrize(
+    ("set_by_the_user", "given"),
+    [(None, "0"), ("", ""), ("1", "1"), ("2,0,1", "2"), ("GPU-8f3c,GPU-11aa", "GPU-8f3c")],
+)
+def test_t21_a_worker_sees_one_device(tmp_path, monkeypatch, set_by_the_user, given):
+    """With several, stock wraps the model in DataParallel and multiplies the batch size that is searched."""
+    if set_by_the_user is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", set_by_the_user)
+    assert _environment_of_a_worker(tmp_path, monkeypatch)["CUDA_VISIBLE_DEVICES"] == given
+
+
+def _environment_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Start a worker with a stand-in for Python that writes its environment down."""
+    stand_in, seen = folder / "python", folder / "environment"
+    stand_in.write_text(f"#!/bin/sh\nexec env -0 > {seen}\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stand_in))
+    with (folder / "lock").open("w") as lock:
+        handle = LocalLauncher().start(make_folders(folder / "sweep"), 1, Profile(), lock.fileno())
+    assert handle.process.wait(timeout=60) == 0
+    return dict(entry.split("=", 1) for entry in seen.read_text().split("\0") if entry)
+
+
+HOLDER = """\
+import sys, time
+from pathlib import Path
+from finesweep.backends.optuna import open_storage
+open_storage(Path(sys.argv[1]))._backend._lock.acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_dead_owner_of_the_studys_lock_costs_nothing(tmp_path):
+    """Optuna's own lock file makes the next one wait 30 seconds, or for ever where its path is relative."""
+    from finesweep.backends.optuna import open_storage
+
+    study = tmp_path / "study.journal"
+    command = [sys.executable, "-c", HOLDER, str(study)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        holder.kill()
+    started = time.monotonic()
+    storage = open_storage(study)
+    storage.create_new_study([])
+    assert time.monotonic() - started < 10
+    assert len(storage.get_all_studies()) == 1
+
+
+def test_no_token_is_in_what_is_saved_of_a_model(lab, tmp_path):
+    """Stock pickles the training arguments beside the weights, with the Hub token in clear."""
+    trainer = lab.build({})
+    trainer.args.hub_token = TOKEN
+    contenders.save(tmp_path / "saved", trainer)
+    files = [file for file in (tmp_path / "saved").iterdir() if file.is_file()]
+    assert {file.name for file in files} >= {"model.safetensors", "tokenizer.json", contenders.ARGUMENTS}
+    assert [file.name for file in files if TOKEN.encode() in file.read_bytes()] == []
+    assert "hub_token" not in json.loads((tmp_path / "saved" / contenders.ARGUMENTS).read_text())
+
+
+def test_no_token_of_the_environment_is_in_the_results(swept):
+    files = [file for file in swept.results.rglob("*") if file.is_file()]
+    assert (swept.results / "winner" / "model.safetensors") in files
+    assert [str(file) for file in files if TOKEN.encode() in file.read_bytes()] == []
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained encoder without a head."""
+    return tiny.tiny_model(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture
+def build(lab) -> Callable[..., Any]:
+    """Build the model of a trial from a pretrained folder."""
+
+    def from_folder(folder: Path, **settings: Any) -> Any:
+        model = {**lab.manifest.model, "path": str(folder), "from_scratch": False}
+        manifest = dataclasses.replace(lab.manifest, model=model)
+        return build_model(manifest, lab.context({}).task, settings, load_tokenizer(folder))
+
+    return from_folder
+
+
+@pytest.mark.parametrize("saved_as", [torch.bfloat16, torch.float16])
+def test_weights_saved_in_half_precision_are_trained_in_single(encoder, build, tmp_path, saved_as):
+    """Stock trains in the precision of the file, where small learning rates round to nothing."""
+    transformers.AutoModel.from_pretrained(encoder, dtype=saved_as).save_pretrained(tmp_path)
+    load_tokenizer(encoder).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] in str(saved_as)
+    model = build(tmp_path)
+    assert {weights.dtype for weights in model.parameters()} == {torch.float32}
+
+
+def test_weights_of_another_architecture_are_refused(encoder, build, tmp_path):
+    """Stock warns, and trains an encoder whose weights are random."""
+    other = tiny.tiny_model(tmp_path / "other", model_type="distilbert")
+    (other / "config.json").write_bytes((encoder / "config.json").read_bytes())
+    with pytest.raises(SweepError, match=r"its config\.json and its weights belong to different models"):
+        build(other)
+
+
+def test_a_head_for_other_labels_is_replaced_and_the_encoder_kept(encoder, build, tmp_path):
+    kind = transformers.AutoModelForSequenceClassification
+    torch.manual_seed(3)
+    five = kind.from_pretrained(encoder, num_labels=5)
+    five.save_pretrained(tmp_path)
+    load_tokenizer(encoder).save_pretrained(tmp_path)
+    model = build(tmp_path)
+    assert model.classifier.weight.shape == (2, 32)
+    assert model.classifier.weight.std() > 0, "a head of zeros would not learn"
+    assert model.config.id2label == {0: "0", 1: "1"}
+    for name, weights in five.bert.state_dict().items():
+        assert torch.equal(model.bert.state_dict()[name], weights), name

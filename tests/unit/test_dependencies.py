@@ -1,0 +1,61 @@
+"""What the package asks for is what it imports, and constraints.txt pins a version inside every range."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NEEDED = [Requirement(text) for text in PROJECT["dependencies"]]
+FOR_TESTS = [Requirement(text) for text in PROJECT["optional-dependencies"]["test"]]
+PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
+IMPORTED_AS = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+NOT_IMPORTED = {"ray", "tensorboard"}
+"""For the backend to come; and what torch.utils.tensorboard imports."""
+
+COMES_WITH = {"httpx2": "huggingface_hub"}
+"""Imported only to tell the errors of another package apart, which brings it along."""
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported() -> set[str]:
+    """Return the third-party packages that the package imports anywhere."""
+    found = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"finesweep"}
+
+
+@pytest.mark.parametrize("requirement", [*NEEDED, *FOR_TESTS], ids=lambda requirement: requirement.name)
+def test_a_range_has_both_ends_and_holds_the_tested_version(requirement: Requirement) -> None:
+    pins = {canonical(name): version for name, version in PINS.items()}
+    assert requirement.specifier.contains(pins[canonical(requirement.name)])
+    operators = {specifier.operator for specifier in requirement.specifier}
+    assert operators == ({">="} if requirement.name.startswith("types-") else {">=", "<"})
+
+
+def test_what_is_imported_is_asked_for_and_nothing_else():
+    asked = {IMPORTED_AS.get(requirement.name, requirement.name) for requirement in NEEDED}
+    assert imported() - set(COMES_WITH) == asked - NOT_IMPORTED
+
+
+def test_constraints_are_pins_alone_and_none_is_for_one_kind_of_machine():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert len(pins) == len(PINS) == len({canonical(name) for name in PINS})
+    assert not [version for version in PINS.values() if "+" in version]
+    assert not {"finesweep", "pip", "setuptools"} & set(PINS)

@@ -1,0 +1,159 @@
+"""The pages tell the truth: every key is explained with its default, examples load, links and paths exist."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from finesweep import spec_reader
+from finesweep.profile import Profile
+from finesweep.registry import BACKENDS, LAUNCHERS, TASKS
+from finesweep.search_space import Parameter
+from finesweep.spec import (
+    SECTIONS,
+    BudgetSpec,
+    DataSpec,
+    EvaluationSpec,
+    ModelSpec,
+    ObjectiveSpec,
+    ScratchModelSpec,
+    SearchSpec,
+    StopSpec,
+)
+from finesweep.training_fields import TRAINING_FIELDS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "results/README.md"]
+REFERENCE = (ROOT / "docs/yaml.md").read_text(encoding="utf-8")
+KINDS = {
+    "model": (ModelSpec, ScratchModelSpec),
+    "data": (DataSpec,),
+    "objective": (ObjectiveSpec,),
+    "budget": (BudgetSpec,),
+    "search": (SearchSpec,),
+    "evaluation": (EvaluationSpec,),
+    "stop": (StopSpec,),
+    "space": (Parameter,),
+    "A profile": (Profile,),
+}
+MINIMAL = {
+    "model": "model: google-bert/bert-base-uncased",
+    "data": "data: {train: train.csv}",
+    "space": "space: {adam_beta1: {low: 0.8, high: 0.9}}",
+}
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@functools.cache
+def chapter(heading: str) -> str:
+    """Return a chapter of the reference."""
+    (text,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    return str(text)
+
+
+def rows(text: str) -> dict[str, tuple[str, ...]]:
+    """Return the cells of every row of the tables in a text, by each name in its first cell."""
+    found = {}
+    for line in re.findall(r"^\| `.*\|$", text, re.MULTILINE):
+        cells = [cell.strip() for cell in line.strip("|").split(" |")]
+        for name in re.findall(r"`([^`]+)`", cells[0]):
+            found[name] = tuple(cells[1:])
+    return found
+
+
+def shown(value: Any) -> str:
+    """Write a default as the reference does."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def examples(text: str) -> list[str]:
+    """Return the YAML blocks of a text."""
+    return re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_reference_lists_every_section():
+    preface = REFERENCE.partition("\n## ")[0]
+    assert list(rows(preface)) == list(SECTIONS)
+
+
+@pytest.mark.parametrize("heading", KINDS)
+def test_the_reference_explains_every_key_with_its_default(heading: str) -> None:
+    fields = {name: field for kind in KINDS[heading] for name, field in kind.model_fields.items()}
+    table = rows(chapter(heading))
+    assert set(table) == set(fields)
+    for name, (_, default, *_) in table.items():
+        expected = fields[name].default
+        if default == "needed":
+            assert expected is PydanticUndefined or (heading == "space" and expected is None)
+        else:
+            assert default == shown(expected), name
+
+
+def test_the_reference_explains_every_setting_with_its_default():
+    table = rows(chapter("settings"))
+    assert list(table) == list(TRAINING_FIELDS)
+    for name, (_, default, text) in table.items():
+        field = TRAINING_FIELDS[name]
+        assert default == ("none" if name == "max_steps" else shown(field.default)), name
+        assert ("*fixed only*" in text) is not field.tunable, name
+        assert not field.choices or re.findall(r"`(\w+)`", text) == list(field.choices), name
+
+
+def test_the_reference_names_every_task_metric_sampler_pruner_and_launcher():
+    for name in TASKS.names:
+        assert f"`{name}`" in chapter("task")
+        assert all(f"`{metric}`" in chapter("task") for metric in TASKS.load(name).metrics)
+    for name in BACKENDS.names:
+        backend = BACKENDS.load(name)
+        assert all(f"`{word}`" in chapter("search") for word in (*backend.samplers, *backend.pruners))
+    assert all(name in chapter("A profile") for name in LAUNCHERS.names)
+
+
+@pytest.mark.parametrize("example", examples(REFERENCE))
+def test_the_examples_of_the_reference_load(tmp_path: Path, example: str) -> None:
+    given = re.findall(r"^(\w+):", example, re.MULTILINE)
+    missing = [line for key, line in MINIMAL.items() if key not in given]
+    file = tmp_path / "example.yaml"
+    file.write_text("\n".join([*missing, example]), encoding="utf-8")
+    spec_reader.load(file)
+
+
+def test_the_search_space_in_the_readme_is_the_flagship():
+    (example,) = examples((ROOT / "README.md").read_text(encoding="utf-8"))
+    flagship = (ROOT / "search_spaces/bert.yaml").read_text(encoding="utf-8")
+    assert example == "".join(line for line in flagship.splitlines(keepends=True) if not line.startswith("#"))
+
+
+@every_page
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        assert file.is_file(), target
+        assert not anchor or re.search(rf"^#+ {anchor}$", file.read_text(encoding="utf-8"), re.MULTILINE), target
+
+
+@every_page
+def test_every_path_that_is_named_exists(page: Path) -> None:
+    pattern = r"`((?:src|tests|docs|sweeps|search_spaces)/[\w./-]*)`"
+    for path in re.findall(pattern, page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_module_that_the_design_names_exists():
+    text = (ROOT / "docs/how_it_works.md").read_text(encoding="utf-8")
+    package = ROOT / "src/finesweep"
+    for path in re.findall(r"`(\w+/\w+\.py)`", text):
+        assert (package / path).is_file(), path
+    _, *drawn = text.partition("```\n")[2].partition("```")[0].splitlines()
+    for name in re.findall(r"\w+", "\n".join(drawn)):
+        assert (package / f"{name}.py").is_file() or (package / name).is_dir(), name

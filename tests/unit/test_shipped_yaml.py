@@ -1,0 +1,91 @@
+"""Every YAML that is shipped loads, and says at its top how it is run and which schema an editor uses."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from finesweep import profile, spec_reader
+from finesweep.spec_schema import schema
+
+ROOT = Path(__file__).parents[2]
+SEARCH_SPACES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))
+PROFILES = sorted((ROOT / "sweeps").rglob("*.y*ml"))
+
+
+def names(files: list[Path]) -> list[str]:
+    return [str(file.relative_to(ROOT)) for file in files]
+
+
+every_search_space = pytest.mark.parametrize("file", SEARCH_SPACES, ids=names(SEARCH_SPACES))
+every_profile = pytest.mark.parametrize("file", PROFILES, ids=names(PROFILES))
+
+
+def comments(file: Path) -> list[str]:
+    """Return the comment lines at the top of a file."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    end = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    return lines[:end]
+
+
+def command(file: Path) -> list[str]:
+    """Return the words of the command at the top of a file."""
+    (found,) = re.findall(r"(?:^#|\s)\s+(sweep run .*)", "\n".join(comments(file)))
+    return shlex.split(found)
+
+
+def test_there_are_search_spaces_and_profiles():
+    assert {"bert.yaml", "quickstart.yaml", "regression.yaml"} <= {file.name for file in SEARCH_SPACES}
+    assert "local.yaml" in {file.name for file in PROFILES}
+
+
+@every_search_space
+def test_a_shipped_search_space_loads(file: Path) -> None:
+    loaded = spec_reader.load(file)
+    assert loaded.spec.name == file.stem
+    assert not loaded.notes
+
+
+@every_search_space
+def test_a_shipped_search_space_names_the_schema_that_lies_beside_it(file: Path) -> None:
+    first = comments(file)[0]
+    assert first.startswith("# yaml-language-server: $schema=")
+    beside = file.parent / first.partition("=")[2]
+    assert json.loads(beside.read_text(encoding="utf-8")) == schema()
+
+
+@every_search_space
+def test_the_command_at_the_top_of_a_search_space_loads_with_its_overrides(file: Path) -> None:
+    words = command(file)
+    assert ROOT / words[2] == file
+    overrides = [value for option, value in itertools.pairwise(words) if option == "--set"]
+    assert len(words) == 3 + 2 * len(overrides)
+    assert spec_reader.load(file, overrides).spec.name == file.stem
+
+
+@every_search_space
+def test_the_comments_say_what_a_search_space_is_for(file: Path) -> None:
+    assert re.match(r"# \w.{20,}", comments(file)[1])
+
+
+@every_profile
+def test_a_shipped_profile_loads_and_is_named_by_its_command(file: Path) -> None:
+    profile.load(file)
+    words = command(file)
+    assert (ROOT / words[2]).is_file()
+    assert words[3:] == ["--on", str(file.relative_to(ROOT))]
+
+
+def test_the_quickstart_needs_no_network():
+    loaded = spec_reader.load(ROOT / "search_spaces/quickstart.yaml")
+    data = loaded.spec.data
+    assert data.dataset is None
+    assert not hasattr(loaded.spec.model, "name")
+    for name in (data.train, data.validation):
+        assert name is not None
+        assert (loaded.spec.base / name).is_file()
