@@ -1,0 +1,67 @@
+"""Every task keeps the same promises; a new entry of the table is tested by being listed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from finesweep.registry import TASKS
+from finesweep.tasks import LabelProblem
+from finesweep.trial import Direction
+
+ROWS = 12
+# Whole numbers are classes to one task and measures to the other.
+LABELS = {
+    "train": pd.Series(["1", "2", "4"] * (ROWS // 3)),
+    "validation": pd.Series(["4", "1", "2"]),
+}
+
+
+@pytest.fixture(params=TASKS.names)
+def task(request):
+    return TASKS.load(request.param)()
+
+
+def test_labels_become_one_number_a_row(task):
+    encoded = task.encode(LABELS, None)
+    assert {split: len(labels) for split, labels in encoded.splits.items()} == {"train": ROWS, "validation": 3}
+    assert len(set(encoded.splits["train"])) == 3
+    assert set(encoded.splits["validation"]) == set(encoded.splits["train"])
+
+
+def test_a_constant_label_is_refused(task):
+    with pytest.raises(LabelProblem, match="every label is '?7"):
+        task.encode({"train": pd.Series(["7"] * ROWS)}, None)
+
+
+def test_every_metric_but_the_loss_is_scored(task):
+    encoded = task.encode(LABELS, None)
+    width = task.head(encoded.names)["num_labels"]
+    logits = np.random.default_rng(0).normal(size=(3, width)).astype(np.float32)
+    score = task.score(logits, np.asarray(encoded.splits["validation"]))
+    assert {f"eval_{name}" for name in score} == set(task.metrics) - {"eval_loss"}
+    assert all(math.isfinite(value) for value in score.values())
+    assert task.metrics["eval_loss"] is Direction.MINIMIZE
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_head_gives_a_loss_near_that_of_knowing_nothing(task):
+    """Fresh weights know nothing, so their loss is the yardstick that the guard takes, within a factor of two."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+
+    set_seed(0)
+    encoded = task.encode(LABELS, None)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = AutoConfig.for_model("bert", vocab_size=50, **sizes, **task.head(encoded.names))
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    assert model.num_labels == task.head(encoded.names)["num_labels"]
+    import torch
+
+    kind = torch.long if encoded.names else torch.float
+    inputs = torch.randint(5, 50, (ROWS, 6), generator=torch.Generator().manual_seed(0))
+    loss = model(input_ids=inputs, labels=torch.tensor(encoded.splits["train"], dtype=kind)).loss.item()
+    naive = task.naive_loss(np.asarray(encoded.splits["train"]), encoded.names)
+    assert naive / 2 < loss < naive * 2
