@@ -33,7 +33,7 @@ def test_labels_become_one_number_a_row(task):
 
 
 def test_a_constant_label_is_refused(task):
-    with pytest.raises(LabelProblem, match="every label is '?7"):
+    with pytest.raises(LabelProblem, match=r"every label is '?7"):
         task.encode({"train": pd.Series(["7"] * ROWS)}, None)
 
 
