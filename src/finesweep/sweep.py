@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -203,7 +204,9 @@ def _search(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> s
     try:
         why = nothing_left(sweep) or _supervised(sweep, lock, signals, display_of)
     except SweepError as error:
-        sweep.end_run(str(error).partition("\n")[0])
+        # Where the folder itself is gone, the error that says so must not be replaced by this one.
+        with contextlib.suppress(RunDirError):
+            sweep.end_run(str(error).partition("\n")[0])
         raise
     sweep.end_run(why)
     return why
