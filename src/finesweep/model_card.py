@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from finesweep import __version__
@@ -14,16 +14,17 @@ Scores = Mapping[str, float]
 """Metrics by name, with their ``eval_``."""
 
 
-def model_card(manifest: Manifest, record: TrialRecord, validation: Scores, test: Scores) -> str:
+def model_card(manifest: Manifest, record: TrialRecord, cut: Sequence[str], validation: Scores, test: Scores) -> str:
     """Write the model card of a winner.
 
     Args:
         manifest: What the sweep was.
         record: The winning trial.
+        cut: Lines on texts that were too long.
         validation: Metrics of the exported model on the validation rows.
         test: Metrics on the test rows; empty without a test set.
     """
-    parts = (_front_matter(manifest), _origin(manifest, record), _scores(validation, test), _use(manifest))
+    parts = (_front_matter(manifest), _origin(manifest, record, cut), _scores(validation, test), _use(manifest))
     return "\n".join(line for part in parts for line in part)
 
 
@@ -38,7 +39,7 @@ def _front_matter(manifest: Manifest) -> Iterator[str]:
     yield ""
 
 
-def _origin(manifest: Manifest, record: TrialRecord) -> Iterator[str]:
+def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iterator[str]:
     model = manifest.model
     revision = f" at revision `{model['revision']}`" if model["revision"] else ""
     rows = manifest.data["rows"]
@@ -55,6 +56,7 @@ def _origin(manifest: Manifest, record: TrialRecord) -> Iterator[str]:
     for split, source in manifest.data["sources"].items():
         yield f"- {split}: `{plain(_travelling(source['place']))}` (`{source['digest'][:16]}`)"
     yield f"- rows: {', '.join(f'{count:,} {split}' for split, count in rows.items())}"
+    yield from (f"- {line}" for line in cut)
     if manifest.data["labels"]:
         yield f"- labels: {', '.join(f'`{plain(name)}`' for name in manifest.data['labels'])}"
     yield ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -92,16 +91,10 @@ def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str,
         By split, rows of ``input_ids``, ``attention_mask``, ``labels`` (and ``token_type_ids`` where the
         model has them); not padded, since the collator pads each batch to its own longest row.
     """
-    folder = run_dir.data / f"tokens-{max_length}"
+    folder = run_dir.tokens(max_length)
     if not folder.is_dir():
         _tokenize(run_dir, load_tokenizer(manifest.model["path"]), max_length, folder)
     return {split: datasets.load_from_disk(str(path)) for split in SPLITS if (path := folder / split).is_dir()}
-
-
-def token_counts(run_dir: RunDir, max_length: int) -> dict[str, dict[str, int]]:
-    """Return by split how many rows there are, how many were cut, and the longest in tokens."""
-    counts: dict[str, dict[str, int]] = json.loads((run_dir.data / f"tokens-{max_length}" / "counts.json").read_text())
-    return counts
 
 
 def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) -> None:

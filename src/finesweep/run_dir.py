@@ -75,6 +75,19 @@ class RunDir:
         """Folder of the prepared rows and tokens."""
         return self.path / "data"
 
+    def tokens(self, max_length: int) -> Path:
+        """Folder of the rows as tokens, cut at a length."""
+        return self.data / f"tokens-{max_length}"
+
+    def cut_texts(self, max_length: int) -> list[str]:
+        """Say for each split how many texts were longer than ``max_length`` tokens; nothing where none was."""
+        counts = read_json(self.tokens(max_length) / "counts.json") or {}
+        return [
+            f"{count['cut']:,} of {count['rows']:,} {split} texts are longer than {max_length} tokens and were cut"
+            for split, count in counts.items()
+            if count["cut"]
+        ]
+
     @property
     def model(self) -> Path:
         """Folder of a model made from scratch: config and tokenizer."""

@@ -41,6 +41,11 @@ class Settings:
         assert isinstance(longest, int)
         return cls(training, model, longest)
 
+    def named(self) -> dict[str, Value]:
+        """Return every setting by the dotted name that a spec gives it."""
+        model = {f"model.{name}": value for name, value in self.model.items()}
+        return {**self.training, **model, "data.max_length": self.max_length}
+
     def training_value(self, name: str) -> Any:
         """Return what a training argument is in this trial, set or default."""
         return self.training.get(name, TRAINING_FIELDS[name].default)

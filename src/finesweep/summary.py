@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from finesweep.leaderboard import console_table
 from finesweep.preflight import Checked
+from finesweep.ranking import winner
 from finesweep.readable import clean, metric, setting
 from finesweep.registry import TASKS
 from finesweep.sweep import Outcome
@@ -55,6 +56,9 @@ def conclude(screen: Screen, outcome: Outcome) -> None:
     folder = outcome.sweep.run_dir
     screen.print(console_table(outcome.sweep.manifest, outcome.records, folder.runs()))
     path = _relative(folder.path)
+    best = winner(outcome.records, outcome.sweep.spec.direction)
+    for line in folder.cut_texts(best.effective["data.max_length"]) if best else ():
+        screen.say(f"Note: {line}.")
     screen.say(f"Ended: {clean(outcome.why)}.")
     screen.say(f"Leaderboard: {path}/leaderboard.md")
     if (evidence := outcome.evidence) is not None:

@@ -136,7 +136,7 @@ class TrialRecord:
         peak_memory_mb: Peak resident memory of the trial's process, plus peak GPU memory if any.
         log: The trial's log, relative to the sweep's folder.
         host: Name of the machine it ran on.
-        effective: The training arguments that were in force and differ from the library's defaults.
+        effective: Every setting by its dotted name, searched or fixed, and the ``data.max_length`` in force.
     """
 
     trial: int

@@ -77,7 +77,8 @@ def export(run_dir: RunDir, manifest: Manifest, record: TrialRecord) -> Evidence
             f"give {evidence.reloaded[metric]:.6g}; they are left in {building} and are not exported as winner/"
         )
     write_json(building / EVIDENCE, evidence.__dict__)
-    write_text(building / "README.md", model_card(manifest, record, evidence.reloaded, evidence.test))
+    cut = run_dir.cut_texts(record.effective["data.max_length"])
+    write_text(building / "README.md", model_card(manifest, record, cut, evidence.reloaded, evidence.test))
     shutil.rmtree(run_dir.winner, ignore_errors=True)
     building.rename(run_dir.winner)
     return evidence

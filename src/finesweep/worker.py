@@ -29,7 +29,6 @@ from finesweep.backends import Report
 from finesweep.contenders import keep_if_contender
 from finesweep.errors import TrialFailed
 from finesweep.manifest import Manifest, Run
-from finesweep.modeling import tokenized
 from finesweep.plan import early_stop, trials_wanted
 from finesweep.profile import Profile
 from finesweep.registry import BACKENDS
@@ -89,10 +88,9 @@ class Worker:
         return self._told or os.getppid() != self._parent
 
     def work(self) -> None:
-        """Prepare, rehearse, then run trials until none is left."""
+        """Rehearse, which makes the tokens too, then run trials until none is left."""
         self._listen()
         _stay_single_threaded()
-        tokenized(self.run_dir, self.manifest, Settings.of(self.spec, {}, self.manifest.model["max_tokens"]).max_length)
         rehearse(self.run_dir, self.manifest, self.spec)
         gc.collect()
         gc.freeze()
@@ -243,7 +241,7 @@ class _Attempt:
             examples=watch.examples,
             examples_per_second=round(watch.examples / seconds, 2) if watch.examples else None,
             peak_memory_mb=_peak_memory_mb(),
-            effective={"max_length": settings.max_length, **settings.training, **settings.model},
+            effective=settings.named(),
         )
 
     def _log_name(self) -> str:

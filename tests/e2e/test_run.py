@@ -72,6 +72,7 @@ def test_the_winner_was_evaluated_again_and_carries_its_papers(finished):
     card = (winner / "README.md").read_text()
     assert f"trial {best['trial']} of the sweep" in card
     assert str(finished.path) not in card
+    assert card.count("data.max_length") == 1
     arguments = json.loads((winner / "training_args.json").read_text())
     assert arguments["learning_rate"] == pytest.approx(best["params"]["learning_rate"])
     assert not [name for name in arguments if "token" in name or "hub" in name]
@@ -161,6 +162,16 @@ def test_patience_ends_a_trial_complete_with_its_best(make_project):
     assert record["objective"] == record["evaluations"][-2]["objective"]
     evidence = json.loads((project.results() / "winner/evidence.json").read_text())
     assert evidence["reloaded"]["eval_loss"] == pytest.approx(record["objective"], rel=1e-4)
+
+
+def test_texts_that_were_cut_are_counted(make_project):
+    project = make_project()
+    out, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=1", "--set", "data.max_length=8")
+    counts = json.loads((project.results() / "data/tokens-8/counts.json").read_text())
+    assert 0 < counts["train"]["cut"] <= 400
+    line = f"{counts['train']['cut']} of 400 train texts are longer than 8 tokens and were cut"
+    assert line in out
+    assert line in (project.results() / "winner/README.md").read_text()
 
 
 def test_a_target_ends_the_sweep(make_project):
