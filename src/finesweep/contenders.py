@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ ARGUMENTS = "training_args.json"
 _WITHHELD = ("token", "hub_", "output_dir", "push_to", "trackio", "project", "run_name")
 
 
-def keep_if_contender(run_dir: RunDir, keep: int, record: TrialRecord, spec: SweepSpec, trainer: Any) -> None:
-    """Save a finished trial's best weights if it is among the best, and remove whom it replaces.
+@contextlib.contextmanager
+def kept_if_best(run_dir: RunDir, keep: int, record: TrialRecord, spec: SweepSpec, trainer: Any) -> Iterator[None]:
+    """Save a finished trial's best weights if it is among the best; then remove whom it replaces.
 
-    To be called before the record is written, so that a COMPLETE record among the best always has its
-    weights.
+    The trial's record is written inside the block. So at every moment, also if everything is killed,
+    each COMPLETE record among the best has its weights: the new ones are there before the record that
+    ranks them, the old ones until that record is there.
 
     Args:
         run_dir: The sweep's folder.
@@ -33,6 +37,7 @@ def keep_if_contender(run_dir: RunDir, keep: int, record: TrialRecord, spec: Swe
     best = [item.trial for item in ranked([*run_dir.records(), record], spec.direction)[:keep]]
     if record.trial in best:
         save(run_dir.checkpoint(record.trial), trainer)
+    yield
     for folder in run_dir.checkpoint(0).parent.iterdir():
         if folder.name not in {run_dir.checkpoint(trial).name for trial in best}:
             shutil.rmtree(folder, ignore_errors=True)

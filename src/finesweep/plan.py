@@ -32,11 +32,6 @@ def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> 
     return [*([baseline] if spec.search.baseline else []), *spec.start]
 
 
-def has_baseline(spec: SweepSpec) -> bool:
-    """Whether trial 0 is the untuned default."""
-    return spec.search.baseline and spec.search.sampler != "grid"
-
-
 def trials_wanted(spec: SweepSpec, plan: Sequence[Params]) -> int:
     """Return how many trials the budget asks for; a grid has no more than its points."""
     return min(spec.budget.trials, len(plan)) if spec.search.sampler == "grid" else spec.budget.trials

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.atomic import write_json, write_text
+from finesweep.environment import child_environment
 from finesweep.errors import RunDirError, WinnerMismatch
 from finesweep.manifest import Manifest
 from finesweep.model_card import model_card
@@ -115,12 +116,10 @@ def _evaluate_in_fresh_process(run_dir: RunDir, folder: Path, record: TrialRecor
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         output = Path(scratch) / "evidence.json"
         arguments = ["verify", str(run_dir.path), str(folder), "--trial", str(record.trial), "--output", str(output)]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        environment["CUDA_VISIBLE_DEVICES"] = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         log = run_dir.path / "logs" / "winner.log"
         with log.open("ab") as stream:
             command = [sys.executable, "-m", "finesweep", *arguments]
-            result = subprocess.run(command, stdout=stream, stderr=stream, env=environment, check=False)
+            result = subprocess.run(command, stdout=stream, stderr=stream, env=child_environment(), check=False)
         if result.returncode != 0 or not output.is_file():
             raise WinnerMismatch(f"the winner of trial {record.trial} could not be loaded again; see {log}")
         found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ What goes wrong in a trial becomes its record here, and only here.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ import transformers
 from tqdm import tqdm
 
 from finesweep.backends import Report
-from finesweep.contenders import keep_if_contender
+from finesweep.contenders import kept_if_best
 from finesweep.errors import TrialFailed
 from finesweep.manifest import Manifest, Run
 from finesweep.plan import early_stop, trials_wanted
@@ -213,10 +214,14 @@ class _Attempt:
         )
 
     def _finish(self, state: TrialState, reason: str | None, trainer: Any = None, divergence: Any = None) -> None:
-        record = self._record(state, reason, divergence)
-        if trainer is not None:
-            keep_if_contender(self.worker.run_dir, self.worker.profile.keep_best, record, self.worker.spec, trainer)
-        self.worker.run_dir.record(record)
+        worker, record = self.worker, self._record(state, reason, divergence)
+        keeping = (
+            kept_if_best(worker.run_dir, worker.profile.keep_best, record, worker.spec, trainer)
+            if trainer is not None
+            else contextlib.nullcontext()
+        )
+        with keeping:
+            worker.run_dir.record(record)
 
     def _record(self, state: TrialState, reason: str | None, divergence: Any) -> TrialRecord:
         watch, best = self.watch, self.watch.best

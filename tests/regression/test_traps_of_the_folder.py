@@ -43,14 +43,35 @@ def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
         look = lambda *_: during.append(weights_below(tmp_path))  # noqa: E731
         trainer = train_trial(context, watch, look, look)
         record = TrialRecord(trial, 1, TrialState.COMPLETE, {}, 0.0, 1.0, "", "here", objective=objective)
-        contenders.keep_if_contender(run_dir, 1, record, lab.spec, trainer)
-        run_dir.record(record)
+        with contenders.kept_if_best(run_dir, 1, record, lab.spec, trainer):
+            run_dir.record(record)
         after.append(weights_below(tmp_path))
     assert after == [["trial-0000"], ["trial-0000"], ["trial-0002"]]
     looks = len(during) // 3
     assert looks > 24, "at every step"
     assert during == looks * [[]] + 2 * looks * [["trial-0000"]]
     assert not list(tmp_path.rglob("optimizer*"))
+
+
+def test_t23_a_kill_at_the_record_leaves_the_best_recorded_trial_its_weights(lab, tmp_path):
+    """Before the record the old best may still win, so its weights stay; the new one's are there already."""
+    run_dir = make_folders(tmp_path / "sweep")
+    context = dataclasses.replace(lab.context({"num_train_epochs": 1}), scratch=tmp_path / "scratch")
+    trainer = train_trial(context, TrialWatch(Direction.MINIMIZE), lambda *_: None, lambda *_: None)
+    old, new = (
+        TrialRecord(trial, 1, TrialState.COMPLETE, {}, 0.0, 1.0, "", "here", objective=objective)
+        for trial, objective in enumerate((0.5, 0.3))
+    )
+    with contenders.kept_if_best(run_dir, 1, old, lab.spec, trainer):
+        run_dir.record(old)
+
+    def killed_before_its_record():
+        with contenders.kept_if_best(run_dir, 1, new, lab.spec, trainer):
+            raise ConnectionAbortedError("killed")
+
+    with pytest.raises(ConnectionAbortedError, match="killed"):
+        killed_before_its_record()
+    assert weights_below(tmp_path) == ["trial-0000", "trial-0001"]
 
 
 def test_t28_every_path_is_absolute_wherever_the_command_was_started(swept):

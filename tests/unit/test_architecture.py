@@ -15,7 +15,7 @@ LAYERS = (
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
     profile settings plan schedule readable
     """,
-    "run_dir manifest atomic ownership",
+    "run_dir manifest atomic ownership environment",
     """
     hub data data_hub data_reading data_rows data_splits model_source model_folder model_settings weights_file
     scratch_model modeling guard training tasks backends launchers

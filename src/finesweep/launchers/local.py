@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from finesweep.environment import child_environment
 from finesweep.errors import LaunchError
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
@@ -55,30 +56,10 @@ class LocalLauncher:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=_environment(),
+                    env=child_environment(),
                     pass_fds=(lock,),
                     start_new_session=True,
                 )
         except OSError as error:
             raise LaunchError(f"the worker could not be started: {error}", command) from error
         return LocalHandle(process)
-
-
-def _environment() -> dict[str, str]:
-    """Return the worker's environment: offline, one device, and nothing that starts threads early."""
-    environment = dict(os.environ)
-    environment.update(
-        HF_HUB_OFFLINE="1",
-        HF_DATASETS_OFFLINE="1",
-        TOKENIZERS_PARALLELISM="false",
-        # Asking for GPUs through NVML leaves CUDA untouched, so that a forked trial can still start it.
-        PYTORCH_NVML_BASED_CUDA_CHECK="1",
-        PYTHONUNBUFFERED="1",
-        # A spinning thread takes the core that the other ones wait for: on a busy machine a trial with two
-        # threads ran 15 times slower with GNU OpenMP's default.
-        OMP_WAIT_POLICY=environment.get("OMP_WAIT_POLICY", "PASSIVE"),
-        GOMP_SPINCOUNT=environment.get("GOMP_SPINCOUNT", "0"),
-        # Several visible GPUs would silently turn on DataParallel and change the batch size.
-        CUDA_VISIBLE_DEVICES=environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
-    )
-    return environment
