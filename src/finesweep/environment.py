@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 
+THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Where the libraries under torch and numpy look for their number of threads, once, when they are loaded."""
 
-def child_environment() -> dict[str, str]:
+
+def child_environment(device: str | None = None, threads: int | None = None) -> dict[str, str]:
     """Return this process's environment, changed for a child that trains or evaluates.
 
     It is offline, sees one device, and starts no threads early.
+
+    Args:
+        device: The one GPU that it sees, as ``CUDA_VISIBLE_DEVICES`` calls it; empty for none, None for
+            the first that this process sees.
+        threads: How many CPU threads it may use, None for what this process's environment says.
     """
     environment = dict(os.environ)
     environment.update(
         HF_HUB_OFFLINE="1",
         HF_DATASETS_OFFLINE="1",
+        # Kernels from the Hub are code; a config can name one.
+        USE_HUB_KERNELS="0",
         TOKENIZERS_PARALLELISM="false",
         # Asking for GPUs through NVML leaves CUDA untouched, so that a forked trial can still start it.
         PYTORCH_NVML_BASED_CUDA_CHECK="1",
@@ -22,7 +32,13 @@ def child_environment() -> dict[str, str]:
         # threads ran 15 times slower with GNU OpenMP's default.
         OMP_WAIT_POLICY=environment.get("OMP_WAIT_POLICY", "PASSIVE"),
         GOMP_SPINCOUNT=environment.get("GOMP_SPINCOUNT", "0"),
-        # Several visible GPUs would silently turn on DataParallel and change the batch size.
-        CUDA_VISIBLE_DEVICES=environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0],
     )
+    if device is not None and "CUDA_VISIBLE_DEVICES" not in environment:
+        # The device was counted by nvidia-smi, in this order; CUDA by itself puts the fastest first.
+        environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    # Several visible GPUs would silently turn on DataParallel and change the batch size.
+    first = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    environment["CUDA_VISIBLE_DEVICES"] = first if device is None else device
+    if threads is not None:
+        environment.update(dict.fromkeys(THREAD_COUNTS, str(threads)))
     return environment

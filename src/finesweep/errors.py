@@ -7,7 +7,8 @@
     ├─ LaunchError                the worker or the cluster refused           exit 3
     ├─ TrialFailed                recorded; the sweep goes on
     ├─ NoFinishedTrial            there is no winner; reasons by count        exit 1
-    └─ WinnerMismatch             the exported winner is not what was ranked  exit 1
+    ├─ WinnerMismatch             the exported winner is not what was ranked  exit 1
+    └─ Stopped                    the same command begins again               exit 128 + signal
 
 A pruned, diverged or failed trial is a state in its record (``finesweep.trial``), not an error.
 """
@@ -15,6 +16,7 @@ A pruned, diverged or failed trial is a state in its record (``finesweep.trial``
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -101,6 +103,23 @@ class NoFinishedTrial(SweepError):
 
 class WinnerMismatch(SweepError):
     """The winner, reloaded and evaluated again, does not give the value on the leaderboard."""
+
+
+class Stopped(SweepError):
+    """The user stopped a command before it had begun anything.
+
+    Args:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+        super().__init__(f"stopped by {signal_name(number)} before anything was begun")
+
+
+def signal_name(number: int) -> str:
+    """Return what a user calls a signal."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def printable(text: str, limit: int = 80) -> str:

@@ -43,6 +43,7 @@ _FILES: dict[Kind, list[str]] = {
     ],
     "dataset": ["*.parquet", "*.csv", "*.tsv", "*.json", "*.jsonl", "*.yaml", "*.yml", "README.md"],
 }
+_CODE = ["*.py"]
 _NOT_FILES: dict[Kind, list[str]] = {"model": ["*/*"], "dataset": []}
 _REPO_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,95}/)?[A-Za-z0-9][A-Za-z0-9_.-]{0,95}(?<![.-])\Z")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,199}\Z")
@@ -77,7 +78,7 @@ class HubError(Exception):
         super().__init__(f"{message} ({hint})" if hint else message)
 
 
-def snapshot(repo_id: str, *, kind: Kind, revision: str | None) -> Snapshot:
+def snapshot(repo_id: str, *, kind: Kind, revision: str | None, code: bool = False) -> Snapshot:
     """Resolve a repository to a commit and make sure that its files are on this disk.
 
     The Hub is asked once, within ``DEADLINE_SECONDS``. Where it does not answer, refuses, or
@@ -87,20 +88,22 @@ def snapshot(repo_id: str, *, kind: Kind, revision: str | None) -> Snapshot:
         repo_id: ``organisation/name``.
         kind: Of a model the config, tokenizer and safetensors files are fetched; of a data set its tables.
         revision: Branch, tag or commit; None means ``main``.
+        code: Whether to fetch a model's Python files too, which the user trusts.
 
     Raises:
         HubError: The id or the revision is wrong, or there is neither an answer nor a cached copy.
     """
     _check_names(repo_id, kind, revision)
     _check_endpoint()
+    wanted = [*_FILES[kind], *(_CODE if code else ())]
     from huggingface_hub import is_offline_mode
 
     if is_offline_mode():
-        return _cached(repo_id, kind, revision, HubError("HF_HUB_OFFLINE is set"))
+        return _cached(repo_id, kind, revision, wanted, HubError("HF_HUB_OFFLINE is set"))
     failure = _Question(repo_id, kind, revision).failure()
     if failure is not None:
-        return _cached(repo_id, kind, revision, failure)
-    return _downloaded(repo_id, kind, revision)
+        return _cached(repo_id, kind, revision, wanted, failure)
+    return _downloaded(repo_id, kind, revision, wanted)
 
 
 def _check_names(repo_id: str, kind: Kind, revision: str | None) -> None:
@@ -176,12 +179,12 @@ def _refusal(error: HfHubHTTPError, repo_id: str, kind: Kind, revision: str | No
     return HubError(f"{_host()} answers with HTTP status {status}")
 
 
-def _downloaded(repo_id: str, kind: Kind, revision: str | None) -> Snapshot:
+def _downloaded(repo_id: str, kind: Kind, revision: str | None, files: list[str]) -> Snapshot:
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return _snapshot(_fetch(repo_id, kind, revision, local=False))
+        return _snapshot(_fetch(repo_id, kind, revision, files, local=False))
     except FileNotFoundError:
         reason = HubError(f"{_host()} stopped answering in the middle")
     except HfHubHTTPError as error:
@@ -189,10 +192,10 @@ def _downloaded(repo_id: str, kind: Kind, revision: str | None) -> Snapshot:
     except OSError as error:
         message = f"{kind} {repo_id} cannot be stored in {constants.HF_HUB_CACHE}: {error.strerror}"
         raise HubError(message, "make room, or point HF_HOME at another folder") from None
-    return _cached(repo_id, kind, revision, reason)
+    return _cached(repo_id, kind, revision, files, reason)
 
 
-def _cached(repo_id: str, kind: Kind, revision: str | None, reason: HubError) -> Snapshot:
+def _cached(repo_id: str, kind: Kind, revision: str | None, files: list[str], reason: HubError) -> Snapshot:
     from huggingface_hub import constants
     from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 
@@ -202,7 +205,7 @@ def _cached(repo_id: str, kind: Kind, revision: str | None, reason: HubError) ->
         f"run `hf download {option}{repo_id}{at}` on a machine with access and copy its cache here, or name local files"
     )
     try:
-        found = _snapshot(_fetch(repo_id, kind, revision, local=True))
+        found = _snapshot(_fetch(repo_id, kind, revision, files, local=True))
     except IncompleteSnapshotError as error:
         # A model's files are checked one by one afterwards; rows that are missing nobody would notice.
         if kind == "dataset" or error.snapshot_path is None:
@@ -216,7 +219,7 @@ def _cached(repo_id: str, kind: Kind, revision: str | None, reason: HubError) ->
     return Snapshot(found.path, found.commit, note)
 
 
-def _fetch(repo_id: str, kind: Kind, revision: str | None, *, local: bool) -> str:
+def _fetch(repo_id: str, kind: Kind, revision: str | None, files: list[str], *, local: bool) -> str:
     from huggingface_hub import snapshot_download
 
     with _quiet():
@@ -224,7 +227,7 @@ def _fetch(repo_id: str, kind: Kind, revision: str | None, *, local: bool) -> st
             repo_id,
             repo_type=kind,
             revision=revision,
-            allow_patterns=_FILES[kind],
+            allow_patterns=files,
             ignore_patterns=_NOT_FILES[kind],
             local_files_only=local,
         )

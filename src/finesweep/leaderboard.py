@@ -228,6 +228,21 @@ def _page(
     if rest:
         yield from ("", "## Not ranked", "")
         yield from _markdown_table(rest, _unranked_fields(rest, summary, manifest))
+    if tried_again := [line for row in sorted(rows, key=lambda row: row.trial) for line in _tried_again(row)]:
+        yield from ("", "## Tried again", "", *tried_again)
+
+
+def _tried_again(row: Row) -> Iterator[str]:
+    """Say what happened to a trial that was not trained in one go."""
+    if row.faults:
+        yield f"- Trial {row.trial}, attempt {row.attempt}, after: {_escaped('; '.join(row.faults), limit=1_000)}."
+    if row.batch_divisor > 1:
+        yield (
+            f"- Trial {row.trial} ran out of GPU memory; it was tried again with the batch per device divided by "
+            f"{row.batch_divisor} and as many more accumulation steps: the effective batch is the same."
+        )
+    if row.resumed_step:
+        yield f"- Trial {row.trial} was interrupted and went on from its saved state at step {row.resumed_step:,}."
 
 
 _CAUTION = (

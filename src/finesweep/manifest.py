@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from finesweep import __version__
-from finesweep.spec import FORMAT
-from finesweep.trial import Params
+from finesweep.spec import FORMAT, BudgetSpec, StopSpec, SweepSpec, is_name
+from finesweep.trial import Params, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class Manifest:
             commit), ``rows`` (split to count), ``labels`` (names in the order of their ids, or None),
             ``text_pair`` (bool).
         model: Facts of the resolved model: ``name``, ``path`` (absolute folder), ``revision``,
-            ``digest``, ``max_tokens``.
+            ``digest``, ``max_tokens``, ``from_scratch``; in memory also ``trust_remote_code``, which only
+            a run can say (``of_run``).
         plan: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
         created: Unix time.
         format: Version of this folder's layout.
@@ -38,6 +43,39 @@ class Manifest:
     format: int = FORMAT
     version: str = __version__
 
+    def checked(self) -> Manifest:
+        """Return the manifest as its readers rely on it, whoever wrote the file that it was read from.
+
+        Raises:
+            ValueError: Something in it is missing or none that a checked spec has; the message says where.
+        """
+        if not is_name(self.name):
+            raise ValueError(f"name: {self.name[:100]!r} is none that a sweep can have")
+        try:
+            asked = {**self.spec, "name": self.name, "base": Path()}
+            spec = SweepSpec.model_validate(asked, strict=False).model_dump(mode="json", exclude=_NO_IDENTITY)
+            data = _DataFacts.model_validate(self.data).model_dump()
+            model = _ModelFacts.model_validate(self.model).model_dump()
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))[:100]}: {first['msg']}") from None
+        if spec["objective"]["direction"] is None:
+            raise ValueError("objective.direction: missing")
+        if strangers := sorted({name for params in self.plan for name in params} - spec["space"].keys()):
+            raise ValueError(f"plan: {strangers[0][:100]!r} is not in the space")
+        return dataclasses.replace(self, spec=spec, data=data, model=model)
+
+    @property
+    def trusts_code(self) -> bool:
+        """Whether code that comes with the model may be run."""
+        return bool(self.model.get("trust_remote_code"))
+
+    def of_run(self, run: Run) -> Manifest:
+        """Return the manifest with what each run says anew: where the model lies, and whether its code may run."""
+        trusted = run.trust_remote_code and not self.model["from_scratch"]
+        model = {**self.model, "path": run.model_path or self.model["path"], "trust_remote_code": trusted}
+        return dataclasses.replace(self, model=model)
+
     def identity(self) -> dict[str, Any]:
         """Return what must not change under one name, flat by dotted name.
 
@@ -50,6 +88,34 @@ class Manifest:
         model = {key: value for key, value in self.spec["model"].items() if key not in ("name", "revision")}
         whole = {**spec, "data": {**data, "content": digests}, "model": {**model, "content": self.model["digest"]}}
         return dict(_flat(whole))
+
+
+_NO_IDENTITY = {"name", "base", "budget", "stop"}
+
+
+class _Source(BaseModel):
+    place: str
+    digest: str
+    revision: str | None = None
+
+
+class _DataFacts(BaseModel):
+    sources: dict[str, _Source]
+    rows: dict[str, int]
+    labels: list[str] | None
+    text_pair: bool
+
+
+class _ModelFacts(BaseModel):
+    # What else a file says is dropped, and with it the leave to run code, which is the command line's to give.
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    path: str | None
+    revision: str | None
+    digest: str
+    max_tokens: int = Field(ge=1)
+    from_scratch: bool
 
 
 @dataclass(frozen=True)
@@ -67,6 +133,9 @@ class Run:
         started: Unix time.
         ended: Unix time, None while it runs or if it was killed.
         outcome: One line: why it ended.
+        seconds: How long it has run, on its own monotonic clock, noted every few seconds; None if it never was.
+        model_path: Folder in which this run found the model; the one in the manifest may have moved.
+        trust_remote_code: Whether its command line allowed code that comes with the model.
     """
 
     number: int
@@ -79,6 +148,34 @@ class Run:
     started: float
     ended: float | None = None
     outcome: str | None = None
+    seconds: float | None = None
+    model_path: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        BudgetSpec.model_validate(dict(self.budget))
+        StopSpec.model_validate(dict(self.stop))
+
+
+def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord]) -> float:
+    """Return the hours in which runs ran, each hour once also where several ran at a time.
+
+    A run that goes on or was killed counts up to when it last noted its time. How long a run ran is taken
+    from its own monotonic clock, since the wall clock may jump.
+    """
+    total, reached = 0.0, 0.0
+    for start, end in sorted((run.started, _end(run, records)) for run in runs):
+        total += max(end - max(start, reached), 0.0)
+        reached = max(reached, end)
+    return total / 3600
+
+
+def _end(run: Run, records: Sequence[TrialRecord]) -> float:
+    if run.seconds is not None:
+        return run.started + run.seconds
+    if run.ended is not None:
+        return run.ended
+    return max((record.started + record.seconds for record in records if record.run == run.number), default=run.started)
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:

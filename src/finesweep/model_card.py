@@ -95,10 +95,14 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield "```python"
     yield "from transformers import pipeline"
     yield ""
-    yield 'classify = pipeline("text-classification", "path/to/this/folder")'
+    code = ", trust_remote_code=True" if manifest.trusts_code else ""
+    yield f'classify = pipeline("text-classification", "path/to/this/folder"{code})'
     yield f"classify({text}, truncation=True)"
     yield "```"
     yield ""
+    if manifest.trusts_code:
+        yield "The model runs code of its own: the Python files in this folder. Read them before you trust them."
+        yield ""
 
 
 def _travelling(place: str) -> str:

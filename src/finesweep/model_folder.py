@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import did_you_mean
+from finesweep.model_code import Fault, code_faults, code_files
 from finesweep.training_fields import describe
-from finesweep.weights_file import Weights, WeightsFault, read_weights
+from finesweep.weights_file import Weights, WeightsFault, files_digest, read_weights
 
 MAX_JSON = 200_000_000
 """Bytes of a JSON file that are read; the largest tokenizers have 40 million."""
@@ -49,20 +49,6 @@ _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt"),
 )
-_ATTENTION = (None, "eager", "sdpa")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong with a folder.
-
-    Attributes:
-        message: What was found and what is allowed.
-        hint: The nearest fix, or an empty string.
-    """
-
-    message: str
-    hint: str = ""
 
 
 @dataclass
@@ -74,6 +60,7 @@ class ModelFolder:
         config: ``config.json``; empty where it cannot be read.
         weights: The weights files and the shapes of their tensors.
         tokenizer: ``tokenizer_config.json``, or empty.
+        code: The Python files that it needs; nothing for a model that the library itself has code for.
         faults: Everything that is wrong.
         notes: Remarks for the user.
     """
@@ -82,6 +69,7 @@ class ModelFolder:
     config: dict[str, Any] = field(default_factory=dict)
     weights: Weights = field(default_factory=lambda: Weights((), {}))
     tokenizer: dict[str, Any] = field(default_factory=dict)
+    code: Sequence[Path] = ()
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -95,15 +83,16 @@ class ModelFolder:
 
     def digest(self) -> str:
         """Return the SHA-256 over the names and the contents of every file that is used."""
-        total = hashlib.sha256()
-        for file in (self.path / "config.json", *self.weights.files, *_tokenizer_files(self.path)):
-            with file.open("rb") as stream:
-                total.update(f"{file.name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-        return total.hexdigest()
+        return files_digest((self.path / "config.json", *self.weights.files, *_tokenizer_files(self.path), *self.code))
 
 
-def inspect(path: Path) -> ModelFolder:
-    """Look into a model's folder and list everything that is wrong with it."""
+def inspect(path: Path, *, trusted: bool = False) -> ModelFolder:
+    """Look into a model's folder and list everything that is wrong with it.
+
+    Args:
+        path: The folder.
+        trusted: Whether code that comes with the model may be run.
+    """
     found = ModelFolder(path)
     if (path / "adapter_config.json").is_file():
         found.faults.append(Fault("this is an adapter (LoRA), no whole model", "merge it into its base model first"))
@@ -111,9 +100,24 @@ def inspect(path: Path) -> ModelFolder:
     _config(found)
     _weights(found)
     _tokenizer(found)
+    _code(found, trusted=trusted)
     if found.config and found.weights.files and not found.faults:
         _shapes(found)
     return found
+
+
+def foreign_code(path: Path, *, trusted: bool) -> list[Fault]:
+    """Look only for what would run code, in a folder that is about to be loaded.
+
+    Args:
+        path: The folder; it may lack weights.
+        trusted: Whether code that comes with the model may be run.
+    """
+    found = ModelFolder(path)
+    found.config = _json_object(found, "config.json") or {}
+    found.tokenizer = _json_object(found, "tokenizer_config.json") or {}
+    _code(found, trusted=trusted)
+    return found.faults
 
 
 def positions(config: Mapping[str, Any]) -> int | None:
@@ -172,38 +176,22 @@ def _config(found: ModelFolder) -> None:
         found.faults.append(
             Fault("config.json: transformers_weights is not supported", "name the file model.safetensors")
         )
-    found.faults += _code(config)
 
 
 def _model_type(config: Mapping[str, Any]) -> Iterator[Fault]:
     kind, known = config.get("model_type"), known_model_types()
     if not isinstance(kind, str) or not kind:
         yield Fault("config.json has no model_type", "it is a word such as bert")
-    elif known and kind not in known:
-        if "auto_map" in config:
-            yield Fault(f"model type {kind!r} needs code of its own, which is never run", "choose another model")
-        else:
-            yield Fault(f"config.json: transformers knows no model_type {kind!r}", did_you_mean(kind, known))
+    elif known and kind not in known and "auto_map" not in config:
+        yield Fault(f"config.json: transformers knows no model_type {kind!r}", did_you_mean(kind, known))
 
 
-def _code(config: Any) -> Iterator[Fault]:
-    """Find what would make the library load code, at any depth; JSON from a file has no circles."""
-    if isinstance(config, list):
-        for item in config:
-            yield from _code(item)
-    if not isinstance(config, dict):
-        return
-    if "trust_remote_code" in config:
-        yield Fault("config.json: trust_remote_code is not allowed", "code that comes with a model is never run")
-    for name in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
-        chosen = config.get(name)
-        for value in chosen.values() if isinstance(chosen, dict) else [chosen]:
-            if value not in _ATTENTION:
-                yield Fault(
-                    f"config.json: {name} is {value!r}; allowed are eager and sdpa", "it could load foreign code"
-                )
-    for item in config.values():
-        yield from _code(item)
+def _code(found: ModelFolder, *, trusted: bool) -> None:
+    configs = {"config.json": found.config, "tokenizer_config.json": found.tokenizer}
+    found.faults += code_faults(found.path, configs, known_model_types(), trusted=trusted)
+    found.code = code_files(found.path, configs)
+    if found.code:
+        found.notes.append(f"Runs code that comes with the model: {', '.join(file.name for file in found.code)}.")
 
 
 def _weights(found: ModelFolder) -> None:

@@ -51,6 +51,8 @@ def setting_defaults(model: ResolvedModel | ScratchModelSpec, spec: SweepSpec, s
     names = [name for name in (*spec.space, *spec.fixed) if name.startswith(_PREFIX)]
     if not names and not isinstance(model, ScratchModelSpec):
         return {}
+    if isinstance(model, ResolvedModel) and "auto_map" in model.config:
+        raise SpecError(_of_own_code(spec, names, source))
     check = _Check(_config_class(model, source), model, source)
     check.scratch_settings()
     check.settings(spec)
@@ -59,6 +61,14 @@ def setting_defaults(model: ResolvedModel | ScratchModelSpec, spec: SweepSpec, s
     if check.problems:
         raise SpecError(check.problems)
     return {name: getattr(check.base, name.removeprefix(_PREFIX)) for name in names}
+
+
+def _of_own_code(spec: SweepSpec, names: list[str], source: YamlSource) -> Iterator[Problem]:
+    """Refuse each setting of a model with code of its own, whose fields nobody knows without running it."""
+    for name in names:
+        where = source.where("space" if name in spec.space else "fixed", name)
+        message = "the config of a model that comes with code of its own cannot be set here"
+        yield Problem(where, message, "write it into the config.json of a copy of the model")
 
 
 def _config_class(model: ResolvedModel | ScratchModelSpec, source: YamlSource) -> type[PreTrainedConfig]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from finesweep.errors import Problem, SpecError, did_you_mean
 from finesweep.hub import HubError, Snapshot, snapshot
-from finesweep.model_folder import DEFAULT_TOKENS, Fault, ModelFolder, inspect, positions
+from finesweep.model_code import Fault
+from finesweep.model_folder import DEFAULT_TOKENS, ModelFolder, inspect, positions
 from finesweep.spec import ModelSpec, ScratchModelSpec
 from finesweep.yaml_source import YamlSource
 
@@ -38,7 +39,9 @@ class ResolvedModel:
     notes: tuple[str, ...] = ()
 
 
-def resolve(model: ModelSpec | ScratchModelSpec, *, base: Path, source: YamlSource) -> ResolvedModel:
+def resolve(
+    model: ModelSpec | ScratchModelSpec, *, base: Path, source: YamlSource, trusted: bool = False
+) -> ResolvedModel:
     """Find a model and check everything about it that can be read without loading it.
 
     What starts with ``.``, ``/`` or ``~``, or exists, is a folder; everything else is a Hub id.
@@ -47,6 +50,7 @@ def resolve(model: ModelSpec | ScratchModelSpec, *, base: Path, source: YamlSour
         model: The spec's ``model:``.
         base: Folder that relative paths start from.
         source: Says where ``model:`` stands, for messages.
+        trusted: Whether code that comes with the model may be run; of a Hub model it is fetched then.
 
     Raises:
         SpecError: There is no such model, or it cannot be used; lists every problem.
@@ -59,8 +63,8 @@ def resolve(model: ModelSpec | ScratchModelSpec, *, base: Path, source: YamlSour
         if model.revision is not None:
             message = "a local folder has no revisions"
             raise SpecError([Problem(source.where("model", "revision"), message, "leave revision out")])
-        return _local(model.name, folder, where)
-    return _from_hub(model, where)
+        return _local(model.name, folder, where, trusted=trusted)
+    return _from_hub(model, where, trusted=trusted)
 
 
 def _from_scratch(model: ScratchModelSpec) -> ResolvedModel:
@@ -92,14 +96,14 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _local(name: str, folder: Path, where: str) -> ResolvedModel:
+def _local(name: str, folder: Path, where: str, *, trusted: bool) -> ResolvedModel:
     if not _exists(folder):
         raise SpecError([Problem(where, f"no such folder: {folder}", _near(folder))])
     if not folder.is_dir():
         beside = (folder.parent / "config.json").is_file()
         hint = f"did you mean {folder.parent}?" if beside else "name the folder that holds config.json"
         raise SpecError([Problem(where, f"expected a folder, found a file: {folder}", hint)])
-    found = inspect(folder)
+    found = inspect(folder, trusted=trusted)
     _raise_faults(found.faults, where, str(folder))
     return _resolved(name, found, None, found.digest(), ())
 
@@ -110,12 +114,12 @@ def _near(folder: Path) -> str:
     return did_you_mean(folder.name, [child.name for child in folder.parent.iterdir() if child.is_dir()])
 
 
-def _from_hub(model: ModelSpec, where: str) -> ResolvedModel:
+def _from_hub(model: ModelSpec, where: str, *, trusted: bool) -> ResolvedModel:
     try:
-        found: Snapshot = snapshot(model.name, kind="model", revision=model.revision)
+        found: Snapshot = snapshot(model.name, kind="model", revision=model.revision, code=trusted)
     except HubError as error:
         raise SpecError([Problem(where, error.message, error.hint)]) from None
-    folder = inspect(found.path)
+    folder = inspect(found.path, trusted=trusted)
     _raise_faults(folder.faults, where, f"{model.name} at {found.commit[:8]}")
     return _resolved(model.name, folder, found.commit, found.commit, (found.note,) if found.note else ())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +12,29 @@ import pandas as pd
 import torch
 import transformers
 
-from finesweep.atomic import write_json
+from finesweep.atomic import exclusive, sync_all, write_json
 from finesweep.errors import SweepError
 from finesweep.manifest import Manifest
+from finesweep.model_folder import foreign_code
 from finesweep.run_dir import RunDir
 from finesweep.tasks import Task
 from finesweep.trial import Params
+from finesweep.weights_file import WeightsFault, read_weights
 
 SPLITS = ("train", "validation", "test")
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Load a folder's tokenizer; one without a padding token pads with its end-of-text token."""
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+def load_tokenizer(folder: Path, *, trusted: bool = False) -> Any:
+    """Load a folder's tokenizer; one without a padding token pads with its end-of-text token.
+
+    Args:
+        folder: The model's folder.
+        trusted: Whether code that comes with the model may be run.
+
+    Raises:
+        SweepError: The tokenizer has code of its own that nobody allowed.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_local(folder, trusted=trusted))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -42,16 +51,21 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
 
     Returns:
         The model, in single precision whatever precision its weights were saved in.
+
+    Raises:
+        SweepError: The folder has code of its own that nobody allowed, or its weights are another model's
+            or lie outside of it.
     """
-    folder = manifest.model["path"]
+    folder = Path(manifest.model["path"])
     head = task.head(manifest.data["labels"])
-    offline = {"local_files_only": True, "trust_remote_code": False}
+    offline = _local(folder, trusted=manifest.trusts_code)
     config = transformers.AutoConfig.from_pretrained(folder, **offline, **head, **settings)
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     kind = transformers.AutoModelForSequenceClassification
     if manifest.model["from_scratch"]:
-        return kind.from_config(config)
+        return kind.from_config(config, trust_remote_code=False)
+    _check_weights(folder)
     # A head with another number of labels in the folder is replaced by a fresh one, not an error. The
     # library would otherwise train in the precision that the weights were saved in.
     model, report = kind.from_pretrained(
@@ -65,6 +79,20 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
     )
     _check_encoder(model, report)
     return model
+
+
+def _local(folder: Path, *, trusted: bool) -> dict[str, bool]:
+    """Return how a folder is loaded, after a look for code: it may have changed since it was checked."""
+    if faults := foreign_code(folder, trusted=trusted):
+        raise SweepError("\n".join(f"{folder}: {fault.message}" for fault in faults))
+    return {"local_files_only": True, "trust_remote_code": trusted}
+
+
+def _check_weights(folder: Path) -> None:
+    try:
+        read_weights(folder)
+    except WeightsFault as fault:
+        raise SweepError(f"{folder}: {fault.message}") from None
 
 
 def _check_encoder(model: Any, report: Mapping[str, Any]) -> None:
@@ -93,12 +121,27 @@ def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str,
     """
     folder = run_dir.tokens(max_length)
     if not folder.is_dir():
-        _tokenize(run_dir, load_tokenizer(manifest.model["path"]), max_length, folder)
-    return {split: datasets.load_from_disk(str(path)) for split in SPLITS if (path := folder / split).is_dir()}
+        # One worker makes them, the others wait: texts by the million take minutes.
+        with exclusive(run_dir.data / ".lock"):
+            if not folder.is_dir():
+                tokenizer = load_tokenizer(Path(manifest.model["path"]), trusted=manifest.trusts_code)
+                _tokenize(run_dir, tokenizer, max_length, folder)
+    return {split: _numbers(path) for split in SPLITS if (path := folder / split).is_dir()}
+
+
+def _numbers(folder: Path) -> datasets.Dataset:
+    """Open rows of numbers; a column of another kind (images, say) could fetch what a stranger's folder names."""
+    rows = datasets.load_from_disk(str(folder))
+    for name, feature in rows.features.items():
+        inner = feature.feature if isinstance(feature, datasets.List) else feature
+        if not isinstance(inner, datasets.Value):
+            raise SweepError(f"{folder}: the column {name!r} holds no numbers; remove {folder.parent} and run it again")
+    return rows
 
 
 def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) -> None:
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
+    building = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
     counts: dict[str, Mapping[str, int]] = {}
     for split in SPLITS:
         file = run_dir.data / f"{split}.parquet"
@@ -106,10 +149,8 @@ def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) ->
             rows, counts[split] = _tokens(tokenizer, pd.read_parquet(file), max_length)
             rows.save_to_disk(str(building / split))
     write_json(building / "counts.json", counts)
-    try:
-        building.rename(folder)
-    except OSError:  # another worker was faster
-        shutil.rmtree(building)
+    sync_all(building)
+    building.rename(folder)
 
 
 def _tokens(tokenizer: Any, frame: pd.DataFrame, max_length: int) -> tuple[datasets.Dataset, dict[str, int]]:

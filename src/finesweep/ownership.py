@@ -11,16 +11,51 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from finesweep.atomic import writing
 from finesweep.errors import RunDirError
+
+LOOK_SECONDS = 0.1
+"""Far longer than it takes to look who the owner is."""
+
+_HELD = (errno.EAGAIN, errno.EACCES)
 
 
 def owner(path: Path) -> str | None:
-    """Say who owns a sweep's folder at present (host, pid, since), None if nobody does."""
+    """Say who owns a sweep's folder at present (host, pid, since), None if nobody does or it cannot be told."""
     try:
-        with contextlib.closing(_Lock(path)):
-            return None
-    except RunDirError as error:
-        return str(error).partition("`sweep run`: ")[2]
+        descriptor = os.open(_file(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return _signature(descriptor) if error.errno in _HELD else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def refuse_owned(path: Path) -> None:
+    """Make sure that nobody owns a sweep's folder at this moment.
+
+    Raises:
+        InUse: Somebody does.
+    """
+    if (present := owner(path)) is not None:
+        raise InUse(path, present)
+
+
+class InUse(RunDirError):
+    """Another `sweep run` owns a sweep's folder.
+
+    Args:
+        path: The folder.
+        owner: Host, pid and since when.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self.owner = owner
+        super().__init__(f"{path} is in use by another `sweep run`: {owner}")
 
 
 @contextlib.contextmanager
@@ -32,11 +67,13 @@ def held(path: Path) -> Iterator[int]:
         the last of them is gone.
 
     Raises:
-        RunDirError: Another process owns it; says which, where and since when.
+        InUse: Another process owns it; says which, where and since when.
+        RunDirError: The lock cannot be opened or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(_Lock(path)) as lock:
-        lock.sign()
+        with writing(path):
+            lock.sign()
         yield lock.descriptor
 
 
@@ -44,19 +81,19 @@ class _Lock:
     """The lock file beside a sweep's folder, so that the folder itself can be moved aside."""
 
     def __init__(self, path: Path) -> None:
-        file = path.with_name(f".{path.name}.lock")
+        file = _file(path)
         try:
             self.descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
             raise RunDirError(f"{file}: cannot be opened ({error.strerror})") from None
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except OSError as error:
-            signature = os.read(self.descriptor, 1000).decode(errors="replace").strip()
+            present = _signature(self.descriptor)
             self.close()
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
+            if error.errno not in _HELD:
                 raise RunDirError(f"{file}: cannot be locked ({error.strerror})") from None
-            raise RunDirError(f"{path} is in use by another `sweep run`: {signature or 'unknown'}") from None
+            raise InUse(path, present) from None
 
     def sign(self) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -65,3 +102,23 @@ class _Lock:
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+    def _take(self) -> None:
+        """Lock it; whoever only looks for the owner holds the lock too, for a moment."""
+        for last in (False, False, False, True):
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if last or error.errno not in _HELD:
+                    raise
+                time.sleep(LOOK_SECONDS)
+            else:
+                return
+
+
+def _file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _signature(descriptor: int) -> str:
+    return os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "unknown"

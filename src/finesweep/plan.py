@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from finesweep.readable import without_numbers
 from finesweep.search_space import SearchSpace
 from finesweep.spec import StopSpec, SweepSpec
 from finesweep.training_fields import TRAINING_FIELDS
 from finesweep.trial import Direction, Params, TrialRecord, TrialState, Value
+
+SAME_FAILURES = 3
 
 
 def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> list[dict[str, Value]]:
@@ -57,3 +60,22 @@ def early_stop(stop: StopSpec, records: Sequence[TrialRecord], direction: Direct
     if stop.no_gain_trials is not None and best is not None and len(finished) - best_after >= stop.no_gain_trials:
         return f"{stop.no_gain_trials} trials without a new best"
     return None
+
+
+def same_failure(records: Sequence[TrialRecord], run: int) -> str | None:
+    """Say what makes every trial of a run fail, None if nothing does.
+
+    Three times the same failure before any success is taken for a fault of the set-up, which would burn
+    the whole budget. The next run tries again.
+
+    Args:
+        records: How each ended trial ended.
+        run: Number of the run.
+    """
+    ended = sorted((r for r in records if r.run == run and r.state.finished), key=lambda r: r.started + r.seconds)
+    first = ended[:SAME_FAILURES]
+    if len(first) < SAME_FAILURES or any(record.state is not TrialState.FAILED for record in first):
+        return None
+    if len({without_numbers(record.reason or "") for record in first}) > 1:
+        return None
+    return f"the first {SAME_FAILURES} trials failed alike: {first[0].reason}"

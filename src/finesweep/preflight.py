@@ -61,11 +61,12 @@ class Checked:
         )
 
 
-def check(loaded: LoadedSpec) -> Checked:
+def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     """Load the data, look at the model, and hold both against the spec.
 
     Args:
         loaded: A spec that has been read; its YAML is sound by itself.
+        trusted: Whether code that comes with the model may be run.
 
     Raises:
         SpecError: With every problem of data and model.
@@ -79,7 +80,7 @@ def check(loaded: LoadedSpec) -> Checked:
     except SpecError as error:
         problems += error.problems
     try:
-        model = model_source.resolve(spec.model, base=spec.base, source=source)
+        model = model_source.resolve(spec.model, base=spec.base, source=source, trusted=trusted)
         problems += _too_long(loaded, model)
         defaults = setting_defaults(_checkable(spec.model, model), spec, source)
     except SpecError as error:

@@ -2,37 +2,143 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from finesweep.errors import Problem, SpecError, did_you_mean
+from finesweep.machine import Machine, usable_cores
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import Section
-from finesweep.wording import findings, unknown_keys
+from finesweep.training_fields import describe
+from finesweep.wording import example, findings, unknown_keys
 from finesweep.yaml_source import YamlSource, read
+
+MAX_CHOSEN = 8
+"""Without a GPU ``auto`` starts no more workers, and gives them the other cores as threads: the more trials
+run at a time, the fewer ends the sampler has seen when it proposes the next."""
+
+MAX_PER_GPU = 64
+
+
+def _auto_or_integer(low: int, high: int) -> Callable[[Any], Any]:
+    """Make the check of a key that is a number or left to finesweep; a union would name only half of that."""
+
+    def checked(value: Any) -> Any:
+        if value == "auto" or (type(value) is int and low <= value <= high):
+            return value
+        raise ValueError(f"must be auto or an integer from {low} to {high:,}, found {describe(value)}")
+
+    return checked
+
+
+def _one_gpu_at_most(value: Any) -> Any:
+    if type(value) is int and value > 1:
+        raise ValueError(
+            "more than one GPU per trial is not supported yet; `workers` and `trials_per_gpu` say how many trials run"
+        )
+    return value
+
+
+Auto = Literal["auto"]
+WorkerCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_000))]
+ThreadCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_024))]
+GpuCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(0, 1)), BeforeValidator(_one_gpu_at_most)]
+
+
+class Limits(Section):
+    """What one trial and the whole sweep may use; above it they are stopped."""
+
+    trial_minutes: float | None = Field(None, gt=0, description="Minutes that one trial may take.")
+    disk_gb: float | None = Field(None, gt=0, description="Disk that the sweep's folder may take, in 1e9 bytes.")
 
 
 class Profile(Section):
     """One YAML of ``sweeps/``."""
 
     launcher: str = Field("local", description="Where workers run.")
-    threads_per_worker: Literal["auto"] | Annotated[int, Field(ge=1, le=1_024)] = Field(
-        "auto", description="CPU threads of a trial; auto: all cores."
+    workers: WorkerCount = Field("auto", description="How many trials run at a time; auto: as many as fit.")
+    gpus_per_trial: GpuCount = Field("auto", description="0 or 1; auto: 1 where the machine has a GPU.")
+    trials_per_gpu: int = Field(1, ge=1, le=MAX_PER_GPU, description="How many trials share a GPU.")
+    threads_per_worker: ThreadCount = Field("auto", description="CPU threads of a trial; auto: cores / workers.")
+    memory_gb: float | None = Field(
+        None, gt=0, description="Main memory of one worker and its trial, in 1e9 bytes; a trial above it is stopped."
     )
     keep_best: int = Field(1, ge=1, le=1_000, description="How many of the best trials keep their weights.")
+    retries: int = Field(2, ge=0, le=10, description="How often a trial is tried again that died of no own fault.")
+    stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is tried again.")
+    limits: Limits = Field(Limits(), description="What a trial and the sweep may use.")
 
     @property
     def threads(self) -> int:
         """CPU threads for one trial."""
-        return _usable_cores() if self.threads_per_worker == "auto" else self.threads_per_worker
+        return usable_cores() if self.threads_per_worker == "auto" else self.threads_per_worker
+
+    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> Profile:
+        """Return this profile with a number wherever it says ``auto``.
+
+        Args:
+            machine: Where the workers will run.
+            trials: How many trials are left; more workers than that would have nothing to do.
+            workers: Replaces the profile's own number.
+
+        Raises:
+            SpecError: It asks for a GPU, or for a number of workers, that the machine has no place for.
+        """
+        asked = self.workers if workers is None else workers
+        gpus = min(len(machine.gpus), 1) if self.gpus_per_trial == "auto" else self.gpus_per_trial
+        if gpus:
+            self._refuse_without_place(machine, asked, "workers" if workers is None else "--workers")
+        fitting = self._fitting(machine, gpus) if asked == "auto" else asked
+        count = max(1, min(fitting, trials))
+        threads = max(1, machine.cores // count) if self.threads_per_worker == "auto" else self.threads_per_worker
+        return self.model_copy(update={"workers": count, "gpus_per_trial": gpus, "threads_per_worker": threads})
+
+    def notes(self, machine: Machine) -> list[str]:
+        """Say what of a settled profile is allowed and was perhaps not meant."""
+        if self.workers == "auto":
+            return []
+        found, workers = [], _counted(self.workers, "worker")
+        is_fed_by_few_cores = self.gpus_per_trial == 1 and self.threads == 1
+        if self.workers * self.threads > machine.cores and not is_fed_by_few_cores:
+            threads = _counted(self.threads, "thread") + (" each" if self.workers > 1 else "")
+            found.append(f"{workers} with {threads} share {_counted(machine.cores, 'core')} and slow each other down")
+        if self.memory_gb is not None and self.workers * self.memory_gb > machine.memory_gb:
+            total = f"{self.workers * self.memory_gb:g} of {machine.memory_gb:.1f} GB"
+            found.append(f"{workers} with memory_gb: {self.memory_gb:g} may take {total} of memory")
+        return found
+
+    def _fitting(self, machine: Machine, gpus: int) -> int:
+        """Return how many workers the machine has room for; 0 where not even one fits into its memory."""
+        if gpus:
+            count = len(machine.gpus) * self.trials_per_gpu
+        elif self.threads_per_worker == "auto":
+            count = min(machine.cores, MAX_CHOSEN)
+        else:
+            count = machine.cores // self.threads_per_worker
+        return count if self.memory_gb is None else min(count, int(machine.memory_gb / self.memory_gb))
+
+    def _refuse_without_place(self, machine: Machine, asked: Auto | int, key: str) -> None:
+        """Refuse where each trial is to have a GPU and there is none for it."""
+        if not machine.gpus:
+            message = "1 is asked for, and no GPU was found on this machine (nvidia-smi, CUDA_VISIBLE_DEVICES)"
+            raise SpecError([Problem("gpus_per_trial", message, "auto takes one where there is one, 0 takes none")])
+        places = len(machine.gpus) * self.trials_per_gpu
+        if asked == "auto" or asked <= places:
+            return
+        found = f"{_counted(len(machine.gpus), 'GPU')} with trials_per_gpu: {self.trials_per_gpu}"
+        needed = -(-asked // len(machine.gpus))
+        fix = f"trials_per_gpu: {needed} shares them" if needed <= MAX_PER_GPU else f"at most {places} can run"
+        message = f"{asked} are asked for, and {found} have place for {places}"
+        raise SpecError([Problem(key, message, f"{fix}; gpus_per_trial: 0 uses none")])
 
 
 def load(path: Path | None) -> Profile:
     """Read a launch profile; without one, everything runs on this machine with the defaults.
+
+    A key without a value counts as left out.
 
     Raises:
         SpecError: With every problem, each with file, line and the nearest fix.
@@ -40,8 +146,9 @@ def load(path: Path | None) -> Profile:
     if path is None:
         return Profile()
     source = read(path)
+    given = {key: value for key, value in source.values.items() if value is not None or key not in Profile.model_fields}
     try:
-        profile = Profile.model_validate(source.values)
+        profile = Profile.model_validate(given)
     except ValidationError as error:
         raise SpecError(_problems(source, error)) from None
     if profile.launcher not in LAUNCHERS.names:
@@ -51,16 +158,13 @@ def load(path: Path | None) -> Profile:
 
 
 def _problems(source: YamlSource, error: ValidationError) -> Iterator[Problem]:
-    known = list(Profile.model_fields)
     for path, key in unknown_keys(error):
-        message = f"no such key; there are {', '.join(known)}"
-        yield Problem(source.where(*path), message, did_you_mean(key, known))
+        known = list((Profile if len(path) == 1 else Limits).model_fields)
+        hint = f"it stands in limits, {example(Limits)}" if key in Limits.model_fields else did_you_mean(key, known)
+        yield Problem(source.where(*path), f"no such key; there are {', '.join(known)}", hint)
     for path, message, hint in findings(error, source.values):
-        yield Problem(source.where(*path), message, hint)
+        yield Problem(source.where(*path), message, example(Limits) if path == ("limits",) else hint)
 
 
-def _usable_cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS has no affinity
-        return os.cpu_count() or 1
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

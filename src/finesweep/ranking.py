@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from finesweep.manifest import Manifest, Run
-from finesweep.readable import clean, finite, metric
+from finesweep.manifest import Manifest, Run, hours_ran
+from finesweep.readable import clean, finite, metric, without_numbers
 from finesweep.trial import Direction, Divergence, Params, TrialRecord, TrialState
 
 _STATES = list(TrialState)
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,9 @@ class Row:
         peak_memory_mb: Peak memory of the trial's process.
         divergence: Set where the state is DIVERGED.
         log: The trial's log, relative to the sweep's folder.
+        faults: Faults of the infrastructure that ended earlier attempts.
+        batch_divisor: What the batch per device was divided by for lack of GPU memory.
+        resumed_step: Optimizer steps done by earlier attempts whose saved state it went on from.
     """
 
     rank: int | None
@@ -52,6 +53,9 @@ class Row:
     peak_memory_mb: float | None
     divergence: Divergence | None
     log: str
+    faults: tuple[str, ...] = ()
+    batch_divisor: int = 1
+    resumed_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ def reasons(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
     shown: dict[str, str] = {}
     for record in sorted(unranked(records), key=lambda record: record.trial):
         text = f"{record.state}: {_why(record)}"
-        key = _NUMBER.sub("#", text)
+        key = without_numbers(text)
         counts[key] += 1
         shown.setdefault(key, text)
     return [(count, shown[key]) for key, count in counts.most_common()]
@@ -184,7 +188,7 @@ def outcome(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[R
         counts=dict(Counter(record.state for record in sorted(records, key=lambda r: _STATES.index(r.state)))),
         trials=budget.get("trials"),
         hours_budget=budget.get("hours"),
-        hours=_hours(runs, records),
+        hours=hours_ran(runs, records),
         best=winner(records, direction),
         baseline=_baseline(manifest, records),
     )
@@ -207,6 +211,9 @@ def _row(place: int | None, record: TrialRecord) -> Row:
         peak_memory_mb=finite(record.peak_memory_mb),
         divergence=record.divergence,
         log=record.log,
+        faults=record.faults,
+        batch_divisor=record.batch_divisor,
+        resumed_step=record.resumed_step,
     )
 
 
@@ -223,14 +230,3 @@ def _baseline(manifest: Manifest, records: Sequence[TrialRecord]) -> TrialRecord
     if not search["baseline"] or search["sampler"] == "grid":
         return None
     return next((record for record in records if record.trial == 0), None)
-
-
-def _hours(runs: Sequence[Run], records: Sequence[TrialRecord]) -> float:
-    """Add up the runs' wall clock; one that has not ended, or was killed, counts up to its last record."""
-    ends = [record.started + record.seconds for record in records]
-    total = 0.0
-    for index, run in enumerate(runs):
-        until = runs[index + 1].started if index + 1 < len(runs) else float("inf")
-        last = max((end for end in ends if run.started <= end <= until), default=run.started)
-        total += max((run.ended or last) - run.started, 0.0)
-    return total / 3600

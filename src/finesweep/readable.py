@@ -18,6 +18,7 @@ _ESCAPES = re.compile(
 # The two joiners (200c, 200d) stay: scripts and emoji need them.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def clean(text: object, limit: int = 300) -> str:
@@ -81,3 +82,8 @@ def clock(seconds: float) -> str:
     whole = int(max(finite(seconds) or 0.0, 0.0))
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def without_numbers(text: str) -> str:
+    """Return a text with each number replaced, so that messages which differ in their numbers only are equal."""
+    return _NUMBER.sub("#", text)

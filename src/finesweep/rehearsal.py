@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from finesweep.errors import SweepError
+from finesweep.fine_tuner import FineTuner
 from finesweep.manifest import Manifest
 from finesweep.run_dir import RunDir
 from finesweep.spec import SweepSpec
-from finesweep.training import FineTuner, TrialContext, build_trainer
+from finesweep.training import TrialContext, build_trainer
 
 ROWS = 4
 

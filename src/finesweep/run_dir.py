@@ -5,11 +5,12 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     spec.json               what the sweep is; written once (Manifest)
     runs/0001.json          one per ``sweep run``: budget, profile, host, start, end
     study.journal           Optuna's log
-    claims/0007.1           trial and attempt, taken by one worker
+    claims/0007.1           trial and attempt, held by one worker (Claims)
     progress/0007.json      a running trial, rewritten once a second
     trials/0007.json        how a trial ended (TrialRecord)
     logs/ tensorboard/      one each per trial
     checkpoints/trial-0007/ best weights of the contenders only
+    states/trial-0007/      what an interrupted trial goes on from
     data/ model/            rows, tokens and the resolved model, prepared once
     leaderboard.{md,csv,json}  winner/
 """
@@ -18,32 +19,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import json
-import math
-import os
+import functools
 import secrets
-import socket
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from finesweep.atomic import read_json, write_failure, write_json
+from finesweep.atomic import has_living_writer, read_json, staged_json, write_json
+from finesweep.claims import Claim, Claims, Holder, Lease
 from finesweep.errors import RunDirError
-from finesweep.manifest import Manifest, Run
+from finesweep.manifest import Manifest, Run, hours_ran
 from finesweep.spec import FORMAT
+from finesweep.stored import Damaged, as_kind, read_as, read_numbered, refuse_links
 from finesweep.trial import Progress, TrialRecord
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to run one attempt of one trial."""
-
-    trial: int
-    attempt: int
-    run: int
 
 
 @dataclass(frozen=True)
@@ -59,6 +49,7 @@ class RunDir:
     _records: dict[str, tuple[tuple[int, int, int], TrialRecord]] = field(
         default_factory=dict, compare=False, repr=False
     )
+    _finished: set[int] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def spec_file(self) -> Path:
@@ -103,10 +94,14 @@ class RunDir:
         """The leaderboard without its suffix."""
         return self.path / "leaderboard"
 
-    @property
-    def worker_log(self) -> Path:
-        """Where the worker's own output goes."""
-        return self.path / "logs" / "worker.log"
+    @functools.cached_property
+    def claims(self) -> Claims:
+        """Who runs what."""
+        return Claims(self.path / "claims")
+
+    def worker_log(self, run: int, index: int) -> Path:
+        """Where the own output of a run's worker goes; ``index`` is from 0."""
+        return self.path / "logs" / f"worker-{run:04d}-{index + 1}.log"
 
     def trial_log(self, trial: int) -> Path:
         """Where everything that a trial prints goes."""
@@ -119,6 +114,10 @@ class RunDir:
     def checkpoint(self, trial: int) -> Path:
         """Folder of a contender's best weights."""
         return self.path / "checkpoints" / f"trial-{trial:04d}"
+
+    def state(self, trial: int) -> Path:
+        """Folder of what an interrupted trial goes on from."""
+        return self.path / "states" / f"trial-{trial:04d}"
 
     def record_file(self, trial: int) -> Path:
         """A trial's record."""
@@ -138,6 +137,7 @@ class RunDir:
             raise RunDirError(f"{self.path}: no such folder")
         if not self.spec_file.is_file():
             raise RunDirError(f"{self.path}: this is no sweep's folder (it has no spec.json)")
+        refuse_links(self.path)
         values = read_json(self.spec_file)
         if not isinstance(values, dict):
             raise RunDirError(f"{self.spec_file}: cannot be read as JSON; start anew with --fresh")
@@ -146,27 +146,37 @@ class RunDir:
                 f"{self.spec_file}: layout {found}, this finesweep reads {FORMAT}; use another --name or --fresh"
             )
         try:
-            return Manifest(**values)
-        except TypeError as error:
+            return as_kind(Manifest, values).checked()
+        except ValueError as error:
             raise RunDirError(f"{self.spec_file}: {error}; start anew with --fresh") from None
 
     def runs(self) -> list[Run]:
         """Return every ``sweep run`` so far, oldest first."""
-        return _whole(Run, self.path / "runs")
+        return [run for number, run in read_numbered(Run, self.path / "runs") if run.number == number]
+
+    def begin_run(self, made: Callable[[int], Run]) -> Run:
+        """Write the facts of a new run under the next free number.
+
+        Args:
+            made: Makes the run, given its number.
+        """
+        with self.claims.locked():
+            numbers = [int(file.stem) for file in (self.path / "runs").glob("*.json") if file.stem.isdecimal()]
+            run = made(max(numbers, default=0) + 1)
+            self.write_run(run)
+        return run
 
     def write_run(self, run: Run) -> None:
         """Write one run's facts, replacing what stood there."""
         write_json(self.path / "runs" / f"{run.number:04d}.json", dataclasses.asdict(run))
 
-    def hours_used(self) -> float:
-        """Return the hours in which earlier, ended runs ran; a killed run counts up to its last record."""
-        records = self.records()
-        total = 0.0
-        runs = self.runs()
-        for run, following in zip(runs, [*(later.started for later in runs[1:]), math.inf], strict=True):
-            ends = [r.started + r.seconds for r in records if run.started <= r.started < following]
-            total += max((run.ended or max(ends, default=run.started)) - run.started, 0.0)
-        return total / 3600
+    def hours_used(self, besides: int = 0) -> float:
+        """Return the hours in which runs ran, each hour once also where several ran at a time.
+
+        Args:
+            besides: Number of a run that is left out.
+        """
+        return hours_ran([run for run in self.runs() if run.number != besides], self.records())
 
     def records(self) -> list[TrialRecord]:
         """Return how each ended trial ended, by number.
@@ -174,20 +184,24 @@ class RunDir:
         A record that cannot be read is set aside as ``*.corrupt`` and named in ``notes``; its trial is
         then run again.
         """
-        read = (self._read_record(file) for file in (self.path / "trials").glob("*.json"))
+        read = (self._read(file) for file in (self.path / "trials").glob("*.json"))
         return sorted((record for record in read if record is not None), key=lambda record: record.trial)
 
-    def _read_record(self, file: Path) -> TrialRecord | None:
+    def read_record(self, trial: int) -> TrialRecord | None:
+        """Return how a trial's last attempt ended, None if none has."""
+        return self._read(self.record_file(trial))
+
+    def _read(self, file: Path) -> TrialRecord | None:
         """Read one record, again only if its file was replaced since: a sweep is looked at often."""
         try:
             status = file.stat()
             version = (status.st_ino, status.st_mtime_ns, status.st_size)
             known = self._records.get(file.name)
             if known is None or known[0] != version:
-                known = self._records[file.name] = (version, TrialRecord.from_json(json.loads(file.read_bytes())))
+                known = self._records[file.name] = (version, _record(file))
         except FileNotFoundError:  # set aside by another process since the folder was listed
             return None
-        except (KeyError, TypeError, ValueError) as error:
+        except (Damaged, OSError) as error:
             self._set_aside(file, str(error))
             return None
         return known[1]
@@ -198,83 +212,110 @@ class RunDir:
             file.replace(aside)
         self.notes.append(f"{file.name} could not be read ({why}); set aside as {aside.name}")
 
+    def set_aside(self) -> list[str]:
+        """Return what was found damaged, by this process or another, and set aside; by its path in the folder."""
+        found = (item for part in ("", *FOLDERS) for item in (self.path / part).glob("*.corrupt*"))
+        return sorted(str(item.relative_to(self.path)) for item in found)
+
     def progress(self) -> list[Progress]:
         """Return the running trials' progress, by number."""
-        return _whole(Progress, self.path / "progress")
+        return [item for number, item in read_numbered(Progress, self.path / "progress") if item.trial == number]
+
+    def running(self) -> list[Progress]:
+        """Return the progress of the trials that somebody alive holds, by number.
+
+        Raises:
+            RunDirError: The claims folder is missing.
+        """
+        newest = self.claims.newest()
+        current = (item for item in self.progress() if newest.get(item.trial) == item.attempt)
+        return [item for item in current if self.claims.is_alive(item.trial, item.attempt)]
 
     def write_progress(self, progress: Progress) -> None:
-        """Replace a running trial's progress."""
+        """Replace a running trial's progress.
+
+        Raises:
+            AttemptOutdated: The trial is being tried again.
+        """
+        self.claims.refuse_outdated(progress.trial, progress.attempt)
         write_json(self.progress_file(progress.trial), dataclasses.asdict(progress), durable=False)
 
     def record(self, record: TrialRecord) -> None:
-        """Write how a trial ended, durably, and take its progress away."""
-        write_json(self.record_file(record.trial), record.to_json())
-        self.progress_file(record.trial).unlink(missing_ok=True)
+        """Write how an attempt ended, durably; its progress goes, and with a result its saved state.
 
-    def claim(self, run: int, trials: int) -> Claim | None:
+        Raises:
+            AttemptOutdated: The trial is being tried again; what this attempt found counts no more.
+            RunDirError: The disk is full or the folder is gone.
+        """
+        file = self.record_file(record.trial)
+        with staged_json(file, record.to_json()) as staged, self.claims.fenced(record.trial, record.attempt):
+            staged.replace(file)
+            self.progress_file(record.trial).unlink(missing_ok=True)
+        if record.state.finished:
+            shutil.rmtree(self.state(record.trial), ignore_errors=True)
+
+    def claim(self, run: int, trials: int) -> Lease | None:
         """Take one unit of the budget: the lowest trial number that still has to run.
 
-        A number is free if it has no finished record and no claim of this run; claims of earlier runs
-        are dead, because a sweep's folder has one run at a time.
+        A number is free if it has no finished record and nobody alive holds its newest claim. Its next
+        attempt knows what ended those before.
 
         Args:
             run: Number of this run.
             trials: The budget.
 
         Returns:
-            The claim, or None when every trial below ``trials`` is taken.
+            The claim, held; None when every trial below ``trials`` is finished or being run.
 
         Raises:
             RunDirError: The claims folder is missing or not writable.
         """
-        with self._locked("claims/.lock"):
-            finished = {record.trial for record in self.records() if record.state.finished}
-            claims = self._latest_claims()
+        with self.claims.locked():
+            newest = self.claims.newest()
             for trial in range(trials):
-                last = claims.get(trial)
-                if trial in finished or (last is not None and last.run == run):
+                attempt = newest.get(trial, 0)
+                if self.is_finished(trial) or (attempt and self.claims.is_alive(trial, attempt)):
                     continue
-                claim = Claim(trial, last.attempt + 1 if last else 1, run)
-                self._write_claim(claim)
-                return claim
+                if (lease := self.claims.take(self._next_claim(trial, attempt, run))) is not None:
+                    return lease
         return None
 
-    def _latest_claims(self) -> dict[int, Claim]:
-        latest: dict[int, Claim] = {}
-        for file in (self.path / "claims").iterdir():
-            trial, _, attempt = file.name.partition(".")
-            if not (trial.isdecimal() and attempt.isdecimal()):
-                continue
-            # A claim that was cut off in writing belongs to a run that died.
-            values = read_json(file)
-            claim = Claim(int(trial), int(attempt), values.get("run", 0) if isinstance(values, dict) else 0)
-            if claim.trial not in latest or latest[claim.trial].attempt < claim.attempt:
-                latest[claim.trial] = claim
-        return latest
+    def holders(self) -> list[Holder]:
+        """Return who holds, or held when they died, the trials that are claimed and have no result."""
+        newest = self.claims.newest()
+        return [self.claims.holder(*item) for item in sorted(newest.items()) if not self.is_finished(item[0])]
 
-    def _write_claim(self, claim: Claim) -> None:
-        file = self.path / "claims" / f"{claim.trial:04d}.{claim.attempt}"
-        values = {"run": claim.run, "host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
-        try:
-            with file.open("x") as stream:
-                json.dump(values, stream)
-        except OSError as error:
-            raise RunDirError(write_failure(file, error)) from error
+    def alive(self, trial: int) -> bool:
+        """Say whether somebody holds a trial's newest claim."""
+        attempt = self.claims.newest().get(trial, 0)
+        return attempt > 0 and self.claims.is_alive(trial, attempt)
 
-    @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        try:
-            descriptor = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
-            raise RunDirError(f"{self.path / name}: {error.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep everybody else from claiming and recording for as long as the block runs; not reentrant."""
+        return self.claims.locked()
+
+    def is_finished(self, trial: int) -> bool:
+        """Say whether a trial has a finished record; once it has, its file is not read again."""
+        if trial not in self._finished:
+            record = self.read_record(trial)
+            if record is None or not record.state.finished:
+                return False
+            self._finished.add(trial)
+        return True
+
+    def _next_claim(self, trial: int, attempt: int, run: int) -> Claim:
+        if not attempt:
+            return Claim(trial, 1, run)
+        record, last = self.read_record(trial), self.claims.holder(trial, attempt)
+        if record is not None and record.attempt == attempt:
+            return Claim(trial, attempt + 1, run, record.faults, record.batch_divisor)
+        # Nobody was left to write a record. In a run that still goes on that is a fault of its own; a run
+        # that ended as a whole (a reboot, kill -9 of everything) says nothing about this trial.
+        gone = (f"its worker on {last.host} (pid {last.pid}) died",) if last.claim.run == run else ()
+        return Claim(trial, attempt + 1, run, (*last.claim.faults, *gone), last.claim.batch_divisor)
 
 
-FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "data")
+FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "states", "data")
 
 
 def make_folders(path: Path) -> RunDir:
@@ -301,8 +342,26 @@ def refuse_foreign(path: Path) -> None:
         return
     if not path.is_dir():
         raise RunDirError(f"{path} is a file; use another --name")
-    if foreign := sorted(item.name for item in path.iterdir() if item.name not in (*FOLDERS, "model")):
+    refuse_links(path, deep=True)
+    strangers = (item for item in path.iterdir() if not item.match(".spec.json.*.tmp"))
+    if foreign := sorted(item.name for item in strangers if item.name not in (*FOLDERS, "model")):
         raise RunDirError(f"{path} is no sweep's folder (it holds {foreign[0]}); use another --name or --results")
+
+
+def remove_leftovers(folder: RunDir, trial: int | None = None) -> None:
+    """Delete what killed processes left half written; to be called where nobody else runs a trial.
+
+    Args:
+        folder: The sweep's folder.
+        trial: Whose leftovers, None for everybody's.
+    """
+    # A winner that is none is left for a person to look at.
+    names = (".[!w]*.tmp",) if trial is None else (f".{trial:04d}.*.tmp", f".trial-{trial:04d}.*.tmp")
+    for item in (item for part in ("", *FOLDERS) for name in names for item in (folder.path / part).glob(name)):
+        if item.is_dir():
+            shutil.rmtree(item, ignore_errors=True)
+        elif not has_living_writer(item):  # a run that has joined may be noting its end
+            item.unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:
@@ -329,10 +388,8 @@ def move_aside(path: Path) -> Path:
     return aside
 
 
-def _whole(kind: type[Any], folder: Path) -> list[Any]:
-    """Read a folder's JSON files in order of their names, without those that are damaged."""
-    made = []
-    for file in sorted(folder.glob("*.json")):
-        with contextlib.suppress(TypeError):
-            made.append(kind(**read_json(file)))
-    return made
+def _record(file: Path) -> TrialRecord:
+    record = read_as(TrialRecord, file)
+    if file.name != f"{record.trial:04d}.json":
+        raise Damaged(f"it is the record of trial {record.trial}")
+    return record

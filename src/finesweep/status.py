@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finesweep import ownership, ranking
+from finesweep.claims import Holder
+from finesweep.errors import printable
 from finesweep.run_dir import RunDir
 from finesweep.trial import Direction, Progress
+
+LONGEST_LINE = 1_000
+"""Characters."""
 
 
 def status_lines(path: Path) -> Iterator[str]:
@@ -21,6 +26,11 @@ def status_lines(path: Path) -> Iterator[str]:
     Raises:
         RunDirError: The folder is no sweep's.
     """
+    # Names, owners and reasons come from files that anybody may have written.
+    return (printable(line, LONGEST_LINE) for line in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[str]:
     folder = RunDir(path)
     manifest = folder.manifest()
     records, runs = folder.records(), folder.runs()
@@ -36,15 +46,36 @@ def status_lines(path: Path) -> Iterator[str]:
     best = ranking.winner(records, Direction(manifest.spec["objective"]["direction"]))
     if best is not None:
         yield f"  best     trial {best.trial}, {manifest.spec['objective']['metric']} {best.objective:.4f}"
-    if owner:
-        yield from map(_progress_line, folder.progress())
-    elif runs:
+    yield from _trial_lines(folder)
+    if not owner and runs:
         yield f"  ended    {runs[-1].outcome or 'killed; the same `sweep run` goes on from here'}"
-    for note in folder.notes:
+    for note in (*folder.notes, *_set_aside(folder)):
         yield f"  note     {note}"
 
 
-def _progress_line(progress: Progress) -> str:
+def _trial_lines(folder: RunDir) -> Iterator[str]:
+    """Yield a line for each trial that has begun and has no result: whether it runs, or waits for another try."""
+    progress = {one.trial: one for one in folder.progress()}
+    for holder in folder.holders():
+        trial, attempt = holder.claim.trial, holder.claim.attempt
+        if folder.claims.is_alive(trial, attempt):
+            yield _running_line(holder, progress.get(trial))
+        else:
+            record = folder.read_record(trial)
+            why = record.reason if record is not None and record.attempt == attempt else "its worker is gone"
+            yield f"  waiting  trial {trial}, attempt {attempt + 1}: {why}"
+
+
+def _set_aside(folder: RunDir) -> Iterator[str]:
+    for name in folder.set_aside():
+        yield f"{name} was damaged and set aside; nothing reads it, and it may be deleted"
+
+
+def _running_line(holder: Holder, progress: Progress | None) -> str:
+    where = f"on {holder.host} (worker {holder.pid})"
+    if progress is None or progress.attempt != holder.claim.attempt:
+        return f"  running  trial {holder.claim.trial}, starting, {where}"
     loss = f", loss {progress.loss:.4f}" if progress.loss is not None else ""
     minutes = (time.time() - progress.started) / 60
-    return f"  running  trial {progress.trial}, step {progress.step} of {progress.total_steps}{loss}, {minutes:.1f} min"
+    done = f"step {progress.step} of {progress.total_steps}{loss}, {minutes:.1f} min"
+    return f"  running  trial {progress.trial}, {done}, {where}"

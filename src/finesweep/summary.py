@@ -59,6 +59,10 @@ def conclude(screen: Screen, outcome: Outcome) -> None:
     best = winner(outcome.records, outcome.sweep.spec.direction)
     for line in folder.cut_texts(best.effective["data.max_length"]) if best else ():
         screen.say(f"Note: {line}.")
+    for note in folder.notes:
+        screen.say(f"Note: {clean(note)}.")
+    for name in folder.set_aside():
+        screen.say(f"Note: {clean(name)} was damaged and set aside; nothing reads it, and it may be deleted.")
     screen.say(f"Ended: {clean(outcome.why)}.")
     screen.say(f"Leaderboard: {path}/leaderboard.md")
     if (evidence := outcome.evidence) is not None:
@@ -66,6 +70,8 @@ def conclude(screen: Screen, outcome: Outcome) -> None:
         screen.say(f"Winner: trial {evidence.trial}, reloaded in a fresh process and evaluated again: {again}")
         pipeline = TASKS.load(outcome.sweep.spec.task).pipeline
         screen.say(f'  transformers.pipeline("{pipeline}", "{path}/winner")')
+    elif outcome.owner is not None:
+        screen.say(f"The winner is exported by the `sweep run` that was joined ({clean(outcome.owner)}).")
     elif outcome.signal is not None:
         screen.say("The same command goes on from here; the winner is exported when the sweep ends.")
 

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import ownership, preflight, ranking, run_dir, spec_reader, winner
+from finesweep import contenders, ownership, preflight, ranking, run_dir, spec_reader, winner
 from finesweep import profile as profile_module
-from finesweep.atomic import write_json
+from finesweep.atomic import sync_all, write_json, writing
 from finesweep.display import open_display
 from finesweep.errors import NoFinishedTrial, RunDirError, SweepError
+from finesweep.launchers import Handle
+from finesweep.machine import Machine
 from finesweep.manifest import Manifest, Run, changes
+from finesweep.plan import trials_wanted
 from finesweep.preflight import Checked
 from finesweep.profile import Profile
 from finesweep.registry import LAUNCHERS
@@ -28,12 +31,16 @@ from finesweep.run_dir import RunDir
 from finesweep.scratch_model import make_scratch
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.spec_reader import LoadedSpec
+from finesweep.stored import refuse_links
 from finesweep.supervisor import OpenSweep, Signals, Supervisor, nothing_left
 from finesweep.trial import TrialRecord
 from finesweep.winner import Evidence
 
 SMOKE_ROWS = 32
 SMOKE_TRIALS = 2
+MOST_REPAIRS = 3
+"""How often damaged weights are trained again before the disk is blamed."""
+
 _LIBRARIES = ("finesweep", "transformers", "torch", "datasets", "accelerate", "optuna", "tokenizers")
 
 
@@ -49,6 +56,9 @@ class Request:
         results: Folder that holds one folder per sweep.
         fresh: Move an earlier sweep of this name aside and start anew.
         smoke: Take everything through once, on few rows, in a folder of its own.
+        join: Where a sweep of this name runs already, run more of its trials beside it.
+        workers: Overrides the profile's number of workers.
+        trust_remote_code: Allow code that comes with the model; to be said anew for each run.
     """
 
     spec: Path
@@ -58,6 +68,9 @@ class Request:
     results: Path = Path("results")
     fresh: bool = False
     smoke: bool = False
+    join: bool = False
+    workers: int | None = None
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ class Outcome:
         why: One line: why the run ended.
         signal: The signal that ended it, None if none did.
         evidence: Of the winner; None after a signal, when no winner is exported.
+        owner: Who owns the sweep that this run joined, and will export the winner.
     """
 
     sweep: OpenSweep
@@ -77,6 +91,7 @@ class Outcome:
     why: str
     signal: int | None = None
     evidence: Evidence | None = None
+    owner: str | None = None
 
 
 def check(request: Request) -> Checked:
@@ -86,13 +101,37 @@ def check(request: Request) -> Checked:
         SpecError: With every problem found.
         RunDirError: The results folder could not be written.
     """
+    return _checked(_loaded(request), request)
+
+
+def _loaded(request: Request) -> LoadedSpec:
     loaded = spec_reader.load(request.spec, request.overrides, request.name)
-    profile_module.load(request.profile)
-    folder = request.results.absolute() / loaded.spec.name
-    run_dir.check_writable(folder)
-    checked = preflight.check(_for_smoke(loaded) if request.smoke else loaded)
+    _settled(request, loaded.spec, loaded.spec.budget.trials)
+    found = _for_smoke(loaded) if request.smoke else loaded
+    run_dir.check_writable(_path(found, request))
+    return found
+
+
+def _settled(request: Request, spec: SweepSpec, trials: int) -> Profile:
+    """Return the launch profile as this machine carries it out; refuse what it cannot."""
+    return profile_module.load(request.profile).settled(_machine(spec), trials, request.workers)
+
+
+def _machine(spec: SweepSpec) -> Machine:
+    machine = Machine.probe()
+    return dataclasses.replace(machine, gpus=()) if spec.fixed.get("use_cpu") else machine
+
+
+def _checked(loaded: LoadedSpec, request: Request) -> Checked:
+    folder = _path(loaded, request)
+    checked = preflight.check(loaded, trusted=request.trust_remote_code)
     preflight.refuse_model_inside(checked, folder)
-    return checked
+    profile = _settled(request, loaded.spec, loaded.spec.budget.trials)
+    return dataclasses.replace(checked, notes=[*checked.notes, *profile.notes(_machine(loaded.spec))])
+
+
+def _path(loaded: LoadedSpec, request: Request) -> Path:
+    return request.results.absolute() / loaded.spec.name
 
 
 def run(request: Request, display_of: Any = open_display, announce: Any = lambda _: None) -> Outcome:
@@ -104,15 +143,54 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
         announce: Called with the ``Checked`` spec before training starts.
 
     Raises:
-        SpecError, RunDirError, LaunchError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
+        SpecError, RunDirError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
     """
-    checked = check(request)
-    announce(checked)
-    path = request.results.absolute() / checked.loaded.spec.name
-    with ownership.held(path) as lock, Signals().counted() as signals:
-        sweep = _opened(path, checked, request)
+    with Signals().counted() as signals:
+        with signals.ending_the_block():
+            loaded = _loaded(request)
+            path = _path(loaded, request)
+            if not request.join:
+                ownership.refuse_owned(path)  # before minutes are spent on large data
+            checked = _checked(loaded, request)
+            announce(checked)
+        if request.join and ownership.owner(path) is not None:
+            return _joined(path, checked, request, signals, display_of)
+        with ownership.held(path) as lock:
+            sweep = _opened(path, checked, request)
+            return _carried_out(sweep, lock, signals, display_of)
+
+
+def _joined(path: Path, checked: Checked, request: Request, signals: Signals, display_of: Any) -> Outcome:
+    """Run trials of a sweep that another command owns, until there are none; collect if that one is gone."""
+    folder = RunDir(path)
+    if not folder.spec_file.exists():
+        raise RunDirError(f"{path} is being prepared by another `sweep run`; join it in a moment")
+    manifest = _same(folder, checked.manifest())
+    sweep = _begun(folder, manifest, checked, request)
+    why = _search(sweep, None, signals, display_of)
+    try:
+        with ownership.held(path) as lock:
+            # Its owner is gone: what is left of an owner's work is to be done here.
+            return (
+                _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals, display_of)
+            )
+    except ownership.InUse as error:
+        return Outcome(sweep, folder.records(), why, _first(signals), owner=error.owner)
+
+
+def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> Outcome:
+    """Search, and go on searching as long as the best trial's weights turn out to be damaged."""
+    for _ in range(MOST_REPAIRS):
         why = _search(sweep, lock, signals, display_of)
-        return _collected(sweep, why, signals)
+        if signals.received or (found := _damaged(sweep)) is None:
+            return _collected(sweep, why, signals)
+        sweep.run_dir.notes.append(found)
+    raise RunDirError(f"{sweep.run_dir.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
+
+
+def _damaged(sweep: OpenSweep) -> str | None:
+    best = ranking.winner(sweep.run_dir.records(), sweep.spec.direction)
+    return None if best is None else contenders.set_aside_if_damaged(sweep.run_dir, best)
 
 
 def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
@@ -134,13 +212,42 @@ def _opened(path: Path, checked: Checked, request: Request) -> OpenSweep:
     """Open the sweep's folder, made with its rows and its model if need be, and begin a run in it."""
     if path.exists() and (request.fresh or request.smoke):
         _clear(path, smoke=request.smoke)
-    folder, spec = RunDir(path), checked.loaded.spec
+    folder = RunDir(path)
     if folder.spec_file.exists():
         manifest = _same(folder, checked.manifest())
+        run_dir.make_folders(path)  # of a folder that an earlier version made
+        _tidy(folder)
     else:
         folder, manifest = _created(path, checked, checked.manifest())
-    profile = profile_module.load(request.profile)
-    return OpenSweep(folder, manifest, spec, profile, _begin(folder, spec, profile))
+    return _begun(folder, manifest, checked, request)
+
+
+def _tidy(folder: RunDir) -> None:
+    """Delete what killed processes left half written, unless a run that has joined goes on writing."""
+    if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
+        run_dir.remove_leftovers(folder)
+
+
+def _begun(folder: RunDir, manifest: Manifest, checked: Checked, request: Request) -> OpenSweep:
+    """Begin a run in a sweep's folder."""
+    spec = checked.loaded.spec
+    left = [trial for trial in range(trials_wanted(spec, manifest.plan)) if not folder.is_finished(trial)]
+    profile = _settled(request, spec, max(len(left), 1))
+    run = folder.begin_run(
+        lambda number: Run(
+            number=number,
+            budget=spec.budget.model_dump(),
+            stop=spec.stop.model_dump(),
+            profile=profile.model_dump(),
+            environment=_environment(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=time.time(),
+            model_path=str(checked.model.path or folder.model),
+            trust_remote_code=request.trust_remote_code,
+        )
+    )
+    return OpenSweep(folder, manifest.of_run(run), spec, profile, run)
 
 
 def _clear(path: Path, *, smoke: bool) -> None:
@@ -152,8 +259,9 @@ def _clear(path: Path, *, smoke: bool) -> None:
 
 
 def _same(folder: RunDir, asked: Manifest) -> Manifest:
-    """Return the folder's manifest; refuse a spec that is another sweep's."""
+    """Return the folder's manifest; refuse a spec that is another sweep's, and links that lead out of it."""
     present = folder.manifest()
+    refuse_links(folder.path, deep=True)
     if differences := changes(present, asked):
         listed = "\n".join(f"  {line}" for line in differences)
         raise RunDirError(
@@ -166,6 +274,14 @@ def _same(folder: RunDir, asked: Manifest) -> Manifest:
 def _created(path: Path, checked: Checked, manifest: Manifest) -> tuple[RunDir, Manifest]:
     run_dir.refuse_foreign(path)
     folder = run_dir.make_folders(path)
+    with writing(folder.data):
+        manifest = _prepared(folder, checked, manifest)
+    write_json(folder.spec_file, dataclasses.asdict(manifest))
+    return folder, manifest
+
+
+def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
+    """Write the rows, and the model where it is made from scratch; return the manifest that says so."""
     for split, frame in checked.data.frames.items():
         frame.to_parquet(folder.data / f"{split}.parquet")
     model = checked.loaded.spec.model
@@ -173,25 +289,15 @@ def _created(path: Path, checked: Checked, manifest: Manifest) -> tuple[RunDir, 
         train = checked.data.frames["train"]
         columns = [train[name] for name in ("text", "text_pair") if name in train]
         texts = (text for column in columns for text in column)
-        make_scratch(model, texts, folder.model, pairs=len(columns) > 1)
+        building = folder.data / ".model.tmp"
+        shutil.rmtree(building, ignore_errors=True)
+        make_scratch(model, texts, building, pairs=len(columns) > 1)
+        shutil.rmtree(folder.model, ignore_errors=True)
+        sync_all(building)
+        building.rename(folder.model)  # so that nobody reads half of its JSON
         manifest = dataclasses.replace(manifest, model={**manifest.model, "path": str(folder.model)})
-    write_json(folder.spec_file, dataclasses.asdict(manifest))
-    return folder, manifest
-
-
-def _begin(folder: RunDir, spec: SweepSpec, profile: Profile) -> Run:
-    run = Run(
-        number=len(list((folder.path / "runs").glob("*.json"))) + 1,
-        budget=spec.budget.model_dump(),
-        stop=spec.stop.model_dump(),
-        profile=profile.model_dump(),
-        environment=_environment(),
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        started=time.time(),
-    )
-    folder.write_run(run)
-    return run
+    sync_all(folder.data)  # a power cut must not leave a manifest without what it stands for
+    return manifest
 
 
 def _environment() -> dict[str, str]:
@@ -199,8 +305,8 @@ def _environment() -> dict[str, str]:
     return {"python": platform.python_version(), "platform": platform.platform(), **versions}
 
 
-def _search(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> str:
-    """Run a worker until the sweep is over; return why it ended, which its run keeps too."""
+def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
+    """Run workers until the sweep is over; return why it ended, which its run keeps too."""
     try:
         why = nothing_left(sweep) or _supervised(sweep, lock, signals, display_of)
     except SweepError as error:
@@ -212,7 +318,7 @@ def _search(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> s
     return why
 
 
-def _supervised(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> str:
+def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
     spec, folder = sweep.spec, sweep.run_dir
     with display_of(
         spec.name,
@@ -220,31 +326,42 @@ def _supervised(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) 
         metric=spec.objective.metric,
         trials=sweep.wanted,
         parameters=list(spec.space),
-        hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(),
+        hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
     ) as display:
         display.update(folder.records(), [])  # what earlier runs did is no news
-        supervisor = Supervisor(sweep, signals, display)
         launcher = LAUNCHERS.load(sweep.profile.launcher)()
-        return supervisor.wait(launcher.start(folder, sweep.run.number, sweep.profile, lock))
+
+        def start(index: int) -> Handle:
+            handle: Handle = launcher.start(folder, sweep.run.number, sweep.profile, lock, index)
+            return handle
+
+        return Supervisor(sweep, signals, display, start).wait()
 
 
 def _collected(sweep: OpenSweep, why: str, signals: Signals) -> Outcome:
     """Write the final leaderboard; export and prove the winner unless the user wants to get out."""
+    _tidy(sweep.run_dir)
     records = sweep.run_dir.records()
     sweep.write_leaderboard(records)
-    received = signals.received[0] if signals.received else None
+    received = _first(signals)
     best = ranking.winner(records, sweep.spec.direction)
     evidence = None
     if best is not None and received is None:
-        evidence = winner.export(sweep.run_dir, sweep.manifest, best)
+        evidence = winner.export(sweep.run_dir, sweep.manifest, best, sweep.profile, lambda: bool(signals.received))
+        received = _first(signals)
         sweep.write_leaderboard(records)  # it says where the winner is
     if best is None and received is None:
-        raise NoFinishedTrial(_no_winner(sweep.run_dir, records))
+        raise NoFinishedTrial(_no_winner(sweep.run_dir, records, why))
     return Outcome(sweep, records, why, received, evidence)
 
 
-def _no_winner(folder: RunDir, records: Sequence[TrialRecord]) -> str:
+def _first(signals: Signals) -> int | None:
+    return signals.received[0] if signals.received else None
+
+
+def _no_winner(folder: RunDir, records: Sequence[TrialRecord], why: str) -> str:
     counted = "\n".join(f"  {count} x {reason}" for count, reason in ranking.reasons(records))
     first = next((record for record in records if record.state.finished), None)
     log = f"\nThe first one's log: {folder.path / first.log}" if first else ""
-    return f"no trial finished, so there is no winner; {len(records)} ended otherwise:\n{counted}{log}"
+    ended = f"no trial finished, so there is no winner; {len(records)} ended otherwise:\n{counted}{log}"
+    return f"{ended}\nEnded: {why}."

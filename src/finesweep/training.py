@@ -17,10 +17,12 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
 from finesweep.backends import Report
+from finesweep.fine_tuner import FineTuner, copy_to_cpu
 from finesweep.guard import DivergenceGuard
 from finesweep.manifest import Manifest
 from finesweep.modeling import build_model, load_tokenizer, tokenized
 from finesweep.registry import TASKS
+from finesweep.resume import SavedState, Weights, write_state
 from finesweep.run_dir import RunDir
 from finesweep.schedule import Schedule
 from finesweep.settings import Settings
@@ -28,29 +30,6 @@ from finesweep.spec import SweepSpec
 from finesweep.tasks import Task
 from finesweep.training_fields import TRAINING_FIELDS
 from finesweep.trial import Direction, Divergence, Evaluation, Params, TrialDiverged, TrialInterrupted
-
-Weights = dict[str, torch.Tensor]
-
-
-class FineTuner(transformers.Trainer):  # type: ignore[misc]
-    """A Trainer whose evaluation loss means the same in every trial."""
-
-    label_smoother: Any
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        # These heads take a plain mean over the batch. Believing otherwise, the Trainer would leave out
-        # the division by the accumulation steps and multiply by the number of devices.
-        self.model_accepts_loss_kwargs = False
-
-    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Smooth labels in training only: smoothed losses of other strengths cannot be compared."""
-        smoother = self.label_smoother
-        self.label_smoother = smoother if model.training else None
-        try:
-            return super().compute_loss(model, inputs, *args, **kwargs)
-        finally:
-            self.label_smoother = smoother
 
 
 @dataclass(frozen=True)
@@ -63,7 +42,8 @@ class TrialContext:
         spec: The sweep's spec.
         params: The trial's parameters.
         scalars: Folder for TensorBoard; None for none.
-        scratch: Folder that the Trainer may call its output; nothing is written to it.
+        scratch: Folder that the Trainer may call its output; nothing of the trial's results is written to it.
+        batch_divisor: What the batch per device is divided by, and the accumulation multiplied by.
     """
 
     run_dir: RunDir
@@ -72,6 +52,7 @@ class TrialContext:
     params: Params
     scalars: Path | None
     scratch: Path
+    batch_divisor: int = 1
 
     @property
     def task(self) -> Task:
@@ -82,7 +63,7 @@ class TrialContext:
     @property
     def settings(self) -> Settings:
         """The trial's settings by whom they concern."""
-        return Settings.of(self.spec, self.params, self.manifest.model["max_tokens"])
+        return Settings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.batch_divisor)
 
 
 @dataclass
@@ -134,17 +115,27 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
     def __init__(
         self,
         context: TrialContext,
+        trainer: FineTuner,
         watch: TrialWatch,
         guard: DivergenceGuard,
         report: Report,
         on_step: Callable[[TrialWatch], None],
     ) -> None:
-        self.context, self.watch, self.guard = context, watch, guard
+        self.context, self.trainer, self.watch, self.guard = context, trainer, watch, guard
         self.report, self.on_step = report, on_step
         self.schedule: Schedule | None = None
+        trainer.after_step = self.after_step
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the evaluation that belongs to the last step is still to be done."""
+        step, seen = self.watch.step, self.watch.evaluations
+        if not step or self.schedule is None or self.schedule.rung(step) is None:
+            return False
+        return not seen or seen[-1].step < step
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Lay out the evaluations, now that the number of steps is known."""
+        """Lay out the evaluations, now that the number of steps is known; make up for one that was cut short."""
         batches = len(kwargs["train_dataloader"])
         self.schedule = Schedule(
             rows=self.context.manifest.data["rows"]["train"],
@@ -154,17 +145,25 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
             per_epoch=self.context.spec.evaluation.per_epoch,
         )
         self.watch.total_steps = state.max_steps
+        self.trainer.recall()
         self.on_step(self.watch)
+        if self.evaluation_due:
+            self.trainer.evaluate()
+            self.after_step()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Count, and ask for an evaluation where one is due; touches no device."""
         assert self.schedule is not None
         self.watch.step = state.global_step
         self.watch.examples = self.schedule.examples(state.global_step)
-        self.on_step(self.watch)
         if self.schedule.rung(state.global_step) is not None:
             # The interval's training loss is judged before its weights are evaluated.
             control.should_log = control.should_evaluate = True
+
+    def after_step(self) -> None:
+        """Let training be stopped, once the step is logged and evaluated; at its end there is nothing to stop."""
+        if self.watch.step < self.watch.total_steps and not self.watch.ended_early:
+            self.on_step(self.watch)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Let a long evaluation be stopped too."""
@@ -189,7 +188,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         if evaluation.objective is None:
             self._diverge(f"{self.context.spec.objective.metric} is not finite", state.global_step)
         if is_best:
-            self.watch.weights = _copy_to_cpu(kwargs["model"])
+            self.watch.weights = copy_to_cpu(kwargs["model"])
         patience = self.context.spec.patience
         last = state.global_step >= state.max_steps
         if patience is not None and not last and self.watch.without_gain() >= patience:
@@ -217,35 +216,104 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         raise TrialDiverged(divergence)
 
 
-def train_trial(
-    context: TrialContext, watch: TrialWatch, report: Report, on_step: Callable[[TrialWatch], None]
-) -> FineTuner:
-    """Fine-tune one trial with everything made fresh: arguments, model, Trainer.
+class FineTuning:
+    """One trial's training, from its first step or from a saved state, to its end.
+
+    Everything is made fresh: arguments, model, Trainer.
 
     Args:
         context: What to train.
-        watch: Filled along the way; holds the best weights at the end.
-        report: Told of every evaluation; may raise ``TrialPruned``.
-        on_step: Called after every optimizer step; may raise ``TrialInterrupted``.
+        watch: Filled along the way, with a saved state at once; holds the best weights at the end.
+        report: Told of every evaluation, of a saved state's too; may raise ``TrialPruned``.
+        on_step: Called when training begins, after every optimizer step but the last and after every batch of an
+            evaluation; may raise ``TrialInterrupted``.
+        state: Where to go on from; ignored if it is that of a trial with other parameters or batches.
 
-    Returns:
-        The Trainer, with the best weights loaded into its model.
-
-    Raises:
-        TrialStopped: The trial was pruned, diverged or was interrupted.
+    Attributes:
+        trainer: The Trainer.
     """
-    trainer = build_trainer(context)
-    settings = context.settings
+
+    def __init__(
+        self,
+        context: TrialContext,
+        watch: TrialWatch,
+        report: Report,
+        on_step: Callable[[TrialWatch], None],
+        state: SavedState | None = None,
+    ) -> None:
+        self.context, self.watch, self.report = context, watch, report
+        self.trainer = build_trainer(context)
+        self.guard = _guard(context, self.trainer)
+        self.callback = TrialCallback(context, self.trainer, watch, self.guard, report, on_step)
+        self.trainer.add_callback(self.callback)
+        if context.scalars is not None:
+            self.trainer.add_callback(TensorBoardCallback(SummaryWriter(str(context.scalars))))
+        if state is not None and state.fits(context.params, context.batch_divisor):
+            self._go_back_to(state)
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether there is a state to save: an optimizer step was done."""
+        return bool(self.trainer.state.global_step)
+
+    def train(self) -> None:
+        """Train to the end; afterwards the Trainer's model has the best weights.
+
+        Raises:
+            TrialStopped: The trial was pruned, diverged or was interrupted.
+        """
+        self._report_again()
+        self.trainer.fine_tune(self.context.scratch)
+        self.trainer.model.load_state_dict(self.watch.weights)
+
+    def save_state(self, folder: Path) -> None:
+        """Write the state of an interrupted trial, from which another process goes on to the same results.
+
+        Args:
+            folder: Must not exist yet. What is in it is whole only when this returns, and safe from a power cut
+                only once it is synced.
+
+        Raises:
+            RunDirError: The disk is full or the folder cannot be written.
+        """
+        watch = self.watch
+        state = SavedState(
+            params=dict(self.context.params),
+            batch_divisor=self.context.batch_divisor,
+            step=watch.step,
+            examples=watch.examples,
+            loss=watch.loss,
+            learning_rate=watch.learning_rate,
+            evaluations=tuple(watch.evaluations),
+            guard=dict(vars(self.guard)),
+            best=watch.weights,
+            trainer=self.trainer.memory(),
+        )
+        write_state(folder, state)
+
+    def _go_back_to(self, state: SavedState) -> None:
+        watch = self.watch
+        watch.step, watch.examples = state.step, state.examples
+        watch.loss, watch.learning_rate, watch.weights = state.loss, state.learning_rate, state.best
+        for evaluation in state.evaluations:
+            watch.add(evaluation)
+        vars(self.guard).update(state.guard)
+        self.trainer.remember(state.trainer)
+
+    def _report_again(self) -> None:
+        """Tell the search of the saved state's evaluations; the trial it knew them of may be closed by now."""
+        told = TrialWatch(self.watch.direction)
+        for evaluation in self.watch.evaluations:
+            told.add(evaluation)
+            assert told.best is not None
+            assert told.best.objective is not None
+            self.report(evaluation, told.best.objective, True)
+
+
+def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
     labels = np.asarray(trainer.train_dataset["labels"])
-    guard = DivergenceGuard(
-        context.task.naive_loss(labels, context.manifest.data["labels"]), bool(settings.training_value("fp16"))
-    )
-    trainer.add_callback(TrialCallback(context, watch, guard, report, on_step))
-    if context.scalars is not None:
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(context.scalars))))
-    trainer.train()
-    trainer.model.load_state_dict(watch.weights)
-    return trainer
+    naive_loss = context.task.naive_loss(labels, context.manifest.data["labels"])
+    return DivergenceGuard(naive_loss, bool(context.settings.training_value("fp16")))
 
 
 def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
@@ -261,7 +329,7 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     settings, task = context.settings, context.task
     arguments = training_arguments(settings, context.spec.search.seed, context.scratch, **overrides)
     transformers.set_seed(context.spec.search.seed)
-    tokenizer = load_tokenizer(Path(context.manifest.model["path"]))
+    tokenizer = load_tokenizer(Path(context.manifest.model["path"]), trusted=context.manifest.trusts_code)
     tokens = tokenized(context.run_dir, context.manifest, settings.max_length)
     return FineTuner(
         model=build_model(context.manifest, task, settings.model, tokenizer),
@@ -308,7 +376,3 @@ def interrupt_if(asked: bool) -> None:
     """Raise ``TrialInterrupted`` if the sweep was told to stop."""
     if asked:
         raise TrialInterrupted(f"stopped at {time.strftime('%Y-%m-%d %H:%M:%S')}")
-
-
-def _copy_to_cpu(model: Any) -> Weights:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

@@ -137,6 +137,12 @@ class TrialRecord:
         log: The trial's log, relative to the sweep's folder.
         host: Name of the machine it ran on.
         effective: Every setting by its dotted name, searched or fixed, and the ``data.max_length`` in force.
+        run: Number of the ``sweep run`` that it was tried in.
+        faults: Faults of the infrastructure that ended earlier attempts, oldest first.
+        batch_divisor: What the batch per device was divided by, and the accumulation multiplied by, since it
+            was too large for the device; of an INTERRUPTED record, what the next attempt divides by.
+        resumed_step: Optimizer steps done by earlier attempts whose saved state it went on from.
+        weights_sha256: Digest of the kept weights, None where none were kept.
     """
 
     trial: int
@@ -158,25 +164,15 @@ class TrialRecord:
     examples_per_second: float | None = None
     peak_memory_mb: float | None = None
     effective: Mapping[str, Any] = field(default_factory=dict)
+    run: int = 0
+    faults: tuple[str, ...] = ()
+    batch_divisor: int = 1
+    resumed_step: int = 0
+    weights_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values that JSON can hold."""
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TrialRecord:
-        """Rebuild a record from ``to_json``.
-
-        Raises:
-            TypeError: A field is missing or unknown.
-            ValueError: The state is none of the known ones.
-        """
-        fields = dict(data)
-        fields["state"] = TrialState(fields["state"])
-        fields["evaluations"] = tuple(Evaluation(**item) for item in fields.get("evaluations", ()))
-        divergence = fields.get("divergence")
-        fields["divergence"] = Divergence(**divergence) if divergence else None
-        return cls(**fields)
 
 
 class TrialStopped(Exception):
@@ -189,6 +185,10 @@ class TrialPruned(TrialStopped):
 
 class TrialInterrupted(TrialStopped):
     """The sweep was told to stop; the trial is run again by the next run."""
+
+
+class AttemptOutdated(TrialStopped):
+    """The trial is being tried again by somebody else; this attempt may write nothing more."""
 
 
 class TrialDiverged(TrialStopped):

@@ -20,7 +20,7 @@ from finesweep.worker import spec_of
 ROWS_COMPARED = 64
 
 
-def verify(folder: Path, model: Path, trial: int, output: Path) -> None:
+def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool = False) -> None:
     """Evaluate an exported model on the sweep's validation and test rows.
 
     Args:
@@ -28,11 +28,13 @@ def verify(folder: Path, model: Path, trial: int, output: Path) -> None:
         model: The exported model.
         trial: The trial it comes from; supplies ``max_length``, batch size and precision.
         output: JSON file to write: ``reloaded``, ``test`` and ``sample``.
+        trusted: Whether code that comes with the model may be run.
     """
     run_dir = RunDir(folder)
     manifest = run_dir.manifest()
     record = next(item for item in run_dir.records() if item.trial == trial)
-    exported = dataclasses.replace(manifest, model={**manifest.model, "path": str(model), "from_scratch": False})
+    facts = {**manifest.model, "path": str(model), "from_scratch": False, "trust_remote_code": trusted}
+    exported = dataclasses.replace(manifest, model=facts)
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         context = TrialContext(run_dir, exported, spec_of(manifest), record.params, None, Path(scratch))
         trainer = build_trainer(context)
@@ -62,7 +64,9 @@ def _metrics(trainer: Any, rows: Any, context: TrialContext) -> dict[str, float]
 def _sample(run_dir: RunDir, model: Path, context: TrialContext) -> dict[str, Any]:
     """Ask the model for the first validation row the way its users will."""
     row = pd.read_parquet(run_dir.data / "validation.parquet").iloc[0]
-    pipeline = transformers.pipeline(context.task.pipeline, model=str(model))
+    pipeline = transformers.pipeline(
+        context.task.pipeline, model=str(model), trust_remote_code=context.manifest.trusts_code
+    )
     inputs = {"text": row["text"], **({"text_pair": row["text_pair"]} if "text_pair" in row else {})}
     answer = pipeline([inputs], truncation=True, max_length=context.settings.max_length)[0]
     return {"text": row["text"][:200], "label": answer["label"], "score": answer["score"]}

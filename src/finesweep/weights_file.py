@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,25 @@ def read_weights(folder: Path) -> Weights:
     shards = _shards(folder)
     shapes = {name: shape for shard in shards for name, shape in tensor_shapes(shard).items()}
     return Weights((folder / INDEX, *shards), shapes)
+
+
+def digest(folder: Path) -> str:
+    """Return the SHA-256 over the names and contents of a folder's weights.
+
+    Raises:
+        WeightsFault: There are none, or a file is missing or cut off.
+        OSError: A file cannot be read.
+    """
+    return files_digest(read_weights(folder).files)
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """Return the SHA-256 over the names and contents of files, in the order given."""
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(f"{file.name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:

@@ -9,23 +9,30 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from finesweep.atomic import write_json, write_text
+from finesweep.atomic import write_failure, write_json, write_text
 from finesweep.environment import child_environment
 from finesweep.errors import RunDirError, WinnerMismatch
 from finesweep.manifest import Manifest
 from finesweep.model_card import model_card
+from finesweep.model_code import FLAG
+from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
+from finesweep.stored import Damaged, open_log, read_as
 from finesweep.trial import TrialRecord
+from finesweep.weights_file import files_digest
 
 TOLERANCE = 1e-4
 """Largest relative difference between the ranked value and the reloaded winner's."""
 
 EVIDENCE = "evidence.json"
+
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Evidence:
         reloaded: Validation metrics of the exported folder, evaluated in a fresh process.
         test: Test metrics of the same, where there is a test set.
         sample: What the pipeline says about the first validation text.
+        files: Digest of each file of the model, by name.
     """
 
     trial: int
@@ -47,9 +55,17 @@ class Evidence:
     reloaded: Mapping[str, float]
     test: Mapping[str, float]
     sample: Mapping[str, Any]
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def is_of(self, record: TrialRecord, folder: Path) -> bool:
+        """Say whether a folder still holds the model that this shows to be a trial's."""
+        same = (self.trial, self.ranked) == (record.trial, record.objective)
+        return same and bool(self.files) and self.files.items() <= _digests(folder).items()
 
 
-def export(run_dir: RunDir, manifest: Manifest, record: TrialRecord) -> Evidence:
+def export(
+    run_dir: RunDir, manifest: Manifest, record: TrialRecord, profile: Profile, stopping: Callable[[], bool]
+) -> Evidence | None:
     """Export a trial as ``winner/``: copied, reloaded in a fresh process, evaluated, then put in place.
 
     A winner that is there already and is this very trial stays as it is.
@@ -58,6 +74,11 @@ def export(run_dir: RunDir, manifest: Manifest, record: TrialRecord) -> Evidence
         run_dir: The sweep's folder.
         manifest: What was prepared.
         record: The best trial; its weights are under ``checkpoints/``.
+        profile: Says on what device, and with how many threads, it is evaluated.
+        stopping: Whether to leave it at that.
+
+    Returns:
+        The evidence, None if it was told to stop.
 
     Raises:
         RunDirError: The weights are gone, or cannot be copied.
@@ -65,13 +86,17 @@ def export(run_dir: RunDir, manifest: Manifest, record: TrialRecord) -> Evidence
     """
     metric = manifest.spec["objective"]["metric"]
     assert record.objective is not None
-    if (present := read_evidence(run_dir)) and (present.trial, present.ranked) == (record.trial, record.objective):
+    if (present := read_evidence(run_dir)) and present.is_of(record, run_dir.winner):
         return present
     building = run_dir.path / ".winner.tmp"
     shutil.rmtree(building, ignore_errors=True)
     _copy(run_dir.checkpoint(record.trial), building)
-    found = _evaluate_in_fresh_process(run_dir, building, record)
-    evidence = Evidence(record.trial, metric, record.objective, **found)
+    _check_code(building, manifest)
+    found = _evaluate_in_fresh_process(run_dir, building, record, profile, stopping, trusted=manifest.trusts_code)
+    if found is None:
+        shutil.rmtree(building, ignore_errors=True)
+        return None
+    evidence = Evidence(record.trial, metric, record.objective, **found, files=_digests(building))
     if not math.isclose(evidence.reloaded[metric], record.objective, rel_tol=TOLERANCE, abs_tol=1e-8):
         raise WinnerMismatch(
             f"trial {record.trial} was ranked with {metric} {record.objective:.6g}, but its weights, loaded again, "
@@ -88,9 +113,13 @@ def export(run_dir: RunDir, manifest: Manifest, record: TrialRecord) -> Evidence
 def read_evidence(run_dir: RunDir) -> Evidence | None:
     """Return the evidence of the exported winner, None if there is none."""
     try:
-        return Evidence(**json.loads((run_dir.winner / EVIDENCE).read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError):
+        return read_as(Evidence, run_dir.winner / EVIDENCE)
+    except (OSError, Damaged):
         return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {file.name: files_digest([file]) for file in folder.iterdir() if file.is_file()}
 
 
 def _copy(checkpoint: Path, target: Path) -> None:
@@ -111,16 +140,58 @@ def _link_or_copy(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _evaluate_in_fresh_process(run_dir: RunDir, folder: Path, record: TrialRecord) -> dict[str, Any]:
+def _check_code(folder: Path, manifest: Manifest) -> None:
+    """Raise WinnerMismatch if a folder holds code that is not the model's own, which the user has read and trusts."""
+    for file in sorted(folder.rglob("*.py")):
+        original = Path(manifest.model["path"]) / file.name
+        known = manifest.trusts_code and original.is_file() and file.parent == folder
+        if not known or original.read_bytes() != file.read_bytes():
+            raise WinnerMismatch(f"{file}: this code is not the model's own; nothing is run, and there is no winner")
+
+
+def _evaluate_in_fresh_process(
+    run_dir: RunDir,
+    folder: Path,
+    record: TrialRecord,
+    profile: Profile,
+    stopping: Callable[[], bool],
+    *,
+    trusted: bool,
+) -> dict[str, Any] | None:
     """Return ``reloaded``, ``test`` and ``sample`` as a new process that only knows the folders finds them."""
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         output = Path(scratch) / "evidence.json"
         arguments = ["verify", str(run_dir.path), str(folder), "--trial", str(record.trial), "--output", str(output)]
+        arguments += [FLAG] if trusted else []
         log = run_dir.path / "logs" / "winner.log"
-        with log.open("ab") as stream:
-            command = [sys.executable, "-m", "finesweep", *arguments]
-            result = subprocess.run(command, stdout=stream, stderr=stream, env=child_environment(), check=False)
-        if result.returncode != 0 or not output.is_file():
+        command = [sys.executable, "-m", "finesweep", *arguments]
+        try:
+            with os.fdopen(open_log(log), "ab") as stream:
+                code = _run(command, stream, _environment(profile), stopping)
+        except OSError as error:
+            raise RunDirError(write_failure(log, error)) from error
+        if code is None:
+            return None
+        if code != 0 or not output.is_file():
             raise WinnerMismatch(f"the winner of trial {record.trial} could not be loaded again; see {log}")
         found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
         return found
+
+
+def _environment(profile: Profile) -> dict[str, str]:
+    return child_environment("" if profile.gpus_per_trial == 0 else None, profile.threads)
+
+
+def _run(
+    command: Sequence[str], log: IO[bytes], environment: Mapping[str, str], stopping: Callable[[], bool]
+) -> int | None:
+    """Run a command, out of reach of the terminal's Ctrl-C; return its exit code, None if it was told to stop."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+    ) as process:
+        try:
+            while (code := process.poll()) is None and not stopping():
+                time.sleep(POLL_SECONDS)
+            return code
+        finally:
+            process.kill()

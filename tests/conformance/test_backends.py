@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import pickle
+import random
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from finesweep.backends.driver import SearchDriver
-from finesweep.errors import TrialFailed
+from finesweep.claims import Claim, Lease
+from finesweep.errors import RunDirError, TrialFailed
 from finesweep.plan import planned_trials, trials_wanted
 from finesweep.registry import BACKENDS
-from finesweep.run_dir import Claim, RunDir, make_folders
+from finesweep.run_dir import RunDir, make_folders
 from finesweep.search_space import SearchSpace
 from finesweep.spec import SweepSpec
 from finesweep.trial import (
+    AttemptOutdated,
     Divergence,
     Evaluation,
     TrialDiverged,
@@ -43,6 +48,24 @@ CASES = [(name, sampler) for name in BACKENDS.names for sampler in BACKENDS.load
 PRUNERS = [(name, pruner) for name in BACKENDS.names for pruner in BACKENDS.load(name).pruners]
 
 
+STATES = {
+    TrialPruned: TrialState.PRUNED,
+    TrialDiverged: TrialState.DIVERGED,
+    TrialInterrupted: TrialState.INTERRUPTED,
+    TrialFailed: TrialState.FAILED,
+}
+CONTEXT = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    """As a worker before its forks: else the stock call goes through all that was ever imported, for each trial."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 class RecordedWork:
     """A ``Work`` whose training is a function of the parameters; everything else is the real thing."""
 
@@ -50,36 +73,54 @@ class RecordedWork:
         self.run_dir: RunDir = make_folders(folder)
         self.spec, self.body, self.run = spec, body, run
         self.plan = planned_trials(spec, {}, 128)
+        self.told_to_stop = False
+        self.lease: Lease | None = None
 
     def claim(self) -> Claim | None:
-        return self.run_dir.claim(self.run, trials_wanted(self.spec, self.plan))
+        if self.told_to_stop:
+            return None
+        self.lease = self.run_dir.claim(self.run, trials_wanted(self.spec, self.plan))
+        return self.lease.claim if self.lease else None
 
     def isolated(self, claim: Claim, body: Callable[[], None]) -> None:
-        body()
+        try:
+            body()
+        finally:
+            self.lease.release()
 
     def train(self, claim, params, report) -> float:
-        state, objective, error = TrialState.COMPLETE, None, None
+        evaluations: list[Evaluation] = []
         try:
             for index, value in enumerate(self.body(claim.trial, params), start=1):
-                objective = value if objective is None else min(value, objective)
-                report(Evaluation(index, float(index), index * 100, {}, value), objective, False)
-        except (TrialPruned, TrialDiverged, TrialInterrupted, TrialFailed) as stop:
-            error = stop
-            state = {
-                TrialPruned: TrialState.PRUNED,
-                TrialDiverged: TrialState.DIVERGED,
-                TrialInterrupted: TrialState.INTERRUPTED,
-                TrialFailed: TrialState.FAILED,
-            }[type(stop)]
-        self.run_dir.record(
-            TrialRecord(
-                claim.trial, claim.attempt, state, params, time.time(), 0.0, "", "h", str(error or ""), objective
-            )
+                evaluations.append(Evaluation(index, float(index), index * 100, {}, value))
+                report(evaluations[-1], min(evaluation.objective for evaluation in evaluations), False)
+        except AttemptOutdated:
+            (self.run_dir.path / "outdated").touch()
+            raise
+        except tuple(STATES) as stop:
+            self.told_to_stop = isinstance(stop, TrialInterrupted)
+            self.run_dir.record(self.record_of(claim, STATES[type(stop)], params, evaluations, str(stop)))
+            raise
+        record = self.record_of(claim, TrialState.COMPLETE, params, evaluations)
+        self.run_dir.record(record)
+        assert record.objective is not None
+        return record.objective
+
+    def record_of(self, claim, state, params, evaluations, reason=None) -> TrialRecord:
+        return TrialRecord(
+            trial=claim.trial,
+            attempt=claim.attempt,
+            state=state,
+            params=params,
+            started=time.time(),
+            seconds=0.0,
+            log="",
+            host="h",
+            reason=reason,
+            objective=min((evaluation.objective for evaluation in evaluations), default=None),
+            evaluations=tuple(evaluations),
+            run=self.run,
         )
-        if error is not None:
-            raise error
-        assert objective is not None
-        return objective
 
     def search(self) -> list[TrialRecord]:
         BACKENDS.load(self.spec.search.backend)().search(self)
@@ -212,7 +253,7 @@ def _killed_trial(folder: Path, spec: SweepSpec) -> None:
 @pytest.mark.parametrize("backend", BACKENDS.names)
 def test_a_killed_search_goes_on_with_the_same_parameters_and_without_zombies(tmp_path, backend):
     spec = make_spec(backend=backend, trials=4, sampler="random")
-    process = multiprocessing.get_context("spawn").Process(target=_killed_trial, args=(tmp_path / "s", spec))
+    process = CONTEXT.Process(target=_killed_trial, args=(tmp_path / "s", spec))
     process.start()
     process.join()
     assert process.exitcode == -9
@@ -224,12 +265,16 @@ def test_a_killed_search_goes_on_with_the_same_parameters_and_without_zombies(tm
 
 
 def _running(folder: Path, name: str) -> list[int]:
+    return [trial.number for trial in _study(folder, name).trials if not trial.state.is_finished()]
+
+
+def _study(folder: Path, name: str):
+    """Open a sweep's study as any tool of Optuna's would."""
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
-    from finesweep.backends.optuna import open_storage
-
-    study = optuna.load_study(study_name=name, storage=open_storage(folder / "study.journal"))
-    return [trial.number for trial in study.trials if not trial.state.is_finished()]
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def _count(trial: object, params: object) -> float:
@@ -239,3 +284,231 @@ def _count(trial: object, params: object) -> float:
 def test_the_driver_carries_no_model():
     """Ray sends it to every actor; stock sends the whole Trainer."""
     assert len(pickle.dumps(SearchDriver(_count))) < 4096
+
+
+def started(count: int, search: Callable[[], object]) -> list[multiprocessing.Process]:
+    """Start searches at once, each in a fork of this warm process, as workers are not but their trials are."""
+    processes = [CONTEXT.Process(target=search) for _ in range(count)]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def ended(processes: list[multiprocessing.Process], seconds: float = 100.0) -> list[int | None]:
+    """Wait for processes, and end those that hang, so that a failure leaves nothing behind."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(timeout=max(deadline - time.monotonic(), 0.0))
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    return codes
+
+
+def in_step(folder: Path, spec: SweepSpec) -> bool:
+    """Whether the study has exactly the records' trials as finished ones, and none that is RUNNING."""
+    records = make_folders(folder).records()
+    trials = _study(folder, spec.name).trials
+    complete = [(t.user_attrs["number"], t.params, t.value) for t in trials if t.state.name == "COMPLETE"]
+    wanted = [(r.trial, r.params, r.objective) for r in records if r.state is TrialState.COMPLETE]
+    return sorted(complete, key=by_number) == wanted and all(trial.state.is_finished() for trial in trials)
+
+
+def by_number(item) -> int:
+    return item[0]
+
+
+def pausing(trial: int, params) -> list[float]:
+    time.sleep(0.03)
+    return by_learning_rate(trial, params)
+
+
+@pytest.mark.parametrize(("backend", "sampler"), CASES)
+def test_sixteen_racing_processes_share_the_budget_and_differ(tmp_path, backend, sampler):
+    """Stock: 7 of 16 trials are distinct with TPE, 4 of 16 at random, and the study ends up with more than asked."""
+    space = COUNTABLE if sampler == "grid" else EVERY_KIND
+    trials = 18 if sampler == "gp" else 40
+    spec = make_spec(space, backend=backend, sampler=sampler, trials=trials)
+    assert ended(started(16, RecordedWork(tmp_path / "s", spec, by_learning_rate).search)) == [0] * 16
+    records = RunDir(tmp_path / "s").records()
+    assert [(record.trial, record.attempt) for record in records] == [(number, 1) for number in range(trials)]
+    assert len({tuple(sorted(record.params.items())) for record in records}) == trials
+    assert in_step(tmp_path / "s", spec)
+    if sampler in ("grid", "random"):
+        alone = RecordedWork(tmp_path / "alone", spec, by_learning_rate).search()
+        assert [record.params for record in records] == [record.params for record in alone]
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names)
+def test_the_last_trial_is_raced_for_by_sixteen_and_run_once(tmp_path, backend):
+    spec = make_spec(backend=backend, sampler="random", trials=3)
+    RecordedWork(tmp_path / "s", make_spec(backend=backend, sampler="random", trials=2), by_learning_rate).search()
+    assert ended(started(16, RecordedWork(tmp_path / "s", spec, pausing, run=2).search)) == [0] * 16
+    records = RunDir(tmp_path / "s").records()
+    assert [(record.trial, record.attempt) for record in records] == [(0, 1), (1, 1), (2, 1)]
+    assert len(_study(tmp_path / "s", spec.name).trials) == 3
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names)
+def test_searches_that_are_killed_at_random_leave_nothing_running_and_lose_nothing(tmp_path, backend):
+    spec = make_spec(backend=backend, sampler="random", trials=30)
+    search = RecordedWork(tmp_path / "s", spec, pausing).search
+    chance = random.Random(3)
+    processes = started(4, search)
+    seen: dict[int, TrialRecord] = {}
+    for _ in range(10):
+        time.sleep(chance.uniform(0.02, 0.3))
+        victim = chance.choice(processes)
+        victim.kill()
+        victim.join()
+        processes.remove(victim)
+        processes += started(1, search)
+        acknowledged = {record.trial: record for record in RunDir(tmp_path / "s").records()}
+        assert seen.items() <= acknowledged.items()
+        seen = acknowledged
+    assert set(ended(processes)) == {0}
+    records = RecordedWork(tmp_path / "s", spec, by_learning_rate, run=2).search()
+    assert [record.trial for record in records] == list(range(30))
+    assert {record.trial: record for record in records}.items() >= seen.items()
+    alone = RecordedWork(tmp_path / "alone", spec, by_learning_rate).search()
+    assert [record.params for record in records] == [record.params for record in alone]
+    assert in_step(tmp_path / "s", spec)
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("harm", ["removed", "emptied", "torn", "garbage", "zeros"])
+def test_harm_to_the_study_while_it_is_searched_costs_no_trial(tmp_path, backend, harm):
+    """Stock: what is written next is glued to a torn line, and the study cannot be opened ever again."""
+
+    def body(trial, params):
+        if trial in (3, 7):
+            damage(tmp_path / "s" / "study.journal", harm)
+        return by_learning_rate(trial, params)
+
+    spec = make_spec(backend=backend, trials=12)
+    assert ended(started(2, RecordedWork(tmp_path / "s", spec, body).search)) == [0, 0]
+    records = RecordedWork(tmp_path / "s", spec, body, run=2).search()
+    assert [(record.trial, record.state) for record in records] == [(i, TrialState.COMPLETE) for i in range(12)]
+    assert {record.attempt for record in records} == {1}
+    assert in_step(tmp_path / "s", spec)
+
+
+def damage(journal: Path, how: str) -> None:
+    if how == "removed":
+        journal.unlink()
+    elif how == "emptied":
+        journal.replace(journal.with_name("elsewhere"))
+        journal.touch()
+    else:
+        with journal.open("ab") as stream:
+            stream.write({"torn": b'{"op_code":4,"wor', "garbage": b"\xff\xfe no JSON\n", "zeros": bytes(512)}[how])
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names)
+def test_the_study_is_in_step_before_the_first_trial_and_after_the_last(tmp_path, backend):
+    """A power cut took the end of the journal; while the last trial runs, all of it goes."""
+    folder, seen = tmp_path / "s", []
+
+    def body(trial, params):
+        if trial == 4:
+            seen.extend(t.state.name for t in _study(folder, "conformance").trials)
+        if trial == 5:
+            (folder / "study.journal").unlink()
+        return by_learning_rate(trial, params)
+
+    spec = make_spec(backend=backend, sampler="random", trials=4)
+    RecordedWork(folder, spec, body).search()
+    lines = (folder / "study.journal").read_bytes().splitlines(keepends=True)
+    (folder / "study.journal").write_bytes(b"".join(lines[:-1]))
+    assert _running(folder, spec.name) == [3]
+    spec = make_spec(backend=backend, sampler="random", trials=6)
+    RecordedWork(folder, spec, body, run=2).search()
+    assert seen == ["COMPLETE"] * 4 + ["RUNNING"]
+    assert in_step(folder, spec)
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names)
+def test_a_full_disk_is_called_that_and_costs_no_trial(tmp_path, backend):
+    """Stock: `AssertionError: Should not reach.`, and the study cannot be opened any more."""
+    folder = tmp_path / "s"
+    spec = make_spec(backend=backend, sampler="random", trials=3)
+
+    def filling(trial, params):
+        if trial == 1:
+            size = (folder / "study.journal").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 7, resource.RLIM_INFINITY))
+        return by_learning_rate(trial, params)
+
+    def search():
+        with pytest.raises(RunDirError, match=r"study\.journal: the disk is full"):
+            RecordedWork(folder, spec, filling).search()
+
+    assert ended(started(1, search)) == [0]
+    records = RecordedWork(folder, spec, by_learning_rate, run=2).search()
+    assert [(record.trial, record.attempt) for record in records] == [(0, 1), (1, 2), (2, 1)]
+    assert in_step(folder, spec)
+
+
+@pytest.mark.parametrize("backend", BACKENDS.names)
+def test_a_frozen_search_that_wakes_up_finds_its_trial_given_away(tmp_path, backend):
+    """Stock: the worker dies of a bare AssertionError, and the trial's two results are both told."""
+    spec = make_spec(backend=backend, sampler="random", trials=2)
+    folder = tmp_path / "s"
+    awake = CONTEXT.Event()
+
+    def sleepy(trial, params):
+        yield 1.0
+        if trial == 0:
+            (folder / "asleep").touch()
+            awake.wait(timeout=60)
+        yield 0.5
+
+    def outdated():
+        """Release the claim at once, as if its machine had fallen silent."""
+        work = RecordedWork(folder, spec, sleepy)
+        real = work.claim
+
+        def claim():
+            claimed = real()
+            if claimed is not None:
+                work.lease.release()
+            return claimed
+
+        work.claim = claim
+        work.search()
+
+    frozen = started(1, outdated)
+    wait_for(folder / "asleep")
+    before = RecordedWork(folder, spec, lambda *_: [2.0], run=2).search()
+    awake.set()
+    assert ended(frozen) == [0]
+    after = RunDir(folder).records()
+    assert [(record.trial, record.attempt, record.objective) for record in after] == [(0, 2, 2.0), (1, 1, 2.0)]
+    assert after == before
+    assert (folder / "outdated").exists()
+    assert in_step(folder, spec)
+
+
+def wait_for(file: Path, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file.name} did not appear"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("backend", "pruner"), PRUNERS)
+def test_a_resumed_trial_repeats_its_reports_and_is_not_pruned_for_them(tmp_path, backend, pruner):
+    """Its first half was weak but had been let through; said again, and said twice, it ends nothing."""
+
+    class Resumed(RecordedWork):
+        def train(self, claim, params, report) -> float:
+            if claim.trial == 8:
+                for index in (1, 2, 2, 3):
+                    report(Evaluation(index, float(index), index * 100, {}, 50.0), 50.0, True)
+            return super().train(claim, params, lambda evaluation, best, last: report(evaluation, best, last))
+
+    def body(trial, params):
+        return [3.0 - step * 0.1 + trial for step in range(4)] if trial != 8 else [50.0, 50.0, 50.0]
+
+    spec = make_spec(backend=backend, pruner=pruner, sampler="random", trials=9)
+    assert Resumed(tmp_path / "s", spec, body).search()[8].state is TrialState.COMPLETE

@@ -1,16 +1,24 @@
-"""Every launcher starts the same worker and can end it."""
+"""Every launcher starts the same workers, gives each its device and its threads, and can end it."""
 
 from __future__ import annotations
 
 import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from finesweep.errors import LaunchError
+from finesweep.launchers.local import LocalLauncher
+from finesweep.machine import Machine
 from finesweep.profile import Profile
 from finesweep.registry import LAUNCHERS
 from finesweep.run_dir import RunDir, make_folders
+
+CPU = Profile(workers=2, gpus_per_trial=0, threads_per_worker=1)
 
 
 @pytest.fixture(params=LAUNCHERS.names)
@@ -19,22 +27,32 @@ def launcher(request):
 
 
 @pytest.fixture
-def start(launcher, tmp_path: Path):
-    """Start a worker in a folder that holds no sweep; whatever a test leaves of it is ended."""
-    run_dir: RunDir = make_folders(tmp_path / "sweep")
-    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+def run_dir(tmp_path: Path) -> RunDir:
+    """Return a folder that holds no sweep."""
+    return make_folders(tmp_path / "sweep")
+
+
+@pytest.fixture
+def start(launcher, run_dir: RunDir):
+    """Start a worker; whatever a test leaves of it is ended."""
     handles = []
 
-    def started():
-        handles.append(launcher.start(run_dir, 1, Profile(), lock))
-        return handles[-1], run_dir
+    def started(profile: Profile = CPU, index: int = 0, lock: int | None = None):
+        handles.append(launcher.start(run_dir, 1, profile, lock, index))
+        return handles[-1]
 
     yield started
     for handle in handles:
-        if handle.poll() is None:
-            handle.kill()
+        handle.kill()
         ended(handle)
-    os.close(lock)
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[int]:
+    """Open a file that a worker may inherit."""
+    descriptor = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    yield descriptor
+    os.close(descriptor)
 
 
 def ended(handle, seconds: float = 60) -> int:
@@ -45,17 +63,107 @@ def ended(handle, seconds: float = 60) -> int:
     return code
 
 
-def test_a_worker_that_cannot_work_ends_with_a_code_and_says_why(start):
-    handle, run_dir = start()
-    assert handle.poll() is None
-    assert ended(handle) == 2
-    assert "error: " in run_dir.worker_log.read_text()
-    assert "no sweep's folder" in run_dir.worker_log.read_text()
+def environment(handle) -> dict[str, str]:
+    """Return what a worker was started with; for a moment after its start the system shows nothing."""
+    deadline = time.monotonic() + 10
+    while not (found := psutil.Process(handle.pid).environ()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found
+
+
+def test_a_worker_that_cannot_work_ends_with_a_code_and_says_why_in_its_own_log(start, run_dir):
+    handles = [start(index=index) for index in range(2)]
+    for index, handle in enumerate(handles):
+        assert ended(handle) == 2
+        log = run_dir.worker_log(1, index).read_text()
+        assert log.count("error: ") == 1
+        assert "no sweep's folder" in log
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_worker_can_be_ended_and_ending_it_twice_does_no_harm(start, how):
-    handle, _ = start()
+    handle, other = start(), start(index=1)
     getattr(handle, how)()
     assert ended(handle, seconds=20) != 0
     getattr(handle, how)()
+    assert other.poll() in (None, 2)
+
+
+@pytest.mark.parametrize(("trials_per_gpu", "seen"), [(1, ["3", "GPU-5a"]), (2, ["3", "3", "GPU-5a", "GPU-5a"])])
+def test_each_worker_sees_one_gpu_and_has_its_share_of_threads(start, monkeypatch, trials_per_gpu, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    asked = Profile(trials_per_gpu=trials_per_gpu)
+    profile = asked.settled(Machine(cores=12, gpus=("3", "GPU-5a"), memory_gb=1.0), trials=9)
+    given = [environment(start(profile, index)) for index in range(len(seen))]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in given] == seen
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        assert {one[name] for one in given} == {str(12 // len(seen))}
+
+
+def test_without_a_gpu_for_trials_a_worker_sees_none(start, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert environment(start(CPU))["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_worker_for_which_there_is_no_gpu_is_not_started(start, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    profile = Profile(workers=5, gpus_per_trial=1, threads_per_worker=1, trials_per_gpu=2)
+    with pytest.raises(LaunchError, match="worker 5 has no GPU: 2 GPUs were found for trials_per_gpu: 2"):
+        start(profile, index=4)
+
+
+def test_a_worker_inherits_the_folders_lock_if_there_is_one(start, lock, tmp_path):
+    owner, joined = start(lock=lock), start(index=1)
+    files = [{Path(file.path) for file in psutil.Process(handle.pid).open_files()} for handle in (owner, joined)]
+    assert [tmp_path / "lock" in opened for opened in files] == [True, False]
+
+
+def stand_in(folder: Path, script: str) -> str:
+    """Write a program to be started instead of Python."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_killing_a_local_worker_that_is_dead_already_ends_the_trial_that_outlived_it(run_dir, tmp_path, monkeypatch):
+    left = tmp_path / "pid"
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"sleep 600 & echo $! > {left}"))
+    handle = LocalLauncher().start(run_dir, 1, CPU, None)
+    assert ended(handle) == 0
+    trial = psutil.Process(int(left.read_text()))
+    assert trial.is_running()
+    handle.kill()
+    deadline = time.monotonic() + 10
+    while trial.is_running() and trial.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    handle.kill()
+
+
+def test_a_local_worker_that_cannot_be_started_is_named(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
+    with pytest.raises(LaunchError, match=r"worker 3 could not be started: .*No such file") as caught:
+        LocalLauncher().start(run_dir, 1, CPU, None, index=2)
+    assert caught.value.command[0].endswith("nowhere")
+
+
+def test_the_gpus_of_a_local_worker_are_numbered_as_the_driver_numbers_them(run_dir, tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"env > {tmp_path}/environment"))
+    profile = Profile(workers=2, gpus_per_trial=1, threads_per_worker=3)
+    launcher = LocalLauncher(Machine(cores=6, gpus=("0", "1"), memory_gb=1.0))
+    assert ended(launcher.start(run_dir, 1, profile, None, index=1)) == 0
+    lines = (tmp_path / "environment").read_text().splitlines()
+    assert {"CUDA_VISIBLE_DEVICES=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "OMP_NUM_THREADS=3"} <= set(lines)
+
+
+def test_no_room_for_one_more_local_worker_suggests_fewer(run_dir, monkeypatch):
+    def full(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("finesweep.launchers.local.subprocess.Popen", full)
+    with pytest.raises(LaunchError, match=r"worker 1 could not be started: .*unavailable; fewer may fit: --workers$"):
+        LocalLauncher().start(run_dir, 1, CPU, None)

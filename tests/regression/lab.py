@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import tiny
 from finesweep import preflight, spec_reader
 from finesweep.atomic import write_json
+from finesweep.fine_tuner import FineTuner
 from finesweep.manifest import Manifest
 from finesweep.modeling import tokenized
+from finesweep.resume import SavedState, Weights, read_state
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.scratch_model import make_scratch
 from finesweep.spec import ScratchModelSpec, SweepSpec
-from finesweep.training import FineTuner, TrialContext, TrialWatch, build_trainer, train_trial
+from finesweep.training import FineTuning, TrialContext, TrialWatch, build_trainer
 from finesweep.trial import Evaluation
 
 TOKEN = "hf_" + "Secret" * 6  # no real one; only looked for
@@ -64,12 +68,34 @@ class Lab:
     @staticmethod
     def trainer_of(context: TrialContext, watch: TrialWatch, reports: list[Any] | None = None) -> FineTuner:
         """Train a trial that is described already, and return its Trainer."""
+        tuning = tuning_of(context, watch, reports)
+        tuning.train()
+        return tuning.trainer
 
-        def report(evaluation: Evaluation, best: float, last: bool) -> None:
-            if reports is not None:
-                reports.append((evaluation, best, last))
 
-        return train_trial(context, watch, report, lambda _: None)
+def tuning_of(
+    context: TrialContext,
+    watch: TrialWatch,
+    reports: list[Any] | None = None,
+    on_step: Callable[[TrialWatch], None] = lambda _: None,
+    state: SavedState | None = None,
+) -> FineTuning:
+    """Make everything ready to train a trial; every report goes to ``reports``."""
+
+    def report(evaluation: Evaluation, best: float, last: bool) -> None:
+        if reports is not None:
+            reports.append((evaluation, best, last))
+
+    return FineTuning(context, watch, report, on_step, state)
+
+
+def go_on(context: TrialContext, folder: Path) -> tuple[TrialWatch, Weights]:
+    """Train an interrupted trial to its end, in a process that knows nothing of the first."""
+    torch.set_num_threads(1)
+    watch = TrialWatch(context.spec.direction)
+    tuning = tuning_of(context, watch, state=read_state(folder))
+    tuning.train()
+    return watch, tuning.trainer.model.state_dict()
 
 
 def prepare(folder: Path, rows: Sequence[Sequence[object]], spec: str = SPEC) -> Lab:

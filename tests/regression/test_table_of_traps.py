@@ -55,7 +55,7 @@ ELSEWHERE = {
     14: ["conformance/test_backends.py::test_parameters_lie_in_the_space_and_differ_and_the_budget_is_met"],
     15: [
         "conformance/test_backends.py::test_a_first_trial_that_ends_badly_is_recorded_and_the_next_ones_run",
-        "e2e/test_faults.py::test_when_all_trials_diverge_the_reasons_are_grouped",
+        "e2e/test_broken_trials.py::test_without_a_single_complete_trial_the_reasons_are_grouped",
     ],
     16: [
         "e2e/test_run.py::test_the_winner_loads_with_the_stock_pipeline_and_beats_the_majority",
@@ -63,11 +63,12 @@ ELSEWHERE = {
     ],
     17: ["e2e/test_run.py::test_the_same_command_again_finds_nothing_to_do"],
     23: ["e2e/test_run.py::test_only_the_winners_weights_are_kept"],
-    24: ["e2e/test_run.py::test_hours_end_the_sweep_in_the_middle_of_a_trial"],
-    25: ["e2e/test_faults.py::test_sigterm_ends_with_143"],
+    24: ["e2e/test_workers.py::test_hours_end_all_workers_in_the_middle_of_their_trials"],
+    25: ["e2e/test_signals.py::test_a_signal_saves_the_states_of_all_trials"],
     26: ["conformance/test_backends.py::test_a_killed_search_goes_on_with_the_same_parameters_and_without_zombies"],
     27: ["e2e/test_run.py::test_every_trial_has_its_record_its_log_and_its_scalars"],
     29: ["conformance/test_backends.py::test_the_driver_carries_no_model"],
+    32: ["conformance/test_launchers.py::test_each_worker_sees_one_gpu_and_has_its_share_of_threads"],
 }
 
 UNNUMBERED = {
@@ -85,7 +86,6 @@ NOT_MET = {
     19: "a trial is one process on one device",
     30: "there is no Ray backend yet",
     31: "nothing but the spec turns on bf16",
-    32: "one worker at a time, with the threads that its profile says",
 }
 """Traps that nothing here can step into as it is."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import random
 import subprocess
 import sys
 import time
@@ -14,16 +16,16 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from lab import TOKEN
+from lab import TOKEN, tuning_of
 
 import tiny
-from finesweep import contenders
+from finesweep import contenders, ranking
 from finesweep.errors import SweepError
 from finesweep.launchers.local import LocalLauncher
 from finesweep.modeling import build_model, load_tokenizer
 from finesweep.profile import Profile
-from finesweep.run_dir import make_folders
-from finesweep.training import TrialWatch, train_trial
+from finesweep.run_dir import RunDir, make_folders
+from finesweep.training import TrialWatch
 from finesweep.trial import Direction, TrialRecord, TrialState
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "optimizer*", "scheduler*", "rng_state*")
@@ -34,6 +36,17 @@ def weights_below(*folders: Path) -> list[str]:
     return sorted({file.parent.name for folder in folders for kind in WEIGHTS for file in folder.rglob(kind)})
 
 
+def finished(trial: int, objective: float, **fields: Any) -> TrialRecord:
+    return TrialRecord(trial, 1, TrialState.COMPLETE, {}, 0.0, 1.0, "", "here", objective=objective, **fields)
+
+
+def end(run_dir: RunDir, record: TrialRecord, trainer: Any) -> None:
+    """End a COMPLETE trial as its own process does."""
+    kept = contenders.keep_if_best(run_dir, Profile(), record, Direction.MINIMIZE, trainer)
+    run_dir.record(kept)
+    contenders.remove_beaten(run_dir, 1, Direction.MINIMIZE)
+
+
 def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
     """Stock writes weights and optimizer state at every evaluation of every trial: 12 bytes a parameter."""
     run_dir, during, after = make_folders(tmp_path / "sweep"), [], []
@@ -41,10 +54,9 @@ def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
     for trial, objective in enumerate((0.5, 0.7, 0.3)):  # better, worse, best
         watch = TrialWatch(Direction.MINIMIZE)
         look = lambda *_: during.append(weights_below(tmp_path))  # noqa: E731
-        trainer = train_trial(context, watch, look, look)
-        record = TrialRecord(trial, 1, TrialState.COMPLETE, {}, 0.0, 1.0, "", "here", objective=objective)
-        with contenders.kept_if_best(run_dir, 1, record, lab.spec, trainer):
-            run_dir.record(record)
+        tuning = tuning_of(context, watch, on_step=look)
+        tuning.train()
+        end(run_dir, finished(trial, objective), tuning.trainer)
         after.append(weights_below(tmp_path))
     assert after == [["trial-0000"], ["trial-0000"], ["trial-0002"]]
     looks = len(during) // 3
@@ -55,23 +67,61 @@ def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
 
 def test_t23_a_kill_at_the_record_leaves_the_best_recorded_trial_its_weights(lab, tmp_path):
     """Before the record the old best may still win, so its weights stay; the new one's are there already."""
-    run_dir = make_folders(tmp_path / "sweep")
-    context = dataclasses.replace(lab.context({"num_train_epochs": 1}), scratch=tmp_path / "scratch")
-    trainer = train_trial(context, TrialWatch(Direction.MINIMIZE), lambda *_: None, lambda *_: None)
-    old, new = (
-        TrialRecord(trial, 1, TrialState.COMPLETE, {}, 0.0, 1.0, "", "here", objective=objective)
-        for trial, objective in enumerate((0.5, 0.3))
-    )
-    with contenders.kept_if_best(run_dir, 1, old, lab.spec, trainer):
-        run_dir.record(old)
-
-    def killed_before_its_record():
-        with contenders.kept_if_best(run_dir, 1, new, lab.spec, trainer):
-            raise ConnectionAbortedError("killed")
-
-    with pytest.raises(ConnectionAbortedError, match="killed"):
-        killed_before_its_record()
+    run_dir, trainer = make_folders(tmp_path / "sweep"), lab.build({})
+    end(run_dir, finished(0, 0.5), trainer)
+    contenders.keep_if_best(run_dir, Profile(), finished(1, 0.3), Direction.MINIMIZE, trainer)
+    # Killed here, before its record.
+    contenders.remove_beaten(run_dir, 1, Direction.MINIMIZE)
     assert weights_below(tmp_path) == ["trial-0000", "trial-0001"]
+
+
+def _end_some(path: Path, trainer: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    for number in range(12):
+        end(RunDir(path), finished(seed * 100 + number, rng.random()), trainer)
+
+
+def test_t23_trials_that_end_at_a_time_leave_the_best_one_its_weights_at_every_moment(lab, tmp_path):
+    run_dir, trainer = make_folders(tmp_path / "sweep"), lab.build({})
+    context = multiprocessing.get_context("fork")
+    ends = [context.Process(target=_end_some, args=(run_dir.path, trainer, seed)) for seed in range(4)]
+    for process in ends:
+        process.start()
+    looks = 0
+    while any(process.is_alive() for process in ends):
+        before = ranking.winner(run_dir.records(), Direction.MINIMIZE)
+        if before is None:
+            continue
+        there = run_dir.checkpoint(before.trial).joinpath("model.safetensors").is_file()
+        after = ranking.winner(run_dir.records(), Direction.MINIMIZE)
+        looks += 1
+        assert there or after != before, "the best recorded trial has no weights"
+    for process in ends:
+        process.join()
+        assert process.exitcode == 0
+    assert looks > 50
+    records = run_dir.records()
+    best = ranking.winner(records, Direction.MINIMIZE)
+    assert len(records) == 48
+    assert weights_below(tmp_path) == [run_dir.checkpoint(best.trial).name]
+    assert contenders.set_aside_if_damaged(run_dir, best) is None
+
+
+@pytest.mark.parametrize("damage", ["a byte", "the end", "everything"])
+def test_damaged_weights_are_noticed_set_aside_and_their_trial_runs_again(lab, tmp_path, damage):
+    run_dir, trainer = make_folders(tmp_path / "sweep"), lab.build({})
+    end(run_dir, finished(0, 0.5), trainer)
+    weights = run_dir.checkpoint(0) / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes({"a byte": data, "the end": data[:-100], "everything": b""}[damage])
+    (best,) = run_dir.records()
+    found = contenders.set_aside_if_damaged(run_dir, best)
+    assert found.startswith("trial 0: its kept weights")
+    assert "set aside as checkpoints/trial-0000.corrupt; it is trained again" in found
+    assert weights_below(tmp_path) == ["trial-0000.corrupt"]
+    assert run_dir.records()[0].state is TrialState.INTERRUPTED
+    assert run_dir.claim(run=1, trials=1).claim.trial == 0
 
 
 def test_t28_every_path_is_absolute_wherever_the_command_was_started(swept):
@@ -112,8 +162,9 @@ def _environment_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> d
 HOLDER = """\
 import sys, time
 from pathlib import Path
-from finesweep.backends.optuna import open_storage
-open_storage(Path(sys.argv[1]))._backend._lock.acquire()
+from finesweep.backends.study import Storage
+lock = Storage(Path(sys.argv[1])).journal._locked()
+lock.__enter__()
 print("held", flush=True)
 time.sleep(600)
 """
@@ -121,7 +172,7 @@ time.sleep(600)
 
 def test_a_dead_owner_of_the_studys_lock_costs_nothing(tmp_path):
     """Optuna's own lock file makes the next one wait 30 seconds, or for ever where its path is relative."""
-    from finesweep.backends.optuna import open_storage
+    from finesweep.backends.study import Storage
 
     study = tmp_path / "study.journal"
     command = [sys.executable, "-c", HOLDER, str(study)]
@@ -130,7 +181,7 @@ def test_a_dead_owner_of_the_studys_lock_costs_nothing(tmp_path):
         assert holder.stdout.readline() == "held\n"
         holder.kill()
     started = time.monotonic()
-    storage = open_storage(study)
+    storage = Storage(study)
     storage.create_new_study([])
     assert time.monotonic() - started < 10
     assert len(storage.get_all_studies()) == 1

@@ -57,6 +57,8 @@ def manifest(**search: Any) -> Manifest:
     return Manifest(
         name="sst2",
         spec={
+            "model": {"name": "org/encoder", "revision": None},
+            "data": {"train": "/data/train.csv"},
             "objective": {"metric": "eval_loss", "direction": "minimize"},
             "search": {
                 "backend": "optuna",
@@ -78,7 +80,14 @@ def manifest(**search: Any) -> Manifest:
             "labels": ["negative", "positive"],
             "text_pair": False,
         },
-        model={"name": "org/encoder", "path": "/m", "revision": "86b5e0934494bd15c9632b12f734a8a67f723594"},
+        model={
+            "name": "org/encoder",
+            "path": "/m",
+            "revision": "86b5e0934494bd15c9632b12f734a8a67f723594",
+            "digest": "86b5e0934494bd15c9632b12f734a8a67f723594",
+            "max_tokens": 512,
+            "from_scratch": False,
+        },
         plan=[],
         created=0.0,
     )

@@ -13,16 +13,17 @@ LAYERS = (
     "finesweep trial errors",
     """
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
-    profile settings plan schedule readable
+    profile machine settings plan schedule readable
     """,
-    "run_dir manifest atomic ownership environment",
+    "run_dir stored claims disk manifest atomic ownership environment",
     """
-    hub data data_hub data_reading data_rows data_splits model_source model_folder model_settings weights_file
-    scratch_model modeling guard training tasks backends launchers
+    hub data data_hub data_reading data_rows data_splits model_source model_folder model_code model_settings
+    weights_file
+    scratch_model modeling guard randomness tensor_json resume fine_tuner training tasks backends launchers
     """,
     """
-    worker rehearsal contenders leaderboard ranking winner model_card verification display announcer screen
-    fitting time_left status
+    worker attempt trial_process endings watchdog rehearsal contenders leaderboard ranking winner model_card
+    verification display announcer screen fitting time_left status
     """,
     "preflight sweep supervisor summary init_spec",
     "cli __main__",
@@ -37,10 +38,18 @@ EARLY = {
     "data": {"pandas"},
     "data_rows": {"pandas"},
     "backends.driver": {"transformers"},
+    "backends.journal": {"optuna"},
+    "backends.study": {"optuna"},
     "modeling": {"datasets", "pandas", "torch", "transformers"},
+    "randomness": {"torch"},
+    "tensor_json": {"torch"},
+    "resume": {"torch"},
+    "fine_tuner": {"transformers"},
     "training": {"torch", "transformers"},
     "rehearsal": {"torch"},
     "worker": {"datasets", "torch", "transformers"},
+    "attempt": {"torch"},
+    "trial_process": {"torch"},
     "verification": {"pandas", "transformers"},
 }
 """Modules that import something heavy when they are imported, because they are of no use without it."""
@@ -55,10 +64,22 @@ UNSAFE_CALLS = {
     "yaml.unsafe_load",
     "pickle.load",
     "pickle.loads",
+    "torch.load",
+    "torch.jit.load",
+    "torch.hub.load",
+    "joblib.load",
+    "marshal.load",
+    "marshal.loads",
+    "shelve.open",
     "os.system",
     "eval",
     "exec",
 }
+UNPICKLERS = {"read_pickle", "unsafe_load", "full_load", "Unpickler"}
+"""Methods and functions that run what they read, whatever they are called on."""
+
+UNPICKLING_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
+"""Modules that are of no use but to read such files."""
 MAX_FUNCTION_LINES = 50
 MAX_FILE_LINES = 400
 
@@ -173,8 +194,10 @@ def test_a_light_module_draws_in_nothing_heavy(module: str) -> None:
 def test_nothing_is_called_that_runs_what_it_reads(module: str) -> None:
     calls = {ast.unparse(node.func) for node in ast.walk(_tree(module)) if isinstance(node, ast.Call)}
     assert not calls & UNSAFE_CALLS
-    shells = [node for node in ast.walk(_tree(module)) if isinstance(node, ast.keyword) and node.arg == "shell"]
-    assert not shells
+    assert not {call.rpartition(".")[2] for call in calls} & UNPICKLERS
+    assert not {name.split(".")[0] for name in _imported(module, early=False)} & UNPICKLING_MODULES
+    switches = {node.arg for node in ast.walk(_tree(module)) if isinstance(node, ast.keyword)}
+    assert not switches & {"shell", "allow_pickle"}
 
 
 def _swallows_everything(node: ast.ExceptHandler) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from finesweep import spec_reader
+from finesweep import profile, spec_reader
+from finesweep.errors import SpecError
 from finesweep.profile import Profile
 from finesweep.registry import BACKENDS, LAUNCHERS, TASKS
 from finesweep.search_space import Parameter
@@ -66,11 +70,27 @@ def rows(text: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def keys(kind: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    """Return every key of a section, those of a section within it under its dotted name."""
+    found = {}
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+        found |= keys(inner, f"{prefix}{name}.") if is_section else {f"{prefix}{name}": field}
+    return found
+
+
 def shown(value: Any) -> str:
     """Write a default as the reference does."""
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def anchors(text: str) -> set[str]:
+    """Return what a link calls each heading of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def examples(text: str) -> list[str]:
@@ -85,7 +105,7 @@ def test_the_reference_lists_every_section():
 
 @pytest.mark.parametrize("heading", KINDS)
 def test_the_reference_explains_every_key_with_its_default(heading: str) -> None:
-    fields = {name: field for kind in KINDS[heading] for name, field in kind.model_fields.items()}
+    fields = {name: field for kind in KINDS[heading] for name, field in keys(kind).items()}
     table = rows(chapter(heading))
     assert set(table) == set(fields)
     for name, (_, default, *_) in table.items():
@@ -116,7 +136,7 @@ def test_the_reference_names_every_task_metric_sampler_pruner_and_launcher():
     assert all(name in chapter("A profile") for name in LAUNCHERS.names)
 
 
-@pytest.mark.parametrize("example", examples(REFERENCE))
+@pytest.mark.parametrize("example", examples(REFERENCE.partition("\n## A profile\n")[0]))
 def test_the_examples_of_the_reference_load(tmp_path: Path, example: str) -> None:
     given = re.findall(r"^(\w+):", example, re.MULTILINE)
     missing = [line for key, line in MINIMAL.items() if key not in given]
@@ -125,10 +145,29 @@ def test_the_examples_of_the_reference_load(tmp_path: Path, example: str) -> Non
     spec_reader.load(file)
 
 
+@pytest.mark.parametrize("example", examples(chapter("A profile")))
+def test_the_examples_of_profiles_load(tmp_path: Path, example: str) -> None:
+    file = tmp_path / "profile.yaml"
+    file.write_text(example, encoding="utf-8")
+    profile.load(file)
+
+
 def test_the_search_space_in_the_readme_is_the_flagship():
     (example,) = examples((ROOT / "README.md").read_text(encoding="utf-8"))
     flagship = (ROOT / "search_spaces/bert.yaml").read_text(encoding="utf-8")
     assert example == "".join(line for line in flagship.splitlines(keepends=True) if not line.startswith("#"))
+
+
+def test_the_ranges_of_a_profile_are_those_that_it_accepts(tmp_path: Path) -> None:
+    ranges = re.findall(r"^\| `(\w+)` .*?\b([\d,]+) to ([\d,]+)", chapter("A profile"), re.MULTILINE)
+    assert len(ranges) == 5
+    file = tmp_path / "profile.yaml"
+    for key, *ends in ranges:
+        low, high = (int(end.replace(",", "")) for end in ends)
+        for value, is_allowed in ((low, True), (high, True), (low - 1, False), (high + 1, False)):
+            file.write_text(f"{key}: {value}\n", encoding="utf-8")
+            with contextlib.nullcontext() if is_allowed else pytest.raises(SpecError, match=rf"{key}: must be"):
+                profile.load(file)
 
 
 @every_page
@@ -139,7 +178,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         path, _, anchor = target.partition("#")
         file = (page.parent / path) if path else page
         assert file.is_file(), target
-        assert not anchor or re.search(rf"^#+ {anchor}$", file.read_text(encoding="utf-8"), re.MULTILINE), target
+        assert not anchor or anchor in anchors(file.read_text(encoding="utf-8")), target
 
 
 @every_page

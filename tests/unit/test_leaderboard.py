@@ -164,7 +164,7 @@ def test_page_tells_the_runs_environments_apart(tmp_path: Path) -> None:
     leaderboard.write(RunDir(tmp_path), manifest(), [], runs)
     page = (tmp_path / "leaderboard.md").read_text()
     assert "torch 2.13.0; then finesweep 0.1.0, torch 2.12.1" in page
-    assert "- Hours: 6.00 of 12 in 3 runs" in page
+    assert "- Hours: 2.00 of 12 in 3 runs" in page, "they ran at the same time"
 
 
 def test_page_writes_numbers_for_reading(tmp_path: Path) -> None:
@@ -314,3 +314,20 @@ def test_every_state_can_stand_on_the_page(tmp_path: Path) -> None:
     page, table, _ = written(tmp_path, [record(n, None, state) for n, state in enumerate(TrialState)])
     assert {row["state"] for row in table} == set(map(str, TrialState))
     assert all(f"1 {state}" in page for state in TrialState)
+
+
+def test_page_says_which_trials_were_not_trained_in_one_go(tmp_path: Path) -> None:
+    page, _, _ = written(
+        tmp_path,
+        [
+            record(0, 0.5),
+            record(1, 0.4, attempt=2, faults=("the trial's process was killed by SIGKILL",)),
+            record(2, 0.6, batch_divisor=2, resumed_step=1_234),
+        ],
+    )
+    section = page.partition("## Tried again")[2]
+    assert "- Trial 1, attempt 2, after: the trial's process was killed by SIGKILL." in section
+    assert "- Trial 2 ran out of GPU memory" in section
+    assert "- Trial 2 was interrupted and went on from its saved state at step 1,234." in section
+    assert "Trial 0" not in section
+    assert "## Tried again" not in written(tmp_path, [record(0, 0.5)])[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from finesweep.model_folder import ModelFolder, inspect, known_model_types, positions
+from finesweep.model_folder import ModelFolder, foreign_code, inspect, known_model_types, positions
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_good_folder_has_no_faults(folder):
         ({"model_type": ...}, "config.json has no model_type"),
         ({"model_type": ["bert"]}, "config.json has no model_type"),
         ({"model_type": "brt"}, "transformers knows no model_type 'brt'"),
-        ({"model_type": "evil", "auto_map": {"AutoConfig": "x.Y"}}, "needs code of its own, which is never run"),
+        ({"model_type": "evil", "auto_map": {"AutoConfig": "x.Y"}}, "the model comes with code of its own"),
         ({"quantization_config": {"bits": 4}}, "a quantized model cannot be trained"),
         ({"transformers_weights": "../outside.safetensors"}, "transformers_weights is not supported"),
         ({"trust_remote_code": True}, "trust_remote_code is not allowed"),
@@ -69,9 +69,77 @@ def test_built_in_attention_is_fine(folder, value):
     assert messages(folder) == []
 
 
-def test_code_of_a_known_type_is_ignored(folder):
-    rewrite(folder / "config.json", auto_map={"AutoModel": "evil.Model"})
-    assert messages(folder) == []
+OWN_CODE = {"AutoConfig": "config_x.XConfig", "AutoModelForSequenceClassification": "model_x.XClassifier"}
+
+
+@pytest.mark.parametrize("model_type", ["bert", "x"])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_of_its_own_is_refused_with_the_flag_that_allows_it(folder, file, model_type):
+    rewrite(folder / "config.json", model_type=model_type, **({} if file == "config.json" else {"auto_map": OWN_CODE}))
+    rewrite(folder / file, auto_map={"AutoTokenizer": [None, "tokens_x.XTokenizer"], **OWN_CODE})
+    faults = [fault for fault in inspect(folder).faults if file in fault.message]
+    assert [fault.message for fault in faults] == [
+        f"{file}: the model comes with code of its own (auto_map), which is not run unless you say so"
+    ]
+    assert faults[0].hint.startswith("read the code, then give --trust-remote-code")
+
+
+def own_code(folder: Path, **references: object) -> Path:
+    rewrite(folder / "config.json", model_type="x", auto_map={**OWN_CODE, **references})
+    for name in ("config_x.py", "model_x.py", "layers_x.py"):
+        (folder / name).write_text("raise SystemExit('nobody runs this')")
+    return folder
+
+
+def test_code_that_is_trusted_belongs_to_the_model(folder):
+    found = inspect(own_code(folder), trusted=True)
+    assert found.faults == []
+    assert found.notes == ["Runs code that comes with the model: config_x.py, layers_x.py, model_x.py."]
+    before = found.digest()
+    (folder / "layers_x.py").write_text("pass")
+    assert inspect(folder, trusted=True).digest() != before
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("someone/else--model_x.X", "auto_map names code of another repository, 'someone/else--model_x.X'"),
+        ("../model_x.X", r"auto_map names '../model_x.X'; expected FILE.CLASS"),
+        ("/tmp/model_x.X", r"auto_map names '/tmp/model_x.X'; expected FILE.CLASS"),
+        ("os.system.X", r"auto_map names 'os.system.X'; expected FILE.CLASS"),
+        ("model_x.X\n", r"expected FILE.CLASS"),
+        (7, r"auto_map names 7; expected FILE.CLASS"),
+        ("gone_x.X", "gone_x.py, which config.json names, is not in the folder"),
+        ({"deeper": ["gone_x.X"]}, "gone_x.py, which config.json names, is not in the folder"),
+    ],
+)
+def test_code_from_elsewhere_is_refused_whoever_trusts_it(folder, reference, message):
+    own_code(folder, AutoModel=reference)
+    found = [fault.message for fault in inspect(folder, trusted=True).faults]
+    assert len(found) == 1
+    assert re.search(message, found[0])
+
+
+def test_code_without_a_classification_head_is_refused(folder):
+    own_code(folder, AutoModelForSequenceClassification=None)
+    rewrite(folder / "config.json", auto_map={"AutoConfig": "config_x.XConfig"})
+    found = [fault.message for fault in inspect(folder, trusted=True).faults]
+    assert found == ["config.json: auto_map names no AutoModelForSequenceClassification"]
+
+
+@pytest.mark.parametrize("key", ["trust_remote_code", "attn_implementation"])
+def test_trust_does_not_reach_what_a_config_says_about_itself(folder, key):
+    own_code(folder)
+    rewrite(folder / "config.json", **{key: "evil/kernel"})
+    assert len(inspect(folder, trusted=True).faults) == 1
+
+
+def test_a_folder_that_is_about_to_be_loaded_is_looked_at_for_code_alone(folder):
+    (folder / "model.safetensors").unlink()
+    assert foreign_code(folder, trusted=False) == []
+    own_code(folder)
+    assert len(foreign_code(folder, trusted=False)) == 1
+    assert foreign_code(folder, trusted=True) == []
 
 
 def test_every_fault_at_once(folder):

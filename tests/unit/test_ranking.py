@@ -143,7 +143,7 @@ def test_headline_of_a_maximised_metric() -> None:
 def test_hours_of_a_killed_run_end_with_its_own_last_record() -> None:
     # Run 1 was killed; its only record ended at second 142. Run 2 began a day later and took an hour.
     runs = [run(1, started=0.0, ended=None), run(2, started=86_400.0, ended=90_000.0)]
-    records = [record(1, 0.5), record(2, 0.4, started=86_500.0)]
+    records = [record(1, 0.5, run=1), record(2, 0.4, started=86_500.0, run=2)]
     assert outcome(manifest(), records, runs).hours == pytest.approx((142 + 3600) / 3600)
 
 

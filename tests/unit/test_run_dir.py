@@ -1,8 +1,8 @@
 """The sweep's folder: written atomically, claimed once, read in spite of damage."""
 
+import dataclasses
 import errno
 import json
-import multiprocessing
 import os
 import threading
 from pathlib import Path
@@ -16,8 +16,8 @@ from finesweep import run_dir
 from finesweep.atomic import write_failure, write_json, write_text
 from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run, changes
-from finesweep.ownership import held, owner
 from finesweep.run_dir import RunDir, make_folders
+from finesweep.stored import as_kind
 from finesweep.trial import Divergence, Evaluation, Progress, TrialRecord, TrialState
 
 
@@ -28,10 +28,23 @@ def manifest(**changed: Any) -> Manifest:
             "task": "text-classification",
             "model": {"name": "bert", "revision": None},
             "data": {"train": "a.csv", "text": "text", "max_length": 64},
+            "objective": {"metric": "eval_loss", "direction": "minimize"},
             "space": {"learning_rate": {"low": 1e-5, "high": 5e-5}},
         },
-        "data": {"sources": {"train": {"path": "/a.csv", "digest": "d1"}}, "rows": {"train": 10}},
-        "model": {"name": "bert", "path": "/models/bert", "digest": "m1"},
+        "data": {
+            "sources": {"train": {"place": "/a.csv", "digest": "d1"}},
+            "rows": {"train": 10},
+            "labels": ["bad", "good"],
+            "text_pair": False,
+        },
+        "model": {
+            "name": "bert",
+            "path": "/models/bert",
+            "revision": None,
+            "digest": "m1",
+            "max_tokens": 64,
+            "from_scratch": False,
+        },
         "plan": [{"learning_rate": 2e-5}],
         "created": 1.0,
     }
@@ -50,8 +63,9 @@ def record(trial: int, state: TrialState = TrialState.COMPLETE, **changed: Any) 
     return TrialRecord(trial=trial, state=state, **{**values, **changed})
 
 
-def run(number: int, started: float, ended: float | None = None) -> Run:
-    return Run(number, {"trials": 5}, {}, {}, {}, "here", 1, started, ended)
+def run(number: int, started: float, seconds: float | None = None) -> Run:
+    ended = None if seconds is None else started + seconds
+    return Run(number, {"trials": 5}, {}, {}, {}, "here", 1, started, ended, seconds=seconds)
 
 
 @pytest.fixture
@@ -60,8 +74,9 @@ def folder(tmp_path: Path) -> RunDir:
 
 
 def test_a_manifest_is_read_as_it_was_written(folder: RunDir) -> None:
-    write_json(folder.spec_file, manifest().__dict__)
-    assert folder.manifest() == manifest()
+    whole = manifest().checked()
+    write_json(folder.spec_file, whole.__dict__)
+    assert folder.manifest() == whole
 
 
 @pytest.mark.parametrize(
@@ -72,7 +87,7 @@ def test_a_manifest_is_read_as_it_was_written(folder: RunDir) -> None:
         ("[]", "cannot be read as JSON"),
         ("{}", "layout None, this finesweep reads 1; use another --name or --fresh"),
         ('{"format": 99}', "layout 99, this finesweep reads 1"),
-        ('{"format": 1, "unknown": 2}', "unexpected keyword argument 'unknown'; start anew with --fresh"),
+        ('{"format": 1, "unknown": 2}', "unknown field 'unknown'; start anew with --fresh"),
     ],
 )
 def test_a_damaged_manifest_is_refused_with_a_way_out(folder: RunDir, content: str | None, message: str) -> None:
@@ -120,7 +135,9 @@ def test_a_changed_space_is_named_by_value() -> None:
 
 
 def test_an_identity_survives_being_written(folder: RunDir) -> None:
-    made = manifest(plan=({"learning_rate": 2e-5},), spec={**manifest().spec, "start": ({"learning_rate": 2e-5},)})
+    made = manifest(
+        plan=({"learning_rate": 2e-5},), spec={**manifest().spec, "start": ({"learning_rate": 2e-5},)}
+    ).checked()
     write_json(folder.spec_file, made.__dict__)
     assert changes(folder.manifest(), made) == []
 
@@ -153,9 +170,9 @@ def test_a_damaged_record_is_set_aside_and_its_trial_runs_again(folder: RunDir, 
     assert [item.trial for item in folder.records()] == [0]
     assert (folder.path / "trials" / "0001.json.corrupt").read_text() == content
     assert folder.notes[0].startswith("0001.json could not be read")
-    claim = folder.claim(run=2, trials=2)
-    assert claim is not None
-    assert claim.trial == 1
+    lease = folder.claim(run=2, trials=2)
+    assert lease is not None
+    assert lease.claim.trial == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"what": 1}'])
@@ -169,78 +186,60 @@ def test_damaged_progress_and_runs_are_passed_over(folder: RunDir, content: str)
     assert [item.number for item in folder.runs()] == [1]
 
 
-def test_the_lowest_free_number_is_claimed(folder: RunDir) -> None:
-    folder.record(record(1))
-    claims = [folder.claim(run=1, trials=4) for _ in range(4)]
-    assert [(claim.trial, claim.attempt) if claim else None for claim in claims] == [(0, 1), (2, 1), (3, 1), None]
-
-
-def test_a_dead_runs_claim_is_taken_over_with_the_next_attempt(folder: RunDir) -> None:
-    folder.claim(run=1, trials=2)
-    folder.claim(run=1, trials=2)
-    folder.record(record(0))
-    claim = folder.claim(run=2, trials=2)
-    assert claim is not None
-    assert (claim.trial, claim.attempt, claim.run) == (1, 2, 2)
-    assert folder.claim(run=2, trials=2) is None
-
-
-def test_an_interrupted_trial_is_claimed_again_by_the_next_run_only(folder: RunDir) -> None:
-    folder.claim(run=1, trials=1)
-    folder.record(record(0, TrialState.INTERRUPTED))
-    assert folder.claim(run=1, trials=1) is None
-    claim = folder.claim(run=2, trials=1)
-    assert claim is not None
-    assert claim.attempt == 2
-
-
-@pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.DIVERGED, TrialState.FAILED, TrialState.COMPLETE])
-def test_a_finished_trial_is_never_claimed_again(folder: RunDir, state: TrialState) -> None:
-    folder.record(record(0, state))
-    assert folder.claim(run=9, trials=1) is None
-
-
-def test_what_else_lies_among_the_claims_does_no_harm(folder: RunDir) -> None:
-    for name in ("0000.1.bak", ".lock~", "notes", "0000.x"):
-        (folder.path / "claims" / name).write_text("?")
-    (folder.path / "claims" / "0000.1").write_text("")
-    claim = folder.claim(run=1, trials=1)
-    assert claim is not None
-    assert (claim.trial, claim.attempt) == (0, 2)
-
-
 def test_a_folder_that_was_removed_is_not_made_again(folder: RunDir) -> None:
     (folder.path / "claims").rmdir()
-    with pytest.raises(RunDirError, match=r"claims/\.lock: No such file"):
+    with pytest.raises(RunDirError, match=r"claims/\.lock: cannot be written \(No such file"):
         folder.claim(run=1, trials=1)
     assert not (folder.path / "claims").exists()
 
 
-def _claim_all(path: str, out: Any) -> None:
-    folder, taken = RunDir(Path(path)), []
-    while (claim := folder.claim(run=1, trials=40)) is not None:
-        taken.append(claim.trial)
-    out.put(taken)
+def test_a_result_takes_progress_and_saved_state_away_and_an_interruption_keeps_the_state(folder: RunDir) -> None:
+    folder.state(0).mkdir()
+    folder.record(record(0, TrialState.INTERRUPTED))
+    assert folder.state(0).is_dir()
+    folder.record(record(0, TrialState.PRUNED))
+    assert not folder.state(0).exists()
 
 
-def test_two_processes_never_claim_the_same_number(folder: RunDir) -> None:
-    context = multiprocessing.get_context("spawn")
-    out = context.Queue()
-    workers = [context.Process(target=_claim_all, args=(str(folder.path), out)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    taken = [out.get(timeout=60) for _ in workers]
-    for worker in workers:
-        worker.join(timeout=60)
-    assert sorted(number for numbers in taken for number in numbers) == list(range(40))
+def test_runs_are_numbered_without_gaps_also_when_two_begin_at_once(folder: RunDir) -> None:
+    numbers = [folder.begin_run(lambda number: run(number, 1.0)).number for _ in range(3)]
+    assert numbers == [1, 2, 3]
+    assert [item.number for item in folder.runs()] == [1, 2, 3]
+
+
+def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(folder: RunDir) -> None:
+    folder.record(record(0))
+    (folder.path / "trials" / ".0001.json.99.ab.tmp").write_text("{")
+    (folder.path / "checkpoints" / ".trial-0001.1.tmp").mkdir()
+    (folder.path / "checkpoints" / "trial-0000").mkdir()
+    mine = folder.path / "runs" / f".0002.json.{os.getpid()}.0123abcd.tmp"
+    mine.write_text("{")
+    mine.with_name(f".0002.json.{2**22 + 1}.0123abcd.tmp").write_text("{")
+    run_dir.remove_leftovers(folder)
+    assert list((folder.path / "runs").iterdir()) == [mine], "whoever lives goes on writing"
+    assert [item.name for item in (folder.path / "trials").iterdir()] == ["0000.json"]
+    assert [item.name for item in (folder.path / "checkpoints").iterdir()] == ["trial-0000"]
 
 
 def test_hours_of_a_killed_run_end_with_its_last_record(folder: RunDir) -> None:
     folder.write_run(run(1, started=0.0))
-    folder.write_run(run(2, started=360_000.0, ended=363_600.0))
-    folder.record(record(0, started=1_000.0, seconds=800.0))
-    folder.record(record(1, started=360_100.0, seconds=100.0))
+    folder.write_run(run(2, started=360_000.0, seconds=3_600.0))
+    folder.record(record(0, run=1, started=1_000.0, seconds=800.0))
+    folder.record(record(1, run=2, started=360_100.0, seconds=100.0))
     assert folder.hours_used() == pytest.approx(0.5 + 1.0)
+    assert folder.hours_used(besides=2) == pytest.approx(0.5)
+
+
+def test_hours_in_which_two_runs_ran_count_once(folder: RunDir) -> None:
+    folder.write_run(run(1, started=0.0, seconds=7_200.0))
+    folder.write_run(run(2, started=3_600.0, seconds=7_200.0))
+    folder.write_run(run(3, started=4_000.0, seconds=10.0))
+    assert folder.hours_used() == pytest.approx(3.0)
+
+
+def test_a_clock_that_was_set_back_meanwhile_changes_no_hours(folder: RunDir) -> None:
+    folder.write_run(dataclasses.replace(run(1, started=10_000.0, seconds=3_600.0), ended=9_000.0))
+    assert folder.hours_used() == pytest.approx(1.0)
 
 
 def test_hours_of_a_run_that_recorded_nothing_are_none(folder: RunDir) -> None:
@@ -289,27 +288,6 @@ def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
     assert not broken
 
 
-def test_a_folder_has_one_owner_at_a_time(tmp_path: Path) -> None:
-    with held(tmp_path / "demo"):
-        with pytest.raises(
-            RunDirError, match=rf"demo is in use by another `sweep run`: host .*, pid {os.getpid()}, since"
-        ):
-            held(tmp_path / "demo").__enter__()
-        assert str(os.getpid()) in (owner(tmp_path / "demo") or "")
-    assert owner(tmp_path / "demo") is None
-    with held(tmp_path / "demo"):
-        pass
-
-
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (tmp_path / ".demo.lock").symlink_to(victim)
-    with pytest.raises(RunDirError, match="cannot be opened"), held(tmp_path / "demo"):
-        pass
-    assert victim.read_text() == "precious"
-
-
 def test_checking_that_a_folder_can_be_written_leaves_nothing(tmp_path: Path) -> None:
     run_dir.check_writable(tmp_path / "results" / "demo")
     assert list(tmp_path.iterdir()) == []
@@ -321,6 +299,44 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         run_dir.check_writable(tmp_path / "results" / "demo")
     with pytest.raises(RunDirError, match=r"cannot be written \(Not a directory\)"):
         make_folders(tmp_path / "results" / "demo")
+
+
+def test_only_one_trials_leftovers_are_removed(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "demo")
+    files = [
+        folder.path / "trials/.0002.json.999999999.00aa00aa.tmp",
+        folder.path / "progress/.0002.json.999999999.00bb00bb.tmp",
+        folder.path / "trials/.0003.json.10002.00cc00cc.tmp",
+        folder.path / "trials/0002.json",
+    ]
+    for file in files:
+        file.write_text("{")
+    building = folder.path / "checkpoints/.trial-0002.1.tmp"
+    building.mkdir()
+    (building / "model.safetensors").write_bytes(b"half")
+    run_dir.remove_leftovers(folder, 2)
+    assert [file.exists() for file in files] == [False, False, True, True]
+    assert not building.exists()
+
+
+def test_what_was_set_aside_is_listed_whoever_did_it(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "demo")
+    (folder.path / "trials/0000.json").write_text("no record")
+    assert RunDir(folder.path).records() == []
+    (folder.path / "study.journal.corrupt.2").write_text("")
+    (folder.path / "checkpoints/trial-0001.corrupt").mkdir()
+    assert folder.notes == []
+    assert folder.set_aside() == [
+        "checkpoints/trial-0001.corrupt",
+        "study.journal.corrupt.2",
+        "trials/0000.json.corrupt",
+    ]
+
+
+def test_a_folder_whose_manifest_was_cut_short_is_not_foreign(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "begun")
+    (folder.path / ".spec.json.4711.00aa00aa.tmp").write_text("{")
+    run_dir.refuse_foreign(folder.path)
 
 
 def test_a_foreign_folder_is_not_taken_over(tmp_path: Path) -> None:
@@ -360,4 +376,4 @@ def test_any_record_survives_json(
         objective=value,
         evaluations=tuple(Evaluation(step, 0.5, step, {"eval_loss": loss}, loss) for step, loss in seen),
     )
-    assert TrialRecord.from_json(json.loads(json.dumps(made.to_json(), allow_nan=False))) == made
+    assert as_kind(TrialRecord, json.loads(json.dumps(made.to_json(), allow_nan=False))) == made

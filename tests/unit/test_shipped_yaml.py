@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from finesweep import profile, spec_reader
+from finesweep.errors import SpecError
+from finesweep.machine import Machine
+from finesweep.profile import Limits, Profile
 from finesweep.spec_schema import schema
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +44,7 @@ def command(file: Path) -> list[str]:
 
 def test_there_are_search_spaces_and_profiles():
     assert {"bert.yaml", "quickstart.yaml", "regression.yaml"} <= {file.name for file in SEARCH_SPACES}
-    assert "local.yaml" in {file.name for file in PROFILES}
+    assert {"local.yaml", "gpu_box.yaml"} <= {file.name for file in PROFILES}
 
 
 @every_search_space
@@ -79,6 +82,24 @@ def test_a_shipped_profile_loads_and_is_named_by_its_command(file: Path) -> None
     words = command(file)
     assert (ROOT / words[2]).is_file()
     assert words[3:] == ["--on", str(file.relative_to(ROOT))]
+
+
+def test_the_profile_of_this_machine_shows_every_key_with_its_default():
+    file = ROOT / "sweeps/local.yaml"
+    assert profile.load(file) == Profile()
+    shown = re.findall(r"^ *(\w+):", file.read_text(encoding="utf-8"), re.MULTILINE)
+    assert shown == [*Profile.model_fields, *Limits.model_fields]
+
+
+def test_the_profile_of_a_gpu_machine_runs_a_trial_on_each_gpu():
+    box = Machine(cores=32, gpus=("0", "1", "2", "3"), memory_gb=256.0)
+    loaded = profile.load(ROOT / "sweeps/gpu_box.yaml")
+    found = loaded.settled(box, trials=40)
+    assert (found.workers, found.gpus_per_trial, found.threads) == (4, 1, 8)
+    assert not found.notes(box)
+    assert None not in (loaded.memory_gb, *loaded.limits.model_dump().values())
+    with pytest.raises(SpecError, match="no GPU was found"):
+        loaded.settled(Machine(cores=32, gpus=(), memory_gb=256.0), trials=40)
 
 
 def test_the_quickstart_needs_no_network():

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
-from finesweep.run_dir import Claim, RunDir
+from finesweep.claims import Claim
+from finesweep.run_dir import RunDir
 from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation, Params
 

@@ -1,28 +1,25 @@
-"""Owns the Optuna backend: samplers and pruners by table, one study in a journal file."""
+"""Owns the Optuna backend: samplers and pruners by table, and one call of the search for each trial."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from finesweep.backends import Work
+from finesweep.claims import Claim
 from finesweep.errors import TrialFailed
-from finesweep.run_dir import Claim
-from finesweep.search_space import Parameter, SearchSpace
+from finesweep.search_space import SearchSpace
 from finesweep.spec import SweepSpec
-from finesweep.trial import Evaluation, Params, TrialDiverged, TrialPruned, TrialStopped, Value
+from finesweep.trial import AttemptOutdated, Evaluation, Params, TrialDiverged, TrialPruned, TrialStopped, Value
 
 if TYPE_CHECKING:
     import optuna
 
-NUMBER = "number"
-"""Attribute of an Optuna trial that holds the sweep's own number for it."""
+    from finesweep.backends.study import SharedStudy, Storage
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,19 @@ class OptunaBackend:
     pruners: ClassVar = tuple(PRUNERS)
 
     def search(self, work: Work) -> None:
-        """Claim and run trials, each in a process of its own, until there are no more claims."""
+        """Claim and run trials, each in a process of its own, until there are no more claims.
+
+        The study is settled before the first trial, for what died earlier, and after the last one, for what
+        died meanwhile.
+        """
+        study = _shared_study(work)
+        study.settle()
         while (claim := work.claim()) is not None:
-            work.isolated(claim, _ClaimedTrial(work, claim).search)
+            work.isolated(claim, _ClaimedTrial(work, claim, study).search)
+        study.settle()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _ClaimedTrial:
     """One claimed trial on its way through ``hyperparameter_search``.
 
@@ -77,16 +81,16 @@ class _ClaimedTrial:
 
     work: Work
     claim: Claim
+    study: SharedStudy
+    _ended: bool = field(default=False, init=False)
 
     def search(self) -> None:
         """Call ``hyperparameter_search`` for this one trial of the shared study."""
         from finesweep.backends.driver import SearchDriver
 
         spec = self.work.spec
-        storage = open_storage(self.work.run_dir.study_file)
-        planned = _fixed_params(self.work, self.claim, storage)
-        with contextlib.suppress(TrialStopped, TrialFailed), _without_best_trial():
-            SearchDriver(self.run).hyperparameter_search(
+        with contextlib.closing(self.study.open(self.claim)) as storage, self._passing_over(storage):
+            SearchDriver(functools.partial(self.run, storage)).hyperparameter_search(
                 hp_space=self.draw,
                 compute_objective=lambda metrics: metrics[spec.objective.metric],
                 n_trials=1,
@@ -95,90 +99,63 @@ class _ClaimedTrial:
                 study_name=spec.name,
                 storage=storage,
                 load_if_exists=True,
-                sampler=_sampler(spec, self.claim.trial, planned),
+                sampler=_sampler(spec, self.claim.trial, self._fixed_params(storage)),
                 pruner=_pruner(spec),
             )
 
     def draw(self, trial: optuna.Trial) -> dict[str, Value]:
-        """Mark an Optuna trial with the sweep's number for it, and draw its parameters."""
-        trial.set_user_attr(NUMBER, self.claim.trial)
+        """Draw the trial's parameters."""
+        from finesweep.backends.study import suggest
+
         return suggest(trial, SearchSpace(self.work.spec.space))
 
-    def run(self, trial: optuna.Trial, params: Params) -> float:
+    def run(self, storage: Storage, trial: optuna.Trial, params: Params) -> float:
         """Train the trial; return its objective."""
         import optuna
 
+        # The one thing that no record says of a trial that dies with the whole machine.
+        storage.journal.sync()
         try:
-            return self.work.train(self.claim, params, _reporter(self.work, trial))
-        except (TrialPruned, TrialDiverged) as stop:
-            # PRUNED keeps a diverged trial's last value in the sampler's memory. FAIL would be ignored,
-            # and the sampler would walk into the same corner again.
-            raise optuna.TrialPruned(str(stop)) from None
-
-
-@contextlib.contextmanager
-def _without_best_trial() -> Iterator[None]:
-    """Pass over what the stock call raises at its end as long as no trial of the study has completed."""
-    try:
-        yield
-    except ValueError as error:
-        if "No trials are completed yet" not in str(error):
+            objective = self.work.train(self.claim, params, _reporter(self.work.spec, self.claim, trial))
+        except (TrialStopped, TrialFailed) as end:
+            self._ended = True
+            if isinstance(end, TrialPruned | TrialDiverged):
+                raise optuna.TrialPruned(str(end)) from None  # see finesweep.backends.study.STATES
             raise
+        self._ended = True
+        return objective
+
+    def _fixed_params(self, storage: Storage) -> Params | None:
+        """Return the parameters that the trial must run with, None where the sampler proposes them."""
+        trial, plan = self.claim.trial, self.work.plan
+        repeated = self.study.params_to_repeat(self.claim, storage) if self.claim.attempt > 1 else None
+        return repeated or (plan[trial] if trial < len(plan) else None)
+
+    @contextlib.contextmanager
+    def _passing_over(self, storage: Storage) -> Iterator[None]:
+        """Pass over what the search raises about a trial that has ended: it counts as its record says.
+
+        The stock call raises as long as no trial of a study has completed. Optuna cannot tell the end of a
+        trial that somebody else, who took it for dead, has told already; nor any end on a full disk, where it
+        raises an ``AssertionError`` instead of the reason.
+        """
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        with contextlib.suppress(TrialStopped, TrialFailed):
+            try:
+                yield
+            except (AssertionError, ValueError, UpdateFinishedTrialError):
+                if storage.journal.failure is not None:
+                    raise storage.journal.failure from None
+                if not self._ended:
+                    self.work.run_dir.claims.refuse_outdated(self.claim.trial, self.claim.attempt)
+                    raise
 
 
-def open_storage(file: Path) -> optuna.storages.JournalStorage:
-    """Open a sweep's study; to be called in the process that uses it, never before a fork.
+def _shared_study(work: Work) -> SharedStudy:
+    from finesweep.backends.study import SharedStudy
 
-    Children that share an open journal share its worker id and take each other's trials.
-    """
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    return JournalStorage(JournalFileBackend(str(file), lock_obj=_flock(file)))
-
-
-def _flock(file: Path) -> Any:
-    """Return a journal lock that dies with its owner; Optuna's own costs 30 s after a crash."""
-    from optuna.storages.journal._file import BaseJournalFileLock  # the public package exports its subclasses only
-
-    class Flock(BaseJournalFileLock):
-        def acquire(self) -> bool:
-            self.descriptor = os.open(f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-            return True
-
-        def release(self) -> None:
-            os.close(self.descriptor)
-
-    return Flock()
-
-
-def _fixed_params(work: Work, claim: Claim, storage: optuna.storages.JournalStorage) -> Params | None:
-    """Return the parameters that a claim must run with, None where the sampler proposes them.
-
-    A trial that was cut short keeps its parameters. What it left RUNNING in the study is closed, since
-    the sampler counts running trials and would be repelled by a dead one.
-    """
-    import optuna
-
-    earlier = _earlier_attempts(work, claim, storage) if claim.attempt > 1 else []
-    for frozen in earlier:
-        if not frozen.state.is_finished():
-            storage.set_trial_state_values(frozen._trial_id, optuna.trial.TrialState.FAIL)  # noqa: SLF001
-    if earlier and earlier[-1].params:
-        return dict(earlier[-1].params)
-    return work.plan[claim.trial] if claim.trial < len(work.plan) else None
-
-
-def _earlier_attempts(
-    work: Work, claim: Claim, storage: optuna.storages.JournalStorage
-) -> list[optuna.trial.FrozenTrial]:
-    import optuna
-
-    if work.spec.name not in optuna.get_all_study_names(storage):
-        return []
-    study = optuna.load_study(study_name=work.spec.name, storage=storage)
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.user_attrs.get(NUMBER) == claim.trial]
+    return SharedStudy(work.run_dir, work.spec, lambda evaluation: _step(work.spec, evaluation))
 
 
 def _sampler(spec: SweepSpec, trial: int, planned: Params | None) -> optuna.samplers.BaseSampler:
@@ -203,28 +180,6 @@ def _trial_seed(seed: int, trial: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{trial}".encode()).digest()[:4], "big")
 
 
-def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Value]:
-    """Draw every parameter that exists, given those drawn before it."""
-    params: dict[str, Value] = {}
-    for name, parameter in space.parameters.items():
-        if space.is_active(name, params):
-            params[name] = _suggest_one(trial, name, parameter)
-    return params
-
-
-def _suggest_one(trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
-    if parameter.choices is not None:
-        value: Value = trial.suggest_categorical(name, parameter.choices)
-        return value
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if parameter.is_integer:
-        return trial.suggest_int(
-            name, int(parameter.low), int(parameter.high), step=int(parameter.step or 1), log=parameter.log
-        )
-    return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
-
-
 def _most_evaluations(spec: SweepSpec) -> int:
     """Return how many evaluations the longest trial of a space has."""
     epochs = spec.space.get("num_train_epochs")
@@ -240,17 +195,32 @@ def _as_number(value: Value) -> float:
     return float(value)
 
 
-def _reporter(work: Work, trial: optuna.Trial) -> Callable[[Evaluation, float, bool], None]:
-    entry = PRUNERS[work.spec.search.pruner]
-    metric = work.spec.objective.metric
+def _step(spec: SweepSpec, evaluation: Evaluation) -> int | None:
+    """Return where on the pruner's axis an evaluation lies, None where it lies between two rungs."""
+    if not PRUNERS[spec.search.pruner].counts_evaluations:
+        return evaluation.examples
+    count = evaluation.epoch * spec.evaluation.per_epoch
+    # The end of a broken epoch is no rung.
+    return round(count) if abs(count - round(count)) <= 0.01 else None
+
+
+def _reporter(spec: SweepSpec, claim: Claim, trial: optuna.Trial) -> Callable[[Evaluation, float, bool], None]:
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    reported: set[int] = set()
 
     def report(evaluation: Evaluation, best: float, last: bool) -> None:
-        count = evaluation.epoch * work.spec.evaluation.per_epoch
-        if entry.counts_evaluations and abs(count - round(count)) > 0.01:
-            return  # the end of a broken epoch lies between two rungs
-        trial.report(best, round(count) if entry.counts_evaluations else evaluation.examples)
-        if not last and trial.should_prune():
-            grounds = f"{metric} {best:.4g} after {evaluation.examples:,} examples"
-            raise TrialPruned(f"{work.spec.search.pruner} pruner: {grounds}")
+        step = _step(spec, evaluation)
+        if step is None or step in reported:
+            return
+        reported.add(step)
+        try:
+            trial.report(best, step)
+            weak = not last and trial.should_prune()
+        except UpdateFinishedTrialError:
+            raise AttemptOutdated(f"trial {claim.trial}: attempt {claim.attempt} was given up") from None
+        if weak:
+            grounds = f"{spec.objective.metric} {best:.4g} after {evaluation.examples:,} examples"
+            raise TrialPruned(f"{spec.search.pruner} pruner: {grounds}")
 
     return report

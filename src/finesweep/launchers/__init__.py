@@ -14,6 +14,11 @@ from finesweep.run_dir import RunDir
 class Handle(Protocol):
     """A started worker."""
 
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None where it has none on this machine."""
+        ...
+
     def poll(self) -> int | None:
         """Return the exit code, None while it runs."""
         ...
@@ -23,21 +28,24 @@ class Handle(Protocol):
         ...
 
     def kill(self) -> None:
-        """End it and its trial at once."""
+        """End it and its trial at once, also a trial that has outlived it."""
         ...
 
 
 class Launcher(Protocol):
     """Where workers run."""
 
-    def start(self, run_dir: RunDir, run: int, profile: Profile, lock: int) -> Handle:
+    def start(self, run_dir: RunDir, run: int, profile: Profile, lock: int | None, index: int = 0) -> Handle:
         """Start ``sweep worker`` for one run of a sweep.
 
         Args:
             run_dir: The sweep's folder.
             run: Number of the run that the worker belongs to.
-            profile: The launch profile.
-            lock: Descriptor of the folder's lock, which local workers inherit.
+            profile: The launch profile, settled; in one that is not, a worker has this machine's first
+                visible GPU and its own number of threads.
+            lock: Descriptor of the folder's lock, which local workers inherit; None where the run has
+                joined another one, which owns the folder.
+            index: Which of the run's workers it is, in ``0 .. workers - 1``; says which GPU it gets.
 
         Raises:
             LaunchError: It could not be started.

@@ -1,8 +1,10 @@
-"""Owns running a worker on this machine: one process, in a session of its own."""
+"""Owns running workers on this machine: one process each, in a session of its own, on a GPU of its own."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import signal
 import subprocess
@@ -11,8 +13,13 @@ from dataclasses import dataclass
 
 from finesweep.environment import child_environment
 from finesweep.errors import LaunchError
+from finesweep.machine import Machine
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
+from finesweep.stored import open_log
+
+_TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""What the system says when it has no room for one more process or open file."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,11 @@ class LocalHandle:
     """A worker process and, through its process group, the trial that it runs."""
 
     process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id, which is its process group's too."""
+        return self.process.pid
 
     def poll(self) -> int | None:
         """Return the exit code, None while it runs."""
@@ -31,35 +43,63 @@ class LocalHandle:
             self.process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker and its trial."""
-        with contextlib.suppress(ProcessLookupError):
+        """Send SIGKILL to the worker and its trial; the group is there until the last of them is gone."""
+        # For a group of which nothing but zombies is left macOS says that it is not permitted.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class LocalLauncher:
-    """Starts workers as child processes."""
+    """Starts workers as child processes.
 
-    def start(self, run_dir: RunDir, run: int, profile: Profile, lock: int) -> LocalHandle:
-        """Start ``sweep worker``; its output goes to ``logs/worker.log``.
+    Args:
+        machine: Whose GPUs they get; None to look when the first one needs a GPU.
+    """
+
+    def __init__(self, machine: Machine | None = None) -> None:
+        self._given = machine
+
+    def start(self, run_dir: RunDir, run: int, profile: Profile, lock: int | None, index: int = 0) -> LocalHandle:
+        """Start ``sweep worker``; its output goes to ``logs/worker-0001-1.log``.
 
         A session of its own keeps the terminal's Ctrl-C away from it: the command that started it
         decides how the worker ends.
 
         Raises:
-            LaunchError: The process could not be started.
+            LaunchError: The process could not be started, or there is no GPU for it.
         """
         command = [sys.executable, "-m", "finesweep", "worker", str(run_dir.path), "--run", str(run)]
+        command += ["--parent", str(os.getpid())]
+        threads = None if profile.threads_per_worker == "auto" else profile.threads_per_worker
+        environment = child_environment(self._device(profile, index), threads)
         try:
-            with run_dir.worker_log.open("ab") as log:
+            with os.fdopen(open_log(run_dir.worker_log(run, index)), "ab") as log:
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=child_environment(),
-                    pass_fds=(lock,),
+                    env=environment,
+                    pass_fds=() if lock is None else (lock,),
                     start_new_session=True,
                 )
         except OSError as error:
-            raise LaunchError(f"the worker could not be started: {error}", command) from error
+            hint = "; fewer may fit: --workers" if error.errno in _TOO_MANY else ""
+            raise LaunchError(f"worker {index + 1} could not be started: {error}{hint}", command) from error
         return LocalHandle(process)
+
+    @functools.cached_property
+    def _machine(self) -> Machine:
+        return self._given or Machine.probe()
+
+    def _device(self, profile: Profile, index: int) -> str | None:
+        """Return the GPU that a worker sees: empty for none, None where the profile leaves it open."""
+        if profile.gpus_per_trial == "auto":
+            return None
+        if profile.gpus_per_trial == 0:
+            return ""
+        gpus, place = self._machine.gpus, index // profile.trials_per_gpu
+        if place >= len(gpus):
+            found = f"{len(gpus)} GPUs were found for trials_per_gpu: {profile.trials_per_gpu}"
+            raise LaunchError(f"worker {index + 1} has no GPU: {found}")
+        return gpus[place]

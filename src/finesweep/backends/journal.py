@@ -1,0 +1,179 @@
+"""Owns the study's journal file: opened, locked, healed where it is torn, set aside where it is garbage."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import BaseJournalBackend
+
+from finesweep.atomic import write_failure
+from finesweep.errors import RunDirError
+
+UNREADABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What reading and replaying a damaged journal raises, depending on where the damage is."""
+
+
+class Journal(BaseJournalBackend):
+    """One line of JSON per event, written by many processes, each with a ``Journal`` of its own.
+
+    Optuna's own file backend glues an event onto a line that was cut off, after which the study cannot be
+    opened any more, and its lock outlives a dead owner by half a minute. Here the lock is an ``flock`` on the
+    file itself.
+
+    The file stays open: if it is moved aside or removed meanwhile, this process goes on with the one it has
+    read, and its events cannot be mistaken for those of a study that was begun anew.
+
+    Attributes:
+        failure: Why an event could not be written, None as long as all could.
+        lenient: Whether to skip a line that is no event instead of raising. Whoever opens a journal must know
+            that it is damaged; whoever is in the middle of a trial goes on.
+
+    Args:
+        file: Its folder must exist; the file is made where it is missing.
+
+    Raises:
+        RunDirError: It cannot be opened for writing.
+        ValueError: It is something else than a file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._descriptor = _opened(file)
+        self._starts = [0]
+        self.failure: RunDirError | None = None
+        self.lenient = False
+
+    def close(self) -> None:
+        """Let the file go; to be called before a fork, since children that share a journal disturb each other."""
+        os.close(self._descriptor)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield all whole events from a number on; a last line without its end may still be being written.
+
+        Raises:
+            ValueError: A line is no event, and this is not ``lenient``.
+        """
+        del self._starts[log_number_from + 1 :]
+        with open(self._descriptor, "rb", closefd=False) as stream:
+            stream.seek(self._starts[log_number_from])
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                event = self._event(line)
+                if event is None:
+                    self._starts[-1] += len(line)
+                else:
+                    self._starts.append(self._starts[-1] + len(line))
+                    yield event
+
+    def _event(self, line: bytes) -> dict[str, Any] | None:
+        try:
+            event = json.loads(line)
+            if isinstance(event, dict):
+                return event
+            raise ValueError("a line is no event")
+        except (ValueError, RecursionError):
+            if not self.lenient:
+                raise
+            return None
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write events, after a line that was left torn has been set aside.
+
+        They outlive any process; a power cut they need not outlive, see ``sync``.
+
+        Raises:
+            RunDirError: The disk is full or the file cannot be written; it is then as it was.
+        """
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        try:
+            with self._locked():
+                self._heal()
+                self._append(text.encode())
+        except OSError as error:
+            self.failure = RunDirError(write_failure(self._file, error))
+            raise self.failure from error
+
+    def sync(self) -> None:
+        """Make all events so far survive a power cut.
+
+        Raises:
+            RunDirError: The disk fails.
+        """
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise RunDirError(write_failure(self._file, error)) from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _heal(self) -> None:
+        """Cut the file back to its last whole line, keeping what is cut off in ``*.corrupt``."""
+        size = os.fstat(self._descriptor).st_size
+        if size == 0 or os.pread(self._descriptor, 1, size - 1) == b"\n":
+            return
+        content = os.pread(self._descriptor, size, 0)
+        whole = content.rfind(b"\n") + 1
+        with contextlib.suppress(OSError):  # half an event is worth less than the next whole one
+            _keep(corrupt_file(self._file), content[whole:])
+        os.ftruncate(self._descriptor, whole)
+
+    def _append(self, text: bytes) -> None:
+        size = os.fstat(self._descriptor).st_size
+        try:
+            if os.write(self._descriptor, text) < len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
+
+
+def corrupt_file(file: Path) -> Path:
+    """Where what is damaged of a file is kept."""
+    return file.with_name(f"{file.name}.corrupt")
+
+
+def set_aside(file: Path) -> Path:
+    """Rename a file that cannot be used, to a name that is free; return that.
+
+    Raises:
+        RunDirError: The folder cannot be written.
+    """
+    first = corrupt_file(file)
+    names = itertools.chain([first], (first.with_name(f"{first.name}.{count}") for count in itertools.count(2)))
+    aside = next(name for name in names if not os.path.lexists(name))
+    try:
+        return file.rename(aside)
+    except OSError as error:
+        raise RunDirError(write_failure(file, error)) from error
+
+
+def _opened(file: Path) -> int:
+    if os.path.lexists(file) and (file.is_symlink() or not file.is_file()):
+        raise ValueError(f"{file.name} is no file")
+    try:
+        return os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise RunDirError(write_failure(file, error)) from error
+
+
+def _keep(file: Path, tail: bytes) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(descriptor, tail + b"\n")
+    finally:
+        os.close(descriptor)

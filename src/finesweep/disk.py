@@ -1,0 +1,82 @@
+"""Owns what a sweep's folder takes of the disk, and refusing to take more than it may."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from finesweep.errors import RunDirError
+
+GB = 1e9
+NO_SPACE_BYTES = 1_000_000
+"""So little free space that whatever went wrong in writing went wrong for lack of it."""
+
+_WORDS = ("No space left", "disk quota exceeded", "os error 28")
+"""How libraries put it that hide the system's error number."""
+
+
+def used_bytes(folder: Path) -> int:
+    """Return what a folder's files take, each once however many names it has."""
+    seen = {(status.st_dev, status.st_ino): status.st_blocks * 512 for status in _statuses(folder)}
+    return sum(seen.values())
+
+
+def refuse_overrun(folder: Path, need: int, what: str, limit_gb: float | None) -> None:
+    """Make sure that something more may be written.
+
+    Args:
+        folder: The sweep's folder.
+        need: Bytes to write.
+        what: What they are, for a person.
+        limit_gb: What the folder may take, in units of 1e9 bytes; None for as much as there is.
+
+    Raises:
+        RunDirError: It would overrun the limit or the disk; names the folder and what is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise RunDirError(f"{folder}: {what} needs {_mb(need)} and {_mb(free)} are free; {_AGAIN}")
+    if limit_gb is None:
+        return
+    used = used_bytes(folder)
+    if used + need > limit_gb * GB:
+        raise RunDirError(
+            f"{folder}: {what} needs {_mb(need)}, and of the {limit_gb:g} GB that `limits.disk_gb` allows {_mb(used)} "
+            "are in use; raise the limit or lower `keep_best`, and run the same command again"
+        )
+
+
+def full(folder: Path) -> RunDirError:
+    """Return the error that says that the disk is full."""
+    return RunDirError(f"{folder}: the disk is full ({_mb(shutil.disk_usage(folder).free)} free); {_AGAIN}")
+
+
+def is_for_lack_of_space(error: BaseException, folder: Path) -> bool:
+    """Say whether something failed because the disk is full, whatever the library made of it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(word.lower() in str(error).lower() for word in _WORDS) or has_no_space(folder)
+
+
+def has_no_space(folder: Path) -> bool:
+    """Say whether a folder is there and its disk is full."""
+    return folder.is_dir() and shutil.disk_usage(folder).free < NO_SPACE_BYTES
+
+
+_AGAIN = "make room and run the same command again"
+
+
+def _statuses(folder: Path) -> Iterator[os.stat_result]:
+    for path, _, names in os.walk(folder):
+        for name in names:
+            try:
+                yield os.lstat(os.path.join(path, name))  # noqa: PTH118 - a Path for each file costs more than the look
+            except OSError:  # gone since it was listed
+                continue
+
+
+def _mb(count: float) -> str:
+    return f"{count / 1e6:,.1f} MB"

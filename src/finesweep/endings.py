@@ -1,0 +1,118 @@
+"""Owns what becomes of a trial whose process ended: which ends are results, which are tried again."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finesweep.trial import TrialState
+
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP})
+"""Signals by which a program ends itself; the same program on the same data would do so again."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit that a trial ran into.
+
+    Attributes:
+        reason: Which, and by how much, for a person.
+        is_fault: Whether it says nothing of the trial itself, so that it is tried again.
+    """
+
+    reason: str
+    is_fault: bool = False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial's process ended.
+
+    Attributes:
+        exit_code: Negative: the signal that ended it.
+        seconds: How long it ran.
+        asked: Whether it ended because its worker was told to stop.
+        limit: The limit that its worker ended it for.
+        complaint: What it said about the sweep's folder, which it could not write.
+        out_of_memory: Whether the kernel ended a process for lack of memory meanwhile.
+    """
+
+    exit_code: int
+    seconds: float = 0.0
+    asked: bool = False
+    limit: Limit | None = None
+    complaint: str | None = None
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a trial's record is to say.
+
+    Attributes:
+        state: Its state.
+        reason: One line for a person.
+        faults: All faults of the infrastructure so far.
+    """
+
+    state: TrialState
+    reason: str
+    faults: tuple[str, ...]
+
+
+def judge(ending: Ending, recorded: TrialState | None, faults: Sequence[str], retries: int) -> Verdict | None:
+    """Say what the record of an attempt must say that its own process has not said.
+
+    Args:
+        ending: How the process ended.
+        recorded: State of the record that the attempt wrote, None if it wrote none.
+        faults: Faults that ended earlier attempts.
+        retries: How many faults are forgiven.
+
+    Returns:
+        The verdict, None where the attempt's own record stands.
+    """
+    if recorded is not None and (recorded.finished or ending.limit is None):
+        return None
+    known = tuple(faults)
+    if ending.complaint is not None:
+        return Verdict(TrialState.INTERRUPTED, ending.complaint, known)
+    if ending.limit is not None:
+        return _fault(ending.limit.reason, known, retries) if ending.limit.is_fault else _failed(ending.limit, known)
+    if ending.asked:
+        return Verdict(TrialState.INTERRUPTED, "stopped before it could save its state", known)
+    if ending.exit_code < 0 and -ending.exit_code not in CRASHES:
+        return _fault(_killed(ending), known, retries)
+    return Verdict(TrialState.FAILED, _crashed(ending.exit_code), known)
+
+
+def _failed(limit: Limit, known: tuple[str, ...]) -> Verdict:
+    return Verdict(TrialState.FAILED, limit.reason, known)
+
+
+def _fault(reason: str, known: tuple[str, ...], retries: int) -> Verdict:
+    faults = (*known, reason)
+    if len(faults) > retries:
+        return Verdict(TrialState.FAILED, given_up(faults), faults)
+    return Verdict(TrialState.INTERRUPTED, f"{reason}; to be tried again ({len(faults)} of {retries} retries)", faults)
+
+
+def given_up(faults: Sequence[str]) -> str:
+    """Say why a trial is not tried again."""
+    return faults[-1] if len(faults) == 1 else f"{faults[-1]}; given up after {len(faults)} such faults"
+
+
+def _killed(ending: Ending) -> str:
+    name = signal.Signals(-ending.exit_code).name
+    if name != "SIGKILL":
+        return f"the trial's process was killed by {name}"
+    if ending.out_of_memory:
+        return "the trial's process was killed by SIGKILL: the machine ran out of memory"
+    return "the trial's process was killed by SIGKILL, which finesweep did not send (out of memory?)"
+
+
+def _crashed(code: int) -> str:
+    if code < 0:
+        return f"the trial's process crashed with {signal.Signals(-code).name}"
+    return f"the trial's process ended with exit code {code} without a record"

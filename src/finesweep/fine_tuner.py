@@ -1,0 +1,136 @@
+"""Owns the Trainer of one trial: its loss is comparable, its evaluations leave no trace, it can go on from a state."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers.trainer import TRAINER_STATE_NAME
+
+from finesweep import randomness
+from finesweep.resume import TrainerMemory, Weights
+
+
+class FineTuner(transformers.Trainer):  # type: ignore[misc]
+    """A Trainer whose evaluation loss means the same in every trial.
+
+    Attributes:
+        after_step: Called when an optimizer step and all that belongs to it is done: its logs, its evaluation.
+    """
+
+    label_smoother: Any
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # These heads take a plain mean over the batch. Believing otherwise, the Trainer would leave out
+        # the division by the accumulation steps and multiply by the number of devices.
+        self.model_accepts_loss_kwargs = False
+        self.after_step: Callable[[], None] = _nothing
+        self._memory: TrainerMemory | None = None
+        self._epoch_random: dict[str, Any] = {}
+
+    def remember(self, memory: TrainerMemory) -> None:
+        """Let training go on from where another process left it."""
+        self._memory = memory
+
+    def fine_tune(self, scratch: Path) -> None:
+        """Train, from the first step or from what is remembered.
+
+        Args:
+            scratch: Folder for a file by which the Trainer is told how far it was.
+        """
+        if self._memory is None:
+            self.train()
+            return
+        account = transformers.TrainerState(**self._memory.account)
+        account.save_to_json(str(scratch / TRAINER_STATE_NAME))
+        self.train(resume_from_checkpoint=str(scratch))
+
+    def memory(self) -> TrainerMemory:
+        """Return what the next steps depend on; to be called between optimizer steps."""
+        scaler = getattr(self.accelerator, "scaler", None)
+        return TrainerMemory(
+            account=dataclasses.asdict(self.state),
+            running_loss=self._tr_loss,
+            logged_loss=self._total_loss_scalar,
+            logged_step=self._globalstep_last_logged,
+            random=randomness.captured(),
+            epoch_random=self._epoch_random,
+            optimizer=self.optimizer.state_dict(),
+            scheduler=self.lr_scheduler.state_dict(),
+            scaler=scaler.state_dict() if scaler is not None else {},
+            weights=copy_to_cpu(self.model),
+        )
+
+    def recall(self) -> None:
+        """Put back what the Trainer clears when training begins; to be called then."""
+        if self._memory is None:
+            return
+        self._tr_loss += self._memory.running_loss.to(self._tr_loss.device)
+        self._total_loss_scalar = self._memory.logged_loss
+        self._globalstep_last_logged = self._memory.logged_step
+        self._epoch_random = dict(self._memory.epoch_random)
+        randomness.restore(self._memory.random)
+        # What was loaded need not be held twice.
+        self._memory = dataclasses.replace(self._memory, account={}, optimizer={}, weights={})
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Smooth labels in training only: smoothed losses of other strengths cannot be compared."""
+        smoother = self.label_smoother
+        self.label_smoother = smoother if model.training else None
+        try:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        finally:
+            self.label_smoother = smoother
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate and draw no random number of training's, so that it does not matter how often."""
+        with randomness.undisturbed():
+            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+            return metrics
+
+    def _run_epoch(self, **arguments: Any) -> None:
+        # A state may be that of the last step, or its evaluation, made up for, has ended training.
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            return
+        goes_on = arguments["epoch"] == arguments["epochs_trained"] and arguments["steps_trained_in_current_epoch"]
+        if self._memory is not None and goes_on:
+            # The epoch's order of rows must be drawn as it was; the Trainer then skips the batches done.
+            randomness.restore(self._memory.epoch_random)
+        self._epoch_random = randomness.captured()
+        super()._run_epoch(**arguments)
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        self.after_step()
+
+    # The Trainer calls these at the right moments. Its own would unpickle files.
+
+    def _load_from_checkpoint(self, *_: Any) -> None:
+        assert self._memory is not None
+        self.model.load_state_dict(self._memory.weights)
+
+    def _load_optimizer_and_scheduler(self, *_: Any) -> None:
+        if self._memory is not None:
+            self.optimizer.load_state_dict(self._memory.optimizer)
+            self.lr_scheduler.load_state_dict(self._memory.scheduler)
+
+    def _load_scaler(self, *_: Any) -> None:
+        if self._memory is not None and self._memory.scaler:
+            self.accelerator.scaler.load_state_dict(self._memory.scaler)
+
+    def _load_rng_state(self, *_: Any) -> None:
+        if self._memory is not None:
+            randomness.restore(self._memory.random)
+
+
+def copy_to_cpu(model: Any) -> Weights:
+    """Copy a model's weights."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def _nothing() -> None:
+    """Do nothing after a step: nobody asked."""

@@ -1,0 +1,140 @@
+"""Owns what this machine has for trials: its cores, its memory and its GPUs, found without torch."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ANSWER_SECONDS = 10.0
+"""How long ``nvidia-smi`` may take; on a machine with a broken driver it can hang."""
+
+_DEVICE = re.compile(r"\d+|(GPU|MIG)-\S+")
+
+_MEMORY_FILES = ("memory.max", "memory.limit_in_bytes")
+"""What the limit is called in the second and in the first version of control groups."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one machine lets this process use.
+
+    Attributes:
+        cores: Whole CPU cores, at least 1.
+        gpus: Each GPU as ``CUDA_VISIBLE_DEVICES`` calls it, by index or by UUID.
+        memory_gb: Main memory in units of 1e9 bytes.
+    """
+
+    cores: int
+    gpus: tuple[str, ...]
+    memory_gb: float
+
+    @classmethod
+    def probe(cls, root: Path = Path("/")) -> Machine:
+        """Look at this machine; what cannot be found out is left out, nothing is raised.
+
+        Args:
+            root: Where the file system starts that says what the control groups allow.
+        """
+        return cls(usable_cores(root), visible_gpus(), usable_memory_gb(root))
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return how many whole cores this process may use, at least 1.
+
+    A container is shown all cores of its machine, also where its control group grants the time of fewer.
+    """
+    return max(1, int(min([_cores(), *map(_share, _groups(root, "cpu"))])))
+
+
+def usable_memory_gb(root: Path = Path("/")) -> float:
+    """Return how much main memory this process may use, in units of 1e9 bytes."""
+    limits = (_amount(_text(group / name)) for group in _groups(root, "memory") for name in _MEMORY_FILES)
+    return min([_physical_bytes(), *limits]) / 1e9
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return this machine's GPUs as ``CUDA_VISIBLE_DEVICES`` calls them.
+
+    Where that variable is set, it is the answer; else ``nvidia-smi`` is asked.
+    """
+    if sys.platform == "darwin":
+        return ()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return _listed() if named is None else _named(named)
+
+
+def _named(devices: str) -> tuple[str, ...]:
+    """Split the variable as CUDA does, for which the list ends at the first name that is none, as ``-1``."""
+    names = (name.strip() for name in devices.split(","))
+    return tuple(itertools.takewhile(_DEVICE.fullmatch, names))
+
+
+def _listed() -> tuple[str, ...]:
+    if (program := shutil.which("nvidia-smi")) is None:
+        return ()
+    command = [program, "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    lines = answer.stdout.decode(errors="replace").split("\n")
+    return tuple(index for line in lines if (index := line.strip()).isdecimal())
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS has no affinity
+        return os.cpu_count() or 1
+
+
+def _physical_bytes() -> float:
+    return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's control group and of those above it, whose limits hold too.
+
+    In a container the group's own folder may be missing, since it is named as the host sees it; then the
+    topmost one is the container's.
+    """
+    top = root / "sys/fs/cgroup"
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and controller not in controllers.split(","):
+            continue
+        mount = top / controller if controllers else top
+        group = mount / path.lstrip("/")
+        yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount))
+
+
+def _share(group: Path) -> float:
+    """Return how many cores' worth of time a control group has, infinity where it is not limited."""
+    words = _text(group / "cpu.max").split()
+    if not words:
+        words = [_text(group / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+    quota, period = (*map(_amount, words), math.inf, math.inf)[:2]
+    return quota / period if quota < math.inf and period < math.inf else math.inf
+
+
+def _amount(text: str) -> float:
+    """Read a limit; the kernel writes ``max``, ``-1`` or no file at all where there is none."""
+    number = text.strip()
+    return float(number) if number.isdecimal() and int(number) > 0 else math.inf
+
+
+def _text(file: Path) -> str:
+    with contextlib.suppress(OSError):
+        return file.read_text(encoding="utf-8", errors="replace")
+    return ""

@@ -1,0 +1,140 @@
+"""Owns reading a sweep's folder as data that anybody may have written: JSON of bounded size, held against its class.
+
+A folder can come from another person. Whatever lies in it, reading it gives a value of the promised
+class or one error, never a traceback, endless waiting or a full memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from finesweep.errors import RunDirError
+
+MAX_BYTES = 50_000_000
+"""Bytes of a file that are read; the record of a trial with 10,000 evaluations has 5 million."""
+
+T = TypeVar("T")
+
+
+class Damaged(ValueError):
+    """A file does not hold what it should; the message says why, on one line."""
+
+
+def read_values(file: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        Damaged: It is no regular file, too large, or not JSON; NaN and infinity are none.
+    """
+    try:
+        values = _adapter(Any).validate_json(_read(file))
+        json.dumps(values, allow_nan=False)  # the parser lets infinity pass
+    except ValidationError as error:
+        raise Damaged(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
+    except ValueError as error:
+        raise Damaged(str(error)) from None
+    return values
+
+
+def read_as(kind: type[T], file: Path) -> T:
+    """Return the dataclass that a JSON file holds.
+
+    Args:
+        kind: The dataclass; its annotations say what is allowed.
+        file: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        Damaged: As for ``read_values``, or a field is missing, unknown or has another type.
+    """
+    return as_kind(kind, read_values(file))
+
+
+def as_kind(kind: type[T], values: Any) -> T:
+    """Return the dataclass that plain values describe.
+
+    Raises:
+        Damaged: A field is missing, unknown or has another type.
+    """
+    if not isinstance(values, dict):
+        raise Damaged("no JSON object")
+    fields: Any = kind
+    if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(fields)}):
+        raise Damaged(f"unknown field {unknown[0][:100]!r}")
+    try:
+        made: T = _adapter(fields).validate_python(values)
+        return made
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        raise Damaged(f"{where}: {first['msg']}") from None
+
+
+def read_numbered(kind: type[T], folder: Path) -> Iterator[tuple[int, T]]:
+    """Yield what a folder's JSON files hold, with the number in each name, by name; damaged ones are left out."""
+    for file in sorted(folder.glob("*.json")):
+        if file.stem.isdecimal():
+            with contextlib.suppress(Damaged, FileNotFoundError):
+                yield int(file.stem), read_as(kind, file)
+
+
+def refuse_links(folder: Path, *, deep: bool = False) -> None:
+    """Make sure that nothing in a sweep's folder is a symbolic link, which could lead anywhere.
+
+    What is written, set aside or deleted there would be so in a folder that is no sweep's.
+
+    Args:
+        folder: The folder.
+        deep: Whether to look at everything in it, not only at what lies directly there.
+
+    Raises:
+        RunDirError: There is one.
+    """
+    for where, folders, files in os.walk(folder):
+        if link := next(
+            (path for name in sorted([*folders, *files]) if (path := Path(where, name)).is_symlink()), None
+        ):
+            raise RunDirError(f"{link} is a symbolic link; a sweep's folder has none, so it is not used")
+        if not deep:
+            return
+
+
+def open_log(file: Path) -> int:
+    """Open a log to append to; return the descriptor.
+
+    Raises:
+        OSError: It cannot be opened, or is a symbolic link.
+    """
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        # Neither a pipe, which would be waited for, nor a device, which would never end.
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Damaged("no regular file")
+        if status.st_size > MAX_BYTES:
+            raise Damaged(f"{status.st_size:,} bytes are more than the {MAX_BYTES:,} that are read")
+        with file.open("rb") as stream:
+            return stream.read(MAX_BYTES)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Damaged(f"cannot be read: {error.strerror}") from None

@@ -1,0 +1,59 @@
+"""What `sweep status` says of a folder: what runs, what waits for another try, what was set aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_records import manifest, record, run, running
+
+from finesweep.atomic import write_json
+from finesweep.run_dir import RunDir, make_folders
+from finesweep.status import status_lines
+from finesweep.trial import TrialState
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunDir:
+    made = make_folders(tmp_path / "sst2")
+    write_json(made.spec_file, manifest().__dict__)
+    made.write_run(run())
+    return made
+
+
+def said(folder: RunDir) -> str:
+    return "\n".join(status_lines(folder.path))
+
+
+def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder: RunDir) -> None:
+    leases = [folder.claim(run=1, trials=3) for _ in range(3)]
+    folder.write_progress(running(0, step=30))
+    assert leases[1] is not None
+    leases[1].release()
+    text = said(folder)
+    assert "running  trial 0, step 30 of 400, loss 0.6123" in text
+    assert "waiting  trial 1, attempt 2: its worker is gone" in text
+    assert "running  trial 2, starting, on " in text
+
+
+def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: RunDir) -> None:
+    lease = folder.claim(run=1, trials=1)
+    folder.record(record(0, None, TrialState.INTERRUPTED, reason="killed by SIGKILL; to be tried again"))
+    assert lease is not None
+    lease.release()
+    assert "waiting  trial 0, attempt 2: killed by SIGKILL; to be tried again" in said(folder)
+
+
+def test_what_was_set_aside_is_named(folder: RunDir) -> None:
+    folder.record_file(3).write_text("{")
+    (folder.path / "study.journal.corrupt").write_text("?")
+    text = said(folder)
+    assert "note     0003.json could not be read" in text
+    assert "note     trials/0003.json.corrupt was damaged and set aside" in text
+    assert "note     study.journal.corrupt was damaged and set aside" in text
+
+
+def test_a_folder_where_nothing_runs_says_how_it_ended(folder: RunDir) -> None:
+    folder.record(record(0, 0.5))
+    assert "sst2: not running" in said(folder)
+    assert "best     trial 0, eval_loss 0.5000" in said(folder)

@@ -1,0 +1,201 @@
+"""Watching workers: frozen ones end, killed ones are replaced as long as there is work, signals end or are counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import made_records
+import pytest
+
+from finesweep import claims, supervisor
+from finesweep.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
+from finesweep.errors import Stopped
+from finesweep.manifest import hours_ran
+from finesweep.profile import Profile
+from finesweep.run_dir import RunDir, make_folders
+from finesweep.spec import SweepSpec
+from finesweep.supervisor import INSPECT_SECONDS, OpenSweep, Signals, Supervisor
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SPACE = {"learning_rate": {"low": 1e-5, "high": 5e-5, "log": True}}
+
+
+@dataclass
+class Worker:
+    """A worker that runs until it is ended."""
+
+    pid: int
+    code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def stop(self) -> None:
+        self.code = supervisor.TOLD
+
+    def kill(self) -> None:
+        self.code = -signal.SIGKILL if self.code is None else self.code
+
+
+@dataclass
+class Notes:
+    """A display that remembers what it was to say."""
+
+    said: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+    def update(self, *_: Any) -> None:
+        """Show nothing."""
+
+
+@dataclass
+class Clock:
+    """A monotonic clock that is wound by hand."""
+
+    now: float = 1_000.0
+
+    def wind(self, watch: Supervisor, seconds: float, lease: Lease | None = None) -> None:
+        """Let time pass, with the supervisor looking and a lease being renewed at their usual intervals."""
+        for _ in range(round(seconds / RENEW_SECONDS)):
+            self.now += RENEW_SECONDS
+            if lease is not None:
+                lease.renew()
+            watch._enforce()
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    assert RENEW_SECONDS == INSPECT_SECONDS
+    clock = Clock()
+    frozen = SimpleNamespace(monotonic=lambda: clock.now, time=time.time, sleep=time.sleep)
+    monkeypatch.setattr(supervisor, "time", frozen)
+    monkeypatch.setattr(claims, "time", frozen)
+    return clock
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunDir:
+    return make_folders(tmp_path / "demo")
+
+
+@pytest.fixture
+def watch(folder, clock) -> Supervisor:
+    """Return a supervisor of one worker, whose claims are this process's, in a sweep of two trials."""
+    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": SPACE}
+    sections = {"budget": {"trials": 2}, "objective": {"metric": "eval_loss", "direction": "minimize"}}
+    spec = SweepSpec.model_validate({**values, **sections}, strict=False)
+    profile = Profile(workers=1, gpus_per_trial=0, threads_per_worker=1)
+    run = made_records.run(1, ended=None)
+    folder.write_run(run)
+    sweep = OpenSweep(folder, made_records.manifest(), spec, profile, run, began=clock.now)
+    watch = Supervisor(sweep, Signals(), Notes(), start=lambda index: Worker(pid=1_000_000 + index))  # type: ignore[arg-type]
+    watch.handles[0] = Worker(os.getpid())  # type: ignore[assignment]
+    return watch
+
+
+@pytest.fixture
+def lease(folder) -> Iterator[Lease]:
+    lease = folder.claim(run=1, trials=1)
+    yield lease
+    lease.release()
+
+
+def test_a_worker_that_renews_its_claim_is_left_alone(watch, clock, lease):
+    clock.wind(watch, 10 * LEASE_SECONDS, lease)
+    assert watch.handles[0].poll() is None
+
+
+def test_a_worker_that_does_not_renew_its_claim_is_ended(watch, clock, lease):
+    clock.wind(watch, LEASE_SECONDS - RENEW_SECONDS)
+    assert watch.handles[0].poll() is None
+    clock.wind(watch, 3 * RENEW_SECONDS)
+    assert watch.handles[0].poll() == -signal.SIGKILL
+
+
+def test_a_worker_that_froze_while_its_trial_ended_is_ended_too(watch, clock, folder, lease):
+    """Otherwise the sweep would wait for it for ever: its trial has a result, so nobody misses it."""
+    folder.record(made_records.record(0, 0.5))
+    clock.wind(watch, LEASE_SECONDS + 2 * RENEW_SECONDS)
+    assert watch.handles[0].poll() == -signal.SIGKILL
+
+
+def test_claims_that_were_let_go_say_nothing_of_a_worker(watch, clock, folder, lease):
+    folder.record(made_records.record(0, 0.5))
+    lease.release()
+    clock.wind(watch, 10 * LEASE_SECONDS)
+    assert watch.handles[0].poll() is None, "it may prepare, or wait for another one's trial"
+
+
+def test_a_worker_that_lingers_when_nothing_is_left_to_do_is_ended(watch, clock, folder):
+    clock.wind(watch, 10 * LEASE_SECONDS)
+    assert watch.handles[0].poll() is None
+    for trial in range(2):
+        folder.record(made_records.record(trial, 0.5))
+    clock.wind(watch, LEASE_SECONDS)
+    assert watch.handles[0].poll() is None
+    clock.wind(watch, 2 * RENEW_SECONDS)
+    assert watch.handles[0].poll() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_a_killed_worker_is_replaced_as_long_as_there_are_trials(watch, folder, finished):
+    for trial in range(finished):
+        folder.record(made_records.record(trial, 0.5))
+    watch.handles[0].kill()
+    watch._reap()
+    assert list(watch.handles) == ([0] if finished < 2 else [])
+    assert len(watch.display.said) == (finished < 2)
+
+
+def test_workers_that_keep_dying_end_the_sweep(watch):
+    deaths = 0
+    while watch.handles:
+        watch.handles[0].kill()
+        watch._reap()
+        deaths += 1
+        assert deaths < 20
+    assert deaths == supervisor.MOST_DEATHS + watch.sweep.workers + 1
+    assert "workers keep dying, the last one was killed by SIGKILL" in str(watch.failure)
+
+
+def test_how_long_a_run_ran_is_known_when_it_was_killed(watch, clock, folder):
+    clock.wind(watch, 3_600)
+    assert hours_ran(folder.runs(), folder.records()) == pytest.approx(1)
+    (run,) = folder.runs()
+    assert (run.ended, run.outcome) == (None, None)
+
+
+def leave(signals: Signals, number: int) -> None:
+    with signals.ending_the_block():
+        signal.raise_signal(number)
+        pytest.fail("the block went on")
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_ends_a_block_in_which_nothing_runs_yet_and_is_counted_afterwards(number):
+    before = [signal.getsignal(one) for one in STOPS]
+    with Signals().counted() as signals:
+        with pytest.raises(Stopped, match=r"^stopped by .* before anything was begun$") as caught:
+            leave(signals, number)
+        assert caught.value.exit_code == 128 + number
+        signal.raise_signal(number)
+        assert signals.received == [number, number]
+    for one, handler in zip(STOPS, before, strict=True):
+        assert signal.getsignal(one) is signal.SIG_IGN, "the command is on its way out"
+        signal.signal(one, handler)
+
+
+def test_without_a_signal_everything_is_as_it_was():
+    before = [signal.getsignal(one) for one in (*STOPS, signal.SIGHUP)]
+    with Signals().counted() as signals, signals.ending_the_block():
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert [signal.getsignal(one) for one in (*STOPS, signal.SIGHUP)] == before
