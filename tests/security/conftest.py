@@ -1,0 +1,85 @@
+"""What every attack is made from: a place where nothing may appear, a server that nobody may call, a command line."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+from made_records import record, run
+
+import tiny
+from finesweep import cli, preflight, spec_reader
+from finesweep.atomic import write_json
+from finesweep.run_dir import RunDir, make_folders
+from security.attacks import SPEC, Canary, Evil, Planted, Sweep
+
+
+@pytest.fixture
+def canary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Canary]:
+    """Yield a server that no attack may reach, the Hub's address included."""
+    server = Canary()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://{server.address}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.close()
+    assert server.calls == 0, "an attack reached the network"
+
+
+@pytest.fixture
+def pwned(tmp_path: Path) -> Iterator[Path]:
+    """Yield a path at which no attack may make a file."""
+    file = tmp_path / "PWNED"
+    yield file
+    assert not file.exists(), "an attack ran code"
+
+
+@pytest.fixture
+def evil_pickle(pwned: Path) -> bytes:
+    """Return a pickle that does harm to whoever loads it."""
+    return pickle.dumps(Evil(pwned))
+
+
+@pytest.fixture
+def sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sweep:
+    """Run `sweep` in this process; return its exit code and all that it printed."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["sweep", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return call
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a user's folder with rows, a model that passes for one, and a sound spec; it is the current one."""
+    folder = tmp_path / "project"
+    tiny.write_csv(folder / "train.csv", tiny.review_rows(40, seed=1))
+    tiny.write_csv(folder / "validation.csv", tiny.review_rows(20, seed=2))
+    tiny.write_model_files(folder / "model")
+    (folder / "spec.yaml").write_text(SPEC)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def planted(project: Path) -> Planted:
+    """Return a sound folder of the project's spec: two of three trials are recorded, one run is over."""
+    checked = preflight.check(spec_reader.load(project / "spec.yaml"))
+    path = project / "results" / "spec"
+    made: RunDir = make_folders(path)
+    write_json(made.spec_file, checked.manifest().__dict__)
+    made.write_run(run(outcome="done"))
+    for number in (0, 1):
+        write_json(made.record_file(number), record(number, 0.5 + number, run=1).to_json())
+    return Planted(path)
