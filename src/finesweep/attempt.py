@@ -23,6 +23,7 @@ import torch
 from finesweep import contenders, disk
 from finesweep.backends import Report
 from finesweep.claims import Claim
+from finesweep.endings import fault
 from finesweep.errors import RunDirError, TrialFailed
 from finesweep.manifest import Manifest
 from finesweep.profile import Profile
@@ -47,6 +48,8 @@ PROGRESS_SECONDS = 1.0
 STATE_COPIES = 4
 """A state holds the weights, the best weights, and two moments of the usual optimizer."""
 
+# torch does not say of what it died; where it was killed, there is often no more than this.
+_LOST_LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: Killed)")
 _IN_LOADER = re.compile(r"Caught \w+ in (DataLoader worker process) \d+\.$")
 
 
@@ -102,7 +105,7 @@ class Attempt:
             traceback.print_exc()
             if disk.is_for_lack_of_space(error, self.run_dir.path):
                 raise disk.full(self.run_dir.path) from error
-            raise self._failed(_one_line(error)) from error
+            raise self._failed_or_lost(error) from error
         assert self.watch.best is not None
         assert self.watch.best.objective is not None
         return self.watch.best.objective
@@ -160,6 +163,16 @@ class Attempt:
     def _failed(self, reason: str) -> TrialFailed:
         self.run_dir.record(self._record(TrialState.FAILED, reason))
         return TrialFailed(self.claim.trial, reason, self._log_name())
+
+    def _failed_or_lost(self, error: BaseException) -> Exception:
+        """Record a failure of the trial's own, or the loss of a process that loads its data."""
+        if not _LOST_LOADER.match(str(error)):
+            return self._failed(_one_line(error))
+        lost = "a process that loads the data died without a word (out of memory?)"
+        verdict = fault(lost, self.claim.faults, self.profile.retries)
+        self.run_dir.record(self._record(verdict.state, verdict.reason, faults=verdict.faults))
+        is_over = verdict.state is TrialState.FAILED
+        return TrialFailed(self.claim.trial, lost, self._log_name()) if is_over else TrialInterrupted(verdict.reason)
 
     def _out_of_memory(self, error: BaseException) -> Exception:
         """Put the trial back with half the batch per device, once; the effective batch stays the same."""

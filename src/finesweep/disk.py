@@ -39,14 +39,23 @@ def refuse_overrun(folder: Path, need: int, what: str, limit_gb: float | None) -
     free = shutil.disk_usage(folder).free
     if need > free:
         raise RunDirError(f"{folder}: {what} needs {_mb(need)} and {_mb(free)} are free; {_AGAIN}")
-    if limit_gb is None:
-        return
-    used = used_bytes(folder)
-    if used + need > limit_gb * GB:
-        raise RunDirError(
-            f"{folder}: {what} needs {_mb(need)}, and of the {limit_gb:g} GB that `limits.disk_gb` allows {_mb(used)} "
-            "are in use; raise the limit or lower `keep_best`, and run the same command again"
-        )
+    if limit_gb is not None and (used := used_bytes(folder)) + need > limit_gb * GB:
+        allowed = f"of the {limit_gb:g} GB that `limits.disk_gb` allows {_mb(used)} are in use"
+        raise RunDirError(f"{folder}: {what} needs {_mb(need)}, and {allowed}; {_LESS}")
+
+
+def refuse_excess(folder: Path, limit_gb: float | None) -> None:
+    """Make sure that a sweep's folder takes no more than it may.
+
+    Args:
+        folder: The sweep's folder.
+        limit_gb: What it may take, in units of 1e9 bytes; None for as much as there is.
+
+    Raises:
+        RunDirError: It takes more; says how much.
+    """
+    if limit_gb is not None and (used := used_bytes(folder)) > limit_gb * GB:
+        raise RunDirError(f"{folder}: it takes {_mb(used)}, more than the {limit_gb:g} GB of `limits.disk_gb`; {_LESS}")
 
 
 def full(folder: Path) -> RunDirError:
@@ -66,6 +75,7 @@ def has_no_space(folder: Path) -> bool:
     return folder.is_dir() and shutil.disk_usage(folder).free < NO_SPACE_BYTES
 
 
+_LESS = "raise the limit or lower `keep_best`, and run the same command again"
 _AGAIN = "make room and run the same command again"
 
 

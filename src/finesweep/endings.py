@@ -79,11 +79,13 @@ def judge(ending: Ending, recorded: TrialState | None, faults: Sequence[str], re
     if ending.complaint is not None:
         return Verdict(TrialState.INTERRUPTED, ending.complaint, known)
     if ending.limit is not None:
-        return _fault(ending.limit.reason, known, retries) if ending.limit.is_fault else _failed(ending.limit, known)
+        return fault(ending.limit.reason, known, retries) if ending.limit.is_fault else _failed(ending.limit, known)
     if ending.asked:
         return Verdict(TrialState.INTERRUPTED, "stopped before it could save its state", known)
     if ending.exit_code < 0 and -ending.exit_code not in CRASHES:
-        return _fault(_killed(ending), known, retries)
+        return fault(_killed(ending), known, retries)
+    if ending.exit_code == 0:
+        return fault("the trial's process ended well, and its record is gone or damaged", known, retries)
     return Verdict(TrialState.FAILED, _crashed(ending.exit_code), known)
 
 
@@ -91,7 +93,14 @@ def _failed(limit: Limit, known: tuple[str, ...]) -> Verdict:
     return Verdict(TrialState.FAILED, limit.reason, known)
 
 
-def _fault(reason: str, known: tuple[str, ...], retries: int) -> Verdict:
+def fault(reason: str, known: Sequence[str], retries: int) -> Verdict:
+    """Say what the record of an attempt must say that a fault of the infrastructure has ended.
+
+    Args:
+        reason: The fault, for a person.
+        known: Faults that ended earlier attempts.
+        retries: How many faults are forgiven.
+    """
     faults = (*known, reason)
     if len(faults) > retries:
         return Verdict(TrialState.FAILED, given_up(faults), faults)

@@ -23,16 +23,18 @@ from finesweep.errors import NoFinishedTrial, RunDirError, SweepError
 from finesweep.launchers import Handle
 from finesweep.machine import Machine
 from finesweep.manifest import Manifest, Run, changes
+from finesweep.open_sweep import OpenSweep
 from finesweep.plan import trials_wanted
 from finesweep.preflight import Checked
 from finesweep.profile import Profile
 from finesweep.registry import LAUNCHERS
 from finesweep.run_dir import RunDir
 from finesweep.scratch_model import make_scratch
+from finesweep.signals import Signals
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.spec_reader import LoadedSpec
 from finesweep.stored import refuse_links
-from finesweep.supervisor import OpenSweep, Signals, Supervisor, nothing_left
+from finesweep.supervisor import Supervisor
 from finesweep.trial import TrialRecord
 from finesweep.winner import Evidence
 
@@ -308,7 +310,7 @@ def _environment() -> dict[str, str]:
 def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
     """Run workers until the sweep is over; return why it ended, which its run keeps too."""
     try:
-        why = nothing_left(sweep) or _supervised(sweep, lock, signals, display_of)
+        why = sweep.nothing_left() or _supervised(sweep, lock, signals, display_of)
     except SweepError as error:
         # Where the folder itself is gone, the error that says so must not be replaced by this one.
         with contextlib.suppress(RunDirError):

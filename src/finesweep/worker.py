@@ -26,6 +26,7 @@ from finesweep.backends import Report
 from finesweep.claims import Claim, Lease
 from finesweep.endings import Ending, Verdict, given_up, judge
 from finesweep.errors import RunDirError
+from finesweep.launchers import TOLD
 from finesweep.manifest import Manifest, Run
 from finesweep.plan import early_stop, same_failure, trials_wanted
 from finesweep.profile import Profile
@@ -37,9 +38,6 @@ from finesweep.trial import AttemptOutdated, Params, TrialRecord, TrialState
 from finesweep.trial_process import TrialProcess
 
 LINGER_SECONDS = 0.5
-
-TOLD = 128 + signal.SIGTERM
-"""Exit code of a worker that was told to stop."""
 
 
 @dataclass

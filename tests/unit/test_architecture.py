@@ -25,7 +25,7 @@ LAYERS = (
     worker attempt trial_process endings watchdog rehearsal contenders leaderboard ranking winner model_card
     verification display announcer screen fitting time_left status
     """,
-    "preflight sweep supervisor summary init_spec",
+    "preflight sweep open_sweep signals supervisor summary init_spec",
     "cli __main__",
 )
 """Modules and packages by layer, lowest first; a module imports from its own layer and those below."""

@@ -61,3 +61,10 @@ def test_a_full_disk_makes_any_failure_one_for_lack_of_space(tmp_path: Path, mon
     monkeypatch.setattr(disk, "NO_SPACE_BYTES", 10**18)
     assert disk.is_for_lack_of_space(RuntimeError("[enforce fail at inline_container.cc:672]"), tmp_path)
     assert not disk.is_for_lack_of_space(RuntimeError("x"), tmp_path / "gone"), "a folder that is gone is not full"
+
+
+def test_a_folder_that_takes_more_than_it_may_is_refused_with_figures(folder: Path) -> None:
+    disk.refuse_excess(folder, None)
+    disk.refuse_excess(folder, 0.002)
+    with pytest.raises(RunDirError, match=r"it takes 1\.\d MB, more than the 0\.001 GB of `limits\.disk_gb`"):
+        disk.refuse_excess(folder, 0.001)

@@ -55,6 +55,12 @@ def test_an_exit_without_a_record_is_not_tried_again():
     assert (verdict.state, verdict.reason) == (FAILED, "the trial's process ended with exit code 3 without a record")
 
 
+def test_a_record_that_was_lost_since_it_was_written_is_made_again():
+    verdict = judge(Ending(0), None, (), 2)
+    assert (verdict.state, len(verdict.faults)) == (INTERRUPTED, 1)
+    assert "its record is gone or damaged" in verdict.reason
+
+
 def test_what_the_kernel_killed_for_memory_is_called_so():
     assert "the machine ran out of memory" in judge(Ending(-9, out_of_memory=True), None, (), 2).reason
     assert "which finesweep did not send (out of memory?)" in judge(KILLED, None, (), 2).reason

@@ -14,14 +14,17 @@ from typing import Any
 import made_records
 import pytest
 
-from finesweep import claims, supervisor
+from finesweep import claims, open_sweep, supervisor
 from finesweep.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
 from finesweep.errors import Stopped
+from finesweep.launchers import TOLD
 from finesweep.manifest import hours_ran
+from finesweep.open_sweep import OpenSweep
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir, make_folders
+from finesweep.signals import Signals
 from finesweep.spec import SweepSpec
-from finesweep.supervisor import INSPECT_SECONDS, OpenSweep, Signals, Supervisor
+from finesweep.supervisor import INSPECT_SECONDS, Supervisor
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 SPACE = {"learning_rate": {"low": 1e-5, "high": 5e-5, "log": True}}
@@ -38,7 +41,7 @@ class Worker:
         return self.code
 
     def stop(self) -> None:
-        self.code = supervisor.TOLD
+        self.code = TOLD
 
     def kill(self) -> None:
         self.code = -signal.SIGKILL if self.code is None else self.code
@@ -77,8 +80,8 @@ def clock(monkeypatch) -> Clock:
     assert RENEW_SECONDS == INSPECT_SECONDS
     clock = Clock()
     frozen = SimpleNamespace(monotonic=lambda: clock.now, time=time.time, sleep=time.sleep)
-    monkeypatch.setattr(supervisor, "time", frozen)
-    monkeypatch.setattr(claims, "time", frozen)
+    for module in (supervisor, open_sweep, claims):
+        monkeypatch.setattr(module, "time", frozen)
     return clock
 
 
@@ -156,6 +159,14 @@ def test_a_killed_worker_is_replaced_as_long_as_there_are_trials(watch, folder, 
     assert len(watch.display.said) == (finished < 2)
 
 
+def test_a_worker_that_somebody_else_told_to_stop_is_replaced(watch):
+    """The kernel's helpers against memory shortage send SIGTERM first."""
+    watch.handles[0].stop()
+    watch._reap()
+    assert list(watch.handles) == [0]
+    assert watch.display.said == ["Worker 1 was told to stop by somebody else; another one is started."]
+
+
 def test_workers_that_keep_dying_end_the_sweep(watch):
     deaths = 0
     while watch.handles:
@@ -189,6 +200,8 @@ def test_a_signal_ends_a_block_in_which_nothing_runs_yet_and_is_counted_afterwar
         assert caught.value.exit_code == 128 + number
         signal.raise_signal(number)
         assert signals.received == [number, number]
+        with pytest.raises(Stopped, match="stopped by"), signals.ending_the_block():
+            pytest.fail("a signal that came before the block was not seen")
     for one, handler in zip(STOPS, before, strict=True):
         assert signal.getsignal(one) is signal.SIG_IGN, "the command is on its way out"
         signal.signal(one, handler)

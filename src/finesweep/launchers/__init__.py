@@ -5,10 +5,14 @@ A launcher is one file here and one line in ``finesweep.registry.LAUNCHERS``.
 
 from __future__ import annotations
 
+import signal
 from typing import Protocol
 
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
+
+TOLD = 128 + signal.SIGTERM
+"""Exit code of a worker that was told to stop."""
 
 
 class Handle(Protocol):

@@ -1,0 +1,97 @@
+"""Owns a sweep that this process carries out: its folder, its run, and what is left to do there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from finesweep import leaderboard
+from finesweep.errors import RunDirError
+from finesweep.manifest import Manifest, Run
+from finesweep.plan import early_stop, same_failure, trials_wanted
+from finesweep.profile import Profile
+from finesweep.run_dir import RunDir
+from finesweep.spec import SweepSpec
+from finesweep.trial import TrialRecord
+
+
+@dataclass(frozen=True)
+class OpenSweep:
+    """A sweep's folder, with the run that this process has begun there.
+
+    Attributes:
+        run_dir: The sweep's folder.
+        manifest: What the sweep is.
+        spec: The spec with this run's budget.
+        profile: Where workers run, settled.
+        run: This run.
+        began: When it began, on the monotonic clock.
+    """
+
+    run_dir: RunDir
+    manifest: Manifest
+    spec: SweepSpec
+    profile: Profile
+    run: Run
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def wanted(self) -> int:
+        """Trials that the budget asks for."""
+        return trials_wanted(self.spec, self.manifest.plan)
+
+    @property
+    def workers(self) -> int:
+        """How many workers this run starts."""
+        count = self.profile.workers
+        assert count != "auto", "the profile is settled"
+        return count
+
+    def finished(self) -> list[TrialRecord]:
+        """Return the trials that count against the budget."""
+        return [record for record in self.run_dir.records() if record.state.finished]
+
+    def unfinished(self) -> int:
+        """Return how many trials of the budget have no result yet."""
+        return self.wanted - sum(record.trial < self.wanted for record in self.finished())
+
+    def has_work(self) -> bool:
+        """Say whether there are trials left to run."""
+        return self.unfinished() > 0 and not self.ends_early()
+
+    def nothing_left(self) -> str | None:
+        """Say why there is nothing to do for a worker, None if there is something."""
+        hours = self.spec.budget.hours
+        if self.unfinished() <= 0:
+            return f"all {self.wanted} trials of the budget have finished"
+        if hours is not None and self.run_dir.hours_used(besides=self.run.number) >= hours:
+            return f"the budget of {hours:g} hours is used up"
+        return self.ends_early()
+
+    def ends_early(self) -> str | None:
+        """Say why the sweep ends before its budget, if it does."""
+        finished = self.finished()
+        early = early_stop(self.spec.stop, finished, self.spec.direction)
+        return early or same_failure(finished, self.run.number)
+
+    def write_leaderboard(self, records: Sequence[TrialRecord]) -> None:
+        """Bring the leaderboard up to date."""
+        leaderboard.write(self.run_dir, self.manifest, records, self.run_dir.runs())
+
+    def end_run(self, why: str) -> None:
+        """Note when and why this run ended."""
+        self._write_run(ended=time.time(), outcome=why)
+
+    def note_time(self) -> None:
+        """Note how long this run has run, for those who want to know once it was killed."""
+        # It can be done without; whoever needs the folder says what is wrong with it.
+        with contextlib.suppress(RunDirError):
+            self._write_run()
+
+    def _write_run(self, **facts: Any) -> None:
+        seconds = round(time.monotonic() - self.began, 3)
+        self.run_dir.write_run(dataclasses.replace(self.run, seconds=seconds, **facts))
