@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny
+from finesweep.leaderboard import to_json
+from finesweep.ranking import rank
+from finesweep.run_dir import RunDir
+from finesweep.trial import Direction
 
 SCRATCH_MODEL = (
     "{config: bert, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, "
@@ -39,16 +47,25 @@ class Project:
     """A user's folder: data, a spec, and the results of `sweep`."""
 
     path: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list, compare=False, repr=False)
 
     def write(self, name: str, text: str) -> Path:
         (self.path / name).write_text(text, encoding="utf-8")
         return self.path / name
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, ignored: Sequence[int] = (), **options: Any) -> subprocess.Popen[str]:
+        """Start `sweep`, with some signals ignored as those are that a background shell or nohup starts."""
         if arguments[0] == "run" and "--on" not in arguments:
             arguments = (*arguments, "--on", "one_thread.yaml")
         environment = {**os.environ, "COLUMNS": "160", **options.pop("env", {})}
-        return subprocess.Popen(
+
+        def at_birth() -> None:
+            # The tests themselves may have been started by such a shell, and would prove nothing.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in ignored:
+                signal.signal(number, signal.SIG_IGN)
+
+        process = subprocess.Popen(
             [sys.executable, "-m", "finesweep", *arguments],
             cwd=self.path,
             env=environment,
@@ -56,10 +73,11 @@ class Project:
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-            # Children of a background shell inherit an ignored SIGINT, and the tests would prove nothing.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            preexec_fn=at_birth,
             **options,
         )
+        self.started.append(process)
+        return process
 
     def sweep(self, *arguments: str, code: int = 0, timeout: float = 240, **options: Any) -> tuple[str, str]:
         process = self.start(*arguments, **options)
@@ -69,7 +87,7 @@ class Project:
         return out, err
 
     def _worker_logs(self) -> str:
-        return "\n".join(log.read_text()[-3000:] for log in self.path.glob("results/*/logs/worker.log"))
+        return "\n".join(log.read_text()[-3000:] for log in self.path.glob("results/*/logs/worker-*.log"))
 
     def results(self, name: str = "spec") -> Path:
         return self.path / "results" / name
@@ -81,6 +99,11 @@ class Project:
     def records(self, name: str = "spec") -> list[dict[str, Any]]:
         return [json.loads(file.read_text()) for file in sorted((self.results(name) / "trials").glob("*.json"))]
 
+    def ledger(self, name: str = "spec") -> dict[str, bytes]:
+        """Return the bytes of every finished record: what no fault may change."""
+        files = sorted((self.results(name) / "trials").glob("*.json"))
+        return {file.name: data for file in files if json.loads(data := file.read_bytes())["state"] != "INTERRUPTED"}
+
     def numbers(self, name: str = "spec") -> list[dict[str, Any]]:
         """Return what must be equal in two reads of the same records."""
         keys = ("trial", "attempt", "state", "params", "objective")
@@ -91,9 +114,55 @@ class Project:
         processes = (item for item in Path("/proc").iterdir() if item.name.isdigit())
         return [int(process.name) for process in processes if _runs_finesweep_in(self.path, process)]
 
+    def workers(self) -> list[int]:
+        """Return the pids of the workers; their forks, which run trials, have the same command line."""
+        return [pid for pid in self.processes() if _is_worker(pid) and not _is_worker(_parent(pid))]
+
+    def trial_processes(self) -> list[int]:
+        """Return the pids of the forks that run a trial."""
+        return [pid for pid in self.processes() if _is_worker(_parent(pid))]
+
+    def progress(self, trial: int) -> dict[str, Any]:
+        """Return how far a trial is, nothing if it does not run."""
+        try:
+            values: dict[str, Any] = json.loads((self.results() / f"progress/{trial:04d}.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return values
+
+    def runs(self, trial: int, step: int = 0) -> bool:
+        """Say whether a trial has begun and has done so many steps."""
+        return self.progress(trial).get("step", -1) >= step
+
+    def holder(self, trial: int) -> int:
+        """Return the pid of the worker that claimed a trial last."""
+        claims = sorted((self.results() / "claims").glob(f"{trial:04d}.*"), key=lambda file: int(file.suffix[1:]))
+        pid: int = json.loads(claims[-1].read_text())["pid"]
+        return pid
+
+    def process(self, trial: int) -> int:
+        """Return the pid of the fork that runs a trial."""
+        (pid,) = (pid for pid in self.trial_processes() if _parent(pid) == self.holder(trial))
+        return pid
+
     def manifest(self, name: str = "spec") -> dict[str, Any]:
         values: dict[str, Any] = json.loads((self.results(name) / "spec.json").read_text())
         return values
+
+
+def _is_worker(pid: int) -> bool:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"finesweep" in words and b"worker" in words
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _runs_finesweep_in(folder: Path, process: Path) -> bool:
@@ -128,6 +197,9 @@ def project(make_project: Callable[..., Project]) -> Iterator[Project]:
     for pid in project.processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    for process in project.started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -149,3 +221,95 @@ def finished(make_project: Callable[..., Project]) -> Project:
     project = make_project()
     project.sweep("run", "spec.yaml")
     return project
+
+
+@pytest.fixture(scope="session")
+def provoke() -> Callable[..., dict[str, str]]:
+    """Describe faults, each a mapping with the keys of ``faults/sitecustomize.py``, as an environment to start with."""
+
+    def environment(*faults: Mapping[str, Any]) -> dict[str, str]:
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parent / "faults"), os.environ.get("PYTHONPATH")]))
+        return {"PYTHONPATH": path, "FINESWEEP_FAULTS": json.dumps(faults)}
+
+    return environment
+
+
+@pytest.fixture(scope="session")
+def check_invariants() -> Callable[..., None]:
+    """Check what must hold after every fault, once nothing runs any more.
+
+    Args of the function: the project, and the ledger (``Project.ledger``) that was there before the fault.
+    """
+
+    def check(project: Project, before: Mapping[str, bytes] | None = None, name: str = "spec") -> None:
+        records = RunDir(project.results(name)).records()
+        after = project.ledger(name)
+        assert {file: after.get(file) for file in before or {}} == (before or {}), "a result was lost or changed"
+        assert [f"{record.trial:04d}.json" for record in records] == [
+            file.name for file in sorted((project.results(name) / "trials").glob("*.json"))
+        ], "a record is unreadable"
+        _check_study(project.results(name), name)
+        assert (project.results(name) / "leaderboard.json").read_text() == to_json(
+            rank(records, Direction(project.manifest(name)["spec"]["objective"]["direction"]))
+        )
+        _check_winner(project, name)
+        assert project.processes() == []
+        leftovers = [file for file in project.results(name).rglob("*") if re.fullmatch(r"\..*\d.*|.*\.tmp", file.name)]
+        assert leftovers == []
+        locks = [project.path / f"results/.{name}.lock", *(project.results(name) / "claims").iterdir()]
+        assert [lock.name for lock in locks if lock.exists() and _is_locked(lock)] == []
+
+    return check
+
+
+def _check_study(results: Path, name: str) -> None:
+    """Fail if a trial is RUNNING in the study, or an attempt COMPLETE there twice."""
+    import optuna
+
+    from finesweep.backends.study import Storage
+
+    if not (results / "study.journal").exists():
+        return
+    with contextlib.closing(Storage(results / "study.journal")) as storage:
+        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    assert [trial.user_attrs for trial in trials if not trial.state.is_finished()] == []
+    # A trial whose record or weights were lost is trained again, as the next attempt.
+    complete = [tuple(trial.user_attrs.items()) for trial in trials if trial.state.name == "COMPLETE"]
+    assert len(complete) == len(set(complete))
+
+
+def _check_winner(project: Project, name: str) -> None:
+    """Fail if the exported model, loaded by transformers alone, is not what its trial's record says."""
+    folder = project.results(name) / "winner"
+    if not folder.exists():
+        return
+    evidence = json.loads((folder / "evidence.json").read_text())
+    (record,) = (record for record in project.records(name) if record["trial"] == evidence["trial"])
+    assert (record["state"], record["objective"]) == ("COMPLETE", evidence["ranked"])
+    assert _loss(folder, project.path / "validation.csv") == pytest.approx(record["metrics"]["eval_loss"], rel=1e-5)
+
+
+def _loss(model: Path, file: Path) -> float:
+    """Return a model's mean loss over the rows of a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        classifier = AutoModelForSequenceClassification.from_pretrained(model).eval()
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        inputs = tokenizer([row["text"] for row in rows], truncation=True, padding=True, return_tensors="pt")
+        labels = torch.tensor([classifier.config.label2id[row["label"]] for row in rows])
+        with torch.no_grad():
+            return float(classifier(**inputs, labels=labels).loss)
+
+
+def _is_locked(file: Path) -> bool:
+    with file.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,209 @@
+"""Trials that go wrong from inside: each is one record with its cause and its log, and the others run."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+ONE, TWO = ("--workers", "1"), ("--workers", "2")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A fault of one trial that is the trial's own, and what its record must say of it."""
+
+    fault: Mapping[str, Any]
+    state: str
+    reason: str
+    log: str
+
+
+OWN_FAULTS = (
+    Broken({"where": "loader", "do": "raise", "step": 9}, "FAILED", "ValueError: provoked", "Traceback"),
+    Broken({"where": "model", "do": "raise", "step": 7}, "FAILED", "ValueError: provoked", "Traceback"),
+    Broken({"where": "metric", "do": "raise"}, "FAILED", "ValueError: provoked", "Traceback"),
+    Broken({"where": "model", "do": "memory", "step": 2}, "FAILED", "MemoryError", "Traceback"),
+    Broken({"where": "model", "do": "nan", "step": 12}, "DIVERGED", "training loss is nan at step ", "provoked"),
+    Broken({"where": "model", "do": "segv", "step": 5}, "FAILED", "crashed with SIGSEGV", "Segmentation fault"),
+    Broken({"where": "metric", "do": "abort"}, "FAILED", "crashed with SIGABRT", "Aborted"),
+    Broken({"where": "loader", "do": "exit"}, "FAILED", "exit code 3 without a record", "provoked"),
+    Broken({"where": "model", "do": "swell", "most": 900}, "FAILED", "more than the 1.2 of `memory_gb`", "provoked"),
+)
+"""Of the trials from 1 on."""
+
+
+@pytest.fixture(scope="module")
+def broken(make_project: Callable[..., Any], provoke: Callable[..., dict[str, str]]) -> Any:
+    """One sweep in which nearly every trial breaks in its own way."""
+    project = make_project()
+    project.write("profile.yaml", "{threads_per_worker: 1, memory_gb: 1.2}")
+    faults = [{**broken.fault, "trial": trial} for trial, broken in enumerate(OWN_FAULTS, start=1)]
+    budget = f"budget.trials={len(OWN_FAULTS) + 2}"
+    project.sweep("run", "spec.yaml", *TWO, "--on", "profile.yaml", "--set", budget, env=provoke(*faults))
+    return project
+
+
+@pytest.mark.parametrize(
+    "trial", range(1, len(OWN_FAULTS) + 1), ids=[" ".join(map(str, b.fault.values())) for b in OWN_FAULTS]
+)
+def test_what_a_trial_does_to_itself_is_one_record_with_its_cause_and_its_log(broken, trial):
+    expected, record = OWN_FAULTS[trial - 1], broken.records()[trial]
+    assert (record["trial"], record["attempt"], record["faults"]) == (trial, 1, []), (
+        "its own faults are not tried again"
+    )
+    assert record["state"] == expected.state
+    assert expected.reason in record["reason"]
+    assert expected.log in (broken.results() / record["log"]).read_text()
+    assert set(record["params"]) == {"learning_rate", "num_train_epochs", "per_device_train_batch_size"}
+
+
+def test_the_other_trials_run_and_the_folder_is_sound(broken, check_invariants):
+    states = [record["state"] for record in broken.records()]
+    assert (states[0], states[-1], len(states)) == ("COMPLETE", "COMPLETE", len(OWN_FAULTS) + 2)
+    assert broken.records()[5]["divergence"]["step"] in (13, 20)
+    check_invariants(broken)
+
+
+def test_what_happens_in_a_loaders_own_process_is_named(project, provoke, check_invariants):
+    """An exception there is the trial's own fault, the loss of that process is none."""
+    faults = (
+        {"where": "loader", "do": "raise", "trial": 1, "step": 3, "text": "row 9 is\nbroken"},
+        {"where": "loader", "do": "kill", "trial": 2, "attempt": 1, "step": 3},
+    )
+    project.sweep("run", "spec.yaml", *ONE, "--set", "fixed.dataloader_num_workers=2", env=provoke(*faults))
+    fine, failed, lost = project.records()
+    assert (fine["state"], lost["state"]) == ("COMPLETE", "COMPLETE")
+    assert (failed["state"], failed["attempt"]) == ("FAILED", 1)
+    assert failed["reason"] == "ValueError: row 9 is broken (in a DataLoader worker process)"
+    assert lost["attempt"] == 2
+    assert lost["faults"] == ["a process that loads the data died without a word (out of memory?)"]
+    check_invariants(project)
+
+
+def test_what_kills_a_trial_is_no_fault_of_its_own(project, provoke, check_invariants):
+    """At its start, with half of its weights written, with its record written but not in place, with it in place."""
+    kills = [
+        {"where": where, "do": "kill", "trial": trial, "attempt": 1}
+        for trial, where in enumerate(("weights", "start", "record", "recorded"))
+    ]
+    project.sweep("run", "spec.yaml", *ONE, "--set", "budget.trials=5", env=provoke(*kills))
+    records = project.records()
+    assert [record["state"] for record in records] == ["COMPLETE"] * 5
+    assert [record["attempt"] for record in records] == [2, 2, 2, 1, 1]
+    for record in records[:3]:
+        assert record["faults"] == [
+            "the trial's process was killed by SIGKILL, which finesweep did not send (out of memory?)"
+        ]
+    check_invariants(project)
+    _check_same_params(project, [record["trial"] for record in records[:3]])
+
+
+def _check_same_params(project: Any, trials: list[int]) -> None:
+    """Fail if an attempt that was killed, of which the study still knows, had other parameters than the last one."""
+    import optuna
+
+    from finesweep.backends.study import Storage
+
+    with contextlib.closing(Storage(project.results() / "study.journal")) as storage:
+        told = optuna.load_study(study_name="spec", storage=storage).get_trials(deepcopy=False)
+    params = {record["trial"]: record["params"] for record in project.records()}
+    # Killed at its very start a trial has drawn nothing yet, or all of its parameters.
+    drawn = [trial for trial in told if trial.user_attrs["number"] in trials and trial.params]
+    assert len(drawn) > len(trials)
+    assert all(dict(trial.params) == params[trial.user_attrs["number"]] for trial in drawn)
+
+
+def test_a_trial_that_is_killed_while_it_saves_its_state_starts_anew(project, provoke, until, check_invariants):
+    epochs = ("--set", "space.num_train_epochs.low=30", "--set", "space.num_train_epochs.high=30")
+    arguments = ("run", "spec.yaml", *ONE, *epochs, "--set", "budget.trials=1")
+    process = project.start(*arguments, env=provoke({"where": "state", "do": "kill"}))
+    until(lambda: (project.results() / "progress/0000.json").exists(), "trial 0 runs")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, out + err
+    assert [record["state"] for record in project.records()] == ["INTERRUPTED"]
+    project.sweep(*arguments)
+    (record,) = project.records()
+    assert (record["state"], record["attempt"], record["resumed_step"]) == ("COMPLETE", 2, 0)
+    check_invariants(project)
+
+
+def test_a_batch_that_is_too_large_for_the_device_is_halved_once(project, provoke, check_invariants):
+    """Trial 0 fits, 1 fits with half the batch, 2 not even then, 3 cannot be halved."""
+    faults = [
+        {"where": "model", "do": "oom", "trial": 1, "step": 3, "most": 16},
+        {"where": "model", "do": "oom", "trial": 2, "most": 8},
+        {"where": "model", "do": "oom", "trial": 3, "most": 8},
+    ]
+    same = "learning_rate: 1e-3, num_train_epochs: 2, per_device_train_batch_size"
+    batches = ", ".join(f"{{{same}: {batch}}}" for batch in (16, 32, 32, 17))
+    project.sweep(
+        "run",
+        "spec.yaml",
+        *TWO,
+        *("--set", "budget.trials=4", "--set", f"start=[{batches}]", "--set", "search.baseline=false"),
+        *("--set", "space.per_device_train_batch_size={choices: [16, 17, 32]}"),
+        env=provoke(*faults),
+    )
+    fits, halved, too_large, odd = project.records()
+    assert (fits["state"], fits["batch_divisor"]) == ("COMPLETE", 1)
+    assert (halved["state"], halved["attempt"], halved["batch_divisor"], halved["faults"]) == ("COMPLETE", 2, 2, [])
+    assert halved["params"]["per_device_train_batch_size"] == 32
+    assert halved["effective"]["per_device_train_batch_size"] == 16
+    assert halved["effective"]["gradient_accumulation_steps"] == 2
+    steps_per_epoch = -(-400 // 32)
+    assert halved["evaluations"][-1]["step"] == steps_per_epoch * halved["params"]["num_train_epochs"]
+    assert (too_large["state"], too_large["attempt"]) == ("FAILED", 2)
+    assert "out of GPU memory with batches of 16" in too_large["reason"]
+    assert (odd["state"], odd["attempt"]) == ("FAILED", 1)
+    assert "out of GPU memory with batches of 17" in odd["reason"]
+    check_invariants(project)
+
+
+def test_the_same_failure_in_every_trial_does_not_burn_the_budget(project, provoke, check_invariants):
+    arguments = ("run", "spec.yaml", *ONE, "--set", "budget.trials=10")
+    broken = provoke({"where": "metric", "do": "raise", "text": "no metric for trial {trial}"})
+    for count in (3, 6):
+        before = project.ledger()
+        out, err = project.sweep(*arguments, env=broken, code=1)
+        assert "the first 3 trials failed alike: ValueError: no metric for trial" in out + err
+        assert [record["state"] for record in project.records()] == ["FAILED"] * count
+        check_invariants(project, before)
+
+
+@pytest.mark.parametrize(
+    ("faults", "state", "counted"),
+    [
+        (
+            [
+                *({"where": "model", "do": "raise", "trial": trial} for trial in (0, 2)),
+                *({"where": "loader", "do": "exit", "trial": trial} for trial in (1, 3)),
+            ],
+            "FAILED",
+            [
+                "2 x FAILED: ValueError: provoked",
+                "2 x FAILED: the trial's process ended with exit code 3 without a record",
+            ],
+        ),
+        ([{"where": "model", "do": "prune", "text": "weak"}], "PRUNED", ["4 x PRUNED: weak"]),
+        ([{"where": "model", "do": "nan", "step": 3}], "DIVERGED", ["4 x DIVERGED: training loss is nan at step 10"]),
+    ],
+    ids=["failed", "pruned", "diverged"],
+)
+def test_without_a_single_complete_trial_the_reasons_are_grouped(
+    project, provoke, check_invariants, faults, state, counted
+):
+    out, err = project.sweep("run", "spec.yaml", *TWO, "--set", "budget.trials=4", env=provoke(*faults), code=1)
+    assert "no trial finished, so there is no winner" in err
+    for line in counted:
+        assert line in err, out + err
+    assert "logs/trial-0000.log" in err
+    assert [(row["state"], row["rank"]) for row in project.leaderboard()] == [(state, None)] * 4
+    assert state in (project.results() / "leaderboard.md").read_text()
+    assert not (project.results() / "winner").exists()
+    check_invariants(project)

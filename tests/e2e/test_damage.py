@@ -1,0 +1,174 @@
+"""Files of a sweep that are cut off, overwritten or gone: named, set aside, made again, and the rest is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ONE = ("--workers", "1")
+SAME = ("run", "spec.yaml", *ONE)
+
+
+@pytest.fixture
+def copied(finished: Any, tmp_path: Path) -> Iterator[Any]:
+    """A project with a finished sweep of three trials, of which a test may damage what it likes."""
+    project = dataclasses.replace(finished, path=tmp_path / "project")
+    shutil.copytree(finished.path, project.path)
+    results = project.results()
+    weights = next((results / "checkpoints").iterdir()) / "model.safetensors"
+    (results / "winner/model.safetensors").unlink()
+    os.link(weights, results / "winner/model.safetensors")  # as the sweep leaves it; copying has separated them
+    yield project
+    assert project.processes() == []
+
+
+def best(project: Any) -> dict[str, Any]:
+    row: dict[str, Any] = project.leaderboard()[0]
+    return row
+
+
+def flip(file: Path) -> None:
+    """Turn one bit over, in place, in the middle of a file."""
+    with file.open("r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        byte = stream.read(1)[0]
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte ^ 1]))
+
+
+def cut(file: Path) -> None:
+    """Take the last third of a file away."""
+    os.truncate(file, file.stat().st_size * 2 // 3)
+
+
+def overwrite(file: Path) -> None:
+    """Replace a file by what is no text at all."""
+    file.write_bytes(bytes(range(128, 256)) * 3)
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, overwrite, lambda file: file.write_text("[1]")], ids=["cut", "garbage", "list"]
+)
+def test_a_damaged_record_is_set_aside_and_its_trial_is_trained_again(copied, check_invariants, damage):
+    before, params = copied.ledger(), copied.records()[1]["params"]
+    file = copied.results() / "trials/0001.json"
+    damage(file)
+    damaged = file.read_bytes()
+    out, _ = copied.sweep(*SAME)
+    assert "0001.json" in out
+    assert "0001.json.corrupt" in out
+    assert file.with_name("0001.json.corrupt").read_bytes() == damaged
+    again = copied.records()[1]
+    assert (again["state"], again["attempt"], again["params"], again["faults"]) == ("COMPLETE", 2, params, [])
+    del before["0001.json"]
+    check_invariants(copied, before)
+    assert "trials/0001.json.corrupt" in copied.sweep("status", "results/spec")[0]
+
+
+def test_status_names_a_damaged_record(copied):
+    overwrite(copied.results() / "trials/0002.json")
+    out, _ = copied.sweep("status", "results/spec")
+    assert "2 of 3 finished" in out
+    assert "0002.json could not be read" in out
+    assert "0002.json.corrupt" in out
+
+
+def test_a_record_that_is_damaged_while_the_sweep_runs_is_set_aside(project, until, check_invariants):
+    process = project.start("run", "spec.yaml", "--workers", "2", "--set", "budget.trials=4")
+    until(lambda: project.ledger(), "a trial has ended")
+    first = next(iter(project.ledger()))
+    overwrite(project.results() / "trials" / first)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    assert f"{first}.corrupt" in out
+    assert [record["state"] for record in project.records()] == ["COMPLETE"] * 4
+    check_invariants(project)
+
+
+def test_a_journal_with_a_torn_last_line_is_healed(copied, check_invariants):
+    journal, before = copied.results() / "study.journal", copied.ledger()
+    cut(journal)
+    torn = journal.read_bytes().rpartition(b"\n")[2]
+    assert torn
+    out, _ = copied.sweep(*SAME, "--set", "budget.trials=4")
+    assert "study.journal.corrupt" in out
+    assert (copied.results() / "study.journal.corrupt").read_bytes() == torn + b"\n"
+    assert [record["state"] for record in copied.records()] == ["COMPLETE"] * 4
+    check_invariants(copied, before)
+
+
+def test_a_journal_with_garbage_in_it_is_made_again_from_the_records(copied, check_invariants):
+    journal, before = copied.results() / "study.journal", copied.ledger()
+    lines = journal.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([*lines[:3], b"\x00\xff garbage\n", *lines[3:]])
+    journal.write_bytes(damaged)
+    out, _ = copied.sweep(*SAME, "--set", "budget.trials=4")
+    assert "study.journal.corrupt" in out
+    assert (copied.results() / "study.journal.corrupt").read_bytes() == damaged
+    assert [record["state"] for record in copied.records()] == ["COMPLETE"] * 4
+    check_invariants(copied, before)
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink], ids=["flipped", "cut", "missing"])
+def test_damaged_weights_of_the_best_are_trained_again(copied, check_invariants, damage):
+    """The flipped byte hits the winner too, whose file is the same."""
+    before, row = copied.ledger(), best(copied)
+    trial, params = row["trial"], row["params"]
+    damage(copied.results() / f"checkpoints/trial-{trial:04d}/model.safetensors")
+    out, _ = copied.sweep(*SAME)
+    assert f"trial {trial}: its kept weights" in out
+    assert f"checkpoints/trial-{trial:04d}.corrupt" in out
+    assert (copied.results() / f"checkpoints/trial-{trial:04d}.corrupt").is_dir()
+    again = copied.records()[trial]
+    assert (again["state"], again["attempt"], again["params"]) == ("COMPLETE", 2, params)
+    assert again["objective"] == row["objective"], "the same parameters, seed and data"
+    del before[f"{trial:04d}.json"]
+    check_invariants(copied, before)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda winner: overwrite(winner / "config.json"),
+        lambda winner: (winner / "tokenizer.json").unlink(),
+        lambda winner: overwrite(winner / "evidence.json"),
+        lambda winner: shutil.copy(winner / "config.json", winner / "model.safetensors.new").rename(
+            winner / "model.safetensors"
+        ),
+    ],
+    ids=["config", "tokenizer", "evidence", "weights"],
+)
+def test_a_damaged_winner_is_exported_again(copied, check_invariants, damage):
+    winner, before = copied.results() / "winner", copied.ledger()
+    for file in winner.iterdir():  # files of its own, so that the damage is the winner's alone
+        file.write_bytes((data := file.read_bytes(), file.unlink())[0])
+        assert file.read_bytes() == data
+    damage(winner)
+    copied.sweep(*SAME)
+    assert copied.ledger() == before
+    check_invariants(copied, before)
+
+
+def test_what_a_sweep_is_cannot_be_made_again(copied):
+    overwrite(copied.results() / "spec.json")
+    _, err = copied.sweep(*SAME, code=2)
+    assert "spec.json: cannot be read as JSON; start anew with --fresh" in err
+    _, err = copied.sweep("status", "results/spec", code=2)
+    assert "spec.json" in err
+
+
+def test_garbage_in_what_only_informs_does_not_matter(copied, check_invariants):
+    before = copied.ledger()
+    for file in ("runs/0001.json", "claims/0000.1", "progress/0001.json", "leaderboard.json", "leaderboard.md"):
+        overwrite(copied.results() / file)
+    copied.sweep(*SAME, "--set", "budget.trials=4")
+    assert [record["state"] for record in copied.records()] == ["COMPLETE"] * 4
+    assert copied.ledger().keys() == {f"{trial:04d}.json" for trial in range(4)}
+    (copied.results() / "progress/0001.json").unlink()
+    check_invariants(copied, before)

@@ -1,0 +1,102 @@
+"""Several workers at a time: what they share, what ends them, and what the clock may do meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+from finesweep.run_dir import RunDir
+
+JUMPS = """
+import os, time
+
+real = time.time
+time.time = lambda: real() + ({jump} if os.path.exists("jumped") else 0)
+"""
+"""Shifts the wall clock of each process that is started with it, once there is a file of that name."""
+
+
+def epochs(count: int) -> tuple[str, ...]:
+    """Return the arguments that give every trial so many epochs."""
+    return ("--set", f"space.num_train_epochs.low={count}", "--set", f"space.num_train_epochs.high={count}")
+
+
+def test_two_workers_train_at_a_time_and_meet_the_budget_exactly(project, check_invariants):
+    random = ("--set", "search.sampler=random", "--set", "budget.trials=5")
+    project.sweep("run", "spec.yaml", *random, *epochs(15), "--workers", "2")
+    records = project.records()
+    assert [(record["trial"], record["state"], record["attempt"]) for record in records] == [
+        (number, "COMPLETE", 1) for number in range(5)
+    ]
+    spans = [(record["started"], record["started"] + record["seconds"]) for record in records]
+    assert any(a < d and c < b for (a, b), (c, d) in itertools.pairwise(spans)), "no two ran at a time"
+    assert len({json.dumps(record["params"], sort_keys=True) for record in records}) == 5
+    (run,) = (json.loads(file.read_text()) for file in (project.results() / "runs").glob("*.json"))
+    assert (run["profile"]["workers"], run["profile"]["threads_per_worker"]) == (2, 1)
+    assert len(list((project.results() / "logs").glob("worker-0001-*.log"))) == 2
+    check_invariants(project)
+
+
+def test_a_random_search_draws_the_same_parameters_whatever_the_number_of_workers(project, make_project):
+    alone = make_project()
+    random = ("--set", "search.sampler=random", "--set", "budget.trials=4")
+    alone.sweep("run", "spec.yaml", *random, "--workers", "1")
+    project.sweep("run", "spec.yaml", *random, "--workers", "3")
+    assert [record["params"] for record in project.records()] == [record["params"] for record in alone.records()]
+    assert [record["objective"] for record in project.records()] == [record["objective"] for record in alone.records()]
+
+
+def test_hours_end_all_workers_in_the_middle_of_their_trials(project, until, check_invariants):
+    """Stock checks its time limit between trials only. The trials here would take minutes."""
+    command = ("run", "spec.yaml", *epochs(900), "--workers", "2")
+    _, err = project.sweep(*command, "--set", "budget.hours=0.01", code=1)
+    assert "no trial finished" in err
+    assert "Ended: the budget of 0.01 hours is used up." in err
+    records = project.records()
+    assert [record["state"] for record in records] == ["INTERRUPTED", "INTERRUPTED"]
+    assert len(list((project.results() / "states").iterdir())) == 2
+    assert "the budget of 0.01 hours is used up" in project.sweep("status", "results/spec")[0]
+    _, err = project.sweep(*command, "--set", "budget.hours=0.01", code=1)
+    assert project.records() == records, "there are no hours left to go on in"
+    check_invariants(project)
+
+
+def test_a_trial_that_takes_too_long_has_failed_and_is_not_tried_again(project, check_invariants):
+    project.write("limited.yaml", "threads_per_worker: 1\nworkers: 2\nlimits: {trial_minutes: 0.2}\n")
+    epochs = ("--set", "space.num_train_epochs={choices: [2, 900]}", "--set", "search.sampler=grid")
+    space = (
+        "--set",
+        "space.learning_rate={choices: [1e-3]}",
+        "--set",
+        "space.per_device_train_batch_size={choices: [16]}",
+    )
+    project.sweep("run", "spec.yaml", *epochs, *space, "--set", "budget.trials=2", "--on", "limited.yaml")
+    short, long = sorted(project.records(), key=lambda record: record["params"]["num_train_epochs"])
+    assert short["state"] == "COMPLETE"
+    assert (long["state"], long["attempt"], long["faults"]) == ("FAILED", 1, [])
+    assert long["reason"] == "it took longer than `limits.trial_minutes` (0.2)"
+    assert 12 <= long["seconds"] < 60
+    check_invariants(project)
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_jumps_by_an_hour_changes_nothing(project, until, tmp_path, check_invariants, jump):
+    (tmp_path / "sitecustomize.py").write_text(JUMPS.format(jump=jump))
+    environment = {"PYTHONPATH": str(tmp_path)}
+    command = ("run", "spec.yaml", *epochs(40), "--set", "budget.hours=0.5", "--workers", "2")
+    process = project.start(*command, env=environment)
+    until(lambda: project.runs(0) and project.runs(1), "both trials run")
+    project.write("jumped", "")
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, out + err
+    assert [(record["state"], record["attempt"], record["faults"]) for record in project.records()] == [
+        ("COMPLETE", 1, [])
+    ] * 3
+    assert all(0 < record["seconds"] < 300 for record in project.records())
+    (run,) = (json.loads(file.read_text()) for file in (project.results() / "runs").glob("*.json"))
+    assert abs(run["ended"] - run["started"] - jump) < 300, "the clock did not jump"
+    assert 0 < run["seconds"] < 300
+    assert RunDir(project.results()).hours_used() * 3600 == pytest.approx(run["seconds"])
+    check_invariants(project)
