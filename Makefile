@@ -25,7 +25,7 @@ quickstart: $(VENV)/.installed ## install, then run a first sweep, offline, in a
 test: lint ## install, then check style and types and run the tests, in some minutes
 	$(PYTEST) -m "not slow and not cluster"
 
-test-all: lint ## the same with the slow tests
+test-all: lint ## the same with the slow tests, in about a quarter of an hour
 	$(PYTEST) -m "not cluster"
 
 lint: $(VENV)/.installed-test ## check style and types
