@@ -55,7 +55,8 @@ def test_a_signal_saves_the_states_of_all_trials(project, until, name):
 def test_a_trial_that_was_interrupted_three_times_ends_like_an_undisturbed_one(
     make_project, project, until, check_invariants
 ):
-    epochs = ("--set", "space.num_train_epochs.low=60", "--set", "space.num_train_epochs.high=60")
+    # Long enough for a fast machine to be interrupted three times, each after a second.
+    epochs = ("--set", "space.num_train_epochs.low=300", "--set", "space.num_train_epochs.high=300")
     random = ("--set", "search.sampler=random", "--set", "search.baseline=false", "--set", "budget.trials=1")
     command = ("run", "spec.yaml", *epochs, *random, "--workers", "1")
     undisturbed = make_project()

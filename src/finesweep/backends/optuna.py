@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from finesweep.atomic import exclusive
 from finesweep.backends import Work
 from finesweep.claims import Claim
 from finesweep.errors import TrialFailed
@@ -43,6 +44,10 @@ class PrunerEntry:
 # A grid is planned point by point (finesweep.plan), so nothing is left for its sampler to propose.
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "gp": "GPSampler"}
 """Classes in ``optuna.samplers`` by the name that a spec gives them."""
+
+TAKES_TURNS = frozenset({"gp"})
+"""Samplers that propose the same from the same data whatever their seed: one process at a time asks them, so
+that each sees what the others are about to try."""
 
 PRUNERS = {
     "none": PrunerEntry("NopPruner"),
@@ -83,13 +88,16 @@ class _ClaimedTrial:
     claim: Claim
     study: SharedStudy
     _ended: bool = field(default=False, init=False)
+    _turn: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
 
     def search(self) -> None:
         """Call ``hyperparameter_search`` for this one trial of the shared study."""
         from finesweep.backends.driver import SearchDriver
 
         spec = self.work.spec
-        with contextlib.closing(self.study.open(self.claim)) as storage, self._passing_over(storage):
+        with contextlib.closing(self.study.open(self.claim)) as storage, self._passing_over(storage), self._turn:
+            if spec.search.sampler in TAKES_TURNS:
+                self._turn.enter_context(exclusive(self.work.run_dir.path / ".proposing.lock"))
             SearchDriver(functools.partial(self.run, storage)).hyperparameter_search(
                 hp_space=self.draw,
                 compute_objective=lambda metrics: metrics[spec.objective.metric],
@@ -107,7 +115,8 @@ class _ClaimedTrial:
         """Draw the trial's parameters."""
         from finesweep.backends.study import suggest
 
-        return suggest(trial, SearchSpace(self.work.spec.space))
+        with self._turn:  # ends here
+            return suggest(trial, SearchSpace(self.work.spec.space))
 
     def run(self, storage: Storage, trial: optuna.Trial, params: Params) -> float:
         """Train the trial; return its objective."""
