@@ -118,6 +118,7 @@ def _check_same_params(project: Any, trials: list[int]) -> None:
     assert all(dict(trial.params) == params[trial.user_attrs["number"]] for trial in drawn)
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_killed_while_it_saves_its_state_starts_anew(project, provoke, until, check_invariants):
     epochs = ("--set", "space.num_train_epochs.low=30", "--set", "space.num_train_epochs.high=30")
     arguments = ("run", "spec.yaml", *ONE, *epochs, "--set", "budget.trials=1")

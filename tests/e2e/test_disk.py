@@ -51,12 +51,11 @@ def assert_all_complete(project: Any, count: int) -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        {"where": "weights"},
-        {"where": "staging", "trial": 1},
-        {"where": "recorded", "trial": 1, "pads": True},
-        {"where": "recorded", "trial": 2},
+        pytest.param({"where": "weights"}, id="weights"),
+        pytest.param({"where": "staging", "trial": 1}, id="record", marks=pytest.mark.slow),
+        pytest.param({"where": "recorded", "trial": 1, "pads": True}, id="study"),
+        pytest.param({"where": "recorded", "trial": 2}, id="leaderboard", marks=pytest.mark.slow),
     ],
-    ids=["weights", "record", "study", "leaderboard"],
 )
 def test_a_disk_that_fills_up_stops_the_sweep_and_costs_no_trial(project, provoke, small_disk, check_invariants, fault):
     arguments = ("run", "spec.yaml", *(ONE if "pads" in fault else TWO), "--set", "budget.trials=4")
@@ -99,6 +98,7 @@ def test_a_disk_without_room_for_the_rows_is_named(project, small_disk):
     assert_all_complete(project, 1)
 
 
+@pytest.mark.slow
 def test_a_trial_whose_state_cannot_be_saved_starts_anew(project, provoke, small_disk, until, check_invariants):
     epochs = ("--set", "space.num_train_epochs.low=30", "--set", "space.num_train_epochs.high=30")
     arguments = ("run", "spec.yaml", *ONE, *epochs, "--set", "budget.trials=1")
@@ -160,6 +160,7 @@ def test_results_that_are_read_only_are_refused_before_a_model_is_loaded(project
     assert list(results.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_results_that_become_read_only_stop_the_sweep(project, read_only, until, check_invariants):
     epochs = ("--set", "space.num_train_epochs.low=40", "--set", "space.num_train_epochs.high=40")
     arguments = ("run", "spec.yaml", *TWO, *epochs, "--set", "budget.trials=2")

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 
 def epochs(count: int) -> tuple[str, ...]:
     """Return the arguments that give every trial so many epochs."""
@@ -67,6 +69,7 @@ def test_joining_where_nobody_runs_is_an_ordinary_run(project, check_invariants)
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_run_that_joined_collects_if_the_owner_is_killed(project, until, check_invariants):
     command = ("run", "spec.yaml", *epochs(60), "--set", "budget.trials=3", "--workers", "1")
     owner = project.start(*command)

@@ -125,6 +125,7 @@ def test_a_trial_and_a_worker_that_are_told_to_stop_save_their_state_and_others_
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_workers_go_when_their_parent_is_killed_whenever_that_is(project, until, check_invariants):
     command = ("run", "spec.yaml", *epochs(60), "--set", "budget.trials=1", "--workers", "2")
     process = project.start(*command)
@@ -221,6 +222,7 @@ def test_twenty_kills_of_everything_at_random_moments_lose_nothing(project, unti
     check_invariants(project, ledger)
 
 
+@pytest.mark.slow
 def test_a_hung_trial_is_ended_and_tried_again(project, until, check_invariants):
     project.write("impatient.yaml", "threads_per_worker: 1\nworkers: 1\nstall_minutes: 0.15\n")
     command = ("run", "spec.yaml", *epochs(30), "--set", "budget.trials=1", "--on", "impatient.yaml")
@@ -249,6 +251,7 @@ def test_frozen_workers_are_ended_whether_their_trials_go_on_or_not(project, unt
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_worker_that_thaws_too_late_writes_nothing_and_goes_on(project, until, check_invariants):
     process = project.start("run", "spec.yaml", *epochs(60), "--set", "budget.trials=2", "--workers", "1")
     until(lambda: project.runs(0, step=1), "trial 0 runs")

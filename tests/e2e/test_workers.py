@@ -39,6 +39,7 @@ def test_two_workers_train_at_a_time_and_meet_the_budget_exactly(project, check_
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_random_search_draws_the_same_parameters_whatever_the_number_of_workers(project, make_project):
     alone = make_project()
     random = ("--set", "search.sampler=random", "--set", "budget.trials=4")
@@ -48,6 +49,7 @@ def test_a_random_search_draws_the_same_parameters_whatever_the_number_of_worker
     assert [record["objective"] for record in project.records()] == [record["objective"] for record in alone.records()]
 
 
+@pytest.mark.slow
 def test_hours_end_all_workers_in_the_middle_of_their_trials(project, until, check_invariants):
     """Stock checks its time limit between trials only. The trials here would take minutes."""
     command = ("run", "spec.yaml", *epochs(900), "--workers", "2")
@@ -63,6 +65,7 @@ def test_hours_end_all_workers_in_the_middle_of_their_trials(project, until, che
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_trial_that_takes_too_long_has_failed_and_is_not_tried_again(project, check_invariants):
     project.write("limited.yaml", "threads_per_worker: 1\nworkers: 2\nlimits: {trial_minutes: 0.2}\n")
     epochs = ("--set", "space.num_train_epochs={choices: [2, 900]}", "--set", "search.sampler=grid")
@@ -81,6 +84,7 @@ def test_a_trial_that_takes_too_long_has_failed_and_is_not_tried_again(project, 
     check_invariants(project)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [3600, -3600])
 def test_a_clock_that_jumps_by_an_hour_changes_nothing(project, until, tmp_path, check_invariants, jump):
     (tmp_path / "sitecustomize.py").write_text(JUMPS.format(jump=jump))
