@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from finesweep.manifest import Manifest, Run, hours_ran
@@ -133,6 +133,16 @@ def unranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that do not rank, by state, then by number."""
     rest = (record for record in records if not ranks(record))
     return sorted(rest, key=lambda record: (_STATES.index(record.state), record.trial, record.attempt))
+
+
+def without_running(records: Sequence[TrialRecord], running: Collection[int]) -> list[TrialRecord]:
+    """Leave out the earlier attempts of trials that run again.
+
+    Args:
+        records: How each ended trial ended.
+        running: Numbers of the trials that run.
+    """
+    return [record for record in records if record.state.finished or record.trial not in running]
 
 
 def rank(records: Sequence[TrialRecord], direction: Direction) -> list[Row]:

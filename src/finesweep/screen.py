@@ -11,7 +11,7 @@ from rich.text import Text
 
 from finesweep.announcer import Subject
 from finesweep.fitting import GAP, Cell, Column, fit, lines, shortened, wrapped_name
-from finesweep.ranking import ranked, unranked
+from finesweep.ranking import ranked, unranked, without_running
 from finesweep.readable import clock, metric, setting
 from finesweep.time_left import span, time_left
 from finesweep.trial import Params, Progress, TrialRecord, TrialState
@@ -118,7 +118,7 @@ class Screen:
             The entries, and how many trials are not shown.
         """
         now = self.now()
-        rest = unranked(self.records)
+        rest = unranked(without_running(self.records, {one.trial for one in self.progress}))
         count = len(self.progress) + len(best_first) + len(rest)
         places: list[tuple[int | None, TrialRecord]] = [*enumerate(best_first, start=1), *((None, r) for r in rest)]
         running = [_running(one, now) for one in self.progress]

@@ -11,7 +11,7 @@ from finesweep import ownership, ranking
 from finesweep.claims import Holder
 from finesweep.errors import printable
 from finesweep.run_dir import RunDir
-from finesweep.trial import Direction, Progress
+from finesweep.trial import Direction, Progress, TrialState
 
 LONGEST_LINE = 1_000
 """Characters."""
@@ -35,12 +35,13 @@ def _lines(path: Path) -> Iterator[str]:
     manifest = folder.manifest()
     records, runs = folder.records(), folder.runs()
     owner = ownership.owner(path)
-    counts = Counter(record.state for record in records)
+    alive = {holder.claim.trial for holder in folder.holders() if folder.alive(holder.claim.trial)}
+    counts = Counter(record.state for record in ranking.without_running(records, alive))
     finished = sum(count for state, count in counts.items() if state.finished)
     budget = runs[-1].budget if runs else {}
     yield f"{manifest.name}: {f'running ({owner})' if owner else 'not running'}"
     yield f"  trials   {finished} of {budget.get('trials', '?')} finished" + "".join(
-        f", {count} {state}" for state, count in sorted(counts.items())
+        f", {count} {state}" for state, count in sorted((counts + Counter({TrialState.RUNNING: len(alive)})).items())
     )
     yield f"  hours    {folder.hours_used():.2f}" + (f" of {budget['hours']:g}" if budget.get("hours") else "")
     best = ranking.winner(records, Direction(manifest.spec["objective"]["direction"]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_records import COMPLETE, FAILED, PRUNED, record, running
+from made_records import COMPLETE, FAILED, INTERRUPTED, PRUNED, record, running
 from rich.cells import cell_len
 
 from finesweep.announcer import Subject
@@ -48,6 +48,12 @@ def test_heading_says_how_things_stand() -> None:
     records = [record(0, 0.5, seconds=60.0), record(1, 0.4, seconds=60.0), record(2, None, FAILED, seconds=60.0)]
     heading = shown(records)[0]
     assert heading == "sst2  3/20 trials  best eval_loss 0.4000 (trial 1)  7:30 elapsed  about 17 min left"
+
+
+def test_a_trial_that_runs_again_is_shown_once() -> None:
+    lines = shown([record(0, 0.5), record(4, None, INTERRUPTED), record(5, None, INTERRUPTED)], [running(4)])
+    assert [line.split()[0] for line in lines if "INTERRUPTED" in line] == ["5"]
+    assert numbers(lines) == [4, 0]
 
 
 def test_heading_promises_nothing_before_a_trial_has_ended() -> None:

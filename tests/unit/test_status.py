@@ -34,6 +34,15 @@ def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder:
     assert "running  trial 0, step 30 of 400, loss 0.6123" in text
     assert "waiting  trial 1, attempt 2: its worker is gone" in text
     assert "running  trial 2, starting, on " in text
+    assert "trials   0 of 20 finished, 2 RUNNING" in text
+
+
+def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: RunDir) -> None:
+    for trial in range(2):
+        folder.record(record(trial, None, TrialState.INTERRUPTED, reason="stopped"))
+    lease = folder.claim(run=1, trials=1)
+    assert "trials   0 of 20 finished, 1 INTERRUPTED, 1 RUNNING" in said(folder)
+    assert lease is not None
 
 
 def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: RunDir) -> None:
