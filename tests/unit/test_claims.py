@@ -174,18 +174,6 @@ def test_a_reader_that_was_asleep_itself_takes_nobody_for_dead(
     assert folder.alive(0)
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Move this process's monotonic clock on by seconds."""
-    now = [1_000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-
-    def move(seconds: float) -> None:
-        now[0] += seconds
-
-    return move
-
-
 @pytest.mark.parametrize("hour", [-3_600.0, 3_600.0])
 def test_a_wall_clock_that_jumps_reaps_nobody_here(
     folder: RunDir, monkeypatch: pytest.MonkeyPatch, hour: float
