@@ -253,6 +253,8 @@ class RunDir:
             self.progress_file(record.trial).unlink(missing_ok=True)
         if record.state.finished:
             shutil.rmtree(self.state(record.trial), ignore_errors=True)
+        else:
+            self._finished.discard(record.trial)  # its weights were damaged, and it runs again
 
     def claim(self, run: int, trials: int) -> Lease | None:
         """Take one unit of the budget: the lowest trial number that still has to run.

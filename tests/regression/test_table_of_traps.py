@@ -7,11 +7,12 @@ versions: transformers 5.23, optuna 5.0, ray 2.60, accelerate 1.15, torch 2.13.
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
+
+import named_tests
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent
@@ -90,17 +91,15 @@ NOT_MET = {
 """Traps that nothing here can step into as it is."""
 
 
-def _tests_in(file: Path) -> set[str]:
-    return {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
-
-
 def _traps_of(name: str) -> list[int]:
     prefix = re.match(r"test((_t\d\d)+)_", name)
     return [int(number) for number in re.findall(r"\d\d", prefix[1])] if prefix else []
 
 
 def test_every_trap_is_shown_cured_or_out_of_reach():
-    here = {trap for file in HERE.glob("test_traps_*.py") for name in _tests_in(file) for trap in _traps_of(name)}
+    here = {
+        trap for file in HERE.glob("test_traps_*.py") for name in named_tests.tests_in(file) for trap in _traps_of(name)
+    }
     assert here | ELSEWHERE.keys() | NOT_MET.keys() == TRAPS.keys()
     assert not NOT_MET.keys() & (here | ELSEWHERE.keys())
 
@@ -108,4 +107,4 @@ def test_every_trap_is_shown_cured_or_out_of_reach():
 @pytest.mark.parametrize("test", [*(test for tests in ELSEWHERE.values() for test in tests), *UNNUMBERED.values()])
 def test_what_is_proved_elsewhere_is_still_there(test):
     file, name = test.split("::")
-    assert name in _tests_in(TESTS / file)
+    assert name in named_tests.tests_in(TESTS / file)

@@ -116,7 +116,9 @@ def test_damaged_weights_are_noticed_set_aside_and_their_trial_runs_again(lab, t
     data[-1] ^= 1
     weights.write_bytes({"a byte": data, "the end": data[:-100], "everything": b""}[damage])
     (best,) = run_dir.records()
+    assert run_dir.is_finished(0)
     found = contenders.set_aside_if_damaged(run_dir, best)
+    assert not run_dir.is_finished(0)
     assert found.startswith("trial 0: its kept weights")
     assert "set aside as checkpoints/trial-0000.corrupt; it is trained again" in found
     assert weights_below(tmp_path) == ["trial-0000.corrupt"]

@@ -6,10 +6,11 @@ code; model folders, Hub repositories, rows, and results folders that somebody e
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
+
+import named_tests
 
 TESTS = Path(__file__).parents[1]
 
@@ -169,10 +170,6 @@ OUT_OF_REACH = {
 """Attacks on what is not there."""
 
 
-def _tests_in(file: Path) -> set[str]:
-    return {node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)}
-
-
 def test_every_attack_is_shown_to_fail_or_out_of_reach() -> None:
     assert SHOWN.keys() | OUT_OF_REACH.keys() == ATTACKS.keys()
     assert not SHOWN.keys() & OUT_OF_REACH.keys()
@@ -181,14 +178,14 @@ def test_every_attack_is_shown_to_fail_or_out_of_reach() -> None:
 @pytest.mark.parametrize("test", sorted({test for tests in (*SHOWN.values(), *UNNUMBERED.values()) for test in tests}))
 def test_what_shows_it_is_there(test: str) -> None:
     file, name = test.split("::")
-    assert name in _tests_in(TESTS / file)
+    assert name in named_tests.tests_in(TESTS / file)
 
 
 def test_every_attack_here_is_in_the_table() -> None:
     here = {
         f"security/{file.name}::{name}"
         for file in Path(__file__).parent.glob("test_*.py")
-        for name in _tests_in(file)
+        for name in named_tests.tests_in(file)
         if name.startswith(("test_s1", "test_s2", "test_s3"))
     }
     assert here <= {test for tests in SHOWN.values() for test in tests}
