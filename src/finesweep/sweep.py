@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import contenders, ownership, preflight, ranking, run_dir, spec_reader, winner
+from finesweep import contenders, folders, ownership, preflight, ranking, run_dir, spec_reader, winner
 from finesweep import profile as profile_module
 from finesweep.atomic import sync_all, write_json, writing
 from finesweep.display import open_display
@@ -110,7 +110,7 @@ def _loaded(request: Request) -> LoadedSpec:
     loaded = spec_reader.load(request.spec, request.overrides, request.name)
     _settled(request, loaded.spec, loaded.spec.budget.trials)
     found = _for_smoke(loaded) if request.smoke else loaded
-    run_dir.check_writable(_path(found, request))
+    folders.check_writable(_path(found, request))
     return found
 
 
@@ -227,7 +227,7 @@ def _opened(path: Path, checked: Checked, request: Request) -> OpenSweep:
 def _tidy(folder: RunDir) -> None:
     """Delete what killed processes left half written, unless a run that has joined goes on writing."""
     if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
-        run_dir.remove_leftovers(folder)
+        folders.remove_leftovers(folder)
 
 
 def _begun(folder: RunDir, manifest: Manifest, checked: Checked, request: Request) -> OpenSweep:
@@ -255,7 +255,7 @@ def _begun(folder: RunDir, manifest: Manifest, checked: Checked, request: Reques
 def _clear(path: Path, *, smoke: bool) -> None:
     """Move an earlier sweep aside; an earlier smoke run, which nobody needs, is deleted."""
     is_smoke = smoke and RunDir(path).manifest().spec["fixed"].get("max_steps") == 1
-    aside = run_dir.move_aside(path)
+    aside = folders.move_aside(path)
     if is_smoke:
         shutil.rmtree(aside)
 
@@ -274,7 +274,7 @@ def _same(folder: RunDir, asked: Manifest) -> Manifest:
 
 
 def _created(path: Path, checked: Checked, manifest: Manifest) -> tuple[RunDir, Manifest]:
-    run_dir.refuse_foreign(path)
+    folders.refuse_foreign(path)
     folder = run_dir.make_folders(path)
     with writing(folder.data):
         manifest = _prepared(folder, checked, manifest)

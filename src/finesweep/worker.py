@@ -26,13 +26,14 @@ from finesweep.backends import Report
 from finesweep.claims import Claim, Lease
 from finesweep.endings import Ending, Verdict, given_up, judge
 from finesweep.errors import RunDirError
+from finesweep.folders import remove_leftovers
 from finesweep.launchers import TOLD
 from finesweep.manifest import Manifest, Run
 from finesweep.plan import early_stop, same_failure, trials_wanted
 from finesweep.profile import Profile
 from finesweep.registry import BACKENDS
 from finesweep.rehearsal import rehearse
-from finesweep.run_dir import RunDir, remove_leftovers
+from finesweep.run_dir import RunDir
 from finesweep.spec import BudgetSpec, StopSpec, SweepSpec
 from finesweep.trial import AttemptOutdated, Params, TrialRecord, TrialState
 from finesweep.trial_process import TrialProcess

@@ -15,7 +15,7 @@ LAYERS = (
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
     profile machine settings plan schedule readable
     """,
-    "run_dir stored claims disk manifest atomic ownership environment",
+    "run_dir folders stored claims disk manifest atomic ownership environment",
     """
     hub data data_hub data_reading data_rows data_splits model_source model_folder model_code model_settings
     weights_file

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep import run_dir
+from finesweep import folders
 from finesweep.atomic import write_failure, write_json, write_text
 from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run, changes
@@ -215,7 +215,7 @@ def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(fol
     mine = folder.path / "runs" / f".0002.json.{os.getpid()}.0123abcd.tmp"
     mine.write_text("{")
     mine.with_name(f".0002.json.{2**22 + 1}.0123abcd.tmp").write_text("{")
-    run_dir.remove_leftovers(folder)
+    folders.remove_leftovers(folder)
     assert list((folder.path / "runs").iterdir()) == [mine], "whoever lives goes on writing"
     assert [item.name for item in (folder.path / "trials").iterdir()] == ["0000.json"]
     assert [item.name for item in (folder.path / "checkpoints").iterdir()] == ["trial-0000"]
@@ -289,14 +289,14 @@ def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
 
 
 def test_checking_that_a_folder_can_be_written_leaves_nothing(tmp_path: Path) -> None:
-    run_dir.check_writable(tmp_path / "results" / "demo")
+    folders.check_writable(tmp_path / "results" / "demo")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     with pytest.raises(RunDirError, match=r"results: cannot be written \(Not a directory\); use --results DIR"):
-        run_dir.check_writable(tmp_path / "results" / "demo")
+        folders.check_writable(tmp_path / "results" / "demo")
     with pytest.raises(RunDirError, match=r"cannot be written \(Not a directory\)"):
         make_folders(tmp_path / "results" / "demo")
 
@@ -314,7 +314,7 @@ def test_only_one_trials_leftovers_are_removed(tmp_path: Path) -> None:
     building = folder.path / "checkpoints/.trial-0002.1.tmp"
     building.mkdir()
     (building / "model.safetensors").write_bytes(b"half")
-    run_dir.remove_leftovers(folder, 2)
+    folders.remove_leftovers(folder, 2)
     assert [file.exists() for file in files] == [False, False, True, True]
     assert not building.exists()
 
@@ -336,23 +336,23 @@ def test_what_was_set_aside_is_listed_whoever_did_it(tmp_path: Path) -> None:
 def test_a_folder_whose_manifest_was_cut_short_is_not_foreign(tmp_path: Path) -> None:
     folder = make_folders(tmp_path / "begun")
     (folder.path / ".spec.json.4711.00aa00aa.tmp").write_text("{")
-    run_dir.refuse_foreign(folder.path)
+    folders.refuse_foreign(folder.path)
 
 
 def test_a_foreign_folder_is_not_taken_over(tmp_path: Path) -> None:
-    run_dir.refuse_foreign(tmp_path / "new")
-    run_dir.refuse_foreign(make_folders(tmp_path / "begun").path)
+    folders.refuse_foreign(tmp_path / "new")
+    folders.refuse_foreign(make_folders(tmp_path / "begun").path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
     with pytest.raises(RunDirError, match=r"photos is no sweep's folder \(it holds cat.jpg\)"):
-        run_dir.refuse_foreign(tmp_path / "photos")
+        folders.refuse_foreign(tmp_path / "photos")
     with pytest.raises(RunDirError, match=r"cat.jpg is a file; use another --name"):
-        run_dir.refuse_foreign(tmp_path / "photos" / "cat.jpg")
+        folders.refuse_foreign(tmp_path / "photos" / "cat.jpg")
 
 
 def test_a_folder_moved_aside_keeps_what_is_in_it(folder: RunDir) -> None:
     folder.record(record(3))
-    aside = run_dir.move_aside(folder.path)
+    aside = folders.move_aside(folder.path)
     assert not folder.path.exists()
     assert [item.trial for item in RunDir(aside).records()] == [3]
 

@@ -1,0 +1,69 @@
+"""Owns a sweep's folder as a whole: whether it may be made here, moving it aside, and clearing what was left."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from finesweep.atomic import has_living_writer
+from finesweep.errors import RunDirError
+from finesweep.run_dir import FOLDERS, RunDir
+from finesweep.stored import refuse_links
+
+
+def refuse_foreign(path: Path) -> None:
+    """Make sure that a folder without a manifest holds nothing but the start of a sweep.
+
+    Raises:
+        RunDirError: Something else lies there, or it is no folder.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise RunDirError(f"{path} is a file; use another --name")
+    refuse_links(path, deep=True)
+    strangers = (item for item in path.iterdir() if not item.match(".spec.json.*.tmp"))
+    if foreign := sorted(item.name for item in strangers if item.name not in (*FOLDERS, "model")):
+        raise RunDirError(f"{path} is no sweep's folder (it holds {foreign[0]}); use another --name or --results")
+
+
+def remove_leftovers(folder: RunDir, trial: int | None = None) -> None:
+    """Delete what killed processes left half written; to be called where nobody else runs a trial.
+
+    Args:
+        folder: The sweep's folder.
+        trial: Whose leftovers, None for everybody's.
+    """
+    # A winner that is none is left for a person to look at.
+    names = (".[!w]*.tmp",) if trial is None else (f".{trial:04d}.*.tmp", f".trial-{trial:04d}.*.tmp")
+    for item in (item for part in ("", *FOLDERS) for name in names for item in (folder.path / part).glob(name)):
+        if item.is_dir():
+            shutil.rmtree(item, ignore_errors=True)
+        elif not has_living_writer(item):  # a run that has joined may be noting its end
+            item.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure that a folder could be made and written, without leaving anything behind.
+
+    Raises:
+        RunDirError: It could not; names the nearest existing folder and the reason.
+    """
+    existing = folder
+    while not existing.exists():
+        existing = existing.parent
+    probe = existing / f".finesweep-probe-{secrets.token_hex(8)}"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise RunDirError(f"{existing}: cannot be written ({error.strerror}); use --results DIR") from None
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a folder out of the way, keeping what is in it; return its new place."""
+    aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+    path.rename(aside)
+    return aside
