@@ -102,11 +102,15 @@ class Lease:
     def __init__(self, claim: Claim, file: Path) -> None:
         self.claim = claim
         self._beat = 0
+        self._renewed = time.monotonic()
         self._facts = _facts(claim)
         self._descriptor = _create(file, self._text())
 
     def renew(self) -> None:
-        """Count the beat up, for readers on other machines."""
+        """Count the beat up, for readers on other machines; does nothing where that is not due yet."""
+        if time.monotonic() - self._renewed < RENEW_SECONDS:
+            return
+        self._renewed = time.monotonic()
         self._beat += 1
         # The text keeps its length, so this needs no space; where it fails all the same, the folder is
         # gone or broken, and whoever writes a record there says so.
@@ -122,6 +126,19 @@ class Lease:
 
     def _text(self) -> bytes:
         return f'{self._facts[:-1]}, "beat": {self._beat:>{_BEAT_DIGITS}}}}\n'.encode()
+
+
+@dataclass(frozen=True)
+class BorrowedLease:
+    """A claim that another process holds and renews, in the process that runs its trial."""
+
+    claim: Claim
+
+    def renew(self) -> None:
+        """Leave it to the holder."""
+
+    def release(self) -> None:
+        """Leave it to the holder."""
 
 
 def _facts(claim: Claim) -> str:

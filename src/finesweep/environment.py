@@ -8,7 +8,9 @@ THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 """Where the libraries under torch and numpy look for their number of threads, once, when they are loaded."""
 
 
-def child_environment(device: str | None = None, threads: int | None = None) -> dict[str, str]:
+def child_environment(
+    device: str | None = None, threads: int | None = None, *, all_devices: bool = False
+) -> dict[str, str]:
     """Return this process's environment, changed for a child that trains or evaluates.
 
     It is offline, sees one device, and starts no threads early.
@@ -17,6 +19,7 @@ def child_environment(device: str | None = None, threads: int | None = None) -> 
         device: The one GPU that it sees, as ``CUDA_VISIBLE_DEVICES`` calls it; empty for none, None for
             the first that this process sees.
         threads: How many CPU threads it may use, None for what this process's environment says.
+        all_devices: Whether it sees whatever this process sees, since it only shares the devices out.
     """
     environment = dict(os.environ)
     environment.update(
@@ -37,8 +40,9 @@ def child_environment(device: str | None = None, threads: int | None = None) -> 
         # The device was counted by nvidia-smi, in this order; CUDA by itself puts the fastest first.
         environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # Several visible GPUs would silently turn on DataParallel and change the batch size.
-    first = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    environment["CUDA_VISIBLE_DEVICES"] = first if device is None else device
+    if not all_devices:
+        first = environment.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        environment["CUDA_VISIBLE_DEVICES"] = first if device is None else device
     if threads is not None:
         environment.update(dict.fromkeys(THREAD_COUNTS, str(threads)))
     return environment

@@ -76,6 +76,13 @@ class Manifest:
         model = {**self.model, "path": run.model_path or self.model["path"], "trust_remote_code": trusted}
         return dataclasses.replace(self, model=model)
 
+    def spec_for(self, run: Run | None = None) -> SweepSpec:
+        """Rebuild the checked spec, with the budget of one of the runs."""
+        budget = BudgetSpec.model_validate(dict(run.budget)) if run else BudgetSpec()
+        stop = StopSpec.model_validate(dict(run.stop)) if run else StopSpec()
+        values = {**self.spec, "name": self.name, "base": Path(), "budget": budget, "stop": stop}
+        return SweepSpec.model_validate(values, strict=False)
+
     def identity(self) -> dict[str, Any]:
         """Return what must not change under one name, flat by dotted name.
 
@@ -136,6 +143,9 @@ class Run:
         seconds: How long it has run, on its own monotonic clock, noted every few seconds; None if it never was.
         model_path: Folder in which this run found the model; the one in the manifest may have moved.
         trust_remote_code: Whether its command line allowed code that comes with the model.
+        token: A random word, by which a worker on another machine knows that it sees this very folder.
+        watched: Whether a command watches its workers. Where a cluster runs them without one, they keep the
+            sweep's limits themselves.
     """
 
     number: int
@@ -151,31 +161,46 @@ class Run:
     seconds: float | None = None
     model_path: str | None = None
     trust_remote_code: bool = False
+    token: str = ""
+    watched: bool = True
 
     def __post_init__(self) -> None:
         BudgetSpec.model_validate(dict(self.budget))
         StopSpec.model_validate(dict(self.stop))
 
 
-def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord]) -> float:
+Span = tuple[float, float]
+"""Start and end in Unix time."""
+
+
+def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord], running: Sequence[Span] = ()) -> float:
     """Return the hours in which runs ran, each hour once also where several ran at a time.
 
     A run that goes on or was killed counts up to when it last noted its time. How long a run ran is taken
-    from its own monotonic clock, since the wall clock may jump.
+    from its own monotonic clock, since the wall clock may jump. A run that nobody watched ran while its
+    trials did; that it waited in a queue costs nothing.
+
+    Args:
+        runs: The runs.
+        records: The sweep's ended trials.
+        running: From when to when trials have run that have not ended.
     """
     total, reached = 0.0, 0.0
-    for start, end in sorted((run.started, _end(run, records)) for run in runs):
+    for start, end in sorted([*running, *(span for run in runs for span in _spans(run, records))]):
         total += max(end - max(start, reached), 0.0)
         reached = max(reached, end)
     return total / 3600
 
 
-def _end(run: Run, records: Sequence[TrialRecord]) -> float:
+def _spans(run: Run, records: Sequence[TrialRecord]) -> list[Span]:
+    trials = [(record.started, record.started + record.seconds) for record in records if record.run == run.number]
+    if not run.watched:
+        return trials
     if run.seconds is not None:
-        return run.started + run.seconds
+        return [(run.started, run.started + run.seconds)]
     if run.ended is not None:
-        return run.ended
-    return max((record.started + record.seconds for record in records if record.run == run.number), default=run.started)
+        return [(run.started, run.ended)]
+    return [(run.started, max((end for _, end in trials), default=run.started))]
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:

@@ -14,6 +14,8 @@ from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run
 from finesweep.plan import early_stop, same_failure, trials_wanted
 from finesweep.profile import Profile
+from finesweep.profile import of_run as profile_of
+from finesweep.registry import BACKENDS
 from finesweep.run_dir import RunDir
 from finesweep.spec import SweepSpec
 from finesweep.trial import TrialRecord
@@ -39,15 +41,30 @@ class OpenSweep:
     run: Run
     began: float = field(default_factory=time.monotonic)
 
+    @classmethod
+    def of_run(cls, run_dir: RunDir, run: Run) -> OpenSweep:
+        """Open a sweep that another command has prepared, for a run that it has begun.
+
+        Raises:
+            RunDirError: The folder is no sweep's, or is damaged.
+        """
+        manifest = run_dir.manifest()
+        return cls(run_dir, manifest.of_run(run), manifest.spec_for(run), profile_of(run.profile), run)
+
     @property
     def wanted(self) -> int:
         """Trials that the budget asks for."""
         return trials_wanted(self.spec, self.manifest.plan)
 
     @property
+    def coordinates(self) -> bool:
+        """Whether one worker runs all trials, as many at a time as there would be workers."""
+        return bool(BACKENDS.load(self.spec.search.backend).coordinates)
+
+    @property
     def workers(self) -> int:
         """How many workers this run starts."""
-        count = self.profile.workers
+        count = 1 if self.coordinates else self.profile.workers
         assert count != "auto", "the profile is settled"
         return count
 
@@ -93,5 +110,6 @@ class OpenSweep:
             self._write_run()
 
     def _write_run(self, **facts: Any) -> None:
-        seconds = round(time.monotonic() - self.began, 3)
+        # A run that nobody watched ran elsewhere, and longer than the command that ends it.
+        seconds = round(time.monotonic() - self.began, 3) if self.run.watched else None
         self.run_dir.write_run(dataclasses.replace(self.run, seconds=seconds, **facts))

@@ -1,17 +1,22 @@
-"""Owns the launch profile: where and with what means workers run; no part of a sweep's identity."""
+"""Owns the launch profile: where and with what means workers run; no part of a sweep's identity.
+
+``Profile`` has what all launchers share. A launcher with keys of its own has a subclass in a module of its
+own and a line in ``finesweep.registry.PROFILES``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from finesweep.errors import Problem, SpecError, did_you_mean
+from finesweep.errors import Problem, RunDirError, SpecError, did_you_mean
 from finesweep.machine import Machine, usable_cores
-from finesweep.registry import LAUNCHERS
+from finesweep.registry import PROFILES
 from finesweep.spec import Section
+from finesweep.storage_url import checked as checked_storage
 from finesweep.training_fields import describe
 from finesweep.wording import example, findings, unknown_keys
 from finesweep.yaml_source import YamlSource, read
@@ -48,6 +53,9 @@ ThreadCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_024))]
 GpuCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(0, 1)), BeforeValidator(_one_gpu_at_most)]
 
 
+StorageUrl = Annotated[str, AfterValidator(checked_storage)]
+
+
 class Limits(Section):
     """What one trial and the whole sweep may use; above it they are stopped."""
 
@@ -70,11 +78,19 @@ class Profile(Section):
     retries: int = Field(2, ge=0, le=10, description="How often a trial is tried again that died of no own fault.")
     stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is tried again.")
     limits: Limits = Field(Limits(), description="What a trial and the sweep may use.")
+    storage: StorageUrl | None = Field(
+        None, description="postgresql://host/database that holds the study; default: a file in the sweep's folder."
+    )
 
     @property
     def threads(self) -> int:
         """CPU threads for one trial."""
         return usable_cores() if self.threads_per_worker == "auto" else self.threads_per_worker
+
+    @property
+    def shell_lines(self) -> tuple[str, ...]:
+        """Lines of shell code that it would run; who wrote it must be trusted."""
+        return ()
 
     def settled(self, machine: Machine, trials: int, workers: int | None = None) -> Profile:
         """Return this profile with a number wherever it says ``auto``.
@@ -146,24 +162,50 @@ def load(path: Path | None) -> Profile:
     if path is None:
         return Profile()
     source = read(path)
-    given = {key: value for key, value in source.values.items() if value is not None or key not in Profile.model_fields}
+    kind = _kind(source.values.get("launcher"))
+    given = {key: value for key, value in source.values.items() if value is not None or key not in kind.model_fields}
     try:
-        profile = Profile.model_validate(given)
+        profile = kind.model_validate(given)
     except ValidationError as error:
-        raise SpecError(_problems(source, error)) from None
-    if profile.launcher not in LAUNCHERS.names:
-        message = f"no launcher is called {profile.launcher!r}; there are {', '.join(LAUNCHERS.names)}"
-        raise SpecError([Problem(source.where("launcher"), message, did_you_mean(profile.launcher, LAUNCHERS.names))])
+        raise SpecError(_problems(source, kind, error)) from None
+    if profile.launcher not in PROFILES.names:
+        message = f"no launcher is called {profile.launcher!r}; there are {', '.join(PROFILES.names)}"
+        raise SpecError([Problem(source.where("launcher"), message, did_you_mean(profile.launcher, PROFILES.names))])
     return profile
 
 
-def _problems(source: YamlSource, error: ValidationError) -> Iterator[Problem]:
+def of_run(values: Mapping[str, Any]) -> Profile:
+    """Rebuild the profile of a run from what its file says.
+
+    Raises:
+        RunDirError: It says what no profile says.
+    """
+    try:
+        return _kind(values.get("launcher")).model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise RunDirError(f"the run's profile: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _kind(launcher: Any) -> type[Profile]:
+    """Return the class with a launcher's keys; that of all of them where there is no such launcher."""
+    kind: type[Profile] = PROFILES.load(launcher) if launcher in PROFILES.names else Profile
+    return kind
+
+
+def _problems(source: YamlSource, kind: type[Profile], error: ValidationError) -> Iterator[Problem]:
     for path, key in unknown_keys(error):
-        known = list((Profile if len(path) == 1 else Limits).model_fields)
+        known = list((kind if len(path) == 1 else Limits).model_fields)
         hint = f"it stands in limits, {example(Limits)}" if key in Limits.model_fields else did_you_mean(key, known)
-        yield Problem(source.where(*path), f"no such key; there are {', '.join(known)}", hint)
+        elsewhere = f"it goes with launcher: {' or '.join(others)}" if (others := _with_key(key)) else ""
+        yield Problem(source.where(*path), f"no such key; there are {', '.join(known)}", elsewhere or hint)
     for path, message, hint in findings(error, source.values):
         yield Problem(source.where(*path), message, example(Limits) if path == ("limits",) else hint)
+
+
+def _with_key(key: str) -> list[str]:
+    """Return the launchers whose profiles have a key."""
+    return [name for name in PROFILES.names if key in PROFILES.load(name).model_fields]
 
 
 def _counted(count: int, what: str) -> str:

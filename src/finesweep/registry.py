@@ -1,4 +1,4 @@
-"""Owns the tables of names: which tasks, backends and launchers there are, and where each lives.
+"""Owns the tables of names: which tasks, backends, launchers and submitters there are, and where each lives.
 
 An entry is imported when it is asked for, so that listing the names costs nothing. The modules named
 here are light to import; what is heavy, they import inside their functions.
@@ -60,3 +60,10 @@ TASKS = Table(
 )
 BACKENDS = Table("backend", {"optuna": "finesweep.backends.optuna:OptunaBackend"})
 LAUNCHERS = Table("launcher", {"local": "finesweep.launchers.local:LocalLauncher"})
+"""Who starts workers and stays with them: ``sweep run``."""
+
+SUBMITTERS = Table("launcher", {})
+"""Who takes a whole sweep and lets the command go: ``sweep submit``."""
+
+PROFILES = Table("launcher", {"local": "finesweep.profile:Profile"})
+"""The keys of a launch profile, by launcher."""

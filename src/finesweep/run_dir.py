@@ -4,6 +4,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
 
     spec.json               what the sweep is; written once (Manifest)
     runs/0001.json          one per ``sweep run``: budget, profile, host, start, end
+    runs/0001.jobs          ids of the jobs that a cluster was given for it
     study.journal           Optuna's log
     claims/0007.1           trial and attempt, held by one worker (Claims)
     progress/0007.json      a running trial, rewritten once a second
@@ -21,7 +22,8 @@ import contextlib
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -168,13 +170,28 @@ class RunDir:
         """Write one run's facts, replacing what stood there."""
         write_json(self.path / "runs" / f"{run.number:04d}.json", dataclasses.asdict(run))
 
+    def jobs(self, run: int) -> Mapping[str, str]:
+        """Return the ids of the jobs that a cluster was given for a run, by what they do; empty if none were."""
+        values = read_json(self._jobs_file(run))
+        return {str(role): str(job) for role, job in values.items()} if isinstance(values, dict) else {}
+
+    def write_jobs(self, run: int, jobs: Mapping[str, str]) -> None:
+        """Note which jobs a cluster was given for a run."""
+        write_json(self._jobs_file(run), dict(jobs))
+
+    def _jobs_file(self, run: int) -> Path:
+        return self.path / "runs" / f"{run:04d}.jobs"
+
     def hours_used(self, besides: int = 0) -> float:
         """Return the hours in which runs ran, each hour once also where several ran at a time.
 
         Args:
             besides: Number of a run that is left out.
         """
-        return hours_ran([run for run in self.runs() if run.number != besides], self.records())
+        runs = [run for run in self.runs() if run.number != besides]
+        is_watched = all(run.watched for run in runs)
+        running = [] if is_watched else [(item.started, time.time()) for item in self.running()]
+        return hours_ran(runs, self.records(), running)
 
     def records(self) -> list[TrialRecord]:
         """Return how each ended trial ended, by number.

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from finesweep import ownership, ranking
 from finesweep.claims import Holder
-from finesweep.errors import printable
+from finesweep.errors import SweepError, printable
 from finesweep.run_dir import RunDir
+from finesweep.submitters.queue import submitted_runs
 from finesweep.trial import Direction, Progress, TrialState
 
 LONGEST_LINE = 1_000
@@ -34,12 +35,13 @@ def _lines(path: Path) -> Iterator[str]:
     folder = RunDir(path)
     manifest = folder.manifest()
     records, runs = folder.records(), folder.runs()
-    owner = ownership.owner(path)
+    owner, jobs = ownership.owner(path), list(_job_lines(folder))
     alive = {holder.claim.trial for holder in folder.holders() if folder.alive(holder.claim.trial)}
     counts = Counter(record.state for record in ranking.without_running(records, alive))
     finished = sum(count for state, count in counts.items() if state.finished)
     budget = runs[-1].budget if runs else {}
-    yield f"{manifest.name}: {f'running ({owner})' if owner else 'not running'}"
+    by = owner or ("on a cluster" if alive and jobs else None)
+    yield f"{manifest.name}: {f'running ({by})' if by else 'waiting for a cluster' if jobs else 'not running'}"
     yield f"  trials   {finished} of {budget.get('trials', '?')} finished" + "".join(
         f", {count} {state}" for state, count in sorted((counts + Counter({TrialState.RUNNING: len(alive)})).items())
     )
@@ -47,11 +49,24 @@ def _lines(path: Path) -> Iterator[str]:
     best = ranking.winner(records, Direction(manifest.spec["objective"]["direction"]))
     if best is not None:
         yield f"  best     trial {best.trial}, {manifest.spec['objective']['metric']} {best.objective:.4f}"
+    yield from jobs
     yield from _trial_lines(folder)
-    if not owner and runs:
+    if not owner and not jobs and runs:
         yield f"  ended    {runs[-1].outcome or 'killed; the same `sweep run` goes on from here'}"
     for note in (*folder.notes, *_set_aside(folder)):
         yield f"  note     {note}"
+
+
+def _job_lines(folder: RunDir) -> Iterator[str]:
+    """Yield a line for each job that a cluster has for this sweep, in the cluster's own words."""
+    for run, submitter in submitted_runs(folder):
+        try:
+            jobs = submitter.jobs(folder, run)
+        except SweepError as error:
+            yield f"  jobs     of run {run.number}: {str(error).partition(chr(10))[0]}"
+            continue
+        for job in jobs:
+            yield f"  job      {job.id}, {job.role}: {job.state}" + (f" ({job.detail})" if job.detail else "")
 
 
 def _trial_lines(folder: RunDir) -> Iterator[str]:

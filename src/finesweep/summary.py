@@ -15,6 +15,7 @@ from finesweep.preflight import Checked
 from finesweep.ranking import winner
 from finesweep.readable import clean, metric, setting
 from finesweep.registry import TASKS
+from finesweep.submission import Submitted
 from finesweep.sweep import Outcome
 
 LABELS_SHOWN = 8
@@ -74,6 +75,16 @@ def conclude(screen: Screen, outcome: Outcome) -> None:
         screen.say(f"The winner is exported by the `sweep run` that was joined ({clean(outcome.owner)}).")
     elif outcome.signal is not None:
         screen.say("The same command goes on from here; the winner is exported when the sweep ends.")
+
+
+def handed_over(screen: Screen, submitted: Submitted) -> None:
+    """Say what a cluster was given, and what to do next."""
+    if submitted.submission is None:
+        screen.say(f"Nothing was submitted: {clean(submitted.why or '')}.")
+        screen.say("`sweep run` with the same search space exports the winner, if that has not been done.")
+        return
+    for line in submitted.submission.lines:
+        screen.say(clean(line))
 
 
 def _shortened(names: Sequence[str]) -> str:

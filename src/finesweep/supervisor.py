@@ -150,7 +150,7 @@ class Supervisor:
         """Decide what follows a worker's end: nothing, another one in its place, or the end of the run."""
         if self.kill_at is not None:
             return
-        if code > 0 and code != TOLD:
+        if code > 0 and code not in TOLD:
             self.failure = self._worker_failure(index, code)
             self._stop()
         elif (code != 0 or not self.handles) and self.sweep.has_work():
@@ -197,6 +197,6 @@ class Supervisor:
 
 
 def _how(code: int) -> str:
-    if code == TOLD:
+    if code in TOLD:
         return "was told to stop by somebody else"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended with trials left to run"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from finesweep import disk
-from finesweep.claims import RENEW_SECONDS, Lease
+from finesweep.claims import BorrowedLease, Lease
 from finesweep.endings import Ending, Limit
 from finesweep.errors import RunDirError
 from finesweep.profile import Profile
@@ -24,6 +24,9 @@ from finesweep.trial import AttemptOutdated
 from finesweep.watchdog import Watchdog, oom_kills
 
 POLL_SECONDS = 0.1
+
+LOOK_SECONDS = 5.0
+"""How often to look whether the trial was given to somebody else."""
 
 STOP_SECONDS = 25.0
 """How long a trial that was told to stop has for its step and for saving its state; Slurm gives 30 by default."""
@@ -44,29 +47,32 @@ class TrialProcess:
         body: What to run there.
     """
 
-    def __init__(self, run_dir: RunDir, profile: Profile, lease: Lease, body: Callable[[], None]) -> None:
+    def __init__(
+        self, run_dir: RunDir, profile: Profile, lease: Lease | BorrowedLease, body: Callable[[], None]
+    ) -> None:
         self._run_dir, self._profile, self._lease, self._body = run_dir, profile, lease, body
         self._receiver, self._sender = multiprocessing.Pipe(duplex=False)
         self._process = multiprocessing.get_context("fork").Process(target=self._in_child)
-        self._renewed = time.monotonic()
+        self._looked = time.monotonic()
         self._kill_at: float | None = None
 
-    def carry_out(self, stopping: Callable[[], bool]) -> Ending:
+    def carry_out(self, stopping: Callable[[], bool], attend: Callable[[], None] | None = None) -> Ending:
         """Run the process to its end, and say how it ended.
 
         Args:
             stopping: Whether to tell it to stop.
+            attend: Called at every look at the process.
         """
         kills, began = oom_kills(), time.monotonic()
         self._process.start()
         self._sender.close()
-        asked, limit = self._watch(stopping)
+        asked, limit = self._watch(stopping, attend or _nothing)
         complaint = self._complaint()
         code = self._process.exitcode or 0
         self._process.close()
         return Ending(code, time.monotonic() - began, asked, limit, complaint, oom_kills() > kills)
 
-    def _watch(self, stopping: Callable[[], bool]) -> tuple[bool, Limit | None]:
+    def _watch(self, stopping: Callable[[], bool], attend: Callable[[], None]) -> tuple[bool, Limit | None]:
         claim = self._lease.claim
         watchdog = Watchdog(self._profile, self._process.pid or 0, self._run_dir.progress_file(claim.trial))
         asked, limit = False, None
@@ -76,6 +82,7 @@ class TrialProcess:
                 self._end_within(STOP_SECONDS)
             if limit is None and (limit := watchdog.look()) is not None:
                 self._end_within(KILL_SECONDS)
+            attend()
             self._keep_lease()
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 self._process.kill()
@@ -89,10 +96,10 @@ class TrialProcess:
 
     def _keep_lease(self) -> None:
         """Renew the claim; if the trial was given to somebody else meanwhile, end it here."""
-        if time.monotonic() - self._renewed < RENEW_SECONDS:
-            return
-        self._renewed = time.monotonic()
         self._lease.renew()
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
         claim = self._lease.claim
         try:
             self._run_dir.claims.refuse_outdated(claim.trial, claim.attempt)
@@ -133,3 +140,7 @@ class TrialProcess:
         """Tell the worker what is wrong with the folder, where no record can be written."""
         self._sender.send_bytes(str(error).encode()[:4000])
         sys.exit(error.exit_code)
+
+
+def _nothing() -> None:
+    """Attend to nobody."""

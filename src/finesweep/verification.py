@@ -15,7 +15,6 @@ from finesweep.errors import WinnerMismatch
 from finesweep.modeling import tokenized
 from finesweep.run_dir import RunDir
 from finesweep.training import TrialContext, build_trainer
-from finesweep.worker import spec_of
 
 ROWS_COMPARED = 64
 
@@ -36,7 +35,7 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
     facts = {**manifest.model, "path": str(model), "from_scratch": False, "trust_remote_code": trusted}
     exported = dataclasses.replace(manifest, model=facts)
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
-        context = TrialContext(run_dir, exported, spec_of(manifest), record.params, None, Path(scratch))
+        context = TrialContext(run_dir, exported, manifest.spec_for(), record.params, None, Path(scratch))
         trainer = build_trainer(context)
         tokens = tokenized(run_dir, manifest, context.settings.max_length)
         _check_tokenizer(trainer.processing_class, run_dir, tokens["validation"], context.settings.max_length)

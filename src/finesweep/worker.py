@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import os
 import signal
@@ -23,18 +24,20 @@ from tqdm import tqdm
 
 from finesweep.attempt import Attempt, bare_record
 from finesweep.backends import Report
-from finesweep.claims import Claim, Lease
-from finesweep.endings import Ending, Verdict, given_up, judge
+from finesweep.claims import BorrowedLease, Claim, Lease
+from finesweep.endings import Ending, Verdict, fault, given_up, judge
 from finesweep.errors import RunDirError
 from finesweep.folders import remove_leftovers
-from finesweep.launchers import TOLD
 from finesweep.manifest import Manifest, Run
 from finesweep.plan import early_stop, same_failure, trials_wanted
 from finesweep.profile import Profile
+from finesweep.profile import of_run as profile_of
 from finesweep.registry import BACKENDS
 from finesweep.rehearsal import rehearse
 from finesweep.run_dir import RunDir
-from finesweep.spec import BudgetSpec, StopSpec, SweepSpec
+from finesweep.run_limits import RunLimits
+from finesweep.shared_folder import open_run
+from finesweep.spec import SweepSpec
 from finesweep.trial import AttemptOutdated, Params, TrialRecord, TrialState
 from finesweep.trial_process import TrialProcess
 
@@ -52,6 +55,7 @@ class Worker:
         spec: The sweep's spec, with this run's budget.
         profile: The run's launch profile, settled.
         parent: Process id of whoever started it, and without whom it stops.
+        is_elsewhere: Whether the trials that run here are claimed by another process.
     """
 
     run_dir: RunDir
@@ -60,27 +64,38 @@ class Worker:
     spec: SweepSpec
     profile: Profile
     parent: int = field(default_factory=os.getppid)
-    _told: bool = field(default=False, init=False)
+    is_elsewhere: bool = False
+    _told: int | None = field(default=None, init=False)
     _leases: dict[Claim, Lease] = field(default_factory=dict, init=False)
+    _limits: RunLimits = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._limits = RunLimits(self.run_dir, self.run, self.spec.budget, self.profile.limits)
 
     @classmethod
-    def open(cls, folder: Path, run: int, parent: int | None = None) -> Worker:
-        """Open a folder that ``sweep run`` has prepared.
+    def open(cls, folder: Path, run: int, parent: int | None = None, token: str = "") -> Worker:
+        """Open a folder that ``sweep run`` or ``sweep submit`` has prepared.
 
         Args:
             folder: The folder.
             run: Number of the run.
             parent: Process id of whoever started this process, who may be gone by now; None to ask the system.
+            token: What the run's own token must be; empty not to look.
 
         Raises:
-            RunDirError: The folder is no sweep's.
+            RunDirError: The folder is no sweep's, or not the one that was prepared.
         """
-        run_dir = RunDir(folder)
+        run_dir, this_run = open_run(folder, run, token)
         manifest = run_dir.manifest()
-        this_run = next(item for item in run_dir.runs() if item.number == run)
-        profile = Profile.model_validate(dict(this_run.profile))
-        spec = spec_of(manifest, this_run)
+        profile, spec = profile_of(this_run.profile), manifest.spec_for(this_run)
         return cls(run_dir, manifest.of_run(this_run), this_run, spec, profile, parent or os.getppid())
+
+    @classmethod
+    def open_elsewhere(cls, folder: Path, run: int, token: str) -> Worker:
+        """Open a folder to run trials there that another process has claimed."""
+        worker = cls.open(folder, run, token=token)
+        worker.is_elsewhere = True
+        return worker
 
     @property
     def plan(self) -> Sequence[Params]:
@@ -94,8 +109,13 @@ class Worker:
 
     @property
     def stopping(self) -> bool:
-        """Whether to stop: it was told to, or whoever started it is gone."""
-        return self._told or os.getppid() != self.parent
+        """Whether to stop: it was told to, whoever started it is gone, or the run is over a limit."""
+        return bool(self._told) or os.getppid() != self.parent or self._limits.exceeded() is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether there will be no more claims."""
+        return self.stopping or self._ends_early() or all(map(self.run_dir.is_finished, range(self.wanted)))
 
     def work(self) -> None:
         """Rehearse, which makes the tokens too, then run trials until none is left."""
@@ -106,17 +126,14 @@ class Worker:
         gc.freeze()
         BACKENDS.load(self.spec.search.backend)().search(self)
         if self._told:
-            sys.exit(TOLD)
+            sys.exit(128 + self._told)
 
-    def claim(self) -> Claim | None:
-        """Take the next trial; None when the sweep is over or this worker was told to stop.
-
-        While others run the last trials it waits: one of them may die and leave its trial behind.
-        """
+    def claim(self, wait: bool = True) -> Claim | None:
+        """Take the next trial; see ``backends.Work``."""
         while not self.stopping and not self._ends_early():
             lease = self.run_dir.claim(self.run.number, self.wanted)
             if lease is None:
-                if all(map(self.run_dir.is_finished, range(self.wanted))):
+                if not wait or all(map(self.run_dir.is_finished, range(self.wanted))):
                     return None
                 time.sleep(LINGER_SECONDS)
             elif len(lease.claim.faults) > self.profile.retries:
@@ -126,20 +143,21 @@ class Worker:
                 return lease.claim
         return None
 
-    def isolated(self, claim: Claim, body: Callable[[], None]) -> None:
+    def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None] | None = None) -> None:
         """Run ``body`` in a fork; if it ends without a record of its own, write one that says how.
 
         Raises:
             RunDirError: The sweep's folder cannot be written.
         """
-        lease, worker = self._leases.pop(claim), os.getpid()
+        lease = BorrowedLease(claim) if self.is_elsewhere else self._leases.pop(claim)
+        worker = os.getpid()
 
         def forked() -> None:
             self.parent = worker
             body()
 
         try:
-            ending = TrialProcess(self.run_dir, self.profile, lease, forked).carry_out(lambda: self.stopping)
+            ending = TrialProcess(self.run_dir, self.profile, lease, forked).carry_out(lambda: self.stopping, attend)
             # A newer attempt's record is no business of this one.
             with contextlib.suppress(AttemptOutdated):
                 self._conclude(claim, ending)
@@ -152,6 +170,29 @@ class Worker:
             self.run_dir, self.manifest, self.spec, self.profile, claim, params, stopping=lambda: self.stopping
         )
         return attempt.carry_out(report)
+
+    def elsewhere(self) -> Callable[[], Worker]:
+        """Return what opens this work in another process; see ``backends.Work``."""
+        return functools.partial(Worker.open_elsewhere, self.run_dir.path, self.run.number, self.run.token)
+
+    def renew(self) -> None:
+        """Keep the claims that are held here alive."""
+        for lease in self._leases.values():
+            lease.renew()
+
+    def release(self, claim: Claim) -> None:
+        """Let go of a claim whose trial was run elsewhere."""
+        if (lease := self._leases.pop(claim, None)) is not None:
+            lease.release()
+
+    def lost(self, claim: Claim, how: str, seconds: float) -> None:
+        """Record that the process that ran a trial elsewhere is gone; see ``backends.Work``."""
+        record = self.run_dir.read_record(claim.trial)
+        if record is None or record.attempt != claim.attempt:
+            verdict = fault(how, claim.faults, self.profile.retries)
+            with contextlib.suppress(AttemptOutdated):
+                self.run_dir.record(_judged(bare_record(claim, self.run_dir, seconds), verdict))
+        self.release(claim)
 
     def _conclude(self, claim: Claim, ending: Ending) -> None:
         record = self.run_dir.read_record(claim.trial)
@@ -178,8 +219,8 @@ class Worker:
             signal.signal(number, self._request_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def _request_stop(self, *_: object) -> None:
-        self._told = True
+    def _request_stop(self, number: int, _: object) -> None:
+        self._told = number
 
 
 def _judged(record: TrialRecord, verdict: Verdict) -> TrialRecord:
@@ -196,11 +237,3 @@ def _stay_single_threaded() -> None:
     tqdm.monitor_interval = 0
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-
-
-def spec_of(manifest: Manifest, run: Run | None = None) -> SweepSpec:
-    """Rebuild the checked spec from a folder, with the budget of one of its runs."""
-    budget = BudgetSpec.model_validate(dict(run.budget)) if run else BudgetSpec()
-    stop = StopSpec.model_validate(dict(run.stop)) if run else StopSpec()
-    values = {**manifest.spec, "name": manifest.name, "base": Path(), "budget": budget, "stop": stop}
-    return SweepSpec.model_validate(values, strict=False)

@@ -14,10 +14,12 @@ import pytest
 from finesweep.errors import LaunchError
 from finesweep.launchers.local import LocalLauncher
 from finesweep.machine import Machine
+from finesweep.manifest import Run
 from finesweep.profile import Profile
 from finesweep.registry import LAUNCHERS
 from finesweep.run_dir import RunDir, make_folders
 
+RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
 CPU = Profile(workers=2, gpus_per_trial=0, threads_per_worker=1)
 
 
@@ -38,7 +40,7 @@ def start(launcher, run_dir: RunDir):
     handles = []
 
     def started(profile: Profile = CPU, index: int = 0, lock: int | None = None):
-        handles.append(launcher.start(run_dir, 1, profile, lock, index))
+        handles.append(launcher.start(run_dir, RUN, profile, lock, index))
         return handles[-1]
 
     yield started
@@ -131,7 +133,7 @@ def stand_in(folder: Path, script: str) -> str:
 def test_killing_a_local_worker_that_is_dead_already_ends_the_trial_that_outlived_it(run_dir, tmp_path, monkeypatch):
     left = tmp_path / "pid"
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"sleep 600 & echo $! > {left}"))
-    handle = LocalLauncher().start(run_dir, 1, CPU, None)
+    handle = LocalLauncher().start(run_dir, RUN, CPU, None)
     assert ended(handle) == 0
     trial = psutil.Process(int(left.read_text()))
     assert trial.is_running()
@@ -146,7 +148,7 @@ def test_killing_a_local_worker_that_is_dead_already_ends_the_trial_that_outlive
 def test_a_local_worker_that_cannot_be_started_is_named(run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(LaunchError, match=r"worker 3 could not be started: .*No such file") as caught:
-        LocalLauncher().start(run_dir, 1, CPU, None, index=2)
+        LocalLauncher().start(run_dir, RUN, CPU, None, index=2)
     assert caught.value.command[0].endswith("nowhere")
 
 
@@ -155,7 +157,7 @@ def test_the_gpus_of_a_local_worker_are_numbered_as_the_driver_numbers_them(run_
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"env > {tmp_path}/environment"))
     profile = Profile(workers=2, gpus_per_trial=1, threads_per_worker=3)
     launcher = LocalLauncher(Machine(cores=6, gpus=("0", "1"), memory_gb=1.0))
-    assert ended(launcher.start(run_dir, 1, profile, None, index=1)) == 0
+    assert ended(launcher.start(run_dir, RUN, profile, None, index=1)) == 0
     lines = (tmp_path / "environment").read_text().splitlines()
     assert {"CUDA_VISIBLE_DEVICES=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "OMP_NUM_THREADS=3"} <= set(lines)
 
@@ -166,4 +168,4 @@ def test_no_room_for_one_more_local_worker_suggests_fewer(run_dir, monkeypatch):
 
     monkeypatch.setattr("finesweep.launchers.local.subprocess.Popen", full)
     with pytest.raises(LaunchError, match=r"worker 1 could not be started: .*unavailable; fewer may fit: --workers$"):
-        LocalLauncher().start(run_dir, 1, CPU, None)
+        LocalLauncher().start(run_dir, RUN, CPU, None)

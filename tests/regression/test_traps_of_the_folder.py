@@ -22,6 +22,7 @@ import tiny
 from finesweep import contenders, ranking
 from finesweep.errors import SweepError
 from finesweep.launchers.local import LocalLauncher
+from finesweep.manifest import Run
 from finesweep.modeling import build_model, load_tokenizer
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir, make_folders
@@ -156,10 +157,12 @@ def _environment_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> d
     stand_in.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stand_in))
     with (folder / "lock").open("w") as lock:
-        handle = LocalLauncher().start(make_folders(folder / "sweep"), 1, Profile(), lock.fileno())
+        handle = LocalLauncher().start(make_folders(folder / "sweep"), RUN, Profile(), lock.fileno())
     assert handle.process.wait(timeout=60) == 0
     return dict(entry.split("=", 1) for entry in seen.read_text().split("\0") if entry)
 
+
+RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
 
 HOLDER = """\
 import sys, time

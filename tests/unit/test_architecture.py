@@ -13,24 +13,24 @@ LAYERS = (
     "finesweep trial errors",
     """
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
-    profile machine settings plan schedule readable
+    profile storage_url machine settings plan schedule readable
     """,
-    "run_dir folders stored claims disk manifest atomic ownership environment",
+    "run_dir folders stored claims disk manifest atomic ownership environment commands shared_folder",
     """
     hub data data_hub data_reading data_rows data_splits model_source model_folder model_code model_settings
     weights_file
-    scratch_model modeling guard randomness tensor_json resume fine_tuner training tasks backends launchers
+    scratch_model modeling guard randomness tensor_json resume fine_tuner training tasks backends launchers submitters
     """,
     """
-    worker attempt trial_process endings watchdog rehearsal contenders leaderboard ranking winner model_card
+    worker run_limits attempt trial_process endings watchdog rehearsal contenders leaderboard ranking winner model_card
     verification display announcer screen fitting time_left status
     """,
-    "preflight sweep open_sweep signals supervisor summary init_spec",
+    "preflight preparing sweep submission open_sweep signals supervisor summary init_spec",
     "cli __main__",
 )
 """Modules and packages by layer, lowest first; a module imports from its own layer and those below."""
 
-SIBLINGS = frozenset({"tasks", "backends", "launchers"})
+SIBLINGS = frozenset({"tasks", "backends", "launchers", "submitters"})
 """Packages of which none knows another."""
 
 HEAVY = frozenset({"torch", "transformers", "datasets", "optuna", "ray", "pandas", "sklearn", "scipy", "tokenizers"})

@@ -207,7 +207,8 @@ def test_what_else_lies_among_the_claims_does_no_harm(folder: RunDir) -> None:
     assert lease.claim == Claim(0, 1, 1)
 
 
-def test_a_claim_is_valid_json_at_every_moment(folder: RunDir) -> None:
+def test_a_claim_is_valid_json_at_every_moment(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "RENEW_SECONDS", 0.0)
     lease = folder.claim(run=1, trials=1)
     assert lease is not None
     file = folder.path / "claims" / "0000.1"

@@ -9,14 +9,15 @@ import os
 import pytest
 
 from finesweep import cli
+from finesweep.cli.internal import importing
 
 
 def test_garbage_is_collected_again_after_imports_even_failed_ones() -> None:
     try:
-        with cli._importing():
+        with importing():
             assert not gc.isenabled()
         assert gc.isenabled()
-        with pytest.raises(ImportError, match="broken"), cli._importing():
+        with pytest.raises(ImportError, match="broken"), importing():
             raise ImportError("broken")
         assert gc.isenabled()
         assert gc.get_freeze_count() > 0, "what was imported is looked at in every collection"

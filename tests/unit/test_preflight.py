@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from finesweep import sweep
+from finesweep import preparing
 from finesweep.errors import SpecError
 from finesweep.preflight import check
 from finesweep.spec_reader import load
@@ -110,13 +110,13 @@ def test_checking_a_pretrained_folder_imports_no_torch(folder: Path) -> None:
 def test_a_model_inside_the_results_folder_is_refused(folder: Path) -> None:
     inside = folder / "results/spec/winner"
     tiny.write_model_files(inside, max_position_embeddings=64)
-    request = sweep.Request(spec(folder, SPEC.replace("./model", str(inside))), results=folder / "results")
+    request = preparing.Request(spec(folder, SPEC.replace("./model", str(inside))), results=folder / "results")
     with pytest.raises(SpecError, match=r"model: .* lies inside .*results/spec"):
-        sweep.check(request)
+        preparing.check(request)
 
 
 def test_checking_writes_nothing(folder: Path) -> None:
     file = spec(folder)
     before = sorted(folder.rglob("*"))
-    sweep.check(sweep.Request(file, results=folder / "results"))
+    preparing.check(preparing.Request(file, results=folder / "results"))
     assert sorted(folder.rglob("*")) == before

@@ -17,7 +17,6 @@ import pytest
 from finesweep import claims, open_sweep, supervisor
 from finesweep.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
 from finesweep.errors import Stopped
-from finesweep.launchers import TOLD
 from finesweep.manifest import hours_ran
 from finesweep.open_sweep import OpenSweep
 from finesweep.profile import Profile
@@ -41,7 +40,7 @@ class Worker:
         return self.code
 
     def stop(self) -> None:
-        self.code = TOLD
+        self.code = 143
 
     def kill(self) -> None:
         self.code = -signal.SIGKILL if self.code is None else self.code

@@ -63,6 +63,7 @@ class OptunaBackend:
 
     samplers: ClassVar = tuple(SAMPLERS)
     pruners: ClassVar = tuple(PRUNERS)
+    coordinates: ClassVar = False
 
     def search(self, work: Work) -> None:
         """Claim and run trials, each in a process of its own, until there are no more claims.

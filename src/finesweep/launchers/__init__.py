@@ -8,11 +8,12 @@ from __future__ import annotations
 import signal
 from typing import Protocol
 
+from finesweep.manifest import Run
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
 
-TOLD = 128 + signal.SIGTERM
-"""Exit code of a worker that was told to stop."""
+TOLD = frozenset({128 + signal.SIGTERM, 128 + signal.SIGUSR1})
+"""Exit codes of a worker that was told to stop; SIGUSR1 is how a cluster says that its time is nearly up."""
 
 
 class Handle(Protocol):
@@ -39,17 +40,28 @@ class Handle(Protocol):
 class Launcher(Protocol):
     """Where workers run."""
 
-    def start(self, run_dir: RunDir, run: int, profile: Profile, lock: int | None, index: int = 0) -> Handle:
+    def start(
+        self,
+        run_dir: RunDir,
+        run: Run,
+        profile: Profile,
+        lock: int | None,
+        index: int = 0,
+        *,
+        coordinates: bool = False,
+    ) -> Handle:
         """Start ``sweep worker`` for one run of a sweep.
 
         Args:
             run_dir: The sweep's folder.
-            run: Number of the run that the worker belongs to.
+            run: The run that the worker belongs to.
             profile: The launch profile, settled; in one that is not, a worker has this machine's first
                 visible GPU and its own number of threads.
             lock: Descriptor of the folder's lock, which local workers inherit; None where the run has
                 joined another one, which owns the folder.
             index: Which of the run's workers it is, in ``0 .. workers - 1``; says which GPU it gets.
+            coordinates: Whether it shares the GPUs and cores out itself, to trials that it runs in other
+                processes; it then has none of its own.
 
         Raises:
             LaunchError: It could not be started.

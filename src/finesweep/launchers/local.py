@@ -11,9 +11,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from finesweep.commands import worker_command
 from finesweep.environment import child_environment
 from finesweep.errors import LaunchError
 from finesweep.machine import Machine
+from finesweep.manifest import Run
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
 from finesweep.stored import open_log
@@ -59,7 +61,16 @@ class LocalLauncher:
     def __init__(self, machine: Machine | None = None) -> None:
         self._given = machine
 
-    def start(self, run_dir: RunDir, run: int, profile: Profile, lock: int | None, index: int = 0) -> LocalHandle:
+    def start(
+        self,
+        run_dir: RunDir,
+        run: Run,
+        profile: Profile,
+        lock: int | None,
+        index: int = 0,
+        *,
+        coordinates: bool = False,
+    ) -> LocalHandle:
         """Start ``sweep worker``; its output goes to ``logs/worker-0001-1.log``.
 
         A session of its own keeps the terminal's Ctrl-C away from it: the command that started it
@@ -68,12 +79,12 @@ class LocalLauncher:
         Raises:
             LaunchError: The process could not be started, or there is no GPU for it.
         """
-        command = [sys.executable, "-m", "finesweep", "worker", str(run_dir.path), "--run", str(run)]
-        command += ["--parent", str(os.getpid())]
+        command = [*worker_command(sys.executable, run_dir, run), "--parent", str(os.getpid())]
         threads = None if profile.threads_per_worker == "auto" else profile.threads_per_worker
-        environment = child_environment(self._device(profile, index), threads)
+        device = None if coordinates else self._device(profile, index)
+        environment = child_environment(device, threads, all_devices=coordinates)
         try:
-            with os.fdopen(open_log(run_dir.worker_log(run, index)), "ab") as log:
+            with os.fdopen(open_log(run_dir.worker_log(run.number, index)), "ab") as log:
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,

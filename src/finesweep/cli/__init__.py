@@ -1,0 +1,74 @@
+"""Owns the command line: argv to one call, its outcome to the screen and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+
+from finesweep.cli import internal, reading, running
+from finesweep.cli.app import app
+from finesweep.errors import LaunchError, RunDirError, SpecError, SweepError
+
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(running.run, running.validate, running.submit),
+    *(reading.status, reading.leaderboard, running.cancel, reading.init, reading.schema),
+)
+"""The commands in the order in which they are shown."""
+
+INTERNAL: tuple[Callable[..., None], ...] = (internal.worker, internal.supervise, internal.collect, internal.verify)
+"""Commands that are not shown, since finesweep calls them itself."""
+
+for _command in COMMANDS:
+    app.command()(_command)
+for _command in INTERNAL:
+    app.command(hidden=True)(_command)
+
+
+def main() -> None:
+    """Run the command line; every expected error is one message and an exit code."""
+    try:
+        app()
+    except (OSError, RuntimeError) as error:
+        lack = _lack(error)
+        if lack is None or os.environ.get("FINESWEEP_DEBUG"):
+            raise
+        _complain(lack)
+        sys.exit(lack.exit_code)
+    except SweepError as error:
+        if os.environ.get("FINESWEEP_DEBUG"):
+            raise
+        _complain(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped before anything was started", err=True)
+        sys.exit(130)
+
+
+def _lack(error: OSError | RuntimeError) -> SweepError | None:
+    """Say what the system has no more of, None if that is not what went wrong."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename if isinstance(error, OSError) else None
+        return RunDirError(f"{where or 'writing'}: the disk is full; make room and run it again")
+    if code in (errno.EMFILE, errno.ENFILE):
+        return LaunchError(f"{error}: raise the limit (ulimit -n), or start fewer workers (--workers)")
+    if code == errno.EAGAIN or "can't start new thread" in str(error):
+        return LaunchError(f"{error}: raise the limit of processes (ulimit -u), or start fewer workers (--workers)")
+    return None
+
+
+def _complain(error: SweepError) -> None:
+    if isinstance(error, SpecError) and len(error.problems) > 1:
+        typer.echo(f"error: {len(error.problems)} problems", err=True)
+        for problem in error.problems:
+            typer.echo(f"  {_printable(str(problem))}", err=True)
+    else:
+        typer.echo(f"error: {_printable(str(error))}", err=True)
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable() or character == "\n")

@@ -1,0 +1,107 @@
+"""Owns the commands that carry a search space out, or check it: run, submit, validate, cancel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finesweep.cli.app import Folder, Name, On, Overrides, Results, SpecFile, TrustRemoteCode
+from finesweep.errors import SweepError
+
+SIGNALLED = 128
+
+
+def run(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    on: On = None,
+    name: Name = None,
+    results: Results = Path("results"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Try everything once: 32 rows, 2 trials, 1 step.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
+    ] = None,
+    join: Annotated[bool, typer.Option("--join", help="Help a sweep of this name that runs already.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Search, rank, and export the winner.
+
+    The same command again goes on where it stopped.
+    """
+    from finesweep import preparing, summary, sweep
+
+    screen = summary.Screen()
+    if join and (fresh or smoke):
+        raise SweepError(f"--join helps a sweep that is there; it does not go with {'--fresh' if fresh else '--smoke'}")
+    request = preparing.Request(
+        spec, overrides or [], on, name, results, fresh, smoke, join, workers, trust_remote_code=trust_remote_code
+    )
+    outcome = sweep.run(request, announce=lambda checked: summary.announce(screen, checked))
+    summary.conclude(screen, outcome)
+    if outcome.signal is not None:
+        raise typer.Exit(SIGNALLED + outcome.signal)
+
+
+def submit(
+    spec: SpecFile,
+    on: Annotated[Path, typer.Option("--on", metavar="PROFILE.yaml", help="The cluster.", show_default=False)],
+    overrides: Overrides = None,
+    name: Name = None,
+    results: Results = Path("results"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and show the jobs without submitting.")] = False,
+    allow_setup: Annotated[bool, typer.Option("--allow-setup", help="Run the profile's setup lines.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Hand a sweep over to a cluster.
+
+    Everything is prepared here; the cluster's machines need no network. The same command again goes on
+    where it stopped.
+    """
+    from finesweep import preparing, submission, summary
+
+    screen = summary.Screen()
+    request = preparing.Request(
+        spec, overrides or [], on, name, results, fresh, workers=workers, trust_remote_code=trust_remote_code
+    )
+    submitted = submission.submit(
+        request, dry_run=dry_run, allow_setup=allow_setup, announce=lambda checked: summary.announce(screen, checked)
+    )
+    summary.handed_over(screen, submitted)
+
+
+def cancel(folder: Folder) -> None:
+    """End a sweep's jobs on a cluster.
+
+    Trials that run save their state. The same `sweep submit` goes on from there.
+    """
+    from finesweep.submission import cancel as cancel_jobs
+
+    for line in cancel_jobs(folder.absolute()):
+        typer.echo(line)
+
+
+def validate(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    on: On = None,
+    name: Name = None,
+    results: Results = Path("results"),
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Check the YAML, the data and the model.
+
+    Nothing is written and nothing is trained.
+    """
+    from finesweep import preparing, summary
+
+    screen = summary.Screen()
+    request = preparing.Request(spec, overrides or [], on, name, results, trust_remote_code=trust_remote_code)
+    summary.announce(screen, preparing.check(request))
+    screen.say("No problems found.")

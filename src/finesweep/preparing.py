@@ -1,0 +1,240 @@
+"""Owns what comes before the first trial: checking a request, and the sweep's folder with all that trials need."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finesweep import folders, preflight, run_dir, spec_reader
+from finesweep import profile as profile_module
+from finesweep.atomic import sync_all, write_json, writing
+from finesweep.errors import RunDirError
+from finesweep.machine import Machine
+from finesweep.manifest import Manifest, Run, changes
+from finesweep.open_sweep import OpenSweep
+from finesweep.plan import trials_wanted
+from finesweep.preflight import Checked
+from finesweep.profile import Profile
+from finesweep.run_dir import RunDir
+from finesweep.scratch_model import make_scratch
+from finesweep.spec import ScratchModelSpec, SweepSpec
+from finesweep.spec_reader import LoadedSpec
+from finesweep.stored import refuse_links
+
+SMOKE_ROWS = 32
+SMOKE_TRIALS = 2
+_LIBRARIES = ("finesweep", "transformers", "torch", "datasets", "accelerate", "optuna", "ray", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        spec: The search space YAML.
+        overrides: ``dotted.name=value`` of every ``--set``.
+        profile: The launch profile YAML; None for this machine with the defaults.
+        name: Overrides the name of the results folder.
+        results: Folder that holds one folder per sweep.
+        fresh: Move an earlier sweep of this name aside and start anew.
+        smoke: Take everything through once, on few rows, in a folder of its own.
+        join: Where a sweep of this name runs already, run more of its trials beside it.
+        workers: Overrides the profile's number of workers.
+        trust_remote_code: Allow code that comes with the model; to be said anew for each run.
+    """
+
+    spec: Path
+    overrides: Sequence[str] = ()
+    profile: Path | None = None
+    name: str | None = None
+    results: Path = Path("results")
+    fresh: bool = False
+    smoke: bool = False
+    join: bool = False
+    workers: int | None = None
+    trust_remote_code: bool = False
+
+
+def check(request: Request) -> Checked:
+    """Do everything that ``sweep run`` does before it writes or trains anything.
+
+    Raises:
+        SpecError: With every problem found.
+        RunDirError: The results folder could not be written.
+    """
+    return checked_spec(load(request), request)
+
+
+def load(request: Request) -> LoadedSpec:
+    """Read the spec and the profile.
+
+    Raises:
+        SpecError: With every problem found.
+        RunDirError: The results folder could not be written.
+    """
+    loaded = spec_reader.load(request.spec, request.overrides, request.name)
+    _settled(request, loaded.spec, loaded.spec.budget.trials)
+    found = _for_smoke(loaded) if request.smoke else loaded
+    folders.check_writable(path_of(found, request))
+    return found
+
+
+def _settled(request: Request, spec: SweepSpec, trials: int) -> Profile:
+    """Return the launch profile as this machine carries it out; refuse what it cannot."""
+    return profile_module.load(request.profile).settled(_machine(spec), trials, request.workers)
+
+
+def _machine(spec: SweepSpec) -> Machine:
+    machine = Machine.probe()
+    return dataclasses.replace(machine, gpus=()) if spec.fixed.get("use_cpu") else machine
+
+
+def checked_spec(loaded: LoadedSpec, request: Request) -> Checked:
+    """Hold a spec against its data, its model and the profile.
+
+    Raises:
+        SpecError: With every problem found.
+    """
+    folder = path_of(loaded, request)
+    checked = preflight.check(loaded, trusted=request.trust_remote_code)
+    preflight.refuse_model_inside(checked, folder)
+    profile = _settled(request, loaded.spec, loaded.spec.budget.trials)
+    return dataclasses.replace(checked, notes=[*checked.notes, *profile.notes(_machine(loaded.spec))])
+
+
+def path_of(loaded: LoadedSpec, request: Request) -> Path:
+    """Return the sweep's folder."""
+    return request.results.absolute() / loaded.spec.name
+
+
+def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
+    """Shrink a spec to two trials of one step on a few rows."""
+    spec = loaded.spec
+    small = spec.model_copy(
+        update={
+            "name": f"{spec.name}-smoke",
+            "data": spec.data.model_copy(update={"max_train_rows": SMOKE_ROWS, "max_eval_rows": SMOKE_ROWS}),
+            "budget": spec.budget.model_copy(update={"trials": SMOKE_TRIALS}),
+            "search": spec.search.model_copy(update={"pruner": "none"}),
+            "fixed": {**spec.fixed, "max_steps": 1},
+        }
+    )
+    return dataclasses.replace(loaded, spec=small)
+
+
+def open_folder(path: Path, checked: Checked, request: Request, *, watched: bool = True) -> OpenSweep:
+    """Open the sweep's folder, made with its rows and its model if need be, and begin a run in it.
+
+    Args:
+        path: The folder.
+        checked: The spec.
+        request: What the user asked for.
+        watched: Whether a command will watch the run's workers.
+
+    Raises:
+        RunDirError: The folder is another sweep's, or cannot be written.
+    """
+    if path.exists() and (request.fresh or request.smoke):
+        _clear(path, smoke=request.smoke)
+    folder = RunDir(path)
+    if folder.spec_file.exists():
+        manifest = same_sweep(folder, checked.manifest())
+        run_dir.make_folders(path)  # of a folder that an earlier version made
+        tidy(folder)
+    else:
+        folder, manifest = _created(path, checked, checked.manifest())
+    return begin(folder, manifest, checked, request, watched=watched)
+
+
+def tidy(folder: RunDir) -> None:
+    """Delete what killed processes left half written, unless a run that has joined goes on writing."""
+    if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
+        folders.remove_leftovers(folder)
+
+
+def begin(folder: RunDir, manifest: Manifest, checked: Checked, request: Request, *, watched: bool = True) -> OpenSweep:
+    """Begin a run in a sweep's folder; see ``open_folder``."""
+    spec = checked.loaded.spec
+    left = [trial for trial in range(trials_wanted(spec, manifest.plan)) if not folder.is_finished(trial)]
+    profile = _settled(request, spec, max(len(left), 1))
+    run = folder.begin_run(
+        lambda number: Run(
+            number=number,
+            budget=spec.budget.model_dump(),
+            stop=spec.stop.model_dump(),
+            profile=profile.model_dump(),
+            environment=_environment(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=time.time(),
+            model_path=str(checked.model.path or folder.model),
+            trust_remote_code=request.trust_remote_code,
+            token=secrets.token_hex(8),
+            watched=watched,
+        )
+    )
+    return OpenSweep(folder, manifest.of_run(run), spec, profile, run)
+
+
+def _clear(path: Path, *, smoke: bool) -> None:
+    """Move an earlier sweep aside; an earlier smoke run, which nobody needs, is deleted."""
+    is_smoke = smoke and RunDir(path).manifest().spec["fixed"].get("max_steps") == 1
+    aside = folders.move_aside(path)
+    if is_smoke:
+        shutil.rmtree(aside)
+
+
+def same_sweep(folder: RunDir, asked: Manifest) -> Manifest:
+    """Return the folder's manifest; refuse a spec that is another sweep's, and links that lead out of it."""
+    present = folder.manifest()
+    refuse_links(folder.path, deep=True)
+    if differences := changes(present, asked):
+        listed = "\n".join(f"  {line}" for line in differences)
+        raise RunDirError(
+            f"{folder.path} holds another sweep; this spec differs:\n{listed}\n"
+            "Give it a name of its own with --name, or move the old folder aside with --fresh."
+        )
+    return present
+
+
+def _created(path: Path, checked: Checked, manifest: Manifest) -> tuple[RunDir, Manifest]:
+    folders.refuse_foreign(path)
+    folder = run_dir.make_folders(path)
+    with writing(folder.data):
+        manifest = _prepared(folder, checked, manifest)
+    write_json(folder.spec_file, dataclasses.asdict(manifest))
+    return folder, manifest
+
+
+def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
+    """Write the rows, and the model where it is made from scratch; return the manifest that says so."""
+    for split, frame in checked.data.frames.items():
+        frame.to_parquet(folder.data / f"{split}.parquet")
+    model = checked.loaded.spec.model
+    if isinstance(model, ScratchModelSpec):
+        train = checked.data.frames["train"]
+        columns = [train[name] for name in ("text", "text_pair") if name in train]
+        texts = (text for column in columns for text in column)
+        building = folder.data / ".model.tmp"
+        shutil.rmtree(building, ignore_errors=True)
+        make_scratch(model, texts, building, pairs=len(columns) > 1)
+        shutil.rmtree(folder.model, ignore_errors=True)
+        sync_all(building)
+        building.rename(folder.model)  # so that nobody reads half of its JSON
+        manifest = dataclasses.replace(manifest, model={**manifest.model, "path": str(folder.model)})
+    sync_all(folder.data)  # a power cut must not leave a manifest without what it stands for
+    return manifest
+
+
+def _environment() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "platform": platform.platform(), **versions}

@@ -1,0 +1,161 @@
+"""Owns the spine of ``sweep submit``: check, prepare, hand over to a cluster; and ``sweep cancel``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finesweep import leaderboard, ownership, preparing
+from finesweep import profile as profile_module
+from finesweep.errors import Problem, SpecError, SweepError
+from finesweep.open_sweep import OpenSweep
+from finesweep.preflight import Checked
+from finesweep.preparing import Request
+from finesweep.profile import Profile
+from finesweep.registry import SUBMITTERS
+from finesweep.run_dir import RunDir
+from finesweep.settings import Settings
+from finesweep.signals import Signals
+from finesweep.submitters import Order, Submission, Submitter
+from finesweep.submitters.queue import submitted_runs
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """How one ``sweep submit`` ended.
+
+    Attributes:
+        sweep: The sweep, prepared.
+        submission: What the cluster was given; None where nothing was left to do.
+        why: Why nothing was left to do, None if something was.
+    """
+
+    sweep: OpenSweep
+    submission: Submission | None
+    why: str | None = None
+
+
+def submit(
+    request: Request,
+    *,
+    dry_run: bool = False,
+    allow_setup: bool = False,
+    announce: Callable[[Checked], None] = lambda _: None,
+) -> Submitted:
+    """Prepare a sweep on this machine and hand it over to a cluster.
+
+    Args:
+        request: What the user asked for.
+        dry_run: Write and show what the cluster would be given.
+        allow_setup: Whether the profile's shell lines may run, wherever the profile comes from.
+        announce: Called with the ``Checked`` spec before anything is prepared.
+
+    Raises:
+        SpecError, RunDirError, LaunchError, MissingExtra, Stopped: See ``finesweep.errors``.
+    """
+    profile = profile_module.load(request.profile)
+    submitter = _submitter(profile)
+    _refuse_unread(profile, request.profile, allow_setup)
+    with Signals().counted() as signals, signals.ending_the_block():
+        if not dry_run:
+            submitter.check(profile)
+        loaded = preparing.load(request)
+        path = preparing.path_of(loaded, request)
+        ownership.refuse_owned(path)  # before minutes are spent on large data
+        checked = preparing.checked_spec(loaded, request)
+        announce(checked)
+        with ownership.held(path):
+            sweep = preparing.open_folder(path, checked, request, watched=submitter.watched)
+            return _handed_over(sweep, submitter, dry_run=dry_run)
+
+
+def _handed_over(sweep: OpenSweep, submitter: Submitter, *, dry_run: bool) -> Submitted:
+    if (why := sweep.nothing_left()) is not None:
+        sweep.end_run(why)
+        return Submitted(sweep, None, why)
+    _tokenize(sweep)
+    order = Order(sweep.run_dir, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates)
+    try:
+        submission = submitter.submit(order, dry_run=dry_run)
+    except SweepError as error:
+        sweep.end_run(str(error).partition("\n")[0])
+        raise
+    if submission.jobs:
+        sweep.run_dir.write_jobs(sweep.run.number, submission.jobs)
+    return Submitted(sweep, submission)
+
+
+def cancel(path: Path) -> Sequence[str]:
+    """End all jobs of a sweep, and write the leaderboard as it stands then.
+
+    Args:
+        path: The sweep's folder.
+
+    Returns:
+        A line on each job, and on what is left.
+
+    Raises:
+        RunDirError: The folder is no sweep's.
+        LaunchError: The cluster refused.
+    """
+    folder = RunDir(path)
+    manifest = folder.manifest()
+    lines = [line for run, submitter in submitted_runs(folder) for line in submitter.cancel(folder, run)]
+    records = folder.records()
+    leaderboard.write(folder, manifest, records, folder.runs())
+    finished = sum(record.state.finished for record in records)
+    return [
+        *(lines or ["no job of this sweep is known"]),
+        f"{finished} trials have finished; the same command goes on from here",
+    ]
+
+
+def _submitter(profile: Profile) -> Submitter:
+    if profile.launcher not in SUBMITTERS.names:
+        takes = ", ".join(SUBMITTERS.names)
+        hint = f"sweep run does that; sweep submit takes launcher: {takes}"
+        raise SpecError([Problem("launcher", f"{profile.launcher} starts workers and stays with them", hint)])
+    submitter: Submitter = SUBMITTERS.load(profile.launcher)()
+    return submitter
+
+
+def _refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> None:
+    """Make sure that shell lines of a profile that anybody may have written run only where the user says so.
+
+    Raises:
+        SpecError: They are not allowed.
+    """
+    if not profile.shell_lines or allow_setup or (file and file.resolve().is_relative_to(_own_profiles())):
+        return
+    shown = "\n".join(f"    {line}" for line in profile.shell_lines)
+    message = f"these lines would run on the cluster's machines:\n{shown}\n"
+    hint = f"read them, then say --allow-setup, or keep the profile in {_own_profiles()}"
+    raise SpecError([Problem(f"{file} setup", message, hint)])
+
+
+def _own_profiles() -> Path:
+    """Return the folder whose profiles the user has written."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home, "finesweep").resolve()
+
+
+def _tokenize(sweep: OpenSweep) -> None:
+    """Make the tokens of every length that is known beforehand; workers make others when they meet one."""
+    from finesweep.modeling import tokenized
+
+    for length in sorted(_lengths(sweep)):
+        tokenized(sweep.run_dir, sweep.manifest, length)
+
+
+def _lengths(sweep: OpenSweep) -> set[int]:
+    limit: int = sweep.manifest.model["max_tokens"]
+    parameter: Any = sweep.spec.space.get("data.max_length")
+    planned = [dict(params) for params in sweep.manifest.plan]
+    if parameter is None:
+        planned.append({})
+    elif parameter.choices is not None:
+        planned += [{"data.max_length": choice} for choice in parameter.choices]
+    return {Settings.of(sweep.spec, params, limit).max_length for params in planned}
