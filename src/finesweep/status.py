@@ -10,6 +10,7 @@ from pathlib import Path
 from finesweep import ownership, ranking
 from finesweep.claims import Holder
 from finesweep.errors import SweepError, printable
+from finesweep.manifest import Run
 from finesweep.run_dir import RunDir
 from finesweep.submitters.queue import submitted_runs
 from finesweep.trial import Direction, Progress, TrialState
@@ -52,9 +53,16 @@ def _lines(path: Path) -> Iterator[str]:
     yield from jobs
     yield from _trial_lines(folder)
     if not owner and not jobs and runs:
-        yield f"  ended    {runs[-1].outcome or 'killed; the same `sweep run` goes on from here'}"
+        yield f"  ended    {runs[-1].outcome or _unsaid(runs[-1])}"
     for note in (*folder.notes, *_set_aside(folder)):
         yield f"  note     {note}"
+
+
+def _unsaid(run: Run) -> str:
+    """Say what is known of a run that is over and has not said why."""
+    if run.watched:
+        return "killed; the same `sweep run` goes on from here"
+    return "never submitted, or its jobs are gone; the same `sweep submit` goes on from here"
 
 
 def _job_lines(folder: RunDir) -> Iterator[str]:

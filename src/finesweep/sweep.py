@@ -22,6 +22,7 @@ from finesweep.preflight import Checked
 from finesweep.preparing import Request
 from finesweep.registry import LAUNCHERS
 from finesweep.run_dir import RunDir
+from finesweep.run_limits import RunLimits
 from finesweep.shared_folder import open_run
 from finesweep.signals import Signals
 from finesweep.supervisor import Supervisor
@@ -117,7 +118,9 @@ def collect(path: Path, number: int, token: str = "") -> Outcome:
             sweep = OpenSweep.of_run(run_dir, ended)
             if (found := _damaged(sweep)) is not None:
                 raise RunDirError(f"{path}: {found}; submit the sweep again to train it again")
-            why = sweep.nothing_left() or f"its jobs ended with {sweep.unfinished()} trials left to run"
+            limits = RunLimits(run_dir, ended, sweep.spec.budget, sweep.profile.limits)
+            left = f"its jobs ended with {sweep.unfinished()} trials left to run"
+            why = sweep.nothing_left() or limits.exceeded() or left
             try:
                 return _collected(sweep, why, signals)
             finally:

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from finesweep.registry import BACKENDS, LAUNCHERS, TASKS, Table, UnknownName
+from finesweep.registry import BACKENDS, LAUNCHERS, PROFILES, SUBMITTERS, TASKS, Table, UnknownName
 
-TABLES = [TASKS, BACKENDS, LAUNCHERS]
+TABLES = [TASKS, BACKENDS, LAUNCHERS, SUBMITTERS, PROFILES]
 
 
 @pytest.mark.parametrize(("table", "name"), [(table, name) for table in TABLES for name in table.names])
@@ -36,8 +36,8 @@ def test_an_entry_is_imported_only_when_asked_for() -> None:
 
 def test_loading_every_entry_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from finesweep.registry import TASKS, BACKENDS, LAUNCHERS\n"
-        "for table in (TASKS, BACKENDS, LAUNCHERS): [table.load(name) for name in table.names]\n"
+        "import sys; from finesweep.registry import TASKS, BACKENDS, LAUNCHERS, SUBMITTERS, PROFILES\n"
+        "for table in (TASKS, BACKENDS, LAUNCHERS, SUBMITTERS, PROFILES): [table.load(name) for name in table.names]\n"
         "print([m for m in ('torch', 'transformers', 'datasets', 'optuna', 'ray', 'pandas', 'sklearn') "
         "if m in sys.modules])"
     )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from made_records import manifest, record, run, running
 
 from finesweep.atomic import write_json
+from finesweep.errors import LaunchError
+from finesweep.manifest import Run
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.status import status_lines
+from finesweep.submitters import Job, queue
 from finesweep.trial import TrialState
 
 
@@ -66,3 +72,56 @@ def test_a_folder_where_nothing_runs_says_how_it_ended(folder: RunDir) -> None:
     folder.record(record(0, 0.5))
     assert "sst2: not running" in said(folder)
     assert "best     trial 0, eval_loss 0.5000" in said(folder)
+
+
+class Cluster:
+    """A submitter whose queue is a list."""
+
+    queue: ClassVar[list[Job] | Exception] = []
+
+    def jobs(self, run_dir: RunDir, run: Run) -> Sequence[Job]:
+        if isinstance(self.queue, Exception):
+            raise self.queue
+        return self.queue
+
+
+@pytest.fixture
+def submitted(folder: RunDir, monkeypatch: pytest.MonkeyPatch):
+    """Say what the cluster says of a sweep that it was given."""
+    monkeypatch.setattr(queue, "SUBMITTERS", SimpleNamespace(names=("cluster",), load=lambda _: Cluster))
+    folder.write_run(run(2, watched=False, ended=None, profile={"launcher": "cluster"}))
+
+    def says(found: list[Job] | Exception) -> str:
+        monkeypatch.setattr(Cluster, "queue", found)
+        return said(folder)
+
+    return says
+
+
+def test_the_jobs_of_a_cluster_are_told_apart(submitted) -> None:
+    text = submitted([Job("7_0", "worker 1", "running", "n1"), Job("7_1", "worker 2", "queued", "Priority")])
+    assert "sst2: waiting for a cluster\n" in text
+    assert "  job      7_0, worker 1: running (n1)\n  job      7_1, worker 2: queued (Priority)" in text
+    assert "ended" not in text
+
+
+def test_a_sweep_that_a_cluster_trains_runs_there(submitted, folder: RunDir) -> None:
+    lease = folder.claim(run=2, trials=3)
+    assert lease is not None
+    assert "sst2: running (on a cluster)\n" in submitted([Job("7_0", "worker 1", "running")])
+
+
+def test_a_cluster_that_says_nothing_is_a_line_and_no_failure(submitted) -> None:
+    text = submitted(LaunchError("squeue: the controller does not answer\nand more", ["squeue"]))
+    assert "  jobs     of run 2: squeue: the controller does not answer" in text
+    assert "and more" not in text
+
+
+def test_a_sweep_whose_jobs_are_gone_is_to_be_submitted_again(submitted) -> None:
+    assert "ended    never submitted, or its jobs are gone; the same `sweep submit` goes on" in submitted([])
+
+
+def test_a_run_that_has_ended_is_not_asked_about(submitted, folder: RunDir) -> None:
+    folder.write_run(run(2, watched=False, profile={"launcher": "cluster"}, outcome="all is done"))
+    text = submitted(AssertionError("the cluster was asked"))
+    assert "ended    all is done" in text

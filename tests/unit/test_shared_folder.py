@@ -1,0 +1,54 @@
+"""A process on another machine works in the folder that was prepared, or says that it does not see it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from made_records import run
+
+from finesweep import shared_folder
+from finesweep.errors import RunDirError
+from finesweep.run_dir import make_folders
+from finesweep.shared_folder import open_run
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_folder, "VISIBLE_SECONDS", 0.2)
+    monkeypatch.setattr(shared_folder, "POLL_SECONDS", 0.05)
+
+
+def test_the_run_that_was_prepared_is_opened(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "demo")
+    for number in (1, 2):
+        folder.write_run(run(number, token=f"token {number}"))
+    opened, found = open_run(folder.path, 2, "token 2")
+    assert (opened.path, found.number) == (folder.path, 2)
+    assert open_run(folder.path, 1)[1].token == "token 1"
+
+
+@pytest.mark.parametrize(
+    ("made", "number", "token", "message"),
+    [
+        (False, 1, "a", "there is no such folder"),
+        (True, 2, "a", "the folder has no run 2"),
+        (True, 1, "another", "its run 1 is another one"),
+        (True, 1, "token", "its run 1 is another one"),
+        (False, 1, "", "there is no such folder"),
+    ],
+)
+def test_another_machines_folder_is_told_apart(
+    tmp_path: Path, made: bool, number: int, token: str, message: str
+) -> None:
+    if made:
+        make_folders(tmp_path / "demo").write_run(run(1, token="token 1"))
+    with pytest.raises(RunDirError, match=rf"demo on \S+: {message}; .* all its machines share \(--results\)"):
+        open_run(tmp_path / "demo", number, token)
+
+
+def test_what_a_network_file_system_shows_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_folders(tmp_path / "demo")
+    monkeypatch.setattr(shared_folder.time, "sleep", lambda _: folder.write_run(run(1, token="late")))
+    assert open_run(folder.path, 1, "late")[1] == dataclasses.replace(run(1), token="late")
