@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint clean
+.PHONY: help quickstart test test-all test-cluster lint clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,8 +25,13 @@ quickstart: $(VENV)/.installed ## install, then run a first sweep, offline, in a
 test: lint ## install, then check style and types and run the tests, in some minutes
 	$(PYTEST) -m "not slow and not cluster"
 
-test-all: lint ## the same with the slow tests, in about a quarter of an hour
+test-all: lint ## the same with the slow tests and those on real clusters, in about three quarters of an hour
 	$(PYTEST) -m "not cluster"
+	$(MAKE) test-cluster
+
+test-cluster: $(VENV)/.installed-test ## sweeps on a real Slurm, Ray and PostgreSQL, installed with apt where it may
+	tests/cluster/install.sh
+	env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -q -m cluster tests/cluster tests/conformance/test_launchers.py
 
 lint: $(VENV)/.installed-test ## check style and types
 	$(BIN)/ruff check .

@@ -7,6 +7,22 @@ import os
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Where the libraries under torch and numpy look for their number of threads, once, when they are loaded."""
 
+FOR_TRAINING = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    # Kernels from the Hub are code; a config can name one.
+    "USE_HUB_KERNELS": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Asking for GPUs through NVML leaves CUDA untouched, so that a forked trial can still start it.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+"""What a process that trains or evaluates has in its environment, whoever starts it."""
+
+UNLESS_SET = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+"""The same, where the user says nothing else. A spinning thread takes the core that the other ones wait for: on a
+busy machine a trial with two threads ran 15 times slower with GNU OpenMP's default."""
+
 
 def child_environment(
     device: str | None = None, threads: int | None = None, *, all_devices: bool = False
@@ -22,20 +38,8 @@ def child_environment(
         all_devices: Whether it sees whatever this process sees, since it only shares the devices out.
     """
     environment = dict(os.environ)
-    environment.update(
-        HF_HUB_OFFLINE="1",
-        HF_DATASETS_OFFLINE="1",
-        # Kernels from the Hub are code; a config can name one.
-        USE_HUB_KERNELS="0",
-        TOKENIZERS_PARALLELISM="false",
-        # Asking for GPUs through NVML leaves CUDA untouched, so that a forked trial can still start it.
-        PYTORCH_NVML_BASED_CUDA_CHECK="1",
-        PYTHONUNBUFFERED="1",
-        # A spinning thread takes the core that the other ones wait for: on a busy machine a trial with two
-        # threads ran 15 times slower with GNU OpenMP's default.
-        OMP_WAIT_POLICY=environment.get("OMP_WAIT_POLICY", "PASSIVE"),
-        GOMP_SPINCOUNT=environment.get("GOMP_SPINCOUNT", "0"),
-    )
+    environment.update(FOR_TRAINING)
+    environment.update({name: environment.get(name, value) for name, value in UNLESS_SET.items()})
     if device is not None and "CUDA_VISIBLE_DEVICES" not in environment:
         # The device was counted by nvidia-smi, in this order; CUDA by itself puts the fastest first.
         environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")

@@ -77,10 +77,10 @@ class Profile(Section):
     keep_best: int = Field(1, ge=1, le=1_000, description="How many of the best trials keep their weights.")
     retries: int = Field(2, ge=0, le=10, description="How often a trial is tried again that died of no own fault.")
     stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is tried again.")
-    limits: Limits = Field(Limits(), description="What a trial and the sweep may use.")
     storage: StorageUrl | None = Field(
         None, description="postgresql://host/database that holds the study; default: a file in the sweep's folder."
     )
+    limits: Limits = Field(Limits(), description="What a trial and the sweep may use.")
 
     @property
     def threads(self) -> int:

@@ -58,12 +58,28 @@ TASKS = Table(
         "text-regression": "finesweep.tasks.text_regression:TextRegression",
     },
 )
-BACKENDS = Table("backend", {"optuna": "finesweep.backends.optuna:OptunaBackend"})
-LAUNCHERS = Table("launcher", {"local": "finesweep.launchers.local:LocalLauncher"})
+BACKENDS = Table(
+    "backend",
+    {"optuna": "finesweep.backends.optuna:OptunaBackend", "ray": "finesweep.backends.ray:RayBackend"},
+)
+LAUNCHERS = Table(
+    "launcher",
+    {"local": "finesweep.launchers.local:LocalLauncher", "ray": "finesweep.launchers.ray:RayLauncher"},
+)
 """Who starts workers and stays with them: ``sweep run``."""
 
-SUBMITTERS = Table("launcher", {})
+SUBMITTERS = Table(
+    "launcher",
+    {"slurm": "finesweep.submitters.slurm:SlurmSubmitter", "ray": "finesweep.submitters.ray:RaySubmitter"},
+)
 """Who takes a whole sweep and lets the command go: ``sweep submit``."""
 
-PROFILES = Table("launcher", {"local": "finesweep.profile:Profile"})
+PROFILES = Table(
+    "launcher",
+    {
+        "local": "finesweep.profile:Profile",
+        "slurm": "finesweep.slurm_profile:SlurmProfile",
+        "ray": "finesweep.ray_profile:RayProfile",
+    },
+)
 """The keys of a launch profile, by launcher."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from finesweep import leaderboard, ownership, preparing
 from finesweep import profile as profile_module
 from finesweep.errors import Problem, SpecError, SweepError
+from finesweep.manifest import Run
 from finesweep.open_sweep import OpenSweep
 from finesweep.preflight import Checked
 from finesweep.preparing import Request
@@ -103,7 +106,7 @@ def cancel(path: Path) -> Sequence[str]:
     """
     folder = RunDir(path)
     manifest = folder.manifest()
-    lines = [line for run, submitter in submitted_runs(folder) for line in submitter.cancel(folder, run)]
+    lines = [line for run, submitter in submitted_runs(folder) for line in _cancelled(folder, run, submitter)]
     records = folder.records()
     leaderboard.write(folder, manifest, records, folder.runs())
     finished = sum(record.state.finished for record in records)
@@ -111,6 +114,14 @@ def cancel(path: Path) -> Sequence[str]:
         *(lines or ["no job of this sweep is known"]),
         f"{finished} trials have finished; the same command goes on from here",
     ]
+
+
+def _cancelled(folder: RunDir, run: Run, submitter: Submitter) -> Sequence[str]:
+    """End a run's jobs; nobody else is left to note that a run ended whose workers no command watched."""
+    lines = submitter.cancel(folder, run)
+    if lines and not run.watched:
+        folder.write_run(dataclasses.replace(run, ended=time.time(), outcome="cancelled"))
+    return lines
 
 
 def _submitter(profile: Profile) -> Submitter:
@@ -130,9 +141,9 @@ def _refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> No
     """
     if not profile.shell_lines or allow_setup or (file and file.resolve().is_relative_to(_own_profiles())):
         return
-    shown = "\n".join(f"    {line}" for line in profile.shell_lines)
-    message = f"these lines would run on the cluster's machines:\n{shown}\n"
-    hint = f"read them, then say --allow-setup, or keep the profile in {_own_profiles()}"
+    shown = "; ".join(f"`{line}`" for line in profile.shell_lines)
+    message = f"this code would run on the cluster's machines: {shown}"
+    hint = f"read it, then say --allow-setup, or keep the profile in {_own_profiles()}"
     raise SpecError([Problem(f"{file} setup", message, hint)])
 
 
@@ -144,8 +155,11 @@ def _own_profiles() -> Path:
 
 def _tokenize(sweep: OpenSweep) -> None:
     """Make the tokens of every length that is known beforehand; workers make others when they meet one."""
+    import datasets
+
     from finesweep.modeling import tokenized
 
+    datasets.disable_progress_bars()
     for length in sorted(_lengths(sweep)):
         tokenized(sweep.run_dir, sweep.manifest, length)
 

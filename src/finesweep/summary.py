@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from finesweep.errors import printable
 from finesweep.leaderboard import console_table
 from finesweep.preflight import Checked
 from finesweep.ranking import winner
@@ -84,7 +85,8 @@ def handed_over(screen: Screen, submitted: Submitted) -> None:
         screen.say("`sweep run` with the same search space exports the winner, if that has not been done.")
         return
     for line in submitted.submission.lines:
-        screen.say(clean(line))
+        # A script's lines keep their indentation, and a command that is to be copied is not wrapped.
+        screen.print(printable(line, limit=len(line)), markup=False, soft_wrap=True)
 
 
 def _shortened(names: Sequence[str]) -> str:

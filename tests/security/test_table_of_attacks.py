@@ -51,6 +51,7 @@ ATTACKS = {
 }
 
 YAML, MODEL = "security/test_attacks_by_yaml.py::", "security/test_attacks_by_a_model_folder.py::"
+PROFILE = "security/test_attacks_by_a_profile.py::"
 RESULTS, OWN, DATA = (
     "security/test_attacks_by_a_results_folder.py::",
     "security/test_own_code.py::",
@@ -91,7 +92,25 @@ SHOWN = {
         RESULTS + "test_s9_s10_no_pickle_in_a_folder_is_loaded",
         RESULTS + "test_s10_a_journal_that_is_a_pickle_is_not_loaded",
     ],
-    15: [YAML + "test_a_yaml_runs_nothing"],
+    13: [
+        PROFILE + "test_s13_s15_no_value_becomes_code",
+        PROFILE + "test_s13_no_name_of_an_option_does_more_than_it_says",
+        "unit/test_slurm_profile.py::test_no_text_can_be_more_than_a_value",
+        "unit/test_slurm_script.py::test_the_scripts_hold_the_folder_as_one_word",
+        "cluster/test_slurm_attacks.py::test_slurm_is_given_no_code",
+    ],
+    14: [
+        PROFILE + "test_s14_code_in_a_profile_runs_only_where_the_user_says_so",
+        PROFILE + "test_s14_a_line_of_code_is_one_line_also_for_those_who_allow_it",
+        PROFILE + "test_s14_a_way_around_the_users_own_folder_is_none",
+    ],
+    15: [
+        YAML + "test_a_yaml_runs_nothing",
+        PROFILE + "test_s13_s15_no_value_becomes_code",
+        PROFILE + "test_s15_a_name_on_the_command_line_is_checked_like_those_of_a_yaml",
+        "unit/test_slurm_script.py::test_a_folder_that_slurm_reads_in_its_own_way_is_refused",
+        "cluster/test_slurm_attacks.py::test_a_folder_of_any_name_is_one_word_to_slurm",
+    ],
     17: [
         YAML + "test_a_yaml_runs_nothing",
         YAML + "test_the_command_line_is_checked_like_the_yaml",
@@ -158,8 +177,6 @@ UNNUMBERED = {
 
 OUT_OF_REACH = {
     11: "there is no Redis backend",
-    13: "there is no Slurm launcher yet",
-    14: "no YAML has commands",
     27: "there is no database; the study is a file",
     29: "no dashboard is started or shipped",
     30: "there is no Ray yet",

@@ -38,7 +38,7 @@ def comments(file: Path) -> list[str]:
 
 def command(file: Path) -> list[str]:
     """Return the words of the command at the top of a file."""
-    (found,) = re.findall(r"(?:^#|\s)\s+(sweep run .*)", "\n".join(comments(file)))
+    (found,) = re.findall(r"(?:^#|\s)\s+(sweep (?:run|submit) .*)", "\n".join(comments(file)))
     return shlex.split(found)
 
 
