@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster.ray_cluster import ray
 from finesweep.errors import LaunchError
 from finesweep.launchers.local import LocalLauncher
 from finesweep.machine import Machine
@@ -19,24 +21,47 @@ from finesweep.profile import Profile
 from finesweep.registry import LAUNCHERS
 from finesweep.run_dir import RunDir, make_folders
 
+__all__ = ["ray"]
+
 RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
 CPU = Profile(workers=2, gpus_per_trial=0, threads_per_worker=1)
 
 
-@pytest.fixture(params=LAUNCHERS.names)
-def launcher(request):
+NEEDS_CLUSTER = {"ray"}
+NAMES = [pytest.param(name, marks=pytest.mark.cluster if name in NEEDS_CLUSTER else ()) for name in LAUNCHERS.names]
+
+
+@pytest.fixture(params=NAMES)
+def launcher(request, monkeypatch):
+    if request.param == "ray":
+        cluster = request.getfixturevalue("ray")
+        for name, value in {**cluster.environment, "RAY_ADDRESS": cluster.address}.items():
+            monkeypatch.setenv(name, value)
     return LAUNCHERS.load(request.param)()
 
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> RunDir:
-    """Return a folder that holds no sweep."""
-    return make_folders(tmp_path / "sweep")
+    """Return a folder that holds a run of no sweep."""
+    folder = make_folders(tmp_path / "sweep")
+    folder.write_run(RUN)
+    return folder
 
 
 @pytest.fixture
 def start(launcher, run_dir: RunDir):
-    """Start a worker; whatever a test leaves of it is ended."""
+    """Start a worker with each launcher."""
+    yield from starting(launcher, run_dir)
+
+
+@pytest.fixture
+def start_here(run_dir: RunDir):
+    """Start a worker on this machine."""
+    yield from starting(LocalLauncher(), run_dir)
+
+
+def starting(launcher, run_dir: RunDir):
+    """Yield what starts a worker; whatever a test leaves of it is ended."""
     handles = []
 
     def started(profile: Profile = CPU, index: int = 0, lock: int | None = None):
@@ -65,13 +90,17 @@ def ended(handle, seconds: float = 60) -> int:
     return code
 
 
-def environment(handle) -> dict[str, str]:
+def environment(run_dir: RunDir, pid: int | None = None) -> dict[str, str]:
     """Return what a worker was started with; for a moment after its start the system shows nothing."""
-    deadline = time.monotonic() + 10
-    while not (found := psutil.Process(handle.pid).environ()):
+    deadline = time.monotonic() + 30
+    while True:
+        for process in [psutil.Process(pid)] if pid else psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                words = process.cmdline()
+                if "worker" in words and str(run_dir.path) in words and (found := process.environ()):
+                    return found
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return found
 
 
 def test_a_worker_that_cannot_work_ends_with_a_code_and_says_why_in_its_own_log(start, run_dir):
@@ -93,31 +122,35 @@ def test_a_worker_can_be_ended_and_ending_it_twice_does_no_harm(start, how):
 
 
 @pytest.mark.parametrize(("trials_per_gpu", "seen"), [(1, ["3", "GPU-5a"]), (2, ["3", "3", "GPU-5a", "GPU-5a"])])
-def test_each_worker_sees_one_gpu_and_has_its_share_of_threads(start, monkeypatch, trials_per_gpu, seen):
+def test_each_local_worker_sees_one_gpu_and_has_its_share_of_threads(
+    start_here, run_dir, monkeypatch, trials_per_gpu, seen
+):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     asked = Profile(trials_per_gpu=trials_per_gpu)
     profile = asked.settled(Machine(cores=12, gpus=("3", "GPU-5a"), memory_gb=1.0), trials=9)
-    given = [environment(start(profile, index)) for index in range(len(seen))]
+    given = [environment(run_dir, start_here(profile, index).pid) for index in range(len(seen))]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in given] == seen
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert {one[name] for one in given} == {str(12 // len(seen))}
 
 
-def test_without_a_gpu_for_trials_a_worker_sees_none(start, monkeypatch):
+def test_without_a_gpu_for_trials_a_worker_sees_none_and_it_has_its_threads(start, run_dir, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert environment(start(CPU))["CUDA_VISIBLE_DEVICES"] == ""
+    start(CPU)
+    given = environment(run_dir)
+    assert (given["CUDA_VISIBLE_DEVICES"], given["OMP_NUM_THREADS"]) == ("", "1")
 
 
-def test_a_worker_for_which_there_is_no_gpu_is_not_started(start, monkeypatch):
+def test_a_local_worker_for_which_there_is_no_gpu_is_not_started(start_here, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     profile = Profile(workers=5, gpus_per_trial=1, threads_per_worker=1, trials_per_gpu=2)
     with pytest.raises(LaunchError, match="worker 5 has no GPU: 2 GPUs were found for trials_per_gpu: 2"):
-        start(profile, index=4)
+        start_here(profile, index=4)
 
 
-def test_a_worker_inherits_the_folders_lock_if_there_is_one(start, lock, tmp_path):
-    owner, joined = start(lock=lock), start(index=1)
+def test_a_local_worker_inherits_the_folders_lock_if_there_is_one(start_here, lock, tmp_path):
+    owner, joined = start_here(lock=lock), start_here(index=1)
     files = [{Path(file.path) for file in psutil.Process(handle.pid).open_files()} for handle in (owner, joined)]
     assert [tmp_path / "lock" in opened for opened in files] == [True, False]
 

@@ -1,0 +1,153 @@
+"""Owns giving a whole sweep to a Ray cluster: one job, which runs ``sweep supervise`` there."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from finesweep.commands import supervise_command
+from finesweep.errors import LaunchError
+from finesweep.manifest import Run
+from finesweep.profile import Profile
+from finesweep.profile import of_run as profile_of
+from finesweep.ray_dashboard import Dashboard, NoSuchJob
+from finesweep.ray_profile import DASHBOARD_VARIABLE, RayProfile
+from finesweep.run_dir import RunDir
+from finesweep.submitters import Job, JobState, Order, Submission
+
+ROLE = "sweep"
+STOP_SECONDS = 60
+"""How long the job has to stop: workers save, the leaderboard is written. Ray by itself gives three seconds."""
+
+CANCEL_SECONDS = 70.0
+POLL_SECONDS = 0.5
+TAIL_LINES = 20
+OPEN = (
+    "Note: the dashboard wants no token. Whoever reaches it can run anything there: RAY_AUTH_MODE=token on all nodes."
+)
+STATES: Mapping[str, JobState] = {
+    "PENDING": "queued",
+    "RUNNING": "running",
+    "SUCCEEDED": "finished",
+    "FAILED": "dead",
+    "STOPPED": "dead",
+}
+
+
+class RaySubmitter:
+    """Gives sweeps to the dashboard of a Ray cluster."""
+
+    watched: ClassVar[bool] = True
+
+    def check(self, profile: Profile) -> None:
+        """Make sure that the dashboard answers.
+
+        Raises:
+            LaunchError: It does not, or the profile names none.
+        """
+        _dashboard(profile).version()
+
+    def submit(self, order: Order, *, dry_run: bool) -> Submission:
+        """Give the cluster a job that supervises the run.
+
+        Args:
+            order: What to submit.
+            dry_run: Only show it.
+
+        Raises:
+            LaunchError: The dashboard cannot be reached, or refuses.
+        """
+        profile = RayProfile.of(order.profile)
+        dashboard, job = _dashboard(profile), _job_id(order)
+        entrypoint = _entrypoint(profile.python, order)
+        if dry_run:
+            said = f"Nothing was submitted. {dashboard.url} would be given this job, {job}:"
+            return Submission({}, [said, f"  {entrypoint}"])
+        metadata = {"sweep": order.name, "folder": str(order.run_dir.path), "run": str(order.run.number)}
+        dashboard.submit(job, entrypoint, _environment(), metadata)
+        lines = _lines(dashboard.url, job, order.run_dir)
+        return Submission({ROLE: job}, [*lines, OPEN] if dashboard.is_open else lines)
+
+    def jobs(self, run_dir: RunDir, run: Run) -> Sequence[Job]:
+        """Return what the dashboard says of a run's job.
+
+        Raises:
+            LaunchError: It cannot be reached, or refuses.
+        """
+        return [_job(_of_run(run), role, job) for role, job in run_dir.jobs(run.number).items()]
+
+    def cancel(self, run_dir: RunDir, run: Run) -> Sequence[str]:
+        """Stop a run's job, and wait until its trials have saved their state.
+
+        Raises:
+            LaunchError: The dashboard cannot be reached, or refuses.
+        """
+        return [_stopped(_of_run(run), job) for job in run_dir.jobs(run.number).values()]
+
+
+def _dashboard(profile: Profile) -> Dashboard:
+    url = RayProfile.of(profile).jobs_url
+    if url is None:
+        raise LaunchError(
+            f"nobody says where the Ray cluster takes jobs: give the profile `dashboard: http://host:8265`, "
+            f"or set {DASHBOARD_VARIABLE}"
+        )
+    return Dashboard(url)
+
+
+def _of_run(run: Run) -> Dashboard:
+    return _dashboard(profile_of(run.profile))
+
+
+def _entrypoint(python: str, order: Order) -> str:
+    """Return the job's shell command: its output goes to the sweep's folder, and the end of it to Ray if it fails."""
+    log = shlex.quote(str(order.run_dir.path / "logs" / f"job-{order.run.number:04d}.log"))
+    command = shlex.join(supervise_command(python, order.run_dir, order.run))
+    return f"{command} >> {log} 2>&1 || {{ code=$?; tail -n {TAIL_LINES} {log}; exit $code; }}"
+
+
+def _job_id(order: Order) -> str:
+    return f"finesweep-{order.name}-{order.run.number}-{secrets.token_hex(3)}"
+
+
+def _environment() -> dict[str, str]:
+    return {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+
+
+def _lines(url: str, job: str, run_dir: RunDir) -> list[str]:
+    folder = shlex.quote(str(run_dir.path))
+    return [
+        f"Submitted to {url} as {job}.",
+        f"  sweep status {folder}       how far it is",
+        f"  sweep leaderboard {folder}  the trials so far",
+        f"  sweep cancel {folder}       end it; the same sweep submit goes on from there",
+        f"  {run_dir.path / 'logs'}  what workers and trials print",
+    ]
+
+
+def _job(dashboard: Dashboard, role: str, job: str) -> Job:
+    try:
+        found = dashboard.job(job)
+    except NoSuchJob:
+        return Job(job, role, "unknown", "the cluster does not know it: it was deleted, or the cluster is another one")
+    status = str(found.get("status"))
+    is_plain = status in ("PENDING", "RUNNING", "SUCCEEDED")
+    detail = "" if is_plain else f"{status}: {found.get('message') or ''}".rstrip(": ")
+    return Job(job, role, STATES.get(status, "unknown"), detail)
+
+
+def _stopped(dashboard: Dashboard, job: str) -> str:
+    try:
+        if not dashboard.stop(job):
+            return f"{job} had ended already"
+    except NoSuchJob:
+        return f"{job} is not known to the cluster"
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while _job(dashboard, ROLE, job).state in ("queued", "running"):
+        if time.monotonic() >= deadline:
+            return f"{job} was told to stop, and still runs"
+        time.sleep(POLL_SECONDS)
+    return f"{job} was stopped"
