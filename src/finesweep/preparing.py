@@ -80,9 +80,15 @@ def load(request: Request) -> LoadedSpec:
     Raises:
         SpecError: With every problem found.
         RunDirError: The results folder could not be written.
+        LaunchError: The database that the profile names for the study cannot be used.
+        MissingExtra: It needs a package that is not installed.
     """
     loaded = spec_reader.load(request.spec, request.overrides, request.name)
-    _settled(request, loaded.spec, loaded.spec.budget.trials)
+    profile = _settled(request, loaded.spec, loaded.spec.budget.trials)
+    if profile.storage is not None:
+        from finesweep.backends import database
+
+        database.check(profile.storage)
     found = _for_smoke(loaded) if request.smoke else loaded
     folders.check_writable(path_of(found, request))
     return found

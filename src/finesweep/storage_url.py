@@ -91,7 +91,7 @@ def _refusal(scheme: str) -> str:
 
 def _has_password(rest: str) -> bool:
     """Say whether there is a ``:`` before the last ``@``, or a setting that holds a secret."""
-    address, _, query = rest.partition("?")
+    query = rest.partition("?")[2]
     return ":" in rest.rpartition("@")[0] or "password" in query.lower() or "passfile" in query.lower()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 from pathlib import Path
 
 import optuna
@@ -10,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finesweep.backends.study import SharedStudy, Storage, suggest
+from finesweep.backends.journal import FileStorage, Journal
+from finesweep.backends.study import SharedStudy, suggest
 from finesweep.claims import Claim
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.search_space import SearchSpace
@@ -146,7 +149,7 @@ def test_a_trial_that_somebody_holds_is_left_to_them(run_dir):
 
 def test_a_running_trial_of_nobody_is_closed(run_dir):
     shared(run_dir).settle()
-    storage = Storage(run_dir.study_file)
+    storage = FileStorage(run_dir.study_file)
     optuna.load_study(study_name=SPEC.name, storage=storage).ask()
     storage.close()
     shared(run_dir).settle()
@@ -282,3 +285,65 @@ def test_after_any_flipped_bit_or_cut_the_study_says_what_the_records_say(whole,
     # A flipped number makes a trial of its own, which no record contradicts; every record is there all the same.
     assert {number: found.get(number) for number in wanted} == wanted
     assert all(trial.state.is_finished() for trial in trials(run_dir))
+
+
+def told(storage: FileStorage, params: dict) -> int:
+    """Tell a study one more trial; return its number."""
+    study = optuna.load_study(study_name=SPEC.name, storage=storage)
+    study.add_trial(optuna.trial.create_trial(params=params, distributions=DISTRIBUTIONS, value=1.0))
+    return study.trials[-1].number
+
+
+DISTRIBUTIONS = {"learning_rate": optuna.distributions.FloatDistribution(1e-5, 1e-3)}
+
+
+def opened(run_dir: RunDir, known: FileStorage | None = None) -> FileStorage:
+    storage = FileStorage(run_dir.study_file, known=known)
+    storage.close()
+    return storage
+
+
+def held(storage: FileStorage) -> list[optuna.trial.FrozenTrial]:
+    """Return what a storage has read when it was opened."""
+    return list(storage._replay_result._trials.values())
+
+
+def test_what_a_worker_knows_is_not_read_again_by_its_trials(run_dir, monkeypatch):
+    """Each trial would else read the whole journal: with thousands of trials most of what a trial costs."""
+    shared(run_dir).settle()
+    with contextlib.closing(FileStorage(run_dir.study_file)) as storage:
+        for count in range(20):
+            told(storage, {"learning_rate": 1e-4 + count * 1e-6})
+    known = opened(run_dir)
+    with contextlib.closing(FileStorage(run_dir.study_file)) as storage:
+        told(storage, {"learning_rate": 9e-4})
+    read = []
+    monkeypatch.setattr(Journal, "_event", lambda _, line: read.append(line) or json.loads(line))
+    assert held(opened(run_dir, known)) == held(opened(run_dir))
+    assert len(read) == 1 + len(run_dir.study_file.read_bytes().splitlines())
+
+
+def test_two_trials_that_begin_with_the_same_knowledge_do_not_disturb_each_other(run_dir):
+    shared(run_dir).settle()
+    known = opened(run_dir)
+    storages = [FileStorage(run_dir.study_file, Claim(number, 1, 1), known) for number in range(2)]
+    asked = [optuna.load_study(study_name=SPEC.name, storage=storage).ask() for storage in storages]
+    for storage in storages:
+        storage.close()
+    assert [(trial.number, trial.user_attrs["number"]) for trial in asked] == [(0, 0), (1, 1)]
+    assert held(known) == []
+
+
+@given(place=st.integers(0, 10_000), is_other_file=st.booleans())
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_a_file_that_is_no_longer_the_one_that_was_read_is_read_from_its_start(whole, place, is_other_file):
+    """It was removed and begun anew, or an older copy of it was put back, perhaps under the same inode."""
+    run_dir, content = whole
+    run_dir.study_file.write_bytes(content)
+    known = opened(run_dir)
+    lines = content.splitlines(keepends=True)
+    kept = lines[: place % (len(lines) + 1)]
+    if is_other_file:
+        kept = [line.replace(b'"worker_id":"', b'"worker_id":"f') for line in kept]
+    run_dir.study_file.write_bytes(b"".join(kept))
+    assert held(opened(run_dir, known)) == held(opened(run_dir))

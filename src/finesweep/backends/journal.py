@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import fcntl
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
+from optuna.storages.journal._storage import JournalStorageReplayResult
+from optuna.trial import FrozenTrial
 
 from finesweep.atomic import write_failure
+from finesweep.backends.marks import marked
+from finesweep.claims import Claim
 from finesweep.errors import RunDirError
 
 UNREADABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
@@ -48,12 +55,21 @@ class Journal(BaseJournalBackend):
         self._file = file
         self._descriptor = _opened(file)
         self._starts = [0]
+        self._newest = (0, b"")
         self.failure: RunDirError | None = None
         self.lenient = False
 
     def close(self) -> None:
-        """Let the file go; to be called before a fork, since children that share a journal disturb each other."""
+        """Let the file go."""
         os.close(self._descriptor)
+
+    def continues(self, earlier: Journal) -> bool:
+        """Say whether this is the file that another journal has read; if so, go on from where that one ended."""
+        end, line = earlier._newest
+        if not line or os.pread(self._descriptor, len(line), end - len(line)) != line:
+            return False
+        self._starts, self._newest = list(earlier._starts), earlier._newest
+        return True
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield all whole events from a number on; a last line without its end may still be being written.
@@ -72,6 +88,7 @@ class Journal(BaseJournalBackend):
                     self._starts[-1] += len(line)
                 else:
                     self._starts.append(self._starts[-1] + len(line))
+                    self._newest = (self._starts[-1], line)
                     yield event
 
     def _event(self, line: bytes) -> dict[str, Any] | None:
@@ -140,6 +157,106 @@ class Journal(BaseJournalBackend):
         except OSError:
             os.ftruncate(self._descriptor, size)
             raise
+
+
+class FileStorage(JournalStorage):
+    """Optuna's store of a study in a file, to be opened in the process that uses it.
+
+    Children that share an open one share its worker id and take each other's trials. A trial that is made
+    here is marked from its first moment, so that whenever its process dies, it is known whose it was.
+
+    Args:
+        file: The journal.
+        claim: Whose trial is made here, if any.
+        known: One that was opened and closed before: what it has read is not read again.
+
+    Raises:
+        RunDirError: The file cannot be written.
+        Exception: One of ``UNREADABLE``: the journal is damaged.
+    """
+
+    def __init__(self, file: Path, claim: Claim | None = None, known: FileStorage | None = None) -> None:
+        self.journal = Journal(file)
+        self._claim, self._known = claim, known
+        try:
+            super().__init__(self.journal)
+        except BaseException:
+            self.close()
+            raise
+        self.journal.lenient = True
+
+    @property
+    def failure(self) -> RunDirError | None:
+        """Why an event could not be written, None as long as all could."""
+        return self.journal.failure
+
+    def close(self) -> None:
+        """Let the journal go."""
+        self.journal.close()
+
+    def keep(self) -> None:
+        """Make what was written so far survive a power cut.
+
+        Raises:
+            RunDirError: The disk fails.
+        """
+        self.journal.sync()
+
+    def has_study(self, name: str) -> bool:
+        """Say whether there is a study of this name."""
+        return any(study.study_name == name for study in self.get_all_studies())
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Make a trial; see Optuna."""
+        return super().create_new_trial(study_id, marked(template_trial, self._claim))
+
+    def knowledge(self, worker_id_prefix: str) -> JournalStorageReplayResult:
+        """Return what was read so far, for another worker, who has made no trial yet."""
+        known: JournalStorageReplayResult = copy.copy(self._replay_result)
+        known._worker_id_prefix = worker_id_prefix  # noqa: SLF001
+        known._worker_id_to_owned_trial_id = {}  # noqa: SLF001
+        # Trials are replaced when they change, never changed themselves.
+        for name in ("_studies", "_trials", "_trial_id_to_study_id"):
+            setattr(known, name, dict(getattr(known, name)))
+        ids = known._study_id_to_trial_ids  # noqa: SLF001
+        known._study_id_to_trial_ids = {study: list(trials) for study, trials in ids.items()}  # noqa: SLF001
+        return known
+
+    def _sync_with_backend(self) -> None:
+        if self._known is not None and self.journal.continues(self._known.journal):
+            self._replay_result = self._known.knowledge(self._worker_id_prefix)
+        self._known = None
+        super()._sync_with_backend()
+
+
+@dataclass
+class FileSource:
+    """A journal in the sweep's folder."""
+
+    file: Path
+    name: str
+    refresh_seconds: float = 0.0
+
+    @property
+    def shown(self) -> str:
+        """The file's name."""
+        return self.file.name
+
+    def open(self, claim: Claim | None = None, known: FileStorage | None = None) -> FileStorage:
+        """Open the journal; see ``FileStorage``."""
+        return FileStorage(self.file, claim, known)
+
+    def set_aside(self) -> str:
+        """Rename the file."""
+        return set_aside(self.file).name
+
+    def persist(self, action: Callable[[], None]) -> None:
+        """Do it once: a disk does not come back by waiting."""
+        action()
+
+    def hastily(self) -> contextlib.AbstractContextManager[None]:
+        """Change nothing."""
+        return contextlib.nullcontext()
 
 
 def corrupt_file(file: Path) -> Path:

@@ -1,31 +1,40 @@
 """Owns the study that all trials of a sweep share: what Optuna knows, kept in step with the records.
 
-The records are the truth and the study a cache of them: whatever becomes of the journal, it is made again.
+The records are the truth and the study a cache of them: whatever becomes of its file or its database, it is
+made again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import json
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import optuna
-from optuna.storages import JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial
 from optuna.trial import TrialState as StudyState
 
-from finesweep.backends.journal import UNREADABLE, Journal, set_aside
+from finesweep.backends.journal import UNREADABLE, FileSource
+from finesweep.backends.marks import NUMBER, mark, marks
 from finesweep.claims import Claim
 from finesweep.run_dir import RunDir
 from finesweep.search_space import Parameter, SearchSpace
 from finesweep.spec import SweepSpec
+from finesweep.storage_url import DatabaseAway
 from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
 
-NUMBER, ATTEMPT = "number", "attempt"
-"""Attributes of an Optuna trial that hold the sweep's own number for it, and which try it is."""
+if TYPE_CHECKING:
+    from finesweep.backends.database import DatabaseStorage
+    from finesweep.backends.journal import FileStorage
+
+    Storage = FileStorage | DatabaseStorage
 
 # PRUNED keeps a diverged trial's last value in the sampler's memory. FAIL would be ignored, and the sampler
 # would walk into the same corner again.
@@ -37,90 +46,142 @@ STATES = {
 }
 """What the study is told of a finished trial."""
 
-Ends = Mapping[tuple[int, int], FrozenTrial]
-"""What the study should say of each finished trial, by number and attempt."""
+Ends = Mapping[tuple[int, int], TrialRecord]
+"""The record of each finished trial, by number and attempt."""
 
 
-class Storage(JournalStorage):
-    """Optuna's store of a study, to be opened in the process that uses it and closed before a fork.
+class Source(Protocol):
+    """Where a study is kept.
 
-    Children that share an open one share its worker id and take each other's trials. A trial that is made
-    here is marked from its first moment, so that whenever its process dies, it is known whose it was.
-
-    Args:
-        file: The journal.
-        claim: Whose trial is made here, if any.
-
-    Raises:
-        RunDirError: The file cannot be written.
-        Exception: One of ``UNREADABLE``: the journal is damaged.
+    Attributes:
+        refresh_seconds: How old what a worker knows may be for the trials that are forked from it.
     """
 
-    def __init__(self, file: Path, claim: Claim | None = None) -> None:
-        self.journal = Journal(file)
-        self._claim = claim
-        try:
-            super().__init__(self.journal)
-        except BaseException:
-            self.close()
-            raise
-        self.journal.lenient = True
+    refresh_seconds: float
 
-    def close(self) -> None:
-        """Let the journal go."""
-        self.journal.close()
+    @property
+    def name(self) -> str:
+        """The study's name there."""
+        ...
 
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Make a trial; see Optuna."""
-        if template_trial is None and self._claim is not None:
-            marks = _marks(self._claim)
-            template_trial = optuna.trial.create_trial(state=StudyState.RUNNING, user_attrs=marks)
-        return super().create_new_trial(study_id, template_trial)
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        ...
+
+    def open(self, claim: Claim | None = None, known: Any = None) -> Storage:
+        """Open it, for one trial or as a whole, with what an earlier opening has read; closed before a fork."""
+        ...
+
+    def set_aside(self) -> str:
+        """Give a study that cannot be used another name; return that."""
+        ...
+
+    def persist(self, action: Callable[[], None]) -> None:
+        """Do something there, again if it fails and may not fail again."""
+        ...
+
+    def hastily(self) -> contextlib.AbstractContextManager[None]:
+        """Try everything in the block once only, since somebody waits for it."""
+        ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class SharedStudy:
     """The study of one sweep.
+
+    A worker settles it and keeps what it has read, so that its trials' processes, which are forks of it, need
+    not read all of it again.
 
     Args:
         run_dir: The sweep's folder.
         spec: The sweep's spec.
         step: Where on the pruner's axis an evaluation lies, None where it is not reported.
+        url: The database that holds it, None for a file in the folder.
     """
 
     run_dir: RunDir
     spec: SweepSpec
     step: Callable[[Evaluation], int | None]
+    url: str | None = None
+    _known: Storage | None = field(default=None, init=False, repr=False)
+    _refreshed: float = field(default=-math.inf, init=False, repr=False)
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """Where the study is kept."""
+        if self.url is None:
+            return FileSource(self.run_dir.study_file, self.spec.name)
+        from finesweep.backends.database import DatabaseSource
+
+        return DatabaseSource(self.url, name_among_others(self.run_dir))
+
+    @property
+    def name(self) -> str:
+        """The study's name where it is kept."""
+        return self.source.name
 
     def settle(self) -> None:
-        """Bring the study in step with the records, making it anew where its journal is damaged.
+        """Bring the study in step with the records, making it anew where it is damaged.
 
         Afterwards it has every finished trial as its record says, and no trial is RUNNING but those that
-        somebody alive holds. Any number of workers may do this at any time.
+        somebody alive holds. Any number of workers may do this at any time. The first time here, all that the
+        study says of completed trials is compared with the records.
 
         Raises:
             RunDirError: The folder cannot be written.
+            DatabaseAway: The database cannot be reached, and the study was never settled here; later it is left
+                as it is, since whoever opens it next settles it.
         """
+        try:
+            self.source.persist(self._settle)
+        except DatabaseAway as away:
+            if self._known is None:
+                raise
+            self._note(f"{away}; the study is brought in step with the records when it is used again")
+
+    def _settle(self) -> None:
         with self.run_dir.locked():
             # Read before the study: a trial is in the study first, so that none can be added twice.
-            ends = self._ends()
+            ends = {
+                (record.trial, record.attempt): record for record in self.run_dir.records() if record.state.finished
+            }
             with contextlib.closing(self._sound_storage(ends)) as storage:
                 self._close_abandoned(storage, ends)
                 self._add_missing(storage, ends)
+        self._known, self._refreshed = storage, time.monotonic()
+
+    def refresh(self) -> None:
+        """Read what others have told the study since, for the trials' processes that are forked from now on."""
+        if time.monotonic() - self._refreshed < self.source.refresh_seconds:
+            return
+        self._refreshed = time.monotonic()
+        # Whoever calls this may hold a claim, and does not renew it meanwhile.
+        try:
+            with self.source.hastily(), contextlib.closing(self.source.open(known=self._known)) as storage:
+                self._study(storage).get_trials(deepcopy=False)
+        except DatabaseAway:  # left to the trial's process, which waits
+            return
+        except UNREADABLE:
+            self._known = None
+        else:
+            self._known = storage
 
     def open(self, claim: Claim) -> Storage:
         """Open the study for one claimed trial, made anew if it was lost or damaged since it was settled.
 
         Raises:
             RunDirError: The folder cannot be written.
+            DatabaseAway: The database cannot be reached.
         """
         with contextlib.suppress(*UNREADABLE):
-            storage = Storage(self.run_dir.study_file, claim)
-            if self._is_in(storage):
+            storage = self.source.open(claim, self._known)
+            if storage.has_study(self.name):
                 return storage
             storage.close()
+        self._known = None
         self.settle()
-        return Storage(self.run_dir.study_file, claim)
+        return self.source.open(claim, self._known)
 
     def params_to_repeat(self, claim: Claim, storage: Storage) -> Params | None:
         """Return the parameters that an earlier attempt of a trial had, None where there is none.
@@ -142,13 +203,9 @@ class SharedStudy:
             yield record.params
         yield from (progress.params for progress in self.run_dir.progress() if progress.trial == trial)
 
-    def _ends(self) -> Ends:
-        finished = (record for record in self.run_dir.records() if record.state.finished)
-        return {(record.trial, record.attempt): self._as_told(record) for record in finished}
-
     def _as_told(self, record: TrialRecord) -> FrozenTrial:
         """Return the trial that the study would have if it had been told all that a record says."""
-        state, reports = STATES[record.state], self._reports(record)
+        state, reports = STATES[record.state], self.reports(record)
         last = reports[max(reports)] if reports else None
         value = {StudyState.COMPLETE: record.objective, StudyState.PRUNED: last}.get(state)
         try:
@@ -158,11 +215,11 @@ class SharedStudy:
                 value=value,
                 params=params,
                 distributions=distributions,
-                user_attrs=_marks(record),
+                user_attrs=marks(record),
                 intermediate_values=reports,
             )
         except ValueError:  # Optuna refuses what it says, such as a value that somebody has edited
-            return optuna.trial.create_trial(state=StudyState.FAIL, user_attrs=_marks(record))
+            return optuna.trial.create_trial(state=StudyState.FAIL, user_attrs=marks(record))
 
     def _drawn(self, params: Params) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return parameters with their distributions, nothing of what was cut short before it was drawn."""
@@ -172,7 +229,8 @@ class SharedStudy:
         suggest(fixed, SearchSpace(self.spec.space))
         return fixed.params, fixed.distributions
 
-    def _reports(self, record: TrialRecord) -> dict[int, float]:
+    def reports(self, record: TrialRecord) -> dict[int, float]:
+        """Return what a trial has reported, by its step on the pruner's axis: its best objective so far."""
         reports: dict[int, float] = {}
         best: float | None = None
         for evaluation in record.evaluations:
@@ -187,17 +245,20 @@ class SharedStudy:
 
     def _sound_storage(self, ends: Ends) -> Storage:
         """Open the study, set aside and begun anew if it is damaged."""
-        file = self.run_dir.study_file
         try:
             return self._checked_storage(ends)
         except UNREADABLE as error:
-            aside = set_aside(file)
-            note = (
-                f"{file.name} cannot be used ({_shortly(error)}); set aside as {aside.name} and made anew from trials/"
+            aside = self.source.set_aside()
+            self._known = None
+            self._note(
+                f"{self.source.shown} cannot be used ({_shortly(error)}); "
+                f"set aside as {aside} and made anew from trials/"
             )
-            self.run_dir.notes.append(note)
-            print(note, flush=True)  # noqa: T201  goes into the log of the worker or the trial
         return self._checked_storage(ends)
+
+    def _note(self, text: str) -> None:
+        self.run_dir.notes.append(text)
+        print(text, flush=True)  # noqa: T201  goes into the log of the worker or the trial
 
     def _checked_storage(self, ends: Ends) -> Storage:
         """Open the study, and compare it with the records, since a flipped bit may well replay.
@@ -205,7 +266,7 @@ class SharedStudy:
         Raises:
             Exception: One of ``UNREADABLE``.
         """
-        storage = Storage(self.run_dir.study_file)
+        storage = self.source.open(known=self._known)
         try:
             self._check(storage, ends)
         except BaseException:
@@ -215,26 +276,33 @@ class SharedStudy:
 
     def _check(self, storage: Storage, ends: Ends) -> None:
         direction = StudyDirection[self.spec.direction.name]
-        if not self._is_in(storage):
-            optuna.create_study(study_name=self.spec.name, storage=storage, direction=direction)
+        if not storage.has_study(self.name):
+            optuna.create_study(study_name=self.name, storage=storage, direction=direction)
         study = self._study(storage)
         if study.direction is not direction:
             raise ValueError(f"it is to {study.direction.name}, the sweep to {direction.name}")
+        if self._known is not None:
+            return
         for trial in study.get_trials(deepcopy=False, states=(StudyState.COMPLETE,)):
-            mark = _mark(trial)
-            told = ends.get(mark)
-            if mark[0] < 0:
+            number, attempt = mark(trial)
+            if number < 0:
                 raise ValueError(f"its trial {trial.number} is nobody's")
-            if told is not None and told.state is trial.state and not _agree(told, trial):
-                raise ValueError(f"it contradicts the record of trial {mark[0]}")
+            if (number, attempt) in ends and not self._agrees(trial, ends[number, attempt]):
+                raise ValueError(f"it contradicts the record of trial {number}")
+
+    def _agrees(self, trial: FrozenTrial, record: TrialRecord) -> bool:
+        """Say whether the study and a record have the same to say of one completed trial."""
+        told = self._as_told(record)
+        same = (told.params, told.distributions, told.values) == (trial.params, trial.distributions, trial.values)
+        return told.state is not trial.state or same
 
     def _close_abandoned(self, storage: Storage, ends: Ends) -> None:
         """End what is RUNNING and held by nobody: as its record says, where the study knows all but the end."""
-        for trial in self._study(storage).get_trials(deepcopy=False):
-            mark = _mark(trial)
-            if trial.state is not StudyState.RUNNING or (mark[0] >= 0 and self.run_dir.alive(mark[0])):
+        for trial in self._study(storage).get_trials(deepcopy=False, states=(StudyState.RUNNING,)):
+            number, attempt = mark(trial)
+            if number >= 0 and self.run_dir.alive(number):
                 continue
-            told = ends.get(mark)
+            told = self._as_told(ends[number, attempt]) if (number, attempt) in ends else None
             if told is not None and _is_all_but_told(trial, told):
                 _tell(storage, trial, told.state, told.values)
             else:
@@ -243,18 +311,29 @@ class SharedStudy:
     def _add_missing(self, storage: Storage, ends: Ends) -> None:
         study = self._study(storage)
         trials = study.get_trials(deepcopy=False)
-        known = {(_mark(trial), trial.state) for trial in trials}
+        known = {(mark(trial), trial.state) for trial in trials}
         # Whoever holds a trial tells its end.
-        held = {_mark(trial) for trial in trials if trial.state is StudyState.RUNNING}
-        for mark, told in sorted(ends.items(), key=lambda item: item[0]):
-            if (mark, told.state) not in known and mark not in held:
+        held = {mark(trial) for trial in trials if trial.state is StudyState.RUNNING}
+        for which, record in sorted(ends.items(), key=lambda item: item[0]):
+            if which in held or (which, STATES[record.state]) in known:
+                continue
+            told = self._as_told(record)
+            if (which, told.state) not in known:
                 study.add_trial(told)
 
-    def _is_in(self, storage: Storage) -> bool:
-        return self.spec.name in optuna.get_all_study_names(storage)
-
     def _study(self, storage: Storage) -> optuna.Study:
-        return optuna.load_study(study_name=self.spec.name, storage=storage)
+        return optuna.load_study(study_name=self.name, storage=storage)
+
+
+def name_among_others(run_dir: RunDir) -> str:
+    """Return a name for a sweep's study that no other sweep has, and that it keeps when its folder is moved.
+
+    Raises:
+        RunDirError: The folder is no sweep's.
+    """
+    manifest = run_dir.manifest()
+    what = json.dumps([manifest.created, manifest.identity()], sort_keys=True, default=str)
+    return f"{manifest.name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 
 
 def _tell(storage: Storage, trial: FrozenTrial, state: StudyState, values: Sequence[float] | None) -> None:
@@ -264,22 +343,8 @@ def _tell(storage: Storage, trial: FrozenTrial, state: StudyState, values: Seque
             storage.set_trial_state_values(trial._trial_id, state, values)  # noqa: SLF001
 
 
-def _marks(of: Claim | TrialRecord) -> dict[str, int]:
-    return {NUMBER: of.trial, ATTEMPT: of.attempt}
-
-
-def _mark(trial: FrozenTrial) -> tuple[int, int]:
-    """Return a study trial's number and attempt in the sweep, -1 each where it has none."""
-    number, attempt = (trial.user_attrs.get(name) for name in (NUMBER, ATTEMPT))
-    return (number, attempt) if isinstance(number, int) and isinstance(attempt, int) else (-1, -1)
-
-
 def _is_all_but_told(trial: FrozenTrial, told: FrozenTrial) -> bool:
     return (trial.params, trial.intermediate_values) == (told.params, told.intermediate_values)
-
-
-def _agree(one: FrozenTrial, other: FrozenTrial) -> bool:
-    return (one.params, one.distributions, one.values) == (other.params, other.distributions, other.values)
 
 
 def _shortly(error: BaseException) -> str:
