@@ -34,6 +34,7 @@ from finesweep.spec import SweepSpec
 from finesweep.training import FineTuning, TrialContext, TrialWatch, interrupt_if
 from finesweep.trial import (
     AttemptOutdated,
+    Evaluation,
     Params,
     Progress,
     TrialDiverged,
@@ -116,7 +117,7 @@ class Attempt:
             self.run_dir, self.manifest, self.spec, self.params, scalars, scratch, self.claim.batch_divisor
         )
         # The state is not kept in a name: it holds weights, which training replaces.
-        tuning = FineTuning(context, self.watch, report, self.on_step, self._saved_state())
+        tuning = FineTuning(context, self.watch, self._reporting(report), self.on_step, self._saved_state())
         self._resumed_step, self._resumed_examples = self.watch.step, self.watch.examples
         try:
             tuning.train()
@@ -130,9 +131,15 @@ class Attempt:
             self.run_dir.record(self._record(TrialState.DIVERGED, str(stop), divergence=stop.divergence))
             raise
         except TrialPruned as stop:
-            self.run_dir.record(self._record(TrialState.PRUNED, str(stop)))
+            self.run_dir.record(stop.record or self._pruned(str(stop)))
             raise
         self._complete(tuning.trainer)
+
+    def _reporting(self, report: Report) -> Callable[[Evaluation, float, bool], None]:
+        return lambda evaluation, best, last: report(evaluation, best, last, self._pruned)
+
+    def _pruned(self, reason: str) -> TrialRecord:
+        return self._record(TrialState.PRUNED, reason)
 
     def on_step(self, watch: TrialWatch) -> None:
         """Stop if asked to; show progress at most once a second."""

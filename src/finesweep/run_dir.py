@@ -5,6 +5,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     spec.json               what the sweep is; written once (Manifest)
     runs/0001.json          one per ``sweep run``: budget, profile, host, start, end
     runs/0001.jobs          ids of the jobs that a cluster was given for it
+    runs/0001.stop          its trials on other machines are to stop
     study.journal           Optuna's log
     claims/0007.1           trial and attempt, held by one worker (Claims)
     progress/0007.json      a running trial, rewritten once a second
@@ -27,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finesweep.atomic import read_json, staged_json, write_json
+from finesweep.atomic import read_json, staged_json, write_json, writing
 from finesweep.claims import Claim, Claims, Holder, Lease
 from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run, hours_ran
@@ -178,6 +179,22 @@ class RunDir:
     def write_jobs(self, run: int, jobs: Mapping[str, str]) -> None:
         """Note which jobs a cluster was given for a run."""
         write_json(self._jobs_file(run), dict(jobs))
+
+    def call_off(self, run: int) -> None:
+        """Ask those trials of a run to stop that run where no signal of its worker reaches them."""
+        with writing(self.path):
+            self._stop_file(run).touch()
+
+    def call_on(self, run: int) -> None:
+        """Take back what an earlier worker of a run has asked."""
+        self._stop_file(run).unlink(missing_ok=True)
+
+    def is_called_off(self, run: int) -> bool:
+        """Say whether a run's trials were asked to stop."""
+        return self._stop_file(run).exists()
+
+    def _stop_file(self, run: int) -> Path:
+        return self.path / "runs" / f"{run:04d}.stop"
 
     def _jobs_file(self, run: int) -> Path:
         return self.path / "runs" / f"{run:04d}.jobs"

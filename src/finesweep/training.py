@@ -16,7 +16,6 @@ from accelerate.state import AcceleratorState, PartialState
 from torch.utils.tensorboard import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
-from finesweep.backends import Report
 from finesweep.fine_tuner import FineTuner, copy_to_cpu
 from finesweep.guard import DivergenceGuard
 from finesweep.manifest import Manifest
@@ -30,6 +29,9 @@ from finesweep.spec import SweepSpec
 from finesweep.tasks import Task
 from finesweep.training_fields import TRAINING_FIELDS
 from finesweep.trial import Direction, Divergence, Evaluation, Params, TrialDiverged, TrialInterrupted
+
+Report = Callable[[Evaluation, float, bool], None]
+"""Told of every evaluation, the best objective so far, and whether training ends here; may raise ``TrialPruned``."""
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,15 @@ class TrialStopped(Exception):
 
 
 class TrialPruned(TrialStopped):
-    """The pruner sees no chance for this trial; the message says on what grounds."""
+    """The pruner sees no chance for this trial; the message says on what grounds.
+
+    Attributes:
+        record: The record that stands already, None where it is still to be made.
+    """
+
+    def __init__(self, reason: str, record: TrialRecord | None = None) -> None:
+        self.record = record
+        super().__init__(reason)
 
 
 class TrialInterrupted(TrialStopped):

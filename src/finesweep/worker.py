@@ -68,6 +68,7 @@ class Worker:
     _told: int | None = field(default=None, init=False)
     _leases: dict[Claim, Lease] = field(default_factory=dict, init=False)
     _limits: RunLimits = field(init=False)
+    _look_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._limits = RunLimits(self.run_dir, self.run, self.spec.budget, self.profile.limits)
@@ -92,9 +93,10 @@ class Worker:
 
     @classmethod
     def open_elsewhere(cls, folder: Path, run: int, token: str) -> Worker:
-        """Open a folder to run trials there that another process has claimed."""
+        """Open a folder, as warm as ``work`` makes it, to run trials there that another process has claimed."""
         worker = cls.open(folder, run, token=token)
         worker.is_elsewhere = True
+        worker.warm_up()
         return worker
 
     @property
@@ -120,11 +122,10 @@ class Worker:
     def work(self) -> None:
         """Rehearse, which makes the tokens too, then run trials until none is left."""
         self._listen()
-        _stay_single_threaded()
-        rehearse(self.run_dir, self.manifest, self.spec)
-        gc.collect()
-        gc.freeze()
+        self.warm_up()
+        self.run_dir.call_on(self.run.number)
         BACKENDS.load(self.spec.search.backend)().search(self)
+        self.run_dir.call_on(self.run.number)  # all that were called off have ended
         if self._told:
             sys.exit(128 + self._told)
 
@@ -154,10 +155,14 @@ class Worker:
 
         def forked() -> None:
             self.parent = worker
+            self._listen()
             body()
 
+        def stopping() -> bool:
+            return self.stopping or self._is_called_off(claim)
+
         try:
-            ending = TrialProcess(self.run_dir, self.profile, lease, forked).carry_out(lambda: self.stopping, attend)
+            ending = TrialProcess(self.run_dir, self.profile, lease, forked).carry_out(stopping, attend)
             # A newer attempt's record is no business of this one.
             with contextlib.suppress(AttemptOutdated):
                 self._conclude(claim, ending)
@@ -176,9 +181,11 @@ class Worker:
         return functools.partial(Worker.open_elsewhere, self.run_dir.path, self.run.number, self.run.token)
 
     def renew(self) -> None:
-        """Keep the claims that are held here alive."""
+        """Keep the claims that are held here alive, and have their trials stopped once this process is to stop."""
         for lease in self._leases.values():
             lease.renew()
+        if self._leases and self.stopping:
+            self.run_dir.call_off(self.run.number)
 
     def release(self, claim: Claim) -> None:
         """Let go of a claim whose trial was run elsewhere."""
@@ -193,6 +200,21 @@ class Worker:
             with contextlib.suppress(AttemptOutdated):
                 self.run_dir.record(_judged(bare_record(claim, self.run_dir, seconds), verdict))
         self.release(claim)
+
+    def _is_called_off(self, claim: Claim) -> bool:
+        """Say whether a trial that is claimed elsewhere is to stop: it is asked to, or nobody holds it any more."""
+        if not self.is_elsewhere or time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + LINGER_SECONDS
+        alive = self.run_dir.claims.is_alive(claim.trial, claim.attempt)
+        return not alive or self.run_dir.is_called_off(self.run.number)
+
+    def warm_up(self) -> None:
+        """Rehearse, which makes the tokens too, and be fit to be forked."""
+        _stay_single_threaded()
+        rehearse(self.run_dir, self.manifest, self.spec)
+        gc.collect()
+        gc.freeze()
 
     def _conclude(self, claim: Claim, ending: Ending) -> None:
         record = self.run_dir.read_record(claim.trial)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import json
 import multiprocessing
+import os
 import pickle
 import random
 import resource
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +23,7 @@ from finesweep.backends.driver import SearchDriver
 from finesweep.claims import Claim, Lease
 from finesweep.errors import RunDirError, TrialFailed
 from finesweep.plan import planned_trials, trials_wanted
+from finesweep.profile import Profile
 from finesweep.registry import BACKENDS
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.search_space import SearchSpace
@@ -31,6 +38,7 @@ from finesweep.trial import (
     TrialRecord,
     TrialState,
 )
+from ray_searches import RaySearches
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -44,9 +52,24 @@ EVERY_KIND = {
     "warmup_steps": {"low": 0.0, "high": 0.2, "when": {"lr_scheduler_type": ["linear", "polynomial"]}},
 }
 COUNTABLE = {name: EVERY_KIND[name] for name in ("weight_decay", "num_train_epochs", "per_device_train_batch_size")}
-CASES = [(name, sampler) for name in BACKENDS.names for sampler in BACKENDS.load(name).samplers]
-PRUNERS = [(name, pruner) for name in BACKENDS.names for pruner in BACKENDS.load(name).pruners]
 
+
+def cases(of: str, quick: str | None = None) -> list[Any]:
+    """Return every backend with each of its samplers or pruners; with Ray, all but the quick one are slow."""
+    items = [(name, item) for name in BACKENDS.names for item in getattr(BACKENDS.load(name), of)]
+    return [pytest.param(*item, marks=slow_unless(item[1] == quick, item[0])) for item in items]
+
+
+def slow_unless(is_quick: bool, backend: str) -> Iterable[pytest.MarkDecorator]:
+    return () if is_quick or not BACKENDS.load(backend).coordinates else (pytest.mark.slow,)
+
+
+CASES = cases("samplers")
+PRUNERS = cases("pruners")
+ALL = [pytest.param(name, marks=slow_unless(False, name)) for name in BACKENDS.names]
+PARALLEL = [name for name in BACKENDS.names if not BACKENDS.load(name).coordinates]
+"""Backends that run in many workers side by side. Of the others there is one, whose trials run elsewhere: what
+happens to those is shown in e2e/test_ray_backend.py."""
 
 STATES = {
     TrialPruned: TrialState.PRUNED,
@@ -60,45 +83,85 @@ CONTEXT = multiprocessing.get_context("fork")
 @pytest.fixture(scope="module", autouse=True)
 def warm():
     """As a worker before its forks: else the stock call goes through all that was ever imported, for each trial."""
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()
+    RAY.close()
 
 
 class RecordedWork:
     """A ``Work`` whose training is a function of the parameters; everything else is the real thing."""
 
-    def __init__(self, folder: Path, spec: SweepSpec, body: Callable[[int, dict], object], run: int = 1) -> None:
+    def __init__(
+        self, folder: Path, spec: SweepSpec, body: Callable[[int, dict], object], run: int = 1, at_a_time: int = 2
+    ) -> None:
         self.run_dir: RunDir = make_folders(folder)
         self.spec, self.body, self.run = spec, body, run
         self.plan = planned_trials(spec, {}, 128)
-        self.told_to_stop = False
-        self.lease: Lease | None = None
+        self.profile = Profile(workers=at_a_time, threads_per_worker=1, gpus_per_trial=0)
+        self.leases: dict[Claim, Lease] = {}
+        self.stop_file = folder / f"stopped-{run}"
 
-    def claim(self) -> Claim | None:
-        if self.told_to_stop:
+    @property
+    def wanted(self) -> int:
+        return trials_wanted(self.spec, self.plan)
+
+    @property
+    def stopping(self) -> bool:
+        return self.stop_file.exists()
+
+    @property
+    def over(self) -> bool:
+        return self.stopping or all(map(self.run_dir.is_finished, range(self.wanted)))
+
+    def claim(self, wait: bool = True) -> Claim | None:
+        lease = None if self.stopping else self.run_dir.claim(self.run, self.wanted)
+        if lease is None:
             return None
-        self.lease = self.run_dir.claim(self.run, trials_wanted(self.spec, self.plan))
-        return self.lease.claim if self.lease else None
+        self.leases[lease.claim] = lease
+        return lease.claim
 
-    def isolated(self, claim: Claim, body: Callable[[], None]) -> None:
+    def elsewhere(self) -> Callable[[], RecordedWork]:
+        return functools.partial(Elsewhere, self)
+
+    def renew(self) -> None:
+        for lease in self.leases.values():
+            lease.renew()
+
+    def release(self, claim: Claim) -> None:
+        if (lease := self.leases.pop(claim, None)) is not None:
+            lease.release()
+
+    def lost(self, claim: Claim, how: str, seconds: float) -> None:
+        if self.run_dir.read_record(claim.trial) is None:
+            self.run_dir.record(self.record_of(claim, TrialState.INTERRUPTED, {}, (), how))
+
+    def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None] | None = None) -> None:
         try:
             body()
         finally:
-            self.lease.release()
+            self.release(claim)
 
     def train(self, claim, params, report) -> float:
         evaluations: list[Evaluation] = []
+
+        def pruned(reason: str) -> TrialRecord:
+            return self.record_of(claim, TrialState.PRUNED, params, evaluations, reason)
+
         try:
             for index, value in enumerate(self.body(claim.trial, params), start=1):
                 evaluations.append(Evaluation(index, float(index), index * 100, {}, value))
-                report(evaluations[-1], min(evaluation.objective for evaluation in evaluations), False)
+                report(evaluations[-1], min(evaluation.objective for evaluation in evaluations), False, pruned)
         except AttemptOutdated:
             (self.run_dir.path / "outdated").touch()
             raise
         except tuple(STATES) as stop:
-            self.told_to_stop = isinstance(stop, TrialInterrupted)
+            if isinstance(stop, TrialInterrupted):
+                self.stop_file.touch()
             self.run_dir.record(self.record_of(claim, STATES[type(stop)], params, evaluations, str(stop)))
             raise
         record = self.record_of(claim, TrialState.COMPLETE, params, evaluations)
@@ -123,8 +186,29 @@ class RecordedWork:
         )
 
     def search(self) -> list[TrialRecord]:
-        BACKENDS.load(self.spec.search.backend)().search(self)
+        backend = BACKENDS.load(self.spec.search.backend)
+        if backend.coordinates:
+            RAY.run(functools.partial(backend().search, self))
+        else:
+            backend().search(self)
         return self.run_dir.records()
+
+
+class Elsewhere:
+    """The same work in a process that Ray has started, which forks for each trial as a worker does."""
+
+    def __init__(self, work: RecordedWork) -> None:
+        self.work, self.spec, self.run_dir, self.train = work, work.spec, work.run_dir, work.train
+
+    def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None]) -> None:
+        process = CONTEXT.Process(target=body)
+        process.start()
+        while process.is_alive():
+            attend()
+            process.join(timeout=0.01)
+
+
+RAY = RaySearches()
 
 
 def make_spec(space=None, *, trials: int = 12, **search) -> SweepSpec:
@@ -145,7 +229,7 @@ def by_learning_rate(trial: int, params) -> list[float]:
     return [params.get("learning_rate", 0.1) * 1000 + 1]
 
 
-@pytest.mark.parametrize(("backend", "sampler"), CASES)
+@pytest.mark.parametrize(("backend", "sampler"), cases("samplers", quick="tpe"))
 def test_parameters_lie_in_the_space_and_differ_and_the_budget_is_met(tmp_path, backend, sampler):
     space = COUNTABLE if sampler == "grid" else EVERY_KIND
     spec = make_spec(space, backend=backend, sampler=sampler)
@@ -170,29 +254,29 @@ def test_a_trials_parameters_follow_from_seed_and_number(tmp_path, backend, samp
     assert params[0] == params[1] != params[2]
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", ALL)
 @pytest.mark.parametrize(
     "stop",
     [
-        TrialPruned("weak"),
-        TrialFailed(0, "broken", "log"),
-        TrialDiverged(Divergence("NaN", 1, 1e-3, None)),
+        functools.partial(TrialPruned, "weak"),
+        functools.partial(TrialFailed, 0, "broken", "log"),
+        functools.partial(TrialDiverged, Divergence("NaN", 1, 1e-3, None)),
     ],
-    ids=lambda stop: type(stop).__name__,
+    ids=lambda stop: stop.func.__name__,
 )
 def test_a_first_trial_that_ends_badly_is_recorded_and_the_next_ones_run(tmp_path, backend, stop):
     """Stock: `ValueError: No trials are completed yet`, or the error itself, ends the whole search."""
 
     def body(trial, params):
         if trial in (0, 2):
-            raise stop
+            raise stop()
         return [1.0]
 
     records = RecordedWork(tmp_path / "s", make_spec(backend=backend, trials=5), body).search()
     assert [record.state is TrialState.COMPLETE for record in records] == [False, True, False, True, True]
 
 
-@pytest.mark.parametrize(("backend", "pruner"), PRUNERS)
+@pytest.mark.parametrize(("backend", "pruner"), cases("pruners", quick="asha"))
 def test_weak_trials_are_stopped_and_strong_ones_are_not(tmp_path, backend, pruner):
     def body(trial, params):
         return [3.0 - step * 0.1 + trial for step in range(8)]
@@ -203,7 +287,51 @@ def test_weak_trials_are_stopped_and_strong_ones_are_not(tmp_path, backend, prun
     assert (TrialState.PRUNED in states) == (pruner != "none")
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", [name for name in BACKENDS.names if name not in PARALLEL])
+def test_a_trial_that_is_killed_when_it_is_stopped_is_pruned_all_the_same(tmp_path, backend):
+    """Ray ends its actor without waiting; what stands was sent along with the evaluation."""
+
+    class Killed(RecordedWork):
+        def record_of(self, claim, state, params, evaluations, reason=None) -> TrialRecord:
+            if state is TrialState.PRUNED and self.is_stopped():
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().record_of(claim, state, params, evaluations, reason)
+
+        def is_stopped(self) -> bool:
+            return isinstance(sys.exc_info()[1], TrialPruned)
+
+    def body(trial, params):
+        return [3.0 - step * 0.1 + trial for step in range(8)]
+
+    spec = make_spec(backend=backend, pruner="asha", sampler="random", trials=6)
+    records = Killed(tmp_path / "s", spec, body).search()
+    assert {record.attempt for record in records} == {1}
+    assert {record.state for record in records} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert in_step(tmp_path / "s", spec)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", [name for name in BACKENDS.names if name not in PARALLEL])
+def test_what_is_wrong_with_the_folder_elsewhere_ends_the_search_in_those_words(tmp_path, backend):
+    """Stock: the trial has failed, and so does every other one."""
+
+    def opened() -> RecordedWork:
+        raise RunDirError("/results/s on node-2: there is no such folder")
+
+    class Unshared(RecordedWork):
+        def elsewhere(self) -> Callable[[], RecordedWork]:
+            return opened
+
+    spec = make_spec(backend=backend, sampler="random", trials=3)
+    with pytest.raises(RunDirError, match="/results/s on node-2: there is no such folder"):
+        Unshared(tmp_path / "s", spec, by_learning_rate).search()
+    assert RunDir(tmp_path / "s").records() == []
+    records = RecordedWork(tmp_path / "s", spec, by_learning_rate, run=2).search()
+    assert {record.state for record in records} == {TrialState.COMPLETE}
+
+
+@pytest.mark.parametrize("backend", ALL)
 def test_a_diverged_trial_stays_in_the_samplers_memory(tmp_path, backend):
     """Stock tells FAIL, which the sampler ignores: it walks into the same corner again."""
 
@@ -213,13 +341,14 @@ def test_a_diverged_trial_stays_in_the_samplers_memory(tmp_path, backend):
         return [1.0]
 
     space = {"learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}}
-    records = RecordedWork(tmp_path / "s", make_spec(space, backend=backend, trials=40), body).search()
+    spec = make_spec(space, backend=backend, trials=40)
+    records = RecordedWork(tmp_path / "s", spec, body, at_a_time=1).search()
     late = [record.state is TrialState.DIVERGED for record in records[20:]]
     # Half of the space diverges, so 10 of the last 20 would without memory; 5 or fewer has odds of 2 %.
     assert sum(late) <= 5
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", ALL)
 def test_an_interrupted_trial_runs_again_under_its_number_with_its_parameters(tmp_path, backend):
     """The second run has another seed: what the sampler would propose now is not what was interrupted."""
 
@@ -250,7 +379,7 @@ def _killed_trial(folder: Path, spec: SweepSpec) -> None:
     RecordedWork(folder, spec, body).search()
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", PARALLEL)
 def test_a_killed_search_goes_on_with_the_same_parameters_and_without_zombies(tmp_path, backend):
     spec = make_spec(backend=backend, trials=4, sampler="random")
     process = CONTEXT.Process(target=_killed_trial, args=(tmp_path / "s", spec))
@@ -284,6 +413,17 @@ def _count(trial: object, params: object) -> float:
 def test_the_driver_carries_no_model():
     """Ray sends it to every actor; stock sends the whole Trainer."""
     assert len(pickle.dumps(SearchDriver(_count))) < 4096
+
+
+def test_what_is_sent_to_an_actor_is_a_few_kilobytes():
+    """A path, a number and a token; in it nothing of the rows, the model, or what this process holds open."""
+    from ray import cloudpickle
+
+    from finesweep.backends.ray_trial import ActorTrials
+    from finesweep.worker import Worker
+
+    opens = functools.partial(Worker.open_elsewhere, Path("/" + "folder/" * 100), 1, "t" * 100)
+    assert len(cloudpickle.dumps(SearchDriver(ActorTrials(opens, "key")))) < 16_000
 
 
 def started(count: int, search: Callable[[], object]) -> list[multiprocessing.Process]:
@@ -323,7 +463,7 @@ def pausing(trial: int, params) -> list[float]:
     return by_learning_rate(trial, params)
 
 
-@pytest.mark.parametrize(("backend", "sampler"), CASES)
+@pytest.mark.parametrize(("backend", "sampler"), [case for case in CASES if case.values[0] in PARALLEL])
 def test_sixteen_racing_processes_share_the_budget_and_differ(tmp_path, backend, sampler):
     """Stock: 7 of 16 trials are distinct with TPE, 4 of 16 at random, and the study ends up with more than asked."""
     space = COUNTABLE if sampler == "grid" else EVERY_KIND
@@ -339,7 +479,7 @@ def test_sixteen_racing_processes_share_the_budget_and_differ(tmp_path, backend,
         assert [record.params for record in records] == [record.params for record in alone]
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", PARALLEL)
 def test_the_last_trial_is_raced_for_by_sixteen_and_run_once(tmp_path, backend):
     spec = make_spec(backend=backend, sampler="random", trials=3)
     RecordedWork(tmp_path / "s", make_spec(backend=backend, sampler="random", trials=2), by_learning_rate).search()
@@ -349,7 +489,7 @@ def test_the_last_trial_is_raced_for_by_sixteen_and_run_once(tmp_path, backend):
     assert len(_study(tmp_path / "s", spec.name).trials) == 3
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", PARALLEL)
 def test_searches_that_are_killed_at_random_leave_nothing_running_and_lose_nothing(tmp_path, backend):
     spec = make_spec(backend=backend, sampler="random", trials=30)
     search = RecordedWork(tmp_path / "s", spec, pausing).search
@@ -375,7 +515,7 @@ def test_searches_that_are_killed_at_random_leave_nothing_running_and_lose_nothi
     assert in_step(tmp_path / "s", spec)
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", ALL)
 @pytest.mark.parametrize("harm", ["removed", "emptied", "torn", "garbage", "zeros"])
 def test_harm_to_the_study_while_it_is_searched_costs_no_trial(tmp_path, backend, harm):
     """Stock: what is written next is glued to a torn line, and the study cannot be opened ever again."""
@@ -386,7 +526,8 @@ def test_harm_to_the_study_while_it_is_searched_costs_no_trial(tmp_path, backend
         return by_learning_rate(trial, params)
 
     spec = make_spec(backend=backend, trials=12)
-    assert ended(started(2, RecordedWork(tmp_path / "s", spec, body).search)) == [0, 0]
+    if backend in PARALLEL:
+        assert ended(started(2, RecordedWork(tmp_path / "s", spec, body).search)) == [0, 0]
     records = RecordedWork(tmp_path / "s", spec, body, run=2).search()
     assert [(record.trial, record.state) for record in records] == [(i, TrialState.COMPLETE) for i in range(12)]
     assert {record.attempt for record in records} == {1}
@@ -404,14 +545,14 @@ def damage(journal: Path, how: str) -> None:
             stream.write({"torn": b'{"op_code":4,"wor', "garbage": b"\xff\xfe no JSON\n", "zeros": bytes(512)}[how])
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", ALL)
 def test_the_study_is_in_step_before_the_first_trial_and_after_the_last(tmp_path, backend):
     """A power cut took the end of the journal; while the last trial runs, all of it goes."""
-    folder, seen = tmp_path / "s", []
+    folder, seen = tmp_path / "s", tmp_path / "seen.json"
 
     def body(trial, params):
         if trial == 4:
-            seen.extend(t.state.name for t in _study(folder, "conformance").trials)
+            seen.write_text(json.dumps([t.state.name for t in _study(folder, "conformance").trials]))
         if trial == 5:
             (folder / "study.journal").unlink()
         return by_learning_rate(trial, params)
@@ -422,12 +563,12 @@ def test_the_study_is_in_step_before_the_first_trial_and_after_the_last(tmp_path
     (folder / "study.journal").write_bytes(b"".join(lines[:-1]))
     assert _running(folder, spec.name) == [3]
     spec = make_spec(backend=backend, sampler="random", trials=6)
-    RecordedWork(folder, spec, body, run=2).search()
-    assert seen == ["COMPLETE"] * 4 + ["RUNNING"]
+    RecordedWork(folder, spec, body, run=2, at_a_time=1).search()
+    assert json.loads(seen.read_text()) == ["COMPLETE"] * 4 + ["RUNNING"]
     assert in_step(folder, spec)
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", PARALLEL)
 def test_a_full_disk_is_called_that_and_costs_no_trial(tmp_path, backend):
     """Stock: `AssertionError: Should not reach.`, and the study cannot be opened any more."""
     folder = tmp_path / "s"
@@ -449,7 +590,7 @@ def test_a_full_disk_is_called_that_and_costs_no_trial(tmp_path, backend):
     assert in_step(folder, spec)
 
 
-@pytest.mark.parametrize("backend", BACKENDS.names)
+@pytest.mark.parametrize("backend", PARALLEL)
 def test_a_frozen_search_that_wakes_up_finds_its_trial_given_away(tmp_path, backend):
     """Stock: the worker dies of a bare AssertionError, and the trial's two results are both told."""
     spec = make_spec(backend=backend, sampler="random", trials=2)
@@ -468,10 +609,10 @@ def test_a_frozen_search_that_wakes_up_finds_its_trial_given_away(tmp_path, back
         work = RecordedWork(folder, spec, sleepy)
         real = work.claim
 
-        def claim():
+        def claim(wait=True):
             claimed = real()
             if claimed is not None:
-                work.lease.release()
+                work.leases[claimed].release()
             return claimed
 
         work.claim = claim
@@ -503,9 +644,10 @@ def test_a_resumed_trial_repeats_its_reports_and_is_not_pruned_for_them(tmp_path
     class Resumed(RecordedWork):
         def train(self, claim, params, report) -> float:
             if claim.trial == 8:
+                record = functools.partial(self.record_of, claim, TrialState.PRUNED, params, ())
                 for index in (1, 2, 2, 3):
-                    report(Evaluation(index, float(index), index * 100, {}, 50.0), 50.0, True)
-            return super().train(claim, params, lambda evaluation, best, last: report(evaluation, best, last))
+                    report(Evaluation(index, float(index), index * 100, {}, 50.0), 50.0, True, record)
+            return super().train(claim, params, report)
 
     def body(trial, params):
         return [3.0 - step * 0.1 + trial for step in range(4)] if trial != 8 else [50.0, 50.0, 50.0]

@@ -266,11 +266,11 @@ def _check_study(results: Path, name: str) -> None:
     """Fail if a trial is RUNNING in the study, or an attempt COMPLETE there twice."""
     import optuna
 
-    from finesweep.backends.study import Storage
+    from finesweep.backends.journal import FileStorage
 
     if not (results / "study.journal").exists():
         return
-    with contextlib.closing(Storage(results / "study.journal")) as storage:
+    with contextlib.closing(FileStorage(results / "study.journal")) as storage:
         trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
     assert [trial.user_attrs for trial in trials if not trial.state.is_finished()] == []
     # A trial whose record or weights were lost is trained again, as the next attempt.

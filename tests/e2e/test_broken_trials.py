@@ -107,9 +107,9 @@ def _check_same_params(project: Any, trials: list[int]) -> None:
     """Fail if an attempt that was killed, of which the study still knows, had other parameters than the last one."""
     import optuna
 
-    from finesweep.backends.study import Storage
+    from finesweep.backends.journal import FileStorage
 
-    with contextlib.closing(Storage(project.results() / "study.journal")) as storage:
+    with contextlib.closing(FileStorage(project.results() / "study.journal")) as storage:
         told = optuna.load_study(study_name="spec", storage=storage).get_trials(deepcopy=False)
     params = {record["trial"]: record["params"] for record in project.records()}
     # Killed at its very start a trial has drawn nothing yet, or all of its parameters.

@@ -167,8 +167,8 @@ RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
 HOLDER = """\
 import sys, time
 from pathlib import Path
-from finesweep.backends.study import Storage
-lock = Storage(Path(sys.argv[1])).journal._locked()
+from finesweep.backends.journal import FileStorage
+lock = FileStorage(Path(sys.argv[1])).journal._locked()
 lock.__enter__()
 print("held", flush=True)
 time.sleep(600)
@@ -177,7 +177,7 @@ time.sleep(600)
 
 def test_a_dead_owner_of_the_studys_lock_costs_nothing(tmp_path):
     """Optuna's own lock file makes the next one wait 30 seconds, or for ever where its path is relative."""
-    from finesweep.backends.study import Storage
+    from finesweep.backends.journal import FileStorage
 
     study = tmp_path / "study.journal"
     command = [sys.executable, "-c", HOLDER, str(study)]
@@ -186,7 +186,7 @@ def test_a_dead_owner_of_the_studys_lock_costs_nothing(tmp_path):
         assert holder.stdout.readline() == "held\n"
         holder.kill()
     started = time.monotonic()
-    storage = Storage(study)
+    storage = FileStorage(study)
     storage.create_new_study([])
     assert time.monotonic() - started < 10
     assert len(storage.get_all_studies()) == 1

@@ -74,9 +74,9 @@ def test_t05_the_objective_is_the_named_metric_and_not_the_sum_of_all(swept):
 def test_t05_the_study_is_told_that_metric_with_its_direction(swept):
     import optuna
 
-    from finesweep.backends.study import Storage
+    from finesweep.backends.journal import FileStorage
 
-    study = optuna.load_study(study_name="spec", storage=Storage(swept.results / "study.journal"))
+    study = optuna.load_study(study_name="spec", storage=FileStorage(swept.results / "study.journal"))
     assert study.direction is optuna.study.StudyDirection.MAXIMIZE
     told = {trial.user_attrs["number"]: trial.value for trial in study.trials}
     assert told == {record["trial"]: record["objective"] for record in swept.records()}

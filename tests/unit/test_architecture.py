@@ -13,9 +13,12 @@ LAYERS = (
     "finesweep trial errors",
     """
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
-    profile storage_url machine settings plan schedule readable
+    profile slurm_profile storage_url machine settings plan schedule readable
     """,
-    "run_dir folders stored claims disk manifest atomic ownership environment commands shared_folder",
+    """
+    run_dir folders stored claims disk manifest atomic ownership environment commands shared_folder
+    ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
+    """,
     """
     hub data data_hub data_reading data_rows data_splits model_source model_folder model_code model_settings
     weights_file
@@ -37,8 +40,12 @@ HEAVY = frozenset({"torch", "transformers", "datasets", "optuna", "ray", "pandas
 EARLY = {
     "data": {"pandas"},
     "data_rows": {"pandas"},
+    "backends.database": {"optuna"},
     "backends.driver": {"transformers"},
     "backends.journal": {"optuna"},
+    "backends.marks": {"optuna"},
+    "backends.ray_scheduler": {"ray"},
+    "backends.ray_search": {"optuna", "ray"},
     "backends.study": {"optuna"},
     "modeling": {"datasets", "pandas", "torch", "transformers"},
     "randomness": {"torch"},

@@ -377,3 +377,13 @@ def test_any_record_survives_json(
         evaluations=tuple(Evaluation(step, 0.5, step, {"eval_loss": loss}, loss) for step, loss in seen),
     )
     assert as_kind(TrialRecord, json.loads(json.dumps(made.to_json(), allow_nan=False))) == made
+
+
+def test_the_trials_of_one_run_are_called_off_and_no_others(folder: RunDir) -> None:
+    folder.call_off(3)
+    folder.call_off(3)
+    assert [folder.is_called_off(run) for run in (2, 3, 4)] == [False, True, False]
+    assert folder.runs() == []
+    folder.call_on(3)
+    folder.call_on(3)
+    assert not folder.is_called_off(3)

@@ -28,11 +28,12 @@ class SearchDriver(transformers.Trainer):  # type: ignore[misc]
         # Trainer's own constructor would build a model and an accelerator, which nobody needs here.
         # What follows is everything that the search reads (transformers/integrations/integration_utils.py).
         self.run_trial = run_trial
-        self.args = SimpleNamespace(process_index=0, world_size=1, n_gpu=0)
+        self.args = SimpleNamespace(process_index=0, world_size=1, n_gpu=0, do_eval=True, eval_strategy="steps")
         self.model_init = SimpleNamespace
         self.model = self.model_wrapped = None
         self.accelerator = SimpleNamespace(clear=_nothing)
-        self.callback_handler = SimpleNamespace(on_train_end=_nothing)
+        self.callback_handler = SimpleNamespace(on_train_end=_nothing, pop_callback=_nothing)
+        self._memory_tracker = SimpleNamespace(skip_memory_metrics=True)
         self.hp_name = None
         self.hp_search_backend = None
         self.objective: float | None = None

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from finesweep.atomic import exclusive
-from finesweep.backends import Work
+from finesweep.backends import Report, Work
 from finesweep.claims import Claim
 from finesweep.errors import TrialFailed
 from finesweep.search_space import SearchSpace
 from finesweep.spec import SweepSpec
+from finesweep.storage_url import DatabaseAway
 from finesweep.trial import AttemptOutdated, Evaluation, Params, TrialDiverged, TrialPruned, TrialStopped, Value
 
 if TYPE_CHECKING:
@@ -71,9 +72,10 @@ class OptunaBackend:
         The study is settled before the first trial, for what died earlier, and after the last one, for what
         died meanwhile.
         """
-        study = _shared_study(work)
+        study = shared_study(work)
         study.settle()
         while (claim := work.claim()) is not None:
+            study.refresh()
             work.isolated(claim, _ClaimedTrial(work, claim, study).search)
         study.settle()
 
@@ -105,10 +107,10 @@ class _ClaimedTrial:
                 n_trials=1,
                 direction=str(spec.direction),
                 backend="optuna",
-                study_name=spec.name,
+                study_name=self.study.name,
                 storage=storage,
                 load_if_exists=True,
-                sampler=_sampler(spec, self.claim.trial, self._fixed_params(storage)),
+                sampler=sampler_of(spec, self.claim.trial, fixed_params(self.work, self.study, self.claim, storage)),
                 pruner=_pruner(spec),
             )
 
@@ -124,7 +126,7 @@ class _ClaimedTrial:
         import optuna
 
         # The one thing that no record says of a trial that dies with the whole machine.
-        storage.journal.sync()
+        storage.keep()
         try:
             objective = self.work.train(self.claim, params, _reporter(self.work.spec, self.claim, trial))
         except (TrialStopped, TrialFailed) as end:
@@ -135,40 +137,52 @@ class _ClaimedTrial:
         self._ended = True
         return objective
 
-    def _fixed_params(self, storage: Storage) -> Params | None:
-        """Return the parameters that the trial must run with, None where the sampler proposes them."""
-        trial, plan = self.claim.trial, self.work.plan
-        repeated = self.study.params_to_repeat(self.claim, storage) if self.claim.attempt > 1 else None
-        return repeated or (plan[trial] if trial < len(plan) else None)
-
     @contextlib.contextmanager
     def _passing_over(self, storage: Storage) -> Iterator[None]:
         """Pass over what the search raises about a trial that has ended: it counts as its record says.
 
         The stock call raises as long as no trial of a study has completed. Optuna cannot tell the end of a
         trial that somebody else, who took it for dead, has told already; nor any end on a full disk, where it
-        raises an ``AssertionError`` instead of the reason.
+        raises an ``AssertionError`` instead of the reason; nor one while the database is away.
         """
         from optuna.exceptions import UpdateFinishedTrialError
 
         with contextlib.suppress(TrialStopped, TrialFailed):
             try:
                 yield
+            except (DatabaseAway, UnboundLocalError) as error:
+                # Where Optuna can neither tell a trial's end nor read the trial, it stumbles over a variable.
+                away = error if isinstance(error, DatabaseAway) else error.__context__
+                if not self._ended:
+                    raise away or error from None
+                _say(f"{away}; the study learns of this trial's end from its record")
             except (AssertionError, ValueError, UpdateFinishedTrialError):
-                if storage.journal.failure is not None:
-                    raise storage.journal.failure from None
+                if storage.failure is not None:
+                    raise storage.failure from None
                 if not self._ended:
                     self.work.run_dir.claims.refuse_outdated(self.claim.trial, self.claim.attempt)
                     raise
 
 
-def _shared_study(work: Work) -> SharedStudy:
+def shared_study(work: Work) -> SharedStudy:
+    """Return the study that all trials of a sweep share."""
     from finesweep.backends.study import SharedStudy
 
-    return SharedStudy(work.run_dir, work.spec, lambda evaluation: _step(work.spec, evaluation))
+    return SharedStudy(work.run_dir, work.spec, lambda evaluation: step_of(work.spec, evaluation), work.profile.storage)
 
 
-def _sampler(spec: SweepSpec, trial: int, planned: Params | None) -> optuna.samplers.BaseSampler:
+def fixed_params(work: Work, study: SharedStudy, claim: Claim, storage: Storage) -> Params | None:
+    """Return the parameters that a trial must run with, None where the sampler proposes them."""
+    trial, plan = claim.trial, work.plan
+    repeated = study.params_to_repeat(claim, storage) if claim.attempt > 1 else None
+    return repeated or (plan[trial] if trial < len(plan) else None)
+
+
+def sampler_of(spec: SweepSpec, trial: int, planned: Params | None) -> optuna.samplers.BaseSampler:
+    """Return what proposes one trial's parameters: what is planned, the rest by the spec's sampler.
+
+    Its seed follows from the sweep's and the trial's number.
+    """
     import optuna
 
     make = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])
@@ -205,7 +219,7 @@ def _as_number(value: Value) -> float:
     return float(value)
 
 
-def _step(spec: SweepSpec, evaluation: Evaluation) -> int | None:
+def step_of(spec: SweepSpec, evaluation: Evaluation) -> int | None:
     """Return where on the pruner's axis an evaluation lies, None where it lies between two rungs."""
     if not PRUNERS[spec.search.pruner].counts_evaluations:
         return evaluation.examples
@@ -214,13 +228,13 @@ def _step(spec: SweepSpec, evaluation: Evaluation) -> int | None:
     return round(count) if abs(count - round(count)) <= 0.01 else None
 
 
-def _reporter(spec: SweepSpec, claim: Claim, trial: optuna.Trial) -> Callable[[Evaluation, float, bool], None]:
+def _reporter(spec: SweepSpec, claim: Claim, trial: optuna.Trial) -> Report:
     from optuna.exceptions import UpdateFinishedTrialError
 
     reported: set[int] = set()
 
-    def report(evaluation: Evaluation, best: float, last: bool) -> None:
-        step = _step(spec, evaluation)
+    def report(evaluation: Evaluation, best: float, last: bool, _: object) -> None:
+        step = step_of(spec, evaluation)
         if step is None or step in reported:
             return
         reported.add(step)
@@ -229,8 +243,19 @@ def _reporter(spec: SweepSpec, claim: Claim, trial: optuna.Trial) -> Callable[[E
             weak = not last and trial.should_prune()
         except UpdateFinishedTrialError:
             raise AttemptOutdated(f"trial {claim.trial}: attempt {claim.attempt} was given up") from None
+        except DatabaseAway as away:
+            _say(f"{away}; the evaluation after {evaluation.examples:,} examples stops no trial")
+            return
         if weak:
-            grounds = f"{spec.objective.metric} {best:.4g} after {evaluation.examples:,} examples"
-            raise TrialPruned(f"{spec.search.pruner} pruner: {grounds}")
+            raise TrialPruned(grounds(spec, evaluation, best))
 
     return report
+
+
+def grounds(spec: SweepSpec, evaluation: Evaluation, best: float) -> str:
+    """Say why a trial is pruned."""
+    return f"{spec.search.pruner} pruner: {spec.objective.metric} {best:.4g} after {evaluation.examples:,} examples"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201  goes into the trial's log

@@ -1,0 +1,187 @@
+"""Owns the connection to Ray: a small private cluster on this machine, or one that is there already."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from finesweep.errors import LaunchError
+from finesweep.machine import Machine
+from finesweep.profile import Profile
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ctrl-C and signals are the command's and the worker's.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # What is told besides evaluations has no objective.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Nobody goes on from Ray's own notes.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+}
+"""Settings of the process that searches."""
+
+ACTORS = {
+    # A trial that is stopped needs longer than two seconds for its step; else the next one fails in its stead.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+"""Settings of the processes in which trials run."""
+
+PRIVATE = {
+    # In spite of its name: listen on the loopback interface only.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    # It would kill trials where the machine is nearly full, whoever fills it; `memory_gb` limits a trial.
+    "RAY_memory_monitor_refresh_ms": "0",
+}
+"""Settings of a cluster of our own."""
+
+STORE_BYTES = 100_000_000
+"""Shared memory of a cluster of our own; a trial is told some hundred bytes and answers with some thousand."""
+
+LONGEST_FOLDER = 30
+"""Characters; the sockets in it have names of 70, and the system allows 107 in all."""
+
+PREFIX = "fs-ray-"
+_LOCK = "lock"
+
+_TAKEN_ALONG = (
+    "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+    "USE_HUB_KERNELS",
+    "TOKENIZERS_PARALLELISM",
+    "PYTORCH_NVML_BASED_CUDA_CHECK",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+)
+"""Settings of this process (``finesweep.environment``) that the actors of somebody else's cluster lack."""
+
+
+@contextlib.contextmanager
+def connected(profile: Profile) -> Iterator[None]:
+    """Be connected to Ray for as long as the block runs, unless this process is already.
+
+    Raises:
+        LaunchError: Ray could not be started, or the cluster could not be joined.
+    """
+    address = os.environ.get("RAY_ADDRESS") if profile.launcher != "local" else None
+    with _set({**QUIET, **ACTORS}):
+        if _is_connected():
+            yield
+        elif address is None:
+            with _private(profile):
+                yield
+        else:
+            with _joined(address):
+                yield
+
+
+def _is_connected() -> bool:
+    # Ray reads its settings when it is imported, which is not yet due.
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+@contextlib.contextmanager
+def _private(profile: Profile) -> Iterator[None]:
+    """Run a cluster that nobody but this user can reach, and of which nothing is left."""
+    parent = _short_folder()
+    remove_abandoned(parent)
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as folder,
+        _owned(Path(folder)),
+    ):
+        token = Path(folder) / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32), encoding="ascii")
+        with _set({**PRIVATE, "RAY_AUTH_TOKEN_PATH": str(token)}), _begun("this machine", _own(profile, folder)):
+            yield
+
+
+def _own(profile: Profile, folder: str) -> dict[str, Any]:
+    """Return what a cluster of our own has: what the profile shares out, not what Ray counts.
+
+    Ray counts the machine's cores, also where a container or a batch job has fewer.
+    """
+    trials = 1 if profile.workers == "auto" else profile.workers
+    return {
+        "address": "local",
+        "num_cpus": trials * profile.threads,
+        "num_gpus": len(Machine.probe().gpus) if profile.gpus_per_trial == 1 else 0,
+        "object_store_memory": STORE_BYTES,
+        "include_dashboard": False,
+        "_temp_dir": folder,
+    }
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[None]:
+    ours = {name: os.environ[name] for name in _TAKEN_ALONG if name in os.environ}
+    settings = {"address": address, "runtime_env": {"env_vars": {**ACTORS, **ours}}}
+    with _begun(f"the cluster at {address}", settings):
+        yield
+
+
+@contextlib.contextmanager
+def _begun(where: str, settings: Mapping[str, Any]) -> Iterator[None]:
+    import ray
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", **settings)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LaunchError(f"Ray on {where}: {first}") from error
+    try:
+        # Ray has taken the signals: it would end the process without a word to the trials.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _set(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for as long as the block runs, and for the processes that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Show that a folder is in use, by a lock that dies with this process."""
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Delete the folders of clusters whose searches were killed; what runs, or is somebody else's, is left alone."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), (folder / _LOCK).open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_folder() -> Path:
+    usual = tempfile.gettempdir()
+    return Path(usual if len(usual) <= LONGEST_FOLDER else "/tmp")
