@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 TRIALS = 12
 BUDGET = ("--set", f"budget.trials={TRIALS}")
-RANDOM = SPEC.replace("{pruner: none}", "{pruner: none, sampler: random}")
+RANDOM = SPEC.replace("{pruner: none}", "{pruner: none, sampler: random}").replace(
+    "{low: 2, high: 3}", "{low: 20, high: 24}"
+)
 
 
 def finished(project: Project) -> int:
@@ -41,7 +43,8 @@ def test_one_sweep_on_three_launchers_is_one_folder_and_one_leaderboard(
     begun = project.start("run", "spec.yaml", *BUDGET, "--workers", "1")
     until(lambda: finished(project) >= 2, "two trials have finished here")
     begun.send_signal(signal.SIGINT)
-    assert begun.wait(timeout=60) == 130
+    begun.communicate(timeout=60)
+    assert begun.returncode == 130
     here = project.ledger()
 
     project.sweep("submit", "spec.yaml", "--on", "slurm.yaml", *BUDGET, env=slurm.environment)

@@ -122,7 +122,7 @@ class Hammer:
 
     def kill_one(self) -> None:
         victim = self.chance.choice(self.running)
-        os.kill(victim.pid or 0, signal.SIGKILL)
+        victim.kill()  # which may have ended since, unlike os.kill of a number
         self.killed += 1
 
 

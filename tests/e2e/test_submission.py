@@ -45,6 +45,7 @@ def test_what_the_jobs_run_is_the_whole_sweep(project) -> None:
     assert "Nothing was submitted: all 3 trials of the budget have finished." in out
 
 
+@pytest.mark.slow
 def test_the_same_trials_are_those_of_a_local_run(project) -> None:
     """Whoever runs them: parameters follow from the number, and results from parameters and seed."""
     random = ("--set", "search.sampler=random")
@@ -54,6 +55,7 @@ def test_the_same_trials_are_those_of_a_local_run(project) -> None:
     assert project.numbers() == project.numbers("here")
 
 
+@pytest.mark.slow
 def test_what_the_jobs_left_is_collected_with_the_reason(project) -> None:
     """No command watches the workers: each of them sees for itself that the hours are used up."""
     long = ("--set", "space.num_train_epochs.low=300", "--set", "space.num_train_epochs.high=301")
