@@ -17,6 +17,7 @@ import pytest
 
 from finesweep import ray_driver, ray_link
 from finesweep.errors import LaunchError
+from finesweep.launchers import ray as launcher
 from finesweep.launchers.ray import RayHandle, RayLauncher
 from finesweep.manifest import Run
 from finesweep.ray_link import Inspection, RayLink
@@ -212,13 +213,6 @@ def test_a_worker_that_no_node_could_take_is_not_asked_for(driver, run_dir):
         launched(driver, run_dir, "cat > /dev/null", resources={"a": 1.0})
 
 
-def test_in_a_job_of_ray_the_cluster_is_the_jobs_own(driver, run_dir, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
-    launched(driver, run_dir, "cat > /dev/null", address="127.0.0.1:9")
-    assert '"address": "auto"' in (tmp_path / "told").read_text()
-
-
 class Recorder:
     """Stands in for the workers on a cluster, and notes what they are told."""
 
@@ -342,3 +336,22 @@ def test_a_node_without_the_folder_or_the_model_says_so(tmp_path, monkeypatch):
     assert "is another one" in (look(str(folder.path), 1, "other", None, "0.1.0") or "")
     assert "there is no such folder" in (look(str(tmp_path / "gone"), 1, "t0k", None, "0.1.0") or "")
     assert "the model must lie on a file system" in (look(str(folder.path), 1, "t0k", "/gone", "0.1.0") or "")
+
+
+@pytest.mark.parametrize(
+    ("address", "is_job", "chosen"),
+    [
+        ("auto", True, "head:1"),
+        ("auto", False, "auto"),
+        ("other:2", True, "other:2"),  # Ray has told the job of another cluster on the same machine
+        ("other:2", False, "other:2"),
+    ],
+)
+def test_a_job_of_rays_joins_the_cluster_that_it_was_told_of_unless_the_profile_names_one(
+    monkeypatch, address, is_job, chosen
+):
+    monkeypatch.setenv("RAY_ADDRESS", "head:1")
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    if is_job:
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert launcher._chosen(address) == chosen

@@ -110,7 +110,7 @@ class RayLauncher:
 
     def _connected(self, run_dir: RunDir, run: Run, address: str, need: Amounts) -> RayLink:
         if self._link is None or self._link.is_gone:
-            link = RayLink(_inside_a_job() or address, run_dir.path / "logs" / "ray.log")
+            link = RayLink(_chosen(address), run_dir.path / "logs" / "ray.log")
             self._nodes = link.connect(Inspection(str(run_dir.path), run.number, run.token, run.model_path, need))
             self._link = link
         return self._link
@@ -121,6 +121,11 @@ def _credentials() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("PG")}
 
 
-def _inside_a_job() -> str | None:
-    """Return the address that Ray gives to what it runs as a job, None elsewhere."""
-    return os.environ.get("RAY_ADDRESS") if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else None
+def _chosen(address: str) -> str:
+    """Return where to connect to: for ``auto``, a job of Ray's has been told.
+
+    It has been told the cluster that Ray found on its machine; where there are several, that may be another one,
+    and only the profile can tell.
+    """
+    is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return os.environ.get("RAY_ADDRESS", address) if is_job and address == "auto" else address
