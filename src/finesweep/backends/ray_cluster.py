@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from finesweep.environment import FOR_TRAINING, UNLESS_SET
 from finesweep.errors import LaunchError
 from finesweep.machine import Machine
 from finesweep.profile import Profile
@@ -56,16 +57,8 @@ LONGEST_FOLDER = 30
 PREFIX = "fs-ray-"
 _LOCK = "lock"
 
-_TAKEN_ALONG = (
-    "HF_HUB_OFFLINE",
-    "HF_DATASETS_OFFLINE",
-    "USE_HUB_KERNELS",
-    "TOKENIZERS_PARALLELISM",
-    "PYTORCH_NVML_BASED_CUDA_CHECK",
-    "OMP_WAIT_POLICY",
-    "GOMP_SPINCOUNT",
-)
-"""Settings of this process (``finesweep.environment``) that the actors of somebody else's cluster lack."""
+_TAKEN_ALONG = (*FOR_TRAINING, *UNLESS_SET)
+"""Settings of this process that the actors of somebody else's cluster lack."""
 
 
 @contextlib.contextmanager
