@@ -558,7 +558,7 @@ def test_the_study_is_in_step_before_the_first_trial_and_after_the_last(tmp_path
         return by_learning_rate(trial, params)
 
     spec = make_spec(backend=backend, sampler="random", trials=4)
-    RecordedWork(folder, spec, body).search()
+    RecordedWork(folder, spec, body, at_a_time=1).search()
     lines = (folder / "study.journal").read_bytes().splitlines(keepends=True)
     (folder / "study.journal").write_bytes(b"".join(lines[:-1]))
     assert _running(folder, spec.name) == [3]
