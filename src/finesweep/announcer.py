@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from finesweep.ranking import order, ranks
 from finesweep.readable import clean, duration, metric, setting
+from finesweep.time_left import TimeLeft
 from finesweep.trial import Direction, Params, Progress, TrialRecord, TrialState
 
 
@@ -21,6 +22,7 @@ class Subject:
         trials: The budget.
         parameters: Names of the space, in the order of the columns.
         hours: Hours that this run may still take, None for no limit.
+        left: Estimates the time left; None to promise nothing.
     """
 
     title: str
@@ -29,6 +31,7 @@ class Subject:
     trials: int
     parameters: Sequence[str]
     hours: float | None
+    left: TimeLeft | None = None
 
 
 class Announcer:
@@ -44,6 +47,7 @@ class Announcer:
         self._told = {(record.trial, record.attempt, record.state) for record in known}
         self._finished = {record.trial for record in known if record.state.finished}
         self._best = min(filter(ranks, known), key=self._order, default=None)
+        self._waiting = {record.trial: record for record in known if record.state is TrialState.WAITING}
 
     @property
     def tally(self) -> str:
@@ -79,11 +83,13 @@ class Announcer:
             if key not in self._told:
                 self._told.add(key)
                 if TrialState.RUNNING in only:
-                    yield f"{self.tally} trial {running.trial} RUNNING{_params(running.params)}"
+                    yield f"{self.tally} trial {running.trial} RUNNING{self._again(running)}{_params(running.params)}"
 
     def _ended(self, record: TrialRecord) -> str:
         if record.state.finished:
             self._finished.add(record.trial)
+        if record.state is TrialState.WAITING:
+            self._waiting[record.trial] = record
         if ranks(record) and (self._best is None or self._order(record) < self._order(self._best)):
             self._best = record
         return f"{self.tally} trial {record.trial} {record.state}{self._result(record)}{_params(record.params)}"
@@ -93,9 +99,18 @@ class Announcer:
         value = f" {self._subject.metric} {metric(record.objective)}" if metric(record.objective) else ""
         if ranks(record):
             return f"{value} ({'best so far' if record is self._best else self.best}){took}"
+        if record.state is TrialState.WAITING:
+            return f"{value} at {record.examples:,} examples"
         reason = f": {clean(record.reason)}" if record.reason else ""
         log = f" ({clean(record.log)})" if record.state is TrialState.FAILED else ""
         return f"{value}{took}{reason}{log}"
+
+    def _again(self, running: Progress) -> str:
+        """Say of a trial that has waited why it runs again; of one that a fault has ended, its record did."""
+        waited = self._waiting.get(running.trial)
+        if waited is None or waited.attempt >= running.attempt:
+            return ""
+        return f" on from {waited.examples:,} examples" + (", for the audit" if running.audit else "")
 
     def _order(self, record: TrialRecord) -> tuple[float, int, int]:
         return order(record, self._subject.direction)

@@ -23,6 +23,7 @@ import torch
 from finesweep import contenders, disk
 from finesweep.backends import Report
 from finesweep.claims import Claim
+from finesweep.comparison import Comparison
 from finesweep.endings import fault
 from finesweep.errors import RunDirError, TrialFailed
 from finesweep.manifest import Manifest
@@ -31,7 +32,7 @@ from finesweep.resume import SavedState, StateDamaged, read_state
 from finesweep.run_dir import RunDir
 from finesweep.settings import Settings, can_halve
 from finesweep.spec import SweepSpec
-from finesweep.training import FineTuning, TrialContext, TrialWatch, interrupt_if
+from finesweep.training import FineTuning, interrupt_if
 from finesweep.trial import (
     AttemptOutdated,
     Evaluation,
@@ -43,7 +44,9 @@ from finesweep.trial import (
     TrialRecord,
     TrialState,
     TrialStopped,
+    TrialWaits,
 )
+from finesweep.watching import TrialContext, TrialWatch
 
 PROGRESS_SECONDS = 1.0
 STATE_COPIES = 4
@@ -64,6 +67,7 @@ class Attempt:
         profile: Says whose weights are kept, and on how much of the disk.
         claim: The right to this attempt.
         params: The trial's parameters.
+        comparison: Says at rungs whether it goes on.
         stopping: Whether to stop at the next step.
     """
 
@@ -75,10 +79,11 @@ class Attempt:
         profile: Profile,
         claim: Claim,
         params: Params,
+        comparison: Comparison,
         stopping: Callable[[], bool],
     ) -> None:
         self.run_dir, self.manifest, self.spec, self.profile = run_dir, manifest, spec, profile
-        self.claim, self.params, self.stopping = claim, params, stopping
+        self.claim, self.params, self.comparison, self.stopping = claim, params, comparison, stopping
         self.watch = TrialWatch(spec.direction)
         self.started, self._began = time.time(), time.monotonic()
         self._shown = -PROGRESS_SECONDS
@@ -107,9 +112,9 @@ class Attempt:
             if disk.is_for_lack_of_space(error, self.run_dir.path):
                 raise disk.full(self.run_dir.path) from error
             raise self._failed_or_lost(error) from error
-        assert self.watch.best is not None
-        assert self.watch.best.objective is not None
-        return self.watch.best.objective
+        assert self.watch.result is not None
+        assert self.watch.result.objective is not None
+        return self.watch.result.objective
 
     def _train(self, scratch: Path, report: Report) -> None:
         scalars = self.run_dir.tensorboard(self.claim.trial)
@@ -119,9 +124,14 @@ class Attempt:
         # The state is not kept in a name: it holds weights, which training replaces.
         tuning = FineTuning(context, self.watch, self._reporting(report), self.on_step, self._saved_state())
         self._resumed_step, self._resumed_examples = self.watch.step, self.watch.examples
+        self.watch.audit = self._audit_so_far()
         try:
             tuning.train()
         except AttemptOutdated:
+            raise
+        except TrialWaits as stop:
+            self._save_state(tuning)
+            self.run_dir.record(self._record(TrialState.WAITING, str(stop)))
             raise
         except TrialInterrupted as stop:
             self._save_state(tuning)
@@ -136,7 +146,27 @@ class Attempt:
         self._complete(tuning.trainer)
 
     def _reporting(self, report: Report) -> Callable[[Evaluation, float, bool], None]:
-        return lambda evaluation, best, last: report(evaluation, best, last, self._pruned)
+        """Return what tells the search of an evaluation, and others that compare themselves with this trial."""
+
+        def told(evaluation: Evaluation, best: float, last: bool) -> None:
+            report(evaluation, best, last, self._pruned)
+            self._show_progress(self.watch)
+            if not last and self.watch.audit is None:
+                self._compare()
+
+        return told
+
+    def _compare(self) -> None:
+        try:
+            self.comparison.judge(self.claim.trial, self.watch.evaluations)
+        except TrialPruned as weak:
+            if not self.comparison.is_audited(self.claim.trial):
+                raise
+            self.watch.audit = str(weak)
+
+    def _audit_so_far(self) -> str | None:
+        record = self.run_dir.read_record(self.claim.trial)
+        return record.audit if record is not None else None
 
     def _pruned(self, reason: str) -> TrialRecord:
         return self._record(TrialState.PRUNED, reason)
@@ -145,9 +175,11 @@ class Attempt:
         """Stop if asked to; show progress at most once a second."""
         interrupt_if(self.stopping())
         now = time.monotonic()
-        if now - self._shown < PROGRESS_SECONDS and watch.step:
-            return
-        self._shown = now
+        if now - self._shown >= PROGRESS_SECONDS or not watch.step:
+            self._show_progress(watch)
+
+    def _show_progress(self, watch: TrialWatch) -> None:
+        self._shown = time.monotonic()
         best = watch.best.objective if watch.best else None
         self.run_dir.write_progress(
             Progress(
@@ -159,6 +191,8 @@ class Attempt:
                 total_steps=watch.total_steps,
                 loss=watch.loss,
                 best=best,
+                evaluations=tuple(watch.evaluations),
+                audit=watch.audit,
             )
         )
 
@@ -226,7 +260,7 @@ class Attempt:
         return Settings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.claim.batch_divisor)
 
     def _record(self, state: TrialState, reason: str | None, **changes: Any) -> TrialRecord:
-        watch, best = self.watch, self.watch.best
+        watch, best = self.watch, self.watch.result
         seconds = time.monotonic() - self._began
         examples = watch.examples - self._resumed_examples
         return TrialRecord(
@@ -245,8 +279,10 @@ class Attempt:
                 "examples": watch.examples,
                 "examples_per_second": round(examples / seconds, 2) if examples else None,
                 "peak_memory_mb": _peak_memory_mb(),
-                "effective": self._settings().named(),
+                "effective": {**self._settings().named(), **watch.settled},
                 "resumed_step": self._resumed_step,
+                "evaluated_rows": watch.rows,
+                "audit": watch.audit,
                 **changes,
             }
         )

@@ -167,6 +167,10 @@ class Claims:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stood: dict[tuple[int, int], _Standstill] = {}
+        self._newest: dict[int, int] = {}
+        self._listed: set[str] = set()
+        self._released: set[tuple[int, int]] = set()
+        self._is_listed = False
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep everybody else from claiming and recording for as long as the block runs; not reentrant.
@@ -200,14 +204,36 @@ class Claims:
             RunDirError: The folder is missing.
         """
         try:
-            names = os.listdir(self._folder)  # noqa: PTH208 - a Path for each of thousands of names takes its time
+            names = set(os.listdir(self._folder))  # noqa: PTH208 - a Path for each of thousands of names takes its time
         except OSError as error:
             raise RunDirError(f"{self._folder}: {error.strerror}") from None
-        newest: dict[int, int] = {}
-        for match in filter(None, map(_NAME.fullmatch, names)):
+        new = names - self._listed
+        if len(names) - len(new) < len(self._listed):  # somebody has deleted claims
+            self._newest, self._listed, new = {}, set(), names
+        for match in filter(None, map(_NAME.fullmatch, new)):
             trial, attempt = int(match[1]), int(match[2])
-            newest[trial] = max(attempt, newest.get(trial, 0))
-        return newest
+            self._listed.add(match[0])
+            self._newest[trial] = max(attempt, self._newest.get(trial, 0))
+        self._is_listed = True
+        return dict(self._newest)
+
+    def newest_of(self, trial: int) -> int:
+        """Return the newest attempt of one trial, 0 if it was never claimed.
+
+        All claims are listed once only; from then on attempts follow upon each other, so that those that came
+        later are found one by one.
+
+        Raises:
+            RunDirError: The folder is missing.
+        """
+        if not self._is_listed:
+            self.newest()
+        attempt = self._newest.get(trial, 0)
+        while (file := self._file(trial, attempt + 1)).exists():
+            attempt += 1
+            self._newest[trial] = attempt
+            self._listed.add(file.name)
+        return attempt
 
     def take(self, claim: Claim) -> Lease | None:
         """Take a claim, None if somebody else was faster.
@@ -246,8 +272,10 @@ class Claims:
         Raises:
             RunDirError: The folder is missing.
         """
-        locked = (item for item in self.newest().items() if self._is_locked(*item))
-        return [holder for holder in (self.holder(*item) for item in locked) if holder.is_local]
+        looked_at = self.newest().items() - self._released
+        locked = {item for item in looked_at if self._is_locked(*item)}
+        self._released |= looked_at - locked  # nobody takes a claim up again that was let go of
+        return [holder for holder in (self.holder(*item) for item in sorted(locked)) if holder.is_local]
 
     def seconds_still(self, holder: Holder) -> float:
         """Return for how long a claim's beat has been seen to stand still, on this process's monotonic clock.

@@ -27,6 +27,11 @@ def supervise_command(python: str, run_dir: RunDir, run: Run) -> list[str]:
     return _command(python, "supervise", run_dir, run)
 
 
+def survey_command(python: str, run_dir: RunDir, run: Run) -> list[str]:
+    """Return the command line that measures a prepared sweep; the file for what it finds is to be added."""
+    return _command(python, "survey", run_dir, run)
+
+
 def _command(python: str, name: str, run_dir: RunDir, run: Run) -> list[str]:
     token = ["--token", run.token] if run.token else []
     return [python, "-m", "finesweep", name, str(run_dir.path), "--run", str(run.number), *token]

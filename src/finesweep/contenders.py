@@ -8,15 +8,17 @@ there. So at every moment, also if everything is killed, each COMPLETE record am
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from finesweep import disk
 from finesweep.atomic import sync, write_json
 from finesweep.profile import Profile
-from finesweep.ranking import ranked
+from finesweep.ranking import order, ranks
 from finesweep.run_dir import RunDir
 from finesweep.trial import Direction, TrialRecord, TrialState
 from finesweep.weights_file import WeightsFault, digest
@@ -44,8 +46,7 @@ def keep_if_best(
         AttemptOutdated: The trial is being tried again.
         RunDirError: There is no room for the weights.
     """
-    others = [item for item in run_dir.records() if item.trial != record.trial]
-    if record not in ranked([*others, record], direction)[: profile.keep_best]:
+    if not is_among_best(record, run_dir.each_record(), profile.keep_best, direction):
         return record
     folder = run_dir.checkpoint(record.trial)
     building = folder.with_name(f".{folder.name}.{record.attempt}.tmp")
@@ -84,11 +85,22 @@ def remove_beaten(run_dir: RunDir, keep: int, direction: Direction) -> None:
     A trial without a result may be about to get one, so its folder stays.
     """
     with run_dir.locked():
+        kept = run_dir.checkpoints()
+        if len(kept) <= keep:  # as many as there may be
+            return
         records = run_dir.records()
-        best = {record.trial for record in ranked(records, direction)[:keep]}
         for record in records:
-            if record.state.finished and record.trial not in best:
+            if record.trial in kept and record.state.finished and not is_among_best(record, records, keep, direction):
                 shutil.rmtree(run_dir.checkpoint(record.trial), ignore_errors=True)
+
+
+def is_among_best(record: TrialRecord, records: Iterable[TrialRecord], keep: int, direction: Direction) -> bool:
+    """Say whether fewer than ``keep`` other trials beat this one; of thousands, the first few tell mostly."""
+    if not ranks(record):
+        return False
+    place = order(record, direction)
+    others = (other for other in records if other.trial != record.trial and ranks(other))
+    return len(list(itertools.islice((other for other in others if order(other, direction) < place), keep))) < keep
 
 
 def set_aside_if_damaged(run_dir: RunDir, record: TrialRecord) -> str | None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +15,7 @@ from finesweep import data_hub, data_reading, data_rows, data_splits
 from finesweep.data_reading import Table
 from finesweep.errors import Problem, SpecError, did_you_mean
 from finesweep.hub import HubError, snapshot
+from finesweep.loaded_data import DataSource, LoadedData
 from finesweep.spec import DataSpec
 from finesweep.tasks import LabelProblem, Task
 from finesweep.yaml_source import YamlSource, expand
@@ -27,48 +25,6 @@ _VALIDATION_NAMES = ("validation", "dev", "valid")
 _ROLES = ("text", "text_pair", "label", "group")
 _INDEX = re.compile(r"(Unnamed: \d+)?")
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Where one split came from.
-
-    Attributes:
-        place: Absolute path of the file, or id of the data set.
-        digest: SHA-256 of the file's bytes in hexadecimal; ``commit/config/split`` of a Hub data set.
-        revision: Commit of the data set, None for a file.
-    """
-
-    place: str
-    digest: str
-    revision: str | None
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedData:
-    """Rows that are ready to be tokenised.
-
-    Attributes:
-        frames: By split (``train``, ``validation``, perhaps ``test``): the columns ``text``, perhaps
-            ``text_pair``, and ``label``, a number; nothing else.
-        names: Class names in the order of their ids; None for regression.
-        sources: By split that was read; a validation split made from train has none.
-        notes: Remarks for the user.
-    """
-
-    frames: Mapping[str, pd.DataFrame]
-    names: tuple[str, ...] | None
-    sources: Mapping[str, DataSource]
-    notes: tuple[str, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """Return what a sweep's manifest keeps of the data."""
-        return {
-            "sources": {split: dataclasses.asdict(source) for split, source in self.sources.items()},
-            "rows": {split: len(frame) for split, frame in self.frames.items()},
-            "labels": None if self.names is None else list(self.names),
-            "text_pair": "text_pair" in self.frames["train"].columns,
-        }
 
 
 def load(spec: DataSpec, task: Task, *, base: Path, seed: int, source: YamlSource) -> LoadedData:

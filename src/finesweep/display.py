@@ -18,6 +18,7 @@ from rich.text import Text
 from finesweep.announcer import Announcer, Subject
 from finesweep.readable import clean
 from finesweep.screen import Screen
+from finesweep.time_left import TimeLeft
 from finesweep.trial import Direction, Progress, TrialRecord, TrialState
 
 _LONGEST_NOTE = 2_000
@@ -62,6 +63,7 @@ def open_display(
     trials: int,
     parameters: Sequence[str],
     hours: float | None,
+    left: TimeLeft | None = None,
     console: Console | None = None,
 ) -> Display:
     """Choose the display that fits where the output goes.
@@ -73,9 +75,10 @@ def open_display(
         trials: The budget in finished trials.
         parameters: Names of the space.
         hours: Hours that this run may still take, None for no limit.
+        left: Estimates the time left; None to promise nothing.
         console: Where to show it; default: standard output, live only if that is a terminal.
     """
-    subject = Subject(clean(title), direction, clean(metric), trials, tuple(map(clean, parameters)), hours)
+    subject = Subject(clean(title), direction, clean(metric), trials, tuple(map(clean, parameters)), hours, left)
     console = console or _standard_output()
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveDisplay(subject, console)

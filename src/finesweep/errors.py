@@ -19,6 +19,7 @@ import difflib
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, order=True)
@@ -44,6 +45,17 @@ class SweepError(Exception):
     """Anything that ends a command with one clear message instead of a traceback."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make it again in another process as it is, whatever its class takes to be made."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[SweepError], args: tuple[Any, ...], values: dict[str, Any]) -> SweepError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(values)
+    return error
 
 
 class SpecError(SweepError, ValueError):

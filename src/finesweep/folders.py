@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import secrets
 import shutil
 import time
@@ -38,11 +40,21 @@ def remove_leftovers(folder: RunDir, trial: int | None = None) -> None:
     """
     # A winner that is none is left for a person to look at.
     names = (".[!w]*.tmp",) if trial is None else (f".{trial:04d}.*.tmp", f".trial-{trial:04d}.*.tmp")
-    for item in (item for part in ("", *FOLDERS) for name in names for item in (folder.path / part).glob(name)):
+    hidden = (item for part in ("", *FOLDERS) for item in _hidden(folder.path / part))
+    for item in (item for item in hidden if any(fnmatch.fnmatchcase(item.name, name) for name in names)):
         if item.is_dir():
             shutil.rmtree(item, ignore_errors=True)
         elif not has_living_writer(item):  # a run that has joined may be noting its end
             item.unlink(missing_ok=True)
+
+
+def _hidden(folder: Path) -> list[Path]:
+    """Return what in a folder has a name that begins with a dot, without a look at the thousands that do not."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - a Path for each of thousands of names takes its time
+    except OSError:
+        return []
+    return [folder / name for name in names if name.startswith(".")]
 
 
 def check_writable(folder: Path) -> None:

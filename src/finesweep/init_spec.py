@@ -292,7 +292,7 @@ def _search_lines(guess: Guess) -> Iterator[str]:
     others = "eval_pearson, eval_spearman" if guess.measure else "eval_accuracy, eval_macro_f1"
     yield f"objective: {{metric: eval_loss, direction: minimize}}  # or {others}, to maximize"
     yield "budget: {trials: 20, hours: 12}"
-    yield "search: {backend: optuna, sampler: tpe, pruner: median, seed: 0}"
+    yield "search: {backend: optuna, sampler: tpe, pruner: halving, seed: 0}"
     yield ""
     yield "space:"
     yield "  learning_rate: {low: 1e-5, high: 5e-5, log: true}"

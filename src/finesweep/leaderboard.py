@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finesweep.atomic import write_text
+from finesweep.leaderboard_facts import facts, pruning_facts
 from finesweep.manifest import Manifest, Run
 from finesweep.ranking import Outcome, Row, outcome, rank, reasons, winner
 from finesweep.readable import clean, duration, finite, metric, setting
@@ -86,6 +87,7 @@ def console_table(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequ
         limit: Most rows shown of the ranked trials, and of the others.
     """
     from rich.console import Group
+    from rich.text import Text
 
     from finesweep.fitting import FittedTable
 
@@ -94,10 +96,12 @@ def console_table(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequ
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
     title = f"{clean(manifest.name)}: {summary.headline()}"
     columns = _columns(best[:limit], _ranked_fields(best, summary, manifest)) if best else []
-    tables: list[FittedTable | str] = [FittedTable(title, columns, _more(best, limit))]
+    tables: list[FittedTable | Text | str] = [FittedTable(title, columns, _more(best, limit))]
     if rest:
         columns = _columns(rest[:limit], _unranked_fields(rest, summary, manifest))
         tables += ["", FittedTable("Not ranked", columns, _more(rest, limit))]
+    if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(summary)]:
+        tables += ["", *about_pruning]
     return Group(*tables)
 
 
@@ -218,7 +222,7 @@ def _page(
     """Yield the lines of the page: the result, what it rests on, the ranked trials, the others."""
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
     yield from (f"# {_escaped(manifest.name)}", "", f"**{_escaped(summary.headline())}**", "")
-    for name, text in _facts(manifest, summary, runs):
+    for name, text in facts(manifest, summary, runs):
         yield f"- {name}: {_escaped(text, limit=1_000)}"
     yield f"- Winner: {_escaped(_winner_fact(run_dir, summary), limit=1_000)}"
     yield from ("", "## Ranked", "")
@@ -228,12 +232,13 @@ def _page(
     if rest:
         yield from ("", "## Not ranked", "")
         yield from _markdown_table(rest, _unranked_fields(rest, summary, manifest))
-    if tried_again := [line for row in sorted(rows, key=lambda row: row.trial) for line in _tried_again(row)]:
+    halves = manifest.spec["search"]["pruner"] == "halving"
+    if tried_again := [line for row in sorted(rows, key=lambda row: row.trial) for line in _tried_again(row, halves)]:
         yield from ("", "## Tried again", "", *tried_again)
 
 
-def _tried_again(row: Row) -> Iterator[str]:
-    """Say what happened to a trial that was not trained in one go."""
+def _tried_again(row: Row, halves: bool) -> Iterator[str]:
+    """Say what happened to a trial that was not trained in one go, unless it only waited for its turn."""
     if row.faults:
         yield f"- Trial {row.trial}, attempt {row.attempt}, after: {_escaped('; '.join(row.faults), limit=1_000)}."
     if row.batch_divisor > 1:
@@ -241,7 +246,7 @@ def _tried_again(row: Row) -> Iterator[str]:
             f"- Trial {row.trial} ran out of GPU memory; it was tried again with the batch per device divided by "
             f"{row.batch_divisor} and as many more accumulation steps: the effective batch is the same."
         )
-    if row.resumed_step:
+    if row.resumed_step and not (halves and row.promoted):
         yield f"- Trial {row.trial} was interrupted and went on from its saved state at step {row.resumed_step:,}."
 
 
@@ -249,74 +254,6 @@ _CAUTION = (
     "Each trial stands with its best evaluation, and the first of {count} was chosen on the same validation rows: "
     "its value flatters it a little. Rows that no trial has seen tell what to expect."
 )
-
-
-def _facts(manifest: Manifest, summary: Outcome, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    spec = manifest.spec
-    search = spec["search"]
-    yield "Model", _model_fact(manifest.model)
-    yield "Data", _data_fact(manifest.data, search["seed"])
-    yield "Objective", f"{summary.metric}, {summary.direction}"
-    yield (
-        "Search",
-        f"{search['sampler']} sampler, {search['pruner']} pruner, {search['backend']}, seed {search['seed']}",
-    )
-    yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec["space"].items())
-    if spec.get("fixed"):
-        yield "Fixed", "; ".join(f"{name} {setting(value)}" for name, value in spec["fixed"].items())
-    yield "Trials", _trials_fact(summary)
-    limit = f" of {summary.hours_budget:g}" if summary.hours_budget else ""
-    yield "Hours", f"{summary.hours:.2f}{limit}" + (f" in {len(runs)} runs" if len(runs) > 1 else "")
-    yield "Made with", "; then ".join(_environments(manifest, runs))
-
-
-def _model_fact(model: Mapping[str, Any]) -> str:
-    version = model.get("revision") or model.get("digest")
-    return f"{model['name']}@{str(version)[:12]}" if version else str(model["name"])
-
-
-def _data_fact(data: Mapping[str, Any], seed: int) -> str:
-    parts = []
-    for split, count in data["rows"].items():
-        source = data["sources"].get(split)
-        place = f"{source['place']} ({str(source['digest'])[:12]})" if source else f"split off with seed {seed}"
-        parts.append(f"{split} {count:,} rows, {place}")
-    if labels := data.get("labels"):
-        shown = ", ".join(clean(label, 40) for label in labels[:10])
-        parts.append(f"{len(labels):,} labels: {shown}" + (", ..." if len(labels) > 10 else ""))
-    return "; ".join(parts)
-
-
-def _axis(axis: Mapping[str, Any]) -> str:
-    """Write one parameter's range or choices as the YAML has it."""
-    if axis.get("choices") is not None:
-        text = f"one of {', '.join(setting(choice) for choice in axis['choices'])}"
-    else:
-        text = f"{setting(axis['low'])} to {setting(axis['high'])}"
-        text += f" by {setting(axis['step'])}" if axis.get("step") is not None else ""
-        text += ", log" if axis.get("log") else ""
-    return clean(text) + (f", when {clean(axis['when'])}" if axis.get("when") else "")
-
-
-def _trials_fact(summary: Outcome) -> str:
-    finished = f"{summary.finished:,}" + (f" of {summary.trials:,}" if summary.trials is not None else "") + " finished"
-    counts = ", ".join(f"{count:,} {state}" for state, count in summary.counts.items())
-    return f"{finished} ({counts})" if counts else finished
-
-
-def _environments(manifest: Manifest, runs: Sequence[Run]) -> list[str]:
-    """Return the distinct environments of the runs, oldest first."""
-    facts = [{"finesweep": manifest.version, **dict(_flat(run.environment))} for run in runs]
-    texts = [", ".join(f"{name} {value}" for name, value in each.items()) for each in facts]
-    return list(dict.fromkeys(texts)) or [f"finesweep {manifest.version}"]
-
-
-def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value)
-        elif value is not None:
-            yield clean(name), clean(value)
 
 
 def _winner_fact(run_dir: RunDir, summary: Outcome) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from finesweep import leaderboard
+from finesweep import calibrating, leaderboard
 from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run
 from finesweep.plan import early_stop, same_failure, trials_wanted
@@ -21,7 +21,7 @@ from finesweep.spec import SweepSpec
 from finesweep.trial import TrialRecord
 
 
-@dataclass(frozen=True)
+@dataclass
 class OpenSweep:
     """A sweep's folder, with the run that this process has begun there.
 
@@ -29,7 +29,7 @@ class OpenSweep:
         run_dir: The sweep's folder.
         manifest: What the sweep is.
         spec: The spec with this run's budget.
-        profile: Where workers run, settled.
+        profile: Where workers run; settled, or still to be settled by what they find out.
         run: This run.
         began: When it began, on the monotonic clock.
     """
@@ -64,9 +64,34 @@ class OpenSweep:
     @property
     def workers(self) -> int:
         """How many workers this run starts."""
-        count = 1 if self.coordinates else self.profile.workers
+        count = 1 if self.coordinates else self._rule().workers
         assert count != "auto", "the profile is settled"
         return count
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its workers are still to find out how many they should be."""
+        return calibrating.is_open(self.profile)
+
+    def outcome(self) -> calibrating.Outcome | None:
+        """Return what the workers have found out, None as long as they have not."""
+        return calibrating.outcome(self.run_dir, self.run.number, self._rule())
+
+    def given_up(self, why: str) -> calibrating.Outcome:
+        """Return how many workers there are if they cannot find it out."""
+        return calibrating.by_rule(self._rule(), why)
+
+    def settle(self, profile: Profile) -> None:
+        """Let workers begin that wait for their number to be known; it stands in the run's file from now on."""
+        self.profile = profile
+        self.run = dataclasses.replace(self.run, profile=profile.model_dump())
+        self.run_dir.write_run(self.run)
+
+    def _rule(self) -> Profile:
+        """Return the profile with the numbers that hold as long as nothing was measured."""
+        if not self.is_open:
+            return self.profile
+        return calibrating.rule(self.run_dir, self.run.number, self.profile, self.unfinished())
 
     def finished(self) -> list[TrialRecord]:
         """Return the trials that count against the budget."""

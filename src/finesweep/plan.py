@@ -50,6 +50,8 @@ def early_stop(stop: StopSpec, records: Sequence[TrialRecord], direction: Direct
     """
     best: float | None = None
     best_after = 0
+    if stop.target is None and stop.no_gain_trials is None:
+        return None
     finished = sorted((r for r in records if r.state.finished), key=lambda r: r.started + r.seconds)
     for count, record in enumerate(finished, start=1):
         objective = record.objective if record.state is TrialState.COMPLETE else None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import data as data_module
 from finesweep import model_source
-from finesweep.data import LoadedData
 from finesweep.errors import Problem, SpecError
+from finesweep.loaded_data import LoadedData
 from finesweep.manifest import Manifest
 from finesweep.model_settings import setting_defaults
 from finesweep.model_source import ResolvedModel
@@ -40,6 +40,10 @@ class Checked:
     model: ResolvedModel
     plan: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
+
+    def without_rows(self) -> Checked:
+        """Return the same without the rows, small enough to be sent to another process."""
+        return dataclasses.replace(self, data=self.data.without_rows())
 
     def manifest(self) -> Manifest:
         """Return what the folder of this sweep has to hold on to."""
@@ -71,6 +75,8 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     Raises:
         SpecError: With every problem of data and model.
     """
+    from finesweep import data as data_module
+
     spec, source = loaded.spec, loaded.source
     problems: list[Problem] = []
     data = model = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import platform
@@ -10,13 +11,14 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep import folders, preflight, run_dir, spec_reader
+from finesweep import calibrating, folders, preflight, run_dir, spec_reader
 from finesweep import profile as profile_module
 from finesweep.atomic import sync_all, write_json, writing
+from finesweep.calibration import Calibration
 from finesweep.errors import RunDirError
 from finesweep.machine import Machine
 from finesweep.manifest import Manifest, Run, changes
@@ -29,6 +31,9 @@ from finesweep.scratch_model import make_scratch
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.spec_reader import LoadedSpec
 from finesweep.stored import refuse_links
+
+Write = Callable[[RunDir, Manifest], Manifest]
+"""Writes what trials need into a new folder; returns the manifest that says what was made."""
 
 SMOKE_ROWS = 32
 SMOKE_TRIALS = 2
@@ -137,7 +142,9 @@ def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
     return dataclasses.replace(loaded, spec=small)
 
 
-def open_folder(path: Path, checked: Checked, request: Request, *, watched: bool = True) -> OpenSweep:
+def open_folder(
+    path: Path, checked: Checked, request: Request, *, watched: bool = True, write: Write | None = None
+) -> OpenSweep:
     """Open the sweep's folder, made with its rows and its model if need be, and begin a run in it.
 
     Args:
@@ -145,6 +152,7 @@ def open_folder(path: Path, checked: Checked, request: Request, *, watched: bool
         checked: The spec.
         request: What the user asked for.
         watched: Whether a command will watch the run's workers.
+        write: Writes rows and model into a new folder; None to have them written here, where ``checked`` has its rows.
 
     Raises:
         RunDirError: The folder is another sweep's, or cannot be written.
@@ -157,7 +165,8 @@ def open_folder(path: Path, checked: Checked, request: Request, *, watched: bool
         run_dir.make_folders(path)  # of a folder that an earlier version made
         tidy(folder)
     else:
-        folder, manifest = _created(path, checked, checked.manifest())
+        write = write or functools.partial(write_prepared, checked)
+        folder, manifest = _created(path, checked.manifest(), write)
     return begin(folder, manifest, checked, request, watched=watched)
 
 
@@ -171,7 +180,7 @@ def begin(folder: RunDir, manifest: Manifest, checked: Checked, request: Request
     """Begin a run in a sweep's folder; see ``open_folder``."""
     spec = checked.loaded.spec
     left = [trial for trial in range(trials_wanted(spec, manifest.plan)) if not folder.is_finished(trial)]
-    profile = _settled(request, spec, max(len(left), 1))
+    profile, question = _launch(folder, manifest, request, spec, max(len(left), 1), watched=watched)
     run = folder.begin_run(
         lambda number: Run(
             number=number,
@@ -188,7 +197,19 @@ def begin(folder: RunDir, manifest: Manifest, checked: Checked, request: Request
             watched=watched,
         )
     )
+    if question is not None:
+        calibrating.write(folder, dataclasses.replace(question, run=run.number))
     return OpenSweep(folder, manifest.of_run(run), spec, profile, run)
+
+
+def _launch(
+    folder: RunDir, manifest: Manifest, request: Request, spec: SweepSpec, trials: int, *, watched: bool
+) -> tuple[Profile, Calibration | None]:
+    """Return a run's profile, and what its workers are to find out before it is settled."""
+    if request.workers is not None or request.smoke or not watched:
+        return _settled(request, spec, trials), None
+    asked = profile_module.load(request.profile)
+    return calibrating.launch(folder, spec, asked, _machine(spec), trials, manifest.data["rows"]["train"])
 
 
 def _clear(path: Path, *, smoke: bool) -> None:
@@ -212,17 +233,25 @@ def same_sweep(folder: RunDir, asked: Manifest) -> Manifest:
     return present
 
 
-def _created(path: Path, checked: Checked, manifest: Manifest) -> tuple[RunDir, Manifest]:
+def _created(path: Path, manifest: Manifest, write: Write) -> tuple[RunDir, Manifest]:
     folders.refuse_foreign(path)
     folder = run_dir.make_folders(path)
-    with writing(folder.data):
-        manifest = _prepared(folder, checked, manifest)
+    manifest = write(folder, manifest)
     write_json(folder.spec_file, dataclasses.asdict(manifest))
     return folder, manifest
 
 
+def write_prepared(checked: Checked, folder: RunDir, manifest: Manifest) -> Manifest:
+    """Write the rows, and the model where it is made from scratch; return the manifest that says so.
+
+    Raises:
+        RunDirError: The folder cannot be written.
+    """
+    with writing(folder.data):
+        return _prepared(folder, checked, manifest)
+
+
 def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
-    """Write the rows, and the model where it is made from scratch; return the manifest that says so."""
     for split, frame in checked.data.frames.items():
         frame.to_parquet(folder.data / f"{split}.parquet")
     model = checked.loaded.spec.model

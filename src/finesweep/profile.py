@@ -50,6 +50,7 @@ def _one_gpu_at_most(value: Any) -> Any:
 Auto = Literal["auto"]
 WorkerCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_000))]
 ThreadCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_024))]
+SharedCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, MAX_PER_GPU))]
 GpuCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(0, 1)), BeforeValidator(_one_gpu_at_most)]
 
 
@@ -69,8 +70,12 @@ class Profile(Section):
     launcher: str = Field("local", description="Where workers run.")
     workers: WorkerCount = Field("auto", description="How many trials run at a time; auto: as many as fit.")
     gpus_per_trial: GpuCount = Field("auto", description="0 or 1; auto: 1 where the machine has a GPU.")
-    trials_per_gpu: int = Field(1, ge=1, le=MAX_PER_GPU, description="How many trials share a GPU.")
-    threads_per_worker: ThreadCount = Field("auto", description="CPU threads of a trial; auto: cores / workers.")
+    trials_per_gpu: SharedCount = Field(
+        "auto", description="How many trials share a GPU; auto: as many as are worth it, which is measured."
+    )
+    threads_per_worker: ThreadCount = Field(
+        "auto", description="CPU threads of a trial; auto: cores / workers, which is measured if both are auto."
+    )
     memory_gb: float | None = Field(
         None, gt=0, description="Main memory of one worker and its trial, in 1e9 bytes; a trial above it is stopped."
     )
@@ -88,12 +93,17 @@ class Profile(Section):
         return usable_cores() if self.threads_per_worker == "auto" else self.threads_per_worker
 
     @property
+    def per_gpu(self) -> int:
+        """How many trials share a GPU; one each as long as nobody has found out more."""
+        return 1 if self.trials_per_gpu == "auto" else self.trials_per_gpu
+
+    @property
     def shell_lines(self) -> tuple[str, ...]:
         """Lines of shell code that it would run; who wrote it must be trusted."""
         return ()
 
     def settled(self, machine: Machine, trials: int, workers: int | None = None) -> Profile:
-        """Return this profile with a number wherever it says ``auto``.
+        """Return this profile with a number wherever it says ``auto``, as far as can be said without measuring.
 
         Args:
             machine: Where the workers will run.
@@ -110,7 +120,14 @@ class Profile(Section):
         fitting = self._fitting(machine, gpus) if asked == "auto" else asked
         count = max(1, min(fitting, trials))
         threads = max(1, machine.cores // count) if self.threads_per_worker == "auto" else self.threads_per_worker
-        return self.model_copy(update={"workers": count, "gpus_per_trial": gpus, "threads_per_worker": threads})
+        shared = -(-count // len(machine.gpus)) if gpus else 1
+        numbers = {
+            "workers": count,
+            "gpus_per_trial": gpus,
+            "threads_per_worker": threads,
+            "trials_per_gpu": shared if self.trials_per_gpu == "auto" else self.trials_per_gpu,
+        }
+        return self.model_copy(update=numbers)
 
     def notes(self, machine: Machine) -> list[str]:
         """Say what of a settled profile is allowed and was perhaps not meant."""
@@ -129,7 +146,7 @@ class Profile(Section):
     def _fitting(self, machine: Machine, gpus: int) -> int:
         """Return how many workers the machine has room for; 0 where not even one fits into its memory."""
         if gpus:
-            count = len(machine.gpus) * self.trials_per_gpu
+            count = len(machine.gpus) * self.per_gpu
         elif self.threads_per_worker == "auto":
             count = min(machine.cores, MAX_CHOSEN)
         else:
@@ -141,10 +158,11 @@ class Profile(Section):
         if not machine.gpus:
             message = "1 is asked for, and no GPU was found on this machine (nvidia-smi, CUDA_VISIBLE_DEVICES)"
             raise SpecError([Problem("gpus_per_trial", message, "auto takes one where there is one, 0 takes none")])
-        places = len(machine.gpus) * self.trials_per_gpu
+        shared = MAX_PER_GPU if self.trials_per_gpu == "auto" else self.trials_per_gpu
+        places = len(machine.gpus) * shared
         if asked == "auto" or asked <= places:
             return
-        found = f"{_counted(len(machine.gpus), 'GPU')} with trials_per_gpu: {self.trials_per_gpu}"
+        found = f"{_counted(len(machine.gpus), 'GPU')} with trials_per_gpu: {shared}"
         needed = -(-asked // len(machine.gpus))
         fix = f"trials_per_gpu: {needed} shares them" if needed <= MAX_PER_GPU else f"at most {places} can run"
         message = f"{asked} are asked for, and {found} have place for {places}"

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from finesweep import savings
 from finesweep.manifest import Manifest, Run, hours_ran
 from finesweep.readable import clean, finite, metric, without_numbers
+from finesweep.savings import Audit, Trained
 from finesweep.trial import Direction, Divergence, Params, TrialRecord, TrialState
 
 _STATES = list(TrialState)
@@ -36,6 +38,10 @@ class Row:
         faults: Faults of the infrastructure that ended earlier attempts.
         batch_divisor: What the batch per device was divided by for lack of GPU memory.
         resumed_step: Optimizer steps done by earlier attempts whose saved state it went on from.
+        promoted: Whether that was at an evaluation, as where it had waited at a rung.
+        examples: Training examples seen.
+        evaluated_rows: Validation rows that the objective rests on, None where that is not on record.
+        audit: On what grounds it would have been pruned, had it not been finished all the same; else None.
     """
 
     rank: int | None
@@ -56,6 +62,10 @@ class Row:
     faults: tuple[str, ...] = ()
     batch_divisor: int = 1
     resumed_step: int = 0
+    promoted: bool = False
+    examples: int = 0
+    evaluated_rows: int | None = None
+    audit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,8 @@ class Outcome:
         hours: Hours in which runs ran.
         best: The trial of rank 1.
         baseline: Trial 0, if it is the untuned default and has ended.
+        trained: How much was trained, and how much would have been without pruning.
+        audit: What became of the trials that were finished to audit the pruner, None without any.
     """
 
     metric: str
@@ -81,6 +93,8 @@ class Outcome:
     hours: float
     best: TrialRecord | None
     baseline: TrialRecord | None
+    trained: Trained | None = None
+    audit: Audit | None = None
 
     @property
     def finished(self) -> int:
@@ -201,6 +215,8 @@ def outcome(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[R
         hours=hours_ran(runs, records),
         best=winner(records, direction),
         baseline=_baseline(manifest, records),
+        trained=savings.trained(records, manifest.data["rows"]["train"], manifest.spec.get("fixed") or {}),
+        audit=savings.audit(records, direction),
     )
 
 
@@ -224,6 +240,10 @@ def _row(place: int | None, record: TrialRecord) -> Row:
         faults=record.faults,
         batch_divisor=record.batch_divisor,
         resumed_step=record.resumed_step,
+        promoted=bool(record.resumed_step) and any(one.step == record.resumed_step for one in record.evaluations),
+        examples=record.examples,
+        evaluated_rows=record.evaluated_rows,
+        audit=record.audit,
     )
 
 

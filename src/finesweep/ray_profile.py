@@ -112,7 +112,7 @@ class RayProfile(Profile):
         """
         if coordinates:
             return Amounts(resources=self.resources)
-        gpus = 0.0 if self.gpus_per_trial in ("auto", 0) else 1 / self.trials_per_gpu
+        gpus = 0.0 if self.gpus_per_trial in ("auto", 0) else 1 / self.per_gpu
         return Amounts(float(self.threads), gpus, self.memory_gb or 0.0, self.resources)
 
     def settled(self, machine: Machine, trials: int, workers: int | None = None) -> RayProfile:

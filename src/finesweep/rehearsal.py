@@ -12,12 +12,14 @@ from pathlib import Path
 
 import torch
 
+from finesweep import precision
 from finesweep.errors import SweepError
 from finesweep.fine_tuner import FineTuner
 from finesweep.manifest import Manifest
 from finesweep.run_dir import RunDir
 from finesweep.spec import SweepSpec
-from finesweep.training import TrialContext, build_trainer
+from finesweep.training import build_trainer
+from finesweep.watching import TrialContext
 
 ROWS = 4
 
@@ -34,6 +36,7 @@ def rehearse(run_dir: RunDir, manifest: Manifest, spec: SweepSpec) -> None:
     params = dict(manifest.plan[0]) if manifest.plan else {}
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         context = TrialContext(run_dir, manifest, spec, params, None, Path(scratch))
+        precision.refuse_emulation(context.settings.training)
         trainer = build_trainer(
             context, use_cpu=True, max_steps=1, per_device_train_batch_size=2, bf16=False, fp16=False, tf32=None
         )

@@ -6,6 +6,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     runs/0001.json          one per ``sweep run``: budget, profile, host, start, end
     runs/0001.jobs          ids of the jobs that a cluster was given for it
     runs/0001.stop          its trials on other machines are to stop
+    calibration.json        how many trials at a time suit which machine (Calibration)
     study.journal           Optuna's log
     claims/0007.1           trial and attempt, held by one worker (Claims)
     progress/0007.json      a running trial, rewritten once a second
@@ -22,9 +23,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,8 +34,9 @@ from finesweep.atomic import read_json, staged_json, write_json, writing
 from finesweep.claims import Claim, Claims, Holder, Lease
 from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run, hours_ran
+from finesweep.records import Records
 from finesweep.spec import FORMAT
-from finesweep.stored import Damaged, as_kind, read_as, read_numbered, refuse_links
+from finesweep.stored import as_kind, read_numbered, refuse_links
 from finesweep.trial import Progress, TrialRecord
 
 
@@ -47,9 +50,6 @@ class RunDir:
 
     path: Path
     notes: list[str] = field(default_factory=list, compare=False)
-    _records: dict[str, tuple[tuple[int, int, int], TrialRecord]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
     _finished: set[int] = field(default_factory=set, compare=False, repr=False)
 
     @property
@@ -61,6 +61,11 @@ class RunDir:
     def study_file(self) -> Path:
         """Optuna's journal."""
         return self.path / "study.journal"
+
+    @property
+    def calibration_file(self) -> Path:
+        """What was found out of the machines it ran on."""
+        return self.path / "calibration.json"
 
     @property
     def data(self) -> Path:
@@ -100,6 +105,10 @@ class RunDir:
         """Who runs what."""
         return Claims(self.path / "claims")
 
+    @functools.cached_property
+    def _records(self) -> Records:
+        return Records(self.path / "trials", self.notes.append)
+
     def worker_log(self, run: int, index: int) -> Path:
         """Where the own output of a run's worker goes; ``index`` is from 0."""
         return self.path / "logs" / f"worker-{run:04d}-{index + 1}.log"
@@ -115,6 +124,11 @@ class RunDir:
     def checkpoint(self, trial: int) -> Path:
         """Folder of a contender's best weights."""
         return self.path / "checkpoints" / f"trial-{trial:04d}"
+
+    def checkpoints(self) -> set[int]:
+        """Return the numbers of the trials whose weights are there."""
+        names = (folder.name.removeprefix("trial-") for folder in (self.path / "checkpoints").glob("trial-*"))
+        return {int(name) for name in names if name.isdecimal()}
 
     def state(self, trial: int) -> Path:
         """Folder of what an interrupted trial goes on from."""
@@ -216,33 +230,15 @@ class RunDir:
         A record that cannot be read is set aside as ``*.corrupt`` and named in ``notes``; its trial is
         then run again.
         """
-        read = (self._read(file) for file in (self.path / "trials").glob("*.json"))
-        return sorted((record for record in read if record is not None), key=lambda record: record.trial)
+        return self._records.all()
+
+    def each_record(self) -> Iterator[TrialRecord]:
+        """Yield the same one by one; what is new is read at once, whether or not anybody goes on to look."""
+        return self._records.each()
 
     def read_record(self, trial: int) -> TrialRecord | None:
         """Return how a trial's last attempt ended, None if none has."""
-        return self._read(self.record_file(trial))
-
-    def _read(self, file: Path) -> TrialRecord | None:
-        """Read one record, again only if its file was replaced since: a sweep is looked at often."""
-        try:
-            status = file.stat()
-            version = (status.st_ino, status.st_mtime_ns, status.st_size)
-            known = self._records.get(file.name)
-            if known is None or known[0] != version:
-                known = self._records[file.name] = (version, _record(file))
-        except FileNotFoundError:  # set aside by another process since the folder was listed
-            return None
-        except (Damaged, OSError) as error:
-            self._set_aside(file, str(error))
-            return None
-        return known[1]
-
-    def _set_aside(self, file: Path, why: str) -> None:
-        aside = file.with_name(file.name + ".corrupt")
-        with contextlib.suppress(OSError):
-            file.replace(aside)
-        self.notes.append(f"{file.name} could not be read ({why}); set aside as {aside.name}")
+        return self._records.read(self.record_file(trial).name)
 
     def set_aside(self) -> list[str]:
         """Return what was found damaged, by this process or another, and set aside; by its path in the folder."""
@@ -283,31 +279,32 @@ class RunDir:
         with staged_json(file, record.to_json()) as staged, self.claims.fenced(record.trial, record.attempt):
             staged.replace(file)
             self.progress_file(record.trial).unlink(missing_ok=True)
+        self._records.look_again(file.name)
         if record.state.finished:
             shutil.rmtree(self.state(record.trial), ignore_errors=True)
         else:
             self._finished.discard(record.trial)  # its weights were damaged, and it runs again
 
-    def claim(self, run: int, trials: int) -> Lease | None:
-        """Take one unit of the budget: the lowest trial number that still has to run.
+    def claim(self, run: int, trials: Iterable[int]) -> Lease | None:
+        """Take one unit of the budget: the first of some trials that still has to run.
 
         A number is free if it has no finished record and nobody alive holds its newest claim. Its next
         attempt knows what ended those before.
 
         Args:
             run: Number of this run.
-            trials: The budget.
+            trials: Numbers of trials that may run, in the order in which they should.
 
         Returns:
-            The claim, held; None when every trial below ``trials`` is finished or being run.
+            The claim, held; None when every one of them is finished or being run.
 
         Raises:
             RunDirError: The claims folder is missing or not writable.
         """
         with self.claims.locked():
-            newest = self.claims.newest()
-            for trial in range(trials):
-                attempt = newest.get(trial, 0)
+            # Thousands have finished already, and each worker waits while another one looks.
+            for trial in itertools.filterfalse(self._finished.__contains__, trials):
+                attempt = self.claims.newest_of(trial)
                 if self.is_finished(trial) or (attempt and self.claims.is_alive(trial, attempt)):
                     continue
                 if (lease := self.claims.take(self._next_claim(trial, attempt, run))) is not None:
@@ -321,7 +318,7 @@ class RunDir:
 
     def alive(self, trial: int) -> bool:
         """Say whether somebody holds a trial's newest claim."""
-        attempt = self.claims.newest().get(trial, 0)
+        attempt = self.claims.newest_of(trial)
         return attempt > 0 and self.claims.is_alive(trial, attempt)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
@@ -364,10 +361,3 @@ def make_folders(path: Path) -> RunDir:
     except OSError as error:
         raise RunDirError(f"{path}: cannot be written ({error.strerror})") from None
     return RunDir(path)
-
-
-def _record(file: Path) -> TrialRecord:
-    record = read_as(TrialRecord, file)
-    if file.name != f"{record.trial:04d}.json":
-        raise Damaged(f"it is the record of trial {record.trial}")
-    return record

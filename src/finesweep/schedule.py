@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 
 @dataclass(frozen=True)
 class Schedule:
     """One trial's evaluations.
 
-    The rungs lie at the same example counts for every batch size, so that a pruner never compares
-    half an epoch with a whole one.
+    They lie at the same example counts for every batch size, so that a pruner never compares half an epoch with a
+    whole one.
 
     Attributes:
         rows: Training rows.
@@ -18,6 +22,7 @@ class Schedule:
         steps_per_epoch: Optimizer steps in one pass.
         total_steps: Optimizer steps planned.
         per_epoch: Evaluations in one pass.
+        rungs: Epochs after which there is an evaluation besides these.
     """
 
     rows: int
@@ -25,6 +30,7 @@ class Schedule:
     steps_per_epoch: int
     total_steps: int
     per_epoch: int
+    rungs: tuple[Fraction, ...] = ()
 
     def examples(self, step: int) -> int:
         """Return how many training examples have been seen after ``step`` optimizer steps."""
@@ -40,4 +46,11 @@ class Schedule:
         before = (step - 1) * self.per_epoch // self.steps_per_epoch
         if reached > before:
             return reached * self.rows // self.per_epoch
+        if step in self._between:
+            return self._between[step]
         return self.examples(step) if step == self.total_steps else None
+
+    @functools.cached_property
+    def _between(self) -> Mapping[int, int]:
+        """The example count of each rung by the step that comes to it."""
+        return {math.ceil(epochs * self.steps_per_epoch): int(epochs * self.rows) for epochs in self.rungs}

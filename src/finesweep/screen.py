@@ -13,13 +13,14 @@ from finesweep.announcer import Subject
 from finesweep.fitting import GAP, Cell, Column, fit, lines, shortened, wrapped_name
 from finesweep.ranking import ranked, unranked, without_running
 from finesweep.readable import clock, metric, setting
-from finesweep.time_left import span, time_left
+from finesweep.time_left import span
 from finesweep.trial import Params, Progress, TrialRecord, TrialState
 
 _BAR = 8
 _BEST_SHOWN = 5
 _STYLES = {
     TrialState.RUNNING: "cyan",
+    TrialState.WAITING: "blue",
     TrialState.COMPLETE: "green",
     TrialState.PRUNED: "yellow",
     TrialState.DIVERGED: "magenta",
@@ -88,7 +89,7 @@ class Screen:
 
     def _heading(self, width: int, best_first: Sequence[TrialRecord]) -> Iterator[Text]:
         done = sum(record.state.finished for record in self.records)
-        parts = [self.subject.title, f"{done:,}/{self.subject.trials:,} trials"]
+        parts = [self.subject.title, f"{done:,}/{self.subject.trials:,} trials", *self._waiting()]
         for best in best_first[:1]:
             parts.append(f"best {self.subject.metric} {metric(best.objective)} (trial {best.trial})")
         parts += [f"{clock(self.now() - self.started)} elapsed", *self._time_left()]
@@ -100,9 +101,16 @@ class Screen:
             line += (" " * GAP if line else "") + part
         yield Text(shortened(line, width), style="bold", no_wrap=True)
 
+    def _waiting(self) -> Iterator[str]:
+        running = {one.trial for one in self.progress}
+        waiting = sum(record.state is TrialState.WAITING and record.trial not in running for record in self.records)
+        if waiting:
+            yield f"{waiting:,} waiting"
+
     def _time_left(self) -> Iterator[str]:
         now = self.now()
-        estimate = time_left(self.records, self.progress, trials=self.subject.trials, now=now)
+        left = self.subject.left
+        estimate = left.estimate(self.records, self.progress, now) if left is not None else None
         if estimate is None:
             return
         low, high = estimate

@@ -157,8 +157,8 @@ class SlurmProfile(Profile):
 
     @field_validator("trials_per_gpu")
     @classmethod
-    def _gpu_is_not_shared(cls, value: int) -> int:
-        if value != 1:
+    def _gpu_is_not_shared(cls, value: Any) -> Any:
+        if value not in ("auto", 1):
             raise ValueError("on Slurm each worker is a job with a GPU of its own; only 1 is possible")
         return value
 
@@ -195,7 +195,7 @@ class SlurmProfile(Profile):
         """
         asked = self.workers if workers is None else workers
         count = max(1, min(DEFAULT_WORKERS if asked == "auto" else asked, trials))
-        numbers = {"workers": count, "gpus_per_trial": self.gpus, "threads_per_worker": self.cpus}
+        numbers = {"workers": count, "gpus_per_trial": self.gpus, "threads_per_worker": self.cpus, "trials_per_gpu": 1}
         return self.model_copy(update=numbers)
 
     def notes(self, machine: Machine) -> list[str]:

@@ -96,7 +96,7 @@ class SearchSpec(Section):
 
     backend: str = Field("optuna", description="Who runs the search.")
     sampler: str = Field("tpe", description="How parameters are proposed.")
-    pruner: str = Field("median", description="How weak trials are stopped early.")
+    pruner: str = Field("halving", description="How weak trials are stopped early.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything: search, splits, weights, data order.")
     baseline: bool = Field(True, description="Whether trial 0 is the untuned default.")
 
@@ -105,6 +105,26 @@ class EvaluationSpec(Section):
     """How often a trial is evaluated."""
 
     per_epoch: int = Field(1, ge=1, le=1_000, description="Evaluations in each epoch, evenly spaced in examples.")
+    rows: int = Field(
+        1_000, ge=1, description="Rows of an evaluation while training; the best weights are then ranked on all rows."
+    )
+
+
+Epochs = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
+
+
+class PruningSpec(Section):
+    """When weak trials are found out by the pruners `halving` and `median`."""
+
+    rungs: tuple[Epochs, ...] = Field(
+        (1.0, 2.0),
+        strict=False,
+        min_length=1,
+        max_length=20,
+        description="Epochs after which trials are compared, whatever their batch size.",
+    )
+    factor: int = Field(3, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
+    audit: float = Field(0.0, ge=0, le=1, description="Share of the pruned trials that are finished all the same.")
 
 
 class StopSpec(Section):
@@ -130,6 +150,7 @@ class SweepSpec(Section):
     objective: ObjectiveSpec = ObjectiveSpec()
     budget: BudgetSpec = BudgetSpec()
     search: SearchSpec = SearchSpec()
+    pruning: PruningSpec = PruningSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     stop: StopSpec = StopSpec()
     patience: int | None = Field(None, ge=1)
@@ -152,6 +173,7 @@ SECTIONS: dict[str, tuple[Any, str]] = {
     "objective": (ObjectiveSpec, "What trials are ranked by."),
     "budget": (BudgetSpec, "What the whole sweep may use."),
     "search": (SearchSpec, "How parameters are proposed and weak trials stopped."),
+    "pruning": (PruningSpec, "When weak trials are found out."),
     "evaluation": (EvaluationSpec, "How often a trial is evaluated."),
     "stop": (StopSpec, "When the sweep ends before its budget."),
     "patience": (

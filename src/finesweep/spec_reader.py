@@ -18,6 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from finesweep import __version__, space_rules
 from finesweep.errors import Problem, SpecError, did_you_mean
 from finesweep.overrides import apply_overrides, is_data_file
+from finesweep.pruning import ON_RUNGS
 from finesweep.registry import BACKENDS, TASKS, Table, UnknownName
 from finesweep.search_space import MAX_GRID_POINTS, Parameter, SearchSpace
 from finesweep.spec import (
@@ -270,6 +271,8 @@ class _Reader:
             if (value := getattr(search, key)) not in names:
                 message = f"no {key} of {search.backend} is called {value!r}; there are {', '.join(names)}"
                 self._add(("search", key), message, did_you_mean(value, names))
+        if self.raw.get("pruning") and search.pruner not in ON_RUNGS:
+            self.notes.append(f"pruning: is for the pruners {' and '.join(sorted(ON_RUNGS))}, not for {search.pruner}.")
         if search.sampler == "grid":
             self._check_grid(sections.get("space") or {}, sections.get("budget") or BudgetSpec())
 
@@ -314,6 +317,8 @@ def _defaults_used(spec: SweepSpec, raw: Mapping[str, Any]) -> dict[str, Any]:
         used.pop("data.validation_fraction", None)
     if spec.search.sampler == "grid":
         used.pop("search.baseline", None)
+    if spec.search.pruner not in ON_RUNGS:
+        used = {name: value for name, value in used.items() if not name.startswith("pruning.")}
     return used
 
 

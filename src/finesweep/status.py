@@ -11,9 +11,10 @@ from finesweep import ownership, ranking
 from finesweep.claims import Holder
 from finesweep.errors import SweepError, printable
 from finesweep.manifest import Run
+from finesweep.readable import metric
 from finesweep.run_dir import RunDir
 from finesweep.submitters.queue import submitted_runs
-from finesweep.trial import Direction, Progress, TrialState
+from finesweep.trial import Direction, Progress, TrialRecord, TrialState
 
 LONGEST_LINE = 1_000
 """Characters."""
@@ -37,7 +38,8 @@ def _lines(path: Path) -> Iterator[str]:
     manifest = folder.manifest()
     records, runs = folder.records(), folder.runs()
     owner, jobs = ownership.owner(path), list(_job_lines(folder))
-    alive = {holder.claim.trial for holder in folder.holders() if folder.alive(holder.claim.trial)}
+    held = (holder.claim for holder in folder.holders())
+    alive = {claim.trial for claim in held if folder.claims.is_alive(claim.trial, claim.attempt)}
     counts = Counter(record.state for record in ranking.without_running(records, alive))
     finished = sum(count for state, count in counts.items() if state.finished)
     budget = runs[-1].budget if runs else {}
@@ -86,8 +88,16 @@ def _trial_lines(folder: RunDir) -> Iterator[str]:
             yield _running_line(holder, progress.get(trial))
         else:
             record = folder.read_record(trial)
-            why = record.reason if record is not None and record.attempt == attempt else "its worker is gone"
-            yield f"  waiting  trial {trial}, attempt {attempt + 1}: {why}"
+            yield _waiting_line(trial, attempt, record if record and record.attempt == attempt else None)
+
+
+def _waiting_line(trial: int, attempt: int, record: TrialRecord | None) -> str:
+    """Say why a trial does not run: it waits for its turn, or for another try."""
+    if record is None or record.state is not TrialState.WAITING:
+        return f"  waiting  trial {trial}, attempt {attempt + 1}: {record.reason if record else 'its worker is gone'}"
+    value = f", {metric(record.objective)}" if record.objective is not None else ""
+    turn = "to be finished for the audit" if record.audit is not None else "for its turn"
+    return f"  waiting  trial {trial}{value} at {record.examples:,} examples, {turn}"
 
 
 def _set_aside(folder: RunDir) -> Iterator[str]:

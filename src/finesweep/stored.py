@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ from finesweep.errors import RunDirError
 
 MAX_BYTES = 50_000_000
 """Bytes of a file that are read; the record of a trial with 10,000 evaluations has 5 million."""
+
+_LARGE = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"))
+_LONG = 200
+"""Digits; with fewer, and an exponent of two digits, no number is infinite."""
 
 T = TypeVar("T")
 
@@ -38,8 +43,10 @@ def read_values(file: Path) -> Any:
         Damaged: It is no regular file, too large, or not JSON; NaN and infinity are none.
     """
     try:
-        values = _adapter(Any).validate_json(_read(file))
-        json.dumps(values, allow_nan=False)  # the parser lets infinity pass
+        text = _read(file)
+        values = _adapter(Any).validate_json(text)
+        if _may_be_infinite(text):
+            json.dumps(values, allow_nan=False)  # the parser lets infinity pass
     except ValidationError as error:
         raise Damaged(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
     except ValueError as error:
@@ -101,13 +108,17 @@ def refuse_links(folder: Path, *, deep: bool = False) -> None:
     Raises:
         RunDirError: There is one.
     """
-    for where, folders, files in os.walk(folder):
-        if link := next(
-            (path for name in sorted([*folders, *files]) if (path := Path(where, name)).is_symlink()), None
+    waiting = [str(folder)]
+    while waiting:
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError),
+            os.scandir(waiting.pop()) as entries,
         ):
-            raise RunDirError(f"{link} is a symbolic link; a sweep's folder has none, so it is not used")
-        if not deep:
-            return
+            found = list(entries)
+            if links := sorted(entry.path for entry in found if entry.is_symlink()):
+                raise RunDirError(f"{links[0]} is a symbolic link; a sweep's folder has none, so it is not used")
+            if deep:
+                waiting += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
 
 
 def open_log(file: Path) -> int:
@@ -122,6 +133,13 @@ def open_log(file: Path) -> int:
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def _may_be_infinite(text: bytes) -> bool:
+    """Say whether JSON may hold infinity or NaN; to write all values again, to be told, takes longer than to read."""
+    if b"Infinity" in text or b"NaN" in text or any(large.search(text) for large in _LARGE):
+        return True
+    return max(map(len, text.split(b"\n"))) >= _LONG
 
 
 def _read(file: Path) -> bytes:

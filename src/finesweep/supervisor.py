@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from finesweep import disk
+from finesweep.calibrating import Outcome
 from finesweep.claims import LEASE_SECONDS
 from finesweep.display import Display
 from finesweep.errors import LaunchError, RunDirError, SweepError, signal_name
@@ -19,6 +20,9 @@ from finesweep.trial import TrialRecord
 
 POLL_SECONDS = 0.25
 LEADERBOARD_SECONDS = 1.0
+LEADERBOARD_SHARE = 20
+"""How many times as long as the leaderboard took to write it is then left as it is."""
+
 INSPECT_SECONDS = 5.0
 """How often the workers' leases and the disk are looked at."""
 
@@ -42,9 +46,10 @@ class Supervisor:
     def __init__(self, sweep: OpenSweep, signals: Signals, display: Display, start: Callable[[int], Handle]) -> None:
         self.sweep, self.signals, self.display, self.start = sweep, signals, display, start
         self.handles: dict[int, Handle] = {}
+        self.surplus: list[Handle] = []
         self.hours_before = sweep.run_dir.hours_used(besides=sweep.run.number)
         self.seen: Sequence[TrialRecord] = ()
-        self.written = self.inspected = 0.0
+        self.write_at = self.inspected = 0.0
         self.deaths = self.finished = 0
         self.stopped_for: str | None = None
         self.failure: SweepError | None = None
@@ -60,19 +65,38 @@ class Supervisor:
             RunDirError: The folder was removed or cannot be written.
         """
         try:
-            for index in range(self.sweep.workers):
-                self.handles[index] = self.start(index)
+            self._start_missing()
             while self.handles:
+                self._settle(self.sweep.outcome() if self.sweep.is_open else None)
                 self._look()
                 self._enforce()
                 self._reap()
                 time.sleep(POLL_SECONDS)
         finally:
-            for handle in self.handles.values():
+            for handle in (*self.handles.values(), *self.surplus):
                 handle.kill()
-        self.written = -math.inf  # the last leaderboard is not put off
+        self.write_at = -math.inf  # the last leaderboard is not put off
         self._look()
         return self._why()
+
+    def _start_missing(self) -> None:
+        for index in range(self.sweep.workers):
+            if index not in self.handles:
+                self.handles[index] = self.start(index)
+
+    def _settle(self, outcome: Outcome | None) -> None:
+        """Start or end workers once it is known how many there should be; until then they wait."""
+        if outcome is None or self.kill_at is not None:
+            return
+        wanted = outcome.profile.workers
+        assert wanted != "auto"
+        # Who is told before the others may begin does not begin.
+        for index in [index for index in self.handles if index >= wanted]:
+            self.surplus.append(self.handles.pop(index))
+            self.surplus[-1].stop()
+        self.sweep.settle(outcome.profile)
+        self.display.note(outcome.note)
+        self._start_missing()
 
     def _look(self) -> None:
         folder = self.sweep.run_dir
@@ -80,9 +104,11 @@ class Supervisor:
             raise RunDirError(f"{folder.path}: the folder was removed or renamed while its sweep ran")
         records = folder.records()
         self.display.update(records, folder.running())
-        if records != self.seen and time.monotonic() - self.written >= LEADERBOARD_SECONDS:
+        if records != self.seen and time.monotonic() >= self.write_at:
+            began = time.monotonic()
             self.sweep.write_leaderboard(records)
-            self.seen, self.written = records, time.monotonic()
+            took = time.monotonic() - began
+            self.seen, self.write_at = records, began + max(LEADERBOARD_SECONDS, LEADERBOARD_SHARE * took)
 
     def _enforce(self) -> None:
         now = time.monotonic()
@@ -168,6 +194,8 @@ class Supervisor:
         if code != 0:
             self.display.note(f"Worker {index + 1} {how}; another one is started.")
         self.handles[index] = self.start(index)
+        if self.sweep.is_open and self.deaths > 1:
+            self._settle(self.sweep.given_up(f"workers died of it: the last {how}"))
 
     def _why(self) -> str:
         if self.stopped_for is not None:

@@ -16,9 +16,11 @@ from finesweep import contenders, ownership, preparing, ranking, winner
 from finesweep import profile as profile_module
 from finesweep.display import open_display
 from finesweep.errors import NoFinishedTrial, Problem, RunDirError, SpecError, SweepError
+from finesweep.forecast import Course
 from finesweep.launchers import Handle
 from finesweep.open_sweep import OpenSweep
 from finesweep.preflight import Checked
+from finesweep.preparation import Preparation
 from finesweep.preparing import Request
 from finesweep.registry import LAUNCHERS
 from finesweep.run_dir import RunDir
@@ -26,6 +28,7 @@ from finesweep.run_limits import RunLimits
 from finesweep.shared_folder import open_run
 from finesweep.signals import Signals
 from finesweep.supervisor import Supervisor
+from finesweep.time_left import TimeLeft
 from finesweep.trial import TrialRecord
 from finesweep.winner import Evidence
 
@@ -66,19 +69,19 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
         SpecError, RunDirError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
     """
     _refuse_batch(request)
-    with Signals().counted() as signals:
+    with Signals().counted() as signals, contextlib.ExitStack() as owned, contextlib.ExitStack() as apart:
         with signals.ending_the_block():
-            loaded = preparing.load(request)
-            path = preparing.path_of(loaded, request)
-            if not request.join:
-                ownership.refuse_owned(path)  # before minutes are spent on large data
-            checked = preparing.checked_spec(loaded, request)
+            preparation = apart.enter_context(Preparation(request))
+            checked = preparation.checked()
             announce(checked)
+        path = preparing.path_of(checked.loaded, request)
         if request.join and ownership.owner(path) is not None:
+            apart.close()
             return _joined(path, checked, request, signals, display_of)
-        with ownership.held(path) as lock:
-            sweep = preparing.open_folder(path, checked, request)
-            return _carried_out(sweep, lock, signals, display_of)
+        lock = owned.enter_context(ownership.held(path))
+        sweep = preparation.open_folder(path, checked, lock)
+        apart.close()
+        return _carried_out(sweep, lock, signals, display_of)
 
 
 def supervise(path: Path, number: int, token: str = "", display_of: Any = open_display) -> Outcome:
@@ -194,6 +197,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
         trials=sweep.wanted,
         parameters=list(spec.space),
         hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
+        left=TimeLeft(Course(spec, sweep.manifest.data["rows"]["train"]), sweep.wanted, sweep.workers),
     ) as display:
         display.update(folder.records(), [])  # what earlier runs did is no news
         launcher = LAUNCHERS.load(sweep.profile.launcher)()

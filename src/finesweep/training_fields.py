@@ -116,16 +116,17 @@ TRAINING_FIELDS: dict[str, TrainingField] = {
     "label_smoothing_factor": _number(0.0, low=0, high=0.999),
     "neftune_noise_alpha": TrainingField(float, None, low=0, high=1_000),
     "train_sampling_strategy": TrainingField(
-        str, "random", choices=("random", "sequential", "group_by_length"), tunable=False
+        str, "group_by_length", choices=("random", "sequential", "group_by_length"), tunable=False
     ),
     "max_steps": _integer(-1, low=1, high=10**9, tunable=False),
     "per_device_eval_batch_size": _integer(64, low=1, high=65_536, tunable=False),
     "logging_steps": _integer(10, low=1, high=1_000, tunable=False),
     "dataloader_num_workers": _integer(0, low=0, high=64, tunable=False),
     "dataloader_drop_last": _switch(),
-    "bf16": _switch(),
+    # None: as the hardware has it.
+    "bf16": TrainingField(bool, None, tunable=False),
     "fp16": _switch(),
-    "tf32": _switch(),
+    "tf32": TrainingField(bool, None, tunable=False),
     "gradient_checkpointing": _switch(),
     "torch_compile": _switch(),
     "use_cpu": _switch(),

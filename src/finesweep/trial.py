@@ -31,8 +31,8 @@ class Direction(StrEnum):
 class TrialState(StrEnum):
     """Where a trial stands.
 
-    PRUNED and DIVERGED are results, not errors. INTERRUPTED is no result: the trial is tried again by
-    the next run. Only COMPLETE ranks.
+    PRUNED and DIVERGED are results, not errors. INTERRUPTED and WAITING are none: the trial is tried again by
+    the next run, or waits at a rung for its turn. Only COMPLETE ranks.
     """
 
     WAITING = "WAITING"
@@ -101,6 +101,8 @@ class Progress:
         total_steps: Optimizer steps planned.
         loss: The last logged training loss.
         best: The best objective so far.
+        evaluations: What its evaluations have said, in order.
+        audit: On what grounds it would have been pruned, were it not to be finished all the same; else None.
     """
 
     trial: int
@@ -111,6 +113,8 @@ class Progress:
     total_steps: int = 0
     loss: float | None = None
     best: float | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+    audit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class TrialRecord:
     Attributes:
         trial: Its number, from 0, the same everywhere.
         attempt: 1 for the first try.
-        state: One of the ends, never WAITING or RUNNING.
+        state: One of the ends, or WAITING at a rung; never RUNNING.
         reason: Why it is not COMPLETE, or why it ended early; else None.
         params: Its hyperparameters.
         objective: The best value of the objective, None if no evaluation finished.
@@ -143,6 +147,9 @@ class TrialRecord:
             was too large for the device; of an INTERRUPTED record, what the next attempt divides by.
         resumed_step: Optimizer steps done by earlier attempts whose saved state it went on from.
         weights_sha256: Digest of the kept weights, None where none were kept.
+        evaluated_rows: Validation rows that the objective rests on.
+        audit: On what grounds it would have been pruned, had it not been drawn to be finished all the same; else
+            None.
     """
 
     trial: int
@@ -169,6 +176,8 @@ class TrialRecord:
     batch_divisor: int = 1
     resumed_step: int = 0
     weights_sha256: str | None = None
+    evaluated_rows: int | None = None
+    audit: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values that JSON can hold."""
@@ -189,6 +198,10 @@ class TrialPruned(TrialStopped):
     def __init__(self, reason: str, record: TrialRecord | None = None) -> None:
         self.record = record
         super().__init__(reason)
+
+
+class TrialWaits(TrialStopped):
+    """The trial has come to a rung and waits there, since others are still to come."""
 
 
 class TrialInterrupted(TrialStopped):

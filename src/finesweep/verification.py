@@ -10,13 +10,17 @@ from typing import Any
 import pandas as pd
 import transformers
 
+from finesweep import precision
 from finesweep.atomic import write_json
 from finesweep.errors import WinnerMismatch
 from finesweep.modeling import tokenized
 from finesweep.run_dir import RunDir
-from finesweep.training import TrialContext, build_trainer
+from finesweep.training import build_trainer
+from finesweep.trial import TrialRecord
+from finesweep.watching import TrialContext
 
 ROWS_COMPARED = 64
+EVALUATION_BATCH = "per_device_eval_batch_size"
 
 
 def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool = False) -> None:
@@ -26,7 +30,7 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
         folder: The sweep's folder.
         model: The exported model.
         trial: The trial it comes from; supplies ``max_length``, batch size and precision.
-        output: JSON file to write: ``reloaded``, ``test`` and ``sample``.
+        output: JSON file to write: ``reloaded``, ``test``, ``sample`` and ``precision``.
         trusted: Whether code that comes with the model may be run.
     """
     run_dir = RunDir(folder)
@@ -36,12 +40,19 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
     exported = dataclasses.replace(manifest, model=facts)
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         context = TrialContext(run_dir, exported, manifest.spec_for(), record.params, None, Path(scratch))
-        trainer = build_trainer(context)
+        trainer = build_trainer(context, **_as_ranked(record))
         tokens = tokenized(run_dir, manifest, context.settings.max_length)
         _check_tokenizer(trainer.processing_class, run_dir, tokens["validation"], context.settings.max_length)
         found = {split: _metrics(trainer, tokens.get(split), context) for split in ("validation", "test")}
     sample = _sample(run_dir, model, context)
-    write_json(output, {"reloaded": found["validation"], "test": found["test"], "sample": sample})
+    ways = precision.in_force(trainer.args)
+    write_json(output, {"reloaded": found["validation"], "test": found["test"], "sample": sample, "precision": ways})
+
+
+def _as_ranked(record: TrialRecord) -> dict[str, Any]:
+    """Return the training arguments that rounding depends on, as they were in the trial."""
+    batch = {name: record.effective[name] for name in (EVALUATION_BATCH,) if name in record.effective}
+    return {**batch, **precision.for_evaluation(record.effective)}
 
 
 def _check_tokenizer(tokenizer: Any, run_dir: RunDir, rows: Any, max_length: int) -> None:

@@ -60,7 +60,7 @@ class Watchdog:
 
     def _over_memory(self) -> Limit | None:
         limit = self._profile.memory_gb
-        if limit is None or (used := _resident_gb(self._pid)) <= limit:
+        if limit is None or (used := resident_gb(self._pid)) <= limit:
             return None
         return Limit(f"it took {used:.1f} GB of memory, more than the {limit:g} of `memory_gb`")
 
@@ -82,7 +82,7 @@ def _cgroup_files() -> list[Path]:
     return []
 
 
-def _resident_gb(pid: int) -> float:
+def resident_gb(pid: int) -> float:
     """Return the resident memory of a process and its children in units of 1e9 bytes, 0 once it is gone."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)

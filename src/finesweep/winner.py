@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,10 @@ from finesweep.weights_file import files_digest
 TOLERANCE = 1e-4
 """Largest relative difference between the ranked value and the reloaded winner's."""
 
+TOLERANCE_OF_ROUNDING = 1e-2
+"""The same where one of both was evaluated with a GPU's tf32, which rounds what is multiplied, and the other elsewhere
+or without."""
+
 EVIDENCE = "evidence.json"
 
 POLL_SECONDS = 0.1
@@ -46,6 +51,7 @@ class Evidence:
         reloaded: Validation metrics of the exported folder, evaluated in a fresh process.
         test: Test metrics of the same, where there is a test set.
         sample: What the pipeline says about the first validation text.
+        precision: What the fresh process computed in, as in ``TrialRecord.effective``.
         files: Digest of each file of the model, by name.
     """
 
@@ -55,7 +61,15 @@ class Evidence:
     reloaded: Mapping[str, float]
     test: Mapping[str, float]
     sample: Mapping[str, Any]
+    precision: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def agrees(self, record: TrialRecord) -> bool:
+        """Say whether the reloaded model is as good as the trial that was ranked, but for rounding."""
+        there, here = (bool(ways.get("tf32")) for ways in (record.effective, self.precision))
+        is_alike = there == here and record.host == socket.gethostname()
+        tolerance = TOLERANCE if is_alike or not (there or here) else TOLERANCE_OF_ROUNDING
+        return math.isclose(self.reloaded[self.metric], self.ranked, rel_tol=tolerance, abs_tol=1e-8)
 
     def is_of(self, record: TrialRecord, folder: Path) -> bool:
         """Say whether a folder still holds the model that this shows to be a trial's."""
@@ -97,7 +111,7 @@ def export(
         shutil.rmtree(building, ignore_errors=True)
         return None
     evidence = Evidence(record.trial, metric, record.objective, **found, files=_digests(building))
-    if not math.isclose(evidence.reloaded[metric], record.objective, rel_tol=TOLERANCE, abs_tol=1e-8):
+    if not evidence.agrees(record):
         raise WinnerMismatch(
             f"trial {record.trial} was ranked with {metric} {record.objective:.6g}, but its weights, loaded again, "
             f"give {evidence.reloaded[metric]:.6g}; they are left in {building} and are not exported as winner/"

@@ -24,12 +24,16 @@ from tqdm import tqdm
 
 from finesweep.attempt import Attempt, bare_record
 from finesweep.backends import Report
+from finesweep.calibrating import awaited
+from finesweep.calibration import Calibration
 from finesweep.claims import BorrowedLease, Claim, Lease
+from finesweep.comparison import Comparison
 from finesweep.endings import Ending, Verdict, fault, given_up, judge
 from finesweep.errors import RunDirError
 from finesweep.folders import remove_leftovers
 from finesweep.manifest import Manifest, Run
-from finesweep.plan import early_stop, same_failure, trials_wanted
+from finesweep.measuring import Bench, calibrate
+from finesweep.plan import SAME_FAILURES, early_stop, same_failure, trials_wanted
 from finesweep.profile import Profile
 from finesweep.profile import of_run as profile_of
 from finesweep.registry import BACKENDS
@@ -37,7 +41,7 @@ from finesweep.rehearsal import rehearse
 from finesweep.run_dir import RunDir
 from finesweep.run_limits import RunLimits
 from finesweep.shared_folder import open_run
-from finesweep.spec import SweepSpec
+from finesweep.spec import StopSpec, SweepSpec
 from finesweep.trial import AttemptOutdated, Params, TrialRecord, TrialState
 from finesweep.trial_process import TrialProcess
 
@@ -69,6 +73,7 @@ class Worker:
     _leases: dict[Claim, Lease] = field(default_factory=dict, init=False)
     _limits: RunLimits = field(init=False)
     _look_at: float = field(default=0.0, init=False)
+    _is_underway: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._limits = RunLimits(self.run_dir, self.run, self.spec.budget, self.profile.limits)
@@ -109,6 +114,11 @@ class Worker:
         """Trials that the budget asks for."""
         return trials_wanted(self.spec, self.plan)
 
+    @functools.cached_property
+    def comparison(self) -> Comparison:
+        """Says who of the trials goes on."""
+        return Comparison.of(self.run_dir, self.spec, self.manifest.data["rows"]["train"], self.wanted)
+
     @property
     def stopping(self) -> bool:
         """Whether to stop: it was told to, whoever started it is gone, or the run is over a limit."""
@@ -123,6 +133,7 @@ class Worker:
         """Rehearse, which makes the tokens too, then run trials until none is left."""
         self._listen()
         self.warm_up()
+        self.profile = awaited(self.run_dir, self.run.number, self.profile, self._find_out, lambda: self.stopping)
         self.run_dir.call_on(self.run.number)
         BACKENDS.load(self.spec.search.backend)().search(self)
         self.run_dir.call_on(self.run.number)  # all that were called off have ended
@@ -132,7 +143,7 @@ class Worker:
     def claim(self, wait: bool = True) -> Claim | None:
         """Take the next trial; see ``backends.Work``."""
         while not self.stopping and not self._ends_early():
-            lease = self.run_dir.claim(self.run.number, self.wanted)
+            lease = self.run_dir.claim(self.run.number, self.comparison.queue())
             if lease is None:
                 if not wait or all(map(self.run_dir.is_finished, range(self.wanted))):
                     return None
@@ -172,7 +183,14 @@ class Worker:
     def train(self, claim: Claim, params: Params, report: Report) -> float:
         """Train one trial and write its record, whatever happens; see ``backends.Work``."""
         attempt = Attempt(
-            self.run_dir, self.manifest, self.spec, self.profile, claim, params, stopping=lambda: self.stopping
+            self.run_dir,
+            self.manifest,
+            self.spec,
+            self.profile,
+            claim,
+            params,
+            self.comparison,
+            stopping=lambda: self.stopping,
         )
         return attempt.carry_out(report)
 
@@ -216,6 +234,10 @@ class Worker:
         gc.collect()
         gc.freeze()
 
+    def _find_out(self, asked: Calibration) -> Calibration:
+        most_gb = asked.machine.memory_gb
+        return calibrate(Bench(self.run_dir, self.manifest, self.spec, most_gb, lambda: self.stopping), asked)
+
     def _conclude(self, claim: Claim, ending: Ending) -> None:
         record = self.run_dir.read_record(claim.trial)
         own = record if record is not None and record.attempt == claim.attempt else None
@@ -232,8 +254,15 @@ class Worker:
         lease.release()
 
     def _ends_early(self) -> bool:
-        records = self.run_dir.records()
-        return bool(early_stop(self.spec.stop, records, self.spec.direction) or same_failure(records, self.run.number))
+        # Read each time, also where nobody asks: trials are forked from here, and need not read them all again.
+        each = self.run_dir.each_record()
+        if self._is_underway and self.spec.stop == StopSpec():
+            return False
+        records = list(each)
+        fails = same_failure(records, self.run.number) is not None
+        ended = sum(record.run == self.run.number and record.state.finished for record in records)
+        self._is_underway = self._is_underway or (not fails and ended >= SAME_FAILURES)
+        return fails or early_stop(self.spec.stop, records, self.spec.direction) is not None
 
     def _listen(self) -> None:
         """Turn signals into a request, also where the caller had them ignored; the parent handles Ctrl-C."""

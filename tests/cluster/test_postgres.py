@@ -112,6 +112,9 @@ PROMISES: dict[str, Callable[[Path], None]] = {
     "weak trials are stopped": lambda path: promises.test_weak_trials_are_stopped_and_strong_ones_are_not(
         path, "optuna", "median"
     ),
+    "trials wait for each other": lambda path: (
+        promises.test_trials_wait_for_each_other_and_go_on_under_their_numbers_in_the_same_study(path, "optuna", "tpe")
+    ),
     "a diverged trial is remembered": lambda path: promises.test_a_diverged_trial_stays_in_the_samplers_memory(
         path, "optuna"
     ),
@@ -134,7 +137,7 @@ PROMISES: dict[str, Callable[[Path], None]] = {
         promises.test_a_frozen_search_that_wakes_up_finds_its_trial_given_away(path, "optuna")
     ),
     "a resumed trial repeats its reports": lambda path: (
-        promises.test_a_resumed_trial_repeats_its_reports_and_is_not_pruned_for_them(path, "optuna", "median")
+        promises.test_a_resumed_trial_repeats_its_reports_and_is_not_pruned_for_them(path, "optuna", "asha")
     ),
 }
 """What tests/conformance shows of the journal, of each of its kinds one, besides damage to a file."""

@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ from typing import Any
 import pytest
 
 from finesweep.backends.driver import SearchDriver
+from finesweep.backends.marks import mark
 from finesweep.claims import Claim, Lease
+from finesweep.comparison import Comparison
 from finesweep.errors import RunDirError, TrialFailed
 from finesweep.plan import planned_trials, trials_wanted
 from finesweep.profile import Profile
+from finesweep.pruning import ON_RUNGS
 from finesweep.registry import BACKENDS
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.search_space import SearchSpace
@@ -37,6 +41,7 @@ from finesweep.trial import (
     TrialPruned,
     TrialRecord,
     TrialState,
+    TrialWaits,
 )
 from ray_searches import RaySearches
 
@@ -71,8 +76,12 @@ PARALLEL = [name for name in BACKENDS.names if not BACKENDS.load(name).coordinat
 """Backends that run in many workers side by side. Of the others there is one, whose trials run elsewhere: what
 happens to those is shown in e2e/test_ray_backend.py."""
 
+ROWS = 100
+"""Training rows of a sweep in which nothing is trained; each evaluation comes an epoch later."""
+
 STATES = {
     TrialPruned: TrialState.PRUNED,
+    TrialWaits: TrialState.WAITING,
     TrialDiverged: TrialState.DIVERGED,
     TrialInterrupted: TrialState.INTERRUPTED,
     TrialFailed: TrialState.FAILED,
@@ -103,6 +112,7 @@ class RecordedWork:
         self.spec, self.body, self.run = spec, body, run
         self.plan = planned_trials(spec, {}, 128)
         self.profile = Profile(workers=at_a_time, threads_per_worker=1, gpus_per_trial=0)
+        self.comparison = Comparison.of(self.run_dir, spec, ROWS, self.wanted)
         self.leases: dict[Claim, Lease] = {}
         self.stop_file = folder / f"stopped-{run}"
 
@@ -119,7 +129,7 @@ class RecordedWork:
         return self.stopping or all(map(self.run_dir.is_finished, range(self.wanted)))
 
     def claim(self, wait: bool = True) -> Claim | None:
-        lease = None if self.stopping else self.run_dir.claim(self.run, self.wanted)
+        lease = None if self.stopping else self.run_dir.claim(self.run, self.comparison.queue())
         if lease is None:
             return None
         self.leases[lease.claim] = lease
@@ -148,14 +158,18 @@ class RecordedWork:
 
     def train(self, claim, params, report) -> float:
         evaluations: list[Evaluation] = []
+        before = self.run_dir.read_record(claim.trial)
+        judged = len(before.evaluations) if before is not None else 0
 
         def pruned(reason: str) -> TrialRecord:
             return self.record_of(claim, TrialState.PRUNED, params, evaluations, reason)
 
         try:
             for index, value in enumerate(self.body(claim.trial, params), start=1):
-                evaluations.append(Evaluation(index, float(index), index * 100, {}, value))
+                evaluations.append(Evaluation(index, float(index), index * ROWS, {}, value))
                 report(evaluations[-1], min(evaluation.objective for evaluation in evaluations), False, pruned)
+                if index > judged:
+                    self.comparison.judge(claim.trial, evaluations)
         except AttemptOutdated:
             (self.run_dir.path / "outdated").touch()
             raise
@@ -199,6 +213,7 @@ class Elsewhere:
 
     def __init__(self, work: RecordedWork) -> None:
         self.work, self.spec, self.run_dir, self.train = work, work.spec, work.run_dir, work.train
+        self.comparison = work.comparison
 
     def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None]) -> None:
         process = CONTEXT.Process(target=body)
@@ -285,6 +300,46 @@ def test_weak_trials_are_stopped_and_strong_ones_are_not(tmp_path, backend, prun
     states = [record.state for record in RecordedWork(tmp_path / "s", spec, body).search()]
     assert states[0] is TrialState.COMPLETE
     assert (TrialState.PRUNED in states) == (pruner != "none")
+
+
+@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_trials_wait_for_each_other_and_go_on_under_their_numbers_in_the_same_study(tmp_path, backend, sampler):
+    def body(trial, params):
+        return [3.0 - step * 0.1 + trial * 7 % 12 for step in range(4)]
+
+    spec = make_spec(backend=backend, pruner="halving", sampler=sampler, trials=12, baseline=False)
+    records = RecordedWork(tmp_path / "s", spec, body).search()
+    by_state = {state: [r.trial for r in records if r.state is state] for state in TrialState}
+    assert by_state[TrialState.COMPLETE] == [0]  # 12 at the first rung, then 4, then 1
+    assert len(by_state[TrialState.PRUNED]) == 11
+    assert Counter(len(record.evaluations) for record in records) == {1: 8, 2: 3, 4: 1}
+    assert max(record.attempt for record in records) > 1
+    study = _study(tmp_path / "s", "conformance")
+    assert sorted(mark(trial)[0] for trial in study.trials) == list(range(12))
+    best = next(trial for trial in study.trials if mark(trial)[0] == 0)
+    assert best.intermediate_values == pytest.approx({100: 3.0, 200: 2.9, 300: 2.8, 400: 2.7})
+    assert in_step(tmp_path / "s", spec)
+
+
+@pytest.mark.parametrize("backend", ALL)
+def test_a_trial_that_waits_waits_again_in_a_study_that_was_made_anew(tmp_path, backend):
+    def body(trial, params):
+        if trial == 5 and not (tmp_path / "again").exists():
+            raise TrialInterrupted("stop")
+        return [3.0 - step * 0.1 + trial for step in range(4)]
+
+    spec = make_spec(backend=backend, pruner="halving", sampler="random", trials=6)
+    first = RecordedWork(tmp_path / "s", spec, body, at_a_time=1).search()
+    waiting = {record.trial: record for record in first if record.state is TrialState.WAITING}
+    assert waiting
+    (tmp_path / "again").touch()
+    (tmp_path / "s" / "study.journal").unlink()
+    records = RecordedWork(tmp_path / "s", spec, body, run=2, at_a_time=1).search()
+    assert [record.trial for record in records] == list(range(6))
+    assert all(record.state.finished for record in records)
+    assert all(records[trial].params == record.params for trial, record in waiting.items())
+    assert in_step(tmp_path / "s", spec)
 
 
 @pytest.mark.slow
@@ -637,7 +692,7 @@ def wait_for(file: Path, seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("backend", "pruner"), PRUNERS)
+@pytest.mark.parametrize(("backend", "pruner"), [case for case in PRUNERS if case.values[1] not in ON_RUNGS])
 def test_a_resumed_trial_repeats_its_reports_and_is_not_pruned_for_them(tmp_path, backend, pruner):
     """Its first half was weak but had been let through; said again, and said twice, it ends nothing."""
 

@@ -121,7 +121,7 @@ def test_a_worker_can_be_ended_and_ending_it_twice_does_no_harm(start, how):
     assert other.poll() in (None, 2)
 
 
-@pytest.mark.parametrize(("trials_per_gpu", "seen"), [(1, ["3", "GPU-5a"]), (2, ["3", "3", "GPU-5a", "GPU-5a"])])
+@pytest.mark.parametrize(("trials_per_gpu", "seen"), [(1, ["3", "GPU-5a"]), (2, ["3", "GPU-5a", "3", "GPU-5a"])])
 def test_each_local_worker_sees_one_gpu_and_has_its_share_of_threads(
     start_here, run_dir, monkeypatch, trials_per_gpu, seen
 ):

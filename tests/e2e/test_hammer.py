@@ -34,7 +34,7 @@ def body(path: Path, notes: Path, seed: int) -> None:
     folder, chance = RunDir(path), random.Random(seed)
     with (notes / "running").open("a+b") as running, (notes / f"done-{seed}").open("a") as done:
         while True:
-            lease = folder.claim(run=1, trials=TRIALS)
+            lease = folder.claim(run=1, trials=range(TRIALS))
             if lease is None:
                 if all(map(folder.is_finished, range(TRIALS))):
                     return

@@ -27,7 +27,7 @@ from finesweep.trial import TrialRecord, TrialState
 claims._here = lambda: ("another machine", "another boot")
 claims.LEASE_SECONDS = 1.0
 folder = RunDir(Path(sys.argv[1]))
-while (lease := folder.claim(run=1, trials=1)) is None:
+while (lease := folder.claim(run=1, trials=range(1))) is None:
     time.sleep(0.2)
 facts = {"params": {"learning_rate": 1e-3}, "started": time.time(), "seconds": 1.0, "log": "-", "host": "elsewhere"}
 folder.record(TrialRecord(trial=0, attempt=lease.claim.attempt, state=TrialState.PRUNED, run=1, **facts))

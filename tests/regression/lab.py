@@ -19,8 +19,9 @@ from finesweep.resume import SavedState, Weights, read_state
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.scratch_model import make_scratch
 from finesweep.spec import ScratchModelSpec, SweepSpec
-from finesweep.training import FineTuning, TrialContext, TrialWatch, build_trainer
+from finesweep.training import FineTuning, build_trainer
 from finesweep.trial import Evaluation
+from finesweep.watching import TrialContext, TrialWatch
 
 TOKEN = "hf_" + "Secret" * 6  # no real one; only looked for
 ROWS, VALIDATION_ROWS = 192, 64

@@ -28,9 +28,12 @@ from finesweep import randomness, tensor_json, training
 from finesweep.errors import RunDirError
 from finesweep.fine_tuner import FineTuner
 from finesweep.resume import StateDamaged, read_state
-from finesweep.training import FineTuning, TrialContext, TrialWatch
-from finesweep.trial import Evaluation, TrialInterrupted
+from finesweep.spec import PruningSpec, SearchSpec
+from finesweep.training import FineTuning
+from finesweep.trial import Evaluation, TrialInterrupted, TrialWaits
+from finesweep.watching import TrialContext, TrialWatch
 
+ON_RUNGS = SearchSpec(pruner="halving", sampler="random", baseline=False)
 Moment = tuple[int, int]
 """Optimizer steps and evaluations done when a trial is interrupted."""
 
@@ -124,6 +127,28 @@ def test_it_ends_as_if_it_had_not_been_interrupted(short, whole, tmp_path, momen
     carried_out(short, tmp_path, [moment]).assert_same(whole)
 
 
+def test_who_waits_at_a_rung_goes_on_as_if_it_had_never_waited(lab, tmp_path):
+    """It stops in the middle of telling of its evaluation, whose weights are the best so far and are kept once."""
+    context = lab.context({**SHORT}, search=ON_RUNGS, pruning=PruningSpec(rungs=(0.4, 1.0)))
+    whole = carried_out(context, tmp_path / "whole")
+    state, reports = None, []
+    for number, rung in enumerate((76, 192)):
+
+        def report(evaluation: Evaluation, best: float, last: bool, rung: int = rung) -> None:
+            if not last and evaluation.examples == rung:
+                raise TrialWaits("waits here")
+
+        tuning = FineTuning(context, TrialWatch(context.spec.direction), report, lambda _: None, state)
+        with pytest.raises(TrialWaits, match="waits here"):
+            tuning.train()
+        tuning.save_state(tmp_path / str(number))
+        state = read_state(tmp_path / str(number))
+        assert state.best == {}, "the weights of the last evaluation are those of the model"
+    tuning = tuning_of(context, TrialWatch(context.spec.direction), reports, state=state)
+    tuning.train()
+    Outcome.of(tuning, reports).assert_same(whole)
+
+
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(MOMENTS), min_size=2, max_size=4).map(sorted))
 def test_however_often_it_was_interrupted(short, whole, moments):
@@ -135,7 +160,7 @@ def test_however_often_it_was_interrupted(short, whole, moments):
 WAYS = {
     "an uneven last window": {"per_device_train_batch_size": 28, "gradient_accumulation_steps": 2},
     "a cosine": {"lr_scheduler_type": "cosine_with_restarts", "warmup_steps": 0.3},
-    "rows of one length together": {"train_sampling_strategy": "group_by_length"},
+    "rows in any order": {"train_sampling_strategy": "random"},
     "rows in their order": {"train_sampling_strategy": "sequential"},
     "loader processes": {"dataloader_num_workers": 2},
     "noise on embeddings": {"neftune_noise_alpha": 5.0, "label_smoothing_factor": 0.1},
@@ -180,7 +205,8 @@ def test_the_scale_of_the_loss_is_kept(lab, tmp_path, monkeypatch):
 def test_patience_goes_on_where_it_was(contrary, tmp_path, moments):
     """There is an evaluation after every step; if the one that ends training is made up for, no step may follow."""
     evaluation = contrary.spec.evaluation.model_copy(update={"per_epoch": 6})
-    context = contrary.context({**SHORT, "learning_rate": 5e-3}, evaluation=evaluation, patience=4)
+    params = {**SHORT, "learning_rate": 5e-3, "train_sampling_strategy": "random", "bf16": False}
+    context = contrary.context(params, evaluation=evaluation, patience=4)
     undisturbed = carried_out(context, tmp_path / "undisturbed")
     assert undisturbed.watch["ended_early"] == "no gain in 4 evaluations"
     assert undisturbed.watch["step"] == 10, "of 12"

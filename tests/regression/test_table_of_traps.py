@@ -95,7 +95,6 @@ UNNUMBERED = {
 
 NOT_MET = {
     19: "a trial is one process on one device",
-    31: "nothing but the spec turns on bf16",
 }
 """Traps that nothing here can step into as it is."""
 

@@ -26,8 +26,8 @@ from finesweep.manifest import Run
 from finesweep.modeling import build_model, load_tokenizer
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir, make_folders
-from finesweep.training import TrialWatch
 from finesweep.trial import Direction, TrialRecord, TrialState
+from finesweep.watching import TrialWatch
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "optimizer*", "scheduler*", "rng_state*")
 
@@ -124,7 +124,7 @@ def test_damaged_weights_are_noticed_set_aside_and_their_trial_runs_again(lab, t
     assert "set aside as checkpoints/trial-0000.corrupt; it is trained again" in found
     assert weights_below(tmp_path) == ["trial-0000.corrupt"]
     assert run_dir.records()[0].state is TrialState.INTERRUPTED
-    assert run_dir.claim(run=1, trials=1).claim.trial == 0
+    assert run_dir.claim(run=1, trials=range(1)).claim.trial == 0
 
 
 def test_t28_every_path_is_absolute_wherever_the_command_was_started(swept):

@@ -248,7 +248,7 @@ def test_a_claim_of_any_content_is_a_claim(planted: Planted, content: str) -> No
     planted.write("claims/0002.1", content)
     for stranger in ("0002.../../x", "0002.1.tmp", "9" * 200 + ".1", "٣.1"):
         planted.write(f"claims/{stranger.replace('/', '_')}", content)
-    lease = RunDir(planted.path).claim(1, 3)
+    lease = RunDir(planted.path).claim(1, range(3))
     assert lease is not None
     assert (lease.claim.trial, lease.claim.attempt) == (2, 2)
     assert isinstance(lease.claim, Claim)

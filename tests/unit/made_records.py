@@ -7,7 +7,8 @@ from typing import Any
 from finesweep.manifest import Manifest, Run
 from finesweep.trial import Progress, TrialRecord, TrialState
 
-COMPLETE, PRUNED, DIVERGED, FAILED, INTERRUPTED = (
+WAITING, COMPLETE, PRUNED, DIVERGED, FAILED, INTERRUPTED = (
+    TrialState.WAITING,
     TrialState.COMPLETE,
     TrialState.PRUNED,
     TrialState.DIVERGED,

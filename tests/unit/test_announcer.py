@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from made_records import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, record, running
+from made_records import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, WAITING, record, running
 
 from finesweep.announcer import Announcer, Subject
 from finesweep.trial import Direction, TrialState
@@ -67,6 +67,33 @@ def test_an_interrupted_trial_counts_when_it_ends_at_last() -> None:
         "[0/20] trial 0 INTERRUPTED",
         "[0/20] trial 0 RUNNING",
         "[1/20] trial 0 COMPLETE eval_loss 0.5000 (best so far)",
+    ]
+
+
+def test_a_trial_that_waits_and_goes_on_looks_like_no_retry() -> None:
+    announcer = Announcer(SUBJECT, [])
+    at_rung = record(7, 0.61, WAITING, reason="waits after 3,460 examples for others to come as far", examples=3_460)
+    told = list(announcer.changes([at_rung], []))
+    told += list(announcer.changes([at_rung], [running(7, attempt=2)]))
+    told += list(announcer.changes([record(7, 0.5, PRUNED, attempt=2, reason="halving: weak")], []))
+    assert [line.removesuffix(PARAMS) for line in told] == [
+        "[0/20] trial 7 WAITING eval_loss 0.6100 at 3,460 examples",
+        "[0/20] trial 7 RUNNING on from 3,460 examples",
+        "[1/20] trial 7 PRUNED eval_loss 0.5000 in 42 s: halving: weak",
+    ]
+
+
+def test_a_trial_that_waits_in_vain_is_told_when_it_is_dropped() -> None:
+    announcer = Announcer(SUBJECT, [record(7, 0.61, WAITING)])
+    told = list(announcer.changes([record(7, 0.61, PRUNED, reason="halving: not among the best")], []))
+    assert [line.split(" in ")[0] for line in told] == ["[1/20] trial 7 PRUNED eval_loss 0.6100"]
+
+
+def test_a_trial_that_is_finished_for_the_audit_says_so() -> None:
+    announcer = Announcer(SUBJECT, [record(7, 0.61, WAITING, examples=3_460)])
+    told = list(announcer.changes([record(7, 0.61, WAITING, audit="weak")], [running(7, attempt=2, audit="weak")]))
+    assert [line.removesuffix(PARAMS) for line in told] == [
+        "[0/20] trial 7 RUNNING on from 3,460 examples, for the audit"
     ]
 
 

@@ -13,22 +13,29 @@ LAYERS = (
     "finesweep trial errors",
     """
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
-    profile slurm_profile storage_url machine settings plan schedule readable
+    profile slurm_profile storage_url machine settings plan schedule readable pruning forecast pace outlook
     """,
     """
-    run_dir folders stored claims disk manifest atomic ownership environment commands shared_folder
+    run_dir records folders stored claims disk manifest atomic ownership environment commands shared_folder
     ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
     """,
     """
-    hub data data_hub data_reading data_rows data_splits model_source model_folder model_code model_settings
+    hub data loaded_data data_hub data_reading data_rows data_splits model_source model_folder model_code model_settings
     weights_file
-    scratch_model modeling guard randomness tensor_json resume fine_tuner training tasks backends launchers submitters
+    scratch_model modeling guard randomness tensor_json resume batching precision fine_tuner watching training tasks
+    backends launchers submitters
     """,
     """
-    worker run_limits attempt trial_process endings watchdog rehearsal contenders leaderboard ranking winner model_card
-    verification display announcer screen fitting time_left status
+    measurement measuring calibration calibrating survey estimate
+    worker run_limits attempt comparison trial_process endings watchdog rehearsal contenders leaderboard
+    leaderboard_facts ranking winner
+    model_card
+    verification display announcer screen fitting time_left savings status
     """,
-    "preflight preparing sweep submission open_sweep signals supervisor summary init_spec",
+    """
+    preflight preparing preparation apart planning plan_screen sweep submission open_sweep signals supervisor summary
+    init_spec
+    """,
     "cli __main__",
 )
 """Modules and packages by layer, lowest first; a module imports from its own layer and those below."""
@@ -51,11 +58,15 @@ EARLY = {
     "randomness": {"torch"},
     "tensor_json": {"torch"},
     "resume": {"torch"},
+    "batching": {"torch"},
+    "precision": {"torch"},
     "fine_tuner": {"transformers"},
     "training": {"torch", "transformers"},
+    "watching": {"transformers"},
     "rehearsal": {"torch"},
     "worker": {"datasets", "torch", "transformers"},
     "attempt": {"torch"},
+    "measuring": {"torch", "transformers"},
     "trial_process": {"torch"},
     "verification": {"pandas", "transformers"},
 }

@@ -25,6 +25,7 @@ from finesweep.spec import (
     EvaluationSpec,
     ModelSpec,
     ObjectiveSpec,
+    PruningSpec,
     ScratchModelSpec,
     SearchSpec,
     StopSpec,
@@ -40,6 +41,7 @@ KINDS = {
     "objective": (ObjectiveSpec,),
     "budget": (BudgetSpec,),
     "search": (SearchSpec,),
+    "pruning": (PruningSpec,),
     "evaluation": (EvaluationSpec,),
     "stop": (StopSpec,),
     "space": (Parameter,),
@@ -84,6 +86,8 @@ def shown(value: Any) -> str:
     """Write a default as the reference does."""
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(shown, value))}]"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, manifest, record, run
+from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, WAITING, manifest, record, run
 from rich.console import Console
 
 from finesweep import leaderboard
 from finesweep.ranking import rank
 from finesweep.run_dir import RunDir
-from finesweep.trial import Direction, Divergence, TrialRecord, TrialState
+from finesweep.trial import Direction, Divergence, Evaluation, TrialRecord, TrialState
 from finesweep.winner import EVIDENCE, Evidence
 
 REQUIRED = (
@@ -331,3 +331,58 @@ def test_page_says_which_trials_were_not_trained_in_one_go(tmp_path: Path) -> No
     assert "- Trial 2 was interrupted and went on from its saved state at step 1,234." in section
     assert "Trial 0" not in section
     assert "## Tried again" not in written(tmp_path, [record(0, 0.5)])[0]
+
+
+def went_on(trial: int, at_step: int) -> TrialRecord:
+    """A trial that was evaluated at step 19 and went on from a step."""
+    at_rung = Evaluation(step=19, epoch=0.5, examples=3_460, metrics={}, objective=0.6)
+    return record(trial, 0.5, attempt=2, resumed_step=at_step, evaluations=(at_rung,))
+
+
+def test_a_promotion_is_no_second_try_but_an_interruption_is(tmp_path: Path) -> None:
+    for pruner, at_step, again in (("halving", 19, False), ("halving", 21, True), ("median", 19, True)):
+        summed = manifest(pruner=pruner)
+        leaderboard.write(RunDir(tmp_path), summed, [record(0, 0.4), went_on(1, at_step)], [run()])
+        assert ("## Tried again" in (tmp_path / "leaderboard.md").read_text()) is again
+
+
+def test_waiting_trials_stand_among_those_that_do_not_rank(tmp_path: Path) -> None:
+    reason = "waits after 3,460 examples for others to come as far"
+    page, _, objects = written(tmp_path, [record(0, 0.5), record(1, 0.3, WAITING, reason=reason), record(2, 0.6)])
+    assert "- Trials: 2 of 20 finished (2 COMPLETE), 1 WAITING" in page.splitlines()
+    assert [(item["trial"], item["rank"]) for item in objects] == [(0, 1), (2, 2), (1, None)]
+    assert reason in page.partition("## Not ranked")[2]
+
+
+def test_page_says_what_pruning_saved_and_what_it_may_have_cost(tmp_path: Path) -> None:
+    records = [
+        record(0, 0.4, examples=20_760),
+        record(1, 0.6, PRUNED, examples=3_460),
+        record(2, 0.45, audit="weak", examples=20_760),
+    ]
+    page, _, objects = written(tmp_path, records)
+    trained = "44,980 examples, 72 % of the 62,280 that these trials are without pruning"
+    audited = "1 of 2 pruned trials was finished all the same; 0 would have won (best of them 0.4500 against 0.4000)"
+    assert f"- Trained: {trained}" in page.splitlines()
+    assert f"- Pruning audit: {audited}" in page.splitlines()
+    assert [(item["audit"], item["examples"]) for item in objects] == [
+        (None, 20_760),
+        ("weak", 20_760),
+        (None, 3_460),
+    ]
+    assert printed(records, 200).splitlines()[-2:] == [f"Trained: {trained}", f"Pruning audit: {audited}"]
+
+
+def test_page_is_silent_about_an_audit_that_there_was_not(tmp_path: Path) -> None:
+    page, _, _ = written(tmp_path, [record(0, 0.4, examples=20_760), record(1, 0.6, FAILED, examples=100)])
+    assert "- Trained: 20,860 examples" in page.splitlines()
+    assert "audit" not in page
+
+
+@pytest.mark.parametrize(("rows", "told"), [(400, True), (872, False), (1_000, False)])
+def test_page_says_on_how_many_rows_the_ranking_rests(tmp_path: Path, rows: int, told: bool) -> None:
+    summed = manifest()
+    summed.spec["evaluation"] = {"per_epoch": 1, "rows": rows}
+    leaderboard.write(RunDir(tmp_path), summed, [record(0, 0.4, evaluated_rows=872)], [run()])
+    line = f"- Evaluations: while training on {rows:,} of 872 validation rows; the ranking rests on 872"
+    assert (line in (tmp_path / "leaderboard.md").read_text().splitlines()) is told

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from finesweep import profile as module
 from finesweep.errors import SpecError
 from finesweep.machine import Machine
-from finesweep.profile import MAX_CHOSEN, Limits, Profile, load
+from finesweep.profile import MAX_CHOSEN, MAX_PER_GPU, Limits, Profile, load
 
 LAPTOP = Machine(cores=8, gpus=(), memory_gb=16.0)
 BOX = Machine(cores=64, gpus=("0", "1", "2", "3"), memory_gb=256.0)
@@ -34,7 +34,7 @@ def test_without_a_profile_everything_runs_here():
         launcher="local",
         workers="auto",
         gpus_per_trial="auto",
-        trials_per_gpu=1,
+        trials_per_gpu="auto",
         threads_per_worker="auto",
         memory_gb=None,
         keep_best=1,
@@ -116,8 +116,8 @@ def test_a_trial_has_a_gpu_or_none(tmp_path, value):
     ("text", "message"),
     [
         ("keep_best: 0", "keep_best: must be at least 1, found integer 0"),
-        ("trials_per_gpu: 65", "trials_per_gpu: must be at most 64, found integer 65"),
-        ("trials_per_gpu: auto", "trials_per_gpu: expected an integer, found text 'auto'"),
+        ("trials_per_gpu: 65", "trials_per_gpu: must be auto or an integer from 1 to 64, found integer 65"),
+        ("trials_per_gpu: 0", "trials_per_gpu: must be auto or an integer from 1 to 64, found integer 0"),
         ("memory_gb: 0", "memory_gb: must be above 0, found integer 0"),
         ("memory_gb: .inf", "memory_gb: must be a finite number, found number inf"),
         ("retries: -1", "retries: must be at least 0, found integer -1"),
@@ -195,8 +195,17 @@ def test_more_workers_than_places_on_gpus_are_refused_with_what_would_fit(gpus):
     assert settled(BOX, gpus_per_trial=0, workers=9, trials_per_gpu=2)[0] == 9
 
 
+def test_a_number_of_workers_says_how_many_share_a_gpu_where_nothing_else_does():
+    found = Profile(workers=9).settled(BOX, trials=100)
+    assert (found.workers, found.trials_per_gpu, found.per_gpu) == (9, 3, 3)
+    assert Profile().settled(BOX, trials=100, workers=4).trials_per_gpu == 1
+    assert Profile(trials_per_gpu=5).settled(BOX, trials=100, workers=4).trials_per_gpu == 5
+    assert Profile(workers=9).settled(LAPTOP, trials=100).trials_per_gpu == 1
+    assert Profile().per_gpu == 1
+
+
 def test_the_message_names_the_option_where_that_asked():
-    with pytest.raises(SpecError, match=r"^--workers: 900 are asked for.*\(at most 4 can run; gpus_per_trial: 0"):
+    with pytest.raises(SpecError, match=r"^--workers: 900 are asked for.*\(at most 256 can run; gpus_per_trial: 0"):
         Profile().settled(BOX, trials=1000, workers=900)
 
 
@@ -244,7 +253,7 @@ def test_a_number_that_is_asked_for_is_kept_or_refused(machine, trials, workers)
     try:
         found = Profile().settled(machine, trials, workers)
     except SpecError:
-        assert workers > len(machine.gpus) > 0
+        assert workers > MAX_PER_GPU * len(machine.gpus) > 0
     else:
         assert found.workers == min(workers, trials)
         assert found.workers * found.threads <= max(machine.cores, found.workers)

@@ -53,7 +53,7 @@ def record_of(number: int, values, state: TrialState = TrialState.COMPLETE) -> T
     return TrialRecord(number, 1, state, {}, 0.0, 1.0, "log", "host", objective=values[-1], evaluations=evaluations)
 
 
-@pytest.mark.parametrize("pruner", ["asha", "median"])
+@pytest.mark.parametrize("pruner", ["asha"])
 def test_a_weak_trial_is_stopped_and_a_strong_one_is_not(pruner):
     scheduler = scheduler_with(pruner)
     for number in range(6):
@@ -69,7 +69,7 @@ def test_without_a_pruner_nothing_is_stopped():
     assert told(scheduler, 1, [9.0]) == ["CONTINUE"]
 
 
-@pytest.mark.parametrize("pruner", ["asha", "median"])
+@pytest.mark.parametrize("pruner", ["asha"])
 def test_the_larger_is_the_better_where_the_objective_is_maximized(pruner):
     scheduler = scheduler_with(pruner, direction="maximize")
     for number in range(6):
@@ -78,7 +78,7 @@ def test_the_larger_is_the_better_where_the_objective_is_maximized(pruner):
     assert told(scheduler, 8, [0.9, 0.9]) == ["CONTINUE"] * 2
 
 
-@pytest.mark.parametrize("pruner", ["asha", "median"])
+@pytest.mark.parametrize("pruner", ["asha"])
 def test_a_trial_that_has_ended_its_training_is_not_stopped_and_one_that_repeats_itself_may_go_on(pruner):
     """What a resumed trial says again must not end it; stock asserts that it never hears of a stopped trial again."""
     scheduler = scheduler_with(pruner)
@@ -90,9 +90,8 @@ def test_a_trial_that_has_ended_its_training_is_not_stopped_and_one_that_repeats
     assert scheduler.on_trial_result(None, Trial("t7"), third) == "CONTINUE"
 
 
-@pytest.mark.parametrize("pruner", ["none", "asha", "median"])
+@pytest.mark.parametrize("pruner", ["none", "asha"])
 def test_what_is_no_evaluation_is_passed_over_and_does_no_harm_later(pruner):
-    """Stock: the median rule dies of a KeyError as soon as one trial has ended without an evaluation."""
     scheduler = scheduler_with(pruner)
     silent = Trial("silent")
     scheduler.on_trial_add(None, silent)
@@ -101,7 +100,7 @@ def test_what_is_no_evaluation_is_passed_over_and_does_no_harm_later(pruner):
     assert told(scheduler, 1, [1.0, 0.9]) == ["CONTINUE"] * 2
 
 
-@pytest.mark.parametrize("pruner", ["asha", "median"])
+@pytest.mark.parametrize("pruner", ["asha"])
 def test_what_earlier_runs_have_seen_counts(pruner):
     seen = [record_of(number, [1.0, 0.9, 0.8]) for number in range(6)]
     assert told(scheduler_with(pruner, seen), 9, [5.0])[0] == "STOP"
@@ -118,15 +117,6 @@ def test_asha_compares_at_every_doubling_of_the_evaluations():
 def test_no_trial_is_stopped_for_its_length():
     """Stock ends every trial at 100."""
     assert set(told(scheduler_with("asha"), 0, [1.0 / i for i in range(1, 300)])) == {"CONTINUE"}
-
-
-def test_the_median_rule_pauses_no_trial_for_one_that_waits():
-    """A trial that Ray pauses begins anew when it goes on."""
-    waiting = types.SimpleNamespace(status="PENDING")
-    controller = types.SimpleNamespace(get_live_trials=lambda: [waiting])
-    scheduler = scheduler_with("median")
-    result = {"step": 1, "objective": 1.0, "last": False}
-    assert scheduler.on_trial_result(controller, Trial("t0"), result) == "CONTINUE"
 
 
 def test_why_a_trial_broke_off_is_the_last_line_of_its_error():

@@ -170,7 +170,7 @@ def test_a_damaged_record_is_set_aside_and_its_trial_runs_again(folder: RunDir, 
     assert [item.trial for item in folder.records()] == [0]
     assert (folder.path / "trials" / "0001.json.corrupt").read_text() == content
     assert folder.notes[0].startswith("0001.json could not be read")
-    lease = folder.claim(run=2, trials=2)
+    lease = folder.claim(run=2, trials=range(2))
     assert lease is not None
     assert lease.claim.trial == 1
 
@@ -189,7 +189,7 @@ def test_damaged_progress_and_runs_are_passed_over(folder: RunDir, content: str)
 def test_a_folder_that_was_removed_is_not_made_again(folder: RunDir) -> None:
     (folder.path / "claims").rmdir()
     with pytest.raises(RunDirError, match=r"claims/\.lock: cannot be written \(No such file"):
-        folder.claim(run=1, trials=1)
+        folder.claim(run=1, trials=range(1))
     assert not (folder.path / "claims").exists()
 
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_records import COMPLETE, FAILED, INTERRUPTED, PRUNED, record, running
+from made_records import COMPLETE, FAILED, INTERRUPTED, PRUNED, WAITING, record, running
 from rich.cells import cell_len
+from sweep_replays import ROWS, spec_with
 
 from finesweep.announcer import Subject
+from finesweep.forecast import Course
 from finesweep.screen import Screen
+from finesweep.time_left import TimeLeft
 from finesweep.trial import Direction, Progress, TrialRecord
 
 PARAMETERS = ("learning_rate", "num_train_epochs")
@@ -26,8 +30,9 @@ def shown(
     hours: float | None = None,
     trials: int = 20,
     ascii_only: bool = False,
+    left: TimeLeft | None = None,
 ) -> list[str]:
-    subject = Subject("sst2", Direction.MINIMIZE, "eval_loss", trials, PARAMETERS, hours)
+    subject = Subject("sst2", Direction.MINIMIZE, "eval_loss", trials, PARAMETERS, hours, left)
     screen = Screen(subject, 0.0, records, progress, now=lambda: now)
     return [line.plain for line in screen.lines(width, height, ascii_only=ascii_only)]
 
@@ -45,9 +50,35 @@ def numbers(lines: Sequence[str]) -> list[int]:
 
 
 def test_heading_says_how_things_stand() -> None:
-    records = [record(0, 0.5, seconds=60.0), record(1, 0.4, seconds=60.0), record(2, None, FAILED, seconds=60.0)]
-    heading = shown(records)[0]
-    assert heading == "sst2  3/20 trials  best eval_loss 0.4000 (trial 1)  7:30 elapsed  about 17 min left"
+    records = [record(0, 0.5), record(1, 0.4), record(2, None, FAILED)]
+    assert shown(records)[0] == "sst2  3/20 trials  best eval_loss 0.4000 (trial 1)  7:30 elapsed"
+
+
+def time_left(trials: int = 20) -> TimeLeft:
+    return TimeLeft(Course(spec_with("none"), ROWS), trials)
+
+
+def test_heading_says_how_long_it_may_still_take() -> None:
+    records = [record(n, 0.5, seconds=99.0, examples=12_000, examples_per_second=12_000 / 99) for n in range(3)]
+    heading = shown(records, left=time_left())[0]
+    assert re.search(r"elapsed  \d+ to \d+ min left$", heading)
+
+
+def test_heading_says_how_many_wait_for_their_turn() -> None:
+    records = [record(0, 0.5), record(1, 0.6, WAITING), record(2, 0.7, WAITING), record(3, 0.7, WAITING)]
+    heading = shown(records, [running(3)])[0]
+    assert heading == "sst2  1/20 trials  2 waiting  best eval_loss 0.5000 (trial 0)  7:30 elapsed"
+
+
+def test_waiting_trials_are_shown_after_the_ranked_ones() -> None:
+    lines = shown([record(0, 0.5), record(1, None, FAILED), record(2, 0.6, WAITING)], [running(3)])
+    assert [line.split()[:2] for line in lines[-2:]] == [["2", "WAITING"], ["1", "FAILED"]]
+
+
+def test_a_promoted_trial_is_shown_once_where_it_goes_on() -> None:
+    lines = shown([record(0, 0.5), record(4, 0.6, WAITING)], [running(4, attempt=2, step=200)])
+    assert not any("WAITING" in line for line in lines)
+    assert any("████░░░░ 200/400" in line for line in lines)
 
 
 def test_a_trial_that_runs_again_is_shown_once() -> None:
@@ -57,12 +88,12 @@ def test_a_trial_that_runs_again_is_shown_once() -> None:
 
 
 def test_heading_promises_nothing_before_a_trial_has_ended() -> None:
-    assert shown([], [running(4)])[0] == "sst2  0/20 trials  7:30 elapsed"
+    assert shown([], [running(4)], left=time_left())[0] == "sst2  0/20 trials  7:30 elapsed"
 
 
 def test_time_left_ends_with_the_hours_allowed() -> None:
-    records = [record(n, 0.5, seconds=3600.0) for n in range(3)]
-    assert shown(records, hours=0.25)[0].endswith("about 8 min left")
+    records = [record(n, 0.5, seconds=3600.0, examples=12_000, examples_per_second=3.3) for n in range(3)]
+    assert shown(records, hours=0.25, left=time_left())[0].endswith("about 8 min left")
 
 
 def test_running_trials_show_how_far_they_are() -> None:
@@ -124,6 +155,6 @@ def test_parameters_cannot_draw(bad: str) -> None:
 def test_ten_thousand_trials_are_drawn_in_no_time() -> None:
     records = [record(n, 1 / (n + 1)) for n in range(10_000)]
     began = time.process_time()
-    shown(records)
-    # It takes 0.02 s, and 0.5 s on a machine under load; what must not happen is drawing all 10,000 (20 s).
+    shown(records, left=time_left(20_000), trials=20_000)
+    # It takes 0.2 s, and 0.5 s on a machine under load; what must not happen is drawing all 10,000 (20 s).
     assert time.process_time() - began < 3

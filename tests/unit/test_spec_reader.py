@@ -112,17 +112,22 @@ def test_defaults_that_were_used_are_listed(read: Any) -> None:
         "budget.trials": 20,
         "search.backend": "optuna",
         "search.sampler": "tpe",
-        "search.pruner": "median",
+        "search.pruner": "halving",
         "search.seed": 0,
         "search.baseline": True,
+        "pruning.rungs": (1.0, 2.0),
+        "pruning.factor": 3,
+        "pruning.audit": 0.0,
         "evaluation.per_epoch": 1,
+        "evaluation.rows": 1000,
     }
 
 
 def test_a_default_that_has_no_effect_is_not_listed(read: Any) -> None:
     text = GOOD.replace("train.csv}", "train.csv, validation: dev.csv}").replace("  learning_rate", "  #")
-    defaults = read(text + "search: {sampler: grid}\n").defaults
+    defaults = read(text + "search: {sampler: grid, pruner: asha}\n").defaults
     assert "data.validation_fraction" not in defaults
+    assert "pruning.rungs" not in defaults
     assert "search.baseline" not in defaults
 
 
@@ -428,6 +433,12 @@ def test_a_grid_larger_than_the_budget_says_how_much_is_covered(read: Any) -> No
     text = with_space("num_train_epochs: {low: 1, high: 10}\n  data.max_length: {low: 10, high: 40, step: 10}")
     notes = read(text + "search: {sampler: grid}\n").notes
     assert notes == ("The grid has 40 points; budget.trials covers 20, drawn by the seed.",)
+
+
+def test_rungs_for_a_pruner_that_has_none_are_remarked_upon(read: Any) -> None:
+    notes = read(GOOD + "search: {pruner: asha}\npruning: {rungs: [1]}\n").notes
+    assert notes == ("pruning: is for the pruners halving and median, not for asha.",)
+    assert read(GOOD + "pruning: {rungs: [1]}\n").notes == ()
 
 
 def test_a_grid_that_no_budget_covers_is_refused(problems: Any) -> None:

@@ -32,7 +32,7 @@ def said(folder: RunDir) -> str:
 
 
 def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder: RunDir) -> None:
-    leases = [folder.claim(run=1, trials=3) for _ in range(3)]
+    leases = [folder.claim(run=1, trials=range(3)) for _ in range(3)]
     folder.write_progress(running(0, step=30))
     assert leases[1] is not None
     leases[1].release()
@@ -46,17 +46,31 @@ def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder:
 def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: RunDir) -> None:
     for trial in range(2):
         folder.record(record(trial, None, TrialState.INTERRUPTED, reason="stopped"))
-    lease = folder.claim(run=1, trials=1)
+    lease = folder.claim(run=1, trials=range(1))
     assert "trials   0 of 20 finished, 1 INTERRUPTED, 1 RUNNING" in said(folder)
     assert lease is not None
 
 
 def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: RunDir) -> None:
-    lease = folder.claim(run=1, trials=1)
+    lease = folder.claim(run=1, trials=range(1))
     folder.record(record(0, None, TrialState.INTERRUPTED, reason="killed by SIGKILL; to be tried again"))
     assert lease is not None
     lease.release()
     assert "waiting  trial 0, attempt 2: killed by SIGKILL; to be tried again" in said(folder)
+
+
+def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: RunDir) -> None:
+    leases = [folder.claim(run=1, trials=range(2)) for _ in range(2)]
+    folder.record(record(0, 0.6123, TrialState.WAITING, reason="waits after 3,460 examples", examples=3_460))
+    folder.record(record(1, 0.7, TrialState.WAITING, audit="weak", examples=3_460))
+    for lease in leases:
+        assert lease is not None
+        lease.release()
+    text = said(folder)
+    assert "trials   0 of 20 finished, 2 WAITING\n" in text
+    assert "  waiting  trial 0, 0.6123 at 3,460 examples, for its turn" in text
+    assert "  waiting  trial 1, 0.7000 at 3,460 examples, to be finished for the audit" in text
+    assert "attempt" not in text
 
 
 def test_what_was_set_aside_is_named(folder: RunDir) -> None:
@@ -106,7 +120,7 @@ def test_the_jobs_of_a_cluster_are_told_apart(submitted) -> None:
 
 
 def test_a_sweep_that_a_cluster_trains_runs_there(submitted, folder: RunDir) -> None:
-    lease = folder.claim(run=2, trials=3)
+    lease = folder.claim(run=2, trials=range(3))
     assert lease is not None
     assert "sst2: running (on a cluster)\n" in submitted([Job("7_0", "worker 1", "running")])
 

@@ -106,7 +106,7 @@ def watch(folder, clock) -> Supervisor:
 
 @pytest.fixture
 def lease(folder) -> Iterator[Lease]:
-    lease = folder.claim(run=1, trials=1)
+    lease = folder.claim(run=1, trials=range(1))
     yield lease
     lease.release()
 

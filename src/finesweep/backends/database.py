@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage, _CachedStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from finesweep.backends.marks import marked
+from finesweep.backends.marks import as_seen, is_for_waiting, marked
 from finesweep.claims import Claim
 from finesweep.errors import LaunchError, MissingExtra, RunDirError, printable
 from finesweep.storage_url import DatabaseAway, place
@@ -213,17 +213,26 @@ class DatabaseStorage(_CachedStorage):
             raise DuplicatedStudyError
         return super().create_new_study(directions, study_name)
 
+    def read(self, name: str) -> None:
+        """Read all that the study of a name has been told.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        super().get_all_trials(self.get_study_id_from_name(name), deepcopy=False)
+
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Return a study's trials; see Optuna, which looks for waiting ones before each trial.
+        """Return the trials as the claimed one is to see them; see Optuna, which first looks for waiting ones.
 
-        None ever waits here, since claims say who runs what; and reading all trials to find none of them
-        waiting is most of what a trial costs.
+        Reading all trials to find none of them waiting is most of what a trial costs.
         """
-        if states == (TrialState.WAITING,):
+        if self._claim is None:
+            return super().get_all_trials(study_id, deepcopy, states)
+        if is_for_waiting(states) and self._claim.attempt == 1:  # it has not begun, so it waits nowhere
             return []
-        return super().get_all_trials(study_id, deepcopy, states)
+        return as_seen(super().get_all_trials(study_id, deepcopy), self._claim, states)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Make a trial; see Optuna."""

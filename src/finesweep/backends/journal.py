@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import fcntl
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalStorageReplayResult
-from optuna.trial import FrozenTrial
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from finesweep.atomic import write_failure
-from finesweep.backends.marks import marked
+from finesweep.backends.marks import as_seen, is_for_waiting, marked
 from finesweep.claims import Claim
 from finesweep.errors import RunDirError
 
@@ -54,7 +54,7 @@ class Journal(BaseJournalBackend):
     def __init__(self, file: Path) -> None:
         self._file = file
         self._descriptor = _opened(file)
-        self._starts = [0]
+        self._place = (0, 0)
         self._newest = (0, b"")
         self.failure: RunDirError | None = None
         self.lenient = False
@@ -68,7 +68,7 @@ class Journal(BaseJournalBackend):
         end, line = earlier._newest
         if not line or os.pread(self._descriptor, len(line), end - len(line)) != line:
             return False
-        self._starts, self._newest = list(earlier._starts), earlier._newest
+        self._place, self._newest = earlier._place, earlier._newest
         return True
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
@@ -77,18 +77,20 @@ class Journal(BaseJournalBackend):
         Raises:
             ValueError: A line is no event, and this is not ``lenient``.
         """
-        del self._starts[log_number_from + 1 :]
+        if log_number_from < self._place[0]:
+            self._place = (0, 0)
+        number, start = self._place
         with open(self._descriptor, "rb", closefd=False) as stream:
-            stream.seek(self._starts[log_number_from])
+            stream.seek(start)
             for line in stream:
                 if not line.endswith(b"\n"):
                     break
                 event = self._event(line)
-                if event is None:
-                    self._starts[-1] += len(line)
-                else:
-                    self._starts.append(self._starts[-1] + len(line))
-                    self._newest = (self._starts[-1], line)
+                start += len(line)
+                number += event is not None
+                self._place = (number, start)
+                if event is not None and number > log_number_from:
+                    self._newest = (start, line)
                     yield event
 
     def _event(self, line: bytes) -> dict[str, Any] | None:
@@ -178,6 +180,7 @@ class FileStorage(JournalStorage):
     def __init__(self, file: Path, claim: Claim | None = None, known: FileStorage | None = None) -> None:
         self.journal = Journal(file)
         self._claim, self._known = claim, known
+        self.replay: Replay | None = None
         try:
             super().__init__(self.journal)
         except BaseException:
@@ -210,23 +213,77 @@ class FileStorage(JournalStorage):
         """Make a trial; see Optuna."""
         return super().create_new_trial(study_id, marked(template_trial, self._claim))
 
-    def knowledge(self, worker_id_prefix: str) -> JournalStorageReplayResult:
-        """Return what was read so far, for another worker, who has made no trial yet."""
-        known: JournalStorageReplayResult = copy.copy(self._replay_result)
-        known._worker_id_prefix = worker_id_prefix  # noqa: SLF001
-        known._worker_id_to_owned_trial_id = {}  # noqa: SLF001
-        # Trials are replaced when they change, never changed themselves.
-        for name in ("_studies", "_trials", "_trial_id_to_study_id"):
-            setattr(known, name, dict(getattr(known, name)))
-        ids = known._study_id_to_trial_ids  # noqa: SLF001
-        known._study_id_to_trial_ids = {study: list(trials) for study, trials in ids.items()}  # noqa: SLF001
-        return known
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return the trials as the claimed one is to see them; see Optuna."""
+        if self._claim is None:
+            return super().get_all_trials(study_id, deepcopy, states)
+        if is_for_waiting(states) and self._claim.attempt == 1:  # it has not begun, so it waits nowhere
+            return []
+        return as_seen(super().get_all_trials(study_id, deepcopy), self._claim, states)
+
+    def read(self, name: str) -> None:
+        """Read all that the study of a name has been told.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        self.get_study_id_from_name(name)
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        """Return the best trial; see Optuna, which would look at all of them, twice for each trial that ends."""
+        with self._thread_lock:
+            self._sync_with_backend()
+            best = self.replay.best.get(study_id) if self.replay else None
+        if best is None:
+            raise ValueError("No trials are completed yet.")
+        return best
 
     def _sync_with_backend(self) -> None:
-        if self._known is not None and self.journal.continues(self._known.journal):
-            self._replay_result = self._known.knowledge(self._worker_id_prefix)
-        self._known = None
+        if self.replay is None:
+            known, self._known = self._known, None
+            if known is not None and known.replay is not None and self.journal.continues(known.journal):
+                # Not copied: to touch each of ten thousand trials is most of what a forked one would cost.
+                self.replay, known.replay = known.replay.handed_over(self._worker_id_prefix), None
+            else:
+                self.replay = Replay(self._worker_id_prefix)
+            self._replay_result = self.replay
         super()._sync_with_backend()
+
+
+class Replay(JournalStorageReplayResult):
+    """What a journal's events come to, and which of a study's trials is the best so far."""
+
+    def __init__(self, worker_id_prefix: str) -> None:
+        super().__init__(worker_id_prefix)
+        self.best: dict[int, FrozenTrial] = {}
+
+    def handed_over(self, worker_id_prefix: str) -> Replay:
+        """Become another worker's, who has made no trial yet."""
+        self._worker_id_prefix = worker_id_prefix
+        self._worker_id_to_owned_trial_id = {}
+        return self
+
+    def _apply_create_trial(self, log: dict[str, Any]) -> None:
+        super()._apply_create_trial(log)
+        self._weigh(len(self._trials) - 1)
+
+    def _apply_set_trial_state_values(self, log: dict[str, Any]) -> None:
+        super()._apply_set_trial_state_values(log)
+        self._weigh(log["trial_id"])
+
+    def _weigh(self, trial_id: int) -> None:
+        """Compare a trial with the best one of its study."""
+        trial = self._trials.get(trial_id)
+        if trial is None or trial.state is not TrialState.COMPLETE or trial.value is None:
+            return
+        study = self._trial_id_to_study_id[trial_id]
+        is_maximized = self._studies[study].directions[0] is StudyDirection.MAXIMIZE
+        best = self.best.get(study)
+        known = None if best is None else best.value
+        if known is None or (trial.value > known if is_maximized else trial.value < known):
+            self.best[study] = trial
 
 
 @dataclass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Container, Iterable
+
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -21,6 +24,36 @@ def mark(trial: FrozenTrial) -> tuple[int, int]:
     """Return a study trial's number and attempt in the sweep, -1 each where it has none."""
     number, attempt = (trial.user_attrs.get(name) for name in (NUMBER, ATTEMPT))
     return (number, attempt) if isinstance(number, int) and isinstance(attempt, int) else (-1, -1)
+
+
+def is_for_waiting(states: Container[TrialState] | None) -> bool:
+    """Say whether trials are asked for that wait, as Optuna does before it begins one."""
+    return states is not None and TrialState.WAITING in states
+
+
+def as_seen(trials: Iterable[FrozenTrial], claim: Claim, states: Container[TrialState] | None) -> list[FrozenTrial]:
+    """Return a study's trials as a claimed trial is to see them.
+
+    What waits in the queue is its own, if it waited at a rung, and nobody else's. To its sampler the others that
+    wait look as if they had been pruned there: what they have shown so far is known, and they run no more.
+
+    Args:
+        trials: The trials of the study, those that wait among them.
+        claim: The claimed trial.
+        states: What is asked for; None for all.
+    """
+    if states is not None and is_for_waiting(states):
+        return [trial for trial in trials if trial.state in states and mark(trial)[0] == claim.trial]
+    seen = (_as_pruned(trial) if trial.state is TrialState.WAITING else trial for trial in trials)
+    return [trial for trial in seen if states is None or trial.state in states]
+
+
+def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
+    pruned = copy.copy(trial)
+    if pruned.intermediate_values:
+        pruned.state = TrialState.PRUNED
+        pruned.value = pruned.intermediate_values[max(pruned.intermediate_values)]
+    return pruned
 
 
 def marked(template: FrozenTrial | None, claim: Claim | None) -> FrozenTrial | None:

@@ -16,7 +16,16 @@ from finesweep.errors import TrialFailed
 from finesweep.search_space import SearchSpace
 from finesweep.spec import SweepSpec
 from finesweep.storage_url import DatabaseAway
-from finesweep.trial import AttemptOutdated, Evaluation, Params, TrialDiverged, TrialPruned, TrialStopped, Value
+from finesweep.trial import (
+    AttemptOutdated,
+    Evaluation,
+    Params,
+    TrialDiverged,
+    TrialPruned,
+    TrialStopped,
+    TrialWaits,
+    Value,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -50,9 +59,11 @@ TAKES_TURNS = frozenset({"gp"})
 """Samplers that propose the same from the same data whatever their seed: one process at a time asks them, so
 that each sees what the others are about to try."""
 
+# What is compared at rungs is compared by finesweep.comparison, with either backend.
 PRUNERS = {
     "none": PrunerEntry("NopPruner"),
-    "median": PrunerEntry("MedianPruner"),
+    "median": PrunerEntry("NopPruner"),
+    "halving": PrunerEntry("NopPruner"),
     "asha": PrunerEntry("SuccessiveHalvingPruner", {"min_resource": 1, "reduction_factor": 2}, counts_evaluations=True),
     "hyperband": PrunerEntry("HyperbandPruner", {"min_resource": 1}, counts_evaluations=True, longest="max_resource"),
 }
@@ -125,14 +136,20 @@ class _ClaimedTrial:
         """Train the trial; return its objective."""
         import optuna
 
+        from finesweep.backends.marks import ATTEMPT
+        from finesweep.backends.study import put_back
+
         # The one thing that no record says of a trial that dies with the whole machine.
         storage.keep()
         try:
+            trial.set_user_attr(ATTEMPT, self.claim.attempt)
             objective = self.work.train(self.claim, params, _reporter(self.work.spec, self.claim, trial))
         except (TrialStopped, TrialFailed) as end:
             self._ended = True
             if isinstance(end, TrialPruned | TrialDiverged):
                 raise optuna.TrialPruned(str(end)) from None  # see finesweep.backends.study.STATES
+            if isinstance(end, TrialWaits):
+                put_back(storage, trial)
             raise
         self._ended = True
         return objective
@@ -231,7 +248,7 @@ def step_of(spec: SweepSpec, evaluation: Evaluation) -> int | None:
 def _reporter(spec: SweepSpec, claim: Claim, trial: optuna.Trial) -> Report:
     from optuna.exceptions import UpdateFinishedTrialError
 
-    reported: set[int] = set()
+    reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)  # noqa: SLF001
 
     def report(evaluation: Evaluation, best: float, last: bool, _: object) -> None:
         step = step_of(spec, evaluation)

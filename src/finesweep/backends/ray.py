@@ -28,7 +28,7 @@ class RayBackend:
     """
 
     samplers: ClassVar = ("tpe", "random", "grid")
-    pruners: ClassVar = ("none", "median", "asha")
+    pruners: ClassVar = ("none", "median", "halving", "asha")
     coordinates: ClassVar = True
 
     def search(self, work: Work) -> None:
@@ -89,7 +89,7 @@ def resources(profile: Profile) -> dict[str, float]:
     Memory and what else a profile of a Ray cluster asks for is said to that cluster; one of our own has no such
     counts.
     """
-    gpu = {"gpu": 1 / profile.trials_per_gpu} if profile.gpus_per_trial == 1 else {}
+    gpu = {"gpu": 1 / profile.per_gpu} if profile.gpus_per_trial == 1 else {}
     if profile.launcher != "ray":
         return {"cpu": profile.threads, **gpu}
     need = RayProfile.of(profile).need()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from finesweep.backends.ray_trial import LAST, OBJECTIVE, STEP
 from finesweep.backends.study import SharedStudy
@@ -40,14 +39,10 @@ class FairScheduler(FIFOScheduler):  # type: ignore[misc]
             return str(TrialScheduler.CONTINUE)
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if result[LAST]:
-            self.spare(trial)
             return str(TrialScheduler.CONTINUE)
         if decision == TrialScheduler.STOP:
             self.stopped.add(trial.trial_id)
         return decision
-
-    def spare(self, trial: Any) -> None:
-        """Take a decision to stop a trial back."""
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Pass over it: its evaluations are known, and the last thing told need not be one."""
@@ -59,14 +54,6 @@ class FairScheduler(FIFOScheduler):  # type: ignore[misc]
 
 class _Asha(FairScheduler, ASHAScheduler):  # type: ignore[misc]
     """Successive halving."""
-
-
-class _Median(FairScheduler, MedianStoppingRule):  # type: ignore[misc]
-    """The median rule."""
-
-    def spare(self, trial: Any) -> None:
-        """Take a decision to stop a trial back; else Ray would be surprised to hear of it again."""
-        self._stopped_trials.discard(trial)
 
 
 @dataclass(frozen=True)
@@ -98,9 +85,6 @@ def _made(spec: SweepSpec) -> FairScheduler:
     if spec.search.pruner == "asha":
         # Steps are evaluations then, each at its number of examples, so that every rung is reached exactly.
         return _Asha(max_t=LONGEST, grace_period=1, reduction_factor=2, **axis)
-    if spec.search.pruner == "median":
-        # Without a time slice the rule pauses trials, which would begin anew.
-        return _Median(grace_period=0, min_samples_required=5, min_time_slice=math.inf, **axis)
     return FairScheduler()
 
 

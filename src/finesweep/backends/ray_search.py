@@ -16,10 +16,11 @@ from ray.tune import Callback
 from ray.tune.search.optuna import OptunaSearch
 
 from finesweep.backends import Work
+from finesweep.backends.marks import ATTEMPT
 from finesweep.backends.optuna import fixed_params, sampler_of
 from finesweep.backends.ray_scheduler import MODES
 from finesweep.backends.ray_trial import COMPLAINT, ENDED, OBJECTIVE, PRUNED, STEP, config_of
-from finesweep.backends.study import STATES, SharedStudy, suggest
+from finesweep.backends.study import STATES, SharedStudy, put_back, suggest
 from finesweep.claims import Claim
 from finesweep.errors import RunDirError
 from finesweep.search_space import SearchSpace
@@ -102,6 +103,7 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         asked = self._asked[trial_id] = self._ask(claim)
         self._ot_study = asked.study
         params = super().suggest(trial_id)
+        self._ot_trials[trial_id].set_user_attr(ATTEMPT, claim.attempt)
         asked.storage.keep()
         return config_of(claim, params)
 
@@ -160,7 +162,10 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         # What somebody has ended, who took the trial for dead, hears no more; and what a database that is
         # away does not hear, the trial's record says.
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, DatabaseAway):
-            self._ot_trials[trial_id].report(result[OBJECTIVE], result[STEP])
+            trial = self._ot_trials[trial_id]
+            # One that goes on from a rung tells all of it once more.
+            if result[STEP] not in trial.storage.get_trial(trial._trial_id).intermediate_values:  # noqa: SLF001
+                trial.report(result[OBJECTIVE], result[STEP])
 
     def _conclude(self, trial_id: str, asked: _Asked, record: TrialRecord | None) -> None:
         if record is not None:
@@ -191,6 +196,9 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
     def _tell(self, trial_id: str, asked: _Asked) -> None:
         record = self._work.run_dir.read_record(asked.claim.trial)
         own = record if record is not None and record.attempt == asked.claim.attempt else None
+        if own is not None and own.state is TrialState.WAITING:
+            put_back(asked.storage, self._ot_trials[trial_id])
+            return
         state = STATES.get(own.state, StudyState.FAIL) if own else StudyState.FAIL
         value = own.objective if own is not None and own.state is TrialState.COMPLETE else None
         asked.study.tell(self._ot_trials[trial_id], value, state, skip_if_finished=True)

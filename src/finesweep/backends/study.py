@@ -43,11 +43,12 @@ STATES = {
     TrialState.PRUNED: StudyState.PRUNED,
     TrialState.DIVERGED: StudyState.PRUNED,
     TrialState.FAILED: StudyState.FAIL,
+    TrialState.WAITING: StudyState.WAITING,
 }
-"""What the study is told of a finished trial."""
+"""What the study is told of a trial that is finished, or waits at a rung."""
 
 Ends = Mapping[tuple[int, int], TrialRecord]
-"""The record of each finished trial, by number and attempt."""
+"""The record of each trial of which the study is told, by number and attempt."""
 
 
 class Source(Protocol):
@@ -116,6 +117,10 @@ class SharedStudy:
 
         return DatabaseSource(self.url, name_among_others(self.run_dir))
 
+    @functools.cached_property
+    def _space(self) -> SearchSpace:
+        return SearchSpace(self.spec.space)
+
     @property
     def name(self) -> str:
         """The study's name where it is kept."""
@@ -143,9 +148,7 @@ class SharedStudy:
     def _settle(self) -> None:
         with self.run_dir.locked():
             # Read before the study: a trial is in the study first, so that none can be added twice.
-            ends = {
-                (record.trial, record.attempt): record for record in self.run_dir.records() if record.state.finished
-            }
+            ends = {(record.trial, record.attempt): record for record in self.run_dir.records() if _is_told(record)}
             with contextlib.closing(self._sound_storage(ends)) as storage:
                 self._close_abandoned(storage, ends)
                 self._add_missing(storage, ends)
@@ -159,7 +162,7 @@ class SharedStudy:
         # Whoever calls this may hold a claim, and does not renew it meanwhile.
         try:
             with self.source.hastily(), contextlib.closing(self.source.open(known=self._known)) as storage:
-                self._study(storage).get_trials(deepcopy=False)
+                storage.read(self.name)
         except DatabaseAway:  # left to the trial's process, which waits
             return
         except UNREADABLE:
@@ -187,15 +190,17 @@ class SharedStudy:
         """Return the parameters that an earlier attempt of a trial had, None where there is none.
 
         What an earlier attempt left RUNNING in the study is closed, since the sampler counts running trials
-        and would be repelled by a dead one.
+        and would be repelled by a dead one. A trial that waited at a rung goes on as what it is there.
         """
         trials = self._study(storage).get_trials(deepcopy=False)
         earlier = [trial for trial in trials if trial.user_attrs.get(NUMBER) == claim.trial]
         for trial in earlier:
-            _tell(storage, trial, StudyState.FAIL, None)
-        space = SearchSpace(self.spec.space)
+            if trial.state is not StudyState.WAITING:
+                _tell(storage, trial, StudyState.FAIL, None)
         told = [trial.params for trial in reversed(earlier)]
-        return next((params for params in (*told, *self._noted_params(claim.trial)) if space.contains(params)), None)
+        return next(
+            (params for params in (*told, *self._noted_params(claim.trial)) if self._space.contains(params)), None
+        )
 
     def _noted_params(self, trial: int) -> Iterator[Params]:
         record = self.run_dir.read_record(trial)
@@ -223,10 +228,10 @@ class SharedStudy:
 
     def _drawn(self, params: Params) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return parameters with their distributions, nothing of what was cut short before it was drawn."""
-        if not SearchSpace(self.spec.space).contains(params):
+        if not self._space.contains(params):
             return {}, {}
         fixed = FixedTrial(dict(params))
-        suggest(fixed, SearchSpace(self.spec.space))
+        suggest(fixed, self._space)
         return fixed.params, fixed.distributions
 
     def reports(self, record: TrialRecord) -> dict[int, float]:
@@ -297,12 +302,15 @@ class SharedStudy:
         return told.state is not trial.state or same
 
     def _close_abandoned(self, storage: Storage, ends: Ends) -> None:
-        """End what is RUNNING and held by nobody: as its record says, where the study knows all but the end."""
-        for trial in self._study(storage).get_trials(deepcopy=False, states=(StudyState.RUNNING,)):
+        """End what has not ended and is held by nobody: as its record says, where the study knows all but the end."""
+        states = (StudyState.RUNNING, StudyState.WAITING)
+        for trial in self._study(storage).get_trials(deepcopy=False, states=states):
             number, attempt = mark(trial)
             if number >= 0 and self.run_dir.alive(number):
                 continue
             told = self._as_told(ends[number, attempt]) if (number, attempt) in ends else None
+            if told is not None and told.state is trial.state:
+                continue
             if told is not None and _is_all_but_told(trial, told):
                 _tell(storage, trial, told.state, told.values)
             else:
@@ -312,10 +320,10 @@ class SharedStudy:
         study = self._study(storage)
         trials = study.get_trials(deepcopy=False)
         known = {(mark(trial), trial.state) for trial in trials}
-        # Whoever holds a trial tells its end.
-        held = {mark(trial) for trial in trials if trial.state is StudyState.RUNNING}
+        # Whoever holds a trial tells its end, or that it waits again.
+        held = {mark(trial)[0] for trial in trials if trial.state is StudyState.RUNNING}
         for which, record in sorted(ends.items(), key=lambda item: item[0]):
-            if which in held or (which, STATES[record.state]) in known:
+            if which[0] in held or (which, STATES[record.state]) in known:
                 continue
             told = self._as_told(record)
             if (which, told.state) not in known:
@@ -341,6 +349,16 @@ def _tell(storage: Storage, trial: FrozenTrial, state: StudyState, values: Seque
     if not trial.state.is_finished():
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             storage.set_trial_state_values(trial._trial_id, state, values)  # noqa: SLF001
+
+
+def put_back(storage: Storage, trial: optuna.Trial) -> None:
+    """Let a running trial of the study wait; it is asked for again under its number, with all that it has told."""
+    storage.set_trial_state_values(trial._trial_id, StudyState.WAITING)  # noqa: SLF001
+
+
+def _is_told(record: TrialRecord) -> bool:
+    """Say whether the study is told of what a record says; who is tried again anew has nothing to tell yet."""
+    return record.state.finished or record.state is TrialState.WAITING
 
 
 def _is_all_but_told(trial: FrozenTrial, told: FrozenTrial) -> bool:

@@ -14,12 +14,18 @@ from finesweep.cli.app import app
 from finesweep.errors import LaunchError, RunDirError, SpecError, SweepError
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(running.run, running.validate, running.submit),
+    *(running.run, running.validate, running.plan, running.submit),
     *(reading.status, reading.leaderboard, running.cancel, reading.init, reading.schema),
 )
 """The commands in the order in which they are shown."""
 
-INTERNAL: tuple[Callable[..., None], ...] = (internal.worker, internal.supervise, internal.collect, internal.verify)
+INTERNAL: tuple[Callable[..., None], ...] = (
+    internal.worker,
+    internal.supervise,
+    internal.collect,
+    internal.survey,
+    internal.verify,
+)
 """Commands that are not shown, since finesweep calls them itself."""
 
 for _command in COMMANDS:

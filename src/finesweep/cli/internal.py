@@ -43,6 +43,21 @@ def collect(folder: Folder, run: RunNumber, token: Token = "") -> None:
     summary.conclude(summary.Screen(), sweep.collect(folder.absolute(), run, token))
 
 
+def survey(
+    folder: Folder,
+    output: Path,
+    run: RunNumber,
+    parent: Annotated[int, typer.Option(help="Process id of whoever starts it, without whom it stops.")],
+    token: Token = "",
+) -> None:
+    """Measure a prepared sweep."""
+    with importing():
+        from finesweep import worker as _  # noqa: F401 - what takes time to import
+        from finesweep.survey import survey as measure
+
+    measure(folder.absolute(), run, parent, token, output)
+
+
 def verify(
     folder: Folder,
     model: Path,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -105,3 +107,34 @@ def validate(
     request = preparing.Request(spec, overrides or [], on, name, results, trust_remote_code=trust_remote_code)
     summary.announce(screen, preparing.check(request))
     screen.say("No problems found.")
+
+
+def plan(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    on: On = None,
+    name: Name = None,
+    results: Results = Path("results"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Tell what a sweep will take: hours, memory, disk.
+
+    A few steps of each batch size are measured. Nothing is left of it.
+    """
+    from finesweep import plan_screen, planning, preparing, summary
+
+    screen = summary.Screen()
+    request = preparing.Request(
+        spec, overrides or [], on, name, results, workers=workers, trust_remote_code=trust_remote_code
+    )
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(planning.plan(request)), indent=2, allow_nan=False))
+        return
+    estimate = planning.plan(request, lambda checked: summary.announce(screen, checked))
+    screen.print(plan_screen.speeds(estimate))
+    for line in plan_screen.lines(estimate):
+        screen.print(line, markup=False, soft_wrap=True)

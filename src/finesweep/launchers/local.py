@@ -80,7 +80,8 @@ class LocalLauncher:
             LaunchError: The process could not be started, or there is no GPU for it.
         """
         command = [*worker_command(sys.executable, run_dir, run), "--parent", str(os.getpid())]
-        threads = None if profile.threads_per_worker == "auto" else profile.threads_per_worker
+        # Where the number is still to be found out, workers idle meanwhile; each trial sets its own.
+        threads = 1 if profile.threads_per_worker == "auto" else profile.threads_per_worker
         device = None if coordinates else self._device(profile, index)
         environment = child_environment(device, threads, all_devices=coordinates)
         try:
@@ -109,8 +110,8 @@ class LocalLauncher:
             return None
         if profile.gpus_per_trial == 0:
             return ""
-        gpus, place = self._machine.gpus, index // profile.trials_per_gpu
-        if place >= len(gpus):
+        gpus = self._machine.gpus
+        if index >= len(gpus) * profile.per_gpu:
             found = f"{len(gpus)} GPUs were found for trials_per_gpu: {profile.trials_per_gpu}"
             raise LaunchError(f"worker {index + 1} has no GPU: {found}")
-        return gpus[place]
+        return gpus[index % len(gpus)]

@@ -1,0 +1,217 @@
+"""Owns how tokenised rows become batches: which rows go together, in what order, and how they are padded."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset, Sampler
+
+if TYPE_CHECKING:
+    import datasets
+    import pyarrow
+
+Row = Mapping[str, Any]
+"""One row: numbers, and arrays of numbers, by column."""
+
+Numbers = npt.NDArray[Any]
+
+GROUPS = 50
+"""Most batches that are sorted together; more of them save little padding and leave less to chance."""
+
+FEWEST_STRETCHES = 4
+"""Stretches of rows that are sorted apart, at least: where rows are few, batches would be the same in every epoch."""
+
+TELLING = 0.1
+"""Share of the lengths' variance that labels may explain before batches of one length are batches of one label."""
+
+
+class TokenRows(Dataset[Row]):
+    """Rows of numbers, read from the columns that hold them: nothing is copied, so they stay memory-mapped.
+
+    Args:
+        rows: Tokenised rows, of which ``input_ids`` says how long each is.
+    """
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        table = rows.with_format("arrow")[:]
+        self._columns = {name: _column(table.column(name)) for name in table.column_names}
+        self._rows = len(table)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: int) -> Row:
+        return {name: column[row] for name, column in self._columns.items()}
+
+    def column(self, name: str) -> Numbers:
+        """Return the numbers of a column that has one for each row."""
+        column = self._columns[name]
+        assert not isinstance(column, _Lists)
+        return column
+
+    @property
+    def lengths(self) -> Numbers:
+        """The number of tokens of each row."""
+        tokens = self._columns["input_ids"]
+        assert isinstance(tokens, _Lists)
+        return tokens.lengths()
+
+
+class _Lists:
+    """A column of lists: for each chunk the numbers of all its rows in one array, and where each row begins."""
+
+    def __init__(self, column: pyarrow.ChunkedArray) -> None:
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._numbers = [chunk.values.to_numpy(zero_copy_only=False) for chunk in chunks]
+        self._bounds = [chunk.offsets.to_numpy() for chunk in chunks]
+        self._starts = list(itertools.accumulate(map(len, chunks), initial=0))
+
+    def __getitem__(self, row: int) -> Numbers:
+        chunk = bisect.bisect_right(self._starts, row) - 1
+        bounds, place = self._bounds[chunk], row - self._starts[chunk]
+        numbers: Numbers = self._numbers[chunk][bounds[place] : bounds[place + 1]]
+        return numbers
+
+    def lengths(self) -> Numbers:
+        """Return the length of each row."""
+        return np.concatenate([np.zeros(0, np.int64), *map(np.diff, self._bounds)])
+
+
+def _column(column: pyarrow.ChunkedArray) -> _Lists | Numbers:
+    import pyarrow.types
+
+    if pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type):
+        return _Lists(column)
+    numbers: Numbers = column.to_numpy()
+    return numbers
+
+
+class Padding:
+    """Makes a batch of rows, as wide as the longest of them.
+
+    Args:
+        tokenizer: Says what is put where a row is shorter, and on which side.
+        multiple: The width is rounded up to a multiple of this; GPUs multiply matrices of such sizes faster.
+        widest: Most tokens that the model takes; rounding goes no further.
+    """
+
+    def __init__(self, tokenizer: Any, multiple: int = 1, widest: int = 2**31) -> None:
+        self.multiple, self.widest = multiple, widest
+        self._filling = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
+        self._on_the_left = tokenizer.padding_side == "left"
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """Pad the columns of lists, and stack the others: whole numbers as int64, others as float32."""
+        return {name: self._batch(name, [row[name] for row in rows]) for name in rows[0]}
+
+    def _batch(self, name: str, values: Sequence[Any]) -> torch.Tensor:
+        if np.ndim(values[0]):
+            return torch.from_numpy(self._padded(values, self._filling.get(name, 0)))
+        stacked = torch.from_numpy(np.asarray(values))
+        return stacked.float() if stacked.is_floating_point() else stacked.long()
+
+    def _padded(self, rows: Sequence[Any], filling: int) -> Numbers:
+        padded = np.full((len(rows), self._width(max(map(len, rows)))), filling, np.int64)
+        for line, row in zip(padded, rows, strict=True):
+            if self._on_the_left:
+                line[len(line) - len(row) :] = row
+            else:
+                line[: len(row)] = row
+        return padded
+
+    def _width(self, longest: int) -> int:
+        rounded = -(-longest // self.multiple) * self.multiple
+        return max(longest, min(rounded, self.widest))
+
+
+class GroupedByLength(Sampler[int]):
+    """The order of training rows in which those of one optimizer step are about equally long.
+
+    Args:
+        lengths: Tokens of each row.
+        batch: Rows of one optimizer step, over all its smaller batches.
+        seed: Seed of the order.
+    """
+
+    def __init__(self, lengths: Numbers, batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed = lengths, batch, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of this epoch from now on; the Trainer's loader says which one it is."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(grouped(self.lengths, self.batch, self.seed, self.epoch).tolist())
+
+
+def grouped(lengths: Numbers, batch: int, seed: int, epoch: int) -> Numbers:
+    """Return an epoch's order of rows, grouped by length.
+
+    The rows are shuffled and cut into stretches of many batches; each stretch is sorted by length and cut into
+    batches, and all these are shuffled. The order follows from the arguments alone, so that a trial goes on in it
+    whatever random numbers were drawn before, and a trial with half the batch and twice the accumulation takes its
+    steps on the same rows.
+
+    Args:
+        lengths: Tokens of each row.
+        batch: Rows of one optimizer step.
+        seed: Seed of the order.
+        epoch: Which pass over the rows it is.
+
+    Returns:
+        Every row's number once. The first batch has the longest row, so that it shows at once where memory is too
+        small; in each batch the longest come first. Rows that fill no batch stand at the end.
+    """
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+    order = torch.randperm(len(lengths), generator=generator).numpy()
+    whole = len(order) - len(order) % batch
+    if not whole:
+        return _longest_first(order, lengths)
+    longest = int(lengths[order].argmax())
+    order[[0, longest]] = order[[longest, 0]]
+    stretch = batch * min(GROUPS, max(1, whole // (batch * FEWEST_STRETCHES)))
+    parts = [_longest_first(order[start : min(start + stretch, whole)], lengths) for start in range(0, whole, stretch)]
+    batches = np.concatenate(parts).reshape(-1, batch)
+    shuffled = 1 + torch.randperm(len(batches) - 1, generator=generator).numpy()
+    rest = _longest_first(order[whole:], lengths)
+    return np.concatenate([batches[0], batches[shuffled].ravel(), rest])
+
+
+def lengths_tell_labels(lengths: Numbers, labels: Numbers) -> bool:
+    """Say whether rows of one length have much the same label, so that they should not be trained on together.
+
+    Args:
+        lengths: Tokens of each row.
+        labels: Class ids, or targets as floats. How much they explain is the correlation ratio of the classes, or the
+            square of Spearman's correlation.
+    """
+    if len(lengths) < 2 or np.ptp(lengths) == 0 or np.ptp(labels) == 0:
+        return False
+    if np.issubdtype(labels.dtype, np.floating):
+        ranks = np.stack([np.unique(values, return_inverse=True)[1] for values in (lengths, labels)])
+        explained = np.asarray(np.corrcoef(ranks))[0, 1] ** 2
+    else:
+        counts = np.bincount(labels)
+        means = np.bincount(labels, weights=lengths) / np.maximum(counts, 1)
+        explained = counts @ (means - lengths.mean()) ** 2 / (len(lengths) * lengths.var())
+    return bool(explained > TELLING)
+
+
+def evaluation_order(lengths: Numbers) -> list[int]:
+    """Return the order of rows in which an evaluation pads least: the longest first, which need most memory."""
+    order: list[int] = _longest_first(np.arange(len(lengths)), lengths).tolist()
+    return order
+
+
+def _longest_first(rows: Numbers, lengths: Numbers) -> Numbers:
+    return rows[np.argsort(-lengths[rows], kind="stable")]

@@ -1,0 +1,169 @@
+"""Owns comparing a sweep's trials at their rungs, by what its folder says: who goes on, who waits, who ends."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finesweep.pruning import (
+    Standing,
+    Turns,
+    is_audited,
+    is_below_median,
+    rung_examples,
+    turns,
+    values_at,
+)
+from finesweep.readable import metric
+from finesweep.run_dir import RunDir
+from finesweep.spec import SweepSpec
+from finesweep.trial import (
+    AttemptOutdated,
+    Evaluation,
+    Progress,
+    TrialPruned,
+    TrialRecord,
+    TrialState,
+    TrialWaits,
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Judges trials by those of the others that have come as far.
+
+    Attributes:
+        run_dir: The sweep's folder.
+        spec: The sweep's spec.
+        rungs: Training examples after which trials are compared, ascending; empty where the pruner is not ours.
+        wanted: Trials that the budget asks for.
+    """
+
+    run_dir: RunDir
+    spec: SweepSpec
+    rungs: tuple[int, ...]
+    wanted: int
+
+    @classmethod
+    def of(cls, run_dir: RunDir, spec: SweepSpec, rows: int, wanted: int) -> Comparison:
+        """Return the comparison of a sweep's trials.
+
+        Args:
+            run_dir: The sweep's folder.
+            spec: The sweep's spec.
+            rows: Training rows.
+            wanted: Trials that the budget asks for.
+        """
+        return cls(run_dir, spec, rung_examples(spec, rows), wanted)
+
+    @property
+    def halves(self) -> bool:
+        """Whether trials wait for their turn."""
+        return self.spec.search.pruner == "halving"
+
+    def queue(self) -> Sequence[int]:
+        """Return the numbers of the trials that may run now, in the order in which they should.
+
+        Those that wait in vain are ended first.
+
+        Raises:
+            RunDirError: The folder cannot be written.
+        """
+        if not self.halves:
+            return range(self.wanted)
+        standings = self._standings()
+        verdict = self._turns(standings)
+        for trial in verdict.dropped:
+            self._drop(trial, standings[trial])
+        waiting = {trial for trial, standing in standings.items() if standing.waits}
+        left = (trial for trial in range(self.wanted) if trial not in waiting and not self.run_dir.is_finished(trial))
+        return [*verdict.promoted, *left, *verdict.early]
+
+    def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
+        """Let a trial go on from where it has just been evaluated, or not.
+
+        The untuned default always goes on: what the search has gained is told by it.
+
+        Args:
+            trial: Its number.
+            evaluations: What has been seen of it.
+
+        Raises:
+            TrialPruned: It is weak.
+            TrialWaits: That cannot be said yet.
+        """
+        values = values_at(evaluations, self.rungs, self.spec.direction)
+        if trial in self._spared or not values or evaluations[-1].examples != self.rungs[max(values)]:
+            return
+        standings = {**self._standings(), trial: Standing(trial, values, waits=True)}
+        if not self.halves:
+            self._judge_by_median(standings, trial)
+            return
+        verdict = self._turns(standings)
+        if trial in verdict.dropped:
+            raise TrialPruned(self._not_among_the_best(standings[trial]))
+        if trial not in verdict.promoted:
+            raise TrialWaits(f"waits after {self._seen(max(values))} examples for others to come as far")
+
+    @property
+    def _spared(self) -> range:
+        """The untuned default, where the search has one."""
+        return range(self.spec.search.baseline and self.spec.search.sampler != "grid")
+
+    def is_audited(self, trial: int) -> bool:
+        """Say whether a trial is finished even if it is weak."""
+        return is_audited(self.spec.search.seed, trial, self.spec.pruning.audit)
+
+    def _judge_by_median(self, standings: dict[int, Standing], trial: int) -> None:
+        values = standings[trial].values
+        rung, value = max(values), values[max(values)]
+        others = [other.values[rung] for other in standings.values() if other.trial != trial and rung in other.values]
+        if is_below_median(value, others, self.spec.direction):
+            raise TrialPruned(f"median pruner: {self._at(rung, value)}, worse than the median of {len(others)} others")
+
+    def _not_among_the_best(self, standing: Standing) -> str:
+        rung = max(standing.values)
+        return f"halving: {self._at(rung, standing.values[rung])}, not among the best 1 in {self.spec.pruning.factor}"
+
+    def _at(self, rung: int, value: float) -> str:
+        return f"{self.spec.objective.metric} {metric(value)} after {self._seen(rung)} examples"
+
+    def _seen(self, rung: int) -> str:
+        return f"{self.rungs[rung]:,}"
+
+    def _turns(self, standings: dict[int, Standing]) -> Turns:
+        factor = self.spec.pruning.factor
+        return turns(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
+
+    def _standings(self) -> dict[int, Standing]:
+        """Read how far each trial has come; of one that is running, from its progress."""
+        newest = self.run_dir.claims.newest()
+        found = {record.trial: self._of_record(record, newest) for record in self.run_dir.records()}
+        running = (item for item in self.run_dir.progress() if newest.get(item.trial) == item.attempt)
+        return found | {item.trial: self._of_progress(item) for item in running}
+
+    def _of_record(self, record: TrialRecord, newest: dict[int, int]) -> Standing:
+        waits = record.state is TrialState.WAITING and newest.get(record.trial) == record.attempt
+        values = values_at(record.evaluations, self.rungs, self.spec.direction)
+        is_over = record.state.finished or record.audit is not None
+        return Standing(record.trial, values, waits and record.audit is None, is_over)
+
+    def _of_progress(self, progress: Progress) -> Standing:
+        values = values_at(progress.evaluations, self.rungs, self.spec.direction)
+        return Standing(progress.trial, values, is_over=progress.audit is not None)
+
+    def _drop(self, trial: int, standing: Standing) -> None:
+        """End a trial that waits in vain, or let it be finished all the same."""
+        record = self.run_dir.read_record(trial)
+        if record is None or record.state is not TrialState.WAITING:
+            return
+        why = self._not_among_the_best(standing)
+        changes: dict[str, Any] = (
+            {"audit": why} if self.is_audited(trial) else {"state": TrialState.PRUNED, "reason": why}
+        )
+        # Whoever has claimed it meanwhile has seen more.
+        with contextlib.suppress(AttemptOutdated):
+            self.run_dir.record(dataclasses.replace(record, **changes))

@@ -1,0 +1,121 @@
+"""Owns `sweep plan`: a sweep prepared in a temporary folder, measured there, and told before anything is spent."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from finesweep import disk, preparing
+from finesweep.commands import survey_command
+from finesweep.environment import child_environment
+from finesweep.errors import SweepError
+from finesweep.estimate import Estimate, Facts, estimated
+from finesweep.machine import usable_memory_gb
+from finesweep.open_sweep import OpenSweep
+from finesweep.preflight import Checked
+from finesweep.preparing import Request
+from finesweep.signals import Signals
+from finesweep.stored import read_as
+from finesweep.survey import Readings
+
+MOST_ROWS = 20_000
+"""Rows of a split that are prepared to be measured; they stand for the others."""
+
+POLL_SECONDS = 0.05
+
+
+def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None) -> Estimate:
+    """Say what a sweep will take; nothing is left of it.
+
+    Args:
+        request: What the user would run.
+        announce: Called with the ``Checked`` spec before anything is measured.
+
+    Raises:
+        SpecError: With every problem found.
+        SweepError: No trial could be trained.
+        Stopped: The user did not want to know any more.
+    """
+    with (
+        Signals().counted() as signals,
+        tempfile.TemporaryDirectory(prefix="finesweep-plan-", ignore_cleanup_errors=True) as scratch,
+        contextlib.ExitStack() as stack,
+        signals.ending_the_block(),
+    ):
+        began = time.monotonic()
+        checked = preparing.check(request)
+        announce(checked)
+        here = dataclasses.replace(request, results=Path(scratch))
+        sample, share = _sampled(checked)
+        sweep = preparing.open_folder(Path(scratch) / checked.loaded.spec.name, sample, here)
+        seconds = time.monotonic() - began
+        found = _surveyed(sweep, Path(scratch), stack)
+        return estimated(_facts(request, checked, sweep, share, seconds), found)
+
+
+def _sampled(checked: Checked) -> tuple[Checked, float]:
+    """Return a spec with rows enough to be measured, and their share of all."""
+    frames = checked.data.frames
+    every = {split: -(-len(frame) // MOST_ROWS) for split, frame in frames.items()}
+    few = {split: frame.iloc[:: every[split]].reset_index(drop=True) for split, frame in frames.items()}
+    share = sum(map(len, few.values())) / sum(map(len, frames.values()))
+    return dataclasses.replace(checked, data=dataclasses.replace(checked.data, frames=few)), share
+
+
+def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, seconds: float) -> Facts:
+    existing = request.results.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return Facts(
+        spec=checked.loaded.spec,
+        profile=sweep.profile,
+        rows=checked.data.facts()["rows"],
+        trials=sweep.wanted,
+        prepared_bytes=disk.used_bytes(sweep.run_dir.path) / share,
+        free_bytes=float(shutil.disk_usage(existing).free),
+        memory_gb=usable_memory_gb(),
+        check_seconds=seconds,
+    )
+
+
+def _surveyed(sweep: OpenSweep, scratch: Path, stack: contextlib.ExitStack) -> Readings:
+    """Measure in a process of its own, of which nothing is left, whatever happens."""
+    output, log = scratch / "readings.json", scratch / "survey.log"
+    device = "" if sweep.profile.gpus_per_trial == 0 else None
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [*survey_command(sys.executable, sweep.run_dir, sweep.run), "--parent", str(os.getpid()), str(output)],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            env={**child_environment(device, 1), "TMPDIR": str(scratch)},
+            start_new_session=True,
+        )
+    stack.callback(_kill, process)
+    while process.poll() is None:
+        time.sleep(POLL_SECONDS)
+    if process.returncode:
+        raise SweepError(f"nothing could be measured: {_last_words(log, process.returncode)}")
+    return read_as(Readings, output)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the process and its forks, and wait until it is gone."""
+    # For a group of which nothing but zombies is left macOS says that it is not permitted.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _last_words(log: Path, code: int) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"

@@ -1,0 +1,84 @@
+"""Owns checking and preparing a sweep apart from the command that runs it.
+
+Reading the data and the model takes hundreds of megabytes of libraries. They are loaded by a process that ends before
+training starts, so that the command, which stays for as long as the sweep runs, remains small.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+from pathlib import Path
+from typing import Any
+
+from finesweep import ownership, preparing
+from finesweep.apart import Apart, Link
+from finesweep.manifest import Manifest
+from finesweep.open_sweep import OpenSweep
+from finesweep.preflight import Checked
+from finesweep.preparing import Request
+from finesweep.run_dir import RunDir
+
+
+class Preparation:
+    """Checks a request, and then makes its folder if that is not there yet.
+
+    The process is forked when this is made; it ends with the block, if not before.
+
+    Args:
+        request: What the user asked for.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._apart = Apart("the process that checks and prepares", functools.partial(_steps, request))
+
+    def __enter__(self) -> Preparation:
+        """Begin."""
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """End the process."""
+        self._apart.__exit__(*error)
+
+    def checked(self) -> Checked:
+        """Return the spec, checked, without its rows; see ``preparing``.
+
+        Raises:
+            SpecError, RunDirError, LaunchError, MissingExtra: What the check has found, or what has ended it.
+        """
+        checked: Checked = self._apart.hear()
+        return checked
+
+    def open_folder(self, path: Path, checked: Checked, lock: int) -> OpenSweep:
+        """Open the sweep's folder and begin a run; see ``preparing.open_folder``.
+
+        Args:
+            path: The folder.
+            checked: What ``checked`` has returned.
+            lock: The lock on the folder. Both processes hold it while there is something to write.
+
+        Raises:
+            RunDirError: The folder is another sweep's, or cannot be written.
+            LaunchError: Something has killed the process.
+        """
+
+        def write(folder: RunDir, manifest: Manifest) -> Manifest:
+            self._apart.tell((folder.path, manifest), lock)
+            written: Manifest = self._apart.hear()
+            return written
+
+        return preparing.open_folder(path, checked, self._request, write=write)
+
+
+def _steps(request: Request, link: Link) -> None:
+    loaded = preparing.load(request)
+    if not request.join:
+        ownership.refuse_owned(preparing.path_of(loaded, request))  # before minutes are spent on large data
+    checked = preparing.checked_spec(loaded, request)
+    # From here on the command, not a signal, says when this ends: what is begun to be written is to be whole.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    link.tell(checked.without_rows())
+    (path, manifest), _ = link.hear()
+    link.tell(preparing.write_prepared(checked, RunDir(path), manifest))

@@ -1,0 +1,198 @@
+"""Owns fair pruning: the rungs at which trials are compared, and the rules by which they go on or end.
+
+A rung is a number of training examples, the same for every batch size and every number of epochs. Everything
+here is a function of what trials have reached, whoever trained them and in whatever order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from finesweep.spec import SweepSpec
+from finesweep.trial import Direction, Evaluation
+
+ON_RUNGS = frozenset({"median", "halving"})
+"""Pruners of our own, which compare trials at rungs."""
+
+FACTOR = 3
+"""Of how many trials at a rung one goes on, with halving. ``docs/pruning.md`` has the evidence for this and these."""
+
+COHORT = 27
+"""About how many trials of a long sweep are compared with each other, with halving."""
+
+FEWEST = 8
+"""How many others must have come to a rung before one is held against their median."""
+
+
+def rung_fractions(spec: SweepSpec) -> tuple[Fraction, ...]:
+    """Return a spec's rungs in epochs, ascending; none where its pruner is not one of ours."""
+    if spec.search.pruner not in ON_RUNGS:
+        return ()
+    return tuple(sorted({Fraction(str(epochs)) for epochs in spec.pruning.rungs}))
+
+
+def rung_examples(spec: SweepSpec, rows: int) -> tuple[int, ...]:
+    """Return a spec's rungs in training examples, ascending.
+
+    Args:
+        spec: The sweep's spec.
+        rows: Training rows.
+    """
+    return tuple(dict.fromkeys(int(epochs * rows) for epochs in rung_fractions(spec)))
+
+
+def is_audited(seed: int, trial: int, share: float) -> bool:
+    """Say whether a trial is finished even if it is weak, to find out what pruning costs.
+
+    Args:
+        seed: The sweep's seed.
+        trial: The trial's number.
+        share: Of how many of the pruned trials, 0 to 1.
+    """
+    drawn = int.from_bytes(hashlib.sha256(f"audit:{seed}:{trial}".encode()).digest()[:4], "big")
+    return drawn < share * 2**32
+
+
+def is_below_median(value: float, others: Sequence[float], direction: Direction, *, fewest: int = FEWEST) -> bool:
+    """Say whether a trial is worse than the median of those that came as far.
+
+    Args:
+        value: Its best objective so far.
+        others: The same of the others when they were at this rung, whatever became of them.
+        direction: The objective's direction.
+        fewest: How many others there must be, at least 1.
+    """
+    return len(others) >= fewest and direction.better(statistics.median(others), value)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one trial has come.
+
+    Attributes:
+        trial: Its number.
+        values: Its best objective so far at each rung it has come to, by the rung's index.
+        waits: Whether it waits at the last of these rungs.
+        is_over: Whether it has ended.
+    """
+
+    trial: int
+    values: Mapping[int, float] = field(default_factory=dict)
+    waits: bool = False
+    is_over: bool = False
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Who goes on.
+
+    Attributes:
+        promoted: Waiting trials that go on whatever the others still do, those that have come farthest first.
+        early: Waiting trials that would go on as things stand; for workers that had nothing to do else.
+        dropped: Waiting trials that end here.
+    """
+
+    promoted: tuple[int, ...] = ()
+    early: tuple[int, ...] = ()
+    dropped: tuple[int, ...] = ()
+
+
+def values_at(evaluations: Iterable[Evaluation], rungs: Sequence[int], direction: Direction) -> dict[int, float]:
+    """Return a trial's best objective so far at each rung it has come to, by the rung's index.
+
+    Args:
+        evaluations: Its evaluations in order.
+        rungs: Training examples of each rung.
+        direction: The objective's direction.
+    """
+    found: dict[int, float] = {}
+    best: float | None = None
+    for evaluation in evaluations:
+        if evaluation.objective is None:
+            continue
+        if direction.better(evaluation.objective, best):
+            best = evaluation.objective
+        if evaluation.examples in rungs and best is not None:
+            found.setdefault(rungs.index(evaluation.examples), best)
+    return found
+
+
+def turns(
+    standings: Mapping[int, Standing],
+    trials: int,
+    rungs: int,
+    direction: Direction,
+    *,
+    factor: int = FACTOR,
+    cohort: int = COHORT,
+) -> Turns:
+    """Decide by successive halving which of the waiting trials go on.
+
+    Of the trials of a cohort that come to a rung, the best go on, one of ``factor``; at least one of them does.
+    A trial is promoted or dropped as soon as no other can change that. The rule is that of Jamieson and Talwalkar
+    (2016) with the waiting of Li et al. (2020), who never stop a trial that they could still promote.
+
+    Args:
+        standings: What has been seen of each trial that was begun.
+        trials: The budget; cohorts follow from it.
+        rungs: How many rungs there are.
+        direction: The objective's direction.
+        factor: Of how many trials at a rung one goes on, at least 2.
+        cohort: About how many trials of a long sweep are compared with each other.
+    """
+    promoted: list[tuple[int, int]] = []
+    early: list[tuple[int, int]] = []
+    dropped: list[int] = []
+    for members in cohorts(trials, cohort):
+        out = {trial for trial in members if trial in standings and standings[trial].is_over}
+        for rung in range(rungs):
+            best = _ranked(members, standings, rung, direction)
+            coming = sum(trial not in out and _farthest(standings.get(trial)) < rung for trial in members)
+            sure, possible = len(best) // factor, max(1, (len(best) + coming) // factor)
+            for place, trial in enumerate(best):
+                if not _waits_at(standings[trial], rung):
+                    continue
+                if place >= possible:
+                    dropped.append(trial)
+                    out.add(trial)
+                elif not coming:
+                    promoted.append((-rung, trial))
+                elif place < sure:
+                    early.append((-rung, trial))
+    return Turns(_in_order(promoted), _in_order(early), tuple(dropped))
+
+
+def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
+    """Split a budget into cohorts of about equal size, by number."""
+    count = max(1, round(trials / cohort))
+    bounds = [trials * part // count for part in range(count + 1)]
+    return [range(low, high) for low, high in itertools.pairwise(bounds)]
+
+
+def _ranked(members: Iterable[int], standings: Mapping[int, Standing], rung: int, direction: Direction) -> list[int]:
+    """Return the trials that have come to a rung, the best first."""
+    sign = 1 if direction is Direction.MINIMIZE else -1
+    there = [trial for trial in members if _has_come(standings.get(trial), rung)]
+    return sorted(there, key=lambda trial: (sign * standings[trial].values[rung], trial))
+
+
+def _has_come(standing: Standing | None, rung: int) -> bool:
+    return standing is not None and rung in standing.values
+
+
+def _farthest(standing: Standing | None) -> int:
+    """Return the last rung that a trial has come to, -1 where it is none; in long steps it may have missed some."""
+    return -1 if standing is None else max(standing.values, default=-1)
+
+
+def _waits_at(standing: Standing, rung: int) -> bool:
+    return standing.waits and _farthest(standing) == rung
+
+
+def _in_order(trials: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    return tuple(trial for _, trial in sorted(trials))

@@ -1,0 +1,174 @@
+"""Real runs that find out how many trials at a time suit this machine; nobody measures twice what is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finesweep.machine import usable_cores
+
+several_cores = pytest.mark.skipif(usable_cores() < 2, reason="with one core there is nothing to choose")
+
+LONG = (
+    *("--set", "space.num_train_epochs.low=900", "--set", "space.num_train_epochs.high=900"),
+    *("--set", "budget.trials=30", "--on", "auto.yaml"),
+)
+"""Arguments of a sweep that is worth some seconds of measuring."""
+
+
+def calibrations(project) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = json.loads((project.results() / "calibration.json").read_text())["calibrations"]
+    except FileNotFoundError:
+        return []
+    return found
+
+
+def last_run(project) -> dict[str, Any]:
+    files = sorted((project.results() / "runs").glob("*.json"))
+    values: dict[str, Any] = json.loads(files[-1].read_text()) if files else {"number": 0, "profile": {}}
+    return values
+
+
+def stopped(process: subprocess.Popen[str]) -> str:
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    return out
+
+
+def begun(project, until, run: int) -> subprocess.Popen[str]:
+    """Start a run and wait until a trial of it trains."""
+    process: subprocess.Popen[str] = project.start("run", "spec.yaml", *LONG)
+    until(lambda: last_run(project)["number"] == run, f"run {run} begins")
+    until(lambda: project.trial_processes() and last_run(project)["profile"]["workers"] != "auto", "it is settled")
+    until(lambda: any(project.runs(trial, 1) for trial in range(4)), "a trial trains")
+    return process
+
+
+@pytest.fixture
+def undisturbed(tmp_path, monkeypatch) -> None:
+    """Have processes measure also where tests or others run beside them, and take what they find."""
+    (tmp_path / "sitecustomize.py").write_text("from finesweep import calibration\ncalibration.LEAST_SHARE = 0.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@several_cores
+@pytest.mark.slow
+@pytest.mark.usefixtures("undisturbed")
+def test_a_machine_is_measured_once_and_another_one_anew(project, until, check_invariants):
+    project.write("auto.yaml", "keep_best: 1\n")
+    out = stopped(begun(project, until, 1))
+    (found,) = calibrations(project)
+    assert found["is_done"]
+    assert found["remark"] is None
+    assert len([speed for speed in found["speeds"] if speed["examples_per_second"]]) >= 1
+    profile = last_run(project)["profile"]
+    option = {key: profile[key] for key in ("workers", "threads_per_worker")}
+    assert option in [{"workers": one["workers"], "threads_per_worker": one["threads"]} for one in found["options"]]
+    assert "examples/s" in out
+
+    out = stopped(begun(project, until, 2))
+    assert calibrations(project) == [found]
+    assert {key: last_run(project)["profile"][key] for key in option} == option
+    assert "examples/s" not in out
+
+    file = project.results() / "calibration.json"
+    file.write_text(file.read_text().replace(f'"host": "{found["host"]}"', '"host": "elsewhere"'))
+    out = stopped(begun(project, until, 3))
+    assert [one["run"] for one in calibrations(project)] == [1, 3]
+    assert "examples/s" in out
+    check_invariants(project)
+
+
+@several_cores
+@pytest.mark.slow
+@pytest.mark.usefixtures("undisturbed")
+def test_a_worker_that_is_killed_while_it_measures_costs_nothing_but_time(project, until, check_invariants):
+    project.write("auto.yaml", "keep_best: 1\n")
+    process = project.start("run", "spec.yaml", *LONG)
+    until(lambda: calibrations(project) and project.trial_processes(), "a worker measures")
+    (asked,) = calibrations(project)
+    assert not asked["is_done"]
+    (measuring,) = {parent(pid) for pid in project.trial_processes()}
+    os.kill(measuring, signal.SIGKILL)
+    until(lambda: last_run(project)["profile"]["workers"] != "auto", "the run is settled all the same")
+    until(lambda: any(project.runs(trial, 1) for trial in range(4)), "a trial trains")
+    (found,) = calibrations(project)
+    assert found["is_done"]
+    out = stopped(process)
+    assert "was killed by SIGKILL; another one is started." in out
+    check_invariants(project)
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@several_cores
+@pytest.mark.slow
+def test_a_short_sweep_is_not_measured(project, check_invariants):
+    project.write("auto.yaml", "keep_best: 1\n")
+    out, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=2", "--on", "auto.yaml")
+    (found,) = calibrations(project)
+    assert (found["is_done"], found["speeds"]) == (True, [])
+    assert "nothing was measured, since the sweep is short" in out
+    assert last_run(project)["profile"]["workers"] == min(usable_cores(), 2)
+    check_invariants(project)
+
+
+BENCH = """
+import dataclasses, json, os, sys
+from pathlib import Path
+from finesweep.errors import SweepError
+from finesweep.measurement import Load
+from finesweep.measuring import Bench
+from finesweep.worker import Worker
+
+worker = Worker.open(Path(sys.argv[1]), 1)
+worker.warm_up()
+bench = Bench(worker.run_dir, worker.manifest, worker.spec)
+small, large = ({"per_device_train_batch_size": batch} for batch in (4, 64))
+found = {
+    "one": bench.measure(Load(small), 1),
+    "two": bench.measure(Load(large, steps=5), 1, 2),
+    "quick": bench.measure(Load(small, steps=100_000, seconds=0.5, evaluates=False, sizes=False), 1),
+    "squeezed": dataclasses.replace(bench, most_gb=0.01).measure(Load(small, steps=100_000), 1),
+}
+answers = {name: dataclasses.asdict(one) for name, one in found.items()}
+for name, broken in (("late", (small, 1)), ("broken", ({"learning_rate": -1.0}, 60))):
+    try:
+        bench.measure(Load(broken[0], steps=100_000), 1, 1, broken[1])
+    except SweepError as error:
+        answers[name] = str(error)
+print(json.dumps(answers))
+"""
+
+
+def test_what_is_measured_is_what_training_takes(finished):
+    """Nothing of it is left in the sweep's folder."""
+    before = {file: file.stat().st_mtime_ns for file in finished.results().rglob("*")}
+    command = [sys.executable, "-c", BENCH, str(finished.results())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout.splitlines()[-1])
+    one, two, quick = answers["one"], answers["two"], answers["quick"]
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert 5 < one["tokens_per_second"] / one["examples_per_second"] < 24, "real tokens, of rows of 5 to 24"
+    assert one["rows_per_second"] > one["examples_per_second"] > 0
+    assert quick["rows_per_second"] is None
+    assert 0 < one["fixed_seconds"] < 30
+    assert 50 < one["memory_mb"] < 3000
+    assert 0 < one["own_memory_mb"] <= one["memory_mb"]
+    assert one["weights_mb"] == pytest.approx(0.13, abs=0.1)
+    assert answers["squeezed"]["reason"].endswith("GB of memory, and there are 0.0")
+    assert answers["late"] == "a few steps of training took longer than 1 s"
+    assert "Invalid learning rate: -1.0" in answers["broken"]
+    assert {file: file.stat().st_mtime_ns for file in finished.results().rglob("*")} == before

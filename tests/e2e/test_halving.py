@@ -1,0 +1,83 @@
+"""Trials that wait at a rung, in real sweeps: nothing is trained twice, nothing is left, the best goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+HALVING = (
+    *("--set", "search.pruner=halving", "--set", "search.baseline=false", "--set", "pruning.rungs=[0.5, 1]"),
+    *("--set", "space.num_train_epochs={choices: [2]}", "--set", "space.per_device_train_batch_size={choices: [16]}"),
+)
+
+
+def trained(project) -> dict[int, list[tuple[float, int]]]:
+    """Return each trial's evaluations: examples and step, the same once however often it went on."""
+    return {r["trial"]: [(e["examples"], e["step"]) for e in r["evaluations"]] for r in project.records()}
+
+
+def test_of_six_trials_two_go_on_and_one_is_finished(project, check_invariants):
+    out, _ = project.sweep("run", "spec.yaml", *HALVING, "--set", "budget.trials=6", "--workers", "1")
+    records = project.records()
+    assert [record["state"] for record in records].count("COMPLETE") == 1
+    assert [record["state"] for record in records].count("PRUNED") == 5
+    assert sorted(len(evaluations) for evaluations in trained(project).values()) == [1, 1, 1, 1, 2, 3]
+    best = next(record for record in records if record["state"] == "COMPLETE")
+    assert best["resumed_step"] > 0
+    assert best["faults"] == []
+    assert "WAITING" in out
+    assert list((project.results() / "states").iterdir()) == []
+    check_invariants(project)
+
+
+@pytest.mark.slow
+def test_whatever_is_killed_while_others_wait_every_trial_ends_where_it_would_have(project, until, check_invariants):
+    arguments = ("run", "spec.yaml", *HALVING, "--set", "budget.trials=6", "--workers", "1")
+    project.sweep(*arguments, "--name", "undisturbed")
+    expected = [(r["trial"], r["state"], r["objective"]) for r in project.records("undisturbed")]
+    process = project.start(*arguments)
+    # Once a worker in the middle of it, once everything while somebody goes on from a rung.
+    until(lambda: list((project.results() / "states").glob("trial-*")), "nobody waits")
+    os.kill(project.workers()[0], signal.SIGKILL)
+    until(lambda: list((project.results() / "claims").glob("*.2")), "nobody has gone on")
+    for pid in (process.pid, *project.processes()):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    project.sweep(*arguments)
+    assert [(r["trial"], r["state"], r["objective"]) for r in project.records()] == expected
+    check_invariants(project)
+
+
+@pytest.mark.slow
+def test_several_workers_halve_too(project, check_invariants):
+    project.sweep("run", "spec.yaml", *HALVING, "--set", "budget.trials=9", "--workers", "3")
+    states = [record["state"] for record in project.records()]
+    assert set(states) <= {"COMPLETE", "PRUNED"}
+    assert "COMPLETE" in states
+    assert all(record["audit"] is None for record in project.records())
+    check_invariants(project)
+
+
+@pytest.mark.slow
+def test_an_audit_finishes_what_would_have_been_pruned_and_says_what_it_found(project, check_invariants):
+    changes = ("--set", "budget.trials=6", "--set", "pruning.audit=1.0", "--workers", "1")
+    project.sweep("run", "spec.yaml", *HALVING, *changes)
+    records = project.records()
+    assert {record["state"] for record in records} == {"COMPLETE"}
+    spared = [record for record in records if record["audit"]]
+    assert len(spared) == 5
+    assert all("not among the best 1 in 3" in record["audit"] for record in spared)
+    assert "Pruning audit: 5 of 5" in (project.results() / "leaderboard.md").read_text()
+    check_invariants(project)
+
+
+def test_a_trial_is_ranked_on_all_rows_where_it_was_steered_by_some(project, check_invariants):
+    project.sweep("run", "spec.yaml", "--set", "evaluation.rows=20", "--set", "budget.trials=2", "--workers", "1")
+    rows = project.manifest()["data"]["rows"]["validation"]
+    for record in project.records():
+        assert record["evaluated_rows"] == rows > 20
+        steered = next(e for e in record["evaluations"] if e["step"] == record["best_step"])
+        assert record["metrics"]["eval_loss"] == record["objective"] != steered["objective"]
+    check_invariants(project)  # the winner, loaded again, has the same loss on all rows
