@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-cluster lint clean
+.PHONY: help quickstart test test-all test-cluster lint bench bench-full clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -37,6 +37,17 @@ lint: $(VENV)/.installed-test ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# make bench DATA=mine=rows.csv TEXT=question LABEL=intent: on rows of your own.
+BENCH = HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA)) $(if $(TEXT),--text $(TEXT)) \
+	$(if $(LABEL),--label $(LABEL)) $(if $(MAX_LENGTH),--max-length $(MAX_LENGTH)) $(if $(MODEL),--model $(MODEL)) \
+	$(if $(ONLY),--only $(ONLY))
+
+bench: $(VENV)/.installed ## measure beside its peers, in half an hour; see benchmarks/RESULTS.md and DATA= in its README
+	$(BENCH)
+
+bench-full: $(VENV)/.installed ## the same at length and with whole sweeps of a larger model, in hours
+	$(BENCH) --full
 
 clean: ## remove the environment and the caches; results/ stays
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

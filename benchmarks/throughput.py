@@ -1,172 +1,126 @@
-"""Measures how much faster a sweep gets with two workers than with one, on the same machine and the same trials.
+"""Measures real tokens per second, all workers together, for texts of several lengths (M3).
 
-    python benchmarks/throughput.py
-
-Whole sweeps take turns, each in a folder of its own: one worker with all cores, one worker with one thread, two
-workers with one thread each. Sampler ``random`` and no pruner make the trials the same by number, whoever runs them,
-so the quality can be compared beside the speed. With one thread each a trial's objective is the same to the last bit,
-whoever runs it. Sums over two threads are rounded otherwise, and training carries that on; how far is printed.
-
-``search`` is the time from the first claim to the last record, of which the trials per minute follow; ``whole`` is the
-whole command with start-up, rehearsal, and the winner's proof.
+Every arm trains the same few trials of one epoch at batch 16 on a model of MiniLM's shape, without pruning. Counted are
+the tokens of the texts, not what pads them; the time is from the first trial's begin to the last one's end, with all
+that lies between: evaluations (few rows), saving, starting the next trial.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+import csv
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from finesweep.environment import THREAD_COUNTS
-from finesweep.run_dir import RunDir
-from finesweep.trial import TrialRecord, TrialState
+from benchmarks.arms import OURS, RANDOM, Arm, Outcome, carry_out
+from benchmarks.figures import Figures, Goal, Spread, Table, rounds, shown
+from benchmarks.threads import fastest, short
+from benchmarks.workload import Size, Source, Workload, make
 
-SPEC = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
-ALL_CORES, ONE_THREAD, TWO = "1 worker, all cores", "1 worker, 1 thread", "2 workers"
-SETUPS = {
-    ALL_CORES: "{workers: 1}",
-    ONE_THREAD: "{workers: 1, threads_per_worker: 1}",
-    TWO: "{workers: 2, threads_per_worker: 1}",
-}
-"""Launch profiles by name."""
+METHOD = (
+    "{trials} trials of one epoch at batch 16, without pruning, in turns. Tokens are those of the texts, at most "
+    "{length} each, without what pads them; the time is from the first trial's begin to the last one's end, so "
+    "evaluations, saving and whatever lies between two trials are in it. eval_loss is the best that an arm's own "
+    "evaluations have seen: one short epoch, so only its likeness says something."
+)
+GOALS = {"T": 5.0, "S": 2.0}
+LIMIT_SECONDS = 1_200
+TOKENS, FEWEST, MOST = 6_000, 96, 320
+"""Real tokens of an epoch, about, and its rows at least and at most."""
 
-
-@dataclass(frozen=True)
-class Sweep:
-    """One whole sweep.
-
-    Attributes:
-        whole: Seconds of the command.
-        search: Seconds from the first claim to the last record.
-        cpu: Seconds of CPU of the command and all its processes.
-        records: How its trials ended.
-    """
-
-    whole: float
-    search: float
-    cpu: float
-    records: Sequence[TrialRecord]
-
-    @property
-    def trials_per_minute(self) -> float:
-        """Trials per minute of the search."""
-        return 60 * len(self.records) / self.search
+STEADY = Arm(OURS.key, OURS.title, None, (*RANDOM, "--set", "search.baseline=false"))
 
 
-def carry_out(profile: str, trials: int, scratch: Path) -> Sweep:
-    """Run a sweep in a new folder.
+def measure(sources: Sequence[Source], size: Size, seconds: float, most: int, scratch: Path) -> Figures:
+    """Train some equal trials with each arm.
 
     Args:
-        profile: The launch profile, YAML.
-        trials: The budget.
-        scratch: Where it may write.
+        sources: The texts, one after the other.
+        size: Model and space; rows follow from how long the texts are, trials are as many as it says.
+        seconds: Budget; one round of each source is run in any case.
+        most: Rounds at most.
+        scratch: Where everything is written.
     """
-    folder = Path(tempfile.mkdtemp(dir=scratch))
-    (folder / "profile.yaml").write_text(profile, encoding="utf-8")
-    command = [sys.executable, "-m", "finesweep", "run", str(SPEC), "--results", str(folder)]
-    command += ["--on", str(folder / "profile.yaml")]
-    for setting in ("search.sampler=random", "search.pruner=none", f"budget.trials={trials}"):
-        command += ["--set", setting]
-    # A number of threads that the caller's shell prescribes would be the same for all.
-    environment = {name: value for name, value in os.environ.items() if name not in THREAD_COUNTS}
-    cpu, began = _children_cpu(), time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    whole, cpu = time.monotonic() - began, _children_cpu() - cpu
-    run_dir = RunDir(folder / "quickstart")
-    records = run_dir.records()
-    claimed = min(run_dir.claims.holder(record.trial, 1).started for record in records)
-    ended = max(record.started + record.seconds for record in records)
-    return Sweep(whole, ended - claimed, cpu, records)
+    chosen: dict[str, Arm] = {}
+    goals, tables, notes, raw = [], [], [], {}
+    for source in sources:
+        workload, tokens = sized(source, size, scratch / source.name)
+        if not chosen:
+            chosen, tried = fastest(list(GOALS), workload, scratch / "threads")
+            tables.append(_threads_table(source.name, tried, tokens))
+        outcomes: dict[str, list[Outcome]] = {OURS.key: [], **{key: [] for key in chosen}}
+        for turn in rounds(seconds / len(sources), most):
+            for key in outcomes if turn % 2 == 0 else list(outcomes)[::-1]:
+                folder = scratch / source.name / f"{turn}-{key}"
+                arm = chosen.get(key, STEADY)
+                outcomes[key].append(carry_out(arm, workload, folder, LIMIT_SECONDS, judge=False))
+                shutil.rmtree(folder)
+        rates = {key: speeds(found, tokens) for key, found in outcomes.items()}
+        goals += [goal(source.name, tokens, key, rates) for key in GOALS]
+        tables.append(_table(f"{source.name}: {tokens:.0f} tokens a text on average", chosen, outcomes, rates))
+        notes += [
+            f"{source.name}, {key}: {one.failure}" for key, found in outcomes.items() for one in found if one.failure
+        ]
+        raw[source.name] = {key: [dataclasses.asdict(one) for one in found] for key, found in outcomes.items()}
+    method = METHOD.format(trials=size.trials, length=size.max_length)
+    return Figures("Real tokens per second", method, goals, tables, notes, raw)
 
 
-def _children_cpu() -> float:
-    times = os.times()
-    return times.children_user + times.children_system
+def sized(source: Source, size: Size, folder: Path) -> tuple[Workload, float]:
+    """Make a workload of a certain number of tokens; return it and the real tokens of a text."""
+    workload = make(source, dataclasses.replace(size, train_rows=MOST), folder)
+    tokens = mean_tokens(workload)
+    rows = round(min(max(TOKENS / tokens, FEWEST), MOST, workload.train_rows))
+    made = make(source, dataclasses.replace(size, train_rows=rows), folder)
+    return short(made, size.trials), mean_tokens(made)
 
 
-def measure(repetitions: int, trials: int) -> dict[str, list[Sweep]]:
-    """Run sweeps of every set-up in turns."""
-    sweeps: dict[str, list[Sweep]] = {name: [] for name in SETUPS}
-    with tempfile.TemporaryDirectory(prefix="throughput-") as scratch:
-        for _ in range(repetitions):
-            for name, profile in SETUPS.items():
-                sweeps[name].append(carry_out(profile, trials, Path(scratch)))
-    return sweeps
+def mean_tokens(workload: Workload) -> float:
+    """Return how many tokens a training text has on average, cut at ``max_length``."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(workload.model)
+    with Path(workload.train).open(newline="", encoding="utf-8") as stream:
+        texts = [row["text"] for row in csv.DictReader(stream)]
+    found = tokenizer(texts, truncation=True, max_length=workload.max_length)["input_ids"]
+    return sum(map(len, found)) / len(found)
 
 
-def gains(sweeps: dict[str, list[Sweep]]) -> list[float]:
-    """Return for each repetition how many times the trials per minute of the best single worker two workers reach."""
-    ones = zip(*(found for name, found in sweeps.items() if name != TWO), strict=True)
-    return [
-        two.trials_per_minute / max(one.trials_per_minute for one in alone)
-        for two, alone in zip(sweeps[TWO], ones, strict=True)
+def speeds(found: Sequence[Outcome], tokens: float) -> list[float]:
+    """Return the real tokens per second of each round, 0 where it failed."""
+    return [tokens * one.examples / one.training_seconds if one.failure is None else 0.0 for one in found]
+
+
+def goal(name: str, tokens: float, peer: str, rates: Mapping[str, Sequence[float]]) -> Goal:
+    """Compare with one peer, round by round."""
+    pairs = zip(rates[OURS.key], rates[peer], strict=True)
+    ratios = [own / other for own, other in pairs if other]
+    what = f"real tokens/s ({name}, {tokens:.0f} tokens a text)"
+    return Goal("M3", what, peer, GOALS[peer], "x", True, Spread.of(ratios) if ratios else None)
+
+
+def _table(
+    title: str,
+    chosen: Mapping[str, Arm],
+    outcomes: Mapping[str, Sequence[Outcome]],
+    rates: Mapping[str, Sequence[float]],
+) -> Table:
+    columns = ["arm", "tokens/s", "s of training", "s in all", "CPU s", "eval_loss"]
+    rows = [
+        [
+            chosen.get(key, STEADY).title,
+            shown(Spread.of(rates[key])),
+            shown(Spread.of([one.training_seconds if one.trials else 0.0 for one in found])),
+            shown(Spread.of([one.seconds for one in found])),
+            shown(Spread.of([one.cpu_seconds for one in found])),
+            shown(Spread.of([one.best for one in found]), digits=4),
+        ]
+        for key, found in outcomes.items()
     ]
+    return Table(title, columns, rows)
 
 
-def differences(sweeps: dict[str, list[Sweep]]) -> list[str]:
-    """Name every trial that is not what it is in another sweep: its parameters, or on one thread its objective."""
-    first, found = sweeps[TWO][0].records, []
-    for name, others in sweeps.items():
-        for other in others:
-            pairs = zip(first, other.records, strict=True)
-            found += [f"{name}: trial {one.trial}" for one, two in pairs if not _are_alike(one, two, name)]
-    return found
-
-
-def _are_alike(one: TrialRecord, two: TrialRecord, setup: str) -> bool:
-    complete = one.state is two.state is TrialState.COMPLETE
-    return complete and one.params == two.params and (one.objective == two.objective or setup == ALL_CORES)
-
-
-def rounding(sweeps: dict[str, list[Sweep]]) -> float:
-    """Return the largest relative difference between a trial's objective on all cores and on one."""
-    pairs = zip(sweeps[TWO][0].records, sweeps[ALL_CORES][0].records, strict=True)
-    found = [(one.objective, two.objective) for one, two in pairs]
-    return max((abs(one - two) / abs(one) for one, two in found if one and two), default=0.0)
-
-
-def report(sweeps: dict[str, list[Sweep]]) -> str:
-    """Return what was measured as a table, with the quality beside it."""
-    lines = [
-        f"{'':20}{'trials/min':>12}{'search s':>10}{'whole s':>10}{'CPU s':>8}{'best objective':>16}  each search s"
-    ]
-    for name, found in sweeps.items():
-        middle = [statistics.median(getattr(one, part) for one in found) for part in _COLUMNS]
-        best = min(record.objective for record in found[0].records if record.objective is not None)
-        each = " ".join(f"{one.search:.1f}" for one in found)
-        lines.append(
-            f"{name:20}{middle[0]:12.1f}{middle[1]:10.1f}{middle[2]:10.1f}{middle[3]:8.1f}{best:16.6f}  {each}"
-        )
-    gained = gains(sweeps)
-    each = ", ".join(f"{gain:.2f}" for gain in gained)
-    lines.append(f"two workers against the best single one: {statistics.median(gained):.2f} times the trials ({each})")
-    unlike = differences(sweeps)
-    alike = f"NOT equal: {', '.join(unlike)}" if unlike else "equal by number"
-    lines.append(f"parameters, and objectives on one thread: {alike}")
-    lines.append(f"objectives on all cores: up to {100 * rounding(sweeps):.2g} % off by rounding")
-    return "\n".join(lines)
-
-
-_COLUMNS = ("trials_per_minute", "search", "whole", "cpu")
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--repetitions", type=int, default=3, help="sweeps of each set-up")
-    parser.add_argument("--trials", type=int, default=12, help="trials per sweep")
-    asked = parser.parse_args()
-    before = os.getloadavg()[0]
-    print(report(measure(asked.repetitions, asked.trials)))  # noqa: T201
-    print(f"load of the machine: {before:.1f} before, {os.getloadavg()[0]:.1f} after")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()
+def _threads_table(name: str, tried: Sequence[Outcome], tokens: float) -> Table:
+    rows = [[one.arm, shown(Spread.of(speeds([one], tokens)))] for one in tried]
+    return Table(f"{name}: peers with threads of their own choice, and with one", ["arm", "tokens/s"], rows)

@@ -1,0 +1,392 @@
+"""Measures what a trial costs beside its training when a sweep has 100, 1,000 and 10,000 of them.
+
+    python -m benchmarks.many_trials
+    python -m benchmarks.many_trials --trials 100 1000 10000 --window 60
+
+The sweeps are the real ones: a worker claims each trial, forks for it, opens the study, draws the parameters, reports
+one evaluation, keeps the weights of the best, writes the record, and tells the study. Only the training is left out,
+and with it the rehearsal. So that nobody waits for 10,000 trials, all but the last ones are put in place as if they had
+run: their claims, records and logs are written, and the study is made from them, which is what it is made from anyway.
+The windows of trials that do run are then measured in turns, a window of each size after the other.
+
+What reading such a sweep costs is measured on the largest: ``sweep status`` and ``sweep leaderboard`` as a person
+types them, with the start of Python; the three leaderboard files; and resuming, which is all that the command and a
+worker do from the moment when both have imported what they need until the first new claim.
+
+The sampler is random and there is no pruner: what a sampler such as TPE computes from all earlier trials is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gc
+import json
+import multiprocessing
+import os
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.storage import METRIC, prepare
+
+from finesweep.run_dir import RunDir
+from finesweep.trial import Evaluation, TrialRecord, TrialState
+
+SIZES, WINDOW, ROUNDS, LOOKS = (100, 1_000, 10_000), 40, 3, 5
+RESUME_GOAL_SECONDS, STATUS_GOAL_SECONDS, FLAT_GOAL = 5.0, 2.0, 1.5
+
+
+@dataclass(frozen=True)
+class Window:
+    """Trials that ran one after the other at the end of a sweep.
+
+    Attributes:
+        trials: How many trials the sweep had when the window ended, about.
+        seconds: Wall clock of one of them.
+        cpu_seconds: Processor time of one of them, worker and trial.
+        worker_mb: Resident memory of the worker at the end.
+    """
+
+    trials: int
+    seconds: float
+    cpu_seconds: float
+    worker_mb: float
+
+
+@dataclass(frozen=True)
+class Many:
+    """What sweeps of several sizes came to.
+
+    Attributes:
+        windows: All that were measured.
+        status_seconds: ``sweep status`` on the largest.
+        status_cpu_seconds: Processor time of the same.
+        leaderboard_seconds: ``sweep leaderboard`` on the largest.
+        files_seconds: Processor time of writing the leaderboard's files once, records known.
+        command_seconds: What the command does before it starts a worker, on the largest.
+        worker_seconds: What a worker does before its first claim.
+        resume_cpu_seconds: Processor time of both.
+        look_seconds: Processor time of one look of the command at the folder, of which it takes four a second.
+        load: The machine's load average at the end, over a minute.
+    """
+
+    windows: Sequence[Window]
+    status_seconds: float
+    status_cpu_seconds: float
+    leaderboard_seconds: float
+    files_seconds: float
+    command_seconds: float
+    worker_seconds: float
+    resume_cpu_seconds: float
+    look_seconds: float
+    load: float
+
+    @property
+    def resume_seconds(self) -> float:
+        """From the command to the first new claim, imports left out."""
+        return self.command_seconds + self.worker_seconds
+
+    def cost(self, trials: int) -> float:
+        """Return the median seconds of a trial in sweeps of one size."""
+        return statistics.median(window.seconds for window in self.windows if window.trials == trials)
+
+    def cpu_cost(self, trials: int) -> float:
+        """Return the median processor time of a trial in sweeps of one size, in seconds."""
+        return statistics.median(window.cpu_seconds for window in self.windows if window.trials == trials)
+
+    @property
+    def growth(self) -> float:
+        """Wall clock of a trial of the largest sweep over that of one of the smallest."""
+        return self.cost(self._sizes[-1]) / self.cost(self._sizes[0])
+
+    @property
+    def cpu_growth(self) -> float:
+        """The same of processor time, which a busy machine disturbs less."""
+        return self.cpu_cost(self._sizes[-1]) / self.cpu_cost(self._sizes[0])
+
+    @property
+    def _sizes(self) -> Sequence[int]:
+        return sorted({window.trials for window in self.windows})
+
+
+def fill(run_dir: RunDir, trials: int) -> None:
+    """Put trials in place as if they had run: claim, record, log and scalars."""
+    for trial in range(trials):
+        loss = 0.3 + (trial * 7919 % 10_007) / 50_000
+        params = {
+            "learning_rate": 1e-4,
+            "weight_decay": loss / 10,
+            "num_train_epochs": 3,
+            "lr_scheduler_type": "linear",
+        }
+        made = TrialRecord(
+            trial,
+            1,
+            TrialState.COMPLETE,
+            params,
+            1_000.0 + trial,
+            1.0,
+            f"logs/trial-{trial:04d}.log",
+            socket.gethostname(),
+            objective=loss,
+            best_epoch=3.0,
+            best_step=300,
+            metrics={METRIC: loss, "eval_accuracy": 0.9},
+            evaluations=tuple(
+                Evaluation(step, step / 100, step * 16, {METRIC: loss, "eval_accuracy": 0.9}, loss)
+                for step in (100, 200, 300)
+            ),
+            examples=4_800,
+            examples_per_second=480.0,
+            peak_memory_mb=400.0,
+            effective={**params, "data.max_length": 128, "per_device_train_batch_size": 16, "seed": 42},
+            run=1,
+        )
+        run_dir.record_file(trial).write_text(json.dumps(made.to_json(), indent=1), encoding="utf-8")
+        claim = {"run": 1, "host": "", "boot": "", "pid": 1, "started": 0.0, "faults": [], "batch_divisor": 1}
+        (run_dir.path / "claims" / f"{trial:04d}.1").write_text(json.dumps({**claim, "beat": 0}), encoding="utf-8")
+        run_dir.trial_log(trial).touch()
+        run_dir.tensorboard(trial).mkdir()
+        (run_dir.tensorboard(trial) / "events.out").touch()
+
+
+def _worker(run_dir: RunDir) -> Any:
+    """Open a worker whose trials do all but train."""
+    import torch
+    from safetensors.torch import save_file
+
+    from finesweep import worker as worker_module
+    from finesweep.attempt import Attempt
+
+    class NoModel:
+        """Weights that are saved as a model's are."""
+
+        def state_dict(self) -> dict[str, torch.Tensor]:
+            return {"weight": torch.zeros(8)}
+
+        def save_pretrained(self, folder: Path) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(self.state_dict(), folder / "model.safetensors")
+
+    class NoTraining(Attempt):
+        """An attempt that has one evaluation and no step."""
+
+        def _train(self, scratch: Path, report: Any) -> None:
+            loss = 1.0 + float(self.params["weight_decay"])
+            self.watch.add(Evaluation(1, 1.0, 100, {METRIC: loss}, loss))
+            self.on_step(self.watch)
+            self._reporting(report)(self.watch.evaluations[0], loss, True)
+            words = SimpleNamespace(save_pretrained=lambda _: None)
+            self._complete(SimpleNamespace(model=NoModel(), processing_class=words, args=SimpleNamespace(to_dict=dict)))
+
+    worker_module.Attempt = NoTraining  # in this fork only
+    return worker_module.Worker.open(run_dir.path, 1)
+
+
+def _in_fork(action: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Run something in a fork of this process, which has imported everything; return its figures."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        sender.send_bytes(json.dumps(action()).encode())
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    sender.close()
+    try:
+        found: dict[str, float] = json.loads(receiver.recv_bytes())
+    finally:
+        process.join()
+        receiver.close()
+    return found
+
+
+def _prepared(folder: Path, trials: int, finished: int) -> RunDir:
+    """Make a sweep whose first trials have finished, and the study that knows them."""
+    run_dir = prepare(folder, trials, None)
+    fill(run_dir, finished)
+
+    def settle() -> dict[str, float]:
+        from finesweep.backends.optuna import shared_study
+
+        shared_study(_worker(run_dir)).settle()
+        return {}
+
+    _in_fork(settle)
+    return run_dir
+
+
+def _window(run_dir: RunDir, trials: int, count: int) -> Window:
+    """Run some trials with one worker that is warm; that its study is settled before is not measured."""
+
+    def run() -> dict[str, float]:
+        from finesweep.backends.optuna import _ClaimedTrial, shared_study
+
+        worker = _worker(run_dir)
+        study = shared_study(worker)
+        study.settle()
+
+        def one() -> None:
+            claim = worker.claim()
+            study.refresh()
+            worker.isolated(claim, _ClaimedTrial(worker, claim, study).search)
+
+        one()  # what is read for the first time is no cost of a trial
+        began, used = time.perf_counter(), _cpu()
+        for _ in range(count):
+            one()
+        seconds, cpu_seconds = (time.perf_counter() - began) / count, (_cpu() - used) / count
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "worker_mb": _resident_mb()}
+
+    return Window(trials, **_in_fork(run))
+
+
+def _command(run_dir: RunDir) -> dict[str, float]:
+    """Do what the command does in a folder that is there before it starts the first worker."""
+    from finesweep import preparing
+    from finesweep.open_sweep import OpenSweep
+    from finesweep.stored import refuse_links
+
+    began, used = time.perf_counter(), _cpu()
+    folder = RunDir(run_dir.path)
+    folder.manifest()
+    refuse_links(folder.path, deep=True)
+    preparing.tidy(folder)
+    assert OpenSweep.of_run(folder, folder.runs()[0]).nothing_left() is None
+    folder.hours_used()
+    folder.running()
+    seconds, cpu_seconds = time.perf_counter() - began, _cpu() - used
+    used = _cpu()
+    for _ in range(LOOKS):
+        folder.records()
+        folder.running()
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "look": (_cpu() - used) / LOOKS}
+
+
+def _first_claim(run_dir: RunDir) -> dict[str, float]:
+    """Do what a worker does before its first trial, and let go of that."""
+    from finesweep.backends.optuna import shared_study
+
+    began, used = time.perf_counter(), _cpu()
+    worker = _worker(run_dir)
+    shared_study(worker).settle()
+    claim = worker.claim()
+    seconds, cpu_seconds = time.perf_counter() - began, _cpu() - used
+    worker.release(claim)
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds}
+
+
+def _files(run_dir: RunDir) -> dict[str, float]:
+    """Write the leaderboard's files as the command does while trials run."""
+    from finesweep.open_sweep import OpenSweep
+
+    folder = RunDir(run_dir.path)
+    sweep, records, used = OpenSweep.of_run(folder, folder.runs()[0]), folder.records(), _cpu()
+    sweep.write_leaderboard(records)
+    return {"cpu_seconds": _cpu() - used}
+
+
+def _typed(command: str, run_dir: RunDir) -> tuple[float, float]:
+    """Return the seconds of a command as a person types it, by the clock and of the processor."""
+    began, used = time.perf_counter(), _cpu()
+    subprocess.run([sys.executable, "-m", "finesweep", command, str(run_dir.path)], check=True, capture_output=True)
+    return time.perf_counter() - began, _cpu() - used
+
+
+def measure(sizes: Sequence[int], window: int, rounds: int, folder: Path) -> Many:
+    """Measure sweeps of several sizes in an empty folder.
+
+    Args:
+        sizes: Trials, ascending.
+        window: Trials that are run and measured at a time.
+        rounds: How often each size has its turn.
+        folder: Where the sweeps are made.
+    """
+    import torch
+
+    import finesweep.backends.driver
+    import finesweep.backends.study
+    import finesweep.worker  # noqa: F401  everything is imported before the first fork
+
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+    sweeps = {size: _prepared(folder / f"s{size}", 2 * size + rounds * (window + 1), size) for size in sizes}
+    windows = [_window(sweeps[size], size, window) for _ in range(rounds) for size in sizes]
+    largest = sweeps[sizes[-1]]
+    command = _in_fork(functools.partial(_command, largest))
+    first_claim = _in_fork(functools.partial(_first_claim, largest))
+    status, board = (min(_typed(typed, largest) for _ in range(rounds)) for typed in ("status", "leaderboard"))
+    found = Many(
+        windows=windows,
+        status_seconds=status[0],
+        status_cpu_seconds=status[1],
+        leaderboard_seconds=board[0],
+        files_seconds=_in_fork(functools.partial(_files, largest))["cpu_seconds"],
+        command_seconds=command["seconds"],
+        worker_seconds=first_claim["seconds"],
+        resume_cpu_seconds=command["cpu_seconds"] + first_claim["cpu_seconds"],
+        look_seconds=command["look"],
+        load=os.getloadavg()[0],
+    )
+    gc.unfreeze()
+    return found
+
+
+def report(many: Many) -> str:
+    """Return the figures as two tables."""
+    sizes = sorted({window.trials for window in many.windows})
+    rows = ["| trials in the sweep | ms per trial | CPU ms per trial | worker, MB |", "|---|---|---|---|"]
+    for size in sizes:
+        held = statistics.median(window.worker_mb for window in many.windows if window.trials == size)
+        rows.append(f"| {size:,} | {many.cost(size) * 1e3:.0f} | {many.cpu_cost(size) * 1e3:.0f} | {held:.0f} |")
+    first, last = f"{sizes[0]:,}", f"{sizes[-1]:,}"
+    rows += ["", f"| with {last} trials | measured | goal |", "|---|---|---|"]
+    rows += [
+        f"| wall clock of a trial against {first} trials | {many.growth:.2f} | {FLAT_GOAL} |",
+        f"| CPU of a trial against {first} trials | {many.cpu_growth:.2f} | {FLAT_GOAL} |",
+        f"| from the command to the first claim, s | {many.resume_seconds:.1f} | {RESUME_GOAL_SECONDS:g} |",
+        f"| of that in the worker, s | {many.worker_seconds:.1f} | |",
+        f"| of both, CPU s | {many.resume_cpu_seconds:.1f} | |",
+        f"| sweep status, s | {many.status_seconds:.1f} | {STATUS_GOAL_SECONDS:g} |",
+        f"| of that, CPU s | {many.status_cpu_seconds:.1f} | |",
+        f"| sweep leaderboard, s | {many.leaderboard_seconds:.1f} | |",
+        f"| the leaderboard's files, CPU s | {many.files_seconds:.1f} | |",
+        f"| a look at the folder, CPU ms | {many.look_seconds * 1e3:.0f} | |",
+    ]
+    return "\n".join([*rows, "", f"{os.cpu_count()} cores; load average over the last minute: {many.load:.1f}"])
+
+
+def _cpu() -> float:
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in spent)
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="What a trial costs beside its training, by how many there are.")
+    parser.add_argument("--trials", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--window", type=int, default=WINDOW)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(report(measure(sorted(asked.trials), asked.window, asked.rounds, Path(folder))))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Owns the recorded curves: what was seen of each configuration that was trained in full."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from finesweep.trial import Evaluation
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One configuration trained with one seed.
+
+    Attributes:
+        configuration: Its number in the table.
+        seed: The seed.
+        epochs: Passes over the rows that were planned.
+        rows: Training rows.
+        batch: Rows per step.
+        seconds: Wall clock of the whole trial.
+        evaluations: What was seen of it, in order.
+    """
+
+    configuration: int
+    seed: int
+    epochs: int
+    rows: int
+    batch: int
+    seconds: float
+    evaluations: tuple[Evaluation, ...]
+
+    @cached_property
+    def best(self) -> float:
+        """Its best objective."""
+        return self.best_until(self.examples)
+
+    def best_until(self, examples: int) -> float:
+        """Return its best objective so far, infinite before the first evaluation."""
+        seen = (one.objective for one in self.evaluations if one.examples <= examples and one.objective is not None)
+        return min(seen, default=math.inf)
+
+    def at(self, examples: int) -> Evaluation:
+        """Return the evaluation at this many examples."""
+        return next(one for one in self.evaluations if one.examples == examples)
+
+    @property
+    def examples(self) -> int:
+        """Examples of the whole trial."""
+        return self.evaluations[-1].examples
+
+    @property
+    def epoch_ends(self) -> Sequence[int]:
+        """Examples at the end of each epoch."""
+        return range(self.rows, self.examples + 1, self.rows)
+
+    def cut(self, patience: float) -> Curve:
+        """Return what is left of it where trials complete after so many epochs without a gain, looked at as often."""
+        best = math.inf
+        for examples in range(int(patience * self.rows), self.examples, int(patience * self.rows)):
+            value = self.at(examples).objective or 0
+            if value >= best:
+                seen = tuple(one for one in self.evaluations if one.examples <= examples)
+                return dataclasses.replace(self, evaluations=seen, seconds=self.seconds * examples / self.examples)
+            best = value
+        return self
+
+
+def read_curves(table: Path) -> dict[int, list[Curve]]:
+    """Read the table: the curves of each seed, by configuration."""
+    found: dict[tuple[int, int], list[Mapping[str, str]]] = defaultdict(list)
+    with table.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found[int(row["seed"]), int(row["configuration"])].append(row)
+    curves: dict[int, list[Curve]] = defaultdict(list)
+    for (seed, configuration), rows in sorted(found.items()):
+        last = rows[-1]
+        epochs, batch, seconds = int(last["epochs"]), int(last["batch"]), float(last["seconds"])
+        in_epoch = int(last["examples"]) // epochs
+        evaluations = tuple(_evaluation(row, in_epoch, batch) for row in rows)
+        curves[seed].append(Curve(configuration, seed, epochs, in_epoch, batch, seconds, evaluations))
+    return dict(curves)
+
+
+def _evaluation(row: Mapping[str, str], rows: int, batch: int) -> Evaluation:
+    epoch = int(row["examples"]) / rows
+    step = round(epoch * math.ceil(rows / batch))
+    return Evaluation(step, epoch, int(row["examples"]), {}, float(row["eval_loss"]))
