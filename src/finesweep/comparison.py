@@ -148,12 +148,13 @@ class Comparison:
     def _of_record(self, record: TrialRecord, newest: dict[int, int]) -> Standing:
         waits = record.state is TrialState.WAITING and newest.get(record.trial) == record.attempt
         values = values_at(record.evaluations, self.rungs, self.spec.direction)
-        is_over = record.state.finished or record.audit is not None
-        return Standing(record.trial, values, waits and record.audit is None, is_over)
+        is_spared = record.trial in self._spared or record.audit is not None
+        return Standing(record.trial, values, waits and not is_spared, record.state.finished, is_spared)
 
     def _of_progress(self, progress: Progress) -> Standing:
         values = values_at(progress.evaluations, self.rungs, self.spec.direction)
-        return Standing(progress.trial, values, is_over=progress.audit is not None)
+        is_spared = progress.trial in self._spared or progress.audit is not None
+        return Standing(progress.trial, values, is_spared=is_spared)
 
     def _drop(self, trial: int, standing: Standing) -> None:
         """End a trial that waits in vain, or let it be finished all the same."""

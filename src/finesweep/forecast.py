@@ -284,16 +284,13 @@ def _halved(course: Course, plans: Sequence[Plan], cohort: range, source: random
     """Draw where the trials of a cohort end; at each rung the chance to go on is the same for all."""
     ends = {trial: plans[trial].examples for trial in cohort}
     chosen = [trial for trial in cohort if not course.is_baseline(trial)]
-    free = [trial for trial in cohort if course.is_baseline(trial)]
     for rung in course.rungs:
         there = [trial for trial in chosen if plans[trial].examples >= rung]
-        others = sum(plans[trial].examples >= rung for trial in free)
         source.shuffle(there)
-        places = going_on(len(there) + others, course.spec.pruning.factor)
+        places = going_on(len(there), course.spec.pruning.factor)
         chosen, weak = there[:places], there[places:]
         for trial in weak:
             ends[trial] = plans[trial].examples if course.is_spared(trial) else rung
-        free += [trial for trial in weak if course.is_spared(trial)]
     return list(ends.values())
 
 

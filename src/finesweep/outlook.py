@@ -187,11 +187,11 @@ class Outlook:
             stages.append([task for task in legs if task])
             if end is None:
                 break
-            there = [n for n in (*chosen, *free) if members[n].plan.examples >= end and lives[n] >= end]
+            there = [n for n in chosen if members[n].plan.examples >= end and lives[n] >= end]
             places = going_on(len(there), self.course.spec.pruning.factor)
             first = set(self._ranked(there, self.course.rungs.index(end), source)[:places])
             going = [n for n in chosen if members[n].seen > end or (n in first and not self._was_pruned(n))]
-            weak = [n for n in there if n in chosen and n not in going]
+            weak = [n for n in there if n not in going]
             chosen = going
             free += [n for n in weak if self.course.is_spared(n)]
         late = (_leg(members[n], members[n].seen, None, lives[n]) for n in free if n not in self.over)

@@ -79,12 +79,14 @@ class Standing:
         values: Its best objective so far at each rung it has come to, by the rung's index.
         waits: Whether it waits at the last of these rungs.
         is_over: Whether it has ended.
+        is_spared: Whether it goes on whatever the others have shown; with halving it takes nobody's place.
     """
 
     trial: int
     values: Mapping[int, float] = field(default_factory=dict)
     waits: bool = False
     is_over: bool = False
+    is_spared: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ def turns(
     promoted: list[tuple[int, int]] = []
     early: list[tuple[int, int]] = []
     dropped: list[int] = []
-    for members in cohorts(trials, cohort):
+    spared = {trial for trial, standing in standings.items() if standing.is_spared}
+    for members in ([trial for trial in part if trial not in spared] for part in cohorts(trials, cohort)):
         out = {trial for trial in members if trial in standings and standings[trial].is_over}
         for rung in range(rungs):
             best = _ranked(members, standings, rung, direction)

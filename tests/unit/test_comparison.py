@@ -129,6 +129,15 @@ def test_the_untuned_default_is_spared(tmp_path):
         comparison(tmp_path, 20, pruner="median", sampler="grid", baseline=True).judge(0, seen(0.9))
 
 
+def test_the_untuned_default_takes_nobodys_place(tmp_path):
+    """It is finished anyway; where it is the best at a rung, one of the others is finished beside it."""
+    compared = comparison(tmp_path, 4, pruner="halving", baseline=True)
+    ended(compared.run_dir, 0, TrialState.COMPLETE, 0.1, 0.1, 0.1)
+    for trial, loss in ((1, 0.4), (2, 0.3), (3, 0.2)):
+        ended(compared.run_dir, trial, TrialState.WAITING, loss)
+    assert list(compared.queue()) == [3]
+
+
 def test_an_audited_trial_goes_on_and_says_on_what_grounds_it_would_have_ended(tmp_path):
     compared = comparison(tmp_path, 3, pruner="halving", pruning={"audit": 1.0})
     for trial, loss in enumerate((0.1, 0.2, 0.3)):
