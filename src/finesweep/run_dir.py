@@ -201,7 +201,8 @@ class RunDir:
 
     def call_on(self, run: int) -> None:
         """Take back what an earlier worker of a run has asked."""
-        self._stop_file(run).unlink(missing_ok=True)
+        with writing(self.path):
+            self._stop_file(run).unlink(missing_ok=True)
 
     def is_called_off(self, run: int) -> bool:
         """Say whether a run's trials were asked to stop."""
