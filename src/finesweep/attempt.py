@@ -129,13 +129,10 @@ class Attempt:
             tuning.train()
         except AttemptOutdated:
             raise
-        except TrialWaits as stop:
+        except (TrialWaits, TrialInterrupted) as stop:
             self._save_state(tuning)
-            self.run_dir.record(self._record(TrialState.WAITING, str(stop)))
-            raise
-        except TrialInterrupted as stop:
-            self._save_state(tuning)
-            self.run_dir.record(self._record(TrialState.INTERRUPTED, str(stop)))
+            state = TrialState.WAITING if isinstance(stop, TrialWaits) else TrialState.INTERRUPTED
+            self.run_dir.record(self._record(state, str(stop)))
             raise
         except TrialDiverged as stop:
             self.run_dir.record(self._record(TrialState.DIVERGED, str(stop), divergence=stop.divergence))

@@ -102,6 +102,19 @@ def test_who_died_on_the_way_to_the_next_rung_is_still_promoted(tmp_path):
     assert (again.claim.trial, again.claim.attempt) == (0, 3)
 
 
+def test_who_died_after_going_on_early_is_asked_again_though_better_ones_have_come(tmp_path):
+    compared = comparison(tmp_path, 4, pruner="halving")
+    for trial, loss in enumerate((0.3, 0.4, 0.5)):
+        ended(compared.run_dir, trial, TrialState.WAITING, loss)
+    assert list(compared.queue()) == [3, 0]
+    begun, promoted = (compared.run_dir.claim(1, [trial]) for trial in (3, 0))
+    promoted.release()  # without a record
+    begun.release()
+    record = TrialRecord(3, 1, TrialState.WAITING, {}, 0.0, 1.0, "log", "h", evaluations=seen(0.1))
+    compared.run_dir.record(record)
+    assert sorted(compared.queue()) == [0, 3]
+
+
 def test_what_running_trials_have_shown_counts(tmp_path):
     compared = comparison(tmp_path, 20, pruner="median")
     held = [running(compared.run_dir, trial, 0.1) for trial in range(8)]
@@ -116,7 +129,9 @@ def test_no_verdict_is_given_between_rungs(tmp_path):
     compared = comparison(tmp_path, 20, pruner="median")
     for trial in range(8):
         ended(compared.run_dir, trial, TrialState.COMPLETE, 0.1, 0.1, 0.1)
-    compared.judge(9, (*seen(0.5)[:0], dataclasses.replace(seen(0.5)[0], examples=500)))
+    weak, later = seen(0.5, 0.5)
+    compared.judge(9, (dataclasses.replace(weak, examples=500),))
+    compared.judge(9, (weak, dataclasses.replace(later, examples=1_500)))
     compared.judge(9, seen(0.05, 0.05, 0.9))
 
 

@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage, _CachedStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from finesweep.backends.marks import as_seen, is_for_waiting, marked
+from finesweep.backends.marks import as_seen, marked
 from finesweep.claims import Claim
 from finesweep.errors import LaunchError, MissingExtra, RunDirError, printable
 from finesweep.storage_url import DatabaseAway, place
@@ -224,15 +224,9 @@ class DatabaseStorage(_CachedStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Return the trials as the claimed one is to see them; see Optuna, which first looks for waiting ones.
-
-        Reading all trials to find none of them waiting is most of what a trial costs.
-        """
-        if self._claim is None:
-            return super().get_all_trials(study_id, deepcopy, states)
-        if is_for_waiting(states) and self._claim.attempt == 1:  # it has not begun, so it waits nowhere
-            return []
-        return as_seen(super().get_all_trials(study_id, deepcopy), self._claim, states)
+        """Return the trials as the claimed one is to see them; see Optuna."""
+        read = functools.partial(super().get_all_trials, study_id, deepcopy)
+        return as_seen(read, self._claim, states)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Make a trial; see Optuna."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesweep.atomic import write_failure
-from finesweep.backends.marks import as_seen, is_for_waiting, marked
+from finesweep.backends.marks import as_seen, marked
 from finesweep.claims import Claim
 from finesweep.errors import RunDirError
 
@@ -217,11 +218,8 @@ class FileStorage(JournalStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the trials as the claimed one is to see them; see Optuna."""
-        if self._claim is None:
-            return super().get_all_trials(study_id, deepcopy, states)
-        if is_for_waiting(states) and self._claim.attempt == 1:  # it has not begun, so it waits nowhere
-            return []
-        return as_seen(super().get_all_trials(study_id, deepcopy), self._claim, states)
+        read = functools.partial(super().get_all_trials, study_id, deepcopy)
+        return as_seen(read, self._claim, states)
 
     def read(self, name: str) -> None:
         """Read all that the study of a name has been told.

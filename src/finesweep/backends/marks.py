@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -26,25 +26,28 @@ def mark(trial: FrozenTrial) -> tuple[int, int]:
     return (number, attempt) if isinstance(number, int) and isinstance(attempt, int) else (-1, -1)
 
 
-def is_for_waiting(states: Container[TrialState] | None) -> bool:
-    """Say whether trials are asked for that wait, as Optuna does before it begins one."""
-    return states is not None and TrialState.WAITING in states
+States = Container[TrialState] | None
+"""Which of a study's trials are asked for; None for all."""
 
 
-def as_seen(trials: Iterable[FrozenTrial], claim: Claim, states: Container[TrialState] | None) -> list[FrozenTrial]:
+def as_seen(read: Callable[[States], list[FrozenTrial]], claim: Claim | None, states: States) -> list[FrozenTrial]:
     """Return a study's trials as a claimed trial is to see them.
 
     What waits in the queue is its own, if it waited at a rung, and nobody else's. To its sampler the others that
     wait look as if they had been pruned there: what they have shown so far is known, and they run no more.
 
     Args:
-        trials: The trials of the study, those that wait among them.
-        claim: The claimed trial.
-        states: What is asked for; None for all.
+        read: Reads the study's trials that are in some states.
+        claim: The claimed trial; None to see them as they are.
+        states: What is asked for.
     """
-    if states is not None and is_for_waiting(states):
+    if claim is None:
+        return read(states)
+    if states is not None and TrialState.WAITING in states:  # as Optuna asks before it begins a trial
+        # One that has not begun waits nowhere; to read them all would be most of what it costs.
+        trials = read(None) if claim.attempt > 1 else []
         return [trial for trial in trials if trial.state in states and mark(trial)[0] == claim.trial]
-    seen = (_as_pruned(trial) if trial.state is TrialState.WAITING else trial for trial in trials)
+    seen = (_as_pruned(trial) if trial.state is TrialState.WAITING else trial for trial in read(None))
     return [trial for trial in seen if states is None or trial.state in states]
 
 
