@@ -64,6 +64,9 @@ NAMES = {
 QUICK = ("finesweep", "stock", "stock-unsaved")
 """Those that take seconds."""
 
+SLOW_TRIALS = 2
+"""Trials per turn of the others."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -351,7 +354,7 @@ def measure(
 
     Args:
         rounds: Turns of each at most.
-        trials: Trials per turn.
+        trials: Trials per turn of those that take seconds.
         steps: Optimizer steps per trial.
         threads: CPU threads of each contender.
         model: A model's folder, None for the quickstart's own.
@@ -359,17 +362,19 @@ def measure(
         seconds: Budget; every contender has one turn in any case.
 
     Returns:
-        The cost of every trial by contender, without those of a first turn to warm up.
+        The cost of every trial by contender, without those of a first turn to warm up. Ray's actors begin anew in each
+        turn, so there is nothing to warm up of them.
     """
     with tempfile.TemporaryDirectory(prefix="fixed-cost-") as scratch, contextlib.ExitStack() as stack:
         folder = prepare(Path(scratch), steps, model)
         turns = {name: stack.enter_context(contender(name, folder, steps, threads)) for name in names}
-        for name, turn in turns.items():
-            turn(2 if name in QUICK else 1)
+        for name in QUICK:
+            if name in turns:
+                turns[name](2)
         costs: dict[str, list[Cost]] = {name: [] for name in names}
         for _ in turns_within(seconds, rounds):
             for name, turn in turns.items():
-                costs[name] += turn(trials)
+                costs[name] += turn(trials if name in QUICK else SLOW_TRIALS)
         return costs
 
 

@@ -23,6 +23,7 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,13 +63,7 @@ class FolderWatch:
     def look(self) -> None:
         """Add up the files as they are now."""
         total = apart = 0
-        for path in self.folder.rglob("*"):
-            try:
-                found = path.lstat()
-            except OSError:  # it was there a moment ago
-                continue
-            if not stat.S_ISREG(found.st_mode):
-                continue
+        for path, found in _files(self.folder):
             if APART not in path.parts:
                 total += found.st_size
                 continue
@@ -77,6 +72,24 @@ class FolderWatch:
                 self._seen.add(version)
                 self.written_apart += found.st_size
         self.peak, self.peak_apart = max(self.peak, total), max(self.peak_apart, apart)
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield all files below a folder, each once whatever names it has.
+
+    What goes away meanwhile is passed over, as ``Path.rglob`` does not.
+    """
+    seen: set[int] = set()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            try:
+                found = path.lstat()
+            except OSError:  # it was there a moment ago
+                continue
+            if stat.S_ISREG(found.st_mode) and found.st_ino not in seen:
+                seen.add(found.st_ino)
+                yield path, found
 
 
 @dataclass

@@ -145,18 +145,19 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     PartialState._reset_state()  # noqa: SLF001
     settings, task = context.settings, context.task
     tokens = tokenized(context.run_dir, context.manifest, settings.max_length)
-    order = _order(settings, TokenRows(tokens["train"]))
-    arguments = training_arguments(settings, context.spec.search.seed, context.scratch, **order, **overrides)
-    multiple = 8 if arguments.device.type == "cuda" else 1
     transformers.set_seed(context.spec.search.seed)
     tokenizer = load_tokenizer(Path(context.manifest.model["path"]), trusted=context.manifest.trusts_code)
+    model = build_model(context.manifest, task, settings.model, tokenizer)
+    given = {**_order(settings, TokenRows(tokens["train"])), **overrides}
+    width = getattr(model.config, "hidden_size", None)
+    arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)
     return FineTuner(
-        model=build_model(context.manifest, task, settings.model, tokenizer),
+        model=model,
         args=arguments,
         train_dataset=tokens["train"],
         eval_dataset=tokens["validation"],
         processing_class=tokenizer,
-        data_collator=Padding(tokenizer, multiple, context.manifest.model["max_tokens"]),
+        data_collator=Padding(tokenizer, precision.multiple(arguments), context.manifest.model["max_tokens"]),
         compute_metrics=lambda prediction: task.score(prediction.predictions, prediction.label_ids),
     )
 
@@ -168,11 +169,14 @@ def _order(settings: Settings, rows: TokenRows) -> dict[str, str]:
     return {"train_sampling_strategy": "random"} if is_open and lengths_tell_labels(rows.lengths, labels) else {}
 
 
-def training_arguments(settings: Settings, seed: int, output: Path, **overrides: Any) -> transformers.TrainingArguments:
+def training_arguments(
+    settings: Settings, width: int | None, seed: int, output: Path, **overrides: Any
+) -> transformers.TrainingArguments:
     """Build one trial's training arguments: the library's defaults, finesweep's own, the trial's.
 
     Args:
         settings: The trial's settings.
+        width: The model's hidden size, None where its config has none.
         seed: Seed of weights and data order, the same in all trials.
         output: Folder that the Trainer may name; nothing is saved there.
         overrides: Replace everything else.
@@ -198,7 +202,7 @@ def training_arguments(settings: Settings, seed: int, output: Path, **overrides:
             "dataloader_pin_memory": torch.cuda.is_available(),
             "accelerator_config": {"non_blocking": torch.cuda.is_available()},
             **asked,
-            **precision.settled(asked),
+            **precision.settled(asked, width),
         }
     )
 

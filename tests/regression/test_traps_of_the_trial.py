@@ -191,7 +191,7 @@ def test_t12_trials_report_at_equal_examples_whatever_their_batch(lab, per_epoch
 def test_t07_a_value_is_not_cast_to_the_type_of_the_default(lab, name, value):
     """Stock turns `warmup_steps: 0.06` into 0, and 2.5 epochs into 2 where the default is an integer."""
     settings = Settings.of(lab.spec, {name: value}, 32)
-    assert getattr(training_arguments(settings, 0, lab.scratch), name) == value
+    assert getattr(training_arguments(settings, 32, 0, lab.scratch), name) == value
 
 
 def test_t07_a_share_of_warm_up_steps_warms_up(lab):
