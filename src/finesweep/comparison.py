@@ -73,6 +73,8 @@ class Comparison:
             RunDirError: The folder cannot be written.
         """
         if not self.halves:
+            if self.rungs:  # the trial's process is a fork of this one, and need not read them all again
+                self.run_dir.each_record()
             return range(self.wanted)
         standings = self._standings()
         verdict = self._turns(standings)

@@ -46,7 +46,9 @@ def keep_if_best(
         AttemptOutdated: The trial is being tried again.
         RunDirError: There is no room for the weights.
     """
-    if not is_among_best(record, run_dir.each_record(), profile.keep_best, direction):
+    # Whoever is among the best has weights; of thousands of records no other need be looked at.
+    rivals = filter(None, map(run_dir.read_record, run_dir.checkpoints()))
+    if not is_among_best(record, rivals, profile.keep_best, direction):
         return record
     folder = run_dir.checkpoint(record.trial)
     building = folder.with_name(f".{folder.name}.{record.attempt}.tmp")

@@ -254,11 +254,9 @@ class Worker:
         lease.release()
 
     def _ends_early(self) -> bool:
-        # Read each time, also where nobody asks: trials are forked from here, and need not read them all again.
-        each = self.run_dir.each_record()
         if self._is_underway and self.spec.stop == StopSpec():
             return False
-        records = list(each)
+        records = self.run_dir.records()
         fails = same_failure(records, self.run.number) is not None
         ended = sum(record.run == self.run.number and record.state.finished for record in records)
         self._is_underway = self._is_underway or (not fails and ended >= SAME_FAILURES)
