@@ -57,8 +57,9 @@ TABLE = Path(__file__).parent / "curves" / "curves.csv"
 Making = Callable[[Sequence[Curve]], Rule]
 """Makes a pruner for the trials of one sweep."""
 
-RUNGS = ((0.25, 0.5, 1), (0.5, 1), (0.5, 1, 2), (1,), (1, 2), (2,))
-"""Rungs in epochs that the grid tries."""
+FEW_RUNGS = ((0.5, 1, 2), (1, 2), (0.75, 1.5, 2.5))
+RUNGS = (*FEW_RUNGS, (0.25, 0.5, 1), (0.5, 1), (0.75, 1.5), (1,), (1, 1.5, 2.5), (2,))
+"""Rungs in epochs that are tried, and those of the grid."""
 
 
 def rivals() -> dict[str, Making]:
@@ -282,14 +283,14 @@ def arms(grid: bool) -> dict[str, Making]:
         grid: Whether many settings of our own pruners are wanted.
     """
     shapes = [(factor, cohort) for factor in (2, 3, 4) for cohort in (9, 27, 1_000)] if grid else [(3, 27), (2, 27)]
-    pruners = ours(RUNGS if grid else ((0.5, 1, 2), (1, 2)), fewest=(4, 8), shapes=shapes)
+    pruners = ours(RUNGS if grid else FEW_RUNGS, fewest=(4, 8), shapes=shapes)
     by_length = {
         f"halving at 1/4, 1/2 of its own length; 1/{factor} of 27": partial(
             Halving, rungs=(0.25, 0.5), own_length=True, factor=factor, cohort=27
         )
         for factor in (3, 2)
     }
-    both = {f"{name}; patience of 1 epoch": patient(make, 1) for name, make in pruners.items() if " at 1, 2" in name}
+    both = {f"{name}; patience of 1 epoch": patient(make, 1) for name, make in pruners.items() if " at 0.75" in name}
     return rivals() | pruners | by_length | both
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from finesweep.forecast import Span, evaluated_rows, expected_examples
 from finesweep.measurement import Measurement
 from finesweep.profile import Profile
-from finesweep.pruning import cohorts
+from finesweep.pruning import cohorts, times_begun
 from finesweep.spec import SweepSpec
 from finesweep.survey import BATCH, Reading, Readings
 
@@ -18,9 +18,6 @@ SPEED = (0.85, 1.0, 1.25)
 
 TRIAL_SECONDS = 0.2
 """What a trial takes beside model, Trainer, steps and evaluations: its fork, the study, the copy of its weights."""
-
-LEGS = 1.5
-"""How often a trial is begun with a pruner that lets it wait at rungs."""
 
 COMMAND_MB = 100.0
 """About what the command itself takes of memory, beside its workers."""
@@ -202,8 +199,7 @@ class _Time:
             pruned: Whether the pruner ends trials.
         """
         facts, workers = self.facts, self.found.workers
-        waits = pruned and facts.spec.search.pruner == "halving"
-        begun = facts.trials * (LEGS if waits else 1.0)
+        begun = facts.trials * (times_begun(facts.spec) if pruned else 1.0)
         fixed = begun * (self._mean(lambda one: one.fixed_seconds) + TRIAL_SECONDS) / workers
         trained = examples * self._per(lambda one: one.examples_per_second)
         evaluated = rows * self._per(lambda one: one.rows_per_second or math.inf)

@@ -19,7 +19,7 @@ from finesweep.trial import Direction, Evaluation
 ON_RUNGS = frozenset({"median", "halving"})
 """Pruners of our own, which compare trials at rungs."""
 
-FACTOR = 3
+FACTOR = 2
 """Of how many trials at a rung one goes on, with halving. ``docs/pruning.md`` has the evidence for this and these."""
 
 COHORT = 27
@@ -44,6 +44,12 @@ def rung_examples(spec: SweepSpec, rows: int) -> tuple[int, ...]:
         rows: Training rows.
     """
     return tuple(dict.fromkeys(int(epochs * rows) for epochs in rung_fractions(spec)))
+
+
+def times_begun(spec: SweepSpec) -> float:
+    """Return how often a trial is begun on average, those that wait at a rung and go on counted again."""
+    waits = len(rung_fractions(spec)) if spec.search.pruner == "halving" else 0
+    return sum(float(spec.pruning.factor) ** -rung for rung in range(waits + 1))
 
 
 def is_audited(seed: int, trial: int, share: float) -> bool:

@@ -117,13 +117,13 @@ class PruningSpec(Section):
     """When weak trials are found out by the pruners `halving` and `median`."""
 
     rungs: tuple[Epochs, ...] = Field(
-        (1.0, 2.0),
+        (0.75, 1.5, 2.5),
         strict=False,
         min_length=1,
         max_length=20,
         description="Epochs after which trials are compared, whatever their batch size.",
     )
-    factor: int = Field(3, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
+    factor: int = Field(2, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
     audit: float = Field(0.0, ge=0, le=1, description="Share of the pruned trials that are finished all the same.")
 
 

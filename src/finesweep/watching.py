@@ -114,10 +114,6 @@ class TrialWatch:
         """The evaluation that the trial stands with: that on all rows, else the best so far."""
         return self.ranked or self.best
 
-    def without_gain(self) -> int:
-        """Count the evaluations since the best one."""
-        return len(self.evaluations) - 1 - self.evaluations.index(self.best) if self.best else len(self.evaluations)
-
 
 class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
     """Watches training from inside: ends it on divergence, reports evaluations, keeps the best weights."""
@@ -203,14 +199,20 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         self._judge(evaluation, metrics["eval_loss"], state.global_step)
         if is_best:
             self.watch.weights = copy_to_cpu(kwargs["model"])
-        patience = self.context.spec.patience
+        best = self.watch.best
+        assert best is not None
+        assert best.objective is not None
         last = state.global_step >= state.max_steps
-        if patience is not None and not last and self.watch.without_gain() >= patience:
-            self.watch.ended_early = f"no gain in {patience} evaluations"
+        if not last and self._has_no_patience(evaluation.examples - best.examples):
+            self.watch.ended_early = f"no gain in {self.context.spec.patience} evaluations"
             control.should_training_stop = last = True
-        assert self.watch.best is not None
-        assert self.watch.best.objective is not None
-        self.report(evaluation, self.watch.best.objective, last)
+        self.report(evaluation, best.objective, last)
+
+    def _has_no_patience(self, examples: int) -> bool:
+        """Say whether a trial has seen too many examples since its best; a rung's evaluation is no try of its own."""
+        patience = self.context.spec.patience
+        assert self.schedule is not None
+        return patience is not None and examples >= patience * self.schedule.rows // self.schedule.per_epoch
 
     def rank(self) -> None:
         """Evaluate the best weights, which the model has by now, on all validation rows.

@@ -235,6 +235,7 @@ def make_spec(space=None, *, trials: int = 12, **search) -> SweepSpec:
         "objective": {"metric": "eval_loss", "direction": "minimize"},
         "budget": {"trials": trials},
         "search": {"pruner": "none", **search},
+        "pruning": {"rungs": (1, 2), "factor": 3},
         "space": space or EVERY_KIND,
     }
     return SweepSpec.model_validate(values, strict=False)

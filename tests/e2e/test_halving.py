@@ -8,7 +8,14 @@ import signal
 import pytest
 
 HALVING = (
-    *("--set", "search.pruner=halving", "--set", "search.baseline=false", "--set", "pruning.rungs=[0.5, 1]"),
+    *(
+        "--set",
+        "search.pruner=halving",
+        "--set",
+        "search.baseline=false",
+        "--set",
+        "pruning={rungs: [0.5, 1], factor: 3}",
+    ),
     *("--set", "space.num_train_epochs={choices: [2]}", "--set", "space.per_device_train_batch_size={choices: [16]}"),
 )
 

@@ -213,6 +213,16 @@ def test_patience_goes_on_where_it_was(contrary, tmp_path, moments):
     carried_out(context, tmp_path, moments).assert_same(undisturbed)
 
 
+def test_patience_is_not_spent_on_rungs(contrary):
+    """It counts the evaluations that `per_epoch` asks for; those of rungs lie closer and would use it up sooner."""
+    search = contrary.spec.search.model_copy(update={"pruner": "median"})
+    pruning = contrary.spec.pruning.model_copy(update={"rungs": (1.25, 1.5, 1.75)})
+    params = {**SHORT, "num_train_epochs": 4, "learning_rate": 5e-3, "train_sampling_strategy": "random"}
+    watch = contrary.train(params, patience=1, search=search, pruning=pruning)
+    assert watch.best.epoch == 1, "there is a gain later: the test shows nothing"
+    assert (len(watch.evaluations), watch.evaluations[-1].epoch) == (5, 2)
+
+
 def test_the_guard_remembers_the_first_loss(short, tmp_path):
     """Only with it does it know what has exploded; a guard that forgot would allow ten times the later loss."""
     before = interrupted(short, LATE, tmp_path / "state")

@@ -17,7 +17,7 @@ ROWS = 1_000
 
 
 def spec_with(**search) -> SweepSpec:
-    pruning = search.pop("pruning", {})
+    pruning = {"rungs": (1, 2), "factor": 3, **search.pop("pruning", {})}
     values = {
         "name": "s",
         "base": Path(),

@@ -23,6 +23,7 @@ from finesweep.pruning import (
     is_below_median,
     rung_examples,
     rung_fractions,
+    times_begun,
     turns,
     values_at,
 )
@@ -316,6 +317,11 @@ def test_a_tenth_of_an_epoch_is_a_tenth() -> None:
 
 def test_pruners_of_the_libraries_have_no_rungs_of_ours() -> None:
     assert rung_fractions(spec(search={"pruner": "hyperband"})) == ()
+
+
+def test_a_trial_is_begun_once_more_for_each_rung_that_it_goes_on_from() -> None:
+    assert times_begun(spec(search={"pruner": "halving"}, pruning={"rungs": [1, 2], "factor": 3})) == 1 + 1 / 3 + 1 / 9
+    assert times_begun(spec(search={"pruner": "median"})) == 1
 
 
 def test_the_standing_settings_make_sense_together() -> None:
