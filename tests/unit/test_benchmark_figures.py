@@ -44,12 +44,9 @@ def outcome(arm: str = "S", **changes: object) -> arms.Outcome:
 
 
 def goal_of(figures: Figures, measure: str, against: str, what: str = "") -> Goal:
-    (found,) = (
-        goal
-        for goal in figures.goals
-        if (goal.measure, goal.against) == (measure, against) and goal.what.startswith(what)
-    )
-    return found
+    """Return the first goal of a measure that is called so."""
+    goals = (goal for goal in figures.goals if (goal.measure, goal.against) == (measure, against))
+    return next(goal for goal in goals if goal.what.startswith(what))
 
 
 # Texts
@@ -209,7 +206,9 @@ def test_finesweep_is_given_nothing_that_is_not_the_workload():
 
 
 def test_the_ratios_of_whole_sweeps():
-    ours = outcome("finesweep", seconds=30.0, reached=((10.0, 0.4),), bytes_written=20_000, peak_bytes=5_000)
+    ours = outcome(
+        "finesweep", seconds=30.0, reached=((10.0, 0.4),), bytes_written=20_000, bytes_apart=10_000, peak_bytes=5_000
+    )
     figures = whole_sweeps.summed_up("x", [OURS, S, T], {"finesweep": [ours], "S": [outcome()], "T": [outcome("T")]})
     assert figures.raw["target"] == pytest.approx(0.404)
     assert goal_of(figures, "M1", "S").found == Spread.of([6.0])
@@ -217,6 +216,7 @@ def test_the_ratios_of_whole_sweeps():
     assert not goal_of(figures, "M1", "T").is_met
     assert goal_of(figures, "M2", "S").found == Spread.of([1.0])
     assert goal_of(figures, "M5", "T", "bytes").found == Spread.of([50.0])
+    assert goal_of(figures, "M5", "T", "bytes written but").found == Spread.of([100.0])
     assert goal_of(figures, "M5", "T", "peak").found == Spread.of([100.0])
     assert goal_of(figures, "M8", "").found == Spread.of([50.0])
 
@@ -230,6 +230,22 @@ def test_a_peer_that_never_got_there_gives_a_lower_bound_and_finesweep_none():
     goal = goal_of(reverse, "M1", "S")
     assert goal.found == Spread.of([0.0])
     assert not goal.is_met
+
+
+def test_where_nobody_got_there_nothing_is_known():
+    found = {"finesweep": [outcome("finesweep")], "S": [outcome()], "T": [outcome("T", reached=((9.0, 0.1),))]}
+    goal = goal_of(whole_sweeps.summed_up("x", [OURS, S, T], found), "M1", "S")
+    assert goal.found is None
+    assert not goal.is_met
+
+
+def test_the_time_to_what_a_peer_ended_with_stands_beside_that_to_the_best():
+    ours, other = outcome("finesweep", reached=((10.0, 0.401),)), outcome(reached=((20.0, 0.5), (50.0, 0.4)))
+    lucky = outcome("T", reached=((90.0, 0.2),))
+    found = {"finesweep": [ours], "S": [other], "T": [lucky]}
+    figures = whole_sweeps.summed_up("x", [OURS, S, T], found)
+    assert goal_of(figures, "M1", "S", "wall clock to the best eval_loss of S").found == Spread.of([5.0])
+    assert goal_of(figures, "M1", "T", "wall clock to the best eval_loss of T").found == Spread.of([0.0])
 
 
 def test_fewer_examples_for_a_worse_winner_meet_no_goal():
