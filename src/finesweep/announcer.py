@@ -95,7 +95,7 @@ class Announcer:
         return f"{self.tally} trial {record.trial} {record.state}{self._result(record)}{_params(record.params)}"
 
     def _result(self, record: TrialRecord) -> str:
-        took = f" in {duration(record.seconds)}"
+        took = f" in {duration(record.trained_seconds)}"
         value = f" {self._subject.metric} {metric(record.objective)}" if metric(record.objective) else ""
         if ranks(record):
             return f"{value} ({'best so far' if record is self._best else self.best}){took}"

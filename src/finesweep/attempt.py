@@ -88,6 +88,7 @@ class Attempt:
         self.started, self._began = time.time(), time.monotonic()
         self._shown = -PROGRESS_SECONDS
         self._resumed_step = self._resumed_examples = 0
+        self._earlier_seconds = 0.0
 
     def carry_out(self, report: Report) -> float:
         """Train the trial and write its record.
@@ -124,7 +125,7 @@ class Attempt:
         # The state is not kept in a name: it holds weights, which training replaces.
         tuning = FineTuning(context, self.watch, self._reporting(report), self.on_step, self._saved_state())
         self._resumed_step, self._resumed_examples = self.watch.step, self.watch.examples
-        self.watch.audit = self._audit_so_far()
+        self._go_on_from(self.run_dir.read_record(self.claim.trial))
         try:
             tuning.train()
         except AttemptOutdated:
@@ -161,9 +162,11 @@ class Attempt:
                 raise
             self.watch.audit = str(weak)
 
-    def _audit_so_far(self) -> str | None:
-        record = self.run_dir.read_record(self.claim.trial)
-        return record.audit if record is not None else None
+    def _go_on_from(self, before: TrialRecord | None) -> None:
+        """Take over what an earlier attempt's record says of the trial."""
+        if before is not None:
+            self.watch.audit = before.audit
+            self._earlier_seconds = before.trained_seconds if self._resumed_step else 0.0
 
     def _pruned(self, reason: str) -> TrialRecord:
         return self._record(TrialState.PRUNED, reason)
@@ -278,6 +281,7 @@ class Attempt:
                 "peak_memory_mb": _peak_memory_mb(),
                 "effective": {**self._settings().named(), **watch.settled},
                 "resumed_step": self._resumed_step,
+                "earlier_seconds": round(self._earlier_seconds, 3),
                 "evaluated_rows": watch.rows,
                 "audit": watch.audit,
                 **changes,

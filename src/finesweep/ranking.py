@@ -30,7 +30,7 @@ class Row:
         best_step: Optimizer step of that evaluation.
         metrics: All metrics of that evaluation; one that was not finite is None.
         params: Its hyperparameters.
-        seconds: Wall clock of the attempt.
+        seconds: Wall clock of all attempts that its result comes from.
         examples_per_second: Training examples per second.
         peak_memory_mb: Peak memory of the trial's process.
         divergence: Set where the state is DIVERGED.
@@ -232,7 +232,7 @@ def _row(place: int | None, record: TrialRecord) -> Row:
         best_step=record.best_step,
         metrics={name: finite(value) for name, value in record.metrics.items()},
         params=record.params,
-        seconds=finite(record.seconds) or 0.0,
+        seconds=finite(record.trained_seconds) or 0.0,
         examples_per_second=finite(record.examples_per_second),
         peak_memory_mb=finite(record.peak_memory_mb),
         divergence=record.divergence,

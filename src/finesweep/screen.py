@@ -171,7 +171,7 @@ def _running(progress: Progress, now: float) -> _Entry:
 
 
 def _ended(record: TrialRecord, place: int | None) -> _Entry:
-    return _Entry(place, record.trial, record.state, record.objective, record.params, record.seconds)
+    return _Entry(place, record.trial, record.state, record.objective, record.params, record.trained_seconds)
 
 
 def _state(entry: _Entry, bar: str) -> str:

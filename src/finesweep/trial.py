@@ -146,6 +146,7 @@ class TrialRecord:
         batch_divisor: What the batch per device was divided by, and the accumulation multiplied by, since it
             was too large for the device; of an INTERRUPTED record, what the next attempt divides by.
         resumed_step: Optimizer steps done by earlier attempts whose saved state it went on from.
+        earlier_seconds: Wall clock of those attempts.
         weights_sha256: Digest of the kept weights, None where none were kept.
         evaluated_rows: Validation rows that the objective rests on.
         audit: On what grounds it would have been pruned, had it not been drawn to be finished all the same; else
@@ -175,9 +176,15 @@ class TrialRecord:
     faults: tuple[str, ...] = ()
     batch_divisor: int = 1
     resumed_step: int = 0
+    earlier_seconds: float = 0.0
     weights_sha256: str | None = None
     evaluated_rows: int | None = None
     audit: str | None = None
+
+    @property
+    def trained_seconds(self) -> float:
+        """Wall clock of all attempts that its result comes from."""
+        return self.earlier_seconds + self.seconds
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values that JSON can hold."""

@@ -33,6 +33,7 @@ def test_of_six_trials_two_go_on_and_one_is_finished(project, check_invariants):
     assert sorted(len(evaluations) for evaluations in trained(project).values()) == [1, 1, 1, 1, 2, 3]
     best = next(record for record in records if record["state"] == "COMPLETE")
     assert best["resumed_step"] > 0
+    assert best["earlier_seconds"] > 0
     assert best["faults"] == []
     assert "WAITING" in out
     assert list((project.results() / "states").iterdir()) == []

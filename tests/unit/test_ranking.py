@@ -155,3 +155,9 @@ def test_hours_before_the_first_run_are_none() -> None:
 def test_states_are_counted_in_their_order() -> None:
     found = outcome(manifest(), [record(0, None, FAILED), record(1, 0.5), record(2, 0.5, PRUNED)], [])
     assert list(found.counts) == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED]
+
+
+def test_a_trials_time_is_that_of_all_attempts_that_its_result_comes_from() -> None:
+    """A trial that waited at a rung was trained in several; the last one's alone would flatter it."""
+    (row,) = rank([record(0, 0.5, attempt=3, seconds=2.0, earlier_seconds=5.0)], MINIMIZE)
+    assert row.seconds == 7.0
