@@ -52,6 +52,7 @@ def test_the_exempt_commands_stand_in_the_readme():
     assert len(set(commands()) - set(EXEMPT)) >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_commands_work_one_after_the_other_and_the_winner_answers(reader):
     folder, environment = reader
