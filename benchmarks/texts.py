@@ -13,8 +13,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 Row = tuple[str, int]
+Label = TypeVar("Label", int, str)
+"""A label as it is read or made, before it is numbered."""
 
 WRONG_LABELS = 0.05
 STRAY_HINTS = 0.2
@@ -182,7 +185,9 @@ def sampled(rows: Sequence[tuple[str, str]], most: int, seed: int) -> list[tuple
     return random.Random(seed).sample(list(rows), min(most, len(rows)))
 
 
-def numbered(training: Sequence[tuple[str, str]], validation: Sequence[tuple[str, str]]) -> tuple[list[Row], list[Row]]:
+def numbered(
+    training: Sequence[tuple[str, Label]], validation: Sequence[tuple[str, Label]]
+) -> tuple[list[Row], list[Row]]:
     """Number the labels in their sorted order; validation rows whose label was never trained on are left out.
 
     Raises:

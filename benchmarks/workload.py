@@ -59,7 +59,8 @@ class Source:
             ValueError: A file cannot be used; names it.
         """
         if self.training is None:
-            return texts.made_up(self.name, training, seed + 1), texts.made_up(self.name, validation, seed + 2)
+            made = (texts.made_up(self.name, training, seed + 1), texts.made_up(self.name, validation, seed + 2))
+            return texts.numbered(*made)
         found = texts.read(self.training, self.text, self.label)
         if self.validation is None:
             train, held_out = texts.split(found, 0.2, seed)

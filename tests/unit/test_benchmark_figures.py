@@ -108,6 +108,13 @@ def test_a_split_loses_no_row_and_every_label_is_trained_on(rows, share):
     assert {label for _, label in training} == {label for _, label in rows}
 
 
+def test_few_made_up_rows_of_many_labels_are_evaluated_on_labels_that_were_trained_on():
+    training, validation = Source("intents").rows(96, 32)
+    labels = {label for _, label in training}
+    assert labels == set(range(len(labels)))
+    assert {label for _, label in validation} <= labels
+
+
 def test_labels_are_numbered_and_unknown_ones_left_out():
     assert texts.numbered([("a", "y"), ("b", "x")], [("c", "y"), ("d", "z")]) == ([("a", 1), ("b", 0)], [("c", 1)])
     with pytest.raises(ValueError, match="1 labels and 1 validation rows: nothing to learn"):
