@@ -74,7 +74,7 @@ class Comparison:
         """
         if not self.halves:
             if self.rungs:  # the trial's process is a fork of this one, and need not read them all again
-                self.run_dir.each_record()
+                self.run_dir.records()
             return range(self.wanted)
         standings = self._standings()
         verdict = self._turns(standings)

@@ -26,7 +26,7 @@ import functools
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -232,10 +232,6 @@ class RunDir:
         then run again.
         """
         return self._records.all()
-
-    def each_record(self) -> Iterator[TrialRecord]:
-        """Yield the same one by one; what is new is read at once, whether or not anybody goes on to look."""
-        return self._records.each()
 
     def read_record(self, trial: int) -> TrialRecord | None:
         """Return how a trial's last attempt ended, None if none has."""
