@@ -134,27 +134,25 @@ class Halving(AtRungs):
     def judge(self, trial: int, examples: int) -> bool:
         """Let the trial wait, unless everything is known."""
         self.reach(trial, examples, waits=True)
-        promoted, _ = self._turns()
-        return trial in promoted and self._goes(trial)
+        return trial in self._promoted() and self._goes(trial)
 
     def complete(self, trial: int) -> None:
         """Wait for it no longer."""
         self._end(trial)
 
     def queue(self) -> Iterator[int]:
-        """Take whom the rule sends on, else a new one, else whom it would send on as things stand."""
-        promoted, early = self._turns()
-        for trial in itertools.chain(promoted, super().queue(), early):
+        """Take whom the rule sends on, else a new one."""
+        for trial in itertools.chain(self._promoted(), super().queue()):
             self._goes(trial)
             yield trial
             return
 
-    def _turns(self) -> tuple[Sequence[int], Sequence[int]]:
+    def _promoted(self) -> Sequence[int]:
         shape = len(self.curves), len(self.rungs), MINIMIZE
         found = turns(self.standings, *shape, factor=self.factor, cohort=self.cohort)
         for trial in found.dropped:
             self._end(trial)
-        return found.promoted, found.early
+        return found.promoted
 
     def _goes(self, trial: int) -> bool:
         self.standings[trial] = Standing(trial, self._values(trial))

@@ -82,7 +82,7 @@ class Comparison:
             self._drop(trial, standings[trial])
         waiting = {trial for trial, standing in standings.items() if standing.waits}
         left = (trial for trial in range(self.wanted) if trial not in waiting and not self.run_dir.is_finished(trial))
-        return [*verdict.promoted, *left, *verdict.early]
+        return [*verdict.promoted, *left]
 
     def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
         """Let a trial go on from where it has just been evaluated, or not.

@@ -6,6 +6,7 @@ over; what comes out is a range.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 import random
@@ -281,22 +282,53 @@ def stop(plan: Plan, seen: int, rungs: Sequence[int], shares: Sequence[float], s
 
 
 def _halved(course: Course, plans: Sequence[Plan], cohort: range, source: random.Random) -> list[int]:
-    """Draw where the trials of a cohort end; at each rung the chance to go on is the same for all."""
+    """Draw where the trials of a cohort end.
+
+    What makes a trial good is drawn too: how far it is chance at each rung, how much the sampler gains from one trial
+    to the next, and whether longer trials are better.
+    """
     ends = {trial: plans[trial].examples for trial in cohort}
+    longest = max(ends.values())
+    chance, length = source.random(), source.uniform(-0.5, 1.0)
+    gain = source.random() if course.spec.search.sampler in LEARNING else 0.0
+    worth = {
+        trial: source.random() - gain * place / len(cohort) - length * ends[trial] / longest
+        for place, trial in enumerate(cohort)
+    }
     chosen = [trial for trial in cohort if not course.is_baseline(trial)]
     for rung in course.rungs:
         there = [trial for trial in chosen if plans[trial].examples >= rung]
-        source.shuffle(there)
-        places = going_on(len(there), course.spec.pruning.factor)
-        chosen, weak = there[:places], there[places:]
-        for trial in weak:
+        values = [((1 - chance) * worth[trial] + chance * source.random(), 0.0) for trial in there]
+        going = going_on(values, course.spec.pruning.factor)
+        chosen = [there[place] for place in going]
+        for trial in set(there).difference(chosen):
             ends[trial] = plans[trial].examples if course.is_spared(trial) else rung
     return list(ends.values())
 
 
-def going_on(count: int, factor: int) -> int:
-    """Return how many of a cohort's trials go on from a rung that ``count`` of them come to, with `halving`."""
-    return max(1, count // factor) if count else 0
+def going_on(values: Sequence[tuple[float, float]], factor: int, come: int = 0) -> dict[int, int]:
+    """Say who of a cohort goes on from a rung with `halving`, and which arrival lets it.
+
+    Args:
+        values: What the trials are worth, smaller is better, and what tells equal ones apart; in the order in which
+            they come there.
+        factor: Of how many one goes on.
+        come: How many of them have come; whom their arrivals let go on is known, and left out.
+
+    Returns:
+        By the place of a trial in ``values`` that of the arrival, in the order in which they go on.
+    """
+    there: list[tuple[tuple[float, float], int]] = []
+    found: dict[int, int] = {}
+    for place, value in enumerate(values):
+        bisect.insort(there, (value, place))
+        places = len(there) // factor
+        if len(there) == len(values):
+            places = max(places, 1)
+        if len(there) >= come:
+            for _, one in there[:places]:
+                found.setdefault(one, place)
+    return found
 
 
 def _drawn(space: SearchSpace, source: random.Random) -> dict[str, Value]:

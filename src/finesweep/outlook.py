@@ -73,13 +73,13 @@ class Draw:
 
     Attributes:
         running: What is left of the trials that run.
-        stages: What is still to be begun; a stage begins when the one before is over.
-        standing: Tasks of the first stage that stand for more than themselves.
+        tasks: What is still to be begun, in about this order.
+        standing: Those of them that stand for more than themselves.
         times: For how many each.
     """
 
     running: Sequence[Task]
-    stages: Sequence[Sequence[Task]]
+    tasks: Sequence[Task]
     standing: Sequence[Task] = ()
     times: float = 1.0
 
@@ -151,59 +151,63 @@ class Outlook:
         for number in self._some_unseen(source):
             trial = Begun(number, proposed(number), 0)
             fresh.append(_task(trial, end(trial)))
-        return Draw(running, [[*paused, *fresh]], fresh, len(self.unseen) / len(fresh) if fresh else 1.0)
+        return Draw(running, [*paused, *fresh], fresh, len(self.unseen) / len(fresh) if fresh else 1.0)
 
     def _some_unseen(self, source: random.Random) -> Sequence[int]:
         return self.unseen if len(self.unseen) <= _MOST_DRAWN else source.sample(self.unseen, _MOST_DRAWN)
 
     def _halving(self, source: random.Random) -> Draw:
-        """Draw cohort by cohort; while one of them waits for its slowest, another one trains, but for the last."""
+        """Draw cohort by cohort."""
         open_cohorts = [cohort for cohort in cohorts(self.trials) if any(n not in self.over for n in cohort)]
         untouched = set(self.unseen)
-        fresh = [cohort for cohort in open_cohorts if untouched.issuperset(cohort)][:-1]
-        drawn = [cohort for cohort in open_cohorts if cohort not in fresh] + fresh[:_MOST_COHORTS]
-        drawn.sort(key=lambda cohort: cohort.start)
+        fresh = [cohort for cohort in open_cohorts if untouched.issuperset(cohort)]
         fate, proposed = self._fate(source), self._proposed(source)
-        stages: list[list[Task]] = []
-        standing: list[Task] = []
-        for cohort in drawn:
-            own = self._stages(cohort, fate, proposed, source)
-            standing += [task for stage in own for task in stage] if cohort in fresh else []
-            stages = [[task for stage in stages for task in stage] + own[0], *own[1:]]
+        tasks = [
+            task
+            for cohort in open_cohorts
+            if cohort not in fresh
+            for task in self._cohort(cohort, fate, proposed, source)
+        ]
+        standing = [task for cohort in fresh[:_MOST_COHORTS] for task in self._cohort(cohort, fate, proposed, source)]
         running = [_task(one, self._next_stop(one)) for one in self.begun.values() if one.elapsed is not None]
-        return Draw(running, stages, standing, max(len(fresh) / _MOST_COHORTS, 1.0))
+        return Draw(running, [*tasks, *standing], standing, max(len(fresh) / _MOST_COHORTS, 1.0))
 
-    def _stages(
+    def _cohort(
         self, cohort: range, fate: Callable[[Plan], int], proposed: Callable[[int], Plan], source: random.Random
-    ) -> list[list[Task]]:
-        """Draw who of a cohort goes on from which rung; running trials' legs are left out."""
+    ) -> list[Task]:
+        """Draw who of a cohort goes on from which rung; what running trials do until the next one is left out."""
         members = {number: self._member(number, proposed) for number in cohort}
         lives = {n: reached(self.over[n]) if n in self.over else fate(trial.plan) for n, trial in members.items()}
-        free = [n for n, trial in members.items() if trial.to_its_end]
+        free = {n: trial.seen for n, trial in members.items() if trial.to_its_end}
         chosen = [n for n in members if n not in free]
-        stages = []
-        for start, end in zip((0, *self.course.rungs), (*self.course.rungs, None), strict=True):
-            legs = (_leg(members[n], start, end, lives[n]) for n in chosen if n not in self.over)
-            stages.append([task for task in legs if task])
+        waited = set(chosen)
+        parts: dict[int, list[Task]] = {n: [] for n in members}
+        for rung, (start, end) in enumerate(zip((0, *self.course.rungs), (*self.course.rungs, None), strict=True)):
+            for n in chosen:
+                if n not in self.over and (leg := _leg(members[n], start, end, lives[n])):
+                    _go_on(parts[n], leg, anew=n in waited)
             if end is None:
                 break
             there = [n for n in chosen if members[n].plan.examples >= end and lives[n] >= end]
-            places = going_on(len(there), self.course.spec.pruning.factor)
-            first = set(self._ranked(there, self.course.rungs.index(end), source)[:places])
-            going = [n for n in chosen if members[n].seen > end or (n in first and not self._was_pruned(n))]
-            weak = [n for n in there if n not in going]
-            chosen = going
-            free += [n for n in weak if self.course.is_spared(n)]
-        late = (_leg(members[n], members[n].seen, None, lives[n]) for n in free if n not in self.over)
-        stages[-1] += [task for task in late if task]
-        return stages
+            going = self._going(there, rung, source)
+            chosen = [n for n in chosen if members[n].seen > end or (n in going and not self._was_pruned(n))]
+            waited = {n for n in chosen if going.get(n) != n}
+            free |= {n: end for n in there if n not in chosen and self.course.is_spared(n)}
+        for n, start in free.items():
+            if n not in self.over and (rest := _leg(members[n], start, None, lives[n])):
+                _go_on(parts[n], rest, anew=False)
+        most = max(map(len, parts.values()))
+        return [tasks[turn] for turn in range(most) for tasks in parts.values() if turn < len(tasks)]
 
-    def _ranked(self, there: Sequence[int], rung: int, source: random.Random) -> list[int]:
-        """Order trials by what they are worth at a rung; where that is still to be seen, as others were."""
+    def _going(self, there: Sequence[int], rung: int, source: random.Random) -> dict[int, int]:
+        """Draw who goes on from a rung, and whose arrival there lets it; what is still to be seen, as others were."""
         sign = 1 if self.course.spec.direction is Direction.MINIMIZE else -1
         known = {n: sign * value for n in there if (value := self._values(n).get(rung)) is not None}
         others = list(known.values()) or [0.0]
-        return sorted(there, key=lambda n: (known[n] if n in known else source.choice(others), source.random()))
+        order = [*known, *(n for n in there if n not in known)]
+        values = [(known[n] if n in known else source.choice(others), source.random()) for n in order]
+        turns = going_on(values, self.course.spec.pruning.factor, len(known))
+        return {order[place]: order[arrival] for place, arrival in turns.items()}
 
     def _values(self, trial: int) -> Mapping[int, float]:
         """Return a trial's values by the index of the rung."""
@@ -317,6 +321,13 @@ def _leg(trial: Begun, start: int, end: int | None, life: int) -> Task | None:
     stop_at = min(trial.plan.examples, life, trial.plan.examples if end is None else end)
     examples = stop_at - max(start, trial.seen)
     return Task(trial.plan, examples) if examples > 0 else None
+
+
+def _go_on(parts: list[Task], leg: Task, *, anew: bool) -> None:
+    """Add a leg to a trial's tasks: to the last one, unless the trial waits in between."""
+    if parts and not anew:
+        leg = Task(leg.plan, parts.pop().examples + leg.examples)
+    parts.append(leg)
 
 
 def _paused(course: Course, record: TrialRecord) -> Begun:

@@ -46,12 +46,6 @@ def rung_examples(spec: SweepSpec, rows: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(epochs * rows) for epochs in rung_fractions(spec)))
 
 
-def times_begun(spec: SweepSpec) -> float:
-    """Return how often a trial is begun on average, those that wait at a rung and go on counted again."""
-    waits = len(rung_fractions(spec)) if spec.search.pruner == "halving" else 0
-    return sum(float(spec.pruning.factor) ** -rung for rung in range(waits + 1))
-
-
 def is_audited(seed: int, trial: int, share: float) -> bool:
     """Say whether a trial is finished even if it is weak, to find out what pruning costs.
 
@@ -100,13 +94,11 @@ class Turns:
     """Who goes on.
 
     Attributes:
-        promoted: Waiting trials that go on whatever the others still do, those that have come farthest first.
-        early: Waiting trials that would go on as things stand; for workers that had nothing to do else.
+        promoted: Waiting trials that go on, those that have come farthest first.
         dropped: Waiting trials that end here.
     """
 
     promoted: tuple[int, ...] = ()
-    early: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
 
 
@@ -141,9 +133,10 @@ def turns(
 ) -> Turns:
     """Decide by successive halving which of the waiting trials go on.
 
-    Of the trials of a cohort that come to a rung, the best go on, one of ``factor``; at least one of them does.
-    A trial is promoted or dropped as soon as no other can change that. The rule is that of Jamieson and Talwalkar
-    (2016) with the waiting of Li et al. (2020), who never stop a trial that they could still promote.
+    Of the trials of a cohort that have come to a rung, the best go on, one of ``factor``; once all have come, at
+    least one does. Nobody waits for those who are still to come, and nobody is dropped before it is certain that
+    they leave no place. The rule is that of Jamieson and Talwalkar (2016) in the asynchronous form of Li et al.
+    (2020), who promote as soon as they can and stop no trial that they could still promote.
 
     Args:
         standings: What has been seen of each trial that was begun.
@@ -154,7 +147,6 @@ def turns(
         cohort: About how many trials of a long sweep are compared with each other.
     """
     promoted: list[tuple[int, int]] = []
-    early: list[tuple[int, int]] = []
     dropped: list[int] = []
     spared = {trial for trial, standing in standings.items() if standing.is_spared}
     for members in ([trial for trial in part if trial not in spared] for part in cohorts(trials, cohort)):
@@ -162,18 +154,17 @@ def turns(
         for rung in range(rungs):
             best = _ranked(members, standings, rung, direction)
             coming = sum(trial not in out and _farthest(standings.get(trial)) < rung for trial in members)
-            sure, possible = len(best) // factor, max(1, (len(best) + coming) // factor)
+            possible = max(1, (len(best) + coming) // factor)
+            places = len(best) // factor if coming else possible
             for place, trial in enumerate(best):
                 if not _waits_at(standings[trial], rung):
                     continue
                 if place >= possible:
                     dropped.append(trial)
                     out.add(trial)
-                elif not coming:
+                elif place < places:
                     promoted.append((-rung, trial))
-                elif place < sure:
-                    early.append((-rung, trial))
-    return Turns(_in_order(promoted), _in_order(early), tuple(dropped))
+    return Turns(tuple(trial for _, trial in sorted(promoted)), tuple(dropped))
 
 
 def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
@@ -201,7 +192,3 @@ def _farthest(standing: Standing | None) -> int:
 
 def _waits_at(standing: Standing, rung: int) -> bool:
     return standing.waits and _farthest(standing) == rung
-
-
-def _in_order(trials: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-    return tuple(trial for _, trial in sorted(trials))

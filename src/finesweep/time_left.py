@@ -88,7 +88,7 @@ class TimeLeft:
         tasks = 0
         while len(seconds) < _FEWEST_DRAWS or (len(seconds) < _MOST_DRAWS and tasks < _TASKS):
             draw = outlook.draw(source)
-            tasks += sum(map(len, draw.stages))
+            tasks += len(draw.tasks)
             seconds.append(_makespan(draw, pace, workers, source))
         return Span.of(seconds, _OUTSIDE)
 
@@ -106,14 +106,8 @@ def _makespan(draw: Draw, pace: Pace, workers: int, source: random.Random) -> fl
     free = [_rest(task, pace, source) for task in draw.running]
     free += [0.0] * (workers - len(free))
     heapq.heapify(free)
-    begins = 0.0
-    for stage in draw.stages:
-        ends = [begins]
-        for task in stage:
-            end = max(heapq.heappop(free), begins) + _seconds(task, pace, source)
-            heapq.heappush(free, end)
-            ends.append(end)
-        begins = max(ends)
+    for task in draw.tasks:
+        heapq.heapreplace(free, free[0] + _seconds(task, pace, source))
     others = sum(pace.between + pace.seconds(kind(task.plan), task.examples) for task in draw.standing)
     return max(free) + others * (draw.times - 1) / workers
 

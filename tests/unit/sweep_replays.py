@@ -139,7 +139,7 @@ class Replay:
         for number in verdict.dropped:
             self._drop(number)
         others = [n for n in everybody if n not in standings or not standings[n].waits]
-        return [*verdict.promoted, *others, *verdict.early]
+        return [*verdict.promoted, *others]
 
     def _turns(self, standings: dict[int, Standing]) -> Turns:
         factor = self.world.spec.pruning.factor

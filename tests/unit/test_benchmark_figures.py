@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from benchmarks import arms, divergence, report, texts, throughput, whole_sweeps
+from benchmarks import arms, divergence, metered, report, texts, throughput, whole_sweeps
 from benchmarks.figures import Figures, Goal, Spread, Table, number, rounds, shown
 from benchmarks.programme import MEASURES, budget, names
 from benchmarks.workload import Source, Workload
@@ -367,3 +368,33 @@ def _metered(command: list[str], folder: Path, limit: float = 60.0) -> dict[str,
     subprocess.run([sys.executable, "-m", "benchmarks.metered", *words], check=True, cwd=Path(__file__).parents[2])
     found: dict[str, float] = json.loads(out.read_text())
     return found
+
+
+def test_a_folders_size_counts_a_file_once_whatever_names_it_has(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1_000))
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    (tmp_path / "c").symlink_to(tmp_path / "a")
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states" / "one").write_bytes(bytes(300))
+    watch = metered.FolderWatch(tmp_path)
+    watch.look()
+    watch.look()
+    assert (watch.peak, watch.peak_apart, watch.written_apart) == (1_000, 300, 300)
+
+
+def test_files_that_go_away_while_a_folder_is_measured_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(bytes(10))
+    lstat = Path.lstat
+
+    def vanishing(path: Path) -> os.stat_result:
+        if path.name == "b":
+            path.unlink()
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanishing)
+    watch = metered.FolderWatch(tmp_path)
+    watch.look()
+    assert watch.peak == 20

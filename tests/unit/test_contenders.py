@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_records import COMPLETE, DIVERGED, INTERRUPTED, PRUNED, record
 
-from finesweep.contenders import is_among_best, remove_beaten
+from finesweep.contenders import is_among_best, keep_if_best, remove_beaten
+from finesweep.profile import Profile
 from finesweep.ranking import ranked
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.trial import Direction, TrialRecord, TrialState
@@ -54,6 +55,25 @@ def test_a_weak_trial_is_told_by_the_first_few_records() -> None:
 
     assert not is_among_best(record(10_000, 0.5), others(), 1, SMALLER)
     assert len(looked_at) < 10
+
+
+def test_a_weak_trial_is_told_without_a_look_at_trials_that_have_no_weights(
+    folder: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_weights(folder, 0, 0.1)
+    for trial in range(1, 50):
+        folder.record(record(trial, 0.2))
+    looked_at = []
+    read_record = RunDir.read_record
+
+    def watched(self: RunDir, trial: int) -> TrialRecord | None:
+        looked_at.append(trial)
+        return read_record(self, trial)
+
+    monkeypatch.setattr(RunDir, "read_record", watched)
+    weak = record(50, 0.3)
+    assert keep_if_best(folder, Profile(), weak, SMALLER, trainer=None) is weak
+    assert looked_at == [0]
 
 
 @pytest.mark.parametrize(("direction", "left"), [(SMALLER, {2}), (LARGER, {1})])

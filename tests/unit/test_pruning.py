@@ -23,7 +23,6 @@ from finesweep.pruning import (
     is_below_median,
     rung_examples,
     rung_fractions,
-    times_begun,
     turns,
     values_at,
 )
@@ -73,7 +72,7 @@ def test_only_trials_that_wait_are_judged_and_each_but_once(
 ) -> None:
     standings, trials, rungs = sweep
     found = turns(standings, trials, rungs, direction, factor=factor, cohort=cohort)
-    judged = [*found.promoted, *found.early, *found.dropped]
+    judged = [*found.promoted, *found.dropped]
     assert len(judged) == len(set(judged))
     assert set(judged) <= waiting(standings)
 
@@ -135,7 +134,6 @@ def test_of_a_whole_cohort_that_waits_the_best_go_on(values: list[float], factor
     best = sorted(range(len(values)), key=lambda trial: (values[trial], trial))
     assert set(found.promoted) == set(best[:going])
     assert set(found.dropped) == set(best[going:])
-    assert found.early == ()
 
 
 @given(halfway(), st.integers(2, 4), st.data())
@@ -168,17 +166,16 @@ def test_what_is_seen_later_revives_nobody_who_was_dropped(
     st.integers(1, 4),
     st.randoms(use_true_random=False),
 )
-def test_a_sweep_of_halving_comes_to_its_end_and_keeps_the_share(
+def test_a_sweep_of_halving_comes_to_its_end_and_sends_on_whoever_belongs_to_the_best(
     drawn: list[list[float]], factor: int, workers: int, randomness: random.Random
 ) -> None:
     reached = carry_out(drawn, factor, workers, randomness)
-    alone = workers == 1
     for rung in range(3):
-        came = sum(one > rung for one in reached)
-        went = sum(one > rung + 1 for one in reached)
-        assert went >= 1
-        # Only workers with nothing to do else let a trial go on before all have come.
-        assert not alone or went <= max(1, came // factor)
+        came = [trial for trial, rungs in enumerate(reached) if rungs > rung]
+        went = {trial for trial, rungs in enumerate(reached) if rungs > rung + 1}
+        # Others go on besides who belonged to them when they did.
+        best = sorted(came, key=lambda trial: (min(drawn[trial][: rung + 1]), trial))[: max(1, len(came) // factor)]
+        assert went >= set(best)
 
 
 def carry_out(drawn: list[list[float]], factor: int, workers: int, randomness: random.Random) -> list[int]:
@@ -190,7 +187,7 @@ def carry_out(drawn: list[list[float]], factor: int, workers: int, randomness: r
         found = turns(standings, len(drawn), 3, MINIMIZE, factor=factor)
         for trial in found.dropped:
             standings[trial] = Standing(trial, standings[trial].values, is_over=True)
-        queue = [*found.promoted, *fresh, *found.early]
+        queue = [*found.promoted, *fresh]
         for trial in queue[: workers - len(running)]:
             standings[trial] = Standing(trial, standings[trial].values if trial in standings else {})
             running.append(trial)
@@ -204,9 +201,11 @@ def carry_out(drawn: list[list[float]], factor: int, workers: int, randomness: r
         standings[trial] = Standing(trial, seen, waits=reached[trial] <= 3, is_over=reached[trial] > 3)
 
 
-def test_a_trial_waits_while_others_may_still_be_better() -> None:
-    one_to_come = at_rung([0.1, 0.2, 0.3])
-    assert turns(one_to_come, 4, 1, MINIMIZE, factor=2) == Turns(early=(0,), dropped=(2,))
+def test_the_best_go_on_at_once_and_the_others_wait_while_there_may_be_a_place_left() -> None:
+    assert turns(at_rung([0.1]), 4, 1, MINIMIZE, factor=2) == Turns()
+    assert turns(at_rung([0.1, 0.2, 0.3]), 4, 1, MINIMIZE, factor=2) == Turns(promoted=(0,), dropped=(2,))
+    assert turns(at_rung([0.1, 0.2, 0.3]), 5, 1, MINIMIZE, factor=2) == Turns(promoted=(0,), dropped=(2,))
+    assert turns(at_rung([0.1, 0.2, 0.3]), 6, 1, MINIMIZE, factor=2) == Turns(promoted=(0,))
 
 
 def test_those_that_came_farthest_go_on_first() -> None:
@@ -317,11 +316,6 @@ def test_a_tenth_of_an_epoch_is_a_tenth() -> None:
 
 def test_pruners_of_the_libraries_have_no_rungs_of_ours() -> None:
     assert rung_fractions(spec(search={"pruner": "hyperband"})) == ()
-
-
-def test_a_trial_is_begun_once_more_for_each_rung_that_it_goes_on_from() -> None:
-    assert times_begun(spec(search={"pruner": "halving"}, pruning={"rungs": [1, 2], "factor": 3})) == 1 + 1 / 3 + 1 / 9
-    assert times_begun(spec(search={"pruner": "median"})) == 1
 
 
 def test_the_standing_settings_make_sense_together() -> None:

@@ -52,19 +52,23 @@ def test_workers_share_the_time_and_not_the_cost() -> None:
     assert outcome.seconds == 500  # 200 + 200 + 100 on one of them
 
 
-def test_halving_sends_on_the_best_half_of_all() -> None:
+def test_halving_sends_on_the_best_half_of_those_that_have_come() -> None:
     outcome = carry_out(Halving(FOUR, rungs=(1,), factor=2), 1)
     assert outcome.reached == [100, 200, 200, 100]
     assert outcome.complete == {1, 2}
+    # The first of them goes on as the better one of two, before a third has come.
+    worse_and_worse = carry_out(Halving(FOUR[2::-1], rungs=(1,), factor=2), 1)
+    assert worse_and_worse.complete == {0}
+    better_and_better = carry_out(Halving(FOUR[:3], rungs=(1,), factor=2), 1)
+    assert better_and_better.complete == {1, 2}
 
 
-def test_workers_without_work_send_a_trial_on_early() -> None:
+def test_nobody_waits_for_a_trial_that_is_late() -> None:
     slow = dataclasses.replace(FOUR[3], seconds=10_000)
-    trials = [slow, *FOUR[:3]]
-    done = carry_out(Halving(trials, rungs=(1,), factor=2), 2)
-    # Of the three others one has its place before trial 0 has come; who has the second, shows when it comes.
+    done = carry_out(Halving([slow, *FOUR[:3]], rungs=(1,), factor=2), 2)
+    # Two of the three others have their places before trial 0 has come.
     assert done.complete == {2, 3}
-    assert done.seconds == 5_100
+    assert done.seconds == 5_000
 
 
 def test_the_median_stops_whoever_is_worse_than_those_before() -> None:

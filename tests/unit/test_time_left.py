@@ -124,21 +124,20 @@ def test_waiting_trials_are_work_that_is_left() -> None:
     assert 120 < some < 5 * 120
 
 
-def test_a_stage_begins_when_the_one_before_is_over() -> None:
+def test_each_worker_takes_the_next_task_as_soon_as_it_is_free() -> None:
     plan, pace = Plan(10_000, 16), Pace(fixed=0.0, usual=1.0, spread=0.0, doubt=0.0)
-    stages = [[Task(plan, 30), Task(plan, 20), Task(plan, 20)], [Task(plan, 100)]]
+    short, long = [Task(plan, 30), Task(plan, 20), Task(plan, 20)], Task(plan, 100)
     running = [Task(plan, 50, Begun(0, plan, 50, 0, elapsed=50.0))]
 
     def took(draw: Draw, workers: int) -> float:
         return _makespan(draw, pace, workers, random.Random(0))
 
-    assert took(Draw([], stages), 3) == 130
-    assert took(Draw([], [stages[0] + stages[1]]), 3) == 120
-    assert took(Draw([], stages), 1) == 170
+    assert took(Draw([], [*short, long]), 3) == 120
+    assert took(Draw([], [*short, long]), 1) == 170
     # Two trials to come stand for six; two workers share what they stand for.
-    assert took(Draw([], [stages[0][1:]], standing=stages[0][1:], times=3.0), 2) == 20 + 2 * 40 / 2
+    assert took(Draw([], short[1:], standing=short[1:], times=3.0), 2) == 20 + 2 * 40 / 2
     # Its worker is busy for 50 seconds more; the three others do the rest meanwhile.
-    assert took(Draw(running, stages[:1]), 4) == pytest.approx(50, abs=1)
+    assert took(Draw(running, short), 4) == pytest.approx(50, abs=1)
 
 
 def test_a_budget_that_is_used_up_takes_nothing() -> None:
