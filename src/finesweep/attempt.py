@@ -309,6 +309,7 @@ def bare_record(claim: Claim, run_dir: RunDir, seconds: float) -> TrialRecord:
         params=params,
         started=time.time() - seconds,
         seconds=round(seconds, 3),
+        earlier_seconds=before.trained_seconds if before else 0.0,
     )
 
 
