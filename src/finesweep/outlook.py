@@ -162,15 +162,14 @@ class Outlook:
         untouched = set(self.unseen)
         fresh = [cohort for cohort in open_cohorts if untouched.issuperset(cohort)]
         fate, proposed = self._fate(source), self._proposed(source)
-        tasks = [
-            task
-            for cohort in open_cohorts
-            if cohort not in fresh
-            for task in self._cohort(cohort, fate, proposed, source)
-        ]
-        standing = [task for cohort in fresh[:_MOST_COHORTS] for task in self._cohort(cohort, fate, proposed, source)]
+
+        def tasks(some: Iterable[range]) -> list[Task]:
+            return [task for cohort in some for task in self._cohort(cohort, fate, proposed, source)]
+
         running = [_task(one, self._next_stop(one)) for one in self.begun.values() if one.elapsed is not None]
-        return Draw(running, [*tasks, *standing], standing, max(len(fresh) / _MOST_COHORTS, 1.0))
+        begun = tasks(cohort for cohort in open_cohorts if cohort not in fresh)
+        standing = tasks(fresh[:_MOST_COHORTS])
+        return Draw(running, [*begun, *standing], standing, max(len(fresh) / _MOST_COHORTS, 1.0))
 
     def _cohort(
         self, cohort: range, fate: Callable[[Plan], int], proposed: Callable[[int], Plan], source: random.Random
