@@ -28,6 +28,9 @@ RANDOM = SPEC.replace("{pruner: none}", "{pruner: none, sampler: random}")
 LONG = RANDOM.replace("num_train_epochs: {low: 2, high: 3}", "num_train_epochs: {low: 200, high: 200}")
 """Trials of half a minute, which none of these tests waits for."""
 
+OUTLASTING = RANDOM.replace("num_train_epochs: {low: 2, high: 3}", "num_train_epochs: {low: 20, high: 30}")
+"""Trials of seconds: a sweep of them is not over before Ray has noticed that a node is gone."""
+
 NUMBERS = ("trial", "state", "params", "objective")
 needs_dashboard = pytest.mark.skipif(
     not HAS_DASHBOARD, reason="Ray's dashboard is not installed: pip install 'ray[default]'"
@@ -119,8 +122,10 @@ def test_a_test_cluster_listens_on_this_machine_only(ray):
     assert listening
 
 
-def test_a_node_that_dies_costs_no_trial_and_changes_no_result(on_ray, undisturbed, until, check_invariants):
-    project, doomed = on_ray.project, 1
+def test_a_node_that_dies_costs_no_trial_and_changes_no_result(on_ray, make_project, until, check_invariants):
+    project, doomed, undisturbed = on_ray.project, 1, make_project(OUTLASTING)
+    undisturbed.sweep("run", "spec.yaml", "--set", f"budget.trials={TRIALS}", "--workers", "2")
+    project.write("spec.yaml", OUTLASTING)
     process = on_ray.start("--set", f"budget.trials={TRIALS}")
     try:
         until(lambda: finished(project) >= 2 and len(claimed_now(project)) > 2, "four workers are at work")
