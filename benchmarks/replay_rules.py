@@ -132,7 +132,7 @@ class Halving(AtRungs):
     cohort: int = COHORT
 
     def judge(self, trial: int, examples: int) -> bool:
-        """Let the trial wait, unless everything is known."""
+        """Let the trial wait, unless it is among the best so far."""
         self.reach(trial, examples, waits=True)
         return trial in self._promoted() and self._goes(trial)
 

@@ -188,7 +188,7 @@ class Course:
 def expected_examples(spec: SweepSpec, rows: int, trials: int, pruned: bool) -> Span:
     """Say how many training examples a whole sweep is.
 
-    With `halving` the range is narrow, since rungs and shares are fixed; with other pruners it is as wide as
+    With `halving` the range is narrow, since rungs are fixed and shares nearly; with other pruners it is as wide as
     ``SHARES``, since how many trials go on depends on what they find. Trials that diverge, fail or end for lack of
     patience are not foreseen.
 
