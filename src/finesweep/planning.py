@@ -58,7 +58,9 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
         sample, share = _sampled(checked)
         sweep = preparing.open_folder(Path(scratch) / checked.loaded.spec.name, sample, here)
         seconds = time.monotonic() - began
-        found = _surveyed(sweep, Path(scratch), stack)
+        with signals.held_back():
+            survey = stack.enter_context(_Survey(sweep, Path(scratch)))
+        found = survey.readings()
         return estimated(_facts(request, checked, sweep, share, seconds), found)
 
 
@@ -87,33 +89,50 @@ def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, s
     )
 
 
-def _surveyed(sweep: OpenSweep, scratch: Path, stack: contextlib.ExitStack) -> Readings:
-    """Measure in a process of its own, of which nothing is left, whatever happens."""
-    output, log = scratch / "readings.json", scratch / "survey.log"
-    device = "" if sweep.profile.gpus_per_trial == 0 else None
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [*survey_command(sys.executable, sweep.run_dir, sweep.run), "--parent", str(os.getpid()), str(output)],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            env={**child_environment(device, 1), "TMPDIR": str(scratch)},
-            start_new_session=True,
-        )
-    stack.callback(_kill, process)
-    while process.poll() is None:
-        time.sleep(POLL_SECONDS)
-    if process.returncode:
-        raise SweepError(f"nothing could be measured: {_last_words(log, process.returncode)}")
-    return read_as(Readings, output)
+class _Survey:
+    """Measures in a process of its own, of which nothing is left after the block, whatever happens.
 
+    Args:
+        sweep: What to measure, prepared.
+        scratch: Folder for what the process writes.
+    """
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the process and its forks, and wait until it is gone."""
-    # For a group of which nothing but zombies is left macOS says that it is not permitted.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    def __init__(self, sweep: OpenSweep, scratch: Path) -> None:
+        self._output, self._log = scratch / "readings.json", scratch / "survey.log"
+        command = survey_command(sys.executable, sweep.run_dir, sweep.run)
+        device = "" if sweep.profile.gpus_per_trial == 0 else None
+        with self._log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [*command, "--parent", str(os.getpid()), str(self._output)],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env={**child_environment(device, 1), "TMPDIR": str(scratch)},
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> _Survey:
+        """Begin."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the process and its forks, and wait until it is gone."""
+        # For a group of which nothing but zombies is left macOS says that it is not permitted.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def readings(self) -> Readings:
+        """Wait for what is found.
+
+        Raises:
+            SweepError: Nothing could be measured.
+        """
+        while (code := self._process.poll()) is None:
+            time.sleep(POLL_SECONDS)
+        if code:
+            raise SweepError(f"nothing could be measured: {_last_words(self._log, code)}")
+        return read_as(Readings, self._output)
 
 
 def _last_words(log: Path, code: int) -> str:

@@ -52,6 +52,15 @@ class Signals:
         finally:
             self._ends_block = False
 
+    @contextlib.contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Within ``ending_the_block``, finish this first: whoever ends the block must know what was begun here."""
+        self._ends_block = False
+        yield
+        self._ends_block = True
+        if self.received:
+            raise KeyboardInterrupt
+
     def _receive(self, number: int, _: object) -> None:
         self.received.append(number)
         if self._ends_block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -62,24 +63,27 @@ def submit(
     profile = profile_module.load(request.profile)
     submitter = _submitter(profile)
     _refuse_unread(profile, request.profile, allow_setup)
-    with Signals().counted() as signals, signals.ending_the_block():
-        if not dry_run:
-            submitter.check(profile)
-        loaded = preparing.load(request)
-        path = preparing.path_of(loaded, request)
-        ownership.refuse_owned(path)  # before minutes are spent on large data
-        checked = preparing.checked_spec(loaded, request)
-        announce(checked)
-        with ownership.held(path):
+    with Signals().counted() as signals, contextlib.ExitStack() as owned:
+        with signals.ending_the_block():
+            if not dry_run:
+                submitter.check(profile)
+            loaded = preparing.load(request)
+            path = preparing.path_of(loaded, request)
+            ownership.refuse_owned(path)  # before minutes are spent on large data
+            checked = preparing.checked_spec(loaded, request)
+            announce(checked)
+            owned.enter_context(ownership.held(path))
             sweep = preparing.open_folder(path, checked, request, watched=submitter.watched)
-            return _handed_over(sweep, submitter, dry_run=dry_run)
+            if (why := sweep.nothing_left()) is None:
+                _tokenize(sweep)
+        if why is not None:
+            sweep.end_run(why)
+            return Submitted(sweep, None, why)
+        return Submitted(sweep, _handed_over(sweep, submitter, dry_run=dry_run))
 
 
-def _handed_over(sweep: OpenSweep, submitter: Submitter, *, dry_run: bool) -> Submitted:
-    if (why := sweep.nothing_left()) is not None:
-        sweep.end_run(why)
-        return Submitted(sweep, None, why)
-    _tokenize(sweep)
+def _handed_over(sweep: OpenSweep, submitter: Submitter, *, dry_run: bool) -> Submission:
+    """Give a sweep to the cluster; no signal comes between the jobs and the note of them, or nobody would end them."""
     order = Order(sweep.run_dir, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates)
     try:
         submission = submitter.submit(order, dry_run=dry_run)
@@ -88,7 +92,7 @@ def _handed_over(sweep: OpenSweep, submitter: Submitter, *, dry_run: bool) -> Su
         raise
     if submission.jobs:
         sweep.run_dir.write_jobs(sweep.run.number, submission.jobs)
-    return Submitted(sweep, submission)
+    return submission
 
 
 def cancel(path: Path) -> Sequence[str]:

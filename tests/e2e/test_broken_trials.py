@@ -24,8 +24,18 @@ class Broken:
 
 
 OWN_FAULTS = (
-    Broken({"where": "loader", "do": "raise", "step": 9}, "FAILED", "ValueError: provoked", "Traceback"),
-    Broken({"where": "model", "do": "raise", "step": 7}, "FAILED", "ValueError: provoked", "Traceback"),
+    Broken(
+        {"where": "loader", "do": "raise", "step": 9, "text": "no such row"},
+        "FAILED",
+        "ValueError: no such row",
+        "Traceback",
+    ),
+    Broken(
+        {"where": "model", "do": "raise", "step": 7, "text": "wrong shape"},
+        "FAILED",
+        "ValueError: wrong shape",
+        "Traceback",
+    ),
     Broken({"where": "metric", "do": "raise"}, "FAILED", "ValueError: provoked", "Traceback"),
     Broken({"where": "model", "do": "memory", "step": 2}, "FAILED", "MemoryError", "Traceback"),
     Broken({"where": "model", "do": "nan", "step": 12}, "DIVERGED", "training loss is nan at step ", "provoked"),
@@ -34,7 +44,7 @@ OWN_FAULTS = (
     Broken({"where": "loader", "do": "exit"}, "FAILED", "exit code 3 without a record", "provoked"),
     Broken({"where": "model", "do": "swell", "most": 900}, "FAILED", "more than the 1.2 of `memory_gb`", "provoked"),
 )
-"""Of the trials from 1 on."""
+"""Of the trials from 1 on. The three errors say different things: three that are alike would end the sweep."""
 
 
 @pytest.fixture(scope="module")

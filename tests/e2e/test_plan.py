@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,28 @@ def test_whoever_does_not_want_to_know_any_more_finds_nothing_left(project, scra
     assert process.returncode == 128 + number, err
     assert "before anything was begun" in err
     until(lambda: project.processes() == [], "its processes end", 10)
+    assert left(project, scratch) == []
+
+
+INTERRUPTED_AT_BIRTH = """
+import os, runpy, signal, subprocess
+born = subprocess.Popen.__init__
+def interrupted(self, command, *arguments, **options):
+    born(self, command, *arguments, **options)
+    if "survey" in command:
+        os.kill(os.getpid(), signal.SIGINT)
+subprocess.Popen.__init__ = interrupted
+runpy.run_module("finesweep", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_ctrl_c_in_the_moment_in_which_the_measuring_process_is_born_ends_that_too(project, scratch):
+    command = [sys.executable, "-c", INTERRUPTED_AT_BIRTH, "plan", "spec.yaml", "--workers", "2"]
+    done = subprocess.run(
+        command, cwd=project.path, env=environment(scratch), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, project.processes()) == (130, []), done.stderr
+    assert "before anything was begun" in done.stderr
     assert left(project, scratch) == []
 
 

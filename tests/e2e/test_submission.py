@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from slurm_orders import program
+
+from finesweep.run_dir import RunDir
 
 PROFILE = "launcher: slurm\nworkers: 2\n"
 SUBMIT = ("submit", "spec.yaml", "--on", "slurm.yaml")
@@ -43,6 +48,21 @@ def test_what_the_jobs_run_is_the_whole_sweep(project) -> None:
     assert "ended    all 3 trials of the budget have finished" in out
     out, _ = project.sweep(*SUBMIT, "--dry-run")
     assert "Nothing was submitted: all 3 trials of the budget have finished." in out
+
+
+def test_ctrl_c_while_the_cluster_takes_the_jobs_leaves_none_that_nobody_knows(project, until) -> None:
+    """As from a terminal, which sends it to the whole group of processes."""
+    project.write("slurm.yaml", PROFILE)
+    programs = project.path / "bin"
+    program(programs, "sbatch", f"touch '{project.path}/asked'; sleep 1; echo 7")
+    path = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    process = project.start(*SUBMIT, env=path, start_new_session=True)
+    until((project.path / "asked").exists, "the cluster is asked")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert "sweep cancel" in out
+    assert RunDir(project.results()).jobs(1) == {"workers": "7_[1-2]", "collect": "7"}
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def call(arguments: list[str], seconds: float, given: frozenset[str] = frozenset
             capture_output=True,
             timeout=seconds,
             env=_environment(given),
+            start_new_session=True,  # Ctrl-C is the command's to understand
             check=False,
         )
     except subprocess.TimeoutExpired:
