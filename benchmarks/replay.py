@@ -290,8 +290,14 @@ def arms(grid: bool) -> dict[str, Making]:
         )
         for factor in (3, 2)
     }
-    both = {f"{name}; patience of 1 epoch": patient(make, 1) for name, make in pruners.items() if " at 0.75" in name}
-    return rivals() | pruners | by_length | both
+    default_rungs = {name: make for name, make in pruners.items() if " at 0.75" in name}
+    both = {f"{name}; patience of 1 epoch": patient(make, 1) for name, make in default_rungs.items()}
+    chance = {
+        f"{name}; equals told apart": partial(make, tolerance=0.0)
+        for name, make in default_rungs.items()
+        if name.startswith("halving")
+    }
+    return rivals() | pruners | by_length | both | chance
 
 
 def tables(asked: argparse.Namespace, curves: Mapping[int, Sequence[Curve]]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import optuna
 from benchmarks.recorded import Curve
 
-from finesweep.pruning import COHORT, FACTOR, FEWEST, Standing, is_below_median, turns, values_at
+from finesweep.pruning import COHORT, FACTOR, FEWEST, TOLERANCE, Standing, is_below_median, turns, values_at
 from finesweep.trial import Direction, Evaluation
 
 MINIMIZE = Direction.MINIMIZE
@@ -130,6 +130,7 @@ class Halving(AtRungs):
 
     factor: int = FACTOR
     cohort: int = COHORT
+    tolerance: float = TOLERANCE
 
     def judge(self, trial: int, examples: int) -> bool:
         """Let the trial wait, unless it is among the best so far."""
@@ -149,7 +150,8 @@ class Halving(AtRungs):
 
     def _promoted(self) -> Sequence[int]:
         shape = len(self.curves), len(self.rungs), MINIMIZE
-        found = turns(self.standings, *shape, factor=self.factor, cohort=self.cohort)
+        settings: dict[str, Any] = {"factor": self.factor, "cohort": self.cohort, "tolerance": self.tolerance}
+        found = turns(self.standings, *shape, **settings)
         for trial in found.dropped:
             self._end(trial)
         return found.promoted

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from finesweep.plan import planned_trials
-from finesweep.pruning import FEWEST, ON_RUNGS, cohorts, is_audited, rung_examples
+from finesweep.pruning import FEWEST, ON_RUNGS, cohorts, is_audited, is_outdone, rung_examples
 from finesweep.search_space import Parameter, SearchSpace
 from finesweep.spec import SweepSpec
 from finesweep.training_fields import TRAINING_FIELDS
-from finesweep.trial import Params, Value
+from finesweep.trial import Direction, Params, Value
 
 SHARES: Mapping[str, tuple[float, float, float]] = {
     "median": (0.45, 0.65, 0.85),
@@ -285,7 +285,8 @@ def _halved(course: Course, plans: Sequence[Plan], cohort: range, source: random
     """Draw where the trials of a cohort end.
 
     What makes a trial good is drawn too: how far it is chance at each rung, how much the sampler gains from one trial
-    to the next, and whether longer trials are better.
+    to the next, and whether longer trials are better. So is by how much trials differ at each rung, in shares of their
+    values: from one in a hundred, as near a plateau, to all of it, and the later the more.
     """
     ends = {trial: plans[trial].examples for trial in cohort}
     longest = max(ends.values())
@@ -295,10 +296,11 @@ def _halved(course: Course, plans: Sequence[Plan], cohort: range, source: random
         trial: source.random() - gain * place / len(cohort) - length * ends[trial] / longest
         for place, trial in enumerate(cohort)
     }
+    spreads = sorted(10 ** source.uniform(-2.0, 0.0) for _ in course.rungs)
     chosen = [trial for trial in cohort if not course.is_baseline(trial)]
-    for rung in course.rungs:
+    for rung, spread in zip(course.rungs, spreads, strict=True):
         there = [trial for trial in chosen if plans[trial].examples >= rung]
-        values = [((1 - chance) * worth[trial] + chance * source.random(), 0.0) for trial in there]
+        values = [math.exp(spread * ((1 - chance) * worth[trial] + chance * source.random())) for trial in there]
         going = going_on(values, course.spec.pruning.factor)
         chosen = [there[place] for place in going]
         for trial in set(there).difference(chosen):
@@ -306,27 +308,29 @@ def _halved(course: Course, plans: Sequence[Plan], cohort: range, source: random
     return list(ends.values())
 
 
-def going_on(values: Sequence[tuple[float, float]], factor: int, come: int = 0) -> dict[int, int]:
+def going_on(values: Sequence[float], factor: int, come: int = 0) -> dict[int, int]:
     """Say who of a cohort goes on from a rung with `halving`, and which arrival lets it.
 
     Args:
-        values: What the trials are worth, smaller is better, and what tells equal ones apart; in the order in which
-            they come there.
+        values: What the trials have reached, smaller is better, in the order in which they come there.
         factor: Of how many one goes on.
         come: How many of them have come; whom their arrivals let go on is known, and left out.
 
     Returns:
         By the place of a trial in ``values`` that of the arrival, in the order in which they go on.
     """
-    there: list[tuple[tuple[float, float], int]] = []
+    there: list[tuple[float, int]] = []
     found: dict[int, int] = {}
     for place, value in enumerate(values):
         bisect.insort(there, (value, place))
         places = len(there) // factor
         if len(there) == len(values):
             places = max(places, 1)
-        if len(there) >= come:
-            for _, one in there[:places]:
+        if places > 0 and len(there) >= come:
+            last, _ = there[places - 1]
+            for reached, one in there:
+                if is_outdone(reached, last, Direction.MINIMIZE):
+                    break
                 found.setdefault(one, place)
     return found
 

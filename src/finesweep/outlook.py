@@ -22,6 +22,7 @@ _RECENT = 15
 """Trials from which it is learned what a learning sampler proposes."""
 
 _FEWEST_BEST = 3
+_FEWEST_VALUES = 2
 _MOST_DRAWN = 120
 """Trials to come that are drawn one by one; they stand for the others."""
 
@@ -202,9 +203,9 @@ class Outlook:
         """Draw who goes on from a rung, and whose arrival there lets it; what is still to be seen, as others were."""
         sign = 1 if self.course.spec.direction is Direction.MINIMIZE else -1
         known = {n: sign * value for n in there if (value := self._values(n).get(rung)) is not None}
-        others = list(known.values()) or [0.0]
         order = [*known, *(n for n in there if n not in known)]
-        values = [(known[n] if n in known else source.choice(others), source.random()) for n in order]
+        others = _between(sorted(known.values()), source)
+        values = [known[n] if n in known else others() for n in order]
         turns = going_on(values, self.course.spec.pruning.factor, len(known))
         return {order[place]: order[arrival] for place, arrival in turns.items()}
 
@@ -301,6 +302,20 @@ class Outlook:
         known = [(sign * record.objective, plan) for record, plan in self.latest if record.objective is not None]
         best = sorted(known, key=lambda item: item[0])[: max(_FEWEST_BEST, len(known) // 4)]
         return [plan for _, plan in best] or self.course.pool
+
+
+def _between(known: Sequence[float], source: random.Random) -> Callable[[], float]:
+    """Draw values like some that are known, in ascending order; anything where they say too little."""
+    if len(known) < _FEWEST_VALUES:
+        one = known[0] if known else 1.0
+        known = sorted((0.9 * one, 1.1 * one))
+
+    def draw() -> float:
+        place = source.uniform(0, len(known) - 1)
+        low = min(int(place), len(known) - 2)
+        return known[low] + (place - low) * (known[low + 1] - known[low])
+
+    return draw
 
 
 def reached(record: TrialRecord) -> int:

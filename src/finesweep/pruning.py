@@ -28,6 +28,10 @@ COHORT = 27
 FEWEST = 8
 """How many others must have come to a rung before one is held against their median."""
 
+TOLERANCE = 0.002
+"""By what share of its own value a trial must be outdone for that to count. On a plateau, where nobody has learned
+anything yet, values differ by less, and who is best there is chance."""
+
 
 def rung_fractions(spec: SweepSpec) -> tuple[Fraction, ...]:
     """Return a spec's rungs in epochs, ascending; none where its pruner is not one of ours."""
@@ -58,8 +62,21 @@ def is_audited(seed: int, trial: int, share: float) -> bool:
     return drawn < share * 2**32
 
 
+def is_outdone(value: float, by: float, direction: Direction, tolerance: float = TOLERANCE) -> bool:
+    """Say whether a value is clearly worse than another one.
+
+    Args:
+        value: The value.
+        by: The other one.
+        direction: The objective's direction.
+        tolerance: By what share of the value the other one must be better, 0 to 1.
+    """
+    margin = tolerance * abs(value)
+    return direction.better(by, value - margin if direction is Direction.MINIMIZE else value + margin)
+
+
 def is_below_median(value: float, others: Sequence[float], direction: Direction, *, fewest: int = FEWEST) -> bool:
-    """Say whether a trial is worse than the median of those that came as far.
+    """Say whether a trial is clearly worse than the median of those that came as far.
 
     Args:
         value: Its best objective so far.
@@ -67,7 +84,7 @@ def is_below_median(value: float, others: Sequence[float], direction: Direction,
         direction: The objective's direction.
         fewest: How many others there must be, at least 1.
     """
-    return len(others) >= fewest and direction.better(statistics.median(others), value)
+    return len(others) >= fewest and is_outdone(value, statistics.median(others), direction)
 
 
 @dataclass(frozen=True)
@@ -130,13 +147,15 @@ def turns(
     *,
     factor: int = FACTOR,
     cohort: int = COHORT,
+    tolerance: float = TOLERANCE,
 ) -> Turns:
     """Decide by successive halving which of the waiting trials go on.
 
-    Of the trials of a cohort that have come to a rung, the best go on, one of ``factor``; once all have come, at
-    least one does. Nobody waits for those who are still to come, and nobody is dropped before it is certain that
-    they leave no place. The rule is that of Jamieson and Talwalkar (2016) in the asynchronous form of Li et al.
-    (2020), who promote as soon as they can and stop no trial that they could still promote.
+    Of the trials of a cohort that have come to a rung, the best go on, one of ``factor``, and with them whoever is
+    about as good as the last of these; once all have come, at least one does. Nobody waits for those who are still
+    to come, and nobody is dropped before it is certain that they leave no place. The rule is that of Jamieson and
+    Talwalkar (2016) in the asynchronous form of Li et al. (2020), who promote as soon as they can and stop no trial
+    that they could still promote; that equals are not told apart is from Bohdal et al. (2023).
 
     Args:
         standings: What has been seen of each trial that was begun.
@@ -145,6 +164,7 @@ def turns(
         direction: The objective's direction.
         factor: Of how many trials at a rung one goes on, at least 2.
         cohort: About how many trials of a long sweep are compared with each other.
+        tolerance: By what share of a value another must be better to count as better.
     """
     promoted: list[tuple[int, int]] = []
     dropped: list[int] = []
@@ -153,16 +173,17 @@ def turns(
         out = {trial for trial in members if trial in standings and standings[trial].is_over}
         for rung in range(rungs):
             best = _ranked(members, standings, rung, direction)
+            values = [standings[trial].values[rung] for trial in best]
             coming = sum(trial not in out and _farthest(standings.get(trial)) < rung for trial in members)
             possible = max(1, (len(best) + coming) // factor)
             places = len(best) // factor if coming else possible
-            for place, trial in enumerate(best):
+            for trial, value in zip(best, values, strict=True):
                 if not _waits_at(standings[trial], rung):
                     continue
-                if place >= possible:
+                if possible <= len(best) and is_outdone(value, values[possible - 1], direction, tolerance):
                     dropped.append(trial)
                     out.add(trial)
-                elif place < places:
+                elif places > 0 and not is_outdone(value, values[places - 1], direction, tolerance):
                     promoted.append((-rung, trial))
     return Turns(tuple(trial for _, trial in sorted(promoted)), tuple(dropped))
 

@@ -66,8 +66,8 @@ def test_halving_is_known_from_its_rungs() -> None:
         there, seen = max(1, there // spec.pruning.factor), rung
     assert len(cohorts(27)) == 1
     found = expected_examples(spec, ROWS, 27, True)
-    # Some go on besides, who are among the best when they come.
-    assert least < found.low < found.middle < found.high < 1.35 * least
+    # Some go on besides: who are among the best when they come, and who are as good as these.
+    assert least < found.low < found.middle < found.high < 1.65 * least
 
 
 def test_the_median_needs_some_trials_before_it_ends_any() -> None:
@@ -119,7 +119,7 @@ def test_rungs_between_evaluations_are_evaluated_too() -> None:
 
 def test_a_pruned_trial_is_evaluated_less() -> None:
     spec = spec_with("halving", space=SAME, **HALVING)
-    assert evaluated_rows(spec, ROWS, 100, 27, True).high < 0.5 * evaluated_rows(spec, ROWS, 100, 27, False).low
+    assert evaluated_rows(spec, ROWS, 100, 27, True).high < 0.6 * evaluated_rows(spec, ROWS, 100, 27, False).low
 
 
 def test_a_huge_sweep_is_forecast_from_a_part_of_it() -> None:
@@ -136,22 +136,21 @@ def test_conditions_of_the_space_are_kept() -> None:
     assert {plan.examples for plan in plans} == {3 * ROWS, 9 * ROWS}
 
 
-VALUES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=30, unique=True)
+VALUES = st.lists(st.floats(0.1, 1) | st.floats(0.69, 0.7), max_size=30)
 
 
 @given(VALUES, st.integers(2, 4))
-def test_who_goes_on_is_whom_the_rule_sends_on(values: list[tuple[float, float]], factor: int) -> None:
-    ranks = {value: float(rank) for rank, value in enumerate(sorted(values))}
+def test_who_goes_on_is_whom_the_rule_sends_on(values: list[float], factor: int) -> None:
     turn: dict[int, int] = {}
     for arrival in range(len(values)):
-        there = {one: Standing(one, {0: ranks[value]}, True) for one, value in enumerate(values[: arrival + 1])}
+        there = {one: Standing(one, {0: value}, True) for one, value in enumerate(values[: arrival + 1])}
         for one in turns(there, len(values), 1, Direction.MINIMIZE, factor=factor, cohort=100).promoted:
             turn.setdefault(one, arrival)
     assert going_on(values, factor) == turn
 
 
 @given(VALUES, st.integers(2, 4), st.integers(0, 30))
-def test_what_earlier_arrivals_have_done_is_left_out(values: list[tuple[float, float]], factor: int, come: int) -> None:
+def test_what_earlier_arrivals_have_done_is_left_out(values: list[float], factor: int, come: int) -> None:
     every = going_on(values, factor)
     later = going_on(values, factor, come)
     assert later.items() >= {one: arrival for one, arrival in every.items() if arrival >= come}.items()

@@ -78,10 +78,16 @@ def test_it_is_the_best_that_goes_on() -> None:
 
 
 def test_trials_to_come_take_part() -> None:
-    totals = [sum(examples(draw)) for draw in drawn(course(), 9, [at_rung(n, 0.5) for n in range(4)])]
+    totals = [sum(examples(draw)) for draw in drawn(course(), 9, [at_rung(n, 0.5 + n / 100) for n in range(4)])]
     # The first rung of five, the second of three or more, and the rest of one at least.
     assert 10_000 + 6_000 + 12_000 in totals
     assert max(totals) <= 10_000 + 7 * 2_000 + 5 * 12_000
+
+
+def test_where_trials_that_came_are_equals_so_are_those_to_come() -> None:
+    plateau = [at_rung(n, 0.6931 + n / 10_000) for n in range(4)]
+    # All nine come to the second rung, and a third of them to the end.
+    assert statistics.median(sum(examples(draw)) for draw in drawn(course(), 9, plateau)) >= 28_000 + 3 * 12_000
 
 
 def test_running_trials_are_counted_once() -> None:

@@ -130,10 +130,34 @@ def test_the_best_at_a_rung_never_ends_there(
 @given(st.lists(FEW_VALUES, min_size=1, max_size=30), st.integers(2, 4))
 def test_of_a_whole_cohort_that_waits_the_best_go_on(values: list[float], factor: int) -> None:
     found = turns(at_rung(values), len(values), 1, MINIMIZE, factor=factor, cohort=len(values))
-    going = max(1, len(values) // factor)
-    best = sorted(range(len(values)), key=lambda trial: (values[trial], trial))
-    assert set(found.promoted) == set(best[:going])
-    assert set(found.dropped) == set(best[going:])
+    last = sorted(values)[max(1, len(values) // factor) - 1]
+    going = {trial for trial, value in enumerate(values) if value <= last or value * 0.998 <= last}
+    assert set(found.promoted) == going
+    assert set(found.dropped) == set(range(len(values))) - going
+
+
+PLATEAU = [0.6931, 0.6928, 0.6937, 0.6933, 0.6930, 0.6939]
+"""Losses of a model with two labels that has learned nothing yet."""
+
+
+def test_on_a_plateau_nobody_is_dropped_by_chance() -> None:
+    assert set(turns(at_rung(PLATEAU), 6, 1, MINIMIZE).promoted) == set(range(6))
+    assert set(turns(at_rung(PLATEAU), 9, 1, MINIMIZE).promoted) == set(range(6))
+    assert not any(is_below_median(value, PLATEAU, MINIMIZE, fewest=1) for value in PLATEAU)
+
+
+def test_who_has_left_the_plateau_leaves_those_behind_who_have_not() -> None:
+    found = turns(at_rung([*PLATEAU, 0.5, 0.4, 0.3, 0.2, 0.1, 0.6]), 12, 1, MINIMIZE)
+    assert (set(found.promoted), set(found.dropped)) == ({6, 7, 8, 9, 10, 11}, set(range(6)))
+    assert is_below_median(0.6931, [0.5, 0.4, 0.6], MINIMIZE, fewest=3)
+
+
+def test_as_few_as_there_are_go_on_where_they_can_be_told_apart() -> None:
+    assert turns(at_rung([0.500, 0.502]), 2, 1, MINIMIZE) == Turns(promoted=(0,), dropped=(1,))
+    assert set(turns(at_rung([0.500, 0.5009]), 2, 1, MINIMIZE).promoted) == {0, 1}
+    assert set(turns(at_rung([0.500, 0.4991]), 2, 1, MAXIMIZE).promoted) == {0, 1}
+    assert turns(at_rung([0.500, 0.498]), 2, 1, MAXIMIZE) == Turns(promoted=(0,), dropped=(1,))
+    assert set(turns(at_rung([-0.500, -0.4991]), 2, 1, MINIMIZE).promoted) == {0, 1}
 
 
 @given(halfway(), st.integers(2, 4), st.data())
@@ -251,7 +275,7 @@ def test_a_trial_is_weak_only_against_enough_others_and_below_their_middle(
         assert not weak
         return
     middle = statistics.median(others)
-    assert weak == (value > middle if direction is MINIMIZE else value < middle)
+    assert weak == (0.998 * value > middle if direction is MINIMIZE else 1.002 * value < middle)
     assert is_below_median(value, list(reversed(others)), direction) == weak
 
 
