@@ -8,15 +8,11 @@ import signal
 import pytest
 
 HALVING = (
-    *(
-        "--set",
-        "search.pruner=halving",
-        "--set",
-        "search.baseline=false",
-        "--set",
-        "pruning={rungs: [0.5, 1], factor: 3}",
-    ),
+    *("--set", "search={pruner: halving, baseline: false, sampler: random, seed: 2}"),
+    *("--set", "pruning={rungs: [0.5, 1], factor: 3}"),
     *("--set", "space.num_train_epochs={choices: [2]}", "--set", "space.per_device_train_batch_size={choices: [16]}"),
+    # So far apart, and so drawn, that the best are told apart from the others at the first rung.
+    *("--set", "space.learning_rate={low: 1e-4, high: 3e-2, log: true}"),
 )
 
 
