@@ -105,6 +105,7 @@ def main() -> None:
     if found.measure:
         run_one(found)
         return
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the measure ends too
     head = {**report.machine(), "begun": time.strftime("%Y-%m-%d %H:%M"), "load before": f"{os.getloadavg()[0]:.2f}"}
     measured: dict[str, Figures] = {}
     failed: dict[str, str] = {}

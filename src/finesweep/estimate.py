@@ -105,6 +105,7 @@ class Estimate:
         threads: CPU threads of each.
         per_gpu: How many share a GPU, 0 without one.
         note: Why it is so many workers.
+        launcher: Where they are to run; everything was measured here.
         pruner: The spec's pruner.
         budget_hours: The budget in hours, None for no limit.
         hours: Wall clock of the whole command, were there no such limit.
@@ -125,6 +126,7 @@ class Estimate:
     threads: int
     per_gpu: int
     note: str
+    launcher: str
     pruner: str
     budget_hours: float | None
     hours: Span | None
@@ -157,6 +159,7 @@ def estimated(facts: Facts, found: Readings) -> Estimate:
         threads=found.threads,
         per_gpu=found.per_gpu,
         note=found.note,
+        launcher=facts.profile.launcher,
         pruner=facts.spec.search.pruner,
         budget_hours=facts.spec.budget.hours,
         hours=time.hours(examples, pruned=True) if time else None,

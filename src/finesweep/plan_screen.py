@@ -40,6 +40,8 @@ def _cells(one: Reading) -> tuple[str, ...]:
 def lines(estimate: Estimate) -> Iterator[str]:
     """Yield what the sweep will take, a line each."""
     yield f"  workers   {_workers(estimate)}"
+    if estimate.launcher != "local":
+        yield f"            measured on this machine; with launcher: {estimate.launcher} they run on others"
     if estimate.hours is not None and estimate.hours_unpruned is not None:
         yield f"  time      {_time(estimate, estimate.hours, estimate.hours_unpruned)}"
         if (limit := estimate.budget_hours) is not None and estimate.hours.high > limit:

@@ -14,6 +14,7 @@ from finesweep.forecast import Span
 from finesweep.measurement import Load, Measurement
 from finesweep.plan_screen import lines
 from finesweep.profile import Limits, Profile
+from finesweep.slurm_profile import SlurmProfile
 from finesweep.spec import SweepSpec
 from finesweep.survey import MOST_SECONDS, Reading, Readings, batch_sizes, loads
 
@@ -247,3 +248,9 @@ def test_who_measured_beside_others_is_told():
     assert not any("others" in line for line in lines(calm))
     assert estimated(facts(), readings(*each, threads=2)).busy_share is None
     assert estimated(facts(), readings(*each, per_gpu=1)).busy_share is None
+
+
+def test_who_plans_for_another_machine_is_told_that_it_was_measured_here() -> None:
+    elsewhere = estimated(facts(profile=SlurmProfile(launcher="slurm", workers=2)), readings())
+    assert "            measured on this machine; with launcher: slurm they run on others" in list(lines(elsewhere))
+    assert not any("this machine" in line for line in lines(estimated(facts(), readings())))
