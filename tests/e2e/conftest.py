@@ -42,6 +42,14 @@ space:
 """
 
 
+def quick_first(**cases: Any) -> list[Any]:
+    """Return cases by name, all but the first of them slow: each is one more way to where the first one leads."""
+    return [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] if place else [])
+        for place, (name, case) in enumerate(cases.items())
+    ]
+
+
 @dataclass(frozen=True)
 class Project:
     """A user's folder: data, a spec, and the results of `sweep`."""

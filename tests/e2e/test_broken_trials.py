@@ -201,8 +201,18 @@ def test_the_same_failure_in_every_trial_does_not_burn_the_budget(project, provo
                 "2 x FAILED: the trial's process ended with exit code 3 without a record",
             ],
         ),
-        ([{"where": "model", "do": "prune", "text": "weak"}], "PRUNED", ["4 x PRUNED: weak"]),
-        ([{"where": "model", "do": "nan", "step": 3}], "DIVERGED", ["4 x DIVERGED: training loss is nan at step 10"]),
+        pytest.param(
+            [{"where": "model", "do": "prune", "text": "weak"}],
+            "PRUNED",
+            ["4 x PRUNED: weak"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            [{"where": "model", "do": "nan", "step": 3}],
+            "DIVERGED",
+            ["4 x DIVERGED: training loss is nan at step 10"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["failed", "pruned", "diverged"],
 )

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from e2e.conftest import quick_first
+
 ONE = ("--workers", "1")
 SAME = ("run", "spec.yaml", *ONE)
 
@@ -52,9 +54,7 @@ def overwrite(file: Path) -> None:
     file.write_bytes(bytes(range(128, 256)) * 3)
 
 
-@pytest.mark.parametrize(
-    "damage", [cut, overwrite, lambda file: file.write_text("[1]")], ids=["cut", "garbage", "list"]
-)
+@pytest.mark.parametrize("damage", quick_first(cut=cut, garbage=overwrite, list=lambda file: file.write_text("[1]")))
 def test_a_damaged_record_is_set_aside_and_its_trial_is_trained_again(copied, check_invariants, damage):
     before, params = copied.ledger(), copied.records()[1]["params"]
     file = copied.results() / "trials/0001.json"
@@ -115,7 +115,7 @@ def test_a_journal_with_garbage_in_it_is_made_again_from_the_records(copied, che
     check_invariants(copied, before)
 
 
-@pytest.mark.parametrize("damage", [flip, cut, Path.unlink], ids=["flipped", "cut", "missing"])
+@pytest.mark.parametrize("damage", quick_first(flipped=flip, cut=cut, missing=Path.unlink))
 def test_damaged_weights_of_the_best_are_trained_again(copied, check_invariants, damage):
     """The flipped byte hits the winner too, whose file is the same."""
     before, row = copied.ledger(), best(copied)
@@ -134,15 +134,14 @@ def test_damaged_weights_of_the_best_are_trained_again(copied, check_invariants,
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        lambda winner: overwrite(winner / "config.json"),
-        lambda winner: (winner / "tokenizer.json").unlink(),
-        lambda winner: overwrite(winner / "evidence.json"),
-        lambda winner: shutil.copy(winner / "config.json", winner / "model.safetensors.new").rename(
+    quick_first(
+        weights=lambda winner: shutil.copy(winner / "config.json", winner / "model.safetensors.new").rename(
             winner / "model.safetensors"
         ),
-    ],
-    ids=["config", "tokenizer", "evidence", "weights"],
+        config=lambda winner: overwrite(winner / "config.json"),
+        tokenizer=lambda winner: (winner / "tokenizer.json").unlink(),
+        evidence=lambda winner: overwrite(winner / "evidence.json"),
+    ),
 )
 def test_a_damaged_winner_is_exported_again(copied, check_invariants, damage):
     winner, before = copied.results() / "winner", copied.ledger()

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from e2e.conftest import quick_first
+
 ONE, TWO = ("--workers", "1"), ("--workers", "2")
 LONG = ("--set", "space.num_train_epochs.low=200", "--set", "space.num_train_epochs.high=200")
 
@@ -53,7 +55,7 @@ def assert_all_complete(project: Any, count: int) -> None:
     [
         pytest.param({"where": "weights"}, id="weights"),
         pytest.param({"where": "staging", "trial": 1}, id="record", marks=pytest.mark.slow),
-        pytest.param({"where": "recorded", "trial": 1, "pads": True}, id="study"),
+        pytest.param({"where": "recorded", "trial": 1, "pads": True}, id="study", marks=pytest.mark.slow),
         pytest.param({"where": "recorded", "trial": 2}, id="leaderboard", marks=pytest.mark.slow),
     ],
 )
@@ -179,7 +181,7 @@ def test_results_that_become_read_only_stop_the_sweep(project, read_only, until,
     check_invariants(project)
 
 
-@pytest.mark.parametrize("removed", [True, False], ids=["deleted", "renamed"])
+@pytest.mark.parametrize("removed", quick_first(renamed=False, deleted=True))
 def test_results_that_vanish_stop_the_sweep_and_are_not_made_again(project, until, removed):
     process = project.start("run", "spec.yaml", *TWO, *LONG)
     until(lambda: len(list((project.results() / "progress").glob("0*.json"))) == 2, "two trials run")

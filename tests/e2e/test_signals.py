@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from e2e.conftest import quick_first
+
 LONG = ("--set", "space.num_train_epochs.low=200", "--set", "space.num_train_epochs.high=200")
 """Trials of half a minute, which none of these tests waits for."""
 
@@ -32,7 +34,7 @@ def stopped(process: subprocess.Popen[str], number: int, code: int, group: bool 
     return out + err
 
 
-@pytest.mark.parametrize("name", STOPS)
+@pytest.mark.parametrize("name", quick_first(**{name: name for name in STOPS}))
 def test_a_signal_saves_the_states_of_all_trials(project, until, name):
     number, code = STOPS[name]
     process = project.start("run", "spec.yaml", *LONG, "--workers", "2")
@@ -118,7 +120,7 @@ def catches(process: subprocess.Popen[str], number: int) -> bool:
     return bool(mask >> (number - 1) & 1)
 
 
-@pytest.mark.parametrize("name", STOPS)
+@pytest.mark.parametrize("name", quick_first(**{name: name for name in STOPS}))
 def test_a_signal_while_the_data_are_checked_ends_the_command_before_it_begins(project, until, name):
     number, code = STOPS[name]
     header, *rows = (project.path / "train.csv").read_text().splitlines(keepends=True)
