@@ -52,12 +52,12 @@ def assert_all_complete(project: Any, count: int) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        pytest.param({"where": "weights"}, id="weights"),
-        pytest.param({"where": "staging", "trial": 1}, id="record", marks=pytest.mark.slow),
-        pytest.param({"where": "recorded", "trial": 1, "pads": True}, id="study", marks=pytest.mark.slow),
-        pytest.param({"where": "recorded", "trial": 2}, id="leaderboard", marks=pytest.mark.slow),
-    ],
+    quick_first(
+        weights={"where": "weights"},
+        record={"where": "staging", "trial": 1},
+        study={"where": "recorded", "trial": 1, "pads": True},
+        leaderboard={"where": "recorded", "trial": 2},
+    ),
 )
 def test_a_disk_that_fills_up_stops_the_sweep_and_costs_no_trial(project, provoke, small_disk, check_invariants, fault):
     arguments = ("run", "spec.yaml", *(ONE if "pads" in fault else TWO), "--set", "budget.trials=4")
