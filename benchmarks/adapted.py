@@ -53,7 +53,7 @@ def grouping(sources: Sequence[Source], size: Size, seeds: int, scratch: Path) -
     for source in sources:
         workload = make(source, size, scratch / source.name)
         data = f"data={{train: '{workload.train}', validation: '{workload.validation}', max_length: {size.max_length}}}"
-        changes = ["search.pruner=none", "evaluation.per_epoch=1", data, f"model={workload.model}"]
+        changes = ["search.pruner=none", "patience=none", "evaluation.per_epoch=1", data, f"model={workload.model}"]
         found = measured.measure(measured.prepare(scratch / source.name / "results", changes), seeds)
         mean, half = measured.difference(found)
         verdict = "on par" if abs(mean) <= half else "**not on par**" if mean > 0 else "better"

@@ -68,7 +68,7 @@ class Arm:
         ]
 
 
-RANDOM = ("--set", "search.sampler=random", "--set", "search.pruner=none")
+RANDOM = tuple(f"--set={value}" for value in ("search.sampler=random", "search.pruner=none", "patience=none"))
 OURS = Arm("finesweep", "finesweep", None)
 ARMS = {
     arm.key: arm

@@ -62,7 +62,7 @@ class Training:
 
 def settings_of(asked: argparse.Namespace) -> list[str]:
     """Return what is changed in the quickstart's spec."""
-    changes = ["search.pruner=none", "evaluation.per_epoch=1"]
+    changes = ["search.pruner=none", "patience=none", "evaluation.per_epoch=1"]
     if asked.data is not None:
         columns = f"text: {asked.text_column}, label: {asked.label_column}"
         changes.append(f"data={{train: '{asked.data.resolve()}', {columns}, max_length: {asked.max_length}}}")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from finesweep.patience import out_of_patience
+from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation
 
 
@@ -60,15 +62,17 @@ class Curve:
         """Examples at the end of each epoch."""
         return range(self.rows, self.examples + 1, self.rows)
 
-    def cut(self, patience: float) -> Curve:
-        """Return what is left of it where trials complete after so many epochs without a gain, looked at as often."""
-        best = math.inf
-        for examples in range(int(patience * self.rows), self.examples, int(patience * self.rows)):
-            value = self.at(examples).objective or 0
-            if value >= best:
-                seen = tuple(one for one in self.evaluations if one.examples <= examples)
-                return dataclasses.replace(self, evaluations=seen, seconds=self.seconds * examples / self.examples)
-            best = value
+    def cut(self, spec: SweepSpec, rungs: Sequence[float] = ()) -> Curve:
+        """Return what is left of it where trials end by a spec's patience, evaluated each epoch and at rungs."""
+        seen = sorted({*self.epoch_ends, *(int(rung * self.rows) for rung in rungs if rung < self.epochs)})
+        best = self.at(seen[0])
+        for examples in seen[:-1]:
+            latest = self.at(examples)
+            if spec.direction.better(latest.objective or 0.0, best.objective):
+                best = latest
+            if out_of_patience(spec, self.rows, best, latest):
+                before = tuple(one for one in self.evaluations if one.examples <= examples)
+                return dataclasses.replace(self, evaluations=before, seconds=self.seconds * examples / self.examples)
         return self
 
 

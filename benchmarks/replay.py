@@ -51,11 +51,16 @@ from benchmarks.replay_rules import (
 )
 from scipy.stats import kendalltau
 
+from finesweep.spec import DataSpec, ObjectiveSpec, Patience, ScratchModelSpec, SweepSpec
+from finesweep.trial import Direction
+
 TABLE = Path(__file__).parent / "curves" / "curves.csv"
 """The recorded curves."""
 
 Making = Callable[[Sequence[Curve]], Rule]
 """Makes a pruner for the trials of one sweep."""
+
+AUTO = "patience: auto"
 
 FEW_RUNGS = ((0.5, 1, 2), (1, 2), (0.75, 1.5, 2.5))
 RUNGS = (*FEW_RUNGS, (0.25, 0.5, 1), (0.5, 1), (0.75, 1.5), (1,), (1, 1.5, 2.5), (2,))
@@ -69,7 +74,8 @@ def rivals() -> dict[str, Making]:
     return {
         "none": Unpruned,
         **{f"only {round(100 * share)} % of the trials": partial(Fewer, share=share) for share in (0.33, 0.5, 0.67)},
-        **{f"patience of {epochs:g} epoch": patient(Unpruned, epochs) for epochs in (0.5, 1)},
+        "patience of 1 epoch": patient(Unpruned, 1),
+        AUTO: patient(Unpruned),
         "Optuna median, at steps": Optuna,
         "Optuna median, at examples": partial(Optuna, axis=examples_axis),
         "Optuna halving, stops 1/2": partial(Optuna, pruner=asha, axis=epochs_axis),
@@ -80,9 +86,24 @@ def rivals() -> dict[str, Making]:
     }
 
 
-def patient(make: Making, epochs: float) -> Making:
-    """Let trials complete, besides, that have gained nothing for so many epochs."""
-    return lambda curves: make([curve.cut(epochs) for curve in curves])
+def patient(make: Making, patience: Patience = "auto", rungs: Sequence[float] = ()) -> Making:
+    """Let trials complete, besides, that gain nothing any more.
+
+    Args:
+        make: Makes the pruner.
+        patience: What ends them, see ``SweepSpec``.
+        rungs: Where they are evaluated, besides at the end of each epoch.
+    """
+    spec = SweepSpec(
+        name="replayed",
+        base=Path(),
+        model=ScratchModelSpec(config="bert"),
+        data=DataSpec(),
+        objective=ObjectiveSpec(direction=Direction.MINIMIZE),
+        space={},
+        patience=patience,
+    )
+    return lambda curves: make([curve.cut(spec, rungs) for curve in curves])
 
 
 def ours(
@@ -290,11 +311,11 @@ def arms(grid: bool) -> dict[str, Making]:
         )
         for factor in (3, 2)
     }
-    default_rungs = {name: make for name, make in pruners.items() if " at 0.75" in name}
-    both = {f"{name}; patience of 1 epoch": patient(make, 1) for name, make in default_rungs.items()}
+    ours_now = {name: make for name, make in pruners.items() if " at 0.75" in name}
+    both = {f"{name}; {AUTO}": patient(make, rungs=FEW_RUNGS[-1]) for name, make in ours_now.items()}
     chance = {
         f"{name}; equals told apart": partial(make, tolerance=0.0)
-        for name, make in default_rungs.items()
+        for name, make in ours_now.items()
         if name.startswith("halving")
     }
     return rivals() | pruners | by_length | both | chance

@@ -105,6 +105,7 @@ def spec(asked: argparse.Namespace, seed: int) -> dict[str, object]:
         },
         "budget": {"trials": asked.configurations},
         "search": {"sampler": "random", "pruner": "none", "seed": seed, "baseline": False},
+        "patience": "none",
         "evaluation": {"per_epoch": 4},
         "start": configurations(asked.configurations, space),
         "space": {

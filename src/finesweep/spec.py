@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from finesweep.search_space import Parameter
+from finesweep.training_fields import describe
 from finesweep.trial import Direction, Value
 
 FORMAT = 1
@@ -127,6 +128,18 @@ class PruningSpec(Section):
     audit: float = Field(0.0, ge=0, le=1, description="Share of the pruned trials that are finished all the same.")
 
 
+def _patience(value: Any) -> Any:
+    """Check a patience; a union would name only a part of what it can be."""
+    if value is None:
+        return "none"  # as folders have it that were written when this was the default
+    if value in ("auto", "none") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"must be auto, none, or an integer of at least 1, found {describe(value)}")
+
+
+Patience = Annotated[Literal["auto", "none"] | Annotated[int, Field(ge=1)], BeforeValidator(_patience)]
+
+
 class StopSpec(Section):
     """When the sweep ends before its budget; no part of its identity."""
 
@@ -153,7 +166,7 @@ class SweepSpec(Section):
     pruning: PruningSpec = PruningSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     stop: StopSpec = StopSpec()
-    patience: int | None = Field(None, ge=1)
+    patience: Patience = "auto"
     start: tuple[dict[str, Value], ...] = ()
     space: dict[str, Parameter]
     fixed: dict[str, Value] = Field(default_factory=dict)
@@ -177,8 +190,8 @@ SECTIONS: dict[str, tuple[Any, str]] = {
     "evaluation": (EvaluationSpec, "How often a trial is evaluated."),
     "stop": (StopSpec, "When the sweep ends before its budget."),
     "patience": (
-        Annotated[int, Field(ge=1, strict=True)] | None,
-        "End a trial after this many evaluations without a gain.",
+        Patience,
+        "End a trial after this many evaluations without a gain; auto: once its eval_loss rises.",
     ),
     "start": (tuple[dict[str, Value], ...], "Configurations to try first."),
     "space": (dict[str, Parameter], "What varies, by name: training arguments, model.*, data.max_length."),

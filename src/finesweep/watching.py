@@ -15,6 +15,7 @@ import transformers
 from finesweep.fine_tuner import FineTuner, copy_to_cpu
 from finesweep.guard import DivergenceGuard
 from finesweep.manifest import Manifest
+from finesweep.patience import out_of_patience
 from finesweep.pruning import rung_fractions
 from finesweep.registry import TASKS
 from finesweep.resume import Weights
@@ -203,16 +204,11 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         assert best is not None
         assert best.objective is not None
         last = state.global_step >= state.max_steps
-        if not last and self._has_no_patience(evaluation.examples - best.examples):
-            self.watch.ended_early = f"no gain in {self.context.spec.patience} evaluations"
+        rows = self.context.manifest.data["rows"]["train"]
+        if not last and (why := out_of_patience(self.context.spec, rows, best, evaluation)):
+            self.watch.ended_early = why
             control.should_training_stop = last = True
         self.report(evaluation, best.objective, last)
-
-    def _has_no_patience(self, examples: int) -> bool:
-        """Say whether a trial has seen too many examples since its best; a rung's evaluation is no try of its own."""
-        patience = self.context.spec.patience
-        assert self.schedule is not None
-        return patience is not None and examples >= patience * self.schedule.rows // self.schedule.per_epoch
 
     def rank(self) -> None:
         """Evaluate the best weights, which the model has by now, on all validation rows.

@@ -35,6 +35,7 @@ model: {SCRATCH_MODEL}
 data: {{train: train.csv, validation: validation.csv, max_length: 24}}
 budget: {{trials: 3}}
 search: {{pruner: none}}
+patience: none
 space:
   learning_rate: {{low: 5e-4, high: 5e-3, log: true}}
   num_train_epochs: {{low: 2, high: 3}}

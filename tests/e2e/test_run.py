@@ -157,7 +157,7 @@ def test_patience_ends_a_trial_complete_with_its_best(make_project):
     )
     (record,) = project.records()
     assert record["state"] == "COMPLETE"
-    assert record["reason"] == "no gain in 1 evaluations"
+    assert record["reason"] == "no gain in 1 evaluation"
     assert len(record["evaluations"]) < 30
     assert record["objective"] == record["evaluations"][-2]["objective"]
     evidence = json.loads((project.results() / "winner/evidence.json").read_text())

@@ -30,6 +30,7 @@ model: {config: bert, hidden_size: 32, num_hidden_layers: 1, num_attention_heads
         max_position_embeddings: 32, vocab_size: 300}
 data: {train: train.csv, validation: validation.csv, max_length: 24}
 search: {pruner: none, sampler: random, baseline: false}
+patience: none
 space:
   learning_rate: {low: 5e-4, high: 5e-3, log: true}
 """

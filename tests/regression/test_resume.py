@@ -223,6 +223,17 @@ def test_patience_is_not_spent_on_rungs(contrary):
     assert (len(watch.evaluations), watch.evaluations[-1].epoch) == (5, 2)
 
 
+def test_a_trial_whose_loss_rises_ends_with_its_best(contrary):
+    """Rungs are looked at too, but an epoch must have passed since the best."""
+    search = contrary.spec.search.model_copy(update={"pruner": "median"})
+    pruning = contrary.spec.pruning.model_copy(update={"rungs": (1.5, 2.25)})
+    params = {"num_train_epochs": 4, "learning_rate": 5e-3}
+    watch = contrary.train(params, patience="auto", search=search, pruning=pruning)
+    assert [evaluation.epoch for evaluation in watch.evaluations] == [1, 1.5, 2]
+    assert (watch.best.epoch, watch.ended_early) == (1, "eval_loss rises")
+    assert contrary.train(params, search=search, pruning=pruning).evaluations[-1].epoch == 4
+
+
 def test_the_guard_remembers_the_first_loss(short, tmp_path):
     """Only with it does it know what has exploded; a guard that forgot would allow ten times the later loss."""
     before = interrupted(short, LATE, tmp_path / "state")

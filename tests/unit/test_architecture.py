@@ -13,7 +13,7 @@ LAYERS = (
     "finesweep trial errors",
     """
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
-    profile slurm_profile storage_url machine settings plan schedule readable pruning forecast pace outlook
+    profile slurm_profile storage_url machine settings plan schedule readable pruning patience forecast pace outlook
     """,
     """
     run_dir records folders stored claims disk manifest atomic ownership environment commands shared_folder

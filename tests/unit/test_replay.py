@@ -91,6 +91,11 @@ def test_patience_completes_a_trial_that_gets_worse() -> None:
     assert outcome.complete == {0, 1}
 
 
+def test_a_trial_whose_loss_rises_completes_and_one_on_a_plateau_goes_on() -> None:
+    curves = [curve([0.5, 0.4, 0.41, 0.1]), curve([0.69, 0.6905, 0.6908, 0.1])]
+    assert carry_out(replay.patient(Unpruned)(curves), 1).reached == [300, 400]
+
+
 def test_fewer_trials_run_to_their_ends() -> None:
     assert carry_out(Fewer(FOUR, share=0.5), 1).reached == [200, 200, 0, 0]
 

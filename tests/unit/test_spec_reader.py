@@ -120,6 +120,7 @@ def test_defaults_that_were_used_are_listed(read: Any) -> None:
         "pruning.audit": 0.0,
         "evaluation.per_epoch": 1,
         "evaluation.rows": 1000,
+        "patience": "auto",
     }
 
 
@@ -343,8 +344,12 @@ def test_bad_values_are_refused_with_line_and_reason(problems: Any, text: str, e
         (GOOD + "budget: 5\n", "f.yaml:6 budget: expected a mapping, found integer 5 (as {trials: ..., hours: ...})"),
         (GOOD + "budget: {hours: .inf}\n", "budget.hours: must be a finite number"),
         (GOOD + "budget: {trials: 5.0}\n", "budget.trials: expected an integer, found number 5.0"),
-        (GOOD + "patience: true\n", "f.yaml:6 patience: expected an integer, found boolean True"),
-        (GOOD + "patience: 0\n", "f.yaml:6 patience: must be at least 1"),
+        (
+            GOOD + "patience: true\n",
+            "f.yaml:6 patience: must be auto, none, or an integer of at least 1, found boolean",
+        ),
+        (GOOD + "patience: 0\n", "f.yaml:6 patience: must be auto, none, or an integer of at least 1, found integer 0"),
+        (GOOD + "patience: 1.0\n", "f.yaml:6 patience: must be auto, none, or an integer of at least 1, found number"),
         (GOOD + "name: a/b\n", "f.yaml:6 name: text 'a/b' is no name; allowed are letters"),
         (GOOD + "name: ../../x\n", "f.yaml:6 name: text '../../x' is no name"),
         (GOOD + "name: 2026\n", "f.yaml:6 name: expected text, found integer 2026 (put it in quotes)"),
