@@ -119,6 +119,7 @@ def test_a_trial_whose_state_cannot_be_saved_starts_anew(project, provoke, small
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_would_overrun_its_disk_limit_stops_and_goes_on_with_a_larger_one(project, check_invariants):
     """Rows, tokens, logs and the first trial's weights take more than 0.12 MB."""
     project.write("little.yaml", "{threads_per_worker: 1, limits: {disk_gb: 0.00012}}")

@@ -6,11 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 import tiny
 
 FLAGSHIP = Path(__file__).parents[2] / "search_spaces/bert.yaml"
 
 
+@pytest.mark.slow
 def test_the_flagship_runs_unchanged_from_a_filled_cache(make_project, tmp_path):
     project = make_project()
     shutil.copy(FLAGSHIP, project.path / "bert.yaml")

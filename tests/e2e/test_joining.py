@@ -63,6 +63,7 @@ def test_a_run_that_joins_shares_the_work_and_leaves_the_winner_to_the_owner(pro
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_joining_where_nobody_runs_is_an_ordinary_run(project, check_invariants):
     project.sweep("run", "spec.yaml", "--join", "--set", "budget.trials=1", "--workers", "1")
     assert [record["state"] for record in project.records()] == ["COMPLETE"]

@@ -113,6 +113,7 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(project, until, c
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_trial_and_a_worker_that_are_told_to_stop_save_their_state_and_others_go_on(project, until, check_invariants):
     process = project.start("run", "spec.yaml", *epochs(60), "--set", "budget.trials=2", "--workers", "2")
     until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials have done a step")

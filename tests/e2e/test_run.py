@@ -112,6 +112,7 @@ def test_the_same_command_again_finds_nothing_to_do(make_project):
     assert len(list((aside[0] / "trials").glob("*.json"))) == 3
 
 
+@pytest.mark.slow
 def test_smoke_takes_everything_through_once_in_a_folder_of_its_own(make_project):
     project = make_project()
     for _ in range(2):

@@ -164,6 +164,7 @@ def test_signals_that_were_ignored_at_birth_are_obeyed_all_the_same(project, unt
     assert [record["state"] for record in project.records()] == ["INTERRUPTED"]
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_does_not_end_the_sweep(project, until, check_invariants):
     terminal, inside = pty.openpty()
     epochs = ("--set", "space.num_train_epochs.low=20", "--set", "space.num_train_epochs.high=20")
@@ -186,6 +187,7 @@ def test_a_terminal_that_is_closed_does_not_end_the_sweep(project, until, check_
     assert (project.results() / "winner/model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_pipe_that_closes_does_not_end_the_sweep(project, until, check_invariants):
     command = f"{sys.executable} -m finesweep run spec.yaml --on one_thread.yaml --set budget.trials=1 | head -1"
     subprocess.run(command, shell=True, cwd=project.path, check=True, capture_output=True, timeout=200)

@@ -33,6 +33,7 @@ def submitted(project, *arguments: str) -> tuple[Sequence[str], Sequence[str]]:
     return worker, collect
 
 
+@pytest.mark.slow
 def test_what_the_jobs_run_is_the_whole_sweep(project) -> None:
     worker, collect = submitted(project)
     assert list(project.results().glob("data/tokens-*/train")), "tokens are made on the submitting machine"
@@ -86,6 +87,7 @@ def test_what_the_jobs_left_is_collected_with_the_reason(project) -> None:
     assert "Ended: the budget of 0.0005 hours is used up." in err
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_see_the_folder_says_where_it_is(project) -> None:
     worker, _ = submitted(project)
     wrong = [word if word != worker[worker.index("--token") + 1] else "another" for word in worker]
