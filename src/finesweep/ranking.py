@@ -81,7 +81,7 @@ class Outcome:
         hours: Hours in which runs ran.
         best: The trial of rank 1.
         baseline: Trial 0, if it is the untuned default and has ended.
-        trained: How much was trained, and how much would have been without pruning.
+        trained: How much was trained, and how much these trials are in full.
         audit: What became of the trials that were finished to audit the pruner, None without any.
     """
 

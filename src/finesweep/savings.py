@@ -1,4 +1,4 @@
-"""Owns what pruning has saved and may have cost: examples not trained, and pruned trials that would have won."""
+"""Owns what ending trials early has saved and may have cost: examples, and pruned trials that would have won."""
 
 from __future__ import annotations
 
@@ -45,20 +45,22 @@ class Trained:
 
     Attributes:
         examples: Training examples of all trials.
-        unpruned: What the same trials would have trained if none had been pruned and none waited.
+        full: What the same trials would have trained if none had been pruned, none waited, and none had ended by its
+            spec's patience.
+        early: How many completed by that patience.
     """
 
     examples: int
-    unpruned: int
+    full: int
+    early: int = 0
 
     def text(self) -> str:
-        """Say it in one line: ``120,400 examples, 31 % of the 388,000 that these trials are without pruning``."""
-        if self.examples >= self.unpruned:
+        """Say it in one line: ``120,400 examples, 31 % of the 388,000 that these trials are in full``."""
+        if self.examples >= self.full:
             return f"{self.examples:,} examples"
-        share = 100 * self.examples / self.unpruned
-        return (
-            f"{self.examples:,} examples, {share:.0f} % of the {self.unpruned:,} that these trials are without pruning"
-        )
+        share = f"{self.examples:,} examples, {100 * self.examples / self.full:.0f} % of the {self.full:,}"
+        early = f"; {self.early:,} completed early, without a gain" if self.early else ""
+        return f"{share} that these trials are in full{early}"
 
 
 def audit(records: Iterable[TrialRecord], direction: Direction) -> Audit | None:
@@ -87,23 +89,25 @@ def audit(records: Iterable[TrialRecord], direction: Direction) -> Audit | None:
 
 
 def trained(records: Iterable[TrialRecord], rows: int, fixed: Mapping[str, Value]) -> Trained:
-    """Add up the examples of a sweep, and those of the same trials without a pruner.
+    """Add up the examples of a sweep, and those of the same trials in full.
 
-    A trial that diverged, failed or ran out of patience would have ended there anyway. What attempts trained
-    that were lost to a fault is not known.
+    A trial that diverged or failed would have ended there anyway. What attempts trained that were lost to a fault is
+    not known.
 
     Args:
         records: How each trial ended, or where it waits.
         rows: Training rows.
         fixed: The spec's fixed settings.
     """
-    examples = unpruned = 0
+    examples = full = early = 0
     for record in records:
-        examples += record.examples
-        was_cut = record.state in _CUT_SHORT
+        is_early = record.state is TrialState.COMPLETE and record.reason is not None
+        was_cut = is_early or record.state in _CUT_SHORT
         planned = Plan.of({**fixed, **record.params}, rows).examples if was_cut else 0
-        unpruned += max(planned, record.examples)
-    return Trained(examples, unpruned)
+        examples += record.examples
+        full += max(planned, record.examples)
+        early += is_early
+    return Trained(examples, full, early)
 
 
 def _were(count: int) -> str:

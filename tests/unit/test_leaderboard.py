@@ -361,7 +361,7 @@ def test_page_says_what_pruning_saved_and_what_it_may_have_cost(tmp_path: Path) 
         record(2, 0.45, audit="weak", examples=20_760),
     ]
     page, _, objects = written(tmp_path, records)
-    trained = "44,980 examples, 72 % of the 62,280 that these trials are without pruning"
+    trained = "44,980 examples, 72 % of the 62,280 that these trials are in full"
     audited = "1 of 2 pruned trials was finished all the same; 0 would have won (best of them 0.4500 against 0.4000)"
     assert f"- Trained: {trained}" in page.splitlines()
     assert f"- Pruning audit: {audited}" in page.splitlines()

@@ -58,18 +58,25 @@ def test_pruned_and_waiting_trials_count_with_what_they_would_have_trained() -> 
     ]
     found = trained(records, ROWS, {})
     assert found == Trained(3_000 + 504 + 1_008 + 200 + 1_000, 3_000 + 3_000 + 5_000 + 200 + 1_000)
-    assert found.text() == "5,712 examples, 47 % of the 12,200 that these trials are without pruning"
+    assert found.text() == "5,712 examples, 47 % of the 12,200 that these trials are in full"
+
+
+def test_a_trial_that_completed_for_want_of_a_gain_counts_in_full() -> None:
+    early = record(0, 0.4, COMPLETE, examples=2_000, reason="eval_loss rises", params={"num_train_epochs": 4})
+    found = trained([early, record(1, 0.5, COMPLETE, examples=3_000)], ROWS, {})
+    assert found == Trained(5_000, 7_000, early=1)
+    assert found.text().endswith("71 % of the 7,000 that these trials are in full; 1 completed early, without a gain")
 
 
 def test_fixed_settings_and_steps_tell_how_long_a_trial_would_have_been() -> None:
     one = record(0, 0.6, PRUNED, examples=500, params={})
-    assert trained([one], ROWS, {"num_train_epochs": 7}).unpruned == 7_000
-    assert trained([one], ROWS, {}).unpruned == 3_000
+    assert trained([one], ROWS, {"num_train_epochs": 7}).full == 7_000
+    assert trained([one], ROWS, {}).full == 3_000
     steps = {"max_steps": 100, "per_device_train_batch_size": 16, "gradient_accumulation_steps": 2}
-    assert trained([one], ROWS, steps).unpruned == 3_200
+    assert trained([one], ROWS, steps).full == 3_200
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(TrialState)), st.integers(0, 10_000)), max_size=12))
 def test_nothing_is_saved_by_training_more(trials: list[tuple[TrialState, int]]) -> None:
     found = trained([record(n, 0.5, state, examples=seen) for n, (state, seen) in enumerate(trials)], ROWS, {})
-    assert 0 <= found.examples <= found.unpruned
+    assert 0 <= found.examples <= found.full
