@@ -74,6 +74,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_and_costs_no_trial(project, provok
     check_invariants(project, before)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_before_the_first_trial_stops_the_sweep(project, small_disk, until, check_invariants):
     """The worker has just been started; the next thing to be written are the tokens."""
     process = project.start("run", "spec.yaml", *TWO)
