@@ -102,7 +102,7 @@ class Attempt:
             RunDirError: The sweep's folder cannot be written, so there is no record.
         """
         try:
-            with self._scratch() as scratch:
+            with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
                 self._train(Path(scratch), report)
         except (TrialStopped, RunDirError):
             raise
@@ -116,12 +116,6 @@ class Attempt:
         assert self.watch.result is not None
         assert self.watch.result.objective is not None
         return self.watch.result.objective
-
-    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
-        """Return a folder in the sweep's, where what a kill leaves behind is found and deleted."""
-        return tempfile.TemporaryDirectory(
-            prefix=f".trial-{self.claim.trial:04d}.", suffix=".tmp", dir=self.run_dir.path
-        )
 
     def _train(self, scratch: Path, report: Report) -> None:
         scalars = self.run_dir.tensorboard(self.claim.trial)
