@@ -61,6 +61,7 @@ Making = Callable[[Sequence[Curve]], Rule]
 """Makes a pruner for the trials of one sweep."""
 
 AUTO = "patience: auto"
+"""Name of the rule by which trials end by themselves unless a spec says otherwise."""
 
 FEW_RUNGS = ((0.5, 1, 2), (1, 2), (0.75, 1.5, 2.5))
 RUNGS = (*FEW_RUNGS, (0.25, 0.5, 1), (0.5, 1), (0.75, 1.5), (1,), (1, 1.5, 2.5), (2,))
@@ -311,11 +312,11 @@ def arms(grid: bool) -> dict[str, Making]:
         )
         for factor in (3, 2)
     }
-    ours_now = {name: make for name, make in pruners.items() if " at 0.75" in name}
-    both = {f"{name}; {AUTO}": patient(make, rungs=FEW_RUNGS[-1]) for name, make in ours_now.items()}
+    default_rungs = {name: make for name, make in pruners.items() if " at 0.75" in name}
+    both = {f"{name}; {AUTO}": patient(make, rungs=FEW_RUNGS[-1]) for name, make in default_rungs.items()}
     chance = {
         f"{name}; equals told apart": partial(make, tolerance=0.0)
-        for name, make in ours_now.items()
+        for name, make in default_rungs.items()
         if name.startswith("halving")
     }
     return rivals() | pruners | by_length | both | chance

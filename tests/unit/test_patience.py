@@ -49,6 +49,10 @@ def test_none_is_endless():
     assert out_of_patience(spec("none"), ROWS, seen(100, 0.4), seen(900, 0.9)) is None
 
 
+def test_a_folder_from_before_there_was_auto_says_none():
+    assert spec(None).patience == "none"
+
+
 @pytest.mark.parametrize(
     ("patience", "per_epoch", "waited", "why"),
     [
