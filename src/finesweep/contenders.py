@@ -17,6 +17,7 @@ from typing import Any
 
 from finesweep import disk
 from finesweep.atomic import sync, write_json
+from finesweep.errors import Unreadable
 from finesweep.profile import Profile
 from finesweep.ranking import order, ranks
 from finesweep.run_dir import RunDir
@@ -120,7 +121,7 @@ def set_aside_if_damaged(run_dir: RunDir, record: TrialRecord) -> str | None:
         if digest(folder) == record.weights_sha256:
             return None
         found = "its kept weights are not what it left (another sha256)"
-    except (OSError, WeightsFault) as error:
+    except (OSError, Unreadable, WeightsFault) as error:
         found = f"its kept weights cannot be read ({error})"
     aside = folder.with_name(f"{folder.name}.corrupt")
     if folder.exists():

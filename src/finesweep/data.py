@@ -13,9 +13,10 @@ import pandas as pd
 
 from finesweep import data_hub, data_reading, data_rows, data_splits
 from finesweep.data_reading import Table
-from finesweep.errors import Problem, SpecError, did_you_mean
+from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean
 from finesweep.hub import HubError, snapshot
 from finesweep.loaded_data import DataSource, LoadedData
+from finesweep.regular_file import check, names_in, read_bytes
 from finesweep.spec import DataSpec
 from finesweep.tasks import LabelProblem, Task
 from finesweep.yaml_source import YamlSource, expand
@@ -108,22 +109,15 @@ class _Loader:
         """Read a file once, so that its digest and its rows are of the same bytes; None with a problem noted."""
         known = ", ".join(data_reading.SUFFIXES)
         try:
-            if path.is_dir():
-                self._add(split, f"{given!r} is a folder; a file is needed", f"one of {known}")
-            elif not path.exists():
-                beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-                near = did_you_mean(path.name, beside)
-                self._add(split, f"no such file: {path}", near)
-            elif path.suffix.lower() not in data_reading.SUFFIXES:
-                self._add(
-                    split, f"{given!r}: no reader for {path.suffix or 'a file without suffix'}; there are {known}"
-                )
-            elif not path.is_file():
-                self._add(split, f"{given!r} is no regular file")
+            check(path)
+            if path.suffix.lower() in data_reading.SUFFIXES:
+                return read_bytes(path, data_reading.most_bytes())
+            self._add(split, f"{given!r}: no reader for {path.suffix or 'a file without suffix'}; there are {known}")
+        except Unreadable as error:
+            if error.missing:
+                self._add(split, f"no such file: {path}", did_you_mean(path.name, names_in(path.parent)))
             else:
-                return path.read_bytes()
-        except (OSError, ValueError) as error:
-            self._add(split, f"{given!r} cannot be read: {getattr(error, 'strerror', None) or error}")
+                self._add(split, f"{given!r}: {error.reason}")
         return None
 
     def _note_index(self, split: str, table: Table) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from finesweep.errors import Problem, SpecError
+from finesweep.machine import usable_memory_gb
 
 _LONGEST_FIELD = 2**31 - 1
 _FOREIGN = {
@@ -29,6 +30,15 @@ _FOREIGN = {
 _SURROGATE = re.compile(r"\\u[dD][89abAB]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LINES_HINT = 'expected an object a line, as {"text": "...", "label": "..."}, or one array of such objects'
+
+
+SHARE_OF_MEMORY = 0.5
+"""Most bytes of a data file, packed or unpacked, as a share of memory; its rows take several times as many."""
+
+
+def most_bytes() -> int:
+    """Return how many bytes of one data file are read on this machine, packed or unpacked."""
+    return int(usable_memory_gb() * 1e9 * SHARE_OF_MEMORY)
 
 
 @dataclass(frozen=True)

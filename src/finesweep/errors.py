@@ -4,6 +4,7 @@
     ├─ SpecError(ValueError)      the user edits a YAML or a data file        exit 2
     ├─ MissingExtra(ImportError)  the user installs a package                 exit 2
     ├─ RunDirError                the folder is another sweep's, or damaged   exit 2
+    ├─ Unreadable                 a path is no file that can be read          exit 2
     ├─ LaunchError                the worker or the cluster refused           exit 3
     ├─ TrialFailed                recorded; the sweep goes on
     ├─ NoFinishedTrial            there is no winner; reasons by count        exit 1
@@ -16,6 +17,7 @@ A pruned, diverged or failed trial is a state in its record (``finesweep.trial``
 from __future__ import annotations
 
 import difflib
+import os
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -78,6 +80,22 @@ class RunDirError(SweepError):
     """A results folder belongs to another sweep, is in use, or cannot be read or written."""
 
     exit_code = 2
+
+
+class Unreadable(SweepError):
+    """A path is no regular file, is missing, too large, or may not be read.
+
+    Attributes:
+        path: The path.
+        reason: What was found, without the path.
+        missing: Whether there is no such file.
+    """
+
+    exit_code = 2
+
+    def __init__(self, path: os.PathLike[str], reason: str, *, missing: bool = False) -> None:
+        self.path, self.reason, self.missing = path, reason, missing
+        super().__init__(f"{printable(os.fspath(path), 300)}: {reason}")
 
 
 class LaunchError(SweepError):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from finesweep import data_reading
-from finesweep.errors import Problem, SpecError, printable
+from finesweep.errors import Problem, SpecError, Unreadable, printable
+from finesweep.regular_file import read_bytes
 from finesweep.spec import is_name
 from finesweep.yaml_source import expand, parse_value
 
@@ -125,12 +126,9 @@ def _read(path: Path, name: str) -> data_reading.Table:
     if suffix not in data_reading.SUFFIXES:
         raise _error(name, f"no data file; finesweep reads {', '.join(data_reading.SUFFIXES)}")
     try:
-        content = path.read_bytes()
-        str(path).encode()
-    except OSError as error:
-        raise _error(name, f"cannot be read: {error.strerror}") from None
-    except UnicodeEncodeError:
-        raise _error(name, "the file's name is not UTF-8", "rename it") from None
+        content = read_bytes(path, data_reading.most_bytes())
+    except Unreadable as error:
+        raise _error(name, error.reason) from None
     names = data_reading.parse(content, suffix, name, ()).names
     return data_reading.parse(content, suffix, name, names)
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import did_you_mean
+from finesweep.errors import Unreadable, did_you_mean
 from finesweep.model_code import Fault, code_faults, code_files
+from finesweep.regular_file import check_folder, read_bytes, read_text
 from finesweep.training_fields import describe
 from finesweep.weights_file import Weights, WeightsFault, files_digest, read_weights
 
 MAX_JSON = 200_000_000
-"""Bytes of a JSON file that are read; the largest tokenizers have 40 million."""
+"""Bytes of a file of text that are read; the largest tokenizers have 40 million."""
+
+_READ_WHOLE = frozenset((".json", ".txt", ".model", ".jinja", ".py"))
+"""Suffixes of the files that libraries read as a whole; others may be of any size."""
 
 DEFAULT_TOKENS = 512
 """Longest input where neither the config nor the tokenizer names a limit."""
@@ -93,7 +98,9 @@ def inspect(path: Path, *, trusted: bool = False) -> ModelFolder:
         path: The folder.
         trusted: Whether code that comes with the model may be run.
     """
-    found = ModelFolder(path)
+    found = ModelFolder(path, faults=list(_irregular(path)))
+    if found.faults:
+        return found
     if (path / "adapter_config.json").is_file():
         found.faults.append(Fault("this is an adapter (LoRA), no whole model", "merge it into its base model first"))
         return found
@@ -113,7 +120,9 @@ def foreign_code(path: Path, *, trusted: bool) -> list[Fault]:
         path: The folder; it may lack weights.
         trusted: Whether code that comes with the model may be run.
     """
-    found = ModelFolder(path)
+    found = ModelFolder(path, faults=list(_irregular(path)))
+    if found.faults:
+        return found.faults
     found.config = _json_object(found, "config.json") or {}
     found.tokenizer = _json_object(found, "tokenizer_config.json") or {}
     _code(found, trusted=trusted)
@@ -157,6 +166,14 @@ def size_fault(name: str, value: object) -> str:
     if not low <= value <= SIZES[name]:
         return f"{value} is outside {low} .. {SIZES[name]}"
     return ""
+
+
+def _irregular(path: Path) -> Iterator[Fault]:
+    """Yield what no library may open: it opens whatever has the name that it looks for."""
+    try:
+        check_folder(path, limit=MAX_JSON, limited=_READ_WHOLE)
+    except Unreadable as error:
+        yield Fault(f"{os.path.relpath(error.path, path)}: {error.reason}", "take it out of the folder")
 
 
 def _config(found: ModelFolder) -> None:
@@ -231,7 +248,7 @@ def _vocabulary(found: ModelFolder, files: set[str]) -> int | None:
         entries = model.get("vocab") if isinstance(model, dict) else None
         ids += entries.values() if isinstance(entries, dict) else [len(_list(entries)) - 1]
     elif "vocab.txt" in files:
-        lines = (found.path / "vocab.txt").read_bytes().rstrip(b"\r\n")
+        lines = read_bytes(found.path / "vocab.txt", MAX_JSON).rstrip(b"\r\n")
         ids = [lines.count(b"\n") if lines else -1]
     elif "vocab.json" in files:
         ids = list((_json_object(found, "vocab.json") or {}).values())
@@ -265,14 +282,13 @@ def _tokenizer_files(path: Path) -> Sequence[Path]:
 
 
 def _json_object(found: ModelFolder, name: str) -> dict[str, Any] | None:
-    file = found.path / name
-    if not file.is_file():
-        return None
     try:
-        if file.stat().st_size > MAX_JSON:
-            raise ValueError("too large")
-        values = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        values = json.loads(read_text(found.path / name, MAX_JSON, encoding="utf-8-sig"))
+    except Unreadable as error:
+        if not error.missing:
+            found.faults.append(Fault(f"{name} cannot be read as JSON: {error.reason}", "copy or download it again"))
+        return None
+    except (ValueError, RecursionError) as error:
         found.faults.append(Fault(f"{name} cannot be read as JSON: {error}", "copy or download it again"))
         return None
     if not isinstance(values, dict):

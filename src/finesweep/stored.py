@@ -12,14 +12,14 @@ import functools
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from finesweep.errors import RunDirError
+from finesweep.errors import RunDirError, Unreadable
+from finesweep.regular_file import read_bytes
 
 MAX_BYTES = 50_000_000
 """Bytes of a file that are read; the record of a trial with 10,000 evaluations has 5 million."""
@@ -144,15 +144,8 @@ def _may_be_infinite(text: bytes) -> bool:
 
 def _read(file: Path) -> bytes:
     try:
-        # Neither a pipe, which would be waited for, nor a device, which would never end.
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise Damaged("no regular file")
-        if status.st_size > MAX_BYTES:
-            raise Damaged(f"{status.st_size:,} bytes are more than the {MAX_BYTES:,} that are read")
-        with file.open("rb") as stream:
-            return stream.read(MAX_BYTES)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Damaged(f"cannot be read: {error.strerror}") from None
+        return read_bytes(file, MAX_BYTES)
+    except Unreadable as error:
+        if error.missing:
+            raise FileNotFoundError(error.path) from None
+        raise Damaged(error.reason) from None

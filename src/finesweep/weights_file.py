@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from finesweep.errors import Unreadable
+from finesweep.regular_file import open_regular, read_text
 
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""
@@ -66,7 +71,7 @@ def digest(folder: Path) -> str:
 
     Raises:
         WeightsFault: There are none, or a file is missing or cut off.
-        OSError: A file cannot be read.
+        Unreadable: A file cannot be read.
     """
     return files_digest(read_weights(folder).files)
 
@@ -75,7 +80,7 @@ def files_digest(files: Iterable[Path]) -> str:
     """Return the SHA-256 over the names and contents of files, in the order given."""
     total = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             total.update(f"{file.name}\n{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
 
@@ -89,8 +94,8 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         WeightsFault: Sizes do not add up, or the header is not what it should be.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
+    with _opened(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
         start = stream.read(8)
         if (start + stream.read(len(_LFS) - 8)).startswith(_LFS):
             raise WeightsFault(f"{file.name} is a Git LFS pointer, not the weights", "run `git lfs pull` in the folder")
@@ -105,6 +110,13 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     if expected_size != size:
         raise _damaged(file, size, f"{expected_size:,}")
     return {name: shape for name, (shape, _) in tensors.items()}
+
+
+def _opened(file: Path) -> io.BufferedReader:
+    try:
+        return open_regular(file)
+    except Unreadable as error:
+        raise WeightsFault(f"{file.name}: {error.reason}", _AGAIN) from None
 
 
 def _tensors(file: Path, header: bytes) -> dict[str, tuple[tuple[int, ...], int]]:
@@ -128,9 +140,9 @@ def _damaged(file: Path, size: int, expected: str) -> WeightsFault:
 
 def _shards(folder: Path) -> list[Path]:
     try:
-        index: Any = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index: Any = json.loads(read_text(folder / INDEX, MAX_HEADER))
         names = sorted(set(index["weight_map"].values()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (Unreadable, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise WeightsFault(f"{INDEX} cannot be read", _AGAIN) from None
     for name in names:
         if not isinstance(name, str) or not _SHARD.match(name):

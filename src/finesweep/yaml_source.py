@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from yaml.reader import ReaderError
 
-from finesweep.errors import Problem, SpecError, did_you_mean, printable
+from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean, printable
+from finesweep.regular_file import read_bytes
 
 MAX_DEPTH = 50
 MAX_BYTES = 1_000_000
@@ -75,15 +76,10 @@ def read(path: Path) -> YamlSource:
     """
     name = printable(str(path), limit=300)
     try:
-        with expand(path).open("rb") as stream:
-            # Four bytes are the most that one character takes in either encoding.
-            data = stream.read(4 * MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise _error(name, "no such file", _nearby(path)) from None
-    except IsADirectoryError:
-        raise _error(name, "this is a folder; a YAML file is needed") from None
-    except OSError as error:
-        raise _error(name, f"cannot be read: {error.strerror}") from None
+        # Four bytes are the most that one character takes in either encoding.
+        data = read_bytes(expand(path), 4 * MAX_BYTES)
+    except Unreadable as error:
+        raise _error(name, error.reason, _nearby(path) if error.missing else "") from None
     return parse(_decode(data, name), name)
 
 

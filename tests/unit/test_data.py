@@ -81,11 +81,11 @@ def test_d30_new_content_with_the_time_and_size_of_the_old_is_seen(load: Load, t
     [
         pytest.param({}, {}, r"bert\.yaml:3 data\.train: no such file: .*train\.csv", id="missing"),
         pytest.param({"trian.csv": ""}, {}, r"\(did you mean trian\.csv\?\)", id="missing-near"),
-        pytest.param({}, {"train": "."}, r"'\.' is a folder; a file is needed", id="folder"),
+        pytest.param({}, {"train": "."}, r"'\.': this is a folder; a file is needed", id="folder"),
         pytest.param({"a.txt": "x"}, {"train": "a.txt"}, r"no reader for \.txt; there are \.csv, \.tsv", id="suffix"),
         pytest.param({"a": "x"}, {"train": "a"}, r"a file without suffix", id="no-suffix"),
-        pytest.param({}, {"train": "a\0.csv"}, r"data\.train: .*(no such file|cannot be read)", id="zero-in-name"),
-        pytest.param({}, {"train": "x" * 5000 + ".csv"}, r"data\.train: .*(name too long|no such)", id="long-name"),
+        pytest.param({}, {"train": "a\0.csv"}, r"data\.train: .*cannot hold a zero byte", id="zero-in-name"),
+        pytest.param({}, {"train": "x" * 5000 + ".csv"}, r"data\.train: .*the name is too long", id="long-name"),
         pytest.param({}, {"train": "http://127.0.0.1:9/a.csv"}, "no such file", id="D33-http"),
         pytest.param({}, {"train": "file:///etc/hosts.csv"}, "no such file", id="S19-file"),
         pytest.param({}, {"train": "zip://a.csv::http://127.0.0.1:9/a.zip"}, "no such file|no reader", id="D33-zip"),
@@ -176,7 +176,7 @@ def test_problems_of_all_files_come_at_once(load: Load) -> None:
 def test_a_pipe_is_not_waited_for(load: Load, tmp_path: Path) -> None:
     fifo = tmp_path / "pipe.csv"
     os.mkfifo(fifo)
-    with pytest.raises(SpecError, match=r"'pipe\.csv' is no regular file"):
+    with pytest.raises(SpecError, match=r"'pipe\.csv': this is a pipe"):
         load({}, train="pipe.csv")
 
 

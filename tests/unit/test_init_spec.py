@@ -136,7 +136,7 @@ def test_a_file_without_text_or_label_is_refused_with_its_columns(
 
 
 def test_a_missing_file_and_a_foreign_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"lost\.csv: cannot be read: No such file"):
+    with pytest.raises(SpecError, match=r"lost\.csv: no such file"):
         propose(tmp_path / "lost.csv", tmp_path / "x.yaml")
     with pytest.raises(SpecError, match=r"data\.xlsx: no data file; finesweep reads \.csv, \.tsv, \.jsonl"):
         propose(tmp_path / "data.xlsx", tmp_path / "x.yaml")

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import re
 from pathlib import Path
@@ -29,6 +30,17 @@ def test_a_good_folder_has_no_faults(folder):
     assert found.notes == []
     assert found.config["model_type"] == "bert"
     assert found.max_tokens == 64
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer.json", "added_tokens.json", "chat_template.jinja", "merges.txt", "1_x/a.json"]
+)
+def test_pipe_under_any_name_is_a_fault_and_not_waited_for(folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert messages(folder) == [f"{name}: this is a pipe; only regular files are read"]
+    assert [fault.message for fault in foreign_code(folder, trusted=True)] == messages(folder)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,206 @@
+"""Opens and reads files that anybody may have written: regular ones only, without waiting, up to a limit.
+
+A pipe would be waited for, a device never ends, and a file of a terabyte may be a hole. Libraries that open
+a path themselves are given one that ``check`` or ``check_folder`` has passed.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from finesweep.errors import Unreadable
+
+_PIECE = 1_000_000
+"""Bytes that are read at a time of a file that does not say how long it is."""
+
+_KINDS = {
+    stat.S_IFDIR: "this is a folder; a file is needed",
+    stat.S_IFIFO: "this is a pipe; only regular files are read",
+    stat.S_IFSOCK: "this is a socket; only regular files are read",
+    stat.S_IFCHR: "this is a device; only regular files are read",
+    stat.S_IFBLK: "this is a device; only regular files are read",
+}
+_REASONS = {
+    errno.ENOENT: "no such file",
+    errno.ENOTDIR: "no such file: what should be a folder on the way to it is a file",
+    errno.ENAMETOOLONG: "the name is too long for a file",
+    errno.ELOOP: "a symbolic link that leads to itself",
+    errno.EAGAIN: "it says nothing now; only files that are there as a whole are read",
+}
+
+
+def open_regular(path: Path, *, limit: int | None = None, links: bool = True) -> io.BufferedReader:
+    """Open a file to read its bytes.
+
+    Args:
+        path: The file.
+        limit: Most bytes that it may have.
+        links: Whether the file may be a symbolic link.
+
+    Raises:
+        Unreadable: There is no such file, it is no regular one, is too large, or may not be read.
+    """
+    check_name(path)
+    try:
+        # A look beforehand: to open a device can already do something.
+        _check_status(path, path.stat(follow_symlinks=links), limit)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise Unreadable(path, _reason(error), missing=error.errno == errno.ENOENT) from None
+    try:
+        _check_status(path, os.fstat(descriptor), limit)
+    except Unreadable:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, limit: int, *, links: bool = True) -> bytes:
+    """Return what is in a file; the limit is checked before any memory is taken.
+
+    Args:
+        path: The file.
+        limit: Most bytes that it may have.
+        links: Whether the file may be a symbolic link.
+
+    Raises:
+        Unreadable: As for ``open_regular``.
+    """
+    with open_regular(path, limit=limit, links=links) as stream:
+        try:
+            size = os.fstat(stream.fileno()).st_size
+            data = stream.read(size + 1)
+            while len(data) > size:  # it has grown, or is a kernel's file that says no size
+                size = len(data)
+                data += stream.read(_PIECE)
+                if len(data) > limit:
+                    raise Unreadable(path, _too_large(len(data), limit))
+        except OSError as error:
+            raise Unreadable(path, _reason(error)) from None
+    return data
+
+
+def read_text(path: Path, limit: int, *, encoding: str = "utf-8", errors: str = "strict", links: bool = True) -> str:
+    """Return a file's text; see ``read_bytes``.
+
+    Raises:
+        Unreadable: As for ``open_regular``, or the bytes are no text in this encoding.
+    """
+    try:
+        return read_bytes(path, limit, links=links).decode(encoding, errors)
+    except UnicodeDecodeError as error:
+        raise Unreadable(path, f"not {encoding.upper()} at byte {error.start:,}") from None
+
+
+def last_lines(path: Path, limit: int) -> list[str]:
+    """Return the lines at the end of a file, without those that are empty; nothing where it cannot be read.
+
+    Args:
+        path: The file, as a log; no symbolic link.
+        limit: Bytes at its end that are looked at.
+    """
+    try:
+        with open_regular(path, links=False) as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - limit))
+            text = stream.read(limit).decode(errors="replace")
+    except (OSError, Unreadable):
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def check(path: Path, *, limit: int | None = None, links: bool = True) -> None:
+    """Make sure that a library may open a path: it is a regular file.
+
+    Raises:
+        Unreadable: As for ``open_regular``.
+    """
+    open_regular(path, limit=limit, links=links).close()
+
+
+def check_folder(folder: Path, *, limit: int, limited: Collection[str], depth: int = 1) -> None:
+    """Make sure that a library may open whatever it finds in a folder: regular files, and folders of them.
+
+    Args:
+        folder: The folder.
+        limit: Most bytes that a file may have.
+        limited: Suffixes of the files for which the limit holds; others may be of any size.
+        depth: Levels of folders below it that are looked at.
+
+    Raises:
+        Unreadable: As for ``open_regular``, of the first file by name for which it holds.
+    """
+    for path in _inside(folder, depth):
+        try:
+            check(path, limit=limit if path.suffix in limited else None)
+        except Unreadable as error:
+            if not error.missing:  # a link to nothing is nothing to a library too
+                raise
+
+
+def check_name(path: Path) -> None:
+    """Make sure that a path can be shown, written into JSON, and opened.
+
+    Raises:
+        Unreadable: It is not UTF-8, or has a zero byte.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise Unreadable(path, "the name is not UTF-8; rename it") from None
+    if "\0" in os.fspath(path):
+        raise Unreadable(path, "a name cannot hold a zero byte")
+
+
+def is_regular(path: Path) -> bool:
+    """Say whether a path is a regular file that may be opened; whatever is wrong with it, it is none."""
+    try:
+        check(path)
+    except Unreadable:
+        return False
+    return True
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, for a message that proposes one of them; none where it cannot be read."""
+    try:
+        return sorted(file.name for file in folder.iterdir() if file.name.isprintable())
+    except (OSError, ValueError):
+        return []
+
+
+def _inside(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise Unreadable(folder, _reason(error)) from None
+    for entry in found:
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _inside(path, depth - 1) if depth else ()
+        elif not path.is_dir():
+            yield path
+
+
+def _check_status(path: Path, status: os.stat_result, limit: int | None) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFLNK:
+        raise Unreadable(path, "this is a symbolic link; it is not followed")
+    if kind != stat.S_IFREG:
+        raise Unreadable(path, _KINDS.get(kind, "this is no regular file"))
+    if limit is not None and status.st_size > limit:
+        raise Unreadable(path, _too_large(status.st_size, limit))
+
+
+def _too_large(size: int, limit: int) -> str:
+    return f"{size:,} bytes are more than the {limit:,} that are read"
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0) or f"cannot be read: {error.strerror}"
