@@ -43,6 +43,28 @@ def write_text(file: Path, text: str, *, durable: bool = True) -> None:
         temporary.replace(file)
 
 
+def create(file: Path, content: bytes) -> None:
+    """Write a file that must not exist yet; where that fails, nothing is left of it.
+
+    Raises:
+        FileExistsError: There is something of that name.
+        RunDirError: The disk is full or the folder cannot be written.
+    """
+    try:
+        with file.open("xb") as stream:
+            try:
+                stream.write(content)
+                stream.flush()
+            except OSError:
+                file.unlink()
+                raise
+    except FileExistsError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunDirError(f"{file}: cannot be written: {reason}") from None
+
+
 def staged_json(file: Path, values: Any) -> contextlib.AbstractContextManager[Path]:
     """Write JSON, durably, beside the file that it shall replace; the block renames it, or it goes again.
 

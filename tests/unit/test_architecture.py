@@ -35,7 +35,7 @@ LAYERS = (
     """,
     """
     preflight preparing preparation apart planning plan_screen sweep submission open_sweep signals supervisor summary
-    init_spec
+    init_spec examples
     """,
     "cli __main__",
 )

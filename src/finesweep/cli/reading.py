@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from finesweep.cli.app import Folder
-from finesweep.errors import SweepError
+from finesweep.errors import Problem, SpecError
 
 
 def status(folder: Folder) -> None:
@@ -37,29 +37,60 @@ def leaderboard(folder: Folder) -> None:
 
 def init(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA.csv", help="CSV, TSV, JSON lines or Parquet.", show_default=False)
-    ],
+        Path | None, typer.Argument(metavar="DATA.csv", help="CSV, TSV, JSON lines or Parquet.", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="SPEC.yaml", help="Where to write.", show_default="DATA.yaml"),
     ] = None,
+    example: Annotated[
+        str | None,
+        typer.Option(
+            "--example",
+            metavar="NAME",
+            help="Write what comes along instead: the search space quickstart, bert, multiclass or regression, or the "
+            "profile local, gpu_box, slurm or ray.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Write a search space for a data file.
+    """Write a search space for a data file, or one of the examples.
 
     It looks at the columns and writes a commented YAML that runs.
     """
+    if example is not None:
+        _write_example(example, data or output)
+    elif data is None:
+        hint = "`sweep init DATA.csv`, or `sweep init --example quickstart`"
+        raise SpecError([Problem("sweep init", "there is no data file to look at", hint)])
+    else:
+        _propose(data, output or Path(f"{data.stem}.yaml"))
+
+
+def _propose(data: Path, target: Path) -> None:
+    from finesweep.atomic import create
     from finesweep.init_spec import propose
 
-    target = output or Path(f"{data.stem}.yaml")
     text = propose(data, target)
     try:
-        with target.open("x", encoding="utf-8") as stream:
-            stream.write(text)
+        create(target, text.encode())
     except FileExistsError:
-        raise SweepError(f"{target} is there already; name another file with --output") from None
-    except OSError as error:
-        raise SweepError(f"{target}: cannot be written ({error.strerror})") from None
+        raise SpecError([Problem(str(target), "is there already", "name another file with --output")]) from None
     typer.echo(f"Wrote {target}. Look at it, then: sweep run {target}")
+
+
+def _write_example(name: str, other: Path | None) -> None:
+    from finesweep.examples import write_example
+
+    if other is not None:
+        hint = "leave it out"
+        raise SpecError(
+            [Problem(str(other), "an example is written to search_spaces/ or sweeps/ of this folder", hint)]
+        )
+    written, command = write_example(name, Path())
+    for file in written:
+        typer.echo(f"Wrote {file}")
+    typer.echo(f"Look at it, then: {command}")
 
 
 def schema() -> None:
