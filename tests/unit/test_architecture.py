@@ -21,7 +21,8 @@ LAYERS = (
     ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
     """,
     """
-    hub data loaded_data data_hub data_reading data_rows data_splits model_source model_folder model_code model_settings
+    hub data loaded_data data_hub data_reading data_rows data_splits table_header label_column
+    model_source model_folder model_code model_settings
     weights_file
     scratch_model modeling guard randomness tensor_json resume batching precision fine_tuner watching training tasks
     backends launchers submitters
