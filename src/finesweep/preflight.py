@@ -12,6 +12,7 @@ from typing import Any
 from finesweep import model_source
 from finesweep.errors import Problem, SpecError
 from finesweep.loaded_data import LoadedData
+from finesweep.loaded_spec import Draft, LoadedSpec, in_order
 from finesweep.manifest import Manifest
 from finesweep.model_settings import setting_defaults
 from finesweep.model_source import ResolvedModel
@@ -19,8 +20,8 @@ from finesweep.plan import planned_trials
 from finesweep.registry import TASKS
 from finesweep.settings import Settings
 from finesweep.spec import ModelSpec, ScratchModelSpec, SweepSpec
-from finesweep.spec_reader import LoadedSpec
 from finesweep.trial import Value
+from finesweep.yaml_source import YamlSource
 
 
 @dataclass(frozen=True)
@@ -75,28 +76,78 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     Raises:
         SpecError: With every problem of data and model.
     """
-    from finesweep import data as data_module
-
-    spec, source = loaded.spec, loaded.source
-    problems: list[Problem] = []
-    data = model = None
-    try:
-        task = TASKS.load(spec.task)()
-        data = data_module.load(spec.data, task, base=spec.base, seed=spec.search.seed, source=source)
-    except SpecError as error:
-        problems += error.problems
-    try:
-        model = model_source.resolve(spec.model, base=spec.base, source=source, trusted=trusted)
-        problems += _too_long(loaded, model)
-        defaults = setting_defaults(_checkable(spec.model, model), spec, source)
-    except SpecError as error:
-        problems += error.problems
-    if problems or data is None or model is None:
-        raise SpecError(problems)
-    longest = Settings.of(spec, {}, model.max_tokens).max_length
-    plan = planned_trials(spec, defaults, longest)
+    spec = loaded.spec
+    stages = _Stages(spec, loaded.source, trusted)
+    stages.run()
+    if stages.problems or stages.data is None or stages.model is None:
+        raise SpecError(in_order(stages.problems))
+    longest = Settings.of(spec, {}, stages.model.max_tokens).max_length
+    plan = planned_trials(spec, stages.defaults, longest)
+    data, model = stages.data, stages.model
     notes = [*loaded.notes, *data.notes, *model.notes, *_large_batches(spec, data.facts()["rows"]["train"])]
     return Checked(loaded, data, model, plan, notes)
+
+
+def problems(draft: Draft, *, trusted: bool = False) -> list[Problem]:
+    """Return every problem of a YAML that has some, and those of the data and the model as far as it names them.
+
+    Args:
+        draft: What is sound of the YAML.
+        trusted: Whether code that comes with the model may be run.
+    """
+    stages = _Stages(draft.sound(), draft.source, trusted)
+    stages.run()
+    known = {problem.where for problem in draft.problems}
+    return in_order([*draft.problems, *(problem for problem in stages.problems if problem.where not in known)])
+
+
+class _Stages:
+    """Takes each step whose inputs are there, whatever the others have found, and collects the problems.
+
+    Attributes:
+        problems: What was found.
+        data: Clean, encoded, split rows; None where they cannot be had.
+        model: What the model can take; None where it cannot be used.
+        defaults: What the model's config has for each ``model.*`` of the spec.
+    """
+
+    def __init__(self, spec: SweepSpec, source: YamlSource, trusted: bool) -> None:
+        self.spec, self.source, self.trusted = spec, source, trusted
+        self.problems: list[Problem] = []
+        self.data: LoadedData | None = None
+        self.model: ResolvedModel | None = None
+        self.defaults: Mapping[str, Value] = {}
+
+    def run(self) -> None:
+        """Take the steps."""
+        for step in (self._load_data, self._find_model, self._check_settings):
+            try:
+                step()
+            except SpecError as error:
+                self.problems += error.problems
+
+    def _load_data(self) -> None:
+        from finesweep import data
+
+        spec = self.spec
+        if _has(spec, "data") and spec.task in TASKS.names:
+            task = TASKS.load(spec.task)()
+            self.data = data.load(spec.data, task, base=spec.base, seed=spec.search.seed, source=self.source)
+
+    def _find_model(self) -> None:
+        if _has(self.spec, "model"):
+            model = model_source.resolve(self.spec.model, base=self.spec.base, source=self.source, trusted=self.trusted)
+            self.problems += _too_long(self.spec, self.source, model)
+            self.model = model
+
+    def _check_settings(self) -> None:
+        if self.model is not None:
+            self.defaults = setting_defaults(_checkable(self.spec.model, self.model), self.spec, self.source)
+
+
+def _has(spec: SweepSpec, section: str) -> bool:
+    """Say whether a section is there: a spec that was made of a YAML with problems may lack it."""
+    return getattr(spec, section, None) is not None
 
 
 def refuse_model_inside(checked: Checked, folder: Path) -> None:
@@ -127,17 +178,17 @@ def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:
         yield f"{name}: {largest} is no less than the {rows} training rows, so an epoch is a single step."
 
 
-def _too_long(loaded: LoadedSpec, model: ResolvedModel) -> Iterator[Problem]:
+def _too_long(spec: SweepSpec, source: YamlSource, model: ResolvedModel) -> Iterator[Problem]:
     """Yield every ``max_length`` that goes beyond what the model can take."""
-    for path, value in _lengths(loaded):
+    for path, value in _lengths(spec):
         if isinstance(value, int) and value > model.max_tokens:
             message = f"{value} tokens is beyond the model's {model.max_tokens}"
-            yield Problem(loaded.source.where(*path), message, f"write at most {model.max_tokens}")
+            yield Problem(source.where(*path), message, f"write at most {model.max_tokens}")
 
 
-def _lengths(loaded: LoadedSpec) -> Iterator[tuple[tuple[str, ...], Value]]:
-    spec = loaded.spec
-    yield ("data", "max_length"), spec.data.max_length
+def _lengths(spec: SweepSpec) -> Iterator[tuple[tuple[str, ...], Value]]:
+    if _has(spec, "data"):
+        yield ("data", "max_length"), spec.data.max_length
     yield ("fixed", "data.max_length"), spec.fixed.get("data.max_length")
     parameter = spec.space.get("data.max_length")
     if parameter is not None:

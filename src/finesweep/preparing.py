@@ -19,7 +19,8 @@ from finesweep import calibrating, folders, preflight, run_dir, spec_reader
 from finesweep import profile as profile_module
 from finesweep.atomic import sync_all, write_json, writing
 from finesweep.calibration import Calibration
-from finesweep.errors import RunDirError
+from finesweep.errors import Problem, RunDirError, SpecError
+from finesweep.loaded_spec import Draft, LoadedSpec, in_order
 from finesweep.machine import Machine
 from finesweep.manifest import Manifest, Run, changes
 from finesweep.open_sweep import OpenSweep
@@ -29,7 +30,6 @@ from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
 from finesweep.scratch_model import make_scratch
 from finesweep.spec import ScratchModelSpec, SweepSpec
-from finesweep.spec_reader import LoadedSpec
 from finesweep.stored import refuse_links
 
 Write = Callable[[RunDir, Manifest], Manifest]
@@ -83,13 +83,17 @@ def load(request: Request) -> LoadedSpec:
     """Read the spec and the profile.
 
     Raises:
-        SpecError: With every problem found.
+        SpecError: With every problem of both, and then those of the data and the model too.
         RunDirError: The results folder could not be written.
         LaunchError: The database that the profile names for the study cannot be used.
         MissingExtra: It needs a package that is not installed.
     """
-    loaded = spec_reader.load(request.spec, request.overrides, request.name)
-    profile = _settled(request, loaded.spec, loaded.spec.budget.trials)
+    draft = spec_reader.draft(request.spec, request.overrides, request.name)
+    profile, problems = _profile(request, draft)
+    if draft.problems or problems:
+        raise SpecError([*preflight.problems(draft, trusted=request.trust_remote_code), *in_order(problems)])
+    assert profile is not None
+    loaded = draft.finished()
     if profile.storage is not None:
         from finesweep.backends import database
 
@@ -97,6 +101,28 @@ def load(request: Request) -> LoadedSpec:
     found = _for_smoke(loaded) if request.smoke else loaded
     folders.check_writable(path_of(found, request))
     return found
+
+
+def profile_of(request: Request) -> Profile:
+    """Read the launch profile alone.
+
+    Raises:
+        SpecError: With every problem of it, and those of the spec, the data and the model.
+    """
+    try:
+        return profile_module.load(request.profile)
+    except SpecError:
+        load(request)
+        raise
+
+
+def _profile(request: Request, draft: Draft) -> tuple[Profile | None, Sequence[Problem]]:
+    """Return the launch profile as this machine carries it out, or what keeps it from that."""
+    spec = draft.sound()
+    try:
+        return _settled(request, spec, spec.budget.trials), ()
+    except SpecError as error:
+        return None, error.problems
 
 
 def _settled(request: Request, spec: SweepSpec, trials: int) -> Profile:

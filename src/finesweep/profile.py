@@ -182,13 +182,13 @@ def load(path: Path | None) -> Profile:
     source = read(path)
     kind = _kind(source.values.get("launcher"))
     given = {key: value for key, value in source.values.items() if value is not None or key not in kind.model_fields}
+    problems = list(_unknown_launcher(source))
     try:
         profile = kind.model_validate(given)
     except ValidationError as error:
-        raise SpecError(_problems(source, kind, error)) from None
-    if profile.launcher not in PROFILES.names:
-        message = f"no launcher is called {profile.launcher!r}; there are {', '.join(PROFILES.names)}"
-        raise SpecError([Problem(source.where("launcher"), message, did_you_mean(profile.launcher, PROFILES.names))])
+        raise SpecError([*problems, *_problems(source, kind, error)]) from None
+    if problems:
+        raise SpecError(problems)
     return profile
 
 
@@ -209,6 +209,13 @@ def _kind(launcher: Any) -> type[Profile]:
     """Return the class with a launcher's keys; that of all of them where there is no such launcher."""
     kind: type[Profile] = PROFILES.load(launcher) if launcher in PROFILES.names else Profile
     return kind
+
+
+def _unknown_launcher(source: YamlSource) -> Iterator[Problem]:
+    launcher = source.values.get("launcher")
+    if isinstance(launcher, str) and launcher not in PROFILES.names:
+        message = f"no launcher is called {launcher!r}; there are {', '.join(PROFILES.names)}"
+        yield Problem(source.where("launcher"), message, did_you_mean(launcher, PROFILES.names))
 
 
 def _problems(source: YamlSource, kind: type[Profile], error: ValidationError) -> Iterator[Problem]:

@@ -7,16 +7,15 @@ at the data and the model.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from finesweep import __version__, space_rules
-from finesweep.errors import Problem, SpecError, did_you_mean
+from finesweep.errors import Problem, did_you_mean
+from finesweep.loaded_spec import Draft, LoadedSpec
 from finesweep.overrides import apply_overrides, is_data_file
 from finesweep.pruning import ON_RUNGS
 from finesweep.registry import BACKENDS, TASKS, Table, UnknownName
@@ -30,33 +29,14 @@ from finesweep.spec import (
     ObjectiveSpec,
     ScratchModelSpec,
     SearchSpec,
-    SweepSpec,
     is_name,
 )
 from finesweep.training_fields import REPLACED, TRAINING_FIELDS, describe
-from finesweep.trial import Direction
+from finesweep.trial import Direction, Value
 from finesweep.wording import Finding, example, findings, near_key, unknown_keys
 from finesweep.yaml_source import KeyPath, YamlSource, read
 
 MAX_PARAMETERS = 100
-_LINE = re.compile(r":(\d+)(?::\d+)?(?= |$)")
-
-
-@dataclass(frozen=True)
-class LoadedSpec:
-    """A spec and where it came from.
-
-    Attributes:
-        spec: The checked values.
-        source: The YAML with line numbers, for messages about the data and the model.
-        defaults: ``dotted.name`` and value of every default that was used.
-        notes: Remarks for the user that are no problems.
-    """
-
-    spec: SweepSpec
-    source: YamlSource
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    notes: Sequence[str] = ()
 
 
 def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> LoadedSpec:
@@ -74,11 +54,20 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
     Raises:
         SpecError: With every problem found, each with file, line and the nearest fix.
     """
+    return draft(path, overrides, name).finished()
+
+
+def draft(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Draft:
+    """Read and check a search space YAML; return what is sound of it beside its problems. See ``load``.
+
+    Raises:
+        SpecError: The file cannot be read as YAML.
+    """
     source, problems, notes = apply_overrides(read(path), overrides)
     if name is not None:
         source.values["name"] = name
         source.places[("name",)] = "--name"
-    return _Reader(source, Path(path), problems, notes).spec()
+    return _Reader(source, Path(path), problems, notes).draft()
 
 
 class _Reader:
@@ -91,14 +80,11 @@ class _Reader:
         self.problems = problems
         self.notes = notes
 
-    def spec(self) -> LoadedSpec:
+    def draft(self) -> Draft:
         self._top_level()
         sections = {key: value for key in SECTIONS if (value := self._section(key)) is not None}
         self._cross_checks(sections)
-        if self.problems:
-            raise SpecError(sorted(set(self.problems), key=_line_order))
-        spec = SweepSpec(base=self.path.parent.absolute(), **sections)
-        return LoadedSpec(spec, self.source, _defaults_used(spec, self.raw), tuple(self.notes))
+        return Draft(sections, self.path.parent.absolute(), self.source, tuple(self.problems), tuple(self.notes))
 
     def _add(self, path: KeyPath, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.source.where(*path), message, hint))
@@ -130,6 +116,8 @@ class _Reader:
             return self._model(value)
         if key == "space":
             return self._space(value)
+        if key == "fixed" and isinstance(value, dict):
+            return self._fixed(value)
         return self._validated(SECTIONS[key][0], value, (key,))
 
     def _name(self, value: Any) -> str | None:
@@ -155,6 +143,13 @@ class _Reader:
             return None
         checked = {name: self._parameter(name, item) for name, item in value.items()}
         return {name: parameter for name, parameter in checked.items() if parameter is not None}
+
+    def _fixed(self, value: dict[str, Any]) -> dict[str, Value]:
+        """Check each setting by itself, so that a broken one does not hide the others."""
+        checked: dict[str, Value] = {}
+        for name, item in value.items():
+            checked |= self._validated(dict[str, Value], {name: item}, ("fixed",)) or {}
+        return checked
 
     def _parameter(self, name: str, value: Any) -> Parameter | None:
         path = ("space", name)
@@ -296,37 +291,8 @@ class _Reader:
             return None
 
 
-def _line_order(problem: Problem) -> tuple[int, str]:
-    line = _LINE.search(problem.where)
-    return (int(line[1]) if line else 0, problem.where)
-
-
 def _is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
-
-
-def _defaults_used(spec: SweepSpec, raw: Mapping[str, Any]) -> dict[str, Any]:
-    used: dict[str, Any] = {}
-    for key in SECTIONS:
-        value, given = getattr(spec, key), raw.get(key)
-        if isinstance(value, BaseModel) and key != "model":
-            used |= {f"{key}.{name}": default for name, default in _unset(value, given or {})}
-        elif given is None and value not in (None, (), {}):
-            used[key] = value
-    if spec.data.validation is not None:
-        used.pop("data.validation_fraction", None)
-    if spec.search.sampler == "grid":
-        used.pop("search.baseline", None)
-    if spec.search.pruner not in ON_RUNGS:
-        used = {name: value for name, value in used.items() if not name.startswith("pruning.")}
-    return used
-
-
-def _unset(section: BaseModel, given: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    for name in type(section).model_fields:
-        default = getattr(section, name)
-        if default is not None and given.get(name) is None:
-            yield name, str(default) if isinstance(default, Direction) else default
 
 
 def _key_elsewhere(key: str) -> str:

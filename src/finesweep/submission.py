@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from finesweep import leaderboard, ownership, preparing
-from finesweep import profile as profile_module
 from finesweep.errors import Problem, SpecError, SweepError
 from finesweep.manifest import Run
 from finesweep.open_sweep import OpenSweep
@@ -60,7 +59,7 @@ def submit(
     Raises:
         SpecError, RunDirError, LaunchError, MissingExtra, Stopped: See ``finesweep.errors``.
     """
-    profile = profile_module.load(request.profile)
+    profile = preparing.profile_of(request)
     submitter = _submitter(profile)
     _refuse_unread(profile, request.profile, allow_setup)
     with Signals().counted() as signals, contextlib.ExitStack() as owned:

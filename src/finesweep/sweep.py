@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from finesweep import contenders, ownership, preparing, ranking, winner
-from finesweep import profile as profile_module
 from finesweep.display import open_display
 from finesweep.errors import NoFinishedTrial, Problem, RunDirError, SpecError, SweepError
 from finesweep.forecast import Course
@@ -134,9 +133,9 @@ def _refuse_batch(request: Request) -> None:
     """Make sure that the profile's launcher is one that a command starts and stays with.
 
     Raises:
-        SpecError: It takes whole sweeps as batches.
+        SpecError: It takes whole sweeps as batches, or cannot be read.
     """
-    launcher = profile_module.load(request.profile).launcher
+    launcher = preparing.profile_of(request).launcher
     if launcher not in LAUNCHERS.names:
         message = f"{launcher} takes whole sweeps as batches"
         raise SpecError([Problem(f"{request.profile} launcher", message, "sweep submit does that")])

@@ -8,11 +8,12 @@ import pytest
 
 from finesweep import spec_reader
 from finesweep.errors import SpecError
+from finesweep.loaded_spec import LoadedSpec
 
 TOP = "model: bert\ndata: {train: a.csv}\n"
 
 
-def load(folder: Path, text: str) -> spec_reader.LoadedSpec:
+def load(folder: Path, text: str) -> LoadedSpec:
     (folder / "f.yaml").write_text(TOP + text)
     return spec_reader.load(folder / "f.yaml")
 

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2] / "src" / "finesweep"
 LAYERS = (
     "finesweep trial errors",
     """
-    regular_file
+    regular_file loaded_spec
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
     profile slurm_profile storage_url machine settings plan schedule readable pruning patience forecast pace outlook
     """,

@@ -120,3 +120,52 @@ def test_checking_writes_nothing(folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     preparing.check(preparing.Request(file, results=folder / "results"))
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "search: {sampler: tpee}",
+        "search: 5",
+        "objective: {metric: eval_acc}",
+        "budget: {trials: 0}",
+        "stop: {target: best}",
+        "patience: never",
+        "pruning: {factor: 1}",
+        "evaluation: {rows: 0}",
+        "start: [{learning_rat: 1e-5}]",
+        "fixed: {optim: [sgd]}",
+        "surplus: 1",
+    ],
+)
+def test_no_broken_section_hides_columns_and_settings(folder: Path, broken: str) -> None:
+    text = SPEC.replace("train.csv,", "train.csv, label: stars,") + f"  model.droput: {{choices: [0.1]}}\n{broken}\n"
+    with pytest.raises(SpecError) as caught:
+        preparing.check(preparing.Request(spec(folder, text), results=folder / "results"))
+    found = str(caught.value)
+    assert f"spec.yaml:6 {broken.partition(':')[0]}" in found
+    assert "spec.yaml:2 data.label: train.csv has no column 'stars'" in found
+    assert "spec.yaml:5 space.model.droput: the config of bert has no such field" in found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "others"),
+    [
+        ("./model", "{nam: model}", ["data.label"]),
+        ("data: {", "data: {colour: red, ", ["space.model.droput", "fixed.optim"]),
+        ("task: text-regression", "task: translation", ["space.model.droput", "fixed.optim"]),
+        ("learning_rate:", "learning_rat:", ["data.label", "space.model.droput", "fixed.optim"]),
+        ("./model", "./modell", ["data.label", "fixed.optim"]),
+    ],
+)
+def test_a_broken_stage_hides_no_stage_beside_it(folder: Path, old: str, new: str, others: list[str]) -> None:
+    text = f"task: text-regression\n{SPEC}  model.droput: {{choices: [0.1]}}\nfixed: {{optim: [sgd]}}\n"
+    text = text.replace("train.csv,", "train.csv, label: stars,").replace(old, new)
+    (folder / "profile.yaml").write_text("launcher: locl\nworkers: -3\n")
+    request = preparing.Request(spec(folder, text), profile=folder / "profile.yaml", results=folder / "results")
+    for check_all in (preparing.check, preparing.profile_of):
+        with pytest.raises(SpecError) as caught:
+            check_all(request)
+        places = [problem.where.split(" ")[1] for problem in caught.value.problems]
+        assert places[-2:] == ["launcher", "workers"]
+        assert set(others) <= set(places)

@@ -599,3 +599,13 @@ def test_a_spec_can_be_written_and_read_again(read: Any) -> None:
     spec = read(GOOD + "start: [{learning_rate: 2e-5, per_device_train_batch_size: 8}]\n").spec
     again = SweepSpec.model_validate_json(spec.model_dump_json()[:-1] + ',"base":"."}')
     assert again.model_dump() == spec.model_dump()
+
+
+def test_a_broken_fixed_setting_does_not_hide_the_others(problems: Any) -> None:
+    found = problems(GOOD + "fixed:\n  optim: [sgd]\n  weight_decay: -1\n  learning_rat: 1e-5\n  bf16: {on: true}\n")
+    assert [problem.split(" ")[1] for problem in found] == [
+        "fixed.optim:",
+        "fixed.weight_decay:",
+        "fixed.learning_rat:",
+        "fixed.bf16:",
+    ]
