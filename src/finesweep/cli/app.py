@@ -1,4 +1,4 @@
-"""Owns the command ``sweep`` itself, and the options that several of its commands share."""
+"""Defines the command ``sweep`` itself, and the options that several of its commands share."""
 
 from __future__ import annotations
 
@@ -7,20 +7,47 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from finesweep import __version__
 
+DEBUG = "--debug"
+RESULTS = Path("results")
+"""Folder that holds one folder per sweep, unless ``--results`` names another."""
+
+
+class _Sweep(TyperGroup):
+    """Accepts ``--debug`` anywhere on the command line, as it is mostly added at the end of a command that failed."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        end = args.index("--") if "--" in args else len(args)
+        options = [arg for arg in args[:end] if arg != DEBUG]
+        moved = [DEBUG] if len(options) < end else []
+        return super().parse_args(ctx, [*moved, *options, *args[end:]])
+
+
 app = typer.Typer(
     name="sweep",
+    cls=_Sweep,
     help="Hyperparameter sweeps for transformers: a ranked leaderboard, the winner, and the evidence for it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
+
+def found_folder(folder: Path) -> Path:
+    """Return a sweep's folder that is given by its path, or by its name in ``results/``."""
+    named = RESULTS / folder
+    is_name = len(folder.parts) == 1 and not (folder / "spec.json").exists()
+    return named if is_name and (named / "spec.json").exists() else folder
+
+
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The search space.")]
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A sweep's folder.")]
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="FOLDER", help="A sweep's folder, or its name in results/.", callback=found_folder),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Override a value of the YAML; repeatable.", show_default=False),
@@ -37,13 +64,18 @@ TrustRemoteCode = Annotated[
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Folder that holds one folder per sweep.")]
 
 
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"finesweep {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks. It may stand anywhere.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
     if debug:
         os.environ["FINESWEEP_DEBUG"] = "1"

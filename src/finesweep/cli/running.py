@@ -1,4 +1,4 @@
-"""Owns the commands that carry a search space out, or check it: run, submit, validate, cancel."""
+"""Defines the commands that carry a search space out, or check it: run, submit, validate, plan, cancel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from finesweep.cli.app import Folder, Name, On, Overrides, Results, SpecFile, TrustRemoteCode
+from finesweep.cli.app import RESULTS, Folder, Name, On, Overrides, Results, SpecFile, TrustRemoteCode
 from finesweep.errors import SweepError
 
 SIGNALLED = 128
@@ -20,7 +20,7 @@ def run(
     overrides: Overrides = None,
     on: On = None,
     name: Name = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Try everything once: 32 rows, 2 trials, 1 step.")] = False,
     workers: Annotated[
@@ -52,7 +52,7 @@ def submit(
     on: Annotated[Path, typer.Option("--on", metavar="PROFILE.yaml", help="The cluster.", show_default=False)],
     overrides: Overrides = None,
     name: Name = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
@@ -94,7 +94,7 @@ def validate(
     overrides: Overrides = None,
     on: On = None,
     name: Name = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Check the YAML, the data and the model.
@@ -114,7 +114,7 @@ def plan(
     overrides: Overrides = None,
     on: On = None,
     name: Name = None,
-    results: Results = Path("results"),
+    results: Results = RESULTS,
     workers: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
     ] = None,
