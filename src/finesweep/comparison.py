@@ -1,14 +1,16 @@
-"""Owns comparing a sweep's trials at their rungs, by what its folder says: who goes on, who waits, who ends."""
+"""Reads from a sweep's folder how far its trials have come, and judges each at its rungs."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from finesweep.pruning import (
+    Rung,
     Standing,
     Turns,
     is_audited,
@@ -29,6 +31,9 @@ from finesweep.trial import (
     TrialState,
     TrialWaits,
 )
+
+MOST_LISTED = 8
+"""Trials that a reason names; of more it gives the number."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ class Comparison:
             return range(self.wanted)
         standings = self._standings()
         verdict = self._turns(standings)
-        for trial in verdict.dropped:
-            self._drop(trial, standings[trial])
+        for trial, rung in verdict.dropped.items():
+            self._drop(trial, self._lost(standings[trial], rung))
         waiting = {trial for trial, standing in standings.items() if standing.waits}
         left = (trial for trial in range(self.wanted) if trial not in waiting and not self.run_dir.is_finished(trial))
         return [*verdict.promoted, *left]
@@ -106,7 +111,7 @@ class Comparison:
             return
         verdict = self._turns(standings)
         if trial in verdict.dropped:
-            raise TrialPruned(self._not_among_the_best(standings[trial]))
+            raise TrialPruned(self._lost(standings[trial], verdict.dropped[trial]))
         if trial not in verdict.promoted:
             raise TrialWaits(f"waits after {self._seen(max(values))} examples for others to come as far")
 
@@ -124,11 +129,17 @@ class Comparison:
         rung, value = max(values), values[max(values)]
         others = [other.values[rung] for other in standings.values() if other.trial != trial and rung in other.values]
         if is_below_median(value, others, self.spec.direction):
-            raise TrialPruned(f"median pruner: {self._at(rung, value)}, worse than the median of {len(others)} others")
+            middle = metric(statistics.median(others))
+            raise TrialPruned(
+                f"median: {self._at(rung, value)}; the median of {len(others)} other trials was {middle} there"
+            )
 
-    def _not_among_the_best(self, standing: Standing) -> str:
-        rung = max(standing.values)
-        return f"halving: {self._at(rung, standing.values[rung])}, not among the best 1 in {self.spec.pruning.factor}"
+    def _lost(self, standing: Standing, rung: Rung) -> str:
+        """Say with which trials a trial was compared at a rung, and which values go on."""
+        reached = max(standing.values)
+        kept = dict.fromkeys((metric(rung.values[0]), metric(rung.values[rung.possible - 1])))
+        best = f"kept were the best {rung.possible} of {_listed(rung.best)} ({' to '.join(kept)})"
+        return f"halving: {self._at(reached, standing.values[reached])}; {best}"
 
     def _at(self, rung: int, value: float) -> str:
         return f"{self.spec.objective.metric} {metric(value)} after {self._seen(rung)} examples"
@@ -158,15 +169,20 @@ class Comparison:
         is_spared = progress.trial in self._spared or progress.audit is not None
         return Standing(progress.trial, values, is_spared=is_spared)
 
-    def _drop(self, trial: int, standing: Standing) -> None:
-        """End a trial that waits in vain, or let it be finished all the same."""
+    def _drop(self, trial: int, why: str) -> None:
+        """End a trial that can no longer be promoted, or let it be finished for the audit."""
         record = self.run_dir.read_record(trial)
         if record is None or record.state is not TrialState.WAITING:
             return
-        why = self._not_among_the_best(standing)
         changes: dict[str, Any] = (
             {"audit": why} if self.is_audited(trial) else {"state": TrialState.PRUNED, "reason": why}
         )
         # Whoever has claimed it meanwhile has seen more.
         with contextlib.suppress(AttemptOutdated):
             self.run_dir.record(dataclasses.replace(record, **changes))
+
+
+def _listed(trials: Sequence[int]) -> str:
+    if len(trials) > MOST_LISTED:
+        return f"{len(trials)} trials"
+    return f"trials {', '.join(map(str, sorted(trials)))}"

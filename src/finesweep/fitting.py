@@ -1,11 +1,12 @@
-"""Owns tables that fit a terminal of any width: the least important columns go first, the rest is cut."""
+"""Lays out tables for a terminal of any width: drops the least important columns and wraps long texts."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
@@ -34,7 +35,8 @@ class Column:
         cells: From top to bottom; None leaves the whole line blank.
         drop: 0 stays; among the others the highest goes first.
         right: Whether it is aligned to the right, as numbers are.
-        flexible: Whether it may be cut to what the others leave.
+        flexible: Whether its texts may be wrapped to the room that the other columns leave.
+        room: Most cells of a line; None for no limit.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Column:
     drop: int = 0
     right: bool = False
     flexible: bool = False
+    room: int | None = None
 
     @property
     def heading(self) -> list[str]:
@@ -50,8 +53,9 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Cells that the longest text takes."""
-        return max(cell_len(text) for text in [*self.heading, *(cell.text for cell in self.cells)])
+        """Cells that the longest line takes."""
+        longest = max(cell_len(text) for text in [*self.heading, *(cell.text for cell in self.cells)])
+        return longest if self.room is None else min(longest, self.room)
 
     @property
     def least(self) -> int:
@@ -102,7 +106,7 @@ def fit(columns: Sequence[Column], width: int) -> list[Column]:
             break
         kept.remove(least_important)
     room = width - sum(column.width for column in kept if not column.flexible) - GAP * (len(kept) - 1)
-    return [_cut(column, room) if column.flexible else column for column in kept]
+    return [_limited(column, room) if column.flexible else column for column in kept]
 
 
 def lines(columns: Sequence[Column], width: int) -> Iterator[Text]:
@@ -116,7 +120,9 @@ def lines(columns: Sequence[Column], width: int) -> Iterator[Text]:
         cells = [Cell(heading[level], "dim") for heading in headings]
         yield _row(columns, cells, widths, width)
     for row in zip(*(column.cells for column in columns), strict=True):
-        yield _row(columns, row, widths, width)
+        wrapped = [_wrapped(cell, column.room) for cell, column in zip(row, columns, strict=True)]
+        for line in itertools.zip_longest(*wrapped, fillvalue=Cell()):
+            yield _row(columns, line, widths, width)
 
 
 def _row(columns: Sequence[Column], cells: Sequence[Cell], widths: Sequence[int], width: int) -> Text:
@@ -132,10 +138,22 @@ def _row(columns: Sequence[Column], cells: Sequence[Cell], widths: Sequence[int]
     return line
 
 
-def _cut(column: Column, room: int) -> Column:
-    room = max(room, min(_NARROWEST_TEXT, column.width))
-    cut = [replace(cell, text=shortened(cell.text, room)) for cell in column.cells]
-    return replace(column, cells=cut)
+def _limited(column: Column, room: int) -> Column:
+    return replace(column, room=max(room, min(_NARROWEST_TEXT, column.width)))
+
+
+def _wrapped(cell: Cell, room: int | None) -> list[Cell]:
+    """Break a text between words into lines of at most ``room`` cells, and a longer word anywhere."""
+    if room is None or cell_len(cell.text) <= room:
+        return [cell]
+    result = [""]
+    for word in cell.text.split():
+        longer = f"{result[-1]} {word}".lstrip()
+        if cell_len(longer) <= room:
+            result[-1] = longer
+        else:
+            result += chop_cells(word, room)
+    return [Cell(line, cell.style) for line in result if line] or [Cell()]
 
 
 def shortened(text: str, width: int) -> str:

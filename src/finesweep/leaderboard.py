@@ -1,8 +1,9 @@
-"""Owns the leaderboard: the ranked trials as a page, as files for other programs, and on a terminal."""
+"""Writes the leaderboard: the ranked trials as a page, as files for other programs, and on a terminal."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import io
 import json
@@ -15,17 +16,30 @@ from finesweep.atomic import write_text
 from finesweep.leaderboard_facts import facts, pruning_facts
 from finesweep.manifest import Manifest, Run
 from finesweep.ranking import Outcome, Row, outcome, rank, reasons, winner
-from finesweep.readable import clean, duration, finite, metric, setting
+from finesweep.readable import clean, duration, finite, headings, metric, setting
 from finesweep.run_dir import RunDir
 from finesweep.trial import TrialRecord
-from finesweep.winner import read_evidence
+from finesweep.winner import Evidence, read_evidence
 
 if TYPE_CHECKING:
     from rich.console import Group
 
     from finesweep.fitting import Column
 
-__all__ = ["Outcome", "Row", "console_table", "outcome", "rank", "reasons", "to_csv", "to_json", "winner", "write"]
+__all__ = [
+    "Outcome",
+    "Row",
+    "console_table",
+    "outcome",
+    "proof",
+    "rank",
+    "reasons",
+    "test_scores",
+    "to_csv",
+    "to_json",
+    "winner",
+    "write",
+]
 
 _FORMULA = re.compile(r"[\s\"]*[=+\-@\t\r＝＋－＠]")
 _MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
@@ -46,10 +60,29 @@ def write(run_dir: RunDir, manifest: Manifest, records: Sequence[TrialRecord], r
         RunDirError: The disk is full or the folder cannot be written.
     """
     summary = outcome(manifest, records, runs)
-    rows = rank(records, summary.direction)
+    rows = _with_test(rank(records, summary.direction), proof(run_dir, summary.best))
     page = "\n".join(_page(run_dir, manifest, summary, rows, runs)) + "\n"
     for suffix, text in ((".md", page), (".csv", to_csv(rows, manifest)), (".json", to_json(rows))):
         write_text(run_dir.leaderboard.with_suffix(suffix), text, durable=False)
+
+
+def proof(run_dir: RunDir, best: TrialRecord | None) -> Evidence | None:
+    """Return the evidence of the exported winner if it is the best trial's; one of another trial says nothing of it."""
+    evidence = read_evidence(run_dir)
+    is_best = evidence and best and (evidence.trial, evidence.ranked) == (best.trial, best.objective)
+    return evidence if is_best else None
+
+
+def test_scores(evidence: Evidence | None) -> str | None:
+    """Return the winner's scores on the test rows as one line, None if there are none."""
+    return f"{_scores(evidence.test)} (trial {evidence.trial})" if evidence and evidence.test else None
+
+
+def _with_test(rows: Sequence[Row], evidence: Evidence | None) -> Sequence[Row]:
+    if evidence is None or not evidence.test:
+        return rows
+    test = {name: finite(value) for name, value in evidence.test.items()}
+    return [dataclasses.replace(row, test=test) if row.trial == evidence.trial else row for row in rows]
 
 
 def to_json(rows: Sequence[Row]) -> str:
@@ -65,22 +98,27 @@ def to_csv(rows: Sequence[Row], manifest: Manifest) -> str:
     quoted, because some spreadsheets also split cells at semicolons.
     """
     metrics, parameters = _metric_names(rows), _parameter_names(rows, manifest)
+    tests = list(dict.fromkeys(name for row in rows for name in row.test or ()))
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     head = ["rank", "trial", "state", "reason", "objective", "best_epoch", "best_step", *metrics]
     head += [f"params.{name}" for name in parameters]
+    head += [f"test.{name}" for name in tests]
     head += ["seconds", "examples_per_second", "peak_memory_mb", "attempt"]
     head += ["divergence_step", "divergence_learning_rate", "last_finite_loss", "log"]
     writer.writerow([_csv_cell(name) for name in head])
     for row in rows:
-        writer.writerow([_csv_cell(value) for value in _csv_values(row, metrics, parameters)])
+        writer.writerow([_csv_cell(value) for value in _csv_values(row, metrics, parameters, tests)])
     return stream.getvalue()
 
 
-def console_table(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run], *, limit: int = 20) -> Group:
+def console_table(
+    run_dir: RunDir, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run], *, limit: int = 20
+) -> Group:
     """Return the leaderboard for a terminal; where that is narrow, it drops columns and says which.
 
     Args:
+        run_dir: The sweep's folder.
         manifest: What the sweep is.
         records: How each trial ended.
         runs: Every ``sweep run``, oldest first.
@@ -100,6 +138,8 @@ def console_table(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequ
     if rest:
         columns = _columns(rest[:limit], _unranked_fields(rest, summary, manifest))
         tables += ["", FittedTable("Not ranked", columns, _more(rest, limit))]
+    if tested := test_scores(proof(run_dir, summary.best)):
+        tables += ["", Text(f"On the test rows: {tested}")]
     if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(summary)]:
         tables += ["", *about_pruning]
     return Group(*tables)
@@ -111,24 +151,26 @@ def _more(rows: Sequence[Row], limit: int) -> str:
 
 @dataclass(frozen=True)
 class _Field:
-    """One column: its name, its text in a row, and when a narrow terminal drops it."""
+    """One column: its name, its text in a row, when a narrow terminal drops it, and its heading there."""
 
     name: str
     show: Callable[[Row], str]
     drop: int = 0
     right: bool = True
+    heading: str = ""
 
 
 def _ranked_fields(rows: Sequence[Row], summary: Outcome, manifest: Manifest) -> list[_Field]:
-    others = [name for name in _metric_names(rows) if name != summary.metric]
+    others = sorted((name for name in _metric_names(rows) if name != summary.metric), key=lambda name: "loss" in name)
     return [
         _Field("rank", lambda row: "" if row.rank is None else str(row.rank)),
         _Field("trial", lambda row: str(row.trial)),
         _Field(summary.metric, lambda row: metric(row.objective)),
-        *(_metric_field(name, 23 + min(index, 6)) for index, name in enumerate(others)),
-        _Field("best epoch", lambda row: "" if row.best_epoch is None else f"{row.best_epoch:.4g}", drop=30),
+        *(_metric_field(name, 10) for name in others[:1]),
         *_parameter_fields(rows, manifest),
         _Field("time", lambda row: duration(row.seconds), drop=22),
+        *(_metric_field(name, 23 + min(index, 6)) for index, name in enumerate(others[1:])),
+        _Field("best epoch", lambda row: "" if row.best_epoch is None else f"{row.best_epoch:.4g}", drop=30),
         _Field("examples/s", lambda row: _rounded(row.examples_per_second), drop=40),
         _Field("memory MB", lambda row: _rounded(row.peak_memory_mb), drop=41),
     ]
@@ -147,16 +189,17 @@ def _unranked_fields(rows: Sequence[Row], summary: Outcome, manifest: Manifest) 
 
 
 def _metric_field(name: str, drop: int) -> _Field:
-    return _Field(name, lambda row: metric(row.metrics.get(name)), drop)
+    return _Field(name, lambda row: metric(row.metrics.get(name)), drop, heading=clean(name.removeprefix("eval_")))
 
 
 def _parameter_fields(rows: Sequence[Row], manifest: Manifest) -> Iterator[_Field]:
-    for index, name in enumerate(_parameter_names(rows, manifest)):
-        yield _parameter_field(name, 11 + min(index, 8))
+    names = _parameter_names(rows, manifest)
+    for index, (name, heading) in enumerate(zip(names, headings(names), strict=True)):
+        yield _parameter_field(name, heading, 11 + min(index, 8))
 
 
-def _parameter_field(name: str, drop: int) -> _Field:
-    return _Field(name, lambda row: setting(row.params[name]) if name in row.params else "", drop)
+def _parameter_field(name: str, heading: str, drop: int) -> _Field:
+    return _Field(name, lambda row: setting(row.params[name]) if name in row.params else "", drop, heading=heading)
 
 
 def _reason(row: Row) -> str:
@@ -197,10 +240,11 @@ def _json_value(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def _csv_values(row: Row, metrics: Sequence[str], parameters: Sequence[str]) -> Iterator[Any]:
+def _csv_values(row: Row, metrics: Sequence[str], parameters: Sequence[str], tests: Sequence[str]) -> Iterator[Any]:
     yield from (row.rank, row.trial, str(row.state), row.reason, row.objective, row.best_epoch, row.best_step)
     yield from (row.metrics.get(name) for name in metrics)
     yield from (row.params.get(name) for name in parameters)
+    yield from ((row.test or {}).get(name) for name in tests)
     yield from (row.seconds, row.examples_per_second, row.peak_memory_mb, row.attempt)
     where = row.divergence
     yield from (where.step, where.learning_rate, where.last_finite_loss) if where else (None, None, None)
@@ -262,8 +306,7 @@ def _winner_fact(run_dir: RunDir, summary: Outcome) -> str:
     if best is None:
         return "none"
     text = f"trial {best.trial}" + ("" if best.best_step is None else f", step {best.best_step:,}")
-    evidence = read_evidence(run_dir)
-    if evidence is not None and (evidence.trial, evidence.ranked) == (best.trial, best.objective):
+    if (evidence := proof(run_dir, best)) is not None:
         text += f"; exported to {run_dir.winner.name}/, loaded again and evaluated: {_scores(evidence.reloaded)}"
         return text + (f"; on the test rows: {_scores(evidence.test)}" if evidence.test else "")
     checkpoint = run_dir.checkpoint(best.trial)
@@ -304,7 +347,7 @@ def _columns(rows: Sequence[Row], fields: Sequence[_Field]) -> list[Column]:
 
     return [
         Column(
-            name=clean(field.name),
+            name=field.heading or clean(field.name),
             cells=[Cell(field.show(row), "bold" if row.rank == 1 else "") for row in rows],
             drop=field.drop,
             right=field.right,

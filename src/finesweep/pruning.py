@@ -1,4 +1,4 @@
-"""Owns fair pruning: the rungs at which trials are compared, and the rules by which they go on or end.
+"""Compares trials at rungs, and decides which of them go on or end.
 
 A rung is a number of training examples, the same for every batch size and every number of epochs. Everything
 here is a function of what trials have reached, whoever trained them and in whatever order.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from finesweep.readable import metric
 from finesweep.spec import SweepSpec
-from finesweep.trial import Direction, Evaluation
+from finesweep.trial import Direction, Evaluation, TrialRecord
 
 ON_RUNGS = frozenset({"median", "halving"})
 """Pruners of our own, which compare trials at rungs."""
@@ -107,16 +108,33 @@ class Standing:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """The trials of a cohort that have come to a rung.
+
+    Attributes:
+        best: Their numbers, the best first.
+        values: Their best objectives there, in that order.
+        possible: How many of them can still be promoted, whatever the others will show; at least 1.
+        places: How many of them are promoted now.
+    """
+
+    best: tuple[int, ...]
+    values: tuple[float, ...]
+    possible: int
+    places: int
+
+
+@dataclass(frozen=True)
 class Turns:
-    """Who goes on.
+    """Which trials go on.
 
     Attributes:
         promoted: Waiting trials that go on, those that have come farthest first.
-        dropped: Waiting trials that end here.
+        dropped: Waiting trials that end here, each with the rung at which it has lost.
     """
 
     promoted: tuple[int, ...] = ()
-    dropped: tuple[int, ...] = ()
+    dropped: Mapping[int, Rung] = field(default_factory=dict)
 
 
 def values_at(evaluations: Iterable[Evaluation], rungs: Sequence[int], direction: Direction) -> dict[int, float]:
@@ -137,6 +155,24 @@ def values_at(evaluations: Iterable[Evaluation], rungs: Sequence[int], direction
         if evaluation.examples in rungs and best is not None:
             found.setdefault(rungs.index(evaluation.examples), best)
     return found
+
+
+def others_at(trial: int, examples: int, records: Iterable[TrialRecord], direction: Direction) -> str:
+    """Return what other trials had reached after as many examples: ``3 other trials had 0.4100 to 0.6900 there``.
+
+    Args:
+        trial: The trial that is left out.
+        examples: Training examples.
+        records: Records of all trials.
+        direction: The objective's direction.
+    """
+    others = (record for record in records if record.trial != trial)
+    reached = [values_at(record.evaluations, (examples,), direction).get(0) for record in others]
+    values = sorted((value for value in reached if value is not None), reverse=direction is Direction.MAXIMIZE)
+    if not values:
+        return "no other trial had come as far"
+    count = "1 other trial" if len(values) == 1 else f"{len(values):,} other trials"
+    return f"{count} had {' to '.join(dict.fromkeys((metric(values[0]), metric(values[-1]))))} there"
 
 
 def turns(
@@ -167,25 +203,22 @@ def turns(
         tolerance: By what share of a value another must be better to count as better.
     """
     promoted: list[tuple[int, int]] = []
-    dropped: list[int] = []
-    spared = {trial for trial, standing in standings.items() if standing.is_spared}
-    for members in ([trial for trial in part if trial not in spared] for part in cohorts(trials, cohort)):
+    dropped: dict[int, Rung] = {}
+    for part in cohorts(trials, cohort):
+        members = _compared(part, standings)
         out = {trial for trial in members if trial in standings and standings[trial].is_over}
-        for rung in range(rungs):
-            best = _ranked(members, standings, rung, direction)
-            values = [standings[trial].values[rung] for trial in best]
-            coming = sum(trial not in out and _farthest(standings.get(trial)) < rung for trial in members)
-            possible = max(1, (len(best) + coming) // factor)
-            places = len(best) // factor if coming else possible
-            for trial, value in zip(best, values, strict=True):
-                if not _waits_at(standings[trial], rung):
+        for index in range(rungs):
+            rung = _rung(members, out, standings, index, direction, factor)
+            possible, places = rung.possible, rung.places
+            for trial, value in zip(rung.best, rung.values, strict=True):
+                if not _waits_at(standings[trial], index):
                     continue
-                if possible <= len(best) and is_outdone(value, values[possible - 1], direction, tolerance):
-                    dropped.append(trial)
+                if possible <= len(rung.best) and is_outdone(value, rung.values[possible - 1], direction, tolerance):
+                    dropped[trial] = rung
                     out.add(trial)
-                elif places > 0 and not is_outdone(value, values[places - 1], direction, tolerance):
-                    promoted.append((-rung, trial))
-    return Turns(tuple(trial for _, trial in sorted(promoted)), tuple(dropped))
+                elif places > 0 and not is_outdone(value, rung.values[places - 1], direction, tolerance):
+                    promoted.append((-index, trial))
+    return Turns(tuple(trial for _, trial in sorted(promoted)), dropped)
 
 
 def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
@@ -193,6 +226,26 @@ def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
     count = max(1, round(trials / cohort))
     bounds = [trials * part // count for part in range(count + 1)]
     return [range(low, high) for low, high in itertools.pairwise(bounds)]
+
+
+def _compared(part: Iterable[int], standings: Mapping[int, Standing]) -> list[int]:
+    """Return the trials of a cohort that are compared: all but the spared ones."""
+    return [trial for trial in part if trial not in standings or not standings[trial].is_spared]
+
+
+def _rung(
+    members: Sequence[int],
+    out: Collection[int],
+    standings: Mapping[int, Standing],
+    index: int,
+    direction: Direction,
+    factor: int,
+) -> Rung:
+    best = _ranked(members, standings, index, direction)
+    coming = sum(trial not in out and _farthest(standings.get(trial)) < index for trial in members)
+    possible = max(1, (len(best) + coming) // factor)
+    places = len(best) // factor if coming else possible
+    return Rung(tuple(best), tuple(standings[trial].values[index] for trial in best), possible, places)
 
 
 def _ranked(members: Iterable[int], standings: Mapping[int, Standing], rung: int, direction: Direction) -> list[int]:

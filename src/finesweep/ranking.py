@@ -41,7 +41,8 @@ class Row:
         promoted: Whether that was at an evaluation, as where it had waited at a rung.
         examples: Training examples seen.
         evaluated_rows: Validation rows that the objective rests on, None where that is not on record.
-        audit: On what grounds it would have been pruned, had it not been finished all the same; else None.
+        audit: Why it would have been pruned, where it was finished for the audit; else None.
+        test: Scores of the exported winner on the test rows; None for every other trial.
     """
 
     rank: int | None
@@ -66,6 +67,7 @@ class Row:
     examples: int = 0
     evaluated_rows: int | None = None
     audit: str | None = None
+    test: Mapping[str, float | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""Owns how numbers, times and texts from outside are put before a person."""
+"""Formats numbers, times, names and texts from outside for a person."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 
 from finesweep.trial import Value
 
@@ -19,6 +21,22 @@ _ESCAPES = re.compile(
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SHORT = {
+    "learning_rate": "lr",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch",
+    "gradient_accumulation_steps": "accumulation",
+    "weight_decay": "decay",
+    "warmup_steps": "warmup",
+    "lr_scheduler_type": "schedule",
+    "label_smoothing_factor": "smoothing",
+    "max_grad_norm": "clipping",
+    "neftune_noise_alpha": "neftune",
+    "adam_epsilon": "epsilon",
+    "adam_beta1": "beta1",
+    "adam_beta2": "beta2",
+}
+"""Headings of common hyperparameters, where a table has to be narrow."""
 
 
 def clean(text: object, limit: int = 300) -> str:
@@ -37,6 +55,16 @@ def clean(text: object, limit: int = 300) -> str:
         shown = _SURROGATES.sub("\ufffd", shown)
     shown = " ".join(shown.split())
     return shown if len(shown) <= limit else shown[: max(limit - 3, 0)].rstrip() + "..."
+
+
+def headings(names: Sequence[str]) -> list[str]:
+    """Return a short heading for each hyperparameter: ``lr``, ``batch``, ``hidden_dropout_prob``.
+
+    Two names that would have the same heading keep their full ones.
+    """
+    short = [_SHORT.get(name, name.removeprefix("model.").removeprefix("data.")) for name in names]
+    counts = Counter(short)
+    return [clean(heading if counts[heading] == 1 else name) for name, heading in zip(names, short, strict=True)]
 
 
 def finite(value: float | None) -> float | None:

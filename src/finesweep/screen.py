@@ -1,4 +1,4 @@
-"""Owns the live table of a running sweep: which trials it shows, and in which columns."""
+"""Lays out the live table of a running sweep: which trials it shows, and in which columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from finesweep.announcer import Subject
 from finesweep.fitting import GAP, Cell, Column, fit, lines, shortened, wrapped_name
 from finesweep.ranking import ranked, unranked, without_running
-from finesweep.readable import clock, metric, setting
+from finesweep.readable import clock, headings, metric, setting
 from finesweep.time_left import span
 from finesweep.trial import Params, Progress, TrialRecord, TrialState
 
@@ -77,7 +77,7 @@ class Screen:
         """
         best_first = ranked(self.records, self.subject.direction)
         result = list(self._heading(width, best_first))
-        names = [self.subject.metric, *self.subject.parameters]
+        names = [self.subject.metric, *headings(self.subject.parameters)]
         depth = max(len(wrapped_name(name)) for name in names)
         entries, more = self._entries(best_first, height - len(result) - depth)
         if entries:
@@ -149,9 +149,10 @@ class Screen:
             Column("loss", [Cell(metric(one.loss)) for one in entries], 20, True),
             Column(self.subject.metric, [Cell(metric(one.objective), _style(one)) for one in entries], right=True),
         ]
-        for index, name in enumerate(self.subject.parameters):
+        names = self.subject.parameters
+        for index, (name, heading) in enumerate(zip(names, headings(names), strict=True)):
             cells = [Cell(setting(one.params[name], 16) if name in one.params else "") for one in entries]
-            columns.append(Column(name, cells, drop=min(39 + index, 49) if index else 10, right=True))
+            columns.append(Column(heading, cells, drop=min(39 + index, 49) if index else 10, right=True))
         columns.append(Column("time", [Cell(clock(one.seconds)) for one in entries], 30, True))
         return columns
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from finesweep import ownership, ranking
+from finesweep import leaderboard, ownership, ranking
 from finesweep.claims import Holder
 from finesweep.errors import SweepError, printable
 from finesweep.manifest import Run
@@ -51,7 +51,9 @@ def _lines(path: Path) -> Iterator[str]:
     yield f"  hours    {folder.hours_used():.2f}" + (f" of {budget['hours']:g}" if budget.get("hours") else "")
     best = ranking.winner(records, Direction(manifest.spec["objective"]["direction"]))
     if best is not None:
-        yield f"  best     trial {best.trial}, {manifest.spec['objective']['metric']} {best.objective:.4f}"
+        yield f"  best     trial {best.trial}, {manifest.spec['objective']['metric']} {metric(best.objective)}"
+    if tested := leaderboard.test_scores(leaderboard.proof(folder, best)):
+        yield f"  test     {tested}"
     yield from jobs
     yield from _trial_lines(folder)
     if not owner and not jobs and runs:

@@ -1,4 +1,4 @@
-"""Owns what ``sweep run`` says before it trains and after it has ended."""
+"""Prints what ``sweep run`` says before it trains and after it has ended."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Screen(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def say(self, text: str) -> None:
-        """Print one line as it stands, without markup."""
-        self.print(text, markup=False)
+        """Print one line without markup; only a terminal's lines are wrapped."""
+        self.print(text, markup=False, soft_wrap=not self.is_terminal)
 
 
 def announce(screen: Screen, checked: Checked) -> None:
@@ -56,7 +56,7 @@ def announce(screen: Screen, checked: Checked) -> None:
 def conclude(screen: Screen, outcome: Outcome) -> None:
     """Show the leaderboard, why the run ended, and where the winner is."""
     folder = outcome.sweep.run_dir
-    screen.print(console_table(outcome.sweep.manifest, outcome.records, folder.runs()))
+    screen.print(console_table(folder, outcome.sweep.manifest, outcome.records, folder.runs()))
     path = _relative(folder.path)
     best = winner(outcome.records, outcome.sweep.spec.direction)
     for line in folder.cut_texts(best.effective["data.max_length"]) if best else ():
@@ -71,7 +71,8 @@ def conclude(screen: Screen, outcome: Outcome) -> None:
         again = f"{evidence.metric} {metric(evidence.reloaded[evidence.metric])}"
         screen.say(f"Winner: trial {evidence.trial}, reloaded in a fresh process and evaluated again: {again}")
         pipeline = TASKS.load(outcome.sweep.spec.task).pipeline
-        screen.say(f'  transformers.pipeline("{pipeline}", "{path}/winner")')
+        # To be copied, so it is not wrapped.
+        screen.print(f'  transformers.pipeline("{pipeline}", "{path}/winner")', markup=False, soft_wrap=True)
     elif outcome.owner is not None:
         screen.say(f"The winner is exported by the `sweep run` that was joined ({clean(outcome.owner)}).")
     elif outcome.signal is not None:

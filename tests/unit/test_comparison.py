@@ -73,7 +73,8 @@ def test_who_waits_is_in_the_queue_only_once_its_turn_has_come(tmp_path):
     assert list(compared.queue()) == [4, 5]
     assert [compared.run_dir.is_finished(trial) for trial in range(6)] == [True] * 4 + [False] * 2
     assert compared.run_dir.read_record(3).reason == (
-        "halving: eval_loss 0.7000 after 1,000 examples, not among the best 1 in 3"
+        "halving: eval_loss 0.7000 after 1,000 examples; "
+        "kept were the best 2 of trials 0, 1, 2, 3, 4, 5 (0.5500 to 0.6000)"
     )
 
 
@@ -83,7 +84,7 @@ def test_who_has_lost_already_is_ended_before_all_have_come(tmp_path):
         ended(compared.run_dir, trial, TrialState.WAITING, loss)
     assert list(compared.queue()) == [0, 3, 4, 5]
     assert compared.run_dir.read_record(2).state is TrialState.PRUNED  # of six, two go on
-    with pytest.raises(TrialPruned, match=r"eval_loss 0\.4000 after 1,000 examples, not among the best 1 in 3"):
+    with pytest.raises(TrialPruned, match=r"kept were the best 2 of trials 0, 1, 2, 3 \(0\.1000 to 0\.2000\)"):
         compared.judge(3, seen(0.4))
     with pytest.raises(TrialWaits, match="waits after 1,000 examples for others to come as far"):
         compared.judge(3, seen(0.15))
@@ -119,7 +120,7 @@ def test_who_died_after_going_on_is_asked_again_though_better_ones_have_come(tmp
 def test_what_running_trials_have_shown_counts(tmp_path):
     compared = comparison(tmp_path, 20, pruner="median")
     held = [running(compared.run_dir, trial, 0.1) for trial in range(8)]
-    with pytest.raises(TrialPruned, match=r"eval_loss 0\.5000 after 1,000 examples, worse than the median of 8 others"):
+    with pytest.raises(TrialPruned, match=r"after 1,000 examples; the median of 8 other trials was 0\.1000"):
         compared.judge(9, seen(0.5))
     compared.judge(9, seen(0.05))
     for lease in held:
@@ -141,7 +142,7 @@ def test_the_untuned_default_is_spared(tmp_path):
     for trial in range(1, 9):
         ended(compared.run_dir, trial, TrialState.COMPLETE, 0.1)
     compared.judge(0, seen(0.9))
-    with pytest.raises(TrialPruned, match="worse than the median"):  # there it is a point like any other
+    with pytest.raises(TrialPruned, match="the median of 8 other trials"):  # there it is a point like any other
         comparison(tmp_path, 20, pruner="median", sampler="grid", baseline=True).judge(0, seen(0.9))
 
 
@@ -161,7 +162,10 @@ def test_an_audited_trial_goes_on_and_says_on_what_grounds_it_would_have_ended(t
     assert set(compared.queue()) == {0}
     record = compared.run_dir.read_record(2)
     assert record.state is TrialState.WAITING
-    assert record.audit == "halving: eval_loss 0.3000 after 1,000 examples, not among the best 1 in 3"
+    assert (
+        record.audit
+        == "halving: eval_loss 0.3000 after 1,000 examples; kept were the best 1 of trials 0, 1, 2 (0.1000)"
+    )
     assert set(compared.queue()) == {0, 1, 2}
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from finesweep import leaderboard
 from finesweep.ranking import rank
+from finesweep.readable import headings
 from finesweep.run_dir import RunDir
 from finesweep.trial import Direction, Divergence, Evaluation, TrialRecord, TrialState
 from finesweep.winner import EVIDENCE, Evidence
@@ -170,7 +171,7 @@ def test_page_tells_the_runs_environments_apart(tmp_path: Path) -> None:
 def test_page_writes_numbers_for_reading(tmp_path: Path) -> None:
     page, _, _ = written(tmp_path, [record(0, 0.123456)])
     row = next(cells(line) for line in page.splitlines() if line.startswith("|    1 |"))
-    assert row == ["1", "0", "0.1235", "0.8750", "2", "3.2e-05", "3", "42 s", "123", "812"]
+    assert row == ["1", "0", "0.1235", "0.8750", "3.2e-05", "3", "42 s", "2", "123", "812"]
 
 
 def test_page_says_where_a_trial_diverged(tmp_path: Path) -> None:
@@ -274,9 +275,11 @@ def test_unpaired_surrogates_do_not_stop_the_writing(tmp_path: Path) -> None:
     assert objects[0]["reason"] == "file \udcff.txt"
 
 
-def printed(records: list[TrialRecord], width: int, **options: Any) -> str:
+def printed(records: list[TrialRecord], width: int, folder: Path | None = None, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=width, _environ={})
-    console.print(leaderboard.console_table(manifest(), records, [run()], **options))
+    console.print(
+        leaderboard.console_table(RunDir(folder or Path("/nowhere")), manifest(), records, [run()], **options)
+    )
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -285,6 +288,35 @@ def printed(records: list[TrialRecord], width: int, **options: Any) -> str:
 def test_console_table_fits_any_width(width: int) -> None:
     text = printed([record(0, 0.5), record(1, 0.4), diverged(2)], width)
     assert all(len(line) <= width for line in text.splitlines())
+
+
+def test_console_table_shows_what_matters_at_80_columns() -> None:
+    reason = "halving: eval_loss 0.8387 after 600 examples; kept were the best 1 of trials 1, 2, 3 (0.5835)"
+    metrics = {"eval_loss": 0.5, "eval_accuracy": 0.875, "eval_macro_f1": 0.7}
+    params = {"learning_rate": 3.21e-5, "num_train_epochs": 3, "per_device_train_batch_size": 16}
+    records = [record(0, 0.5, metrics=metrics, params=params), record(1, 0.8387, PRUNED, params=params, reason=reason)]
+    lines = printed(records, 80).splitlines()
+    headings = next(line for line in lines if line.startswith("rank"))
+    assert headings.split()[:8] == ["rank", "trial", "eval_loss", "accuracy", "lr", "epochs", "batch", "time"]
+    rest = lines[lines.index("Not ranked") + 1 :]
+    start = rest[0].index("reason")
+    assert " ".join(line[start:].strip() for line in rest if line[start:]).startswith(f"reason {reason}")
+
+
+def test_two_parameters_never_share_a_heading() -> None:
+    names = ["learning_rate", "model.dropout", "data.max_length", "model.max_length", "lr"]
+    assert headings(names) == ["learning_rate", "dropout", "data.max_length", "model.max_length", "lr"]
+
+
+def test_test_scores_stand_in_every_file_and_on_the_terminal(tmp_path: Path) -> None:
+    records = [record(0, 0.5), record(1, 0.4)]
+    exported(tmp_path, 1, 0.4, {"eval_loss": 0.45})
+    _, table, objects = written(tmp_path, records)
+    assert [(row["trial"], row["test.eval_loss"]) for row in table] == [("1", "0.45"), ("0", "")]
+    assert [item["test"] for item in objects] == [{"eval_loss": 0.45}, None]
+    assert "On the test rows: eval_loss 0.4500 (trial 1)" in printed(records, 80, tmp_path)
+    exported(tmp_path, 0, 0.5, {"eval_loss": 0.45})
+    assert "On the test rows" not in printed(records, 80, tmp_path), "of another trial's winner"
 
 
 def test_console_table_keeps_rank_trial_and_objective_when_narrow() -> None:

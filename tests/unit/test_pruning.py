@@ -17,7 +17,6 @@ from finesweep.pruning import (
     FACTOR,
     FEWEST,
     Standing,
-    Turns,
     cohorts,
     is_audited,
     is_below_median,
@@ -94,7 +93,7 @@ def test_a_maximised_objective_is_a_minimised_one_turned_over(sweep: tuple[dict[
         trial: Standing(trial, {rung: -value for rung, value in one.values.items()}, one.waits, one.is_over)
         for trial, one in standings.items()
     }
-    assert turns(turned, trials, rungs, MAXIMIZE) == turns(standings, trials, rungs, MINIMIZE)
+    assert decided(turned, trials, rungs, MAXIMIZE) == decided(standings, trials, rungs, MINIMIZE)
 
 
 @given(halfway(), st.integers(2, 4))
@@ -152,11 +151,29 @@ def test_who_has_left_the_plateau_leaves_those_behind_who_have_not() -> None:
     assert is_below_median(0.6931, [0.5, 0.4, 0.6], MINIMIZE, fewest=3)
 
 
+def decided(*seen: Any, **settings: Any) -> tuple[tuple[int, ...], list[int]]:
+    """The promoted and the dropped trials."""
+    found = turns(*seen, **settings)
+    return found.promoted, list(found.dropped)
+
+
+@given(halfway(), st.sampled_from([MINIMIZE, MAXIMIZE]), st.integers(2, 4))
+def test_a_dropped_trial_has_lost_to_those_that_its_rung_names(
+    seen: tuple[dict[int, Standing], int, int], direction: Direction, factor: int
+) -> None:
+    standings, trials, rungs = seen
+    for trial, rung in turns(standings, trials, rungs, direction, factor=factor).dropped.items():
+        own, last_kept = rung.values[rung.best.index(trial)], rung.values[rung.possible - 1]
+        assert rung.best.index(trial) >= rung.possible
+        assert direction.better(last_kept, own)
+        assert own == standings[trial].values[max(standings[trial].values)]
+
+
 def test_as_few_as_there_are_go_on_where_they_can_be_told_apart() -> None:
-    assert turns(at_rung([0.500, 0.502]), 2, 1, MINIMIZE) == Turns(promoted=(0,), dropped=(1,))
+    assert decided(at_rung([0.500, 0.502]), 2, 1, MINIMIZE) == ((0,), [1])
     assert set(turns(at_rung([0.500, 0.5009]), 2, 1, MINIMIZE).promoted) == {0, 1}
     assert set(turns(at_rung([0.500, 0.4991]), 2, 1, MAXIMIZE).promoted) == {0, 1}
-    assert turns(at_rung([0.500, 0.498]), 2, 1, MAXIMIZE) == Turns(promoted=(0,), dropped=(1,))
+    assert decided(at_rung([0.500, 0.498]), 2, 1, MAXIMIZE) == ((0,), [1])
     assert set(turns(at_rung([-0.500, -0.4991]), 2, 1, MINIMIZE).promoted) == {0, 1}
 
 
@@ -226,10 +243,10 @@ def carry_out(drawn: list[list[float]], factor: int, workers: int, randomness: r
 
 
 def test_the_best_go_on_at_once_and_the_others_wait_while_there_may_be_a_place_left() -> None:
-    assert turns(at_rung([0.1]), 4, 1, MINIMIZE, factor=2) == Turns()
-    assert turns(at_rung([0.1, 0.2, 0.3]), 4, 1, MINIMIZE, factor=2) == Turns(promoted=(0,), dropped=(2,))
-    assert turns(at_rung([0.1, 0.2, 0.3]), 5, 1, MINIMIZE, factor=2) == Turns(promoted=(0,), dropped=(2,))
-    assert turns(at_rung([0.1, 0.2, 0.3]), 6, 1, MINIMIZE, factor=2) == Turns(promoted=(0,))
+    assert decided(at_rung([0.1]), 4, 1, MINIMIZE, factor=2) == ((), [])
+    assert decided(at_rung([0.1, 0.2, 0.3]), 4, 1, MINIMIZE, factor=2) == ((0,), [2])
+    assert decided(at_rung([0.1, 0.2, 0.3]), 5, 1, MINIMIZE, factor=2) == ((0,), [2])
+    assert decided(at_rung([0.1, 0.2, 0.3]), 6, 1, MINIMIZE, factor=2) == ((0,), [])
 
 
 def test_those_that_came_farthest_go_on_first() -> None:

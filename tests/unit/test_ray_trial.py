@@ -82,7 +82,7 @@ def attended(body, line) -> int:
 
 def test_evaluations_are_reported_once_each_on_the_axis_until_the_trial_is_pruned(reports):
     """A broken epoch's end is no rung; what the trial raises in the end carries the record that Ray has."""
-    line = ray_trial._Line(SPEC)
+    line = ray_trial._Line(SPEC, list)
 
     def report(epoch: float) -> None:
         line.report(Evaluation(int(epoch), epoch, int(epoch * 100), {}, 0.5), 0.5, False, pruned)
@@ -90,20 +90,20 @@ def test_evaluations_are_reported_once_each_on_the_axis_until_the_trial_is_prune
     def trial() -> None:
         for epoch in (1.0, 2.0, 2.0, 2.5):
             report(epoch)
-        with pytest.raises(TrialPruned, match=r"asha pruner: eval_loss 0\.5 after 300 examples") as caught:
+        with pytest.raises(TrialPruned, match=r"asha: eval_loss 0\.5000 after 300 examples; no other") as caught:
             report(3.0)
         assert caught.value.record == pruned(str(caught.value))
 
     assert attended(trial, line) == 0
     assert [values["step"] for values in reports] == [1, 2, 3]
     assert line.is_pruned
-    assert json.loads(reports[2]["pruned"])["reason"] == "asha pruner: eval_loss 0.5 after 300 examples"
+    assert json.loads(reports[2]["pruned"])["reason"] == "asha: eval_loss 0.5000 after 300 examples"
     line.close()
 
 
 def test_a_trial_whose_actor_dies_before_it_answers_writes_nothing(reports):
     """It may have been stopped here, and its record be written already; it must not be replaced."""
-    line = ray_trial._Line(SPEC)
+    line = ray_trial._Line(SPEC, list)
     receiver, sender = FORK.Pipe(duplex=False)
 
     def trial() -> None:

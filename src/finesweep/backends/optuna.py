@@ -13,6 +13,8 @@ from finesweep.atomic import exclusive
 from finesweep.backends import Report, Work
 from finesweep.claims import Claim
 from finesweep.errors import TrialFailed
+from finesweep.pruning import others_at
+from finesweep.readable import metric
 from finesweep.search_space import SearchSpace
 from finesweep.spec import SweepSpec
 from finesweep.storage_url import DatabaseAway
@@ -143,7 +145,7 @@ class _ClaimedTrial:
         storage.keep()
         try:
             trial.set_user_attr(ATTEMPT, self.claim.attempt)
-            objective = self.work.train(self.claim, params, _reporter(self.work.spec, self.claim, trial))
+            objective = self.work.train(self.claim, params, _reporter(self.work, self.claim, trial))
         except (TrialStopped, TrialFailed) as end:
             self._ended = True
             if isinstance(end, TrialPruned | TrialDiverged):
@@ -245,9 +247,10 @@ def step_of(spec: SweepSpec, evaluation: Evaluation) -> int | None:
     return round(count) if abs(count - round(count)) <= 0.01 else None
 
 
-def _reporter(spec: SweepSpec, claim: Claim, trial: optuna.Trial) -> Report:
+def _reporter(work: Work, claim: Claim, trial: optuna.Trial) -> Report:
     from optuna.exceptions import UpdateFinishedTrialError
 
+    spec = work.spec
     reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)  # noqa: SLF001
 
     def report(evaluation: Evaluation, best: float, last: bool, _: object) -> None:
@@ -264,14 +267,15 @@ def _reporter(spec: SweepSpec, claim: Claim, trial: optuna.Trial) -> Report:
             _say(f"{away}; the evaluation after {evaluation.examples:,} examples stops no trial")
             return
         if weak:
-            raise TrialPruned(grounds(spec, evaluation, best))
+            others = others_at(claim.trial, evaluation.examples, work.run_dir.records(), spec.direction)
+            raise TrialPruned(f"{grounds(spec, evaluation, best)}; {others}")
 
     return report
 
 
 def grounds(spec: SweepSpec, evaluation: Evaluation, best: float) -> str:
-    """Say why a trial is pruned."""
-    return f"{spec.search.pruner} pruner: {spec.objective.metric} {best:.4g} after {evaluation.examples:,} examples"
+    """Say what a trial had reached when it was pruned."""
+    return f"{spec.search.pruner}: {spec.objective.metric} {metric(best)} after {evaluation.examples:,} examples"
 
 
 def _say(text: str) -> None:

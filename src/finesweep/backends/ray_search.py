@@ -19,7 +19,7 @@ from finesweep.backends import Work
 from finesweep.backends.marks import ATTEMPT
 from finesweep.backends.optuna import fixed_params, sampler_of
 from finesweep.backends.ray_scheduler import MODES
-from finesweep.backends.ray_trial import COMPLAINT, ENDED, OBJECTIVE, PRUNED, STEP, config_of
+from finesweep.backends.ray_trial import COMPLAINT, ENDED, OBJECTIVE, PRUNED, STEP, compared, config_of
 from finesweep.backends.study import STATES, SharedStudy, put_back, suggest
 from finesweep.claims import Claim
 from finesweep.errors import RunDirError
@@ -177,10 +177,14 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
 
     def _told(self, trial_id: str, result: Result) -> TrialRecord | None:
         """Return the record that a trial has sent: of its end, or for the case that it is stopped where it is."""
-        if trial_id in self._scheduler.stopped:
+        is_stopped = trial_id in self._scheduler.stopped
+        if is_stopped:
             self._report(trial_id, result)
-        text = result.get(PRUNED if trial_id in self._scheduler.stopped else ENDED)
-        return None if text is None else as_kind(TrialRecord, json.loads(text))
+        text = result.get(PRUNED if is_stopped else ENDED)
+        if text is None:
+            return None
+        record = as_kind(TrialRecord, json.loads(text))
+        return compared(record, self._work.run_dir.records(), self._work.spec.direction) if is_stopped else record
 
     def _keep(self, record: TrialRecord) -> None:
         """Write a trial's record, unless it has done so itself and this machine can see it."""

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from finesweep.backends import Work
 from finesweep.backends.optuna import grounds, step_of
 from finesweep.claims import Claim
 from finesweep.errors import RunDirError, TrialFailed
+from finesweep.pruning import others_at
 from finesweep.spec import SweepSpec
-from finesweep.trial import AttemptOutdated, Evaluation, Params, TrialPruned, TrialRecord, TrialStopped
+from finesweep.trial import AttemptOutdated, Direction, Evaluation, Params, TrialPruned, TrialRecord, TrialStopped
 
 CLAIMED = "claimed"
 """Key of a Ray trial's config that holds what it is to run."""
@@ -40,6 +41,12 @@ _opened: dict[str, Work] = {}
 def config_of(claim: Claim, params: Params) -> dict[str, str]:
     """Return what Ray sends to an actor: one text, in which Ray finds nothing to resolve."""
     return {CLAIMED: json.dumps({"claim": dataclasses.asdict(claim), "params": params})}
+
+
+def compared(record: TrialRecord, records: Sequence[TrialRecord], direction: Direction) -> TrialRecord:
+    """Add to a pruned trial's reason what the other trials had reached where it ended."""
+    others = others_at(record.trial, record.examples, records, direction)
+    return dataclasses.replace(record, reason=f"{record.reason}; {others}")
 
 
 def _claimed(config: Mapping[str, str]) -> tuple[Claim, Params]:
@@ -91,7 +98,7 @@ def _carried_out(work: Work, claim: Claim, params: Params) -> TrialRecord | None
         SystemExit: Ray has stopped it, and has its record.
         RunDirError: The folder cannot be written.
     """
-    with contextlib.closing(_Line(work.spec)) as line:
+    with contextlib.closing(_Line(work.spec, work.run_dir.records)) as line:
         work.isolated(claim, lambda: _train(work, claim, params, line), line.attend)
     if line.is_pruned:
         raise SystemExit(0)  # as Ray's own report does; to return would be to report once more
@@ -110,10 +117,12 @@ class _Line:
 
     Args:
         spec: Says what is reported, and where on the pruner's axis.
+        records: Returns the records of all trials.
     """
 
-    def __init__(self, spec: SweepSpec) -> None:
+    def __init__(self, spec: SweepSpec, records: Callable[[], Sequence[TrialRecord]]) -> None:
         self._spec = spec
+        self._records = records
         self._actors, self._trials = multiprocessing.Pipe()
         self._reported: set[int] = set()
         self.is_pruned = False
@@ -128,6 +137,7 @@ class _Line:
         record = pruned(grounds(self._spec, evaluation, best))
         values = {STEP: step, OBJECTIVE: best, LAST: last, PRUNED: json.dumps(record.to_json())}
         if self._answer(values) == _PRUNE:
+            record = compared(record, self._records(), self._spec.direction)
             raise TrialPruned(record.reason or "", record)
 
     def _answer(self, values: Mapping[str, Any]) -> bytes:

@@ -32,7 +32,7 @@ def leaderboard(folder: Folder) -> None:
     run_dir = RunDir(folder.absolute())
     manifest, records, runs = run_dir.manifest(), run_dir.records(), run_dir.runs()
     board.write(run_dir, manifest, records, runs)
-    Screen().print(board.console_table(manifest, records, runs))
+    Screen().print(board.console_table(run_dir, manifest, records, runs))
 
 
 def init(
