@@ -21,6 +21,7 @@ from finesweep.registry import TASKS
 from finesweep.settings import Settings
 from finesweep.spec import ModelSpec, ScratchModelSpec, SweepSpec
 from finesweep.trial import Value
+from finesweep.truncation import truncation_notes
 from finesweep.yaml_source import YamlSource
 
 
@@ -85,6 +86,7 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     plan = planned_trials(spec, stages.defaults, longest)
     data, model = stages.data, stages.model
     notes = [*loaded.notes, *data.notes, *model.notes, *_large_batches(spec, data.facts()["rows"]["train"])]
+    notes += truncation_notes(spec, data.frames, model)
     return Checked(loaded, data, model, plan, notes)
 
 

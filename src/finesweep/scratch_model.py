@@ -30,7 +30,7 @@ def make_scratch(spec: ScratchModelSpec, texts: Iterable[str], folder: Path, *, 
     """
     import transformers
 
-    tokenizer = _train(list(itertools.islice(texts, MAX_TEXTS)), spec.vocab_size)
+    tokenizer = train_tokenizer(list(itertools.islice(texts, MAX_TEXTS)), spec.vocab_size)
     ids = {name: tokenizer.token_to_id(name) for name in SPECIAL_TOKENS}
     config = transformers.AutoConfig.for_model(
         spec.config, **{**spec.settings, "vocab_size": tokenizer.get_vocab_size(), "pad_token_id": ids[PAD]}
@@ -59,8 +59,13 @@ def _max_tokens(config: Any) -> int:
     return int(rows) - position_offset(config.model_type, config.pad_token_id)
 
 
-def _train(texts: Sequence[str], vocab_size: int) -> Any:
-    """Train a lower-casing WordPiece tokenizer, as BERT's is, with ``[CLS] a [SEP] b [SEP]`` around the texts."""
+def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
+    """Train a lower-casing WordPiece tokenizer, as BERT's is, with ``[CLS] a [SEP] b [SEP]`` around the texts.
+
+    Args:
+        texts: What it is trained on.
+        vocab_size: Most tokens that it has.
+    """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()

@@ -23,7 +23,7 @@ LAYERS = (
     """
     hub data loaded_data data_hub data_reading data_rows data_splits table_header label_column
     model_source model_folder model_code model_settings
-    weights_file
+    weights_file text_length truncation
     scratch_model modeling guard randomness tensor_json resume batching precision fine_tuner watching training tasks
     backends launchers submitters
     """,

@@ -85,6 +85,15 @@ def test_a_batch_of_all_rows_is_noted(folder: Path, setting: str, noted: bool) -
     assert any("an epoch is a single step" in note for note in notes) == noted
 
 
+def test_what_each_searched_length_cuts_is_noted_before_anything_is_trained(folder: Path) -> None:
+    scratch = SPEC.replace("model: ./model", "model: {config: bert, vocab_size: 300}")
+    assert scratch != SPEC
+    notes = check(load(spec(folder, scratch + "  data.max_length: {choices: [4, 64]}\n"))).notes
+    (told,) = [note for note in notes if note.startswith("data.max_length: ")]
+    assert "4 tokens cut 100 % of the texts" in told
+    assert "64 tokens cut none" in told
+
+
 def test_problems_of_data_and_model_are_told_at_once(folder: Path) -> None:
     (folder / "model/config.json").unlink()
     text = SPEC.replace("train.csv,", "train.csv, text: review,")

@@ -1,0 +1,103 @@
+"""Counts the tokens of texts: with a model's tokenizer, or by their characters where there is none."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finesweep.errors import Unreadable
+from finesweep.model_folder import MAX_JSON
+from finesweep.regular_file import read_text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Row = Sequence[str]
+"""The texts that a model reads together: one, or the two of a pair."""
+
+Counter = Callable[[Row], int]
+"""Says how many tokens a row has, special tokens included."""
+
+LOOKED_AT = 20_000
+"""Characters of a text that are tokenised; the rest of a longer one is counted in proportion."""
+
+_SPECIAL = 2
+"""Special tokens of a text, about: one before the first, and one after each."""
+
+# A letter of these scripts is a token, or a part of one: words of theirs are not parted by blanks, or a
+# vocabulary that holds many languages has only pieces of them.
+_PIECES = re.compile(
+    r"(?P<ideograph>[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+    r"|(?P<hangul>[\u1100-\u11ff\uac00-\ud7af]+)"
+    r"|(?P<unspaced>[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+)"
+    r"|(?P<ascii>[A-Za-z]++(?![\u00c0-\u024f]))"
+    r"|(?P<digits>[0-9]+)"
+    r"|(?P<letters>(?:[^\W\d_\u2e80-\uffff]|[\u0300-\u036f\u0590-\u0dff])+)"
+    r"|(?P<other>\S)"
+)
+_LETTERS_PER_TOKEN = {
+    "ideograph": 1.0,
+    "hangul": 1.5,
+    "unspaced": 2.0,
+    "ascii": 6.0,
+    "digits": 3.0,
+    "letters": 3.5,
+    "other": 1.0,
+}
+_LONGEST_WORD = 18
+"""A longer run of letters is no word but a key or an address, of which a token holds less."""
+_KEY_LETTERS = 2.5
+
+
+def tokenizer_counter(folder: Path) -> Counter | None:
+    """Return a counter that asks the tokenizer in a model's folder, None where it has none that can be read at once.
+
+    Args:
+        folder: Holds ``tokenizer.json``; other tokenizers would take seconds to be made.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(read_text(folder / "tokenizer.json", MAX_JSON))
+    except Unreadable:
+        return None
+    except Exception as error:
+        if type(error) is Exception:  # what the library raises, whatever is wrong with the file
+            return None
+        raise
+    return counter_of(tokenizer)
+
+
+def counter_of(tokenizer: Tokenizer) -> Counter:
+    """Return a counter that asks a tokenizer."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(row: Row) -> int:
+        parts = [text[:LOOKED_AT] for text in row]
+        tokens = len(tokenizer.encode(parts[0], parts[1] if len(parts) > 1 else None))
+        looked_at, characters = sum(map(len, parts)), sum(map(len, row))
+        return math.ceil(tokens * characters / looked_at) if looked_at < characters else tokens
+
+    return count
+
+
+def estimated_tokens(row: Row) -> int:
+    """Estimate how many tokens a row has for a usual model of its language, by the scripts of its characters."""
+    return _SPECIAL + len(row) - 1 + sum(map(_estimated, row))
+
+
+def _estimated(text: str) -> int:
+    looked_at = text[:LOOKED_AT]
+    tokens = sum(
+        _tokens(match.lastgroup or "other", match.end() - match.start()) for match in _PIECES.finditer(looked_at)
+    )
+    return math.ceil(tokens * len(text) / len(looked_at)) if looked_at else 0
+
+
+def _tokens(script: str, letters: int) -> int:
+    is_key = script == "ascii" and letters > _LONGEST_WORD
+    return math.ceil(letters / (_KEY_LETTERS if is_key else _LETTERS_PER_TOKEN[script]))

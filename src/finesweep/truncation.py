@@ -1,0 +1,104 @@
+"""Tells how much of the texts each ``data.max_length`` cuts off, before anything is trained."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from finesweep.model_source import ResolvedModel
+from finesweep.settings import Settings
+from finesweep.spec import ScratchModelSpec, SweepSpec
+from finesweep.text_length import Counter, Row, counter_of, tokenizer_counter
+from finesweep.trial import Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE = 1_000
+"""Rows that are tokenised at most."""
+
+SAMPLED_CHARACTERS = 2_000_000
+"""Characters that are tokenised at most, by whole rows."""
+
+_SHOWN = 6
+
+
+def truncation_notes(spec: SweepSpec, frames: Mapping[str, pd.DataFrame], model: ResolvedModel) -> Iterator[str]:
+    """Yield a note on how many texts and tokens are cut; none where the model's tokenizer cannot be asked.
+
+    Args:
+        spec: Says which lengths there are.
+        frames: The rows of each split; none is empty.
+        model: Its tokenizer counts; for a model made from scratch, one that is trained on the sample does.
+    """
+    rows, total = sample(frames, spec.search.seed)
+    count = _counter(spec, rows, model)
+    if count is None:
+        return
+    lengths = [count(row) for row in rows]
+    told = [(limit, _cut(lengths, limit)) for limit in _limits(spec, model.max_tokens)]
+    whence = "" if len(rows) == total else f" (in a sample of {len(rows):,} of {total:,} rows)"
+    if not any(cut for _, cut in told):
+        least = min(limit for limit, _ in told)
+        yield f"data.max_length: {least} tokens cut no text; the longest has {max(lengths):,}{whence}."
+    elif len(told) == 1:
+        yield f"data.max_length: {told[0][0]} tokens cut {told[0][1]}{whence}."
+    else:
+        listed = "; ".join(f"{limit} tokens cut {cut or 'none'}" for limit, cut in told[:_SHOWN])
+        yield f"data.max_length: {listed}{whence}."
+
+
+def sample(frames: Mapping[str, pd.DataFrame], seed: int) -> tuple[list[Row], int]:
+    """Draw rows of all splits.
+
+    Returns:
+        The texts of each row that was drawn, and how many rows there are.
+    """
+    splits = [[frame[name] for name in ("text", "text_pair") if name in frame] for frame in frames.values()]
+    ends = list(itertools.accumulate(len(columns[0]) for columns in splits))
+    total, characters = ends[-1], 0
+    rows: list[Row] = []
+    for place in random.Random(seed).sample(range(total), min(SAMPLE, total)):
+        split = bisect.bisect_right(ends, place)
+        texts = tuple(column.iloc[place - ends[split]] for column in splits[split])
+        characters += sum(map(len, texts))
+        if rows and characters > SAMPLED_CHARACTERS:
+            break
+        rows.append(texts)
+    return rows, total
+
+
+def shares_cut(lengths: Sequence[int], limit: int) -> tuple[float, float]:
+    """Return which share of the texts is longer than a limit, and which share of all tokens lies beyond it."""
+    beyond = [length - limit for length in lengths if length > limit]
+    return len(beyond) / max(len(lengths), 1), sum(beyond) / max(sum(lengths), 1)
+
+
+def percent(share: float) -> str:
+    """Write a share; one that is not 0 is not written as 0."""
+    return "less than 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
+
+
+def _counter(spec: SweepSpec, rows: Sequence[Row], model: ResolvedModel) -> Counter | None:
+    if isinstance(spec.model, ScratchModelSpec):
+        from finesweep.scratch_model import train_tokenizer
+
+        return counter_of(train_tokenizer(list(itertools.chain(*rows)), spec.model.vocab_size))
+    return tokenizer_counter(model.path) if model.path is not None else None
+
+
+def _limits(spec: SweepSpec, max_tokens: int) -> list[int]:
+    """Return the lengths that trials take: every choice, both ends of a range, or the one that is set."""
+    parameter = spec.space.get("data.max_length")
+    if parameter is None:
+        return [Settings.of(spec, {}, max_tokens).max_length]
+    values: Sequence[Value] = parameter.choices or (parameter.low, parameter.high)
+    return sorted({Settings.of(spec, {"data.max_length": value}, max_tokens).max_length for value in values})
+
+
+def _cut(lengths: Sequence[int], limit: int) -> str:
+    texts, tokens = shares_cut(lengths, limit)
+    return f"{percent(texts)} of the texts and {percent(tokens)} of all tokens" if texts else ""
