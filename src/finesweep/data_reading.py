@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from finesweep import parquet_file
 from finesweep.errors import Problem, SpecError
 from finesweep.machine import usable_memory_gb
 
@@ -247,14 +248,14 @@ def _kind(value: Any) -> str:
 
 def _parquet(data: bytes, name: str, wanted: Collection[str]) -> Table:
     import pyarrow
-    import pyarrow.parquet
 
     if not data:
         raise _error(name, "no rows in the file")
     try:
-        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
-        names = tuple(file.schema_arrow.names)
-        return from_arrow(file.read([column for column in dict.fromkeys(names) if column in wanted]), names, name)
+        names, rows = parquet_file.read_columns(pyarrow.BufferReader(data), wanted, most_bytes())
+        return from_arrow(rows, names, name)
+    except parquet_file.TooLarge as error:
+        raise _error(name, str(error), "split it, or take a sample of its rows") from None
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise _error(name, f"cannot be read as Parquet: {reason}") from None

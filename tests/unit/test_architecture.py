@@ -21,7 +21,7 @@ LAYERS = (
     ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
     """,
     """
-    hub data loaded_data data_hub data_reading data_rows data_splits table_header label_column
+    hub data loaded_data data_hub data_reading parquet_file data_rows data_splits table_header label_column
     model_source model_folder model_code model_settings
     weights_file text_length truncation
     scratch_model modeling guard randomness tensor_json resume batching precision fine_tuner watching training tasks
