@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Any
 
 from finesweep.errors import LaunchError, SweepError
+from finesweep.signals import STOPS
 
 END_SECONDS = 2.0
 """How long a process that is told to end has to clear up."""
 
 INTERRUPTED = 128 + signal.SIGINT
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_STOPS = (*STOPS, signal.SIGHUP, signal.SIGALRM)
 
 
 class Elsewhere(Exception):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from finesweep.open_sweep import OpenSweep
 from finesweep.preflight import Checked
 from finesweep.preparing import Request
 from finesweep.run_dir import RunDir
+from finesweep.signals import STOPS
 
 
 class Preparation:
@@ -50,13 +53,17 @@ class Preparation:
         checked: Checked = self._apart.hear()
         return checked
 
-    def open_folder(self, path: Path, checked: Checked, lock: int) -> OpenSweep:
+    def open_folder(
+        self, path: Path, checked: Checked, lock: int, waiting: Callable[[], AbstractContextManager[None]]
+    ) -> OpenSweep:
         """Open the sweep's folder and begin a run; see ``preparing.open_folder``.
 
         Args:
             path: The folder.
             checked: What ``checked`` has returned.
             lock: The lock on the folder. Both processes hold it while there is something to write.
+            waiting: Opens the block in which this process waits for the other one, and which a signal may end: a
+                folder without its manifest is written anew by the next run.
 
         Raises:
             RunDirError: The folder is another sweep's, or cannot be written.
@@ -65,7 +72,8 @@ class Preparation:
 
         def write(folder: RunDir, manifest: Manifest) -> Manifest:
             self._apart.tell((folder.path, manifest), lock)
-            written: Manifest = self._apart.hear()
+            with waiting():
+                written: Manifest = self._apart.hear()
             return written
 
         return preparing.open_folder(path, checked, self._request, write=write)
@@ -76,8 +84,8 @@ def _steps(request: Request, link: Link) -> None:
     if not request.join:
         ownership.refuse_owned(preparing.path_of(loaded, request))  # before minutes are spent on large data
     checked = preparing.checked_spec(loaded, request)
-    # From here on the command, not a signal, says when this ends: what is begun to be written is to be whole.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    # From here on the command, not a signal, says when this ends: it may be about to say what it was asked.
+    for number in (*STOPS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     link.tell(checked.without_rows())
     (path, manifest), _ = link.hear()

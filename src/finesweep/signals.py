@@ -1,33 +1,56 @@
-"""Owns the signals that a user sends to `sweep run`: counted, and acted upon by whoever is in charge."""
+"""Receives the signals that a user sends to a command; the command decides at its own pace what follows."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from finesweep.errors import Stopped
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals that ask a command to stop, also where the process that started it had them ignored."""
+
+BURST_SECONDS = 0.25
+"""Signals within this time of the first one are one request: shells and cluster managers send two or three at once."""
+
+AGAIN_SECONDS = 5.0
+"""A block that has not ended this long after its interrupt is interrupted again: libraries can swallow one."""
+
 
 @dataclass
 class Signals:
-    """Counts Ctrl-C and signals to stop; whoever supervises decides what follows."""
+    """Collects the requests to stop; ``received`` has their numbers, the first one decides on the exit code."""
 
     received: list[int] = field(default_factory=list)
+    is_urgent: bool = field(default=False, init=False)
+    """Whether a request was repeated: the user does not want to wait for the step under way."""
+
+    _since: float = field(default=0.0, init=False)
     _ends_block: bool = field(default=False, init=False)
+    _had_terminal: bool = field(default=False, init=False)
+
+    @property
+    def first(self) -> int | None:
+        """The first signal, None if there was none."""
+        return self.received[0] if self.received else None
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[Signals]:
-        """Count signals for as long as the block runs, also where the caller had them ignored.
+        """Collect signals for as long as the block runs.
 
-        A lost terminal does not end a sweep.
+        SIGHUP is one of them only where it is sent on purpose: not where the terminal is gone, nor under ``nohup``.
         """
-        stops = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        before = {number: signal.getsignal(number) for number in (*stops, signal.SIGHUP)}
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for number in stops:
+        before = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGHUP, signal.SIGALRM)}
+        self._had_terminal = _has_terminal()
+        for number in STOPS:
             signal.signal(number, self._receive)
+        if before[signal.SIGHUP] is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._hang_up)
+        signal.signal(signal.SIGALRM, self._interrupt)
         try:
             yield self
         finally:
@@ -42,26 +65,56 @@ class Signals:
         Raises:
             Stopped: There was one.
         """
-        self._ends_block = True
         try:
-            if self.received:  # a moment ago
-                raise KeyboardInterrupt
-            yield
+            try:
+                self._ends_block = True
+                if self.received:  # a moment ago
+                    raise KeyboardInterrupt
+                yield
+            finally:
+                self._disarm()
         except KeyboardInterrupt:
-            raise Stopped(self.received[0] if self.received else signal.SIGINT) from None
+            raise Stopped(self.first or signal.SIGINT) from None
         finally:
-            self._ends_block = False
+            # A library may have swallowed the interrupt, or made another error of it.
+            if self.received:
+                raise Stopped(self.received[0]) from None
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
-        """Within ``ending_the_block``, finish this first: whoever ends the block must know what was begun here."""
-        self._ends_block = False
+        """Within ``ending_the_block``, finish this first: what ends the block must know what was begun here."""
+        self._disarm()
         yield
         self._ends_block = True
         if self.received:
             raise KeyboardInterrupt
 
+    def _disarm(self) -> None:
+        self._ends_block = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _hang_up(self, number: int, _: object) -> None:
+        if not self._had_terminal or _has_terminal():
+            self._receive(number, _)
+
     def _receive(self, number: int, _: object) -> None:
+        now = time.monotonic()
+        self._since = self._since if self.received else now
+        self.is_urgent = self.is_urgent or now - self._since > BURST_SECONDS
         self.received.append(number)
+        if self._ends_block and len(self.received) == 1:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
+            self._interrupt(number, _)
+
+    def _interrupt(self, _: int, __: object) -> None:
         if self._ends_block:
             raise KeyboardInterrupt  # which libraries let pass, unlike other exceptions
+
+
+def _has_terminal() -> bool:
+    """Say whether this process has a terminal; one that was closed is none."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

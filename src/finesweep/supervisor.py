@@ -12,9 +12,10 @@ from finesweep import disk
 from finesweep.calibrating import Outcome
 from finesweep.claims import LEASE_SECONDS
 from finesweep.display import Display
-from finesweep.errors import LaunchError, RunDirError, SweepError, signal_name
+from finesweep.errors import LaunchError, RunDirError, SweepError
 from finesweep.launchers import TOLD, Handle
 from finesweep.open_sweep import OpenSweep
+from finesweep.shutdown import Shutdown, Stage
 from finesweep.signals import Signals
 from finesweep.trial import TrialRecord
 
@@ -25,9 +26,6 @@ LEADERBOARD_SHARE = 20
 
 INSPECT_SECONDS = 5.0
 """How often the workers' leases and the disk are looked at."""
-
-STOP_SECONDS = 40.0
-"""How long workers have to stop; each gives its trial less than that."""
 
 MOST_DEATHS = 5
 """Workers that may die in a row, without a trial finishing in between."""
@@ -44,18 +42,16 @@ class Supervisor:
     """
 
     def __init__(self, sweep: OpenSweep, signals: Signals, display: Display, start: Callable[[int], Handle]) -> None:
-        self.sweep, self.signals, self.display, self.start = sweep, signals, display, start
+        self.sweep, self.display, self.start = sweep, display, start
+        self.shutdown = Shutdown(signals)
         self.handles: dict[int, Handle] = {}
         self.surplus: list[Handle] = []
         self.hours_before = sweep.run_dir.hours_used(besides=sweep.run.number)
         self.seen: Sequence[TrialRecord] = ()
         self.write_at = self.inspected = 0.0
         self.deaths = self.finished = 0
-        self.stopped_for: str | None = None
-        self.failure: SweepError | None = None
-        self.kill_at: float | None = None
         self.idle_since: float | None = None
-        self.told = 0
+        self.told = Stage.RUNNING
 
     def wait(self) -> str:
         """Start the workers and return why the last of them ended; none outlives this call.
@@ -66,27 +62,26 @@ class Supervisor:
         """
         try:
             self._start_missing()
-            while self.handles:
+            while self.handles and self.shutdown.stage is not Stage.ENDED:
                 self._settle(self.sweep.outcome() if self.sweep.is_open else None)
                 self._look()
                 self._enforce()
                 self._reap()
                 time.sleep(POLL_SECONDS)
         finally:
-            for handle in (*self.handles.values(), *self.surplus):
-                handle.kill()
+            self._kill()
         self.write_at = -math.inf  # the last leaderboard is not put off
         self._look()
         return self._why()
 
     def _start_missing(self) -> None:
         for index in range(self.sweep.workers):
-            if index not in self.handles:
+            if self.shutdown.advance() is Stage.RUNNING and index not in self.handles:
                 self.handles[index] = self.start(index)
 
     def _settle(self, outcome: Outcome | None) -> None:
         """Start or end workers once it is known how many there should be; until then they wait."""
-        if outcome is None or self.kill_at is not None:
+        if outcome is None or not self.shutdown.is_running:
             return
         wanted = outcome.profile.workers
         assert wanted != "auto"
@@ -114,25 +109,37 @@ class Supervisor:
         now = time.monotonic()
         hours = self.hours_before + (now - self.sweep.began) / 3600
         limit = self.sweep.spec.budget.hours
-        if limit is not None and hours >= limit and self.stopped_for is None:
-            self._stop(f"the budget of {limit:g} hours is used up")
+        if limit is not None and hours >= limit and self.shutdown.is_running:
+            self.shutdown.stop(f"the budget of {limit:g} hours is used up")
         if now - self.inspected >= INSPECT_SECONDS:
             self.inspected = now
             self._inspect()
-        if (count := len(self.signals.received)) > self.told:
-            self.told = count
-            self._obey(count)
-        if self.kill_at is not None and now >= self.kill_at:
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        """Tell or kill the workers where the run has come to that."""
+        before, self.told = self.told, self.shutdown.advance()
+        if before is self.told:
+            return
+        if self.told is Stage.STOPPING:
+            if self.shutdown.signals.received:
+                self.display.note("Stopping after the current step; once more to stop at once.")
+            for handle in self.handles.values():
+                handle.stop()
+        else:
             self._kill()
+
+    def _kill(self) -> None:
+        for handle in (*self.handles.values(), *self.surplus):
+            handle.kill()
 
     def _inspect(self) -> None:
         """Look at the disk, and for workers that are frozen: neither they nor their trials would ever end."""
-        if self.kill_at is None:
+        if self.shutdown.is_running:
             try:
                 disk.refuse_excess(self.sweep.run_dir.path, self.sweep.profile.limits.disk_gb)
             except RunDirError as error:
-                self.failure = error
-                self._stop()
+                self.shutdown.stop(failure=error)
         self._end_frozen()
         self.sweep.note_time()
 
@@ -148,23 +155,6 @@ class Supervisor:
             if held.get(handle.pid or 0, idle) >= LEASE_SECONDS:
                 handle.kill()
 
-    def _obey(self, count: int) -> None:
-        if count > 1:
-            self._kill()
-            return
-        self.display.note("Stopping after the current step; once more to stop at once.")
-        self._stop(f"stopped by {signal_name(self.signals.received[0])}")
-
-    def _stop(self, why: str | None = None) -> None:
-        self.stopped_for = self.stopped_for or why
-        self.kill_at = time.monotonic() + STOP_SECONDS
-        for handle in self.handles.values():
-            handle.stop()
-
-    def _kill(self) -> None:
-        for handle in self.handles.values():
-            handle.kill()
-
     def _reap(self) -> None:
         for index, handle in list(self.handles.items()):
             if (code := handle.poll()) is not None:
@@ -174,11 +164,10 @@ class Supervisor:
 
     def _after(self, index: int, code: int) -> None:
         """Decide what follows a worker's end: nothing, another one in its place, or the end of the run."""
-        if self.kill_at is not None:
+        if not self.shutdown.is_running:
             return
         if code > 0 and code not in TOLD:
-            self.failure = self._worker_failure(index, code)
-            self._stop()
+            self.shutdown.stop(failure=self._worker_failure(index, code))
         elif (code != 0 or not self.handles) and self.sweep.has_work():
             self._replace(index, code)
 
@@ -188,8 +177,8 @@ class Supervisor:
         self.finished = finished
         how = _how(code)
         if self.deaths > MOST_DEATHS + self.sweep.workers:
-            self.failure = LaunchError(f"workers keep dying, the last one {how}\nIts log: {self._log(index)}")
-            self._stop()
+            failure = LaunchError(f"workers keep dying, the last one {how}\nIts log: {self._log(index)}")
+            self.shutdown.stop(failure=failure)
             return
         if code != 0:
             self.display.note(f"Worker {index + 1} {how}; another one is started.")
@@ -198,10 +187,10 @@ class Supervisor:
             self._settle(self.sweep.given_up(f"workers died of it: the last {how}"))
 
     def _why(self) -> str:
-        if self.stopped_for is not None:
-            return self.stopped_for
-        if self.failure is not None:
-            raise self.failure
+        if self.shutdown.why is not None:
+            return self.shutdown.why
+        if self.shutdown.failure is not None:
+            raise self.shutdown.failure
         if early := self.sweep.ends_early():
             return early
         return f"{len(self.sweep.finished())} trials have finished"

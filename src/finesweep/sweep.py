@@ -78,7 +78,7 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
             apart.close()
             return _joined(path, checked, request, signals, display_of)
         lock = owned.enter_context(ownership.held(path))
-        sweep = preparation.open_folder(path, checked, lock)
+        sweep = preparation.open_folder(path, checked, lock, signals.ending_the_block)
         apart.close()
         return _carried_out(sweep, lock, signals, display_of)
 
@@ -156,7 +156,7 @@ def _joined(path: Path, checked: Checked, request: Request, signals: Signals, di
                 _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals, display_of)
             )
     except ownership.InUse as error:
-        return Outcome(sweep, folder.records(), why, _first(signals), owner=error.owner)
+        return Outcome(sweep, folder.records(), why, signals.first, owner=error.owner)
 
 
 def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> Outcome:
@@ -215,20 +215,16 @@ def _collected(sweep: OpenSweep, why: str, signals: Signals) -> Outcome:
     preparing.tidy(sweep.run_dir)
     records = sweep.run_dir.records()
     sweep.write_leaderboard(records)
-    received = _first(signals)
+    received = signals.first
     best = ranking.winner(records, sweep.spec.direction)
     evidence = None
     if best is not None and received is None:
         evidence = winner.export(sweep.run_dir, sweep.manifest, best, sweep.profile, lambda: bool(signals.received))
-        received = _first(signals)
+        received = signals.first
         sweep.write_leaderboard(records)  # it says where the winner is
     if best is None and received is None:
         raise NoFinishedTrial(_no_winner(sweep.run_dir, records, why))
     return Outcome(sweep, records, why, received, evidence)
-
-
-def _first(signals: Signals) -> int | None:
-    return signals.received[0] if signals.received else None
 
 
 def _no_winner(folder: RunDir, records: Sequence[TrialRecord], why: str) -> str:

@@ -35,8 +35,8 @@ LAYERS = (
     verification display announcer screen fitting time_left savings status
     """,
     """
-    preflight preparing preparation apart planning plan_screen sweep submission open_sweep signals supervisor summary
-    init_spec examples
+    preflight preparing preparation apart planning plan_screen sweep submission open_sweep signals shutdown supervisor
+    summary init_spec examples
     """,
     "cli __main__",
 )

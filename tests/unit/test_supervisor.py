@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hypothesis
 import made_records
 import pytest
+from hypothesis import strategies as st
 
-from finesweep import claims, open_sweep, supervisor
+from finesweep import claims, open_sweep, shutdown, signals, supervisor
 from finesweep.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
-from finesweep.errors import Stopped
 from finesweep.manifest import hours_ran
 from finesweep.open_sweep import OpenSweep
 from finesweep.profile import Profile
@@ -25,7 +26,6 @@ from finesweep.signals import Signals
 from finesweep.spec import SweepSpec
 from finesweep.supervisor import INSPECT_SECONDS, Supervisor
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 SPACE = {"learning_rate": {"low": 1e-5, "high": 5e-5, "log": True}}
 
 
@@ -44,6 +44,17 @@ class Worker:
 
     def kill(self) -> None:
         self.code = -signal.SIGKILL if self.code is None else self.code
+
+
+@dataclass
+class Obstinate(Worker):
+    """A worker that may not do what it is told."""
+
+    obeys: bool = True
+
+    def stop(self) -> None:
+        if self.obeys:
+            super().stop()
 
 
 @dataclass
@@ -79,7 +90,7 @@ def clock(monkeypatch) -> Clock:
     assert RENEW_SECONDS == INSPECT_SECONDS
     clock = Clock()
     frozen = SimpleNamespace(monotonic=lambda: clock.now, time=time.time, sleep=time.sleep)
-    for module in (supervisor, open_sweep, claims):
+    for module in (supervisor, open_sweep, claims, shutdown, signals):
         monkeypatch.setattr(module, "time", frozen)
     return clock
 
@@ -90,16 +101,26 @@ def folder(tmp_path: Path) -> RunDir:
 
 
 @pytest.fixture
-def watch(folder, clock) -> Supervisor:
-    """Return a supervisor of one worker, whose claims are this process's, in a sweep of two trials."""
+def make_watch(folder, clock) -> Callable[[Callable[[int], Worker]], Supervisor]:
+    """Make a supervisor of one worker in a sweep of two trials, given what starts a worker."""
     values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": SPACE}
     sections = {"budget": {"trials": 2}, "objective": {"metric": "eval_loss", "direction": "minimize"}}
     spec = SweepSpec.model_validate({**values, **sections}, strict=False)
     profile = Profile(workers=1, gpus_per_trial=0, threads_per_worker=1)
     run = made_records.run(1, ended=None)
     folder.write_run(run)
-    sweep = OpenSweep(folder, made_records.manifest(), spec, profile, run, began=clock.now)
-    watch = Supervisor(sweep, Signals(), Notes(), start=lambda index: Worker(pid=1_000_000 + index))  # type: ignore[arg-type]
+
+    def make(start: Callable[[int], Worker]) -> Supervisor:
+        sweep = OpenSweep(folder, made_records.manifest(), spec, profile, run, began=clock.now)
+        return Supervisor(sweep, Signals(), Notes(), start=start)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def watch(make_watch) -> Supervisor:
+    """Return a supervisor whose one worker's claims are this process's."""
+    watch: Supervisor = make_watch(lambda index: Worker(pid=1_000_000 + index))
     watch.handles[0] = Worker(os.getpid())  # type: ignore[assignment]
     return watch
 
@@ -174,7 +195,7 @@ def test_workers_that_keep_dying_end_the_sweep(watch):
         deaths += 1
         assert deaths < 20
     assert deaths == supervisor.MOST_DEATHS + watch.sweep.workers + 1
-    assert "workers keep dying, the last one was killed by SIGKILL" in str(watch.failure)
+    assert "workers keep dying, the last one was killed by SIGKILL" in str(watch.shutdown.failure)
 
 
 def test_how_long_a_run_ran_is_known_when_it_was_killed(watch, clock, folder):
@@ -184,30 +205,62 @@ def test_how_long_a_run_ran_is_known_when_it_was_killed(watch, clock, folder):
     assert (run.ended, run.outcome) == (None, None)
 
 
-def leave(signals: Signals, number: int) -> None:
-    with signals.ending_the_block():
-        signal.raise_signal(number)
-        pytest.fail("the block went on")
+def receive(watch: Supervisor, *numbers: int) -> None:
+    for number in numbers:
+        watch.shutdown.signals._receive(number, None)
 
 
-@pytest.mark.parametrize("number", STOPS)
-def test_a_signal_ends_a_block_in_which_nothing_runs_yet_and_is_counted_afterwards(number):
-    before = [signal.getsignal(one) for one in STOPS]
-    with Signals().counted() as signals:
-        with pytest.raises(Stopped, match=r"^stopped by .* before anything was begun$") as caught:
-            leave(signals, number)
-        assert caught.value.exit_code == 128 + number
-        signal.raise_signal(number)
-        assert signals.received == [number, number]
-        with pytest.raises(Stopped, match="stopped by"), signals.ending_the_block():
-            pytest.fail("a signal that came before the block was not seen")
-    for one, handler in zip(STOPS, before, strict=True):
-        assert signal.getsignal(one) is signal.SIG_IGN, "the command is on its way out"
-        signal.signal(one, handler)
+def test_signals_in_one_burst_are_one_request_to_stop(watch, clock):
+    receive(watch, signal.SIGINT, signal.SIGINT, signal.SIGINT)
+    watch._enforce()
+    assert watch.handles[0].poll() == 143, "it was told, and can save its trial's state"
+    watch._reap()
+    assert watch.handles == {}, "nothing was started in its place"
+    assert watch._why() == "stopped by Ctrl-C"
 
 
-def test_without_a_signal_everything_is_as_it_was():
-    before = [signal.getsignal(one) for one in (*STOPS, signal.SIGHUP)]
-    with Signals().counted() as signals, signals.ending_the_block():
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    assert [signal.getsignal(one) for one in (*STOPS, signal.SIGHUP)] == before
+def test_a_second_request_kills_and_nothing_is_started_again(watch, clock, monkeypatch):
+    monkeypatch.setattr(Worker, "stop", lambda _: None)
+    receive(watch, signal.SIGTERM)
+    watch._enforce()
+    clock.now += 1
+    receive(watch, signal.SIGINT)
+    watch._enforce()
+    watch._reap()
+    assert (watch.handles, watch._why()) == ({}, "stopped by SIGTERM")
+
+
+@hypothesis.given(
+    moments=st.lists(
+        st.tuples(st.floats(0, 5), st.sampled_from([signal.SIGINT, signal.SIGTERM])), min_size=1, max_size=6
+    ),
+    obeys=st.booleans(),
+)
+@hypothesis.settings(
+    max_examples=30, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+def test_whatever_signals_come_the_run_ends_in_time(make_watch, clock, moments, obeys):
+    """No worker is started after the first signal, and the stage never goes back."""
+    started: list[int] = []
+    watch = make_watch(lambda index: started.append(index) or Obstinate(1_000_000 + index, obeys=obeys))
+    watch._start_missing()
+    began, stages = clock.now, [watch.shutdown.stage]
+    due = sorted(moments)
+    while watch.handles and watch.shutdown.stage is not shutdown.Stage.ENDED:
+        while due and began + due[0][0] <= clock.now:
+            receive(watch, due.pop(0)[1])
+        watch._enforce()
+        watch._reap()
+        stages.append(watch.shutdown.stage)
+        clock.now += 0.5
+        assert clock.now - began < 5 + shutdown.STOP_SECONDS + shutdown.GONE_SECONDS + 1
+    assert stages == sorted(stages)
+    assert started == [0]
+    assert watch._why().startswith("stopped by")
+
+
+def test_a_signal_that_came_before_the_workers_starts_none(make_watch, clock):
+    watch = make_watch(lambda _: pytest.fail("a worker was started"))
+    receive(watch, signal.SIGTERM)
+    watch._start_missing()
+    assert (watch.handles, watch._why()) == ({}, "stopped by SIGTERM")

@@ -124,6 +124,6 @@ def test_a_worker_that_dies_while_it_measures_is_replaced_and_the_second_time_no
 def test_once_the_user_wants_to_stop_nobody_is_started_any_more(watch, folder):
     watch._start_missing()
     find(folder, (4, 100.0), (2, 390.0))
-    watch._stop("stopped by Ctrl-C")
+    watch.shutdown.stop("stopped by Ctrl-C")
     watch._settle(watch.sweep.outcome())
     assert calibrating.is_open(settled(folder))

@@ -40,7 +40,10 @@ def collect(folder: Folder, run: RunNumber, token: Token = "") -> None:
     """End a run whose workers have ended: leaderboard, winner, and the proof of it."""
     from finesweep import summary, sweep
 
-    summary.conclude(summary.Screen(), sweep.collect(folder.absolute(), run, token))
+    outcome = sweep.collect(folder.absolute(), run, token)
+    summary.conclude(summary.Screen(), outcome)
+    if outcome.signal is not None:
+        raise typer.Exit(128 + outcome.signal)
 
 
 def survey(

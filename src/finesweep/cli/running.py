@@ -102,10 +102,13 @@ def validate(
     Nothing is written and nothing is trained.
     """
     from finesweep import preparing, summary
+    from finesweep.signals import Signals
 
     screen = summary.Screen()
     request = preparing.Request(spec, overrides or [], on, name, results, trust_remote_code=trust_remote_code)
-    summary.announce(screen, preparing.check(request))
+    with Signals().counted() as signals, signals.ending_the_block():
+        checked = preparing.check(request)
+    summary.announce(screen, checked)
     screen.say("No problems found.")
 
 
