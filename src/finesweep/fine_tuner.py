@@ -12,7 +12,8 @@ import transformers
 from transformers.trainer import TRAINER_STATE_NAME
 
 from finesweep import randomness
-from finesweep.batching import GroupedByLength, TokenRows, evaluation_order
+from finesweep.batching import GroupedByLength, TokenRows
+from finesweep.evaluation import predictions
 from finesweep.resume import TrainerMemory, Weights
 
 
@@ -24,6 +25,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     """
 
     label_smoother: Any
+    control: Any
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -88,14 +90,28 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         finally:
             self.label_smoother = smoother
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, eval_dataset: Any = None, **_: Any) -> dict[str, float]:
         """Evaluate in single precision, and draw no random number of training's, so that it does not matter how often.
 
-        Outputs that are rounded to eight bits would tie, and would be others where the winner is loaded again.
+        Stock's loop is not used: a dozen training arguments would change what it finds. Outputs that are rounded to
+        eight bits would tie, and would be others where the winner is loaded again.
+
+        Args:
+            eval_dataset: The rows; default: those that the Trainer was made with.
         """
+        rows = TokenRows(self.eval_dataset if eval_dataset is None else eval_dataset)
+        collate = self._get_collator_with_removed_columns(self.data_collator)
+        batch = self.args.per_device_eval_batch_size
         with randomness.undisturbed(), self._in_single_precision():
-            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
-            return metrics
+            logits, labels = predictions(self.model, rows, collate, batch, self._after_evaluation_batch)
+            scores = self.compute_metrics(transformers.EvalPrediction(logits, labels))
+        metrics = {f"eval_{name}": value for name, value in scores.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _after_evaluation_batch(self) -> None:
+        self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Do one batch, without the walk through all modules that stock does for every one."""
@@ -117,10 +133,6 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             return super()._get_train_sampler(train_dataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return GroupedByLength(train_dataset.lengths, batch, self.args.data_seed)
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        # The order changes no metric.
-        return evaluation_order(eval_dataset.lengths)
 
     @contextlib.contextmanager
     def _in_single_precision(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from finesweep.guard import DivergenceGuard
 from finesweep.modeling import build_model, load_tokenizer, tokenized
 from finesweep.resume import SavedState, write_state
 from finesweep.settings import Settings
+from finesweep.tasks import Task
 from finesweep.training_fields import TRAINING_FIELDS
 from finesweep.trial import TrialInterrupted, Value
 from finesweep.watching import Report, TrialCallback, TrialContext, TrialWatch
@@ -158,8 +160,13 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
         eval_dataset=tokens["validation"],
         processing_class=tokenizer,
         data_collator=Padding(tokenizer, precision.multiple(arguments), context.manifest.model["max_tokens"]),
-        compute_metrics=lambda prediction: task.score(prediction.predictions, prediction.label_ids),
+        compute_metrics=functools.partial(_scores, task),
     )
+
+
+def _scores(task: Task, prediction: transformers.EvalPrediction) -> dict[str, float]:
+    logits, labels = prediction.predictions, prediction.label_ids
+    return {"loss": task.loss(logits, labels), **task.score(logits, labels)}
 
 
 def _order(settings: Settings, rows: TokenRows) -> dict[str, str]:

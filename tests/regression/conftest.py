@@ -41,7 +41,8 @@ def contrary(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Change the loss of chosen forward passes of every model that is built.
 
-    ``change`` is given the loss, whether the model trains, and how many passes of that kind there were.
+    ``change`` is given the loss, whether the model trains, and how many passes of that kind there were. In an
+    evaluation, whose loss is made of the logits, it is given 0, and what it adds is taken from the first class's.
     """
     build_model = training.build_model
 
@@ -51,7 +52,10 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
             def hook(module: Any, _: Any, output: Any) -> None:
                 passes[module.training] += 1
-                output.loss = change(output.loss, module.training, passes[module.training])
+                if module.training:
+                    output.loss = change(output.loss, True, passes[True])
+                else:
+                    output.logits[:, 0] -= change(torch.zeros(()), False, passes[False])
 
             model.register_forward_hook(hook)
             return model

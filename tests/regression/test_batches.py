@@ -26,7 +26,6 @@ from finesweep.batching import (
     grouped,
     lengths_tell_labels,
 )
-from finesweep.fine_tuner import FineTuner
 from finesweep.training import build_trainer
 
 lengths_of = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
@@ -110,17 +109,10 @@ def test_the_loader_gives_every_epoch_its_order(lab):
         assert torch.equal(first, expected)
 
 
-class Ungrouped(FineTuner):
-    """Evaluates as stock does: rows as they come."""
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        return SequentialSampler(eval_dataset)
-
-
 def test_an_evaluation_in_groups_comes_to_the_same(lab, monkeypatch):
     """Other rows meet in a batch, so that sums are rounded otherwise: single precision has seven digits."""
     grouped_metrics = lab.build({"bf16": False, "per_device_eval_batch_size": 7}).evaluate()
-    monkeypatch.setattr("finesweep.training.FineTuner", Ungrouped)
+    monkeypatch.setattr("finesweep.evaluation.evaluation_order", lambda lengths: list(range(len(lengths))))
     plain = lab.build({"bf16": False, "per_device_eval_batch_size": 7}).evaluate()
     assert grouped_metrics["eval_loss"] == pytest.approx(plain["eval_loss"], rel=1e-5)
     assert grouped_metrics["eval_accuracy"] == plain["eval_accuracy"]

@@ -135,5 +135,5 @@ def test_t11_the_rehearsal_refuses_a_loss_that_the_trainer_scales(lab, monkeypat
         return (2 * loss[0], *loss[1:]) if isinstance(loss, tuple) else 2 * loss
 
     monkeypatch.setattr(FineTuner, "compute_loss", doubled)
-    with pytest.raises(SweepError, match=r"where a plain forward pass gives .*; the ranking would be wrong"):
+    with pytest.raises(SweepError, match=r"where a plain forward pass gives .*; training would be wrong"):
         rehearse(lab.run_dir, lab.manifest, lab.spec)

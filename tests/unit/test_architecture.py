@@ -24,8 +24,8 @@ LAYERS = (
     hub data loaded_data data_hub data_reading parquet_file data_rows data_splits table_header label_column
     model_source model_folder model_code model_settings
     weights_file text_length truncation
-    scratch_model modeling guard randomness tensor_json resume batching precision fine_tuner watching training tasks
-    backends launchers submitters
+    scratch_model modeling guard randomness tensor_json resume batching precision evaluation fine_tuner watching
+    training tasks backends launchers submitters
     """,
     """
     measurement measuring calibration calibrating survey estimate
@@ -62,6 +62,7 @@ EARLY = {
     "resume": {"torch"},
     "batching": {"torch"},
     "precision": {"torch"},
+    "evaluation": {"torch"},
     "fine_tuner": {"transformers"},
     "training": {"torch", "transformers"},
     "watching": {"transformers"},

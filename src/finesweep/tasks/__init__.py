@@ -83,6 +83,13 @@ class Task(Protocol):
         """
         ...
 
+    def loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Return ``eval_loss``, the mean over all rows; arguments as for ``score``.
+
+        It is what the head is trained on, without smoothing, and not finite where a row's loss is not.
+        """
+        ...
+
     def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:
         """Return the loss of a model that knows nothing; the yardstick for an exploded loss."""
         ...
