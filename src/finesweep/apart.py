@@ -14,10 +14,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+from finesweep import activity
 from finesweep.errors import LaunchError, SweepError
 from finesweep.signals import STOPS
 
@@ -34,6 +36,13 @@ class Elsewhere(Exception):
     def __str__(self) -> str:
         """Return the traceback as Python writes it."""
         return f"\n{self.args[0]}"
+
+
+@dataclass(frozen=True)
+class _Activity:
+    """What the child is doing, sent before what it finds."""
+
+    text: str
 
 
 class Gone(Exception):
@@ -60,6 +69,11 @@ class Link:
             self._connection.send((value, None, ""))
         except BrokenPipeError:
             raise Gone from None
+
+    def tell_activity(self, text: str) -> None:
+        """Send what is being done now, if the command still wants to know."""
+        with contextlib.suppress(BrokenPipeError):
+            self._connection.send((_Activity(text), None, ""))
 
     def fail(self, error: BaseException) -> None:
         """Send an error with its traceback."""
@@ -130,10 +144,13 @@ class Apart:
             SystemExit: It failed in a way that nobody foresaw, and has said how.
             BaseException: What its step raised.
         """
-        try:
-            value, error, trace = self._connection.recv()
-        except (EOFError, ConnectionError):
-            raise self._end() from None
+        value = _Activity("")
+        while isinstance(value, _Activity):
+            activity.tell(value.text)
+            try:
+                value, error, trace = self._connection.recv()
+            except (EOFError, ConnectionError):
+                raise self._end() from None
         if error is not None:
             self._has_ended = True  # by itself; a signal would only disturb it
             raise error from Elsewhere(trace)
@@ -169,7 +186,9 @@ def _in_child(
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         other_end.close()  # or the end of whoever started this would go unnoticed
-        _answer(steps, Link(connection))
+        link = Link(connection)
+        with activity.heard_by(link.tell_activity):
+            _answer(steps, link)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

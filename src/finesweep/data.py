@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finesweep import data_hub, data_reading, data_rows, data_splits
+from finesweep import activity, data_hub, data_reading, data_rows, data_splits
 from finesweep.data_reading import Table
 from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean
 from finesweep.hub import HubError, snapshot
@@ -111,6 +111,7 @@ class _Loader:
         try:
             check(path)
             if path.suffix.lower() in data_reading.SUFFIXES:
+                activity.tell(f"reading {given}")
                 return read_bytes(path, data_reading.most_bytes())
             self._add(split, f"{given!r}: no reader for {path.suffix or 'a file without suffix'}; there are {known}")
         except Unreadable as error:
@@ -130,6 +131,7 @@ class _Loader:
 
     def _hub_tables(self) -> dict[str, Table]:
         dataset = self.spec.dataset or ""
+        activity.tell(f"fetching the data set {dataset}")
         try:
             found = snapshot(dataset, kind="dataset", revision=self.spec.revision)
         except HubError as error:

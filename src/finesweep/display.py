@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from finesweep.announcer import Announcer, Subject
-from finesweep.readable import clean
+from finesweep.readable import clean, without_numbers
 from finesweep.screen import Screen
 from finesweep.time_left import TimeLeft
 from finesweep.trial import Direction, Progress, TrialRecord, TrialState
@@ -38,6 +38,10 @@ class Display(Protocol):
                 not announced.
             progress: The running trials.
         """
+        ...
+
+    def starting(self, activity: str) -> None:
+        """Show what the workers do as long as no trial runs; empty to show nothing."""
         ...
 
     def note(self, text: str) -> None:
@@ -142,6 +146,7 @@ class PlainDisplay:
         self._stream = stream
         self._outlet = _Outlet()
         self._announcer: Announcer | None = None
+        self._starting = ""
 
     def __enter__(self) -> PlainDisplay:
         """Write the first line."""
@@ -163,6 +168,12 @@ class PlainDisplay:
                 self._line(f"{self._announcer.tally} by earlier runs  {self._announcer.best}".rstrip())
         for line in self._announcer.changes(records, progress):
             self._line(line)
+
+    def starting(self, activity: str) -> None:
+        """Write a line for each new activity; how far one has come is no new one."""
+        if activity and without_numbers(activity) != without_numbers(self._starting):
+            self._line(f"starting: {clean(activity)}")
+        self._starting = activity or self._starting
 
     def note(self, text: str) -> None:
         """Write a remark."""
@@ -209,7 +220,12 @@ class LiveDisplay:
         lines_above = list(self._announcer.changes(records, progress, only=(TrialState.FAILED,)))
         for line in lines_above:
             self._print(line)
-        self._screen.records, self._screen.progress = records, progress
+        self._screen.records, self._screen.progress, self._screen.starting = records, progress, ""
+        self._write(self._live.refresh)
+
+    def starting(self, activity: str) -> None:
+        """Draw an activity below the heading."""
+        self._screen.starting = clean(activity)
         self._write(self._live.refresh)
 
     def note(self, text: str) -> None:

@@ -23,6 +23,7 @@ import psutil
 import torch
 import transformers
 
+from finesweep import activity
 from finesweep.batching import TokenRows
 from finesweep.calibration import Calibration, carried_out
 from finesweep.errors import SweepError
@@ -112,6 +113,7 @@ def calibrate(bench: Bench, asked: Calibration) -> Calibration:
     Raises:
         TrialInterrupted: It was told to stop.
     """
+    activity.tell("measuring how many trials at a time do most work")
     deadline = time.monotonic() + QUIET_SECONDS
     while not _is_quiet() and time.monotonic() < deadline and not bench.stopping():
         pass

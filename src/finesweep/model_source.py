@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finesweep import activity
 from finesweep.errors import Problem, SpecError, did_you_mean
 from finesweep.hub import HubError, Snapshot, snapshot
 from finesweep.model_code import Fault
@@ -103,6 +104,7 @@ def _local(name: str, folder: Path, where: str, *, trusted: bool) -> ResolvedMod
         beside = (folder.parent / "config.json").is_file()
         hint = f"did you mean {folder.parent}?" if beside else "name the folder that holds config.json"
         raise SpecError([Problem(where, f"expected a folder, found a file: {folder}", hint)])
+    activity.tell(f"looking at the model in {name}")
     found = inspect(folder, trusted=trusted)
     _raise_faults(found.faults, where, str(folder))
     return _resolved(name, found, None, found.digest(), ())
@@ -115,6 +117,7 @@ def _near(folder: Path) -> str:
 
 
 def _from_hub(model: ModelSpec, where: str, *, trusted: bool) -> ResolvedModel:
+    activity.tell(f"fetching the model {model.name}")
     try:
         found: Snapshot = snapshot(model.name, kind="model", revision=model.revision, code=trusted)
     except HubError as error:

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 import transformers
 
+from finesweep import activity
 from finesweep.atomic import exclusive, sync_all, write_json
 from finesweep.errors import SweepError
 from finesweep.manifest import Manifest
@@ -22,6 +23,8 @@ from finesweep.trial import Params
 from finesweep.weights_file import WeightsFault, read_weights
 
 SPLITS = ("train", "validation", "test")
+ROWS_AT_A_TIME = 5_000
+"""Rows that are tokenised between two reports of progress; a second or two on a slow core."""
 
 
 def load_tokenizer(folder: Path, *, trusted: bool = False) -> Any:
@@ -146,20 +149,29 @@ def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) ->
     for split in SPLITS:
         file = run_dir.data / f"{split}.parquet"
         if file.is_file():
-            rows, counts[split] = _tokens(tokenizer, pd.read_parquet(file), max_length)
+            rows, counts[split] = _tokens(tokenizer, split, pd.read_parquet(file), max_length)
             rows.save_to_disk(str(building / split))
     write_json(building / "counts.json", counts)
     sync_all(building)
     building.rename(folder)
 
 
-def _tokens(tokenizer: Any, frame: pd.DataFrame, max_length: int) -> tuple[datasets.Dataset, dict[str, int]]:
+def _tokens(
+    tokenizer: Any, split: str, frame: pd.DataFrame, max_length: int
+) -> tuple[datasets.Dataset, dict[str, int]]:
     texts = [frame["text"].tolist()] + ([frame["text_pair"].tolist()] if "text_pair" in frame else [])
-    encoded = tokenizer(*texts, truncation=True, max_length=max_length)
-    cut = sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
-    columns = {name: encoded[name] for name in tokenizer.model_input_names}
+    columns: dict[str, list[Any]] = {name: [] for name in tokenizer.model_input_names}
+    cut = 0
+    for start in range(0, len(frame), ROWS_AT_A_TIME):
+        activity.tell(f"tokenising {split}: {start:,} of {len(frame):,} rows")
+        encoded = tokenizer(
+            *(column[start : start + ROWS_AT_A_TIME] for column in texts), truncation=True, max_length=max_length
+        )
+        cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
+        for name, values in columns.items():
+            values += encoded[name]
     labels: Sequence[Any] = frame["label"].tolist()
-    longest = max(map(len, encoded["input_ids"]), default=0)
+    longest = max(map(len, columns["input_ids"]), default=0)
     return datasets.Dataset.from_dict({**columns, "labels": labels}), {
         "rows": len(frame),
         "cut": cut,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from finesweep import disk, preparing
+from finesweep import activity, disk, preparing
 from finesweep.commands import survey_command
 from finesweep.environment import child_environment
 from finesweep.errors import SweepError
@@ -53,6 +53,7 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
     ):
         began = time.monotonic()
         checked = preparing.check(request)
+        activity.tell("")
         announce(checked)
         here = dataclasses.replace(request, results=Path(scratch))
         sample, share = _sampled(checked)
@@ -128,8 +129,13 @@ class _Survey:
         Raises:
             SweepError: Nothing could be measured.
         """
+        told = ""
         while (code := self._process.poll()) is None:
             time.sleep(POLL_SECONDS)
+            if (doing := activity.last_logged(self._log)) != told:
+                activity.tell(doing)
+                told = doing
+        activity.tell("")
         if code:
             raise SweepError(f"nothing could be measured: {_last_words(self._log, code)}")
         return read_as(Readings, self._output)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import model_source
+from finesweep import activity, model_source
 from finesweep.errors import Problem, SpecError
 from finesweep.loaded_data import LoadedData
 from finesweep.loaded_spec import Draft, LoadedSpec, in_order
@@ -129,6 +129,7 @@ class _Stages:
                 self.problems += error.problems
 
     def _load_data(self) -> None:
+        activity.tell("importing pandas")
         from finesweep import data
 
         spec = self.spec

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep import calibrating, folders, preflight, run_dir, spec_reader
+from finesweep import activity, calibrating, folders, preflight, run_dir, spec_reader
 from finesweep import profile as profile_module
 from finesweep.atomic import sync_all, write_json, writing
 from finesweep.calibration import Calibration
@@ -88,6 +88,7 @@ def load(request: Request) -> LoadedSpec:
         LaunchError: The database that the profile names for the study cannot be used.
         MissingExtra: It needs a package that is not installed.
     """
+    activity.tell(f"reading {request.spec}")
     draft = spec_reader.draft(request.spec, request.overrides, request.name)
     profile, problems = _profile(request, draft)
     if draft.problems or problems:
@@ -278,6 +279,7 @@ def write_prepared(checked: Checked, folder: RunDir, manifest: Manifest) -> Mani
 
 
 def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
+    activity.tell("writing the rows")
     for split, frame in checked.data.frames.items():
         frame.to_parquet(folder.data / f"{split}.parquet")
     model = checked.loaded.spec.model
@@ -285,6 +287,7 @@ def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
         train = checked.data.frames["train"]
         columns = [train[name] for name in ("text", "text_pair") if name in train]
         texts = (text for column in columns for text in column)
+        activity.tell("making a tokenizer and a model from scratch")
         building = folder.data / ".model.tmp"
         shutil.rmtree(building, ignore_errors=True)
         make_scratch(model, texts, building, pairs=len(columns) > 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from finesweep import precision
+from finesweep import activity, precision
 from finesweep.errors import SweepError
 from finesweep.fine_tuner import FineTuner
 from finesweep.manifest import Manifest
@@ -33,6 +33,7 @@ def rehearse(run_dir: RunDir, manifest: Manifest, spec: SweepSpec) -> None:
     Raises:
         SweepError: Something would fail or mislead in every trial.
     """
+    activity.tell("rehearsing: a few rows through the model and the Trainer")
     params = dict(manifest.plan[0]) if manifest.plan else {}
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         context = TrialContext(run_dir, manifest, spec, params, None, Path(scratch))

@@ -53,6 +53,7 @@ class Screen:
         started: Unix time at which the display began.
         records: How each ended trial ended.
         progress: The running trials.
+        starting: What the workers do as long as no trial runs; empty for nothing.
         now: The clock.
     """
 
@@ -60,6 +61,7 @@ class Screen:
     started: float
     records: Sequence[TrialRecord] = ()
     progress: Sequence[Progress] = ()
+    starting: str = ""
     now: Callable[[], float] = field(default=time.time, repr=False)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
@@ -77,6 +79,8 @@ class Screen:
         """
         best_first = ranked(self.records, self.subject.direction)
         result = list(self._heading(width, best_first))
+        if self.starting:
+            result.append(Text(shortened(f"starting: {self.starting}", width), style="dim", no_wrap=True))
         names = [self.subject.metric, *headings(self.subject.parameters)]
         depth = max(len(wrapped_name(name)) for name in names)
         entries, more = self._entries(best_first, height - len(result) - depth)

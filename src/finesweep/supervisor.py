@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from finesweep import disk
+from finesweep import activity, disk
 from finesweep.calibrating import Outcome
 from finesweep.claims import LEASE_SECONDS
 from finesweep.display import Display
@@ -52,6 +52,7 @@ class Supervisor:
         self.deaths = self.finished = 0
         self.idle_since: float | None = None
         self.told = Stage.RUNNING
+        self.known = len(sweep.run_dir.records())
 
     def wait(self) -> str:
         """Start the workers and return why the last of them ended; none outlives this call.
@@ -98,7 +99,10 @@ class Supervisor:
         if not folder.spec_file.exists():
             raise RunDirError(f"{folder.path}: the folder was removed or renamed while its sweep ran")
         records = folder.records()
-        self.display.update(records, folder.running())
+        running = folder.running()
+        self.display.update(records, running)
+        if not running and len(records) == self.known:
+            self.display.starting(self._activity())
         if records != self.seen and time.monotonic() >= self.write_at:
             began = time.monotonic()
             self.sweep.write_leaderboard(records)
@@ -208,6 +212,11 @@ class Supervisor:
         log = self._log(index)
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
         return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+
+    def _activity(self) -> str:
+        """Return what the workers do before the first of them begins a trial."""
+        doing = map(activity.last_logged, map(self._log, sorted(self.handles)))
+        return next(filter(None, doing), "")
 
     def _log(self, index: int) -> Path:
         return self.sweep.run_dir.worker_log(self.sweep.run.number, index)

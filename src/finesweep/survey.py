@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from finesweep import calibrating
+from finesweep import activity, calibrating
 from finesweep.atomic import write_json
 from finesweep.measurement import Load, Measurement, Misfit
 from finesweep.profile import Profile
@@ -147,6 +147,7 @@ def _readings(bench: Bench, threads: int, processes: int) -> tuple[Reading, ...]
     """Measure every batch size; a process that fails would do so in every trial."""
     readings = []
     for batch, load in zip(batch_sizes(bench.spec), loads(bench.spec), strict=True):
+        activity.tell(f"measuring batches of {batch}")
         found = bench.measure(load, threads, processes)
         if isinstance(found, Misfit) and processes > 1:
             found = bench.measure(load, threads, 1)  # does it fit alone?

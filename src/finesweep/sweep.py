@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import contenders, ownership, preparing, ranking, winner
+from finesweep import activity, contenders, ownership, preparing, ranking, winner
 from finesweep.display import open_display
 from finesweep.errors import NoFinishedTrial, Problem, RunDirError, SpecError, SweepError
 from finesweep.forecast import Course
@@ -72,6 +72,7 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
         with signals.ending_the_block():
             preparation = apart.enter_context(Preparation(request))
             checked = preparation.checked()
+            activity.tell("")
             announce(checked)
         path = preparing.path_of(checked.loaded, request)
         if request.join and ownership.owner(path) is not None:
@@ -189,6 +190,7 @@ def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: An
 
 def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
     spec, folder = sweep.spec, sweep.run_dir
+    activity.tell("")
     with display_of(
         spec.name,
         direction=spec.direction,

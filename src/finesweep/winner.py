@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from finesweep import activity
 from finesweep.atomic import write_failure, write_json, write_text
 from finesweep.environment import child_environment
 from finesweep.errors import RunDirError, WinnerMismatch
@@ -106,6 +107,7 @@ def export(
     shutil.rmtree(building, ignore_errors=True)
     _copy(run_dir.checkpoint(record.trial), building)
     _check_code(building, manifest)
+    activity.tell(f"proving the winner: trial {record.trial}, loaded in a fresh process and evaluated again")
     found = _evaluate_in_fresh_process(run_dir, building, record, profile, stopping, trusted=manifest.trusts_code)
     if found is None:
         shutil.rmtree(building, ignore_errors=True)

@@ -222,3 +222,12 @@ def test_odd_standard_outputs_do_not_end_the_program(redirection: str) -> None:
     )
     assert "and came to its end" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_plain_lines_tell_each_activity_before_the_first_trial_once() -> None:
+    console = Console(file=io.StringIO(), _environ={})
+    with display_on(console) as display:
+        for activity in ("importing", "tokenising: 0 of 9 rows", "tokenising: 5 of 9 rows", "", "rehearsing"):
+            display.starting(activity)
+    shown = text_of(console).splitlines()[1:]
+    assert shown == ["starting: importing", "starting: tokenising: 0 of 9 rows", "starting: rehearsing"]

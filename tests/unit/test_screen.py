@@ -158,3 +158,10 @@ def test_ten_thousand_trials_are_drawn_in_no_time() -> None:
     shown(records, left=time_left(20_000), trials=20_000)
     # It takes 0.2 s, and 0.5 s on a machine under load; what must not happen is drawing all 10,000 (20 s).
     assert time.process_time() - began < 3
+
+
+def test_what_the_workers_do_is_shown_before_the_first_trial() -> None:
+    screen = Screen(Subject("sst2", Direction.MINIMIZE, "eval_loss", 20, PARAMETERS, None), 0.0, now=lambda: 5.0)
+    screen.starting = "tokenising train: 5,000 of 67,349 rows"
+    lines = [line.plain for line in screen.lines(40, 10)]
+    assert lines[-1] == "starting: tokenising train: 5,000 of..."

@@ -1,4 +1,4 @@
-"""Owns the command line: argv to one call, its outcome to the screen and an exit code."""
+"""Runs the command line: argv to one call, its outcome to the screen and an exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import typer
 
+from finesweep import activity
 from finesweep.cli import internal, reading, running
+from finesweep.cli.activity_line import ActivityLine
 from finesweep.cli.app import app
 from finesweep.errors import LaunchError, RunDirError, SpecError, SweepError
 
@@ -37,7 +39,8 @@ for _command in INTERNAL:
 def main() -> None:
     """Run the command line; every expected error is one message and an exit code."""
     try:
-        app()
+        with ActivityLine() as line, activity.heard_by(line.show):
+            app()
     except (OSError, RuntimeError) as error:
         lack = _lack(error)
         if lack is None or os.environ.get("FINESWEEP_DEBUG"):

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from finesweep import activity
 from finesweep.cli.app import Folder, RunNumber, Token, TrustRemoteCode
 
 
@@ -20,10 +21,12 @@ def worker(
     parent: Annotated[int | None, typer.Option(help="Process id of whoever starts it, without whom it stops.")] = None,
 ) -> None:
     """Run trials of a prepared sweep until none is left."""
-    with importing():
-        from finesweep.worker import Worker
+    with activity.heard_by(activity.log):
+        activity.tell("importing PyTorch and transformers")
+        with importing():
+            from finesweep.worker import Worker
 
-    Worker.open(folder.absolute(), run, parent, token).work()
+        Worker.open(folder.absolute(), run, parent, token).work()
 
 
 def supervise(folder: Folder, run: RunNumber, token: Token = "") -> None:
@@ -54,11 +57,13 @@ def survey(
     token: Token = "",
 ) -> None:
     """Measure a prepared sweep."""
-    with importing():
-        from finesweep import worker as _  # noqa: F401 - what takes time to import
-        from finesweep.survey import survey as measure
+    with activity.heard_by(activity.log):
+        activity.tell("importing PyTorch and transformers")
+        with importing():
+            from finesweep import worker as _  # noqa: F401 - what takes time to import
+            from finesweep.survey import survey as measure
 
-    measure(folder.absolute(), run, parent, token, output)
+        measure(folder.absolute(), run, parent, token, output)
 
 
 def verify(
