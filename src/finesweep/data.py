@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finesweep import activity, data_hub, data_reading, data_rows, data_splits
+from finesweep import activity, data_hub, data_reading, data_rows, data_splits, label_column
 from finesweep.data_reading import Table
+from finesweep.delimited import Layout
 from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean
 from finesweep.hub import HubError, snapshot
 from finesweep.loaded_data import DataSource, LoadedData
@@ -22,6 +23,7 @@ from finesweep.tasks import LabelProblem, Task
 from finesweep.yaml_source import YamlSource, expand
 
 SPLITS = ("train", "validation", "test")
+_CAPS = {"train": "max_train_rows", "validation": "max_eval_rows", "test": "max_test_rows"}
 _VALIDATION_NAMES = ("validation", "dev", "valid")
 _ROLES = ("text", "text_pair", "label", "group")
 _INDEX = re.compile(r"(Unnamed: \d+)?")
@@ -64,7 +66,8 @@ class _Loader:
         self._raise_problems()
         frames = {split: self._clean(split, table) for split, table in tables.items()}
         self._raise_problems()
-        names = self._encode(frames, tables["train"].class_names.get(self.spec.label))
+        frames = self._with_labels(frames)
+        names = self._encode(frames, self._class_names(tables))
         frames = self._separated(frames, names)
         self._note_overlaps(frames)
         frames = {split: self._capped(split, frame) for split, frame in frames.items()}
@@ -98,7 +101,7 @@ class _Loader:
         self.shown[split] = given
         self.sources[split] = DataSource(str(path.resolve()), hashlib.sha256(data).hexdigest(), None)
         try:
-            table = data_reading.parse(data, path.suffix.lower(), given, set(self.roles.values()))
+            table = data_reading.parse(data, path.suffix.lower(), given, set(self.roles.values()), self._layout())
         except SpecError as error:
             self.problems.extend(error.problems)
             return None
@@ -125,6 +128,9 @@ class _Loader:
         for name in table.names:
             if _INDEX.fullmatch(name) and name not in self.roles.values():
                 self.notes.append(f"{self._name(split)}: the column {name!r} looks like row numbers and is not used.")
+
+    def _layout(self) -> Layout:
+        return Layout(self.spec.columns, self.spec.header, self.spec.quoting)
 
     def _name(self, split: str) -> str:
         return f"{split} ({self.shown[split]})" if split in self.shown else split
@@ -176,6 +182,9 @@ class _Loader:
                 self._add(second, message, hint or f"leave out data.{second}")
 
     def _check_columns(self, split: str, table: Table) -> None:
+        if not table.look.is_header and (table.look.certain or not set(self.roles.values()) <= set(table.names)):
+            self._refuse_first_line(split, table)
+            return
         names = ", ".join(name[:60] for name in table.names[:30])
         more = f" and {len(table.names) - 30} more" if len(table.names) > 30 else ""
         for role, column in self.roles.items():
@@ -183,19 +192,49 @@ class _Loader:
                 message = f"{self.shown[split]} has no column {column!r}; there are {names}{more}"
                 self._add(role, message, did_you_mean(column, table.names))
 
+    def _refuse_first_line(self, split: str, table: Table) -> None:
+        """Ask for the names of the columns, since the first line looks like a row."""
+        asked = {role: column for role, column in self.roles.items() if column not in table.names}
+        names = ", ".join(asked.get(name, name) for name in table.look.names)
+        message = f"the first line looks like a row, not like a header: {table.look.evidence}"
+        hint = f"write `data: {{columns: [{names}]}}`, or `header: true` if it does name the columns"
+        self.problems.append(Problem(f"{self.shown[split]}:1", message, hint))
+
     def _clean(self, split: str, table: Table) -> pd.DataFrame:
         try:
             frame, notes = data_rows.clean(table, self.roles, self._name(split))
         except data_rows.RowProblem as error:
             self._add(error.role, error.message, error.hint)
             return pd.DataFrame()
+        self.notes.extend(f"{self._name(split)}: {note}." for note in table.notes)
         self.notes.extend(notes)
         return frame
+
+    def _with_labels(self, frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        """Leave out rows whose label is a word that stands for a missing one."""
+        texts = {label_column.text_of(label) for frame in frames.values() for label in frame["label"]}
+        words = () if self.spec.labels == "as_written" else label_column.missing_words(texts)
+        kept = {}
+        for split, frame in frames.items():
+            try:
+                kept[split], note = data_rows.without_labels(frame, words, self._name(split))
+            except data_rows.RowProblem as error:
+                self._add(error.role, error.message, error.hint)
+            else:
+                self.notes.extend(filter(None, [note]))
+        self._raise_problems()
+        return kept
+
+    def _class_names(self, tables: Mapping[str, Table]) -> tuple[str, ...] | None:
+        """Return the names of classes that come with the data: train's, or else those of another split."""
+        named = [table.class_names.get(self.spec.label) for table in tables.values()]
+        return next(filter(None, named), None)
 
     def _encode(self, frames: Mapping[str, pd.DataFrame], names: Sequence[str] | None) -> tuple[str, ...] | None:
         """Replace the labels by numbers, in place; return the class names."""
         try:
-            encoded = self.task.encode({split: frame["label"] for split, frame in frames.items()}, names)
+            labels = {split: frame["label"] for split, frame in frames.items()}
+            encoded = self.task.encode(labels, names, as_written=self.spec.labels == "as_written")
         except LabelProblem as error:
             message = f"{self._name(error.split)}: {error.message}"
             raise SpecError([Problem(self.source.where("data", "label"), message, error.hint)]) from error
@@ -270,7 +309,7 @@ class _Loader:
                 self.notes.append(f"{split}: {count:,} of {size:,} texts stand in train too; its scores flatter.")
 
     def _capped(self, split: str, frame: pd.DataFrame) -> pd.DataFrame:
-        key = "max_train_rows" if split == "train" else "max_eval_rows"
+        key = _CAPS[split]
         limit = getattr(self.spec, key)
         if limit is None or limit >= len(frame):
             return frame

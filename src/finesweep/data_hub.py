@@ -120,10 +120,9 @@ def _table(split: Any, name: str, columns: Collection[str]) -> Table:
 
     present = [column for column in split.column_names if column in columns]
     arrow = split.select_columns(present).with_format("arrow")[:]
-    table = from_arrow(arrow, split.column_names, name)
-    labels = {c: f for c, f in split.features.items() if c in columns and isinstance(f, datasets.ClassLabel)}
+    labels = {column: f for column, f in split.features.items() if isinstance(f, datasets.ClassLabel)}
     named = {column: tuple(feature.names) for column, feature in labels.items()}
-    return Table(table.names, table.columns, table.places, class_names=named)
+    return from_arrow(arrow, split.column_names, name, named)
 
 
 @contextlib.contextmanager

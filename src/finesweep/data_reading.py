@@ -5,8 +5,7 @@ Nothing is guessed or coerced: a CSV cell is text, and ``NA`` in it stays text.
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import json
 import re
 from collections import Counter
@@ -15,11 +14,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from finesweep import parquet_file
+from finesweep import delimited, parquet_file
+from finesweep.delimited import Layout
 from finesweep.errors import Problem, SpecError
 from finesweep.machine import usable_memory_gb
+from finesweep.table_header import HeaderLook
 
-_LONGEST_FIELD = 2**31 - 1
 _FOREIGN = {
     b"PK\x03\x04": ("this is a zip archive or an Excel workbook", "save it as CSV (UTF-8)"),
     b"\xd0\xcf\x11\xe0": ("this is an old Excel workbook", "save it as CSV (UTF-8)"),
@@ -29,6 +29,8 @@ _FOREIGN = {
     b"\xfe\xff": ("this is UTF-16", "save it as UTF-8"),
 }
 _SURROGATE = re.compile(r"\\u[dD][89abAB]")
+_NO_LAYOUT = Layout()
+_HEADER = HeaderLook(True)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _LINES_HINT = 'expected an object a line, as {"text": "...", "label": "..."}, or one array of such objects'
 
@@ -52,6 +54,8 @@ class Table:
         places: Where each row stands, from 1: lines in text files, else rows.
         unit: What ``places`` counts: ``line`` or ``row``.
         class_names: Names that the file gives to integer labels, by column.
+        look: Whether the first line of a CSV or TSV looks like the header that it was taken for.
+        notes: Remarks for the user, without the name of the file.
     """
 
     names: tuple[str, ...]
@@ -59,9 +63,11 @@ class Table:
     places: Sequence[int] = field(repr=False)
     unit: str = "row"
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    look: HeaderLook = _HEADER
+    notes: tuple[str, ...] = ()
 
 
-def parse(data: bytes, suffix: str, name: str, wanted: Collection[str]) -> Table:
+def parse(data: bytes, suffix: str, name: str, wanted: Collection[str], layout: Layout = _NO_LAYOUT) -> Table:
     """Read a data file that is already in memory.
 
     Args:
@@ -69,80 +75,23 @@ def parse(data: bytes, suffix: str, name: str, wanted: Collection[str]) -> Table
         suffix: One of ``SUFFIXES``.
         name: The file as the user named it; opens every message.
         wanted: Columns whose values are returned.
+        layout: What the spec says of CSV and TSV files.
 
     Raises:
         SpecError: The bytes are not what the suffix says, or there is no row in them.
     """
-    table = SUFFIXES[suffix](data, name, wanted)
-    if not table.places:
+    delimiter = _DELIMITERS.get(suffix)
+    found = _READERS[suffix](data, name, wanted) if delimiter is None else _rows(data, name, wanted, delimiter, layout)
+    if not found.places:
         raise _error(name, "no rows in the file")
-    return table
+    return found
 
 
-def _csv(data: bytes, name: str, wanted: Collection[str]) -> Table:
-    return _delimited(data, name, wanted, ",")
-
-
-def _tsv(data: bytes, name: str, wanted: Collection[str]) -> Table:
-    return _delimited(data, name, wanted, "\t")
-
-
-def _delimited(data: bytes, name: str, wanted: Collection[str], delimiter: str) -> Table:
-    text = _decode(data, name)
-    places, rows = _records(text, delimiter, name)
-    if not rows:
-        raise _error(name, "no rows in the file")
-    header = [cell.strip() for cell in rows.pop(0)]
-    _check_header(header, f"{name}:{places.pop(0)}", delimiter)
-    _check_widths(rows, places, len(header), name)
-    values = zip(*rows, strict=True) if rows else ([] for _ in header)
-    columns = {column: list(cells) for column, cells in zip(header, values, strict=True) if column in wanted}
-    return Table(tuple(header), columns, places, "line")
-
-
-def _records(text: str, delimiter: str, name: str) -> tuple[list[int], list[list[str]]]:
-    """Split into records; return the line on which each starts, and its cells. Blank lines are left out."""
-    before = csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    places, rows, start = [], [], 1
-    try:
-        for row in reader:
-            if len(row) > 1 or (row and row[0].strip()):
-                places.append(start)
-                rows.append(row)
-            start = reader.line_num + 1
-    except csv.Error as error:
-        what = "is never closed" if "end of data" in str(error) else "does not end where the field ends"
-        message = f"a double quote that opens in the row starting here {what}"
-        raise _error(f"{name}:{start}", message, 'inside quotes, a quote is written twice: ""') from None
-    finally:
-        csv.field_size_limit(before)
-    return places, rows
-
-
-def _check_header(header: Sequence[str], where: str, delimiter: str) -> None:
-    others = {";": "';'", "\t": "tabs", "|": "'|'", ",": "','"}
-    for other, words in others.items():
-        if len(header) == 1 and other != delimiter and other in header[0]:
-            hint = "name the file .tsv" if other == "\t" else f"save it with {others[delimiter]} between the columns"
-            raise _error(where, f"the columns look as if separated by {words}: {header[0]!r}", hint)
-    twice = [name for name, count in Counter(header).items() if count > 1 and name]
-    if twice:
-        raise _error(where, f"the column {twice[0]!r} stands in the header twice", "rename or remove one")
-
-
-def _check_widths(rows: Sequence[Sequence[str]], places: Sequence[int], width: int, name: str) -> None:
-    wrong = [(place, len(row)) for place, row in zip(places, rows, strict=True) if len(row) != width]
-    if not wrong:
-        return
-    place, found = wrong[0]
-    more = f"; {len(wrong) - 1:,} more rows differ too" if len(wrong) > 1 else ""
-    hint = "put texts that hold the separator in double quotes" if found > width else "the row is cut off or torn"
-    raise _error(f"{name}:{place}", f"{_fields(found)}, but the header has {width}{more}", hint)
-
-
-def _fields(count: int) -> str:
-    return "1 field" if count == 1 else f"{count} fields"
+def _rows(data: bytes, name: str, wanted: Collection[str], delimiter: str, layout: Layout) -> Table:
+    found = delimited.read(_decode(data, name), delimiter, name, layout)
+    values = zip(*found.rows, strict=True) if found.rows else ([] for _ in found.names)
+    columns = {column: list(cells) for column, cells in zip(found.names, values, strict=True) if column in wanted}
+    return Table(found.names, columns, found.places, "line", look=found.look, notes=found.notes)
 
 
 def _json(data: bytes, name: str, wanted: Collection[str]) -> Table:
@@ -253,7 +202,7 @@ def _parquet(data: bytes, name: str, wanted: Collection[str]) -> Table:
         raise _error(name, "no rows in the file")
     try:
         names, rows = parquet_file.read_columns(pyarrow.BufferReader(data), wanted, most_bytes())
-        return from_arrow(rows, names, name)
+        return from_arrow(rows, names, name, _class_names(rows.schema.metadata or {}))
     except parquet_file.TooLarge as error:
         raise _error(name, str(error), "split it, or take a sample of its rows") from None
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -261,13 +210,14 @@ def _parquet(data: bytes, name: str, wanted: Collection[str]) -> Table:
         raise _error(name, f"cannot be read as Parquet: {reason}") from None
 
 
-def from_arrow(table: Any, names: Sequence[str], name: str) -> Table:
+def from_arrow(table: Any, names: Sequence[str], name: str, class_names: Mapping[str, tuple[str, ...]]) -> Table:
     """Take the columns of a ``pyarrow.Table``.
 
     Args:
         table: Holds the wanted columns.
         names: Every column of the file.
         name: The file or split as the user named it; opens the message.
+        class_names: Names of integer labels, by column.
 
     Raises:
         SpecError: Two columns have one name.
@@ -276,7 +226,38 @@ def from_arrow(table: Any, names: Sequence[str], name: str) -> Table:
         if count > 1:
             raise _error(name, f"there are {count} columns called {column!r}", "rename or remove one")
     columns = {column: table.column(column).to_pylist() for column in table.column_names}
-    return Table(tuple(names), columns, range(1, table.num_rows + 1))
+    notes = [f"{column!r} holds bytes, read as UTF-8" for column, values in columns.items() if _decode_bytes(values)]
+    named = {column: found for column, found in class_names.items() if column in columns}
+    return Table(tuple(names), columns, range(1, table.num_rows + 1), class_names=named, notes=tuple(notes))
+
+
+def _decode_bytes(values: list[Any]) -> bool:
+    """Turn bytes that are UTF-8 into text, in place, without the zeros that pad them; say whether there were any."""
+    found = False
+    for at, value in enumerate(values):
+        if isinstance(value, bytes):
+            with contextlib.suppress(UnicodeDecodeError):
+                values[at], found = value.rstrip(b"\0").decode(), True
+    return found
+
+
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """Return the names of classes that `datasets` writes into the schema of a Parquet file."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        found = {column: feature["names"] for column, feature in features.items() if _is_class_label(feature)}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+    return {column: tuple(names) for column, names in found.items() if _are_names(names)}
+
+
+def _is_class_label(feature: Any) -> bool:
+    return isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+
+
+def _are_names(names: Any) -> bool:
+    is_list = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
+    return is_list and 0 < len(names) == len(set(names))
 
 
 def _decode(data: bytes, name: str) -> str:
@@ -298,12 +279,12 @@ def _error(where: str, message: str, hint: str = "") -> SpecError:
     return SpecError([Problem(where, message, hint)])
 
 
-SUFFIXES: Mapping[str, Callable[[bytes, str, Collection[str]], Table]] = {
-    ".csv": _csv,
-    ".tsv": _tsv,
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_READERS: Mapping[str, Callable[[bytes, str, Collection[str]], Table]] = {
     ".jsonl": _json,
     ".ndjson": _json,
     ".json": _json,
     ".parquet": _parquet,
 }
-"""Every kind of file that is read, by suffix."""
+SUFFIXES = (*_DELIMITERS, *_READERS)
+"""Every kind of file that is read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from finesweep.data_reading import Table
+from finesweep.label_column import is_null, is_number, text_of
 
 _NO_TEXT = object()
 _NO_LABEL = object()
@@ -51,9 +52,10 @@ def clean(table: Table, roles: Mapping[str, str], name: str) -> tuple[pd.DataFra
     for role in columns.keys() & {"text", "text_pair"}:
         columns[role] = [_text(value) for value in columns[role]]
     secret = _UNLABELLED if roles["label"] in table.class_names else None
-    columns["label"] = [_label(value, secret) for value in columns["label"]]
+    labels = [_label(value, secret) for value in columns["label"]]
+    columns["label"] = _named(labels, table.class_names.get(roles["label"], ()))
     _check_labels(table, columns["label"], name)
-    usable, notes = np.ones(len(table.places), dtype=bool), []
+    usable, notes = np.ones(len(table.places), dtype=bool), [*_text_notes(table, roles, name)]
     for role, words, bad in _faults(columns):
         if bad.all():
             raise RowProblem(role, f"{name}: every row has {words} in {roles[role]!r}", _hint(role, table, roles))
@@ -87,6 +89,56 @@ def _label(value: Any, secret: int | None) -> Any:
     return value if isinstance(value, bool | int | float) else _NO_LABEL
 
 
+def _named(labels: list[Any], names: Sequence[str]) -> list[Any]:
+    """Replace positions by the names that the file gives them."""
+    known = dict(enumerate(names))
+    return [label if isinstance(label, str | bool) else known.get(label, label) for label in labels]
+
+
+def _text_notes(table: Table, roles: Mapping[str, str], name: str) -> Iterator[str]:
+    """Remark texts that are hardly meant as such: numbers, and the words that programs write for no value."""
+    for role in ("text", "text_pair"):
+        if role not in roles:
+            continue
+        values = table.columns[roles[role]]
+        texts = [value for value in values if isinstance(value, str) and value.strip()]
+        numbers = np.fromiter((isinstance(value, int | float | Decimal) and value == value for value in values), bool)
+        if texts and not numbers.any() and all(is_number(text.strip()) for text in texts):
+            yield f"{name}: every text in {roles[role]!r} is a number; is this the right column?"
+        if numbers.any():
+            yield f"{name}: {_rows(numbers, table)} with a number in {roles[role]!r}, taken as text."
+        nulls = np.fromiter((isinstance(value, str) and is_null(value.strip()) for value in values), bool)
+        if nulls.any():
+            example = values[int(np.flatnonzero(nulls)[0])].strip()
+            yield f"{name}: {_rows(nulls, table)} with nothing but a word as {example!r} in {roles[role]!r}, kept."
+
+
+def without_labels(frame: pd.DataFrame, words: Collection[str], name: str) -> tuple[pd.DataFrame, str]:
+    """Leave out rows whose label is a word that stands for a missing one.
+
+    Args:
+        frame: Clean rows.
+        words: Such words.
+        name: The split, for messages.
+
+    Returns:
+        The other rows; and a remark, empty where there are no such rows.
+
+    Raises:
+        RowProblem: No row is left.
+    """
+    texts = [text_of(label) for label in frame["label"]]
+    bad = np.fromiter((text in words for text in texts), dtype=bool, count=len(texts))
+    if not bad.any():
+        return frame, ""
+    found = ", ".join(repr(text) for text in sorted(set(texts) & set(words)))
+    if bad.all():
+        raise RowProblem("label", f"{name}: every row has {found} for a label", "is this the right column?")
+    unit = str(frame.index.name)
+    what = f"{found} for a label, which stands for none, left out (data.labels: as_written keeps them)"
+    return frame[~bad], f"{name}: {_counted(list(frame.index[bad]), unit)} with {what}."
+
+
 def _check_labels(table: Table, labels: Sequence[Any], name: str) -> None:
     wrong = [place for place, label in zip(table.places, labels, strict=True) if label is _NO_LABEL]
     if wrong:
@@ -111,10 +163,12 @@ def _hint(role: str, table: Table, roles: Mapping[str, str]) -> str:
 
 
 def _rows(mask: np.ndarray, table: Table) -> str:
+    return _counted([table.places[int(at)] for at in np.flatnonzero(mask)], table.unit)
+
+
+def _counted(places: Sequence[int], unit: str) -> str:
     """Count rows and name the first, as ``3 rows (lines 4, 9, 12)``."""
-    places = [str(table.places[at]) for at in np.flatnonzero(mask)[:_SHOWN]]
-    count = int(mask.sum())
-    if count == 1:
-        return f"1 row ({table.unit} {places[0]})"
-    more = ", ..." if count > _SHOWN else ""
-    return f"{count:,} rows ({table.unit}s {', '.join(places)}{more})"
+    if len(places) == 1:
+        return f"1 row ({unit} {places[0]})"
+    more = ", ..." if len(places) > _SHOWN else ""
+    return f"{len(places):,} rows ({unit}s {', '.join(map(str, places[:_SHOWN]))}{more})"

@@ -116,13 +116,18 @@ def is_infinite(text: str) -> bool:
     return _NOT_FINITE.fullmatch(text) is not None
 
 
+def is_null(text: str) -> bool:
+    """Say whether a text is a word that programs write where a value is missing."""
+    return text.casefold() in _NULLS
+
+
 def missing_words(texts: Collection[str]) -> frozenset[str]:
     """Return those of a column's different labels that stand for a missing one.
 
     `NULL`, `NaN` and their like always do; `None`, `NA`, `?` only where all other labels are numbers or
     booleans, since they may well be a class among words. None do if fewer than two labels were left.
     """
-    nulls = frozenset(text for text in texts if text.casefold() in _NULLS)
+    nulls = frozenset(filter(is_null, texts))
     maybe = frozenset(text for text in texts if text.casefold() in _NO_NUMBERS)
     rest = {text for text in texts if text not in nulls | maybe}
     plain = rest and all(is_number(text) or is_infinite(text) or _boolean(text) is not None for text in rest)
@@ -141,7 +146,12 @@ def decimal_comma(texts: Iterable[str]) -> bool:
     if not commas or not all(_DECIMAL_COMMA.fullmatch(text) for text in commas):
         return False
     others = all(is_whole(text) for text in found - commas)
-    return others and not all(_GROUPED.fullmatch(text) for text in commas)
+    return others and not all(map(could_be_thousands, commas))
+
+
+def could_be_thousands(text: str) -> bool:
+    """Say whether every comma of a number stands where one could part the thousands."""
+    return _GROUPED.fullmatch(text) is not None
 
 
 def separator(texts: Collection[str]) -> str | None:

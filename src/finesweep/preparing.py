@@ -37,6 +37,7 @@ Write = Callable[[RunDir, Manifest], Manifest]
 
 SMOKE_ROWS = 32
 SMOKE_TRIALS = 2
+_CAPS = ("max_train_rows", "max_eval_rows", "max_test_rows")
 _LIBRARIES = ("finesweep", "transformers", "torch", "datasets", "accelerate", "optuna", "ray", "tokenizers")
 
 
@@ -160,7 +161,7 @@ def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
     small = spec.model_copy(
         update={
             "name": f"{spec.name}-smoke",
-            "data": spec.data.model_copy(update={"max_train_rows": SMOKE_ROWS, "max_eval_rows": SMOKE_ROWS}),
+            "data": spec.data.model_copy(update=dict.fromkeys(_CAPS, SMOKE_ROWS)),
             "budget": spec.budget.model_copy(update={"trials": SMOKE_TRIALS}),
             "search": spec.search.model_copy(update={"pruner": "none"}),
             "fixed": {**spec.fixed, "max_steps": 1},

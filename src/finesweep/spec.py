@@ -16,6 +16,7 @@ FORMAT = 1
 """Version of the spec and of the results folder; a folder of another version is refused."""
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Quoting = Literal["none", "minimal"]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 
@@ -64,10 +65,21 @@ class DataSpec(Section):
     text: ColumnName = Field("text", description="Column with the text.")
     text_pair: ColumnName | None = Field(None, description="Column with the second text of a pair.")
     label: ColumnName = Field("label", description="Column with the label.")
+    columns: tuple[ColumnName, ...] | None = Field(
+        None, strict=False, min_length=2, description="Names of all columns, for a CSV or TSV without a header."
+    )
+    header: bool | None = Field(None, description="Whether the first line of a CSV or TSV names its columns.")
+    quoting: Quoting | None = Field(
+        None, description="none: double quotes are characters; minimal: they enclose fields; default: by their look."
+    )
+    labels: Literal["as_written"] | None = Field(
+        None, description="as_written: each different label is one; default: as people mean them."
+    )
     group: ColumnName | None = Field(None, description="Rows with one value here stay on one side of a split.")
     validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share split off when there is no validation.")
     max_train_rows: int | None = Field(None, ge=1, description="Train on a seeded sample of this many rows.")
-    max_eval_rows: int | None = Field(None, ge=1, description="Evaluate on a seeded sample of this many rows.")
+    max_eval_rows: int | None = Field(None, ge=1, description="Validate on a seeded sample of this many rows.")
+    max_test_rows: int | None = Field(None, ge=1, description="Test on a seeded sample of this many rows.")
     max_length: int | None = Field(
         None,
         ge=4,

@@ -235,9 +235,22 @@ class _Reader:
             value = getattr(data, key) or ""
             if "://" in value:
                 self._add(("data", key), f"{value!r} is an address", "only local files and Hub datasets are read")
+        self._check_layout(data)
         columns = [name for name in (data.text, data.text_pair, data.label) if name is not None]
         for name in sorted({name for name in columns if columns.count(name) > 1}):
             self._add(("data",), f"the column {name!r} is named twice", "text, text_pair and label are three columns")
+
+    def _check_layout(self, data: DataSpec) -> None:
+        files = [name.lower() for name in (data.train, data.validation, data.test) if name is not None]
+        is_text = data.dataset is None and any(name.endswith((".csv", ".tsv")) for name in files)
+        for key in ("columns", "header", "quoting"):
+            if getattr(data, key) is not None and not is_text:
+                self._add(("data", key), "is for CSV and TSV files", "leave it out")
+        columns = data.columns or ()
+        for name in sorted({name for name in columns if columns.count(name) > 1}):
+            self._add(("data", "columns"), f"{name!r} stands there twice", "give each column a name of its own")
+        if data.header is False and data.columns is None:
+            self._add(("data", "header"), "without a header the columns need names", "add `columns: [text, label]`")
 
     def _check_dataset(self, data: DataSpec, dataset: str) -> None:
         if is_data_file(dataset):

@@ -38,12 +38,15 @@ class HeaderLook:
     Attributes:
         is_header: Whether it names the columns.
         evidence: What tells that it is a row, to be shown after a colon; empty for a header.
-        certain: Whether that outweighs that a spec names columns as this line has them.
+        certain: Whether that is more than an impression: a row, whatever columns a spec names; a header, however
+            a spec names its columns.
+        names: Names that the columns could be given; empty for a header.
     """
 
     is_header: bool
     evidence: str = ""
     certain: bool = False
+    names: tuple[str, ...] = ()
 
 
 def look(first: Sequence[str], rows: Sequence[Sequence[str]]) -> HeaderLook:
@@ -54,26 +57,51 @@ def look(first: Sequence[str], rows: Sequence[Sequence[str]]) -> HeaderLook:
         rows: The rows below, each as wide; the first ``LOOKED_AT`` count.
     """
     cells = [cell.strip() for cell in first]
-    if any(cell.casefold() in _NAMES for cell in cells):
-        return HeaderLook(True)
-    columns = [Counter(row[place].strip() for row in rows[:LOOKED_AT]) for place in range(len(cells))]
-    columns = [Counter({value: n for value, n in column.items() if value}) for column in columns]
-    pairs = [(cell, column) for cell, column in zip(cells, columns, strict=True) if cell and column]
+    below = [row for row in rows[:LOOKED_AT] if list(row) != list(first)]
+    columns = [Counter(row[place].strip() for row in below) for place in range(len(cells))]
+    pairs = [(cell, column) for cell, column in zip(cells, columns, strict=True) if cell]
+    for column in columns:
+        del column[""]
+    usual = [cell for cell in cells if cell.casefold() in _NAMES]
+    if len(usual) > 1 or (usual and not any(cell in column for cell, column in pairs)):
+        return HeaderLook(True, certain=True)
     for cell, column in pairs:
         if cell in column:
-            times = "once more" if column[cell] == 1 else f"{column[cell]:,} times more"
-            return HeaderLook(False, f"{_shown(cell)} stands in its column {times}", certain=True)
-    if any(_is_no_value(cell, column) for cell, column in pairs):
-        return HeaderLook(True)
+            evidence = f"{_shown(cell)} stands in its column {_times(column[cell])}"
+            return HeaderLook(False, evidence, not usual, _made_up(columns))
+    if any(_is_no_value(cell, column) for cell, column in pairs if column):
+        return HeaderLook(True, certain=True)
+    evidence, certain = _evidence(cells, pairs)
+    return HeaderLook(False, evidence, certain, _made_up(columns)) if evidence else HeaderLook(True)
+
+
+def _times(count: int) -> str:
+    return "once more" if count == 1 else f"{count:,} times more"
+
+
+def _evidence(cells: Sequence[str], pairs: Sequence[tuple[str, Counter[str]]]) -> tuple[str, bool]:
+    """Return what tells by the cells themselves that they are a row, and whether it is certain."""
     for cell, column in pairs:
-        if _is_figure(cell) and all(map(_is_figure, column)):
-            return HeaderLook(False, f"{_shown(cell)} is a number, as all below it", certain=True)
+        if column and _is_figure(cell) and all(map(_is_figure, column)):
+            return f"{_shown(cell)} is a number, as all below it", True
     for cell in cells:
         if _is_figure(cell):
-            return HeaderLook(False, f"{_shown(cell)} is a number")
+            return f"{_shown(cell)} is a number", False
         if len(cell.split()) >= _LONG_WORDS or len(cell) > _LONGEST_NAME:
-            return HeaderLook(False, f"{_shown(cell)} is a long text")
-    return HeaderLook(True)
+            return f"{_shown(cell)} is a long text", False
+    return "", False
+
+
+def _made_up(columns: Sequence[Counter[str]]) -> tuple[str, ...]:
+    """Call the longest column `text`, the one of fewest values `label`, the others by their place."""
+    names = [f"column{place}" for place in range(1, len(columns) + 1)]
+    lengths = [sum(len(value) * n for value, n in column.items()) for column in columns]
+    text = max(range(len(columns)), key=lengths.__getitem__)
+    others = [place for place, column in enumerate(columns) if place != text and len(column) > 1]
+    names[text] = "text"
+    if others:
+        names[min(others, key=lambda place: len(columns[place]))] = "label"
+    return tuple(names)
 
 
 def _is_no_value(cell: str, column: Counter[str]) -> bool:

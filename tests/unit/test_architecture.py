@@ -22,6 +22,7 @@ LAYERS = (
     """,
     """
     hub data loaded_data data_hub data_reading parquet_file data_rows data_splits table_header label_column
+    delimited csv_records labelled_lines
     model_source model_folder model_code model_settings
     weights_file text_length truncation
     scratch_model modeling guard randomness tensor_json resume batching precision evaluation fine_tuner watching

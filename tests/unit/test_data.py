@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 
@@ -52,7 +53,9 @@ def test_rows_come_with_encoded_labels_and_nothing_else(load: Load) -> None:
     assert loaded.frames["train"].to_dict("list") == {"text": ["NA", "12", "=1+1"], "label": [1, 0, 1]}
     assert loaded.frames["validation"].to_dict("list") == {"text": ["null", "fine"], "label": [0, 1]}
     assert loaded.names == ("neg", "pos")
-    assert loaded.notes == ()
+    assert loaded.notes == (
+        "validation (validation.csv): 1 row (line 2) with nothing but a word as 'null' in 'text', kept.",
+    )
 
 
 def test_facts_are_plain_values_with_a_digest_of_the_bytes(load: Load, tmp_path: Path) -> None:
@@ -284,12 +287,15 @@ def test_caps_are_samples_in_order_with_every_label(load: Load) -> None:
         "test.csv": csv(50, start=300),
     }
     loaded = load(files, **BOTH, test="test.csv", max_train_rows=10, max_eval_rows=8)
-    assert loaded.facts()["rows"] == {"train": 10, "validation": 8, "test": 8}
+    assert loaded.facts()["rows"] == {"train": 10, "validation": 8, "test": 50}
     assert set(loaded.frames["train"]["label"]) == {0, 1, 2}
     numbers = [int(text.split()[1]) for text in loaded.frames["validation"]["text"]]
     assert numbers == sorted(numbers)
     assert "train: a sample of 10 of 101 rows, seed 0 (data.max_train_rows)." in loaded.notes
     assert loaded.frames["train"].index.tolist() == list(range(10))
+    loaded = load(files, **BOTH, test="test.csv", max_test_rows=9)
+    assert loaded.facts()["rows"] == {"train": 101, "validation": 50, "test": 9}
+    assert loaded.notes[-1] == "test: a sample of 9 of 50 rows, seed 0 (data.max_test_rows)."
 
 
 def test_d27_every_kind_of_file_gives_the_same_rows(load: Load, tmp_path: Path) -> None:
@@ -311,3 +317,77 @@ def test_d23_any_text_passes_unchanged(load: Load) -> None:
     text = "text,label\n" + "".join(f'"{text}",{"ab"[row % 2]}\n' for row, text in enumerate(texts))
     loaded = load({**FILES, "train.csv": text}, **BOTH)
     assert loaded.frames["train"]["text"].tolist() == texts
+
+
+HEADERLESS = "so good,pos\nbad,neg\n" + "".join(f"text {n},{'pn'[n % 2]}o\n" for n in range(9)) + "x,pos\ny,neg\n"
+
+
+def test_a_first_line_that_is_a_row_is_asked_about(load: Load) -> None:
+    """With names that the line does not have, and also where a spec took them from it."""
+    for settings in ({}, {"text": "so good", "label": "pos"}):
+        with pytest.raises(
+            SpecError, match=r"^train\.csv:1: the first line looks like a row, .*'pos' stands"
+        ) as caught:
+            load({"train.csv": HEADERLESS}, **settings)
+        hint = "write `data: {columns: [text, label]}`, or `header: true` if it does name the columns"
+        assert caught.value.problems[0].hint == hint
+    with pytest.raises(SpecError, match=r"columns: \[body, stars\]"):
+        load({"train.csv": HEADERLESS}, text="body", label="stars")
+    assert load({"train.csv": HEADERLESS}, columns=("text", "label")).facts()["rows"] == {"train": 12, "validation": 1}
+    loaded = load({"train.csv": HEADERLESS}, header=True, text="so good", label="pos")
+    assert sum(loaded.facts()["rows"].values()) == 12
+
+
+def test_columns_that_a_spec_names_make_an_odd_header_one(load: Load) -> None:
+    name = "How would you describe the service that you got from us"
+    text = csv(20).replace("text,", f"{name},")
+    assert load({"train.csv": text}, text=name).facts()["rows"] == {"train": 18, "validation": 2}
+
+
+def test_stray_quotes_lose_no_row_without_a_word(load: Load) -> None:
+    body = csv(20).replace("text 3,", '"text 3,').replace("text 7,", 'text 7",')
+    with pytest.raises(SpecError, match=r"^train\.csv:5: a double quote opens a field here that goes on to line 9"):
+        load({"train.csv": body})
+    assert sum(load({"train.csv": body}, quoting="none").facts()["rows"].values()) == 20
+    loaded = load({"train.csv": body}, quoting="minimal")
+    assert sum(loaded.facts()["rows"].values()) == 16
+    assert "21 lines are 17 records: 1 field in double quotes spans several lines (line 5)." in loaded.notes[0]
+    loaded = load({"train.tsv": body.replace(",", "\t")}, train="train.tsv")
+    assert sum(loaded.facts()["rows"].values()) == 20
+    assert "double quotes are read as plain characters" in loaded.notes[0]
+
+
+def test_words_for_no_label_are_left_out_unless_they_are_wanted(load: Load) -> None:
+    files = {"train.csv": csv(20) + "x,NULL\ny,nan\n", "validation.csv": csv(6, start=20) + "z,NULL\n"}
+    loaded = load(files, **BOTH)
+    assert loaded.facts()["rows"] == {"train": 20, "validation": 6}
+    assert loaded.notes == (
+        (
+            "train (train.csv): 2 rows (lines 22, 23) with 'NULL', 'nan' for a label, which stands for none, left out "
+            "(data.labels: as_written keeps them)."
+        ),
+        (
+            "validation (validation.csv): 1 row (line 8) with 'NULL' for a label, which stands for none, left out "
+            "(data.labels: as_written keeps them)."
+        ),
+    )
+    assert load(files, **BOTH, labels="as_written").names == ("NULL", "a", "b", "nan")
+
+
+def test_names_of_classes_hold_for_every_split(load: Load, tmp_path: Path) -> None:
+    """Also where another file counts them in another order, or writes them out."""
+
+    def write(name: str, labels: list[int], names: list[str]) -> None:
+        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+        texts = [f"{name} {n}" for n in range(len(labels))]
+        datasets.Dataset.from_dict({"text": texts, "label": labels}, features=features).to_parquet(tmp_path / name)
+
+    write("a.parquet", [0, 1, 1, 0, -1], ["pos", "neg"])
+    write("b.parquet", [0, 1], ["neg", "pos"])
+    loaded = load({"c.csv": "text,label\nx,neg\ny,0\n"}, train="a.parquet", validation="b.parquet", test="c.csv")
+    assert loaded.names == ("pos", "neg")
+    assert {split: frame["label"].tolist() for split, frame in loaded.frames.items()} == {
+        "train": [0, 1, 1, 0],
+        "validation": [1, 0],
+        "test": [1, 0],
+    }

@@ -7,6 +7,8 @@ import io
 import json
 
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,6 +196,44 @@ def test_parquet_keeps_types_and_counts_rows() -> None:
     table = parse(parquet(frame), ".parquet")
     assert table.columns == {"text": ["NA", None], "label": [True, False]}
     assert (table.names, list(table.places), table.unit) == (("text", "label", "other"), [1, 2], "row")
+
+
+def test_bytes_of_a_parquet_are_text_where_they_are_utf_8() -> None:
+    frame = pd.DataFrame({"text": ["h\u00e9".encode(), b"\xff", b"ok\0\0"], "label": [b"a", b"b", b"a"]})
+    table = parse(parquet(frame), ".parquet")
+    assert table.columns == {"text": ["h\u00e9", b"\xff", "ok"], "label": ["a", "b", "a"]}
+    assert table.notes == ("'text' holds bytes, read as UTF-8", "'label' holds bytes, read as UTF-8")
+
+
+def test_a_parquet_of_datasets_gives_its_classes_their_names() -> None:
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    stream = io.BytesIO()
+    datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features).to_parquet(stream)
+    table = parse(stream.getvalue(), ".parquet")
+    assert table.class_names == {"label": ("no", "yes")}
+    assert table.columns["label"] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        b"no json",
+        b"[]",
+        b'{"info": null}',
+        b'{"info": {"features": {"label": {"names": "ab", "_type": "ClassLabel"}}}}',
+        b'{"info": {"features": {"label": {"names": ["a", "a"], "_type": "ClassLabel"}}}}',
+        b'{"info": {"features": {"label": {"names": [1], "_type": "ClassLabel"}}}}',
+        b'{"info": {"features": {"label": {"names": ["a"], "_type": "Value"}}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_names_that_are_none_are_passed_over(metadata: bytes) -> None:
+    table = pyarrow.table({"text": ["a"], "label": [0]}).replace_schema_metadata({b"huggingface": metadata})
+    stream = io.BytesIO()
+    pyarrow.parquet.write_table(table, stream)
+    assert parse(stream.getvalue(), ".parquet").class_names == {}
 
 
 CELL = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)

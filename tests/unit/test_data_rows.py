@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finesweep.data_reading import Table
-from finesweep.data_rows import RowProblem, clean
+from finesweep.data_rows import RowProblem, clean, without_labels
 
 ROLES = {"text": "body", "label": "stars"}
 
@@ -91,7 +91,7 @@ def test_a_pair_without_its_second_text_is_dropped() -> None:
 
 def test_minus_one_is_no_label_where_classes_have_names() -> None:
     frame, _ = clean(table(["a", "b"], [-1, 1], ("no", "yes")), ROLES, "test")
-    assert frame["label"].tolist() == [1]
+    assert frame["label"].tolist() == ["yes"]
     with pytest.raises(RowProblem, match="every row has no label"):
         clean(table(["a", "b"], [-1, -1], ("no", "yes")), ROLES, "test")
 
@@ -99,3 +99,34 @@ def test_minus_one_is_no_label_where_classes_have_names() -> None:
 def test_minus_one_is_a_label_like_others_where_they_have_none() -> None:
     frame, _ = clean(table(["a", "b"], [-1, 1]), ROLES, "train")
     assert frame["label"].tolist() == [-1, 1]
+
+
+def test_positions_become_the_names_that_the_file_gives_them() -> None:
+    labels = [1, 0, 1.0, "no", 2, True]
+    frame, _ = clean(table(list("abcdef"), labels, ("no", "1")), ROLES, "train")
+    assert frame["label"].tolist() == ["1", "no", "1", "no", 2, True]
+
+
+@pytest.mark.parametrize(
+    ("texts", "note"),
+    [
+        (["12", "7.5"], "train: every text in 'body' is a number; is this the right column?"),
+        (["a", 7], "train: 1 row (line 3) with a number in 'body', taken as text."),
+        ([1, 2], "train: 2 rows (lines 2, 3) with a number in 'body', taken as text."),
+        (["NULL", "a"], "train: 1 row (line 2) with nothing but a word as 'NULL' in 'body', kept."),
+    ],
+)
+def test_numbers_and_words_for_nothing_are_remarked_among_texts(texts: list[Any], note: str) -> None:
+    assert clean(table(texts, [1, 2]), ROLES, "train")[1] == [note]
+
+
+def test_rows_with_a_word_for_no_label_are_left_out_and_named() -> None:
+    frame, _ = clean(table(list("abc"), ["x", "NULL", "y"]), ROLES, "train")
+    kept, note = without_labels(frame, {"NULL", "nan"}, "train")
+    assert kept["label"].tolist() == ["x", "y"]
+    assert note.startswith(
+        "train: 1 row (line 3) with 'NULL' for a label, which stands for none, left out (data.labels"
+    )
+    assert without_labels(kept, {"NULL"}, "train")[1] == ""
+    with pytest.raises(RowProblem, match="test: every row has 'x', 'y' for a label"):
+        without_labels(kept, {"x", "y"}, "test")

@@ -278,6 +278,16 @@ def test_bad_values_are_refused_with_line_and_reason(problems: Any, text: str, e
         (with_data("dataset: s3://x"), "is an address"),
         (with_data("dataset: a/b, test: t.csv"), "data.test: 't.csv' is a file beside `dataset:`"),
         (with_data("train: a.csv, max_length: 0"), "max_length: must be at least 4"),
+        (with_data("dataset: a/b, quoting: none"), "data.quoting: is for CSV and TSV files (leave it out)"),
+        (with_data("train: a.jsonl, columns: [text, label]"), "data.columns: is for CSV and TSV files"),
+        (with_data("train: a.csv, columns: [text, text]"), "data.columns: 'text' stands there twice"),
+        (with_data("train: a.csv, columns: [text]"), "data.columns: "),
+        (
+            with_data("train: a.csv, header: false"),
+            "without a header the columns need names (add `columns: [text, label]`",
+        ),
+        (with_data("train: a.csv, quoting: all"), "data.quoting: must be 'none' or 'minimal', found text 'all'"),
+        (with_data("train: a.csv, labels: classes"), "data.labels: must be 'as_written', found text 'classes'"),
         (with_data("train: a.csv, max_train_rows: 0"), "max_train_rows: must be at least 1"),
         (
             with_data("train: a.csv, label: 3"),

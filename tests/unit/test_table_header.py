@@ -34,7 +34,7 @@ def test_a_first_line_that_is_a_row_is_noticed(
     ("first", "rows"),
     [
         pytest.param(("text", "label"), MOVIES, id="usual-names"),
-        pytest.param(("Text", "pos"), MOVIES, id="one-usual-name"),
+        pytest.param(("Text", "verdict"), MOVIES, id="one-usual-name"),
         pytest.param(("film", "verdict"), MOVIES, id="other-names"),
         pytest.param(("", "0", "1"), [(str(n), *row) for n, row in enumerate(MOVIES)], id="numbers-that-pandas-gives"),
         pytest.param((f"{LONG}?", "How many stars?"), [(f"{LONG} {n}", str(n)) for n in range(9)], id="questions"),

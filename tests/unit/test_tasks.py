@@ -12,18 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
+from finesweep.label_column import MANY, MOST_CLASSES
 from finesweep.registry import TASKS
 from finesweep.tasks import EncodedLabels, LabelProblem, Task
-from finesweep.tasks.text_classification import MANY_FRACTIONS, MAX_CLASSES, TextClassification
+from finesweep.tasks.text_classification import TextClassification
 from finesweep.tasks.text_regression import TextRegression
 from finesweep.trial import Direction
 
 CLASSIFY, REGRESS = TextClassification(), TextRegression()
 
 
-def encode(task: Task, names: tuple[str, ...] | None = None, **splits: list[Any]) -> EncodedLabels:
+def encode(
+    task: Task, names: tuple[str, ...] | None = None, *, as_written: bool = False, **splits: list[Any]
+) -> EncodedLabels:
     index = {split: pd.RangeIndex(2, len(values) + 2, name="line") for split, values in splits.items()}
-    return task.encode({s: pd.Series(values, index=index[s], dtype=object) for s, values in splits.items()}, names)
+    labels = {s: pd.Series(values, index=index[s], dtype=object) for s, values in splits.items()}
+    return task.encode(labels, names, as_written=as_written)
 
 
 @pytest.mark.parametrize("name", TASKS.names)
@@ -60,9 +64,105 @@ def test_one_label_written_in_two_ways_is_one_class() -> None:
     assert encoded.splits == {"train": [1, 0, 2], "validation": [2, 0, 1], "test": [1, 0, 2]}
 
 
-def test_labels_that_differ_in_case_are_remarked() -> None:
-    encoded = encode(CLASSIFY, train=["pos", "Pos", "neg"])
-    assert encoded.notes == ("The labels 'Pos', 'pos' differ only in case or spaces and are separate classes.",)
+JOINED = "Labels written in several ways are one: {} (`data: {{labels: as_written}}` takes each as it stands)."
+
+
+@pytest.mark.parametrize(
+    ("splits", "names", "note"),
+    [
+        pytest.param(
+            {"train": ["pos", "Pos", "neg", "pos"], "validation": ["NEG", "pos"]},
+            ("neg", "pos"),
+            JOINED.format("'NEG', 'neg' as 'neg'; 'Pos', 'pos' as 'pos'"),
+            id="case",
+        ),
+        pytest.param(
+            {"train": ["TRUE", "true", "False"]},
+            ("false", "true"),
+            JOINED.format("'False' as 'false'; 'TRUE', 'true' as 'true'"),
+            id="booleans",
+        ),
+        pytest.param(
+            {"train": [True, False], "validation": ["false", "true"]},
+            ("false", "true"),
+            JOINED.format("'False', 'false' as 'false'; 'True', 'true' as 'true'"),
+            id="booleans-of-two-files",
+        ),
+        pytest.param(
+            {"train": ["a", "A", "b"]},
+            ("A", "a", "b"),
+            "The labels 'A', 'a' differ only in case or spaces and are separate classes.",
+            id="letters",
+        ),
+        pytest.param(
+            {"train": ["None", "for", "against"]},
+            ("None", "against", "for"),
+            "The label 'None' is a class like others (1 row).",
+            id="none",
+        ),
+        pytest.param(
+            {"train": ["s|tennis", "s|golf"]},
+            ("s|golf", "s|tennis"),
+            "A label with '|' in it, as 's|golf', is one class.",
+            id="paths",
+        ),
+        pytest.param(
+            {"train": ["0,5", "10,0", "2,5"]},
+            ("0,5", "2,5", "10,0"),
+            "The labels are 3 different numbers with a decimal comma, taken as classes; for a measure: "
+            "`task: text-regression`.",
+            id="decimal-commas",
+        ),
+        pytest.param(
+            {"train": [18 + n for n in range(60)] * 3},
+            tuple(str(18 + n) for n in range(60)),
+            "The labels are 60 whole numbers from 18 to 77 without a gap, taken as classes; for a measure: "
+            "`task: text-regression`.",
+            id="ages",
+        ),
+        pytest.param(
+            {"train": ["0", "9", "x"]},
+            ("0", "9", "x"),
+            "The labels '0', '9' are numbers, others are words; all are classes.",
+            id="numbers-among-words",
+        ),
+    ],
+)
+def test_what_labels_are_taken_for_is_said(splits: dict[str, list[Any]], names: tuple[str, ...], note: str) -> None:
+    encoded = encode(CLASSIFY, **splits)
+    assert encoded.names == names
+    assert encoded.notes == (note,)
+
+
+def test_class_ids_are_classes_without_a_word() -> None:
+    encoded = encode(CLASSIFY, train=list(range(30)) * 4)
+    assert (encoded.names, encoded.notes) == (tuple(str(n) for n in range(30)), ())
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        pytest.param(
+            ["a|b", "b", "a"], "several labels in one cell: 'a|b' holds labels with '|' between", id="several"
+        ),
+        pytest.param(["['a', 'b']", "['b']"], "several labels in one cell: lists such as", id="lists"),
+        pytest.param(["1", "0", "inf"], "'inf' among the labels, which are numbers \\(1 row\\)", id="infinite"),
+        pytest.param([1.0, 0.0, -math.inf], "'-inf' among the labels", id="infinite-float"),
+    ],
+)
+def test_labels_that_mean_something_else_are_classes_only_if_told(labels: list[Any], message: str) -> None:
+    with pytest.raises(LabelProblem, match=message) as caught:
+        encode(CLASSIFY, train=labels)
+    assert "as_written" in caught.value.hint
+    encoded = encode(CLASSIFY, train=labels, as_written=True)
+    assert encoded.names is not None
+    assert [encoded.names[position] for position in encoded.splits["train"]] == [str(label) for label in labels]
+
+
+def test_labels_as_written_are_joined_no_more() -> None:
+    encoded = encode(CLASSIFY, train=["TRUE", "true", "false"], as_written=True)
+    assert encoded.names == ("TRUE", "false", "true")
+    assert encode(CLASSIFY, train=[f"{n},5" for n in range(30)] * 3, as_written=True).names
 
 
 def test_a_class_that_validation_lacks_is_remarked() -> None:
@@ -75,6 +175,11 @@ def test_names_that_come_with_the_data_keep_their_order() -> None:
     assert encoded.notes == ("No row of train has the label 'y'.",)
 
 
+def test_names_and_positions_of_two_files_are_the_same_classes() -> None:
+    encoded = encode(CLASSIFY, ("z", "1", "x"), train=["x", "z", "1"], validation=["0", "1", 2])
+    assert encoded.splits == {"train": [2, 0, 1], "validation": [0, 1, 2]}
+
+
 @pytest.mark.parametrize(
     ("labels", "message", "hint"),
     [
@@ -82,10 +187,16 @@ def test_names_that_come_with_the_data_keep_their_order() -> None:
         pytest.param([-100, -100], "every label is -100, which marks rows without", "labelled", id="D18"),
         pytest.param([-1, -1], "every label is -1, which marks rows without", "labelled", id="D18-minus-one"),
         pytest.param(
-            [n + 0.5 for n in range(MANY_FRACTIONS + 1)] * 100,
+            [n + 0.5 for n in range(MANY + 1)] * 100,
             "21 different labels with fractions",
             "task: text-regression",
             id="measure",
+        ),
+        pytest.param(
+            [f"{n},5" for n in range(50)] * 9,
+            "50 different labels with decimal commas",
+            "task: text-regression",
+            id="decimal-commas",
         ),
         pytest.param(
             [str(n / 7) for n in range(400)],
@@ -94,10 +205,10 @@ def test_names_that_come_with_the_data_keep_their_order() -> None:
             id="measure-of-a-csv",
         ),
         pytest.param(
-            list(range(MAX_CLASSES + 1)) * 3, "1,001 classes; at most 1,000", "text-regression", id="too-many-numbers"
+            list(range(MOST_CLASSES + 1)) * 3, "1,001 classes; at most 1,000", "text-regression", id="too-many-numbers"
         ),
         pytest.param(
-            [f"id{n}" for n in range(MAX_CLASSES + 1)] * 3, "1,001 classes", "the text or an id", id="too-many-texts"
+            [f"id{n}" for n in range(MOST_CLASSES + 1)] * 3, "1,001 classes", "the text or an id", id="too-many-texts"
         ),
         pytest.param([f"text {n}" for n in range(11)], "11 different labels in 11 rows", "an id", id="as-many-as-rows"),
     ],
@@ -136,7 +247,7 @@ LABEL = st.one_of(st.integers(-3, 12), st.booleans(), st.text("abAB 1", min_size
 @given(st.lists(LABEL, min_size=2, max_size=30))
 def test_ids_point_back_to_the_label_as_it_was_written(labels: list[Any]) -> None:
     try:
-        encoded = encode(CLASSIFY, train=labels)
+        encoded = encode(CLASSIFY, train=labels, as_written=True)
     except LabelProblem:
         return
     assert encoded.names is not None
@@ -179,6 +290,25 @@ def test_numbers_are_read_from_any_way_to_write_them() -> None:
     encoded = encode(REGRESS, train=["1.5", 2, "-3e-1"], validation=[1.5])
     assert encoded.names is None
     assert encoded.splits == {"train": [1.5, 2.0, -0.3], "validation": [1.5]}
+
+
+def test_decimal_commas_are_numbers_and_said() -> None:
+    encoded = encode(REGRESS, train=["3,5", "-0,25", "4"], validation=["1,125"])
+    assert encoded.splits == {"train": [3.5, -0.25, 4.0], "validation": [1.125]}
+    assert encoded.notes == ("The labels are 3 different numbers with a decimal comma, read as with a point.",)
+    with pytest.raises(LabelProblem, match=r"the comma of '1,250' may part thousands, or the fraction"):
+        encode(REGRESS, train=["1,250", "3,500"])
+    with pytest.raises(LabelProblem, match="no finite numbers: '3,5' in line 2"):
+        encode(REGRESS, train=["3,5", "4"], as_written=True)
+
+
+def test_class_ids_that_are_learned_as_numbers_are_said() -> None:
+    assert encode(REGRESS, train=list(range(30)) * 4).notes == (
+        (
+            "The labels are 30 whole numbers from 0 to 29 without a gap, taken as numbers; for classes: "
+            "`task: text-classification`."
+        ),
+    )
 
 
 @pytest.mark.parametrize(

@@ -59,12 +59,15 @@ class Task(Protocol):
     stratified: ClassVar[bool]
     pipeline: ClassVar[str]
 
-    def encode(self, labels: Mapping[str, pd.Series], names: Sequence[str] | None) -> EncodedLabels:
+    def encode(
+        self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False
+    ) -> EncodedLabels:
         """Check the label columns and turn them into numbers.
 
         Args:
             labels: Label column by split (``train`` always; ``validation``, ``test`` where they exist).
             names: Class names that come with the data set, in the order of their ids.
+            as_written: Whether each different label is one, whatever it may mean.
 
         Raises:
             LabelProblem: A column cannot be used.

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesweep.errors import did_you_mean
+from finesweep.label_column import (
+    MANY,
+    MOST_CLASSES,
+    LabelKind,
+    decimal_comma,
+    is_infinite,
+    is_number,
+    is_whole,
+    look,
+    readings,
+)
 from finesweep.tasks import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-MAX_CLASSES = 1_000
-MANY_FRACTIONS = 20
-"""Above this many distinct labels with a fraction, the column is taken for a measure, not for classes."""
 
 FEW_CLASSES = 10
 """Up to this many classes are never too many for the rows there are."""
@@ -30,8 +36,8 @@ _ROWS_AT_ONCE = 4_096
 _SHOWN = 10
 _LONGEST = 40
 _UNLABELLED = ("-1", "-100")
-_WHOLE = re.compile(r"[-+]?[0-9]+(\.0*)?")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
+_PERHAPS_NONE = ("None", "none", "NA", "N/A", "n/a")
+_AS_WRITTEN = "`data: {labels: as_written}` takes each as it stands"
 
 
 class TextClassification:
@@ -45,29 +51,40 @@ class TextClassification:
     stratified: ClassVar[bool] = True
     pipeline: ClassVar[str] = "text-classification"
 
-    def encode(self, labels: Mapping[str, pd.Series], names: Sequence[str] | None) -> EncodedLabels:
+    def encode(
+        self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False
+    ) -> EncodedLabels:
         """Turn labels into class ids.
 
         Args:
             labels: Label column by split, without missing values. Integers, numbers that are whole,
                 texts (trimmed) and booleans; the same value may be written in any of these ways.
-            names: Class names that come with the data set; the labels are then their positions.
+            names: Class names that come with the data set; labels are then names, or else their positions.
+            as_written: Whether each different label is a class. Otherwise labels that differ in case or blanks
+                are one, and labels that hold several or are infinite are refused.
 
         Raises:
             LabelProblem: There is one class, there are too many, the labels are a measure, or a split
                 has labels that train lacks.
         """
         texts = _texts(labels)
+        notes: list[str] = []
+        if names is not None:
+            texts = {split: _as_names(column, names) for split, column in texts.items()}
+        elif not as_written:
+            _check_meaning(texts)
+            texts, notes = _joined(texts)
         train = Counter(texts["train"])
-        _check_classes(train, len(names or ()))
-        order = _sorted(train) if names is None else [str(position) for position in range(len(names))]
-        shown = tuple(order if names is None else names)
+        _check_classes(train, len(names or ()), as_written=as_written)
+        order = tuple(_sorted(train) if names is None else names)
         if names is not None:
             _check_known(texts, order, f"there are names for 0 to {len(order) - 1} only")
+        elif not as_written:
+            notes += _meaning_notes(train)
         _check_known(texts, train, f"train has only {_list(_sorted(train))}")
         ids = {text: position for position, text in enumerate(order)}
         splits = {split: [ids[text] for text in column] for split, column in texts.items()}
-        return EncodedLabels(splits, shown, (*_alike_notes(shown), *_absent_notes(splits, shown)))
+        return EncodedLabels(splits, order, (*notes, *_alike_notes(order), *_absent_notes(splits, order)))
 
     def head(self, names: Sequence[str] | None) -> dict[str, Any]:
         """Return the config fields of a head with one output per class."""
@@ -119,35 +136,83 @@ def _texts(labels: Mapping[str, pd.Series]) -> dict[str, list[str]]:
     """Write labels as text; if all are whole numbers, then without the ``.0`` that a missing value gives them."""
     texts = {split: [str(value).strip() for value in series] for split, series in labels.items()}
     distinct = set().union(*texts.values())
-    if any("." in text for text in distinct) and all(_WHOLE.fullmatch(text) for text in distinct):
+    if any("." in text for text in distinct) and all(is_whole(text) for text in distinct):
         return {split: [text.partition(".")[0] for text in column] for split, column in texts.items()}
     return texts
 
 
-def _number(text: str) -> float | None:
-    return float(text) if _NUMBER.fullmatch(text) else None
+def _as_names(texts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Read labels as names, or else as positions in them."""
+    positions = {str(position): name for position, name in enumerate(names)}
+    return [text if text in names else positions.get(text, text) for text in texts]
+
+
+def _check_meaning(texts: Mapping[str, Sequence[str]]) -> None:
+    """Refuse labels that are no classes: infinite numbers, and cells that hold several labels."""
+    for split, column in texts.items():
+        distinct = set(column)
+        infinite = sorted(filter(is_infinite, distinct))
+        if infinite and all(is_number(text) or is_infinite(text) for text in distinct):
+            message = f"{_list(infinite)} among the labels, which are numbers ({_rows_of(infinite, column)})"
+            raise LabelProblem(split, message, f"remove these rows; {_AS_WRITTEN}")
+    found = look(texts["train"])
+    if found.kind is LabelKind.SEVERAL:
+        raise LabelProblem("train", f"several labels in one cell: {found.reason}", f"one is learned; {_AS_WRITTEN}")
+
+
+def _joined(texts: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Join labels that are one label written in several ways; return them with a note."""
+    read = readings(Counter(texts["train"]), {text for column in texts.values() for text in column})
+    ways = defaultdict(list)
+    for text, name in read.items():
+        ways[name].append(text)
+    joined = [f"{_list(sorted(found))} as {name!r}" for name, found in sorted(ways.items()) if found != [name]]
+    more = f" and {len(joined) - _SHOWN:,} more" if len(joined) > _SHOWN else ""
+    notes = [f"Labels written in several ways are one: {'; '.join(joined[:_SHOWN])}{more} ({_AS_WRITTEN})."]
+    splits = {split: [read[text] for text in column] for split, column in texts.items()}
+    return splits, notes if joined else []
+
+
+def _meaning_notes(train: Counter[str]) -> Iterator[str]:
+    """Remark classes that may be meant as something else."""
+    found = look(train.elements())
+    if (found.is_measure and len(train) > FEW_CLASSES) or found.kind is LabelKind.DECIMAL_COMMAS:
+        yield f"The labels are {found.reason}, taken as classes; for a measure: `task: text-regression`."
+    if empty := [text for text in train if text in _PERHAPS_NONE]:
+        yield f"The label {_list(sorted(empty))} is a class like others ({_rows_of(empty, train.elements())})."
+    if paths := [text for text in train if "|" in text]:
+        yield f"A label with '|' in it, as {_list(sorted(paths)[:1])}, is one class."
+    numbers = [text for text in train if is_number(text)]
+    if numbers and len(numbers) < len(train):
+        yield f"The labels {_list(_sorted(numbers))} are numbers, others are words; all are classes."
+
+
+def _rows_of(texts: Collection[str], column: Iterable[str]) -> str:
+    count = sum(1 for text in column if text in texts)
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _sorted(texts: Iterable[str]) -> list[str]:
     """Put numbers in the order of their values, anything else in that of its letters."""
-    numbers = {text: _number(text) for text in texts}
-    if None in numbers.values():
-        return sorted(numbers)
-    return sorted(numbers, key=lambda text: (numbers[text], text))
+    found = set(texts)
+    if decimal_comma(found):
+        return sorted(found, key=lambda text: (float(text.replace(",", ".")), text))
+    return sorted(found, key=lambda text: (float(text), text)) if all(map(is_number, found)) else sorted(found)
 
 
-def _check_classes(train: Counter[str], named: int) -> None:
+def _check_classes(train: Counter[str], named: int, *, as_written: bool) -> None:
     rows = train.total()
     if len(train) == 1:
         raise LabelProblem("train", *_constant(next(iter(train))))
-    numbers = [_number(text) for text in train]
-    measured = None not in numbers
-    broken = measured and not all(_WHOLE.fullmatch(text) for text in train)
+    commas = decimal_comma(train)
+    measured = commas or all(is_number(text) for text in train)
+    broken = commas or (measured and not all(is_whole(text) for text in train))
     hint = "for a measure: `task: text-regression`" if measured else "is this column the text or an id?"
-    if broken and len(train) > MANY_FRACTIONS:
-        raise LabelProblem("train", f"{len(train):,} different labels with fractions; classes are expected", hint)
-    if max(len(train), named) > MAX_CLASSES:
-        raise LabelProblem("train", f"{max(len(train), named):,} classes; at most {MAX_CLASSES:,} are allowed", hint)
+    if broken and len(train) > MANY and not as_written:
+        kind = "decimal commas" if commas else "fractions"
+        raise LabelProblem("train", f"{len(train):,} different labels with {kind}; classes are expected", hint)
+    if max(len(train), named) > MOST_CLASSES:
+        raise LabelProblem("train", f"{max(len(train), named):,} classes; at most {MOST_CLASSES:,} are allowed", hint)
     if len(train) > FEW_CLASSES and len(train) > rows / 2:
         raise LabelProblem("train", f"{len(train):,} different labels in {rows:,} rows; classes are expected", hint)
     if rows < named:

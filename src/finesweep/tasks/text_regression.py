@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from finesweep.label_column import LabelKind, could_be_thousands, decimal_comma, look
 from finesweep.tasks import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
@@ -29,22 +30,26 @@ class TextRegression:
     stratified: ClassVar[bool] = False
     pipeline: ClassVar[str] = "text-classification"
 
-    def encode(self, labels: Mapping[str, pd.Series], names: Sequence[str] | None) -> EncodedLabels:
+    def encode(
+        self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False
+    ) -> EncodedLabels:
         """Turn labels into floats.
 
         Args:
             labels: Label column by split, without missing values; indexed by the place of each row.
             names: Class names that come with the data set; there must be none.
+            as_written: Whether a comma is no decimal point.
 
         Raises:
             LabelProblem: A label is no finite number, all of train's are equal, or they are classes.
         """
         if names is not None:
             raise LabelProblem("train", "the labels are classes", "write `task: text-classification`")
-        splits = {split: _numbers(split, series) for split, series in labels.items()}
+        commas = not as_written and _has_decimal_commas(labels)
+        splits = {split: _numbers(split, series, commas=commas) for split, series in labels.items()}
         if len(set(splits["train"])) == 1:
             raise LabelProblem("train", f"every label is {splits['train'][0]:g}", "is this the right column?")
-        return EncodedLabels(splits, None)
+        return EncodedLabels(splits, None, tuple(_notes(labels["train"], commas=commas)))
 
     def head(self, names: Sequence[str] | None) -> dict[str, Any]:
         """Return the config fields of a head with one output."""
@@ -81,8 +86,27 @@ class TextRegression:
         return float(np.mean(np.square(labels, dtype=np.float64)))
 
 
-def _numbers(split: str, series: pd.Series) -> list[float]:
-    numbers = [_number(value) for value in series]
+def _has_decimal_commas(labels: Mapping[str, pd.Series]) -> bool:
+    """Say whether labels have a decimal comma; refuse commas that could as well part the thousands."""
+    texts = {str(value).strip() for series in labels.values() for value in series}
+    if decimal_comma(texts):
+        return True
+    if thousands := sorted(text for text in texts if could_be_thousands(text)):
+        message = f"the comma of {thousands[0]!r} may part thousands, or the fraction"
+        raise LabelProblem("train", message, "write the labels without commas, and a fraction with a point")
+    return False
+
+
+def _notes(train: pd.Series, *, commas: bool) -> Iterator[str]:
+    found = look(train)
+    if commas:
+        yield f"The labels are {found.reason}, read as with a point."
+    elif found.kind is LabelKind.IDS and found.values > 2:
+        yield f"The labels are {found.reason}, taken as numbers; for classes: `task: text-classification`."
+
+
+def _numbers(split: str, series: pd.Series, *, commas: bool) -> list[float]:
+    numbers = [_number(value, commas=commas) for value in series]
     wrong = [position for position, number in enumerate(numbers) if not math.isfinite(number)]
     if wrong:
         unit = series.index.name or "row"
@@ -92,12 +116,12 @@ def _numbers(split: str, series: pd.Series) -> list[float]:
     return numbers
 
 
-def _number(value: object) -> float:
+def _number(value: object, *, commas: bool) -> float:
     """Read one label; NaN for anything that is no number, such as a boolean or ``1_000``."""
     if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return math.nan
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value.replace(",", ".") if commas and isinstance(value, str) else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return math.nan
 
