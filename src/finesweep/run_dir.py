@@ -37,7 +37,7 @@ from finesweep.manifest import Manifest, Run, hours_ran
 from finesweep.records import Records
 from finesweep.spec import FORMAT
 from finesweep.stored import as_kind, read_numbered, refuse_links
-from finesweep.trial import Progress, TrialRecord
+from finesweep.trial import AttemptOutdated, Progress, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -269,11 +269,13 @@ class RunDir:
         """Write how an attempt ended, durably; its progress goes, and with a result its saved state.
 
         Raises:
-            AttemptOutdated: The trial is being tried again; what this attempt found counts no more.
+            AttemptOutdated: The trial is being tried again, or this attempt is recorded as ended by a fault: what
+                its process has found since counts no more.
             RunDirError: The disk is full or the folder is gone.
         """
         file = self.record_file(record.trial)
         with staged_json(file, record.to_json()) as staged, self.claims.fenced(record.trial, record.attempt):
+            self._refuse_lost(record)
             staged.replace(file)
             self.progress_file(record.trial).unlink(missing_ok=True)
         self._records.look_again(file.name)
@@ -281,6 +283,12 @@ class RunDir:
             shutil.rmtree(self.state(record.trial), ignore_errors=True)
         else:
             self._finished.discard(record.trial)  # its weights were damaged, and it runs again
+
+    def _refuse_lost(self, record: TrialRecord) -> None:
+        """Make sure that a process that was taken for lost does not undo the fault that stands for it."""
+        known = self.read_record(record.trial)
+        if known is not None and known.attempt == record.attempt and len(known.faults) > len(record.faults):
+            raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {known.faults[-1]}")
 
     def claim(self, run: int, trials: Iterable[int]) -> Lease | None:
         """Take one unit of the budget: the first of some trials that still has to run.

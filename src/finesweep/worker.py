@@ -211,12 +211,17 @@ class Worker:
             lease.release()
 
     def lost(self, claim: Claim, how: str, seconds: float) -> None:
-        """Record that the process that ran a trial elsewhere is gone; see ``backends.Work``."""
+        """Record that the process that ran a trial elsewhere is gone; see ``backends.Work``.
+
+        The trial's own process may have outlived it, and then stops with its state saved. That record is kept, as
+        one of an attempt that a fault has ended.
+        """
         record = self.run_dir.read_record(claim.trial)
-        if record is None or record.attempt != claim.attempt:
+        own = record if record is not None and record.attempt == claim.attempt else None
+        if own is None or (own.state is TrialState.INTERRUPTED and own.faults == claim.faults):
             verdict = fault(how, claim.faults, self.profile.retries)
             with contextlib.suppress(AttemptOutdated):
-                self.run_dir.record(_judged(bare_record(claim, self.run_dir, seconds), verdict))
+                self.run_dir.record(_judged(own or bare_record(claim, self.run_dir, seconds), verdict))
         self.release(claim)
 
     def _is_called_off(self, claim: Claim) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import made_records
 import pytest
 
 from finesweep.backends.driver import SearchDriver
@@ -25,6 +26,7 @@ from finesweep.backends.marks import mark
 from finesweep.claims import Claim, Lease
 from finesweep.comparison import Comparison
 from finesweep.errors import RunDirError, TrialFailed
+from finesweep.manifest import Run
 from finesweep.plan import planned_trials, trials_wanted
 from finesweep.profile import Profile
 from finesweep.pruning import ON_RUNGS
@@ -464,6 +466,45 @@ def _study(folder: Path, name: str):
 
 def _count(trial: object, params: object) -> float:
     return 1.0
+
+
+DIED = "its process died"
+
+
+def lost(folder: Path, *, retries: int, before: TrialState | None = None, after: TrialState | None = None) -> RunDir:
+    """Return a folder whose trial 0 ran elsewhere and was lost, and recorded its own end before or after that."""
+    from finesweep.worker import Worker
+
+    run_dir, spec = make_folders(folder), make_spec()
+    worker: Any = Worker(run_dir, None, Run(1, {}, {}, {}, {}, "h", 1, 0.0), spec, Profile(retries=retries))  # type: ignore[arg-type]
+    lease = run_dir.claim(1, range(1))
+    assert lease is not None
+    own = {
+        state: made_records.record(0, None, state, examples=640, reason="its own") for state in (before, after) if state
+    }
+    if before is not None:
+        run_dir.record(own[before])
+    worker.lost(lease.claim, DIED, 1.0)
+    if after is not None:
+        with pytest.raises(AttemptOutdated, match=f"trial 0: attempt 1 has ended: {DIED}"):
+            run_dir.record(own[after])
+    return run_dir
+
+
+@pytest.mark.parametrize(("retries", "state"), [(0, TrialState.FAILED), (1, TrialState.INTERRUPTED)])
+@pytest.mark.parametrize("own", [{}, {"before": TrialState.INTERRUPTED}, {"after": TrialState.INTERRUPTED}])
+def test_a_lost_trial_has_one_fault_whoever_records_first(tmp_path, retries, state, own):
+    """Its process may outlive Ray's, saves its state, and says that it was only interrupted."""
+    found = lost(tmp_path / "s", retries=retries, **own).read_record(0)
+    assert (found.state, found.faults) == (state, (DIED,))
+    assert found.examples == (640 if "before" in own else 0)
+    assert found.reason.startswith(DIED)
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.WAITING, TrialState.PRUNED])
+def test_a_trial_that_had_ended_when_it_was_lost_ended_so(tmp_path, state):
+    found = lost(tmp_path / "s", retries=1, before=state).read_record(0)
+    assert (found.state, found.faults, found.reason) == (state, (), "its own")
 
 
 def test_the_driver_carries_no_model():

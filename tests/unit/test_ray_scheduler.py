@@ -119,9 +119,16 @@ def test_no_trial_is_stopped_for_its_length():
     assert set(told(scheduler_with("asha"), 0, [1.0 / i for i in range(1, 300)])) == {"CONTINUE"}
 
 
-def test_why_a_trial_broke_off_is_the_last_line_of_its_error():
-    scheduler = scheduler_with("none")
-    for name, error in (("a", "Failure # 1\nTraceback\n  here\nOSError: no room\n"), ("b", None), ("c", "")):
-        trial = types.SimpleNamespace(trial_id=name, get_error=lambda error=error: error)
-        scheduler.on_trial_error(None, trial)
-    assert scheduler.errors == {"a": "OSError: no room", "b": "", "c": ""}
+def test_why_a_trial_broke_off_is_the_last_line_of_its_error(tmp_path):
+    scheduler, killed = scheduler_with("none"), "Worker exit type: SYSTEM_ERROR Worker exit detail: End of file."
+    texts = {
+        "a": "Failure # 1\nTraceback\n  here\nOSError: no room\n",
+        "b": "",
+        "c": f"Failure # 2\nIt died.\n{killed}\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        scheduler.on_trial_error(None, types.SimpleNamespace(trial_id=name, error_file=str(tmp_path / name)))
+    for name, file in (("d", None), ("e", str(tmp_path / "gone"))):
+        scheduler.on_trial_error(None, types.SimpleNamespace(trial_id=name, error_file=file))
+    assert scheduler.errors == {"a": "OSError: no room", "b": "", "c": "End of file.", "d": "", "e": ""}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -48,8 +49,11 @@ class FairScheduler(FIFOScheduler):  # type: ignore[misc]
         """Pass over it: its evaluations are known, and the last thing told need not be one."""
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Note why; the search is told next, without a reason."""
-        self.errors[trial.trial_id] = _last_line(trial.get_error())
+        """Note why; the search is told next, without a reason.
+
+        Ray has written it to a file here, and does not yet have it where ``get_error`` looks.
+        """
+        self.errors[trial.trial_id] = _last_line(trial.error_file)
 
 
 class _Asha(FairScheduler, ASHAScheduler):  # type: ignore[misc]
@@ -88,6 +92,10 @@ def _made(spec: SweepSpec) -> FairScheduler:
     return FairScheduler()
 
 
-def _last_line(text: Any) -> str:
-    lines = str(text or "").strip().splitlines()
-    return lines[-1].strip()[:300] if lines else ""
+def _last_line(file: str | None) -> str:
+    """Return the last line of an error; of a process that was killed, how it ended, as far as Ray knows."""
+    try:
+        lines = Path(file or "").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip().rpartition("Worker exit detail: ")[2][:300] if lines else ""
