@@ -7,7 +7,6 @@ import functools
 import importlib.metadata
 import os
 import platform
-import secrets
 import shutil
 import socket
 import time
@@ -29,6 +28,7 @@ from finesweep.preflight import Checked
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
 from finesweep.scratch_model import make_scratch
+from finesweep.shared_folder import new_token
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.stored import refuse_links
 
@@ -221,7 +221,7 @@ def begin(folder: RunDir, manifest: Manifest, checked: Checked, request: Request
             started=time.time(),
             model_path=str(checked.model.path or folder.model),
             trust_remote_code=request.trust_remote_code,
-            token=secrets.token_hex(8),
+            token=new_token(profile.model_dump()),
             watched=watched,
         )
     )

@@ -11,6 +11,7 @@ from finesweep import leaderboard, ownership, ranking
 from finesweep.claims import Holder
 from finesweep.errors import SweepError, printable
 from finesweep.manifest import Run
+from finesweep.profile import Profile
 from finesweep.readable import metric
 from finesweep.run_dir import RunDir
 from finesweep.submitters.queue import submitted_runs
@@ -20,24 +21,25 @@ LONGEST_LINE = 1_000
 """Characters."""
 
 
-def status_lines(path: Path) -> Iterator[str]:
+def status_lines(path: Path, given: Profile | None = None) -> Iterator[str]:
     """Yield the lines that describe a sweep's state.
 
     Args:
         path: The sweep's folder.
+        given: The profile that names the cluster that its jobs are on; None where the environment does.
 
     Raises:
         RunDirError: The folder is no sweep's.
     """
     # Names, owners and reasons come from files that anybody may have written.
-    return (printable(line, LONGEST_LINE) for line in _lines(path))
+    return (printable(line, LONGEST_LINE) for line in _lines(path, given))
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path, given: Profile | None) -> Iterator[str]:
     folder = RunDir(path)
     manifest = folder.manifest()
     records, runs = folder.records(), folder.runs()
-    owner, jobs = ownership.owner(path), list(_job_lines(folder))
+    owner, jobs = ownership.owner(path), list(_job_lines(folder, given))
     held = (holder.claim for holder in folder.holders())
     alive = {claim.trial for claim in held if folder.claims.is_alive(claim.trial, claim.attempt)}
     counts = Counter(record.state for record in ranking.without_running(records, alive))
@@ -69,11 +71,11 @@ def _unsaid(run: Run) -> str:
     return "never submitted, or its jobs are gone; the same `sweep submit` goes on from here"
 
 
-def _job_lines(folder: RunDir) -> Iterator[str]:
+def _job_lines(folder: RunDir, given: Profile | None) -> Iterator[str]:
     """Yield a line for each job that a cluster has for this sweep, in the cluster's own words."""
     for run, submitter in submitted_runs(folder):
         try:
-            jobs = submitter.jobs(folder, run)
+            jobs = submitter.jobs(folder, run, given)
         except SweepError as error:
             yield f"  jobs     of run {run.number}: {str(error).partition(chr(10))[0]}"
             continue

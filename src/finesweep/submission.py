@@ -78,12 +78,12 @@ def submit(
         if why is not None:
             sweep.end_run(why)
             return Submitted(sweep, None, why)
-        return Submitted(sweep, _handed_over(sweep, submitter, dry_run=dry_run))
+        return Submitted(sweep, _handed_over(sweep, submitter, request.profile, dry_run=dry_run))
 
 
-def _handed_over(sweep: OpenSweep, submitter: Submitter, *, dry_run: bool) -> Submission:
+def _handed_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:
     """Give a sweep to the cluster; no signal comes between the jobs and the note of them, or nobody would end them."""
-    order = Order(sweep.run_dir, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates)
+    order = Order(sweep.run_dir, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates, file)
     try:
         submission = submitter.submit(order, dry_run=dry_run)
     except SweepError as error:
@@ -94,22 +94,23 @@ def _handed_over(sweep: OpenSweep, submitter: Submitter, *, dry_run: bool) -> Su
     return submission
 
 
-def cancel(path: Path) -> Sequence[str]:
+def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
     """End all jobs of a sweep, and write the leaderboard as it stands then.
 
     Args:
         path: The sweep's folder.
+        given: The profile that names the cluster; None where the environment does.
 
     Returns:
         A line on each job, and on what is left.
 
     Raises:
-        RunDirError: The folder is no sweep's.
+        RunDirError: The folder is no sweep's, or alone says where its jobs are.
         LaunchError: The cluster refused.
     """
     folder = RunDir(path)
     manifest = folder.manifest()
-    lines = [line for run, submitter in submitted_runs(folder) for line in _cancelled(folder, run, submitter)]
+    lines = [line for run, submitter in submitted_runs(folder) for line in _cancelled(folder, run, submitter, given)]
     records = folder.records()
     leaderboard.write(folder, manifest, records, folder.runs())
     finished = sum(record.state.finished for record in records)
@@ -119,9 +120,9 @@ def cancel(path: Path) -> Sequence[str]:
     ]
 
 
-def _cancelled(folder: RunDir, run: Run, submitter: Submitter) -> Sequence[str]:
+def _cancelled(folder: RunDir, run: Run, submitter: Submitter, given: Profile | None) -> Sequence[str]:
     """End a run's jobs; nobody else is left to note that a run ended whose workers no command watched."""
-    lines = submitter.cancel(folder, run)
+    lines = submitter.cancel(folder, run, given)
     if lines and not run.watched:
         folder.write_run(dataclasses.replace(run, ended=time.time(), outcome="cancelled"))
     return lines

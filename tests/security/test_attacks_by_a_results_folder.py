@@ -313,3 +313,35 @@ def test_s19_rows_of_a_folder_hold_numbers_and_fetch_nothing(planted: Planted, c
     planted.write("data/tokens-24/train/dataset_info.json", json.dumps(info))
     with pytest.raises(SweepError, match=r"train: the column 'labels' holds no numbers"):
         tokenized(folder, folder.manifest(), 24)
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the user a token for Ray and a password for PostgreSQL, and no address for either."""
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "PGHOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "d34d")
+    monkeypatch.setenv("PGPASSWORD", "s3cret")
+
+
+@pytest.mark.parametrize("command", ["status", "cancel", "supervise --run 1", "collect --run 1"])
+def test_s44_an_address_in_a_folder_gets_no_credentials(
+    planted: Planted, sweep: Sweep, canary: Canary, credentials: None, command: str
+) -> None:
+    """Neither Ray's dashboard and head nor the database: the address is shown, with what confirms it."""
+    profile = {
+        "launcher": "ray",
+        "address": canary.address,
+        "dashboard": f"http://{canary.address}",
+        "storage": f"postgresql://{canary.address}/sweeps",
+    }
+    planted.change("runs/0001.json", profile=profile, ended=None, outcome=None, token="t0k")
+    planted.write("runs/0001.jobs", json.dumps({"sweep": "id"}))
+    name, *options = command.split()
+    code, said = sweep(name, planted.path, *options)
+    assert code == (0 if name == "status" else 2), said
+    if name in ("status", "cancel"):
+        assert f"was given to http://{canary.address}" in said
+        assert f"--on PROFILE.yaml or RAY_API_SERVER_ADDRESS=http://{canary.address}" in said
+    else:
+        assert "run 1 names address and dashboard and storage; without its --token nothing is sent there" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.server
 import json
 import socket
@@ -16,13 +17,15 @@ from typing import Any
 import pytest
 
 from finesweep import ray_dashboard
-from finesweep.errors import LaunchError
+from finesweep.errors import LaunchError, RunDirError
 from finesweep.manifest import Run
+from finesweep.profile import Profile
 from finesweep.ray_dashboard import Dashboard
 from finesweep.ray_nodes import Amounts, RayNode
 from finesweep.ray_profile import RayProfile
 from finesweep.registry import SUBMITTERS
 from finesweep.run_dir import RunDir, make_folders
+from finesweep.slurm_profile import SlurmProfile
 from finesweep.submitters import Job, Order
 from finesweep.submitters import ray as submitter_module
 
@@ -87,10 +90,10 @@ def _no_token(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
-def order(folder: Path, stub: Stub, **keys: Any) -> Order:
+def order(folder: Path, stub: Stub, *, file: Path | None = None, **keys: Any) -> Order:
     profile = RayProfile(dashboard=stub.url, workers=2, **keys)
     run = Run(3, {}, {}, profile.model_dump(), {}, "here", 1, 0.0, token="t0k")
-    return Order(make_folders(folder), run, profile, "my-sweep", False)
+    return Order(make_folders(folder), run, profile, "my-sweep", False, file)
 
 
 def submitter() -> Any:
@@ -182,15 +185,15 @@ def test_without_a_dashboard_the_key_and_the_variable_are_named():
 
 def test_a_sweep_becomes_one_job(stub, tmp_path):
     stub.answers["POST /api/jobs/"] = {"submission_id": "x"}
-    given = order(tmp_path / "sweep", stub)
+    given = order(tmp_path / "sweep", stub, file=Path("my ray.yaml"))
     found = submitter().submit(given, dry_run=False)
     ((_, _, _, body),) = stub.asked
     assert found.jobs == {"sweep": body["submission_id"]}
     assert body["submission_id"].startswith("finesweep-my-sweep-3-")
-    assert body["entrypoint"].startswith(f"python3 -m finesweep supervise {tmp_path}/sweep --run 3 --token t0k ")
+    assert body["entrypoint"].startswith(f"python3 -P -m finesweep supervise {tmp_path}/sweep --run 3 --token t0k ")
     assert body["metadata"] == {"sweep": "my-sweep", "folder": f"{tmp_path}/sweep", "run": "3"}
-    assert body["runtime_env"] == {"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}
-    assert any(line.startswith(f"  sweep status {tmp_path}/sweep ") for line in found.lines)
+    assert body["runtime_env"] == {"env_vars": {"PYTHONSAFEPATH": "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}}
+    assert f"  sweep status {tmp_path}/sweep --on 'my ray.yaml'  how far it is" in found.lines
 
 
 @pytest.mark.parametrize("token", ["", TOKEN])
@@ -229,18 +232,21 @@ def test_a_folder_of_any_name_stays_one_word_of_the_jobs_shell(stub, tmp_path, n
     shell = subprocess.run(
         stub.asked[0][3]["entrypoint"], shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=20
     )
-    said = "".join(f"<{word}>\n" for word in ("-m", "finesweep", "supervise", folder, "--run", "3", "--token", "t0k"))
+    said = "".join(
+        f"<{word}>\n" for word in ("-P", "-m", "finesweep", "supervise", folder, "--run", "3", "--token", "t0k")
+    )
     assert (shell.returncode, shell.stdout, shell.stderr) == (7, said, "")
     assert (folder / "logs/job-0003.log").read_text() == said
     assert not (tmp_path / "PWNED").exists()
 
 
-def submitted(stub: Stub, folder: Path, *status: Any) -> tuple[RunDir, Run]:
-    """Return a folder whose run is the job ``id``, which the dashboard says is in each state in turn."""
+def submitted(stub: Stub, folder: Path, *status: Any) -> tuple[RunDir, Run, RayProfile]:
+    """Return a folder whose run is the job ``id``, which the dashboard has in each state in turn, and its profile."""
     given = order(folder, stub)
     given.run_dir.write_jobs(3, {"sweep": "id"})
     stub.answers["GET /api/jobs/id"] = list(status)
-    return given.run_dir, given.run
+    assert isinstance(given.profile, RayProfile)
+    return given.run_dir, given.run, given.profile
 
 
 @pytest.mark.parametrize(
@@ -291,5 +297,41 @@ def test_a_job_that_is_not_stopped_is_told(stub, tmp_path, monkeypatch, answer, 
 def test_an_id_from_the_folder_is_one_part_of_the_address(stub, tmp_path):
     given = order(tmp_path / "s", stub)
     given.run_dir.write_jobs(3, {"sweep": "../../x?y"})
-    submitter().jobs(given.run_dir, given.run)
+    submitter().jobs(given.run_dir, given.run, given.profile)
     assert stub.asked[0][1] == "/api/jobs/..%2F..%2Fx%3Fy"
+
+
+ASKS = ("jobs", "cancel")
+OTHER = "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("named", [None, OTHER, "http://127.0.0.1"])
+def test_a_dashboard_that_only_a_folder_names_is_told_nothing(stub, tmp_path, monkeypatch, ask, named):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    if named is not None:
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", named)
+    run_dir, run, _ = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
+    message = rf"was given to {stub.url}, says this folder, .*--on PROFILE\.yaml or RAY_API_SERVER_ADDRESS={stub.url}$"
+    for given in (None, Profile(), SlurmProfile()):
+        with pytest.raises(RunDirError, match=message):
+            getattr(submitter(), ask)(run_dir, run, given)
+    assert stub.asked == []
+
+
+@pytest.mark.parametrize("by", ["profile", "environment"])
+def test_a_dashboard_that_the_call_names_is_asked_with_the_token(stub, tmp_path, monkeypatch, by):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    run_dir, run, profile = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
+    if by == "environment":
+        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", stub.url + "/")
+    assert submitter().jobs(run_dir, run, profile if by == "profile" else None) == [Job("id", "sweep", "running")]
+    assert stub.asked == [("GET", "/api/jobs/id", f"Bearer {TOKEN}", None)]
+
+
+def test_what_the_profile_names_is_asked_and_not_what_the_folder_names(stub, tmp_path):
+    run_dir, run, profile = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
+    moved = dataclasses.replace(run, profile={**run.profile, "dashboard": OTHER})
+    assert submitter().jobs(run_dir, moved, profile) == [Job("id", "sweep", "running")]
+    with pytest.raises(LaunchError, match=f"dashboard at {OTHER} cannot be reached"):
+        submitter().jobs(run_dir, run, profile.model_copy(update={"dashboard": OTHER}))

@@ -11,7 +11,7 @@ from made_records import run
 from finesweep import shared_folder
 from finesweep.errors import RunDirError
 from finesweep.run_dir import make_folders
-from finesweep.shared_folder import open_run
+from finesweep.shared_folder import new_token, open_run
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +52,38 @@ def test_what_a_network_file_system_shows_late_is_waited_for(tmp_path: Path, mon
     folder = make_folders(tmp_path / "demo")
     monkeypatch.setattr(shared_folder.time, "sleep", lambda _: folder.write_run(run(1, token="late")))
     assert open_run(folder.path, 1, "late")[1] == dataclasses.replace(run(1), token="late")
+
+
+GIVEN = {"launcher": "ray", "address": "head:6379", "dashboard": None, "storage": "postgresql://db/sweeps"}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"address": "evil:6379"}, {"dashboard": "http://evil"}, {"storage": "postgresql://e/s"}]
+)
+def test_addresses_that_were_changed_in_the_folder_are_refused(tmp_path: Path, changed: dict[str, str]) -> None:
+    folder, token = make_folders(tmp_path / "demo"), new_token(GIVEN)
+    folder.write_run(run(1, token=token, profile=GIVEN))
+    assert open_run(folder.path, 1, token)[1].profile == GIVEN
+    settled = {**GIVEN, "workers": 4}
+    folder.write_run(run(1, token=token, profile=settled))
+    assert open_run(folder.path, 1, token)[1].profile == settled
+    folder.write_run(run(1, token=token, profile={**settled, **changed}))
+    with pytest.raises(
+        RunDirError, match=r"^run 1: .* in its file is not what its command gave; nothing is sent there;"
+    ):
+        open_run(folder.path, 1, token)
+
+
+def test_addresses_without_a_token_are_those_of_the_folder_alone(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "demo")
+    folder.write_run(run(1, profile=GIVEN))
+    with pytest.raises(
+        RunDirError, match=r"^run 1 names address and storage; without its --token nothing is sent there$"
+    ):
+        open_run(folder.path, 1)
+    folder.write_run(run(1, profile={"launcher": "ray", "address": "auto"}))
+    assert open_run(folder.path, 1)[1].number == 1
+
+
+def test_two_runs_have_two_tokens() -> None:
+    assert new_token(GIVEN) != new_token(GIVEN)

@@ -13,6 +13,7 @@ from made_records import manifest, record, run, running
 from finesweep.atomic import write_json
 from finesweep.errors import LaunchError
 from finesweep.manifest import Run
+from finesweep.profile import Profile
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.status import status_lines
 from finesweep.submitters import Job, queue
@@ -93,7 +94,7 @@ class Cluster:
 
     queue: ClassVar[list[Job] | Exception] = []
 
-    def jobs(self, run_dir: RunDir, run: Run) -> Sequence[Job]:
+    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None) -> Sequence[Job]:
         if isinstance(self.queue, Exception):
             raise self.queue
         return self.queue

@@ -55,6 +55,10 @@ Overrides = Annotated[
 On = Annotated[
     Path | None, typer.Option("--on", metavar="PROFILE.yaml", help="Where to run it.", show_default="this machine")
 ]
+ItsCluster = Annotated[
+    Path | None,
+    typer.Option("--on", metavar="PROFILE.yaml", help="The cluster that its jobs were given to.", show_default=False),
+]
 RunNumber = Annotated[int, typer.Option("--run", help="Number of the run.")]
 Token = Annotated[str, typer.Option(help="The run's token, by which the folder is known.")]
 Name = Annotated[str | None, typer.Option(help="Name of the results folder.", show_default="the YAML's name")]

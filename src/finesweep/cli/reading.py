@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from finesweep.cli.app import Folder
+from finesweep.cli.app import Folder, ItsCluster
 from finesweep.errors import Problem, SpecError
 
 
-def status(folder: Folder) -> None:
+def status(folder: Folder, on: ItsCluster = None) -> None:
     """Say how far a sweep is."""
+    from finesweep import profile
     from finesweep.status import status_lines
 
-    for line in status_lines(folder.absolute()):
+    for line in status_lines(folder.absolute(), profile.load(on)):
         typer.echo(line)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from finesweep.cli.app import RESULTS, Folder, Name, On, Overrides, Results, SpecFile, TrustRemoteCode
+from finesweep.cli.app import RESULTS, Folder, ItsCluster, Name, On, Overrides, Results, SpecFile, TrustRemoteCode
 from finesweep.errors import SweepError
 
 SIGNALLED = 128
@@ -78,14 +78,15 @@ def submit(
     summary.handed_over(screen, submitted)
 
 
-def cancel(folder: Folder) -> None:
+def cancel(folder: Folder, on: ItsCluster = None) -> None:
     """End a sweep's jobs on a cluster.
 
     Trials that run save their state. The same `sweep submit` goes on from there.
     """
+    from finesweep import profile
     from finesweep.submission import cancel as cancel_jobs
 
-    for line in cancel_jobs(folder.absolute()):
+    for line in cancel_jobs(folder.absolute(), profile.load(on)):
         typer.echo(line)
 
 

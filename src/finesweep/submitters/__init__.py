@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from finesweep.manifest import Run
@@ -26,6 +27,7 @@ class Order:
         profile: Its launch profile, settled.
         name: The sweep's name.
         coordinates: Whether one worker runs all trials; see ``backends.Backend``.
+        file: The profile's file, None where it is not known.
     """
 
     run_dir: RunDir
@@ -33,6 +35,7 @@ class Order:
     profile: Profile
     name: str
     coordinates: bool
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,18 +98,25 @@ class Submitter(Protocol):
         """
         ...
 
-    def jobs(self, run_dir: RunDir, run: Run) -> Sequence[Job]:
+    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[Job]:
         """Return what the cluster says of a run's jobs; empty where it has none.
+
+        Args:
+            run_dir: The sweep's folder.
+            run: The run, as the folder has it: nothing is sent to an address that only it names.
+            given: The profile that the user names in this call.
 
         Raises:
             LaunchError: It says nothing.
+            RunDirError: Only the folder says where the cluster is.
         """
         ...
 
-    def cancel(self, run_dir: RunDir, run: Run) -> Sequence[str]:
-        """End a run's jobs and return a line on each; trials in them save their state.
+    def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
+        """End a run's jobs and return a line on each; trials in them save their state; see ``jobs``.
 
         Raises:
             LaunchError: The cluster refused.
+            RunDirError: Only the folder says where the cluster is.
         """
         ...

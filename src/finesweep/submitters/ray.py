@@ -1,4 +1,4 @@
-"""Owns giving a whole sweep to a Ray cluster: one job, which runs ``sweep supervise`` there."""
+"""Gives a whole sweep to a Ray cluster: one job, which runs ``sweep supervise`` there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from finesweep.commands import supervise_command
-from finesweep.errors import LaunchError
+from finesweep.environment import SAFE_IMPORTS
+from finesweep.errors import LaunchError, RunDirError
 from finesweep.manifest import Run
 from finesweep.profile import Profile
 from finesweep.profile import of_run as profile_of
@@ -18,6 +19,7 @@ from finesweep.ray_profile import DASHBOARD_VARIABLE, RayProfile
 from finesweep.run_dir import RunDir
 from finesweep.submitters import Job, JobState, Order, Submission
 
+LAUNCHER = "ray"
 ROLE = "sweep"
 STOP_SECONDS = 60
 """How long the job has to stop: workers save, the leaderboard is written. Ray by itself gives three seconds."""
@@ -68,24 +70,26 @@ class RaySubmitter:
             return Submission({}, [said, f"  {entrypoint}"])
         metadata = {"sweep": order.name, "folder": str(order.run_dir.path), "run": str(order.run.number)}
         dashboard.submit(job, entrypoint, _environment(), metadata)
-        lines = _lines(dashboard.url, job, order.run_dir)
+        lines = _lines(dashboard.url, job, order)
         return Submission({ROLE: job}, [*lines, OPEN] if dashboard.is_open else lines)
 
-    def jobs(self, run_dir: RunDir, run: Run) -> Sequence[Job]:
+    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[Job]:
         """Return what the dashboard says of a run's job.
 
         Raises:
             LaunchError: It cannot be reached, or refuses.
+            RunDirError: Only the folder says where it is.
         """
-        return [_job(_of_run(run), role, job) for role, job in run_dir.jobs(run.number).items()]
+        return [_job(_named(run, given), role, job) for role, job in run_dir.jobs(run.number).items()]
 
-    def cancel(self, run_dir: RunDir, run: Run) -> Sequence[str]:
+    def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
         """Stop a run's job, and wait until its trials have saved their state.
 
         Raises:
             LaunchError: The dashboard cannot be reached, or refuses.
+            RunDirError: Only the folder says where it is.
         """
-        return [_stopped(_of_run(run), job) for job in run_dir.jobs(run.number).values()]
+        return [_stopped(_named(run, given), job) for job in run_dir.jobs(run.number).values()]
 
 
 def _dashboard(profile: Profile) -> Dashboard:
@@ -98,8 +102,28 @@ def _dashboard(profile: Profile) -> Dashboard:
     return Dashboard(url)
 
 
-def _of_run(run: Run) -> Dashboard:
-    return _dashboard(profile_of(run.profile))
+def _named(run: Run, given: Profile | None) -> Dashboard:
+    """Return the dashboard that this call names, by its profile or in its environment.
+
+    The one that a run's file names may be anybody's, as the folder may; it is shown, and sent nothing.
+
+    Raises:
+        LaunchError: No dashboard is named at all.
+        RunDirError: Only the folder names one.
+    """
+    if given is not None and given.launcher == LAUNCHER:
+        return _dashboard(given)
+    recorded, here = RayProfile.of(profile_of(run.profile)).dashboard, RayProfile()
+    if recorded is None or _same(recorded, here.jobs_url or ""):
+        return _dashboard(here)
+    raise RunDirError(
+        f"its job was given to {recorded}, says this folder, which may come from anybody: nothing is sent there; "
+        f"if that is your cluster, name it with --on PROFILE.yaml or {DASHBOARD_VARIABLE}={recorded}"
+    )
+
+
+def _same(url: str, other: str) -> bool:
+    return url.rstrip("/").lower() == other.rstrip("/").lower()
 
 
 def _entrypoint(python: str, order: Order) -> str:
@@ -114,17 +138,18 @@ def _job_id(order: Order) -> str:
 
 
 def _environment() -> dict[str, str]:
-    return {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+    return {**SAFE_IMPORTS, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
 
 
-def _lines(url: str, job: str, run_dir: RunDir) -> list[str]:
-    folder = shlex.quote(str(run_dir.path))
+def _lines(url: str, job: str, order: Order) -> list[str]:
+    folder = shlex.quote(str(order.run_dir.path))
+    on = "" if order.file is None else f" --on {shlex.quote(str(order.file))}"
     return [
         f"Submitted to {url} as {job}.",
-        f"  sweep status {folder}       how far it is",
+        f"  sweep status {folder}{on}  how far it is",
+        f"  sweep cancel {folder}{on}  end it; the same sweep submit goes on from there",
         f"  sweep leaderboard {folder}  the trials so far",
-        f"  sweep cancel {folder}       end it; the same sweep submit goes on from there",
-        f"  {run_dir.path / 'logs'}  what workers and trials print",
+        f"  {order.run_dir.path / 'logs'}  what workers and trials print",
     ]
 
 

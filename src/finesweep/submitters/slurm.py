@@ -80,7 +80,7 @@ class SlurmSubmitter:
             raise
         return Submission({"workers": array_id(workers, order), "collect": collect}, _told(order, workers, collect))
 
-    def jobs(self, run_dir: RunDir, run: Run) -> Sequence[Job]:
+    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[Job]:
         """Return the state of each worker and of the last job; of those submitted by hand too.
 
         Raises:
@@ -88,7 +88,7 @@ class SlurmSubmitter:
         """
         return listed_jobs(run_dir, run)
 
-    def cancel(self, run_dir: RunDir, run: Run) -> Sequence[str]:
+    def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
         """End the jobs of a run; wait a while until they are gone, since trials save their state first.
 
         Raises:
