@@ -1,6 +1,8 @@
-"""Owns the command lines by which finesweep starts itself: the same ones on this machine and on a cluster."""
+"""Makes the command lines by which finesweep starts itself: the same ones on this machine and on a cluster."""
 
 from __future__ import annotations
+
+import sys
 
 from finesweep.manifest import Run
 from finesweep.run_dir import RunDir
@@ -32,6 +34,20 @@ def survey_command(python: str, run_dir: RunDir, run: Run) -> list[str]:
     return _command(python, "survey", run_dir, run)
 
 
+def own_command(*arguments: str, python: str | None = None, module: str = "finesweep") -> list[str]:
+    """Return a command line of finesweep's own, which imports nothing from the current folder.
+
+    Every Python process that finesweep starts is started by one of these, and in an environment from
+    ``finesweep.environment``, which carries the same over to the processes that it starts itself.
+
+    Args:
+        arguments: What follows the module's name.
+        python: The interpreter; None for the one that runs this.
+        module: What it runs.
+    """
+    return [python or sys.executable, "-P", "-m", module, *arguments]
+
+
 def _command(python: str, name: str, run_dir: RunDir, run: Run) -> list[str]:
     token = ["--token", run.token] if run.token else []
-    return [python, "-m", "finesweep", name, str(run_dir.path), "--run", str(run.number), *token]
+    return own_command(name, str(run_dir.path), "--run", str(run.number), *token, python=python)

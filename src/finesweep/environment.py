@@ -1,13 +1,21 @@
-"""Owns the environment of a process that trains or evaluates on one device of this machine."""
+"""Makes the environment of the Python processes that finesweep starts, and keeps the current folder out of imports."""
 
 from __future__ import annotations
 
 import os
+import sys
 
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Where the libraries under torch and numpy look for their number of threads, once, when they are loaded."""
 
+SAFE_IMPORTS = {"PYTHONSAFEPATH": "1"}
+"""Keeps a process, and all that it starts, from importing what lies in the current folder."""
+
+LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120
+"""Folder of Python's own library, which stands on every import path already: a current folder that adds nothing."""
+
 FOR_TRAINING = {
+    **SAFE_IMPORTS,
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     # Kernels from the Hub are code; a config can name one.
@@ -24,6 +32,41 @@ UNLESS_SET = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 busy machine a trial with two threads ran 15 times slower with GNU OpenMP's default."""
 
 
+def keep_out_current_folder() -> None:
+    """Keep the current folder off the import path, of this process and of all that it starts.
+
+    ``PYTHONPATH`` is what the user wants, but for empty entries: ``export PYTHONPATH=$PYTHONPATH:/mine`` leaves
+    one, and Python takes it for the current folder.
+    """
+    named = _folders(os.environ.get("PYTHONPATH", ""))
+    if "" in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        sys.path[:] = [folder for folder in sys.path if folder in named or not _is_current(folder)]
+    os.environ.update(own_environment())
+
+
+def own_environment() -> dict[str, str]:
+    """Return this process's environment for another Python process: it imports nothing from the current folder.
+
+    Relative entries of ``PYTHONPATH`` are made absolute, since Ray starts processes in another folder.
+    """
+    environment = {**os.environ, **SAFE_IMPORTS}
+    if environment.get("PYTHONPATH"):
+        environment["PYTHONPATH"] = os.pathsep.join(_folders(environment["PYTHONPATH"]))
+    return environment
+
+
+# Neither imports a module, which might still be taken from the current folder.
+def _folders(python_path: str) -> list[str]:
+    return [os.path.abspath(folder) for folder in python_path.split(os.pathsep) if folder]  # noqa: PTH100
+
+
+def _is_current(folder: str) -> bool:
+    try:
+        return os.path.samefile(folder, ".")  # noqa: PTH121
+    except OSError:
+        return False
+
+
 def child_environment(
     device: str | None = None, threads: int | None = None, *, all_devices: bool = False
 ) -> dict[str, str]:
@@ -37,7 +80,7 @@ def child_environment(
         threads: How many CPU threads it may use, None for what this process's environment says.
         all_devices: Whether it sees whatever this process sees, since it only shares the devices out.
     """
-    environment = dict(os.environ)
+    environment = own_environment()
     environment.update(FOR_TRAINING)
     environment.update({name: environment.get(name, value) for name, value in UNLESS_SET.items()})
     if device is not None and "CUDA_VISIBLE_DEVICES" not in environment:

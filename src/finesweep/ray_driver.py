@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finesweep import __version__
+from finesweep.environment import LIBRARY
 from finesweep.ray_nodes import Amounts, RayNode, able
 from finesweep.ray_worker import TOLD, NodeWorker, look
 
@@ -217,7 +218,9 @@ def connect(asked: Mapping[str, Any], send: Send) -> None:
     """Join the cluster, and say what nodes it has; with a folder, make sure that they see it."""
     import ray
 
-    ray.init(address=asked["address"], namespace="finesweep", log_to_driver=False)
+    # Ray makes the current folder the first on the import path of all its workers.
+    with contextlib.chdir(LIBRARY):
+        ray.init(address=asked["address"], namespace="finesweep", log_to_driver=False)
     _leave_signals()  # Ray has taken them
     nodes = cluster_nodes()
     send({"nodes": [node.values() for node in nodes]})

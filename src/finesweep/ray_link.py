@@ -11,7 +11,6 @@ import re
 import select
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import weakref
@@ -20,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finesweep.commands import own_command
+from finesweep.environment import own_environment
 from finesweep.errors import LaunchError, printable
 from finesweep.ray_nodes import Amounts, RayNode
 from finesweep.stored import open_log
@@ -129,7 +130,7 @@ class RayLink:
                 self._note(json.loads(line))
 
     def _started(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "finesweep.ray_driver"]
+        command = own_command(module="finesweep.ray_driver")
         try:
             with os.fdopen(open_log(self.log), "ab") as errors:
                 self._log_start = errors.tell()
@@ -139,6 +140,7 @@ class RayLink:
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     bufsize=0,
+                    env=own_environment(),
                     start_new_session=True,  # Ctrl-C is the command's to understand
                 )
         except OSError as error:

@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from finesweep import activity
 from finesweep.atomic import write_failure, write_json, write_text
+from finesweep.commands import own_command
 from finesweep.environment import child_environment
 from finesweep.errors import RunDirError, WinnerMismatch
 from finesweep.manifest import Manifest
@@ -180,7 +180,7 @@ def _evaluate_in_fresh_process(
         arguments = ["verify", str(run_dir.path), str(folder), "--trial", str(record.trial), "--output", str(output)]
         arguments += [FLAG] if trusted else []
         log = run_dir.path / "logs" / "winner.log"
-        command = [sys.executable, "-m", "finesweep", *arguments]
+        command = own_command(*arguments)
         try:
             with os.fdopen(open_log(log), "ab") as stream:
                 code = _run(command, stream, _environment(profile), stopping)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from finesweep.backends import ray_cluster
 from finesweep.run_dir import RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -125,22 +129,41 @@ def finished_at_random(make_project):
     return project
 
 
-def test_a_trial_and_an_actor_that_are_killed_are_tried_again(project, home, place, check_invariants, until):
+def test_killed_trials_and_actors_are_faults_and_retries_bounds_them(project, home, place, check_invariants, until):
+    """The fork of a killed actor outlives it and saves its state; that makes it no less of a fault."""
+    project.write("one_thread.yaml", "threads_per_worker: 1\nretries: 2\n")
     process = project.start("run", "spec.yaml", *RAY, *epochs(40), "--workers", "2", env=home)
-    until(lambda: project.runs(0, step=5), "trial 0 runs")
+    until(lambda: in_attempt(project, 1), "trial 0 runs")
     params = project.progress(0)["params"]
-    fork_of(place, 0, project.results()).kill()
-    until(lambda: project.runs(0, step=5) and project.progress(0)["attempt"] == 2, "trial 0 runs again")
-    assert project.progress(0)["params"] == params
-    fork_of(place, 0, project.results()).parent().kill()
-    ends(process)
-    first = project.records()[0]
-    assert (first["state"], first["attempt"], first["params"]) == ("COMPLETE", 3, params)
+    for attempt, ends_of in ((1, of_trial), (2, of_actor), (3, of_actor)):
+        until(lambda attempt=attempt: in_attempt(project, attempt), f"trial 0 runs for the {attempt}. time")
+        assert project.progress(0)["params"] == params
+        ends_of(fork_of(place, 0, project.results())).kill()
+    said = ends(process)
+    first, *others = project.records()
+    assert (first["state"], first["attempt"], first["params"]) == ("FAILED", 3, params), said
     assert first["faults"][0].startswith("the trial's process was killed by SIGKILL")
-    assert len(first["faults"]) == 1 or "died" in first["faults"][1], "it may have saved its state and said so itself"
-    assert [record["state"] for record in project.records()] == ["COMPLETE"] * 3
+    assert all(
+        fault.startswith("its process, or the machine that it ran on, died (Worker ") for fault in first["faults"][1:]
+    )
+    assert first["reason"] == f"{first['faults'][2]}; given up after 3 such faults"
+    assert [(record["state"], record["attempt"]) for record in others] == [("COMPLETE", 1)] * 2
     gone(place, until, 30)
     check_invariants(project)
+
+
+def of_trial(fork: psutil.Process) -> psutil.Process:
+    return fork
+
+
+def of_actor(fork: psutil.Process) -> psutil.Process:
+    parent = fork.parent()
+    assert parent is not None
+    return parent
+
+
+def in_attempt(project, attempt: int) -> bool:
+    return project.runs(0, step=5) and project.progress(0)["attempt"] == attempt
 
 
 def test_ctrl_c_saves_the_states_and_the_next_run_goes_on(project, home, place, check_invariants, until):
@@ -209,13 +232,47 @@ def test_when_every_trial_fails_it_says_why(project, home, place, provoke, until
     gone(place, until, 30)
 
 
-def test_a_cluster_of_our_own_has_the_cpus_that_the_profile_shares_out(home):
-    """Stock: those of the machine, of which a container or a job of Slurm's may have a few."""
-    code = (
-        "from finesweep.backends.ray_cluster import connected; from finesweep.profile import Profile\n"
-        "with connected(Profile(workers=3, threads_per_worker=5, gpus_per_trial=0)):\n"
-        "    import ray; print(int(ray.cluster_resources()['CPU']), int(ray.cluster_resources().get('GPU', 0)))"
+OF_OUR_OWN = """
+import json, sys
+from pathlib import Path
+from finesweep.backends.ray_cluster import connected
+from finesweep.profile import Profile
+with connected(Profile(workers=3, threads_per_worker=5, gpus_per_trial=0)):
+    import ray
+    path = ray.get(ray.remote(num_cpus=0)(lambda: __import__("sys").path).remote())
+    has = [int(ray.cluster_resources().get(name, 0)) for name in ("CPU", "GPU")]
+    print(json.dumps({"has": has, "path": path}), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_cluster_of_our_own_is_out_of_others_reach_and_imports_nothing_from_here(home, place):
+    """Stock: folder and sockets are open to all; the current folder is first on the import path; all CPUs count."""
+    here = place / "here"
+    here.mkdir()
+    watched = {**os.environ, **home, "RAY_AUTH_TOKEN": "of-another-cluster"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", OF_OUR_OWN],
+        env=watched,
+        cwd=here,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    environment = {**os.environ, **home}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
-    assert done.stdout.split() == ["15", "0"], done.stderr
+    assert process.stdout is not None
+    modes = set()
+    while not select.select([process.stdout], [], [], 0.001)[0]:
+        modes |= {stat.S_IMODE(folder.stat().st_mode) for folder in (place / "t").glob("fs-ray-*")}
+    found = json.loads(process.stdout.readline())
+    (folder,) = (place / "t").glob("fs-ray-*")
+    sockets = [file for file in folder.rglob("*") if file.is_socket()]
+    commands = [word for one in of_ray(place) for word in one.cmdline()]
+    token = (folder / "token").read_text()
+    process.communicate()
+    assert modes == {0o700}
+    assert found["has"] == [15, 0]
+    assert str(here) not in found["path"]
+    assert len(sockets) >= 2
+    assert max(len(str(file.relative_to(place / "t"))) for file in sockets) < len(ray_cluster._LONGEST_SOCKET)
+    assert not [word for word in commands if token in word or "of-another-cluster" in word]

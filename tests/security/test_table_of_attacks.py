@@ -48,10 +48,12 @@ ATTACKS = {
     41: "templates in a YAML",
     42: "texts on which a pattern takes for ever",
     43: "a million small files",
+    44: "an address in a results folder that credentials are to be sent to",
+    45: "Python files in the current folder that bear the names of modules",
 }
 
 YAML, MODEL = "security/test_attacks_by_yaml.py::", "security/test_attacks_by_a_model_folder.py::"
-PROFILE = "security/test_attacks_by_a_profile.py::"
+PROFILE, HERE = "security/test_attacks_by_a_profile.py::", "security/test_attacks_by_the_current_folder.py::"
 RESULTS, OWN, DATA = (
     "security/test_attacks_by_a_results_folder.py::",
     "security/test_own_code.py::",
@@ -164,6 +166,17 @@ SHOWN = {
     41: ["unit/test_spec_reader.py::test_nothing_in_a_yaml_is_a_template"],
     42: ["unit/test_spec_reader.py::test_validation_is_linear_in_hostile_text"],
     43: ["e2e/test_run.py::test_only_the_winners_weights_are_kept"],
+    44: [
+        RESULTS + "test_s44_an_address_in_a_folder_gets_no_credentials",
+        "unit/test_ray_dashboard.py::test_a_dashboard_that_only_a_folder_names_is_told_nothing",
+        "unit/test_shared_folder.py::test_addresses_that_were_changed_in_the_folder_are_refused",
+    ],
+    45: [
+        HERE + "test_a_command_imports_nothing_from_the_current_folder",
+        HERE + "test_no_command_imports_from_the_current_or_the_specs_folder",
+        "unit/test_environment.py::test_an_empty_entry_of_pythonpath_goes_and_what_is_named_stays",
+        "unit/test_commands.py::test_only_one_module_writes_down_how_python_is_started",
+    ],
 }
 
 UNNUMBERED = {

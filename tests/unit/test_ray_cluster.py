@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -15,13 +17,13 @@ from finesweep.profile import Profile
 @pytest.mark.parametrize(("workers", "threads", "cpus"), [(3, 2, 6), (1, 1, 1), ("auto", 4, 4)])
 def test_it_has_what_the_profile_shares_out(workers, threads, cpus):
     """Ray counts the machine's cores, of which a container or a batch job may have a few."""
-    settings = ray_cluster._own(Profile(workers=workers, threads_per_worker=threads, gpus_per_trial=0), "/tmp/x")
+    settings = ray_cluster._own(Profile(workers=workers, threads_per_worker=threads, gpus_per_trial=0), Path("/tmp/x"))
     assert (settings["num_cpus"], settings["num_gpus"], settings["address"]) == (cpus, 0, "local")
 
 
 def test_it_has_the_gpus_that_this_process_sees(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
-    settings = ray_cluster._own(Profile(workers=3, threads_per_worker=1, gpus_per_trial=1), "/tmp/x")
+    settings = ray_cluster._own(Profile(workers=3, threads_per_worker=1, gpus_per_trial=1), Path("/tmp/x"))
     assert settings["num_gpus"] == 3
 
 
@@ -30,6 +32,40 @@ def test_its_folder_has_a_short_name_for_the_sake_of_its_sockets(monkeypatch):
     assert ray_cluster._short_folder() == Path("/tmp")
     monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")
     assert ray_cluster._short_folder() == Path("/var/tmp")
+
+
+def test_the_longest_folder_leaves_room_for_the_socket_with_the_longest_name(monkeypatch):
+    longest = "/" + "x" * (ray_cluster.LONGEST_FOLDER - 1)
+    monkeypatch.setattr(tempfile, "tempdir", longest)
+    assert ray_cluster._short_folder() == Path(longest)
+    assert len(longest + ray_cluster._LONGEST_SOCKET) == 103
+    monkeypatch.setattr(tempfile, "tempdir", longest + "x")
+    assert ray_cluster._short_folder() == Path("/tmp")
+
+
+def test_ray_gets_a_folder_inside_of_one_that_only_this_user_can_enter(tmp_path, monkeypatch):
+    """Ray opens its own to all users; and a token that the user has for another cluster would go before ours."""
+    seen = {}
+
+    @contextlib.contextmanager
+    def begun(_where, settings, current):
+        seen.update(settings, current=current, token=os.environ.get("RAY_AUTH_TOKEN"))
+        seen["modes"] = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (current, *current.iterdir())}
+        yield
+
+    monkeypatch.setattr(ray_cluster, "_begun", begun)
+    monkeypatch.setattr(ray_cluster, "_short_folder", lambda: tmp_path)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
+    before = os.umask(0)
+    try:
+        with ray_cluster._private(Profile(workers=1, threads_per_worker=1, gpus_per_trial=0)):
+            pass
+    finally:
+        os.umask(before)
+    assert Path(seen["_temp_dir"]).parent == seen["current"]
+    assert (seen["modes"][seen["current"].name], seen["modes"]["token"]) == (0o700, 0o600)
+    assert (seen["token"], os.environ["RAY_AUTH_TOKEN"]) == (None, "of-another-cluster")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_was_left_behind_is_removed_and_one_in_use_is_not(tmp_path):
@@ -47,8 +83,11 @@ def test_a_folder_that_was_left_behind_is_removed_and_one_in_use_is_not(tmp_path
 def test_the_environment_is_as_before_afterwards(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
-    with ray_cluster._set({"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "t")
+    with ray_cluster._set({"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": None}):
         assert (os.environ["RAY_AUTH_MODE"], os.environ["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
+        assert "RAY_AUTH_TOKEN" not in os.environ
+    assert os.environ["RAY_AUTH_TOKEN"] == "t"
     assert os.environ["RAY_AUTH_MODE"] == "disabled"
     assert "RAY_USAGE_STATS_ENABLED" not in os.environ
 

@@ -127,7 +127,7 @@ def test_a_connection_that_cannot_be_started_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(LaunchError, match=r"could not be started: .*nowhere") as caught:
         RayLink("auto", tmp_path / "ray.log")
-    assert caught.value.command[1:] == ("-m", "finesweep.ray_driver")
+    assert caught.value.command[1:] == ("-P", "-m", "finesweep.ray_driver")
 
 
 def test_auto_is_what_the_environment_says(driver, tmp_path, monkeypatch):
@@ -161,7 +161,7 @@ def test_a_worker_is_asked_for_with_what_it_needs(driver, run_dir, tmp_path):
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     said = (tmp_path / "told").read_text().splitlines()[1]
     assert '"do": "start", "id": 1' in said
-    assert f'["-m", "finesweep", "worker", "{run_dir.path}", "--run", "1", "--token", "t0k"]' in said
+    assert f'["-P", "-m", "finesweep", "worker", "{run_dir.path}", "--run", "1", "--token", "t0k"]' in said
     assert f'"log": "{run_dir.path}/logs/worker-0001-1.log", "threads": 2, "gpu": false, "joins": false' in said
     assert '"need": {"cpus": 2.0, "gpus": 0.0, "memory_gb": 0.0, "resources": {}}' in said
     assert (handle.pid, handle.poll()) == (None, None)

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesweep.backends import Work
@@ -41,12 +42,12 @@ class RayBackend:
         study = shared_study(work)
         study.settle()
         if not work.over:
-            with connected(work.profile):
-                _search(work, study)
+            with connected(work.profile) as folder:
+                _search(work, study, folder)
         study.settle()
 
 
-def _search(work: Work, study: SharedStudy) -> None:
+def _search(work: Work, study: SharedStudy, folder: Path | None) -> None:
     from finesweep.backends.driver import SearchDriver
     from finesweep.backends.ray_scheduler import scheduler_of
     from finesweep.backends.ray_search import Heartbeat, TrialSearch
@@ -54,7 +55,7 @@ def _search(work: Work, study: SharedStudy) -> None:
     scheduler = scheduler_of(work.spec, work.run_dir.records(), study)
     search = TrialSearch(work, study, scheduler)
     asked = resources(work.profile)
-    driver = SearchDriver(ActorTrials(work.elsewhere(), secrets.token_hex(8), sees_gpu="gpu" in asked))
+    driver = SearchDriver(ActorTrials(work.elsewhere(), secrets.token_hex(8), sees_gpu="gpu" in asked, folder=folder))
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch, search, _passing_over(search):
         driver.hyperparameter_search(
             hp_space=_nothing_to_draw,

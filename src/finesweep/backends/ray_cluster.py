@@ -1,4 +1,4 @@
-"""Owns the connection to Ray: a small private cluster on this machine, or one that is there already."""
+"""Connects to Ray: a small private cluster on this machine, or one that is there already."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from finesweep.environment import FOR_TRAINING, UNLESS_SET
+from finesweep.environment import FOR_TRAINING, LIBRARY, SAFE_IMPORTS, UNLESS_SET
 from finesweep.errors import LaunchError
 from finesweep.machine import Machine
 from finesweep.profile import Profile
@@ -40,6 +40,7 @@ ACTORS = {
 """Settings of the processes in which trials run."""
 
 PRIVATE = {
+    **SAFE_IMPORTS,
     # In spite of its name: listen on the loopback interface only.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
@@ -51,19 +52,23 @@ PRIVATE = {
 STORE_BYTES = 100_000_000
 """Shared memory of a cluster of our own; a trial is told some hundred bytes and answers with some thousand."""
 
-LONGEST_FOLDER = 30
-"""Characters; the sockets in it have names of 70, and the system allows 107 in all."""
-
 PREFIX = "fs-ray-"
-_LOCK = "lock"
+_LOCK, _TOKEN, _RAYS_OWN = "lock", "token", "r"
+
+_LONGEST_SOCKET = f"/{PREFIX}12345678/{_RAYS_OWN}/session_2026-11-29_09-12-22_245839_4194304/sockets/plasma_store"
+LONGEST_FOLDER = 103 - len(_LONGEST_SOCKET)
+"""Maximum length of the temporary folder, in characters; macOS allows 103 for a socket's path, Linux 107."""
 
 _TAKEN_ALONG = (*FOR_TRAINING, *UNLESS_SET)
 """Settings of this process that the actors of somebody else's cluster lack."""
 
 
 @contextlib.contextmanager
-def connected(profile: Profile) -> Iterator[None]:
+def connected(profile: Profile) -> Iterator[Path | None]:
     """Be connected to Ray for as long as the block runs, unless this process is already.
+
+    Yields:
+        The current folder, where actors can work in it too; None where they stay in the one that they have.
 
     Raises:
         LaunchError: Ray could not be started, or the cluster could not be joined.
@@ -71,13 +76,13 @@ def connected(profile: Profile) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS") if profile.launcher != "local" else None
     with _set({**QUIET, **ACTORS}):
         if _is_connected():
-            yield
+            yield None
         elif address is None:
             with _private(profile):
-                yield
+                yield Path.cwd()
         else:
             with _joined(address):
-                yield
+                yield None
 
 
 def _is_connected() -> bool:
@@ -87,21 +92,27 @@ def _is_connected() -> bool:
 
 @contextlib.contextmanager
 def _private(profile: Profile) -> Iterator[None]:
-    """Run a cluster that nobody but this user can reach, and of which nothing is left."""
+    """Run a cluster that nobody but this user can reach, and of which nothing is left.
+
+    Ray opens its own temporary folder to all users. So it gets one inside of another, to which they have no access.
+    """
     parent = _short_folder()
     remove_abandoned(parent)
     with (
-        tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as folder,
-        _owned(Path(folder)),
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as name,
+        _owned(Path(name)),
     ):
-        token = Path(folder) / "token"
+        folder = Path(name)
+        token = folder / _TOKEN
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32), encoding="ascii")
-        with _set({**PRIVATE, "RAY_AUTH_TOKEN_PATH": str(token)}), _begun("this machine", _own(profile, folder)):
+        # A token in the environment is for a cluster of the user's, and would go before the one in the file.
+        environment = {**PRIVATE, "RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": None}
+        with _set(environment), _begun("this machine", _own(profile, folder / _RAYS_OWN), folder):
             yield
 
 
-def _own(profile: Profile, folder: str) -> dict[str, Any]:
+def _own(profile: Profile, folder: Path) -> dict[str, Any]:
     """Return what a cluster of our own has: what the profile shares out, not what Ray counts.
 
     Ray counts the machine's cores, also where a container or a batch job has fewer.
@@ -113,25 +124,33 @@ def _own(profile: Profile, folder: str) -> dict[str, Any]:
         "num_gpus": len(Machine.probe().gpus) if profile.gpus_per_trial == 1 else 0,
         "object_store_memory": STORE_BYTES,
         "include_dashboard": False,
-        "_temp_dir": folder,
+        "_temp_dir": str(folder),
     }
 
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
     ours = {name: os.environ[name] for name in _TAKEN_ALONG if name in os.environ}
-    settings = {"address": address, "runtime_env": {"env_vars": {**ACTORS, **ours}}}
-    with _begun(f"the cluster at {address}", settings):
+    settings = {"address": address, "runtime_env": {"env_vars": {**ACTORS, **SAFE_IMPORTS, **ours}}}
+    with _begun(f"the cluster at {address}", settings, LIBRARY):
         yield
 
 
 @contextlib.contextmanager
-def _begun(where: str, settings: Mapping[str, Any]) -> Iterator[None]:
+def _begun(where: str, settings: Mapping[str, Any], current: Path | str) -> Iterator[None]:
+    """Be connected for as long as the block runs.
+
+    Args:
+        where: What messages call the cluster.
+        settings: Arguments of ``ray.init``.
+        current: The current folder meanwhile: Ray makes it the first on the import path of all its workers.
+    """
     import ray
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **settings)
+        with contextlib.chdir(current):
+            ray.init(log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LaunchError(f"Ray on {where}: {first}") from error
@@ -145,18 +164,22 @@ def _begun(where: str, settings: Mapping[str, Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _set(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for as long as the block runs, and for the processes that it starts."""
+def _set(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Set environment variables, or unset them, for as long as the block runs and for the processes that it starts."""
     before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    _put(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _put(before)
+
+
+def _put(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from finesweep.backends import Work
@@ -63,11 +64,13 @@ class ActorTrials:
         open_work: Opens the work there, once for each actor.
         key: Tells this search from an earlier one in the same actor.
         sees_gpu: Whether trials have a GPU, or a share of one; which, Ray says.
+        folder: The current folder there; None to stay in the one that Ray has chosen.
     """
 
     open_work: Callable[[], Work]
     key: str
     sees_gpu: bool = False
+    folder: Path | None = None
 
     def __call__(self, config: Mapping[str, str], _: Params) -> float:
         """Run one claimed trial and tell the search how it ended; its objective is in its record only."""
@@ -85,6 +88,8 @@ class ActorTrials:
 
     def _work(self) -> Work:
         if self.key not in _opened:
+            if self.folder is not None:
+                os.chdir(self.folder)
             if not self.sees_gpu:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
             _opened[self.key] = self.open_work()

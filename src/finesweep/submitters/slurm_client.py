@@ -6,8 +6,10 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 
+from finesweep.environment import SAFE_IMPORTS
 from finesweep.errors import LaunchError, printable
 
 SUBMIT_SECONDS = 60.0
@@ -75,6 +77,8 @@ def _environment(given: frozenset[str]) -> Mapping[str, str]:
     """Return this process's environment without what would change the meaning of a call."""
 
     def stays(name: str) -> bool:
+        if name in SAFE_IMPORTS:  # set by this command, and not meant for the profile's `setup` lines
+            return sys.flags.safe_path
         if name.startswith("SBATCH_"):
             return name in _PREFERENCES and name.removeprefix("SBATCH_").lower() not in given
         return not name.startswith(("SLURM_", "SQUEUE_", "SCANCEL_")) or name in _KEPT

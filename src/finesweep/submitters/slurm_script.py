@@ -201,8 +201,6 @@ def _environment(order: Order, profile: SlurmProfile) -> Iterator[str]:
         yield f"export {' '.join(f'{name}={profile.cpus}' for name in THREAD_COUNTS)}"
     if not profile.gpus:
         yield "export CUDA_VISIBLE_DEVICES="
-    yield "# Whatever lies in the folder that this is submitted from is no part of the program."
-    yield "export PYTHONSAFEPATH=1"
 
 
 def _runs(command: Sequence[str], threads: int) -> Iterator[str]:
