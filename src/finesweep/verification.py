@@ -1,26 +1,32 @@
-"""Owns the fresh process's side of proving a winner: load the exported folder and evaluate it."""
+"""Evaluates an exported model in a fresh process, with nothing but transformers, torch and the rows.
+
+The proof of a winner must not repeat a mistake of the evaluation that ranked it. So this module shares no Trainer, no
+batches, no loss and no metrics with it: texts are read and cut into tokens anew, and the scores are computed here.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import transformers
 
 from finesweep import precision
 from finesweep.atomic import write_json
 from finesweep.errors import WinnerMismatch
 from finesweep.modeling import tokenized
+from finesweep.registry import TASKS
 from finesweep.run_dir import RunDir
-from finesweep.training import build_trainer
-from finesweep.trial import TrialRecord
-from finesweep.watching import TrialContext
 
 ROWS_COMPARED = 64
-EVALUATION_BATCH = "per_device_eval_batch_size"
+ROWS_AT_ONCE = 32
+EQUAL = 1e-3
+"""Standard deviation of predicted numbers, in those of the labels, below which they count as one answer."""
 
 
 def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool = False) -> None:
@@ -30,53 +36,141 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
         folder: The sweep's folder.
         model: The exported model.
         trial: The trial it comes from; supplies ``max_length``, batch size and precision.
-        output: JSON file to write: ``reloaded``, ``test``, ``sample`` and ``precision``.
+        output: JSON file to write: ``reloaded``, ``test``, ``sample``, ``precision``, ``rows`` and ``same_answer``.
         trusted: Whether code that comes with the model may be run.
     """
     run_dir = RunDir(folder)
     manifest = run_dir.manifest()
-    record = next(item for item in run_dir.records() if item.trial == trial)
-    facts = {**manifest.model, "path": str(model), "from_scratch": False, "trust_remote_code": trusted}
-    exported = dataclasses.replace(manifest, model=facts)
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
-        context = TrialContext(run_dir, exported, manifest.spec_for(), record.params, None, Path(scratch))
-        trainer = build_trainer(context, **_as_ranked(record))
-        tokens = tokenized(run_dir, manifest, context.settings.max_length)
-        _check_tokenizer(trainer.processing_class, run_dir, tokens["validation"], context.settings.max_length)
-        found = {split: _metrics(trainer, tokens.get(split), context) for split in ("validation", "test")}
-    sample = _sample(run_dir, model, context)
-    ways = precision.in_force(trainer.args)
-    write_json(output, {"reloaded": found["validation"], "test": found["test"], "sample": sample, "precision": ways})
+    settings = next(item for item in run_dir.records() if item.trial == trial).effective
+    ways = precision.for_evaluation(settings)
+    torch.set_float32_matmul_precision("high" if ways.get("tf32") else "highest")
+    exported = Exported.load(model, settings, trusted=trusted)
+    _check_tokenizer(exported, run_dir, tokenized(run_dir, manifest, exported.max_length)["validation"])
+    score = SCORES[manifest.spec["task"]]
+    files = {split: run_dir.data / f"{split}.parquet" for split in ("validation", "test")}
+    answers = {split: exported.answers(pd.read_parquet(file)) for split, file in files.items() if file.is_file()}
+    scores = {split: score(*answer) for split, answer in answers.items()}
+    found = {
+        "reloaded": scores["validation"],
+        "test": scores.get("test", {}),
+        "sample": _sample(run_dir, model, TASKS.load(manifest.spec["task"]).pipeline, exported, trusted=trusted),
+        "precision": ways,
+        "rows": len(answers["validation"][1]),
+        "same_answer": _same_answer(*answers["validation"], manifest.data["labels"]),
+    }
+    write_json(output, found)
 
 
-def _as_ranked(record: TrialRecord) -> dict[str, Any]:
-    """Return the training arguments that rounding depends on, as they were in the trial."""
-    batch = {name: record.effective[name] for name in (EVALUATION_BATCH,) if name in record.effective}
-    return {**batch, **precision.for_evaluation(record.effective)}
+@dataclass(frozen=True)
+class Exported:
+    """A model as its users load it.
+
+    Attributes:
+        model: The model.
+        tokenizer: Its tokenizer.
+        max_length: Longest input in tokens.
+        batch: Rows that go through the model at a time.
+    """
+
+    model: Any
+    tokenizer: Any
+    max_length: int
+    batch: int = ROWS_AT_ONCE
+
+    @classmethod
+    def load(cls, folder: Path, settings: Mapping[str, Any], *, trusted: bool) -> Exported:
+        """Load a folder.
+
+        Args:
+            folder: Model and tokenizer.
+            settings: The trial's.
+            trusted: Whether code that comes with the model may be run.
+        """
+        known = {"local_files_only": True, "trust_remote_code": trusted}
+        kind = transformers.AutoModelForSequenceClassification
+        model = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **known)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **known)
+        batch = min(ROWS_AT_ONCE, settings.get("per_device_eval_batch_size") or ROWS_AT_ONCE)
+        on_gpu = torch.cuda.is_available() and not settings.get("use_cpu")
+        return cls(model.eval().to("cuda" if on_gpu else "cpu"), tokenizer, settings["data.max_length"], batch)
+
+    def tokens(self, rows: pd.DataFrame) -> Any:
+        """Return the tokens of rows, padded to the longest of them."""
+        texts = [rows[name].tolist() for name in ("text", "text_pair") if name in rows]
+        return self.tokenizer(*texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt")
+
+    def answers(self, rows: pd.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits and labels of all rows, in double precision and in the rows' order."""
+        accepted = inspect.signature(self.model.forward).parameters
+        logits = []
+        for start in range(0, len(rows), self.batch):
+            tokens = self.tokens(rows[start : start + self.batch])
+            inputs = {name: tensor.to(self.model.device) for name, tensor in tokens.items() if name in accepted}
+            with torch.no_grad():
+                logits.append(self.model(**inputs).logits.double().cpu())
+        return torch.cat(logits), torch.tensor(rows["label"].to_numpy())
 
 
-def _check_tokenizer(tokenizer: Any, run_dir: RunDir, rows: Any, max_length: int) -> None:
+def _classes(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    given, count = logits.argmax(dim=-1), logits.shape[-1]
+    right = torch.bincount(labels[given == labels], minlength=count).double()
+    either = torch.bincount(labels, minlength=count) + torch.bincount(given, minlength=count)
+    return {
+        "eval_loss": float(torch.nn.functional.cross_entropy(logits, labels)),
+        "eval_accuracy": float(right.sum()) / len(labels),
+        "eval_macro_f1": float((2 * right / either)[either > 0].mean()),
+    }
+
+
+def _numbers(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    given, truth = logits.flatten(), labels.double()
+    error = given - truth
+    ranks = [torch.tensor(pd.Series(side.numpy()).rank().to_numpy()) for side in (given, truth)]
+    return {
+        "eval_loss": float(error.square().mean()),
+        "eval_mse": float(error.square().mean()),
+        "eval_mae": float(error.abs().mean()),
+        "eval_pearson": _correlation(given, truth),
+        "eval_spearman": _correlation(*ranks),
+    }
+
+
+def _correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    is_constant = any(bool((side == side[0]).all()) for side in (one, other))
+    return 0.0 if is_constant else float(torch.corrcoef(torch.stack([one, other]))[0, 1])
+
+
+SCORES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], dict[str, float]]] = {
+    "text-classification": _classes,
+    "text-regression": _numbers,
+}
+"""By task, its metrics a second time: from logits and labels."""
+
+
+def _same_answer(logits: torch.Tensor, labels: torch.Tensor, names: list[str] | None) -> str | None:
+    """Return what a model answers to each of some rows if it is always the same, else None."""
+    if len(labels) < 2:
+        return None
+    if names is None:
+        given, spread = logits.flatten(), labels.double().std()
+        return f"{float(given.mean()):.6g}" if given.std() <= EQUAL * spread else None
+    given = logits.argmax(dim=-1)
+    return names[int(given[0])] if bool((given == given[0]).all()) and bool((labels != labels[0]).any()) else None
+
+
+def _check_tokenizer(exported: Exported, run_dir: RunDir, rows: Any) -> None:
     """Raise WinnerMismatch if the exported tokenizer cuts the first texts into other tokens."""
     frame = pd.read_parquet(run_dir.data / "validation.parquet").head(ROWS_COMPARED)
-    texts = [frame[name].tolist() for name in ("text", "text_pair") if name in frame]
-    fresh = tokenizer(*texts, truncation=True, max_length=max_length)["input_ids"]
-    if fresh != [list(ids) for ids in rows[: len(frame)]["input_ids"]]:
-        raise WinnerMismatch("the exported tokenizer does not give the tokens that the model was trained on")
+    tokens = exported.tokens(frame)
+    for ids, mask, trained in zip(tokens["input_ids"], tokens["attention_mask"], rows["input_ids"], strict=False):
+        if ids[mask.bool()].tolist() != list(trained):
+            raise WinnerMismatch("the exported tokenizer does not give the tokens that the model was trained on")
 
 
-def _metrics(trainer: Any, rows: Any, context: TrialContext) -> dict[str, float]:
-    if rows is None:
-        return {}
-    metrics = trainer.evaluate(rows)
-    return {name: metrics[name] for name in context.task.metrics}
-
-
-def _sample(run_dir: RunDir, model: Path, context: TrialContext) -> dict[str, Any]:
+def _sample(run_dir: RunDir, model: Path, kind: str, exported: Exported, *, trusted: bool) -> dict[str, Any]:
     """Ask the model for the first validation row the way its users will."""
     row = pd.read_parquet(run_dir.data / "validation.parquet").iloc[0]
-    pipeline = transformers.pipeline(
-        context.task.pipeline, model=str(model), trust_remote_code=context.manifest.trusts_code
-    )
+    pipeline = transformers.pipeline(kind, model=str(model), trust_remote_code=trusted)
     inputs = {"text": row["text"], **({"text_pair": row["text_pair"]} if "text_pair" in row else {})}
-    answer = pipeline([inputs], truncation=True, max_length=context.settings.max_length)[0]
+    answer = pipeline([inputs], truncation=True, max_length=exported.max_length)[0]
     return {"text": row["text"][:200], "label": answer["label"], "score": answer["score"]}

@@ -24,17 +24,21 @@ from finesweep.manifest import Manifest
 from finesweep.model_card import model_card
 from finesweep.model_code import FLAG
 from finesweep.profile import Profile
+from finesweep.registry import TASKS
 from finesweep.run_dir import RunDir
 from finesweep.stored import Damaged, open_log, read_as
-from finesweep.trial import TrialRecord
+from finesweep.trial import Direction, TrialRecord
 from finesweep.weights_file import files_digest
 
 TOLERANCE = 1e-4
-"""Largest relative difference between the ranked value and the reloaded winner's."""
+"""Largest relative difference between a loss of the ranked trial and that of the reloaded winner."""
 
 TOLERANCE_OF_ROUNDING = 1e-2
 """The same where one of both was evaluated with a GPU's tf32, which rounds what is multiplied, and the other elsewhere
 or without."""
+
+SCORE_TOLERANCE = 10.0
+"""Largest difference of a score, which is 1 at best, as a multiple of that of a loss: one of its rows may be a tie."""
 
 EVIDENCE = "evidence.json"
 
@@ -54,6 +58,8 @@ class Evidence:
         sample: What the pipeline says about the first validation text.
         precision: What the fresh process computed in, as in ``TrialRecord.effective``.
         files: Digest of each file of the model, by name.
+        rows: Validation rows that it was evaluated on; None where that is not on record.
+        same_answer: What it answers to each validation row, where that is always the same.
     """
 
     trial: int
@@ -64,13 +70,29 @@ class Evidence:
     sample: Mapping[str, Any]
     precision: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
+    same_answer: str | None = None
 
-    def agrees(self, record: TrialRecord) -> bool:
-        """Say whether the reloaded model is as good as the trial that was ranked, but for rounding."""
+    def differences(self, record: TrialRecord, directions: Mapping[str, Direction]) -> list[str]:
+        """Return the metrics that the reloaded model does not share with the trial that was ranked, but for rounding.
+
+        Args:
+            record: The trial.
+            directions: The task's metrics with the direction that is better.
+        """
         there, here = (bool(ways.get("tf32")) for ways in (record.effective, self.precision))
         is_alike = there == here and record.host == socket.gethostname()
         tolerance = TOLERANCE if is_alike or not (there or here) else TOLERANCE_OF_ROUNDING
-        return math.isclose(self.reloaded[self.metric], self.ranked, rel_tol=tolerance, abs_tol=1e-8)
+        slack = max(SCORE_TOLERANCE * tolerance, 1.5 / self.rows if self.rows else 0.0)
+        # Where every answer is the same, ranks and the like are an accident of rounding.
+        names = {self.metric, "eval_loss"} if self.same_answer else self.reloaded.keys()
+        found = []
+        for name in (name for name in directions if name in names and record.metrics.get(name) is not None):
+            is_loss = directions[name] is Direction.MINIMIZE
+            limits = {"rel_tol": tolerance, "abs_tol": 1e-8} if is_loss else {"rel_tol": 0.0, "abs_tol": slack}
+            if not math.isclose(self.reloaded[name], record.metrics[name] or 0.0, **limits):
+                found.append(name)
+        return found
 
     def is_of(self, record: TrialRecord, folder: Path) -> bool:
         """Say whether a folder still holds the model that this shows to be a trial's."""
@@ -113,10 +135,11 @@ def export(
         shutil.rmtree(building, ignore_errors=True)
         return None
     evidence = Evidence(record.trial, metric, record.objective, **found, files=_digests(building))
-    if not evidence.agrees(record):
+    if differing := evidence.differences(record, TASKS.load(manifest.spec["task"]).metrics):
+        pairs = ", ".join(f"{name} {record.metrics[name]:.6g} and {evidence.reloaded[name]:.6g}" for name in differing)
         raise WinnerMismatch(
-            f"trial {record.trial} was ranked with {metric} {record.objective:.6g}, but its weights, loaded again, "
-            f"give {evidence.reloaded[metric]:.6g}; they are left in {building} and are not exported as winner/"
+            f"trial {record.trial} was ranked, and its weights, loaded again and evaluated by a plain loop, differ: "
+            f"{pairs}; they are left in {building} and are not exported as winner/"
         )
     write_json(building / EVIDENCE, evidence.__dict__)
     cut = run_dir.cut_texts(record.effective["data.max_length"])

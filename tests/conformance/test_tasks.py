@@ -65,3 +65,25 @@ def test_the_head_gives_a_loss_near_that_of_knowing_nothing(task):
     loss = model(input_ids=inputs, labels=torch.tensor(encoded.splits["train"], dtype=kind)).loss.item()
     naive = task.naive_loss(np.asarray(encoded.splits["train"]), encoded.names)
     assert naive / 2 < loss < naive * 2
+
+
+@pytest.mark.parametrize("kind", ["varied", "constant", "tied", "perfect"])
+def test_the_proof_computes_every_metric_alike(task, kind):
+    """It shares no code with the task, so a task needs its metrics there too."""
+    import torch
+
+    from finesweep.verification import SCORES
+
+    encoded = task.encode(LABELS, None)
+    labels = np.asarray(encoded.splits["train"])
+    logits = np.random.default_rng(0).normal(size=(ROWS, task.head(encoded.names)["num_labels"]))
+    if kind == "constant":
+        logits[:] = logits[0]
+    elif kind == "tied":
+        logits = np.round(logits)
+    elif kind == "perfect":
+        logits = 9.0 * np.eye(3)[labels] if encoded.names else labels[:, None] + 0.0
+    (name,) = (name for name in TASKS.names if isinstance(task, TASKS.load(name)))
+    again = SCORES[name](torch.tensor(logits), torch.tensor(labels))
+    scores = {"loss": task.loss(logits, labels), **task.score(logits, labels)}
+    assert again == pytest.approx({f"eval_{metric}": value for metric, value in scores.items()}, rel=1e-12, abs=1e-12)

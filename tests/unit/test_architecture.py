@@ -72,7 +72,7 @@ EARLY = {
     "attempt": {"torch"},
     "measuring": {"torch", "transformers"},
     "trial_process": {"torch"},
-    "verification": {"pandas", "transformers"},
+    "verification": {"pandas", "torch", "transformers"},
 }
 """Modules that import something heavy when they are imported, because they are of no use without it."""
 

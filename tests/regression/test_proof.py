@@ -1,0 +1,98 @@
+"""The winner's proof shares nothing with the evaluation that ranked it, so that it finds what that gets wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from lab import Lab
+
+from finesweep import contenders, evaluation
+from finesweep.errors import WinnerMismatch
+from finesweep.run_dir import RunDir
+from finesweep.tasks.text_classification import TextClassification
+from finesweep.trial import Direction, TrialRecord, TrialState
+from finesweep.verification import verify
+from finesweep.watching import TrialWatch
+from finesweep.winner import Evidence
+
+
+@pytest.fixture
+def ranked(lab, tmp_path):
+    """Train a trial and keep it in a copy of the sweep's folder; returns what proves it or finds differences."""
+    run_dir = RunDir(shutil.copytree(lab.run_dir.path, tmp_path / "results"))
+    copy = Lab(run_dir, lab.manifest, lab.spec, lab.scratch)
+
+    def train(params):
+        context, watch = (
+            copy.context({"num_train_epochs": 4, "learning_rate": 5e-3, **params}),
+            TrialWatch(Direction.MINIMIZE),
+        )
+        contenders.save(run_dir.checkpoint(0), copy.trainer_of(context, watch))
+        best = watch.result
+        effective = context.settings.named()
+        record = TrialRecord(
+            0, 1, TrialState.COMPLETE, context.params, 0.0, 1.0, "", "here", objective=best.objective,
+            metrics=best.metrics, effective=effective,
+        )  # fmt: skip
+        file = run_dir.path / "trials" / "0000.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(record.to_json()))
+        return record
+
+    def prove(record):
+        verify(run_dir.path, run_dir.checkpoint(0), 0, tmp_path / "evidence.json")
+        found = json.loads((tmp_path / "evidence.json").read_text())
+        evidence = Evidence(0, "eval_loss", record.objective, **found)
+        return evidence, evidence.differences(record, TextClassification.metrics)
+
+    return run_dir, train, prove
+
+
+def test_proof_agrees_with_the_evaluation(ranked):
+    _, train, prove = ranked
+    record = train({"dataloader_drop_last": True, "per_device_eval_batch_size": 7})
+    evidence, differing = prove(record)
+    assert differing == []
+    assert evidence.reloaded == pytest.approx(record.metrics, rel=1e-5)
+    assert (evidence.rows, evidence.same_answer) == (64, None)
+
+
+def test_proof_finds_rows_that_the_evaluation_left_out(ranked, monkeypatch):
+    _, train, prove = ranked
+    order = evaluation.evaluation_order
+    monkeypatch.setattr(evaluation, "evaluation_order", lambda lengths: order(lengths)[:60])
+    assert "eval_loss" in prove(train({}))[1]
+
+
+@pytest.mark.slow
+def test_proof_finds_a_loss_that_the_evaluation_scaled(ranked, monkeypatch):
+    _, train, prove = ranked
+    loss = TextClassification.loss
+    monkeypatch.setattr(TextClassification, "loss", lambda *args: 1.01 * loss(*args))
+    assert prove(train({}))[1] == ["eval_loss"]
+
+
+def test_proof_refuses_a_tokenizer_that_cuts_other_tokens(ranked):
+    run_dir, train, prove = ranked
+    record = train({"max_steps": 1})
+    file = run_dir.checkpoint(0) / "tokenizer.json"
+    content = json.loads(file.read_text())
+    vocabulary = content["model"]["vocab"]
+    first, last = sorted(vocabulary, key=vocabulary.get)[-2:]
+    vocabulary[first], vocabulary[last] = vocabulary[last], vocabulary[first]
+    file.write_text(json.dumps(content))
+    frame = pd.read_parquet(run_dir.data / "validation.parquet")
+    frame["text"] = f"{first} {last}"
+    frame.to_parquet(run_dir.data / "validation.parquet")
+    with pytest.raises(WinnerMismatch, match="does not give the tokens that the model was trained on"):
+        prove(record)
+
+
+def test_model_that_answers_the_same_to_every_row_is_noticed(ranked):
+    _, train, prove = ranked
+    evidence, differing = prove(train({"max_steps": 1, "learning_rate": 1e-9}))
+    assert differing == []
+    assert evidence.same_answer in ("0", "1")
