@@ -38,6 +38,9 @@ _PIECES = re.compile(
     r"|(?P<letters>(?:[^\W\d_\u2e80-\uffff]|[\u0300-\u036f\u0590-\u0dff])+)"
     r"|(?P<other>\S)"
 )
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 _LETTERS_PER_TOKEN = {
     "ideograph": 1.0,
     "hangul": 1.5,
@@ -101,3 +104,9 @@ def _estimated(text: str) -> int:
 def _tokens(script: str, letters: int) -> int:
     is_key = script == "ascii" and letters > _LONGEST_WORD
     return math.ceil(letters / (_KEY_LETTERS if is_key else _LETTERS_PER_TOKEN[script]))
+
+
+def word_count(text: str) -> int:
+    """Count words, about: two letters of a script without blanks between its words count as one."""
+    blanks = len(text.split())
+    return blanks if text.isascii() else max(blanks, len(_UNSPACED.findall(text)) // 2)

@@ -37,7 +37,8 @@ LAYERS = (
     """,
     """
     preflight preparing preparation apart planning plan_screen sweep submission open_sweep signals shutdown supervisor
-    summary init_spec examples
+    summary
+    init_spec data_look data_columns other_tasks sibling_files proposal starting_model examples
     """,
     "cli __main__",
 )

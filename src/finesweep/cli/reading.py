@@ -44,6 +44,16 @@ def init(
         Path | None,
         typer.Option("--output", "-o", metavar="SPEC.yaml", help="Where to write.", show_default="DATA.yaml"),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Hub id or folder.",
+            show_default="one for the texts and this machine",
+        ),
+    ] = None,
     example: Annotated[
         str | None,
         typer.Option(
@@ -65,18 +75,20 @@ def init(
         hint = "`sweep init DATA.csv`, or `sweep init --example quickstart`"
         raise SpecError([Problem("sweep init", "there is no data file to look at", hint)])
     else:
-        _propose(data, output or Path(f"{data.stem}.yaml"))
+        _propose(data, output or Path(f"{data.stem}.yaml"), model)
 
 
-def _propose(data: Path, target: Path) -> None:
+def _propose(data: Path, target: Path, model: str | None) -> None:
     from finesweep.atomic import create
     from finesweep.init_spec import propose
 
-    text = propose(data, target)
+    found = propose(data, target, model)
     try:
-        create(target, text.encode())
+        create(target, found.text.encode())
     except FileExistsError:
         raise SpecError([Problem(str(target), "is there already", "name another file with --output")]) from None
+    for note in found.notes:
+        typer.echo(f"note: {note}")
     typer.echo(f"Wrote {target}. Look at it, then: sweep run {target}")
 
 
