@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import RunDirError
+from finesweep.regular_file import open_own
 from finesweep.stored import Damaged, read_values
 
 
@@ -137,7 +138,7 @@ def exclusive(file: Path) -> Iterator[None]:
         RunDirError: The file cannot be opened: its folder is missing or not writable, or it is a link.
     """
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise RunDirError(write_failure(file, error)) from None
     try:

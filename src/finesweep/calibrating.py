@@ -26,6 +26,7 @@ from finesweep.machine import Machine
 from finesweep.profile import Profile
 from finesweep.profile import of_run as profile_of
 from finesweep.registry import BACKENDS
+from finesweep.regular_file import open_own
 from finesweep.run_dir import RunDir
 from finesweep.search_space import SearchSpace
 from finesweep.spec import SweepSpec
@@ -206,7 +207,7 @@ def _alone(file: Path) -> Iterator[bool]:
         RunDirError: The file cannot be opened.
     """
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise RunDirError(write_failure(file, error)) from None
     try:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from finesweep.atomic import exclusive, read_json, write_failure
 from finesweep.errors import RunDirError
+from finesweep.regular_file import open_own
 from finesweep.trial import AttemptOutdated
 
 LEASE_SECONDS = 60.0
@@ -37,8 +38,6 @@ RENEW_SECONDS = 5.0
 
 _NAME = re.compile(r"(\d{4,7})\.(\d{1,6})")
 _BEAT_DIGITS = 12
-# A pipe that somebody put there must not be waited for.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -294,7 +293,7 @@ class Claims:
 
     def _is_locked(self, trial: int, attempt: int) -> bool:
         try:
-            descriptor = os.open(self._file(trial, attempt), _READ)
+            descriptor = open_own(self._file(trial, attempt), os.O_RDONLY)
         except OSError:
             return False
         try:
@@ -326,7 +325,7 @@ def _create(file: Path, text: bytes) -> int:
 
 
 def _written(file: Path, text: bytes) -> int:
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    descriptor = open_own(file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.write(descriptor, text) < len(text):

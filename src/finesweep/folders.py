@@ -12,7 +12,7 @@ from pathlib import Path
 from finesweep.atomic import has_living_writer
 from finesweep.errors import RunDirError
 from finesweep.run_dir import FOLDERS, RunDir
-from finesweep.stored import refuse_links
+from finesweep.stored import refuse_all_but_files
 
 
 def refuse_foreign(path: Path) -> None:
@@ -25,7 +25,7 @@ def refuse_foreign(path: Path) -> None:
         return
     if not path.is_dir():
         raise RunDirError(f"{path} is a file; use another --name")
-    refuse_links(path, deep=True)
+    refuse_all_but_files(path, deep=True)
     strangers = (item for item in path.iterdir() if not item.match(".spec.json.*.tmp"))
     if foreign := sorted(item.name for item in strangers if item.name not in (*FOLDERS, "model")):
         raise RunDirError(f"{path} is no sweep's folder (it holds {foreign[0]}); use another --name or --results")

@@ -29,6 +29,7 @@ from finesweep.calibration import Calibration, carried_out
 from finesweep.errors import SweepError
 from finesweep.manifest import Manifest
 from finesweep.measurement import Load, Measurement, Misfit
+from finesweep.regular_file import last_lines
 from finesweep.run_dir import RunDir
 from finesweep.spec import SweepSpec
 from finesweep.stored import open_log
@@ -162,7 +163,7 @@ class _Fork:
 
     def last_words(self) -> str:
         """Return the last line that it printed."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = last_lines(self.log)
         return lines[-1] if lines else f"exit code {self.process.exitcode}"
 
 

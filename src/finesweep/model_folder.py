@@ -168,10 +168,19 @@ def size_fault(name: str, value: object) -> str:
     return ""
 
 
+def check_files(path: Path) -> None:
+    """Make sure that a library may open whatever it finds in a model's folder.
+
+    Raises:
+        Unreadable: Something there is no regular file, or is too large.
+    """
+    check_folder(path, limit=MAX_JSON, limited=_READ_WHOLE)
+
+
 def _irregular(path: Path) -> Iterator[Fault]:
     """Yield what no library may open: it opens whatever has the name that it looks for."""
     try:
-        check_folder(path, limit=MAX_JSON, limited=_READ_WHOLE)
+        check_files(path)
     except Unreadable as error:
         yield Fault(f"{os.path.relpath(error.path, path)}: {error.reason}", "take it out of the folder")
 

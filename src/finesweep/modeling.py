@@ -16,7 +16,8 @@ from finesweep import activity
 from finesweep.atomic import exclusive, sync_all, write_json
 from finesweep.errors import SweepError
 from finesweep.manifest import Manifest
-from finesweep.model_folder import foreign_code
+from finesweep.model_folder import check_files, foreign_code
+from finesweep.parquet_file import read_frame
 from finesweep.run_dir import RunDir
 from finesweep.tasks import Task
 from finesweep.trial import Params
@@ -134,6 +135,7 @@ def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str,
 
 def _numbers(folder: Path) -> datasets.Dataset:
     """Open rows of numbers; a column of another kind (images, say) could fetch what a stranger's folder names."""
+    check_files(folder)
     rows = datasets.load_from_disk(str(folder))
     for name, feature in rows.features.items():
         inner = feature.feature if isinstance(feature, datasets.List) else feature
@@ -149,7 +151,7 @@ def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) ->
     for split in SPLITS:
         file = run_dir.data / f"{split}.parquet"
         if file.is_file():
-            rows, counts[split] = _tokens(tokenizer, split, pd.read_parquet(file), max_length)
+            rows, counts[split] = _tokens(tokenizer, split, read_frame(file), max_length)
             rows.save_to_disk(str(building / split))
     write_json(building / "counts.json", counts)
     sync_all(building)

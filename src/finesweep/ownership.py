@@ -13,6 +13,7 @@ from pathlib import Path
 
 from finesweep.atomic import writing
 from finesweep.errors import RunDirError
+from finesweep.regular_file import open_own
 
 LOOK_SECONDS = 0.1
 """Far longer than it takes to look who the owner is."""
@@ -23,7 +24,7 @@ _HELD = (errno.EAGAIN, errno.EACCES)
 def owner(path: Path) -> str | None:
     """Say who owns a sweep's folder at present (host, pid, since), None if nobody does or it cannot be told."""
     try:
-        descriptor = os.open(_file(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_own(_file(path), os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -83,7 +84,7 @@ class _Lock:
     def __init__(self, path: Path) -> None:
         file = _file(path)
         try:
-            self.descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            self.descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise RunDirError(f"{file}: cannot be opened ({error.strerror})") from None
         try:

@@ -14,6 +14,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from finesweep.errors import Unreadable, printable
+from finesweep.machine import usable_memory_gb
+from finesweep.regular_file import open_regular
+
 BYTES_PER_VALUE = 64
 """Bytes that a value takes as a Python object beside its own text."""
 
@@ -50,6 +54,23 @@ def read_columns(source: Any, wanted: Collection[str], limit: int) -> tuple[tupl
         pieces = list(_pieces(file, columns, limit))
         fields = [field for field in file.schema_arrow if field.name in wanted]
         return names, pyarrow.Table.from_batches(pieces, pyarrow.schema(fields, file.schema_arrow.metadata))
+
+
+def read_frame(path: Path) -> Any:
+    """Return a file of a sweep's folder as a ``pandas.DataFrame``; it may take all memory that there is.
+
+    Raises:
+        Unreadable: It is no regular file, no Parquet file, or takes more memory than there is.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    with open_regular(path) as stream:
+        try:
+            names = pyarrow.parquet.read_schema(stream).names
+            return read_columns(stream, names, int(usable_memory_gb() * 1e9))[1].to_pandas()
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise Unreadable(path, f"cannot be read as Parquet: {printable(str(error), 300)}") from None
 
 
 def refuse_large(path: Path, limit: int) -> None:

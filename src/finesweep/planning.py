@@ -23,6 +23,7 @@ from finesweep.machine import usable_memory_gb
 from finesweep.open_sweep import OpenSweep
 from finesweep.preflight import Checked
 from finesweep.preparing import Request
+from finesweep.regular_file import last_lines
 from finesweep.signals import Signals
 from finesweep.stored import read_as
 from finesweep.survey import Readings
@@ -142,5 +143,5 @@ class _Survey:
 
 
 def _last_words(log: Path, code: int) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = last_lines(log)
     return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"

@@ -30,7 +30,7 @@ from finesweep.run_dir import RunDir
 from finesweep.scratch_model import make_scratch
 from finesweep.shared_folder import new_token
 from finesweep.spec import ScratchModelSpec, SweepSpec
-from finesweep.stored import refuse_links
+from finesweep.stored import refuse_all_but_files
 
 Write = Callable[[RunDir, Manifest], Manifest]
 """Writes what trials need into a new folder; returns the manifest that says what was made."""
@@ -251,7 +251,7 @@ def _clear(path: Path, *, smoke: bool) -> None:
 def same_sweep(folder: RunDir, asked: Manifest) -> Manifest:
     """Return the folder's manifest; refuse a spec that is another sweep's, and links that lead out of it."""
     present = folder.manifest()
-    refuse_links(folder.path, deep=True)
+    refuse_all_but_files(folder.path, deep=True)
     if differences := changes(present, asked):
         listed = "\n".join(f"  {line}" for line in differences)
         raise RunDirError(

@@ -16,9 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import LaunchError, printable
+from finesweep.errors import LaunchError, Unreadable, printable
 from finesweep.ray_nodes import Amounts, RayNode
+from finesweep.regular_file import read_text
 
+_LONGEST_TOKEN = 10_000
 ANSWER_SECONDS = 20.0
 MOST_BYTES = 10_000_000
 MOST_NODES = 10_000
@@ -158,8 +160,8 @@ def _token() -> str:
         return ""
     file = Path(named or Path.home() / ".ray" / "auth_token")
     try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
+        return read_text(file, _LONGEST_TOKEN, encoding="ascii").strip()
+    except Unreadable:
         raise LaunchError(f"{file}: the token for Ray cannot be read (RAY_AUTH_TOKEN_PATH)") from None
 
 

@@ -18,6 +18,9 @@ from finesweep.errors import Unreadable
 _PIECE = 1_000_000
 """Bytes that are read at a time of a file that does not say how long it is."""
 
+TAIL_BYTES = 8_000
+"""Bytes at the end of a log in which its last words are looked for."""
+
 _KINDS = {
     stat.S_IFDIR: "this is a folder; a file is needed",
     stat.S_IFIFO: "this is a pipe; only regular files are read",
@@ -61,6 +64,24 @@ def open_regular(path: Path, *, limit: int | None = None, links: bool = True) ->
     return os.fdopen(descriptor, "rb")
 
 
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of a results folder to lock or write it; return the descriptor.
+
+    Args:
+        path: The file; no symbolic link.
+        flags: How it is opened, as ``os.O_RDWR | os.O_CREAT``. Of a new file the umask says who may read it.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind == stat.S_IFREG:
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, _KINDS.get(kind, "this is no regular file"), path)
+
+
 def read_bytes(path: Path, limit: int, *, links: bool = True) -> bytes:
     """Return what is in a file; the limit is checked before any memory is taken.
 
@@ -98,7 +119,7 @@ def read_text(path: Path, limit: int, *, encoding: str = "utf-8", errors: str = 
         raise Unreadable(path, f"not {encoding.upper()} at byte {error.start:,}") from None
 
 
-def last_lines(path: Path, limit: int) -> list[str]:
+def last_lines(path: Path, limit: int = TAIL_BYTES) -> list[str]:
     """Return the lines at the end of a file, without those that are empty; nothing where it cannot be read.
 
     Args:

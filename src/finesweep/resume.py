@@ -21,11 +21,16 @@ from safetensors import SafetensorError
 
 from finesweep import tensor_json
 from finesweep.atomic import write_failure, write_json
-from finesweep.errors import RunDirError
+from finesweep.errors import RunDirError, Unreadable
+from finesweep.machine import usable_memory_gb
+from finesweep.regular_file import open_regular, read_text
 from finesweep.trial import Evaluation, Params
 
 Weights = dict[str, torch.Tensor]
 """A model's weights by name, on the CPU."""
+
+MAX_JSON = 200_000_000
+"""Bytes of a state's JSON that are read; that of a trial with 10,000 evaluations has some million."""
 
 STATE = "state.json"
 _MODEL, _BEST, _REST = "model.safetensors", "best.safetensors", "rest.safetensors"
@@ -162,15 +167,19 @@ def _read_tensors(file: Path, digest: object) -> Weights:
         tensors: Weights = safetensors.torch.load_file(file)
     except (OSError, SafetensorError) as error:
         raise StateDamaged(f"{file}: cannot be read ({error})") from error
+    except Unreadable as error:
+        raise StateDamaged(f"{file}: cannot be read ({error.reason})") from error
     return tensors
 
 
 def _read_content(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file, MAX_JSON, links=False))
         digest = content.pop("sha256")
         found = _digest_of(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except Unreadable as error:
+        raise StateDamaged(f"{file}: cannot be read ({error.reason})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateDamaged(f"{file}: cannot be read ({type(error).__name__}: {error})") from error
     if found != digest or not {"made_with", "files", "values"} <= content.keys():
         raise StateDamaged(f"{file}: is not what was saved (another sha256)")
@@ -178,7 +187,7 @@ def _read_content(file: Path) -> dict[str, Any]:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
+    with open_regular(file, limit=int(usable_memory_gb() * 1e9), links=False) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

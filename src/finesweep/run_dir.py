@@ -36,7 +36,7 @@ from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run, hours_ran
 from finesweep.records import Records
 from finesweep.spec import FORMAT
-from finesweep.stored import as_kind, read_numbered, refuse_links
+from finesweep.stored import as_kind, read_numbered, refuse_all_but_files
 from finesweep.trial import AttemptOutdated, Progress, TrialRecord
 
 
@@ -152,7 +152,7 @@ class RunDir:
             raise RunDirError(f"{self.path}: no such folder")
         if not self.spec_file.is_file():
             raise RunDirError(f"{self.path}: this is no sweep's folder (it has no spec.json)")
-        refuse_links(self.path)
+        refuse_all_but_files(self.path)
         values = read_json(self.spec_file)
         if not isinstance(values, dict):
             raise RunDirError(f"{self.spec_file}: cannot be read as JSON; start anew with --fresh")

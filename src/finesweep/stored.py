@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from finesweep.errors import RunDirError, Unreadable
-from finesweep.regular_file import read_bytes
+from finesweep.errors import RunDirError, Unreadable, printable
+from finesweep.regular_file import open_own, read_bytes
 
 MAX_BYTES = 50_000_000
 """Bytes of a file that are read; the record of a trial with 10,000 evaluations has 5 million."""
@@ -96,10 +96,11 @@ def read_numbered(kind: type[T], folder: Path) -> Iterator[tuple[int, T]]:
                 yield int(file.stem), read_as(kind, file)
 
 
-def refuse_links(folder: Path, *, deep: bool = False) -> None:
-    """Make sure that nothing in a sweep's folder is a symbolic link, which could lead anywhere.
+def refuse_all_but_files(folder: Path, *, deep: bool = False) -> None:
+    """Make sure that there is nothing in a sweep's folder but regular files, and folders.
 
-    What is written, set aside or deleted there would be so in a folder that is no sweep's.
+    A symbolic link could lead anywhere: what is written, set aside or deleted there would be so in a folder
+    that is no sweep's. A pipe or a device would be waited for by a library that opens what it finds.
 
     Args:
         folder: The folder.
@@ -115,10 +116,13 @@ def refuse_links(folder: Path, *, deep: bool = False) -> None:
             os.scandir(waiting.pop()) as entries,
         ):
             found = list(entries)
-            if links := sorted(entry.path for entry in found if entry.is_symlink()):
-                raise RunDirError(f"{links[0]} is a symbolic link; a sweep's folder has none, so it is not used")
-            if deep:
-                waiting += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+            others = [entry for entry in found if not entry.is_file(follow_symlinks=False)]
+            folders = [entry.path for entry in others if entry.is_dir(follow_symlinks=False)]
+            if len(others) > len(folders):
+                odd = min((entry for entry in others if entry.path not in folders), key=lambda entry: entry.path)
+                what = "a symbolic link" if odd.is_symlink() else "neither a file nor a folder"
+                raise RunDirError(f"{printable(odd.path, 300)} is {what}; a sweep's folder has none, so it is not used")
+            waiting += folders if deep else []
 
 
 def open_log(file: Path) -> int:
@@ -127,7 +131,7 @@ def open_log(file: Path) -> int:
     Raises:
         OSError: It cannot be opened, or is a symbolic link.
     """
-    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    return open_own(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from finesweep.display import Display
 from finesweep.errors import LaunchError, RunDirError, SweepError
 from finesweep.launchers import TOLD, Handle
 from finesweep.open_sweep import OpenSweep
+from finesweep.regular_file import last_lines
 from finesweep.shutdown import Shutdown, Stage
 from finesweep.signals import Signals
 from finesweep.trial import TrialRecord
@@ -209,8 +210,7 @@ class Supervisor:
         return LaunchError(f"the worker stopped: {said}\nIts log: {self._log(index)}")
 
     def _last_words(self, index: int, code: int) -> str:
-        log = self._log(index)
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+        lines = last_lines(self._log(index))
         return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
 
     def _activity(self) -> str:

@@ -19,7 +19,9 @@ import transformers
 from finesweep import precision
 from finesweep.atomic import write_json
 from finesweep.errors import WinnerMismatch
+from finesweep.model_folder import check_files
 from finesweep.modeling import tokenized
+from finesweep.parquet_file import read_frame
 from finesweep.registry import TASKS
 from finesweep.run_dir import RunDir
 
@@ -48,7 +50,7 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
     _check_tokenizer(exported, run_dir, tokenized(run_dir, manifest, exported.max_length)["validation"])
     score = SCORES[manifest.spec["task"]]
     files = {split: run_dir.data / f"{split}.parquet" for split in ("validation", "test")}
-    answers = {split: exported.answers(pd.read_parquet(file)) for split, file in files.items() if file.is_file()}
+    answers = {split: exported.answers(read_frame(file)) for split, file in files.items() if file.is_file()}
     scores = {split: score(*answer) for split, answer in answers.items()}
     found = {
         "reloaded": scores["validation"],
@@ -86,6 +88,7 @@ class Exported:
             settings: The trial's.
             trusted: Whether code that comes with the model may be run.
         """
+        check_files(folder)
         known = {"local_files_only": True, "trust_remote_code": trusted}
         kind = transformers.AutoModelForSequenceClassification
         model = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **known)
@@ -160,7 +163,7 @@ def _same_answer(logits: torch.Tensor, labels: torch.Tensor, names: list[str] | 
 
 def _check_tokenizer(exported: Exported, run_dir: RunDir, rows: Any) -> None:
     """Raise WinnerMismatch if the exported tokenizer cuts the first texts into other tokens."""
-    frame = pd.read_parquet(run_dir.data / "validation.parquet").head(ROWS_COMPARED)
+    frame = read_frame(run_dir.data / "validation.parquet").head(ROWS_COMPARED)
     tokens = exported.tokens(frame)
     for ids, mask, trained in zip(tokens["input_ids"], tokens["attention_mask"], rows["input_ids"], strict=False):
         if ids[mask.bool()].tolist() != list(trained):
@@ -169,8 +172,8 @@ def _check_tokenizer(exported: Exported, run_dir: RunDir, rows: Any) -> None:
 
 def _sample(run_dir: RunDir, model: Path, kind: str, exported: Exported, *, trusted: bool) -> dict[str, Any]:
     """Ask the model for the first validation row the way its users will."""
-    row = pd.read_parquet(run_dir.data / "validation.parquet").iloc[0]
+    row = read_frame(run_dir.data / "validation.parquet").iloc[0]
     pipeline = transformers.pipeline(kind, model=str(model), trust_remote_code=trusted)
     inputs = {"text": row["text"], **({"text_pair": row["text_pair"]} if "text_pair" in row else {})}
     answer = pipeline([inputs], truncation=True, max_length=exported.max_length)[0]
-    return {"text": row["text"][:200], "label": answer["label"], "score": answer["score"]}
+    return {"label": answer["label"], "score": answer["score"]}

@@ -25,6 +25,7 @@ from finesweep.model_card import model_card
 from finesweep.model_code import FLAG
 from finesweep.profile import Profile
 from finesweep.registry import TASKS
+from finesweep.regular_file import read_bytes, read_text
 from finesweep.run_dir import RunDir
 from finesweep.stored import Damaged, open_log, read_as
 from finesweep.trial import Direction, TrialRecord
@@ -43,6 +44,8 @@ SCORE_TOLERANCE = 10.0
 EVIDENCE = "evidence.json"
 
 POLL_SECONDS = 0.1
+_LONGEST = 10_000_000
+"""Bytes of a file of code, or of what was found, that are read."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Evidence:
         ranked: The objective on the leaderboard.
         reloaded: Validation metrics of the exported folder, evaluated in a fresh process.
         test: Test metrics of the same, where there is a test set.
-        sample: What the pipeline says about the first validation text.
+        sample: What the pipeline says about the first validation text, without the text.
         precision: What the fresh process computed in, as in ``TrialRecord.effective``.
         files: Digest of each file of the model, by name.
         rows: Validation rows that it was evaluated on; None where that is not on record.
@@ -184,7 +187,7 @@ def _check_code(folder: Path, manifest: Manifest) -> None:
     for file in sorted(folder.rglob("*.py")):
         original = Path(manifest.model["path"]) / file.name
         known = manifest.trusts_code and original.is_file() and file.parent == folder
-        if not known or original.read_bytes() != file.read_bytes():
+        if not known or read_bytes(original, _LONGEST) != read_bytes(file, _LONGEST):
             raise WinnerMismatch(f"{file}: this code is not the model's own; nothing is run, and there is no winner")
 
 
@@ -213,7 +216,7 @@ def _evaluate_in_fresh_process(
             return None
         if code != 0 or not output.is_file():
             raise WinnerMismatch(f"the winner of trial {record.trial} could not be loaded again; see {log}")
-        found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(read_text(output, _LONGEST))
         return found
 
 

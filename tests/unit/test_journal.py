@@ -142,6 +142,18 @@ def test_what_is_set_aside_never_replaces_what_was(file):
     assert [(file.parent / name).read_text() for name in names] == ["one", "two", "three"]
 
 
+def test_line_without_end_is_read_up_to_a_limit_only(file):
+    content = written(file)
+    with file.open("r+b") as stream:
+        stream.truncate(10**12)  # of which the disk holds nothing
+    with pytest.raises(ValueError, match="a line is too long for an event"):
+        read(file)
+    with pytest.raises(RunDirError, match=r"cannot be written \(its last line is too long for an event\)"):
+        written(file, [{"op_code": 9}])
+    with file.open("rb") as stream:
+        assert stream.read(len(content)) == content
+
+
 @pytest.mark.parametrize("what", ["link", "folder", "pipe"])
 def test_what_is_no_file_is_not_opened(file, what):
     victim = file.with_name("victim")

@@ -57,3 +57,10 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match="cannot be opened"), held(tmp_path / "demo"):
         pass
     assert victim.read_text() == "precious"
+
+
+def test_pipe_as_a_lock_is_not_waited_for(sweep: Path) -> None:
+    os.mkfifo(sweep.with_name(".demo.lock"))
+    assert owner(sweep) is None
+    with pytest.raises(RunDirError, match=r"\.demo\.lock: cannot be opened \(this is a pipe; only regular files"):
+        held(sweep).__enter__()

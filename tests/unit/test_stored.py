@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from finesweep import stored
 from finesweep.errors import RunDirError
-from finesweep.stored import Damaged, as_kind, open_log, read_as, read_numbered, read_values, refuse_links
+from finesweep.stored import Damaged, as_kind, open_log, read_as, read_numbered, read_values, refuse_all_but_files
 from finesweep.trial import Progress
 
 
@@ -115,14 +115,23 @@ def test_a_link_in_a_folder_is_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "folder").mkdir()
     sweep = tmp_path / "sweep"
     (sweep / "inner").mkdir(parents=True)
-    refuse_links(sweep, deep=True)
+    refuse_all_but_files(sweep, deep=True)
     (sweep / "inner" / "link").symlink_to(tmp_path / target)
-    refuse_links(sweep)
+    refuse_all_but_files(sweep)
     with pytest.raises(RunDirError, match=r"inner/link is a symbolic link; a sweep's folder has none"):
-        refuse_links(sweep, deep=True)
+        refuse_all_but_files(sweep, deep=True)
     (sweep / "link").symlink_to(tmp_path / target)
     with pytest.raises(RunDirError, match=r"sweep/link is a symbolic link"):
-        refuse_links(sweep)
+        refuse_all_but_files(sweep)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "events.out", "anything"])
+def test_pipe_in_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "inner").mkdir()
+    os.mkfifo(tmp_path / "inner" / name)
+    refuse_all_but_files(tmp_path)
+    with pytest.raises(RunDirError, match=rf"inner/{name} is neither a file nor a folder; a sweep's folder has none"):
+        refuse_all_but_files(tmp_path, deep=True)
 
 
 def test_a_log_is_appended_to_and_never_through_a_link(tmp_path: Path) -> None:

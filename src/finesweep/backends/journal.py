@@ -24,6 +24,10 @@ from finesweep.atomic import write_failure
 from finesweep.backends.marks import as_seen, marked
 from finesweep.claims import Claim
 from finesweep.errors import RunDirError
+from finesweep.regular_file import open_own
+
+LONGEST_EVENT = 10_000_000
+"""Bytes of a line that are read; an event has some hundred."""
 
 UNREADABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What reading and replaying a damaged journal raises, depending on where the damage is."""
@@ -83,9 +87,7 @@ class Journal(BaseJournalBackend):
         number, start = self._place
         with open(self._descriptor, "rb", closefd=False) as stream:
             stream.seek(start)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
+            while (line := stream.readline(LONGEST_EVENT)).endswith(b"\n"):
                 event = self._event(line)
                 start += len(line)
                 number += event is not None
@@ -93,6 +95,8 @@ class Journal(BaseJournalBackend):
                 if event is not None and number > log_number_from:
                     self._newest = (start, line)
                     yield event
+            if len(line) == LONGEST_EVENT and not self.lenient:
+                raise ValueError("a line is too long for an event")
 
     def _event(self, line: bytes) -> dict[str, Any] | None:
         try:
@@ -146,11 +150,14 @@ class Journal(BaseJournalBackend):
         size = os.fstat(self._descriptor).st_size
         if size == 0 or os.pread(self._descriptor, 1, size - 1) == b"\n":
             return
-        content = os.pread(self._descriptor, size, 0)
+        start = max(0, size - LONGEST_EVENT)
+        content = os.pread(self._descriptor, LONGEST_EVENT, start)
         whole = content.rfind(b"\n") + 1
+        if start and not whole:
+            raise OSError(errno.EFBIG, "its last line is too long for an event")
         with contextlib.suppress(OSError):  # half an event is worth less than the next whole one
             _keep(corrupt_file(self._file), content[whole:])
-        os.ftruncate(self._descriptor, whole)
+        os.ftruncate(self._descriptor, start + whole)
 
     def _append(self, text: bytes) -> None:
         size = os.fstat(self._descriptor).st_size
@@ -338,13 +345,13 @@ def _opened(file: Path) -> int:
     if os.path.lexists(file) and (file.is_symlink() or not file.is_file()):
         raise ValueError(f"{file.name} is no file")
     try:
-        return os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        return open_own(file, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     except OSError as error:
         raise RunDirError(write_failure(file, error)) from error
 
 
 def _keep(file: Path, tail: bytes) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    descriptor = open_own(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(descriptor, tail + b"\n")
     finally:

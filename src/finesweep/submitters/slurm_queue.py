@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from finesweep.errors import printable
 from finesweep.manifest import Run
+from finesweep.regular_file import last_lines
 from finesweep.run_dir import RunDir
 from finesweep.submitters import Job, JobState
 from finesweep.submitters.slurm_client import LOOK_SECONDS, call
@@ -20,7 +19,6 @@ _FORMAT = "%F|%K|%T|%r|%N|%k"
 
 _ID = re.compile(r"(\d{1,12})(?:_(\d{1,7}))?", re.ASCII)
 _ARRAY = re.compile(r"(\d{1,12})_\[1-(\d{1,3}|1000)\]", re.ASCII)
-_TAIL_BYTES = 4_096
 
 _QUEUED = "PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT"
 _RUNNING = "RUNNING CONFIGURING COMPLETING RESIZING SIGNALING STAGE_OUT STOPPED SUSPENDED"
@@ -134,7 +132,7 @@ def _notes(run_dir: RunDir, run: Run) -> Iterator[tuple[str, list[str]]]:
     prefix = note_name(run.number, "")
     for file in (run_dir.path / "runs").glob(f"{prefix}*"):
         if _ID.fullmatch(job := file.name.removeprefix(prefix)):
-            yield job, _tail(file)
+            yield job, last_lines(file)
 
 
 def _gone(run_dir: RunDir, run: Run, job: str, note: list[str]) -> Job:
@@ -155,18 +153,7 @@ def _gone(run_dir: RunDir, run: Run, job: str, note: list[str]) -> Job:
 
 def _last_words(run_dir: RunDir, run: Run, task: str | None) -> str:
     log = collect_log(run_dir, run.number) if task is None else run_dir.worker_log(run.number, int(task) - 1)
-    lines = [line.strip() for line in _tail(log)]
+    lines = last_lines(log)
     # What srun says of the exit code comes after what the worker says of the reason.
-    telling = [line for line in lines if line and not line.startswith(("srun:", "slurmstepd"))]
+    telling = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
     return (telling or lines or [""])[-1].removeprefix("error: ")
-
-
-def _tail(file: os.PathLike[str]) -> list[str]:
-    """Return the last lines of a file that anybody may have written; nothing where it cannot be read."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            size = os.fstat(descriptor).st_size
-            stream.seek(max(0, size - _TAIL_BYTES))
-            return stream.read(_TAIL_BYTES).decode(errors="replace").splitlines()
-    return []
