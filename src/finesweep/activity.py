@@ -10,10 +10,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from finesweep.regular_file import last_lines
+
 MARK = "... "
 """What a worker's log has before an activity."""
-
-_TAIL_BYTES = 4_000
 
 _listeners: list[Callable[[str], None]] = []
 
@@ -46,11 +46,6 @@ def log(text: str) -> None:
 
 def last_logged(file: Path) -> str:
     """Return the activity that a log ends with, empty if it ends with something else or is not there."""
-    try:
-        with file.open("rb") as stream:
-            stream.seek(max(stream.seek(0, 2) - _TAIL_BYTES, 0))
-            lines = stream.read().decode("utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
+    lines = last_lines(file)
     last = lines[-1] if lines else ""
     return last.removeprefix(MARK) if last.startswith(MARK) else ""
