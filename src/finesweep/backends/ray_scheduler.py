@@ -11,6 +11,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from finesweep.backends.ray_trial import LAST, OBJECTIVE, STEP
 from finesweep.backends.study import SharedStudy
+from finesweep.regular_file import last_lines
 from finesweep.spec import SweepSpec
 from finesweep.trial import Direction, TrialRecord
 
@@ -94,8 +95,5 @@ def _made(spec: SweepSpec) -> FairScheduler:
 
 def _last_line(file: str | None) -> str:
     """Return the last line of an error; of a process that was killed, how it ended, as far as Ray knows."""
-    try:
-        lines = Path(file or "").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1].strip().rpartition("Worker exit detail: ")[2][:300] if lines else ""
+    lines = last_lines(Path(file)) if file else []
+    return lines[-1].rpartition("Worker exit detail: ")[2][:300] if lines else ""
