@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "finesweep"
 
 LAYERS = (
-    "finesweep trial errors activity",
+    "finesweep trial errors activity regular_file",
     """
     regular_file loaded_spec
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
