@@ -51,7 +51,7 @@ ELSEWHERE = {
     "resume": {"load_file": CHECKED},
     "summary": {"open": "/dev/null"},
     "survey": {"open": NO_FILE},
-    "verification": {"pipeline": CHECKED},
+    "verification": {"from_pretrained": CHECKED, "pipeline": CHECKED},
     "watchdog": {"read_text": THE_KERNEL},
     "worker": {"open": NO_FILE},
 }
