@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any
 from finesweep import calibrating, leaderboard
 from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run
-from finesweep.plan import early_stop, same_failure, trials_wanted
+from finesweep.plan import early_stop, same_failure, trials_wanted, used_up
 from finesweep.profile import Profile
 from finesweep.profile import of_run as profile_of
 from finesweep.registry import BACKENDS
@@ -51,9 +52,9 @@ class OpenSweep:
         manifest = run_dir.manifest()
         return cls(run_dir, manifest.of_run(run), manifest.spec_for(run), profile_of(run.profile), run)
 
-    @property
+    @functools.cached_property
     def wanted(self) -> int:
-        """Trials that the budget asks for."""
+        """How many trials there will be."""
         return trials_wanted(self.spec, self.manifest.plan)
 
     @property
@@ -109,10 +110,15 @@ class OpenSweep:
         """Say why there is nothing to do for a worker, None if there is something."""
         hours = self.spec.budget.hours
         if self.unfinished() <= 0:
-            return f"all {self.wanted} trials of the budget have finished"
+            return self.all_tried() or f"all {self.wanted} trials of the budget have finished"
         if hours is not None and self.run_dir.hours_used(besides=self.run.number) >= hours:
             return f"the budget of {hours:g} hours is used up"
         return self.ends_early()
+
+    def all_tried(self) -> str | None:
+        """Say that nothing is left to propose, though the budget has more trials; None if that is not so."""
+        why = used_up(self.spec, self.manifest.plan) if self.unfinished() <= 0 else None
+        return why and f"every configuration was tried: {why}"
 
     def ends_early(self) -> str | None:
         """Say why the sweep ends before its budget, if it does."""

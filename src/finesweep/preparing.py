@@ -23,7 +23,7 @@ from finesweep.loaded_spec import Draft, LoadedSpec, in_order
 from finesweep.machine import Machine
 from finesweep.manifest import Manifest, Run, changes
 from finesweep.open_sweep import OpenSweep
-from finesweep.plan import trials_wanted
+from finesweep.plan import trials_wanted, used_up
 from finesweep.preflight import Checked
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
@@ -146,8 +146,10 @@ def checked_spec(loaded: LoadedSpec, request: Request) -> Checked:
     folder = path_of(loaded, request)
     checked = preflight.check(loaded, trusted=request.trust_remote_code)
     preflight.refuse_model_inside(checked, folder)
-    profile = _settled(request, loaded.spec, loaded.spec.budget.trials)
-    return dataclasses.replace(checked, notes=[*checked.notes, *profile.notes(_machine(loaded.spec))])
+    profile = _settled(request, loaded.spec, trials_wanted(loaded.spec, checked.plan))
+    why = used_up(loaded.spec, checked.plan)
+    small = [f"{why[0].upper()}{why[1:]}; it ends when all are tried."] if why else []
+    return dataclasses.replace(checked, notes=[*checked.notes, *small, *profile.notes(_machine(loaded.spec))])
 
 
 def path_of(loaded: LoadedSpec, request: Request) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +15,9 @@ from finesweep.trial import Params, Value
 
 MAX_CHOICES = 1_000
 MAX_GRID_POINTS = 100_000
+ENDLESS = 1_000_000
+"""How many values of a continuous axis are drawn at most: more than any sweep has trials."""
+
 _LARGEST = 1e15
 """Bounds beyond this are typing errors; below it, every integer is exact as a float, as samplers need."""
 
@@ -94,7 +98,7 @@ class Parameter(BaseModel):
     @property
     def countable(self) -> bool:
         """Whether the axis has finitely many values, as a grid needs."""
-        return self.choices is not None or self.is_integer or self.step is not None
+        return self.choices is not None or self.is_integer or self.step is not None or self.low == self.high
 
     def values(self) -> Iterator[Value]:
         """Yield every value of a countable axis in order.
@@ -129,6 +133,24 @@ class Parameter(BaseModel):
         assert self.high is not None
         value = self.low + index * (self.step or 1)
         return value if self.is_integer else min(float(value), float(self.high))
+
+    def rotated(self, rng: random.Random) -> Iterator[Value]:
+        """Yield every value of a countable axis, beginning anywhere; of another one, as many drawn by chance."""
+        if not self.countable:
+            yield from (self._drawn(rng) for _ in range(ENDLESS))
+        elif self.choices is not None:
+            first = rng.randrange(len(self.choices))
+            yield from (*self.choices[first:], *self.choices[:first])
+        else:
+            first, size = rng.randrange(self.size()), self.size()
+            yield from map(self._at, itertools.chain(range(first, size), range(first)))
+
+    def _drawn(self, rng: random.Random) -> float:
+        assert self.low is not None
+        assert self.high is not None
+        if self.log:
+            return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        return rng.uniform(self.low, self.high)
 
     def contains(self, value: object) -> bool:
         """Say whether a value lies on the axis; a number may miss a step by rounding only."""
@@ -211,6 +233,27 @@ class SearchSpace:
         """
         values = {name: parameter.default_or_middle(defaults.get(name)) for name, parameter in self.parameters.items()}
         return self.active_only(values)
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether two draws can be the same: not where every configuration has a value from a continuous axis."""
+        return all(parameter.countable or parameter.when for parameter in self.parameters.values())
+
+    def points(self, rng: random.Random) -> Iterator[dict[str, Value]]:
+        """Yield every combination of active parameters once, lazily, in an order that begins by chance.
+
+        Where an axis has no list of values, they do not end.
+        """
+        return self._points({}, tuple(self.parameters), rng)
+
+    def _points(self, params: dict[str, Value], names: Sequence[str], rng: random.Random) -> Iterator[dict[str, Value]]:
+        if not names:
+            yield params
+        elif not self.is_active(names[0], params):
+            yield from self._points(params, names[1:], rng)
+        else:
+            for value in self.parameters[names[0]].rotated(rng):
+                yield from self._points({**params, names[0]: value}, names[1:], rng)
 
     def grid_size(self) -> int:
         """Count the combinations before ``when`` removes any; every axis must be countable."""

@@ -11,6 +11,7 @@ from finesweep import leaderboard, ownership, ranking
 from finesweep.claims import Holder
 from finesweep.errors import SweepError, printable
 from finesweep.manifest import Run
+from finesweep.plan import trials_wanted
 from finesweep.profile import Profile
 from finesweep.readable import metric
 from finesweep.run_dir import RunDir
@@ -45,9 +46,10 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
     counts = Counter(record.state for record in ranking.without_running(records, alive))
     finished = sum(count for state, count in counts.items() if state.finished)
     budget = runs[-1].budget if runs else {}
+    wanted = trials_wanted(manifest.spec_for(runs[-1]), manifest.plan) if runs else "?"
     by = owner or ("on a cluster" if alive and jobs else None)
     yield f"{manifest.name}: {f'running ({by})' if by else 'waiting for a cluster' if jobs else 'not running'}"
-    yield f"  trials   {finished} of {budget.get('trials', '?')} finished" + "".join(
+    yield f"  trials   {finished} of {wanted} finished" + "".join(
         f", {count} {state}" for state, count in sorted((counts + Counter({TrialState.RUNNING: len(alive)})).items())
     )
     yield f"  hours    {folder.hours_used():.2f}" + (f" of {budget['hours']:g}" if budget.get("hours") else "")

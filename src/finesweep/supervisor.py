@@ -196,7 +196,7 @@ class Supervisor:
             return self.shutdown.why
         if self.shutdown.failure is not None:
             raise self.shutdown.failure
-        if early := self.sweep.ends_early():
+        if early := self.sweep.ends_early() or self.sweep.all_tried():
             return early
         return f"{len(self.sweep.finished())} trials have finished"
 

@@ -109,9 +109,9 @@ class Worker:
         """Parameters of the first trials by number."""
         return self.manifest.plan
 
-    @property
+    @functools.cached_property
     def wanted(self) -> int:
-        """Trials that the budget asks for."""
+        """How many trials there will be."""
         return trials_wanted(self.spec, self.plan)
 
     @functools.cached_property

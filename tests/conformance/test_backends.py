@@ -27,7 +27,7 @@ from finesweep.claims import Claim, Lease
 from finesweep.comparison import Comparison
 from finesweep.errors import RunDirError, TrialFailed
 from finesweep.manifest import Run
-from finesweep.plan import planned_trials, trials_wanted
+from finesweep.plan import configuration, planned_trials, trials_wanted
 from finesweep.profile import Profile
 from finesweep.pruning import ON_RUNGS
 from finesweep.registry import BACKENDS
@@ -72,6 +72,7 @@ def slow_unless(is_quick: bool, backend: str) -> Iterable[pytest.MarkDecorator]:
 
 
 CASES = cases("samplers")
+QUICK_CASE = ("optuna", "tpe")
 PRUNERS = cases("pruners")
 ALL = [pytest.param(name, marks=slow_unless(False, name)) for name in BACKENDS.names]
 PARALLEL = [name for name in BACKENDS.names if not BACKENDS.load(name).coordinates]
@@ -228,8 +229,9 @@ class Elsewhere:
 RAY = RaySearches()
 
 
-def make_spec(space=None, *, trials: int = 12, **search) -> SweepSpec:
+def make_spec(space=None, *, trials: int = 12, start: tuple = (), **search) -> SweepSpec:
     values = {
+        "start": start,
         "name": "conformance",
         "base": Path(),
         "model": {"name": "m"},
@@ -574,6 +576,79 @@ def test_sixteen_racing_processes_share_the_budget_and_differ(tmp_path, backend,
     if sampler in ("grid", "random"):
         alone = RecordedWork(tmp_path / "alone", spec, by_learning_rate).search()
         assert [record.params for record in records] == [record.params for record in alone]
+
+
+SMALL = {
+    "num_train_epochs": {"low": 1, "high": 2},
+    "weight_decay": {"low": 0.0, "high": 0.3, "step": 0.1},
+    "lr_scheduler_type": {"choices": ["linear", "constant"]},
+    "warmup_steps": {"choices": [0.0, 0.1], "when": {"lr_scheduler_type": "linear"}},
+}
+"""A space of 24 configurations: two of a scheduler's three are told apart by a parameter that the other lacks."""
+
+ASKED = {"num_train_epochs": 2, "weight_decay": 0.3, "lr_scheduler_type": "constant"}
+
+
+def configurations(spec: SweepSpec, records: Iterable[TrialRecord]) -> Counter:
+    return Counter(configuration(spec, record.params) for record in records)
+
+
+@pytest.mark.parametrize(
+    ("backend", "sampler"),
+    [pytest.param(*case.values, marks=[] if case.values == QUICK_CASE else [pytest.mark.slow]) for case in CASES],
+)
+def test_a_space_is_used_up_and_nothing_is_tried_twice_but_what_is_asked_for(tmp_path, backend, sampler):
+    spec = make_spec(SMALL, backend=backend, sampler=sampler, trials=40, start=(ASKED, ASKED))
+    work = RecordedWork(tmp_path / "s", spec, by_learning_rate)
+    records = work.search()
+    assert len(records) == work.wanted == 25
+    found = configurations(spec, records)
+    assert len(found) == 24
+    assert found.most_common(2)[0] == (configuration(spec, ASKED), 2)
+    assert found.most_common(2)[1][1] == 1
+
+
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
+def test_racing_processes_try_no_configuration_twice(tmp_path, sampler):
+    spec = make_spec(SMALL, sampler=sampler, trials=40)
+    folder = tmp_path / "s"
+    assert ended(started(4, lambda: RecordedWork(folder, spec, pausing).search())) == [0] * 4
+    found = configurations(spec, RecordedWork(folder, spec, pausing).run_dir.records())
+    assert (len(found), set(found.values())) == (24, {1})
+
+
+def test_a_number_has_the_same_parameters_however_many_workers_and_whatever_became_of_the_others(tmp_path):
+    """With the random sampler, also in a space in which many proposals are repeats."""
+    spec = make_spec(SMALL, sampler="random", trials=40)
+
+    def failing(trial, params):
+        if trial % 3 == 0:
+            raise TrialFailed(trial, f"broken in the way of {trial}", "log")
+        return pausing(trial, params)
+
+    alone = RecordedWork(tmp_path / "alone", spec, by_learning_rate).search()
+    folder = tmp_path / "s"
+    assert ended(started(3, lambda: RecordedWork(folder, spec, failing).search())) == [0] * 3
+    records = RecordedWork(folder, spec, failing).run_dir.records()
+    assert [record.params for record in records] == [record.params for record in alone]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
+def test_a_trial_that_is_tried_again_keeps_its_configuration_and_no_other_takes_it(tmp_path, sampler):
+    spec = make_spec(SMALL, sampler=sampler, trials=40)
+    folder = tmp_path / "s"
+
+    def interrupted(trial, params):
+        if trial == 5:
+            raise TrialInterrupted("stop")
+        return [1.0]
+
+    before = RecordedWork(folder, spec, interrupted).search()[5]
+    (folder / "stopped-1").unlink()
+    records = RecordedWork(folder, spec, by_learning_rate, run=2).search()
+    assert (records[5].params, records[5].attempt) == (before.params, 2)
+    assert set(configurations(spec, records).values()) == {1}
+    assert len(records) == 24
 
 
 @pytest.mark.parametrize("backend", PARALLEL)

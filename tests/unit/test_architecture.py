@@ -55,6 +55,7 @@ EARLY = {
     "backends.driver": {"transformers"},
     "backends.journal": {"optuna"},
     "backends.marks": {"optuna"},
+    "backends.proposals": {"optuna"},
     "backends.ray_scheduler": {"ray"},
     "backends.ray_search": {"optuna", "ray"},
     "backends.study": {"optuna"},

@@ -1,10 +1,14 @@
 """What is tried before any sampler speaks, and when a sweep ends early."""
 
+import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from finesweep.plan import early_stop, planned_trials, same_failure, trials_wanted
+from finesweep.plan import configuration, early_stop, planned_trials, same_failure, trials_wanted, used_up
+from finesweep.search_space import SearchSpace
 from finesweep.spec import StopSpec, SweepSpec
 from finesweep.trial import Direction, TrialRecord, TrialState
 
@@ -63,6 +67,61 @@ def test_a_grid_is_planned_whole_without_a_baseline_in_an_order_of_its_seed():
     assert len({str(point) for point in plans[0]}) == 6
     assert trials_wanted(make_spec(space, search={"sampler": "grid"}, budget={"trials": 100}), plans[0]) == 6
     assert trials_wanted(make_spec(space, search={"sampler": "grid"}, budget={"trials": 4}), plans[0]) == 4
+
+
+SMALL = {
+    "num_train_epochs": {"low": 1, "high": 2},
+    "weight_decay": {"low": 0.0, "high": 0.3, "step": 0.1},
+    "lr_scheduler_type": {"choices": ["linear", "constant"]},
+    "warmup_steps": {"choices": [0.0, 0.1], "when": {"lr_scheduler_type": "linear"}},
+}
+"""A space of 24 configurations."""
+
+
+@pytest.mark.parametrize(
+    ("space", "trials", "wanted"),
+    [
+        (SMALL, 10, 10),
+        (SMALL, 24, 24),
+        (SMALL, 100, 24),
+        ({**SMALL, "learning_rate": {"low": 1e-5, "high": 1e-4}}, 100, 100),
+        ({**SMALL, "learning_rate": {"low": 1e-5, "high": 1e-5}}, 100, 24),
+        ({**SMALL, "warmup_steps": {"low": 0.0, "high": 0.1, "when": {"lr_scheduler_type": "linear"}}}, 100, 100),
+        ({"gradient_accumulation_steps": {"low": 1, "high": 10**9}}, 100, 100),
+        ({"per_device_train_batch_size": {"choices": [8]}}, 3, 1),
+    ],
+)
+def test_there_are_no_more_trials_than_configurations(space, trials, wanted):
+    spec = make_spec(space, budget={"trials": trials})
+    plan = planned_trials(spec, {}, 128)
+    assert trials_wanted(spec, plan) == wanted
+    assert (used_up(spec, plan) is None) == (wanted == trials)
+
+
+def test_what_is_asked_for_twice_is_tried_twice_and_the_default_that_is_asked_for_once():
+    other = {"num_train_epochs": 1, "weight_decay": 0.3, "lr_scheduler_type": "constant"}
+    default = {"num_train_epochs": 1, "weight_decay": 0.0, "lr_scheduler_type": "linear", "warmup_steps": 0.0}
+    spec = make_spec(SMALL, start=[other, default, other], budget={"trials": 100})
+    plan = planned_trials(spec, {}, 128)
+    assert [configuration(spec, params) == configuration(spec, default) for params in plan] == [True, False, False]
+    assert trials_wanted(spec, plan) == 25
+
+
+def test_configurations_are_equal_where_they_train_the_same():
+    spec = make_spec(SMALL)
+    one = {"num_train_epochs": 2, "weight_decay": 0.3, "lr_scheduler_type": "constant"}
+    assert configuration(spec, one) == configuration(spec, {**one, "weight_decay": 0.1 + 0.2, "num_train_epochs": 2.0})
+    assert configuration(spec, one) != configuration(spec, {**one, "weight_decay": 0.2})
+    flags = make_spec({"bf16": {"choices": [True, False]}})
+    assert configuration(flags, {"bf16": True}) != configuration(flags, {"bf16": 1})
+
+
+@given(seed=st.integers(0, 1000))
+def test_every_point_of_a_space_comes_once_wherever_one_begins(seed):
+    space = SearchSpace(make_spec(SMALL).space)
+    points = list(space.points(random.Random(seed)))
+    assert sorted(map(str, points)) == sorted(map(str, space.grid()))
+    assert all(space.contains(point) for point in points)
 
 
 def test_a_parameter_that_is_switched_off_is_absent_from_the_plan():

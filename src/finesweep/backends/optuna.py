@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -32,6 +31,7 @@ from finesweep.trial import (
 if TYPE_CHECKING:
     import optuna
 
+    from finesweep.backends.proposals import RandomDraws
     from finesweep.backends.study import SharedStudy, Storage
 
 
@@ -56,10 +56,6 @@ class PrunerEntry:
 # A grid is planned point by point (finesweep.plan), so nothing is left for its sampler to propose.
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "gp": "GPSampler"}
 """Classes in ``optuna.samplers`` by the name that a spec gives them."""
-
-TAKES_TURNS = frozenset({"gp"})
-"""Samplers that propose the same from the same data whatever their seed: one process at a time asks them, so
-that each sees what the others are about to try."""
 
 # What is compared at rungs is compared by finesweep.comparison, with either backend.
 PRUNERS = {
@@ -87,9 +83,10 @@ class OptunaBackend:
         """
         study = shared_study(work)
         study.settle()
+        draws = draws_of(work)
         while (claim := work.claim()) is not None:
             study.refresh()
-            work.isolated(claim, _ClaimedTrial(work, claim, study).search)
+            work.isolated(claim, _ClaimedTrial(work, claim, study, draws).search)
         study.settle()
 
 
@@ -103,6 +100,7 @@ class _ClaimedTrial:
     work: Work
     claim: Claim
     study: SharedStudy
+    draws: RandomDraws | None
     _ended: bool = field(default=False, init=False)
     _turn: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
 
@@ -112,7 +110,7 @@ class _ClaimedTrial:
 
         spec = self.work.spec
         with contextlib.closing(self.study.open(self.claim)) as storage, self._passing_over(storage), self._turn:
-            if spec.search.sampler in TAKES_TURNS:
+            if takes_turns(spec):
                 self._turn.enter_context(exclusive(self.work.run_dir.path / ".proposing.lock"))
             SearchDriver(functools.partial(self.run, storage)).hyperparameter_search(
                 hp_space=self.draw,
@@ -123,13 +121,13 @@ class _ClaimedTrial:
                 study_name=self.study.name,
                 storage=storage,
                 load_if_exists=True,
-                sampler=sampler_of(spec, self.claim.trial, fixed_params(self.work, self.study, self.claim, storage)),
+                sampler=sampler_of(self.work, self.study, self.claim, storage, self.draws),
                 pruner=_pruner(spec),
             )
 
     def draw(self, trial: optuna.Trial) -> dict[str, Value]:
         """Draw the trial's parameters."""
-        from finesweep.backends.study import suggest
+        from finesweep.backends.drawing import suggest
 
         with self._turn:  # ends here
             return suggest(trial, SearchSpace(self.work.spec.space))
@@ -190,23 +188,50 @@ def shared_study(work: Work) -> SharedStudy:
     return SharedStudy(work.run_dir, work.spec, lambda evaluation: step_of(work.spec, evaluation), work.profile.storage)
 
 
-def fixed_params(work: Work, study: SharedStudy, claim: Claim, storage: Storage) -> Params | None:
-    """Return the parameters that a trial must run with, None where the sampler proposes them."""
-    trial, plan = claim.trial, work.plan
-    repeated = study.params_to_repeat(claim, storage) if claim.attempt > 1 else None
-    return repeated or (plan[trial] if trial < len(plan) else None)
+def draws_of(work: Work) -> RandomDraws | None:
+    """Return the proposals of a sweep's random sampler; None with another one, or where none can repeat."""
+    from finesweep.backends.proposals import RandomDraws
+
+    spec = work.spec
+    is_random = SAMPLERS[spec.search.sampler] == "RandomSampler"
+    return RandomDraws(spec, work.plan) if is_random and SearchSpace(spec.space).can_repeat else None
 
 
-def sampler_of(spec: SweepSpec, trial: int, planned: Params | None) -> optuna.samplers.BaseSampler:
-    """Return what proposes one trial's parameters: what is planned, the rest by the spec's sampler.
+def takes_turns(spec: SweepSpec) -> bool:
+    """Say whether one process at a time asks the sampler, so that each sees what the others are about to try.
+
+    The random sampler learns from nothing.
+    """
+    kind = SAMPLERS[spec.search.sampler]
+    return kind == "GPSampler" or (kind != "RandomSampler" and SearchSpace(spec.space).can_repeat)
+
+
+def sampler_of(
+    work: Work, study: SharedStudy, claim: Claim, storage: Storage, draws: RandomDraws | None
+) -> optuna.samplers.BaseSampler:
+    """Return what proposes one trial's parameters: what it had before, what is planned, the rest by the spec's sampler.
 
     Its seed follows from the sweep's and the trial's number.
     """
     import optuna
 
+    from finesweep.backends.proposals import Unrepeated, taken_by_others, trial_seed
+
+    spec, plan = work.spec, work.plan
     make = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])
-    sampler: optuna.samplers.BaseSampler = make(seed=_trial_seed(spec.search.seed, trial))
-    return sampler if planned is None else optuna.samplers.PartialFixedSampler(dict(planned), sampler)
+    seed = trial_seed(spec.search.seed, claim.trial)
+    sampler: optuna.samplers.BaseSampler = make(seed=seed)
+    fixed = study.params_to_repeat(claim, storage) if claim.attempt > 1 else None
+    if fixed is None and claim.trial < len(plan):
+        fixed = plan[claim.trial]
+    if fixed is None and draws is not None:
+        fixed = draws.of(claim.trial)
+    if fixed is not None:
+        return optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
+    if not takes_turns(spec) or not SearchSpace(spec.space).can_repeat:
+        return sampler
+    stored = optuna.load_study(study_name=study.name, storage=storage)
+    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, plan, work.run_dir, stored, claim), seed)
 
 
 def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
@@ -216,11 +241,6 @@ def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
     longest = {entry.longest: max(_most_evaluations(spec), 2)} if entry.longest else {}
     pruner: optuna.pruners.BasePruner = getattr(optuna.pruners, entry.kind)(**entry.settings, **longest)
     return pruner
-
-
-def _trial_seed(seed: int, trial: int) -> int:
-    """Derive a sampler's seed: one for all trials would make each process draw the same parameters."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{trial}".encode()).digest()[:4], "big")
 
 
 def _most_evaluations(spec: SweepSpec) -> int:

@@ -16,11 +16,12 @@ from ray.tune import Callback
 from ray.tune.search.optuna import OptunaSearch
 
 from finesweep.backends import Work
+from finesweep.backends.drawing import suggest
 from finesweep.backends.marks import ATTEMPT
-from finesweep.backends.optuna import fixed_params, sampler_of
+from finesweep.backends.optuna import draws_of, sampler_of
 from finesweep.backends.ray_scheduler import MODES
 from finesweep.backends.ray_trial import COMPLAINT, ENDED, OBJECTIVE, PRUNED, STEP, compared, config_of
-from finesweep.backends.study import STATES, SharedStudy, put_back, suggest
+from finesweep.backends.study import STATES, SharedStudy, put_back
 from finesweep.claims import Claim
 from finesweep.errors import RunDirError
 from finesweep.search_space import SearchSpace
@@ -76,6 +77,7 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         super().__init__(space=self._draw, metric=OBJECTIVE, mode=MODES[work.spec.direction])
         self._work, self._shared, self._scheduler = work, study, scheduler
         self._asked: dict[str, _Asked] = {}
+        self._draws = draws_of(work)
         self._idle_until = 0.0
         self.failure: RunDirError | None = None
         self.is_done = False
@@ -110,8 +112,7 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
     def _ask(self, claim: Claim) -> _Asked:
         self._shared.refresh()
         storage = self._shared.open(claim)
-        spec = self._work.spec
-        sampler = sampler_of(spec, claim.trial, fixed_params(self._work, self._shared, claim, storage))
+        sampler = sampler_of(self._work, self._shared, claim, storage, self._draws)
         study = optuna.load_study(study_name=self._shared.name, storage=storage, sampler=sampler)
         return _Asked(claim, storage, study)
 

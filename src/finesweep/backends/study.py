@@ -21,14 +21,15 @@ from optuna.study import StudyDirection
 from optuna.trial import FixedTrial, FrozenTrial
 from optuna.trial import TrialState as StudyState
 
+from finesweep.backends.drawing import suggest
 from finesweep.backends.journal import UNREADABLE, FileSource
 from finesweep.backends.marks import NUMBER, mark, marks
 from finesweep.claims import Claim
 from finesweep.run_dir import RunDir
-from finesweep.search_space import Parameter, SearchSpace
+from finesweep.search_space import SearchSpace
 from finesweep.spec import SweepSpec
 from finesweep.storage_url import DatabaseAway
-from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
+from finesweep.trial import Evaluation, Params, TrialRecord, TrialState
 
 if TYPE_CHECKING:
     from finesweep.backends.database import DatabaseStorage
@@ -368,25 +369,3 @@ def _is_all_but_told(trial: FrozenTrial, told: FrozenTrial) -> bool:
 def _shortly(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
-
-
-def suggest(trial: optuna.Trial | FixedTrial, space: SearchSpace) -> dict[str, Value]:
-    """Draw every parameter that exists, given those drawn before it."""
-    params: dict[str, Value] = {}
-    for name, parameter in space.parameters.items():
-        if space.is_active(name, params):
-            params[name] = _suggest_one(trial, name, parameter)
-    return params
-
-
-def _suggest_one(trial: optuna.Trial | FixedTrial, name: str, parameter: Parameter) -> Value:
-    if parameter.choices is not None:
-        value: Value = trial.suggest_categorical(name, parameter.choices)
-        return value
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if parameter.is_integer:
-        return trial.suggest_int(
-            name, int(parameter.low), int(parameter.high), step=int(parameter.step or 1), log=parameter.log
-        )
-    return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
