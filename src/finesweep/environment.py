@@ -11,6 +11,13 @@ THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 SAFE_IMPORTS = {"PYTHONSAFEPATH": "1"}
 """Keeps a process, and all that it starts, from importing what lies in the current folder."""
 
+SEARCHED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""Lists of folders that programs, modules and libraries are taken from.
+
+An empty entry means the current folder, and is there by mistake: ``export PATH=$PATH:/mine`` leaves one where ``PATH``
+was empty. What is named is what the user wants.
+"""
+
 LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120
 """Folder of Python's own library, which stands on every import path already: a current folder that adds nothing."""
 
@@ -33,11 +40,7 @@ busy machine a trial with two threads ran 15 times slower with GNU OpenMP's defa
 
 
 def keep_out_current_folder() -> None:
-    """Keep the current folder off the import path, of this process and of all that it starts.
-
-    ``PYTHONPATH`` is what the user wants, but for empty entries: ``export PYTHONPATH=$PYTHONPATH:/mine`` leaves
-    one, and Python takes it for the current folder.
-    """
+    """Run and import nothing from the current folder, in this process and in all that it starts."""
     named = _folders(os.environ.get("PYTHONPATH", ""))
     if "" in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         sys.path[:] = [folder for folder in sys.path if folder in named or not _is_current(folder)]
@@ -45,14 +48,12 @@ def keep_out_current_folder() -> None:
 
 
 def own_environment() -> dict[str, str]:
-    """Return this process's environment for another Python process: it imports nothing from the current folder.
+    """Return this process's environment for another Python process: it takes nothing from the current folder.
 
-    Relative entries of ``PYTHONPATH`` are made absolute, since Ray starts processes in another folder.
+    Folders that are named by a relative path get an absolute one, since Ray starts processes in another folder.
     """
-    environment = {**os.environ, **SAFE_IMPORTS}
-    if environment.get("PYTHONPATH"):
-        environment["PYTHONPATH"] = os.pathsep.join(_folders(environment["PYTHONPATH"]))
-    return environment
+    searched = {name: os.pathsep.join(_folders(os.environ[name])) for name in SEARCHED if os.environ.get(name)}
+    return {**os.environ, **searched, **SAFE_IMPORTS}
 
 
 # Neither imports a module, which might still be taken from the current folder.

@@ -49,7 +49,8 @@ class Trap:
     def sweep(self, *arguments: str, by: Sequence[str] | None = None, code: int = 0) -> str:
         """Run `sweep` here; fail if a planted module was imported, or could have been."""
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-        environment |= {"PYTHONPATH": str(self.path / "watch"), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+        watched = os.pathsep.join(filter(None, [str(self.path / "watch"), os.environ.get("PYTHONPATH")]))
+        environment |= {"PYTHONPATH": watched, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
         command = [sys.executable, *(by or [str(self.path / "bin" / "sweep")]), *arguments]
         done = subprocess.run(
             command, cwd=self.here, env=environment, capture_output=True, text=True, check=False, timeout=240

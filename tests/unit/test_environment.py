@@ -52,12 +52,16 @@ def test_an_empty_entry_of_pythonpath_goes_and_what_is_named_stays(tmp_path: Pat
     assert done.stdout.splitlines() == [str(expected), ":".join([*expected, package]), "1"]
 
 
-@pytest.mark.parametrize("python_path", [None, "", ":"])
-def test_an_empty_pythonpath_names_nothing(monkeypatch, python_path) -> None:
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    if python_path is not None:
-        monkeypatch.setenv("PYTHONPATH", python_path)
-    assert not environment.own_environment().get("PYTHONPATH")
+@pytest.mark.parametrize("name", environment.SEARCHED)
+@pytest.mark.parametrize(("given", "left"), [(None, ""), ("", ""), (":", ""), (":/a", "/a"), ("/a::b:", "/a:{here}/b")])
+def test_programs_and_libraries_are_searched_for_where_folders_are_named(
+    monkeypatch, tmp_path, name, given, left
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(name, raising=False)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    assert environment.own_environment().get(name, "") == left.format(here=tmp_path)
 
 
 def test_what_a_child_starts_is_kept_from_the_current_folder_too(tmp_path: Path) -> None:

@@ -193,9 +193,18 @@ def _owned(folder: Path) -> Iterator[None]:
 def remove_abandoned(parent: Path) -> None:
     """Delete the folders of clusters whose searches were killed; what runs, or is somebody else's, is left alone."""
     for folder in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), (folder / _LOCK).open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            if folder.lstat().st_uid == os.getuid():
+                _remove_unowned(folder)
+
+
+def _remove_unowned(folder: Path) -> None:
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def _short_folder() -> Path:
