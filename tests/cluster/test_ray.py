@@ -275,7 +275,7 @@ def submits(on_ray: OnRay, **keys: Any) -> None:
 
 def job_line(on_ray: OnRay) -> str:
     """Return what `sweep status` says of the job; nothing once the run has ended."""
-    lines = on_ray.sweep("status", str(on_ray.project.results())).splitlines()
+    lines = on_ray.sweep("status", str(on_ray.project.results()), "--on", "ray.yaml").splitlines()
     return next((line.removeprefix("  job      ") for line in lines if line.startswith("  job ")), "")
 
 
@@ -287,7 +287,7 @@ def test_a_submitted_sweep_runs_on_its_own_to_the_winner(on_ray, undisturbed, un
     (job,) = re.findall(rf"Submitted to {on_ray.ray.dashboard} as (finesweep-spec-1-\w+)\.", said)
     until(lambda: f"{job}, sweep: running" in job_line(on_ray), "the job runs", seconds=60)
     until(lambda: (project.results() / "winner").exists() and not on_ray.left(), "the sweep has ended", seconds=300)
-    assert "ended    12 trials have finished" in on_ray.sweep("status", str(project.results()))
+    assert "ended    12 trials have finished" in on_ray.sweep("status", str(project.results()), "--on", "ray.yaml")
     assert numbers(project) == numbers(undisturbed)
     assert winner(project)["ranked"] == winner(undisturbed)["ranked"]
     assert "12 trials have finished" in (project.results() / "logs/job-0001.log").read_text()
@@ -301,7 +301,7 @@ def test_a_cancelled_job_leaves_saved_trials_with_which_a_run_here_goes_on(on_ra
     project.write("spec.yaml", LONG)
     on_ray.sweep("submit", "spec.yaml", "--on", "ray.yaml")
     until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials have done a step")
-    said = on_ray.sweep("cancel", str(project.results()))
+    said = on_ray.sweep("cancel", str(project.results()), "--on", "ray.yaml")
     assert re.search(r"finesweep-spec-1-\w+ was stopped", said)
     until(lambda: on_ray.left() == [], "no worker is left", seconds=30)
     assert [(record["state"], record["faults"]) for record in project.records()] == [("INTERRUPTED", [])] * 2

@@ -133,10 +133,10 @@ def test_killed_trials_and_actors_are_faults_and_retries_bounds_them(project, ho
     """The fork of a killed actor outlives it and saves its state; that makes it no less of a fault."""
     project.write("one_thread.yaml", "threads_per_worker: 1\nretries: 2\n")
     process = project.start("run", "spec.yaml", *RAY, *epochs(40), "--workers", "2", env=home)
-    until(lambda: in_attempt(project, 1), "trial 0 runs")
+    until(lambda: in_attempt(project, 1), "trial 0 runs", 280)
     params = project.progress(0)["params"]
     for attempt, ends_of in ((1, of_trial), (2, of_actor), (3, of_actor)):
-        until(lambda attempt=attempt: in_attempt(project, attempt), f"trial 0 runs for the {attempt}. time")
+        until(lambda attempt=attempt: in_attempt(project, attempt), f"trial 0 runs for the {attempt}. time", 280)
         assert project.progress(0)["params"] == params
         ends_of(fork_of(place, 0, project.results())).kill()
     said = ends(process)

@@ -191,7 +191,7 @@ def test_a_sweep_becomes_one_job(stub, tmp_path):
     assert found.jobs == {"sweep": body["submission_id"]}
     assert body["submission_id"].startswith("finesweep-my-sweep-3-")
     assert body["entrypoint"].startswith(f"python3 -P -m finesweep supervise {tmp_path}/sweep --run 3 --token t0k ")
-    assert body["metadata"] == {"sweep": "my-sweep", "folder": f"{tmp_path}/sweep", "run": "3"}
+    assert body["metadata"] == {"sweep": "my-sweep", "folder": f"{tmp_path}/sweep", "run": "3", "token": "t0k"}
     assert body["runtime_env"] == {"env_vars": {"PYTHONSAFEPATH": "1", "RAY_JOB_STOP_WAIT_TIME_S": "60"}}
     assert f"  sweep status {tmp_path}/sweep --on 'my ray.yaml'  how far it is" in found.lines
 
@@ -244,9 +244,14 @@ def submitted(stub: Stub, folder: Path, *status: Any) -> tuple[RunDir, Run, RayP
     """Return a folder whose run is the job ``id``, which the dashboard has in each state in turn, and its profile."""
     given = order(folder, stub)
     given.run_dir.write_jobs(3, {"sweep": "id"})
-    stub.answers["GET /api/jobs/id"] = list(status)
+    own = {"metadata": {"token": "t0k"}}
+    stub.answers["GET /api/jobs/id"] = [{**own, **one} if isinstance(one, dict) else one for one in status]
     assert isinstance(given.profile, RayProfile)
     return given.run_dir, given.run, given.profile
+
+
+UNKNOWN = "the cluster knows no such job of this run: it was deleted, or the cluster is another one"
+NOT_OURS = ((404, "no"), {"status": "RUNNING", "metadata": {"token": "other"}}, {"status": "RUNNING", "metadata": None})
 
 
 @pytest.mark.parametrize(
@@ -258,7 +263,7 @@ def submitted(stub: Stub, folder: Path, *status: Any) -> tuple[RunDir, Run, RayP
         ({"status": "FAILED", "message": "exit 3"}, "dead", "FAILED: exit 3"),
         ({"status": "STOPPED"}, "dead", "STOPPED"),
         ({"status": "NEW"}, "unknown", "NEW"),
-        ((404, "no"), "unknown", "the cluster does not know it: it was deleted, or the cluster is another one"),
+        *[(said, "unknown", UNKNOWN) for said in NOT_OURS],
     ],
 )
 def test_the_dashboards_states_are_told_in_ours(stub, tmp_path, said, state, detail):
@@ -274,17 +279,18 @@ def test_without_a_job_nobody_is_asked(stub, tmp_path):
 
 def test_a_job_is_stopped_and_waited_for(stub, tmp_path, monkeypatch):
     monkeypatch.setattr(submitter_module, "POLL_SECONDS", 0.01)
-    where = submitted(stub, tmp_path / "s", {"status": "RUNNING"}, {"status": "RUNNING"}, {"status": "STOPPED"})
+    look, statuses = ("GET", "/api/jobs/id"), ("RUNNING", "RUNNING", "STOPPED")
+    where = submitted(stub, tmp_path / "s", *({"status": status} for status in statuses))
     stub.answers["POST /api/jobs/id/stop"] = {"stopped": True}
     assert submitter().cancel(*where) == ["id was stopped"]
-    assert [asked[:2] for asked in stub.asked] == [("POST", "/api/jobs/id/stop"), *[("GET", "/api/jobs/id")] * 3]
+    assert [asked[:2] for asked in stub.asked] == [look, ("POST", "/api/jobs/id/stop"), look, look]
 
 
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
         ({"stopped": False}, "id had ended already"),
-        ((404, "no"), "id is not known to the cluster"),
+        ((404, "no"), "id is not known to the cluster as a job of this run"),
         ({"stopped": True}, "id was told to stop, and still runs"),
     ],
 )
@@ -292,6 +298,14 @@ def test_a_job_that_is_not_stopped_is_told(stub, tmp_path, monkeypatch, answer, 
     monkeypatch.setattr(submitter_module, "CANCEL_SECONDS", 0.0)
     stub.answers["POST /api/jobs/id/stop"] = answer
     assert submitter().cancel(*submitted(stub, tmp_path / "s", {"status": "RUNNING"})) == [line]
+
+
+@pytest.mark.parametrize("said", NOT_OURS)
+def test_a_job_that_is_not_the_runs_own_is_not_stopped(stub, tmp_path, said):
+    """A folder may name any job of the user's."""
+    line = "id is not known to the cluster as a job of this run"
+    assert submitter().cancel(*submitted(stub, tmp_path / "s", said)) == [line]
+    assert [asked[:2] for asked in stub.asked] == [("GET", "/api/jobs/id")]
 
 
 def test_an_id_from_the_folder_is_one_part_of_the_address(stub, tmp_path):

@@ -6,7 +6,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from finesweep.commands import supervise_command
 from finesweep.environment import SAFE_IMPORTS
@@ -68,7 +68,8 @@ class RaySubmitter:
         if dry_run:
             said = f"Nothing was submitted. {dashboard.url} would be given this job, {job}:"
             return Submission({}, [said, f"  {entrypoint}"])
-        metadata = {"sweep": order.name, "folder": str(order.run_dir.path), "run": str(order.run.number)}
+        run = {"run": str(order.run.number), "token": order.run.token}
+        metadata = {"sweep": order.name, "folder": str(order.run_dir.path), **run}
         dashboard.submit(job, entrypoint, _environment(), metadata)
         lines = _lines(dashboard.url, job, order)
         return Submission({ROLE: job}, [*lines, OPEN] if dashboard.is_open else lines)
@@ -80,7 +81,7 @@ class RaySubmitter:
             LaunchError: It cannot be reached, or refuses.
             RunDirError: Only the folder says where it is.
         """
-        return [_job(_named(run, given), role, job) for role, job in run_dir.jobs(run.number).items()]
+        return [_job(_named(run, given), role, job, run) for role, job in run_dir.jobs(run.number).items()]
 
     def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
         """Stop a run's job, and wait until its trials have saved their state.
@@ -89,7 +90,7 @@ class RaySubmitter:
             LaunchError: The dashboard cannot be reached, or refuses.
             RunDirError: Only the folder says where it is.
         """
-        return [_stopped(_named(run, given), job) for job in run_dir.jobs(run.number).values()]
+        return [_stopped(_named(run, given), job, run) for job in run_dir.jobs(run.number).values()]
 
 
 def _dashboard(profile: Profile) -> Dashboard:
@@ -153,25 +154,39 @@ def _lines(url: str, job: str, order: Order) -> list[str]:
     ]
 
 
-def _job(dashboard: Dashboard, role: str, job: str) -> Job:
+def _found(dashboard: Dashboard, job: str, run: Run) -> Mapping[str, Any]:
+    """Return what a dashboard says of a run's job: a folder that somebody else made cannot name other jobs.
+
+    Raises:
+        NoSuchJob: The run has no such job there.
+    """
+    found = dashboard.job(job)
+    if (found.get("metadata") or {}).get("token") != run.token:
+        raise NoSuchJob(f"{job} is another sweep's")
+    return found
+
+
+def _job(dashboard: Dashboard, role: str, job: str, run: Run) -> Job:
     try:
-        found = dashboard.job(job)
+        found = _found(dashboard, job, run)
     except NoSuchJob:
-        return Job(job, role, "unknown", "the cluster does not know it: it was deleted, or the cluster is another one")
+        why = "the cluster knows no such job of this run: it was deleted, or the cluster is another one"
+        return Job(job, role, "unknown", why)
     status = str(found.get("status"))
     is_plain = status in ("PENDING", "RUNNING", "SUCCEEDED")
     detail = "" if is_plain else f"{status}: {found.get('message') or ''}".rstrip(": ")
     return Job(job, role, STATES.get(status, "unknown"), detail)
 
 
-def _stopped(dashboard: Dashboard, job: str) -> str:
+def _stopped(dashboard: Dashboard, job: str, run: Run) -> str:
     try:
+        _found(dashboard, job, run)
         if not dashboard.stop(job):
             return f"{job} had ended already"
     except NoSuchJob:
-        return f"{job} is not known to the cluster"
+        return f"{job} is not known to the cluster as a job of this run"
     deadline = time.monotonic() + CANCEL_SECONDS
-    while _job(dashboard, ROLE, job).state in ("queued", "running"):
+    while _job(dashboard, ROLE, job, run).state in ("queued", "running"):
         if time.monotonic() >= deadline:
             return f"{job} was told to stop, and still runs"
         time.sleep(POLL_SECONDS)
