@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate.state import AcceleratorState, PartialState
-from torch.utils.tensorboard import SummaryWriter
+from tensorboardX import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
 from finesweep import precision
@@ -63,7 +64,9 @@ class FineTuning:
         self.callback = TrialCallback(context, self.trainer, watch, self.guard, report, on_step)
         self.trainer.add_callback(self.callback)
         if context.scalars is not None:
-            self.trainer.add_callback(TensorBoardCallback(SummaryWriter(str(context.scalars))))
+            # Two attempts may begin in the same second, by which alone the writer names its file.
+            writer = SummaryWriter(str(context.scalars), filename_suffix=f".{os.getpid()}")
+            self.trainer.add_callback(TensorBoardCallback(writer))
         if state is not None and state.fits(context.params, context.batch_divisor):
             self._go_back_to(state)
 

@@ -203,7 +203,7 @@ def test_t07_a_share_of_warm_up_steps_warms_up(lab):
 
 def test_t18_t20_every_trial_has_a_process_of_its_own_that_is_not_the_workers(swept):
     """Stock trains all trials in one process: what one leaves in memory, the next one has."""
-    pid_in_name = re.compile(r"events\.out\.tfevents\.\d+\..*\.(\d+)\.\d+$")
+    pid_in_name = re.compile(r"events\.out\.tfevents\.\d+\..*\.(\d+)$")
     events = [file.name for file in (swept.results / "tensorboard").rglob("events.*")]
     trials = {int(pid_in_name.match(name)[1]) for name in events}
     workers = {json.loads(file.read_text())["pid"] for file in (swept.results / "claims").glob("[0-9]*")}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -18,9 +19,6 @@ FOR_EXTRAS = [Requirement(text) for text in PROJECT["optional-dependencies"]["po
 FOR_TESTS = [Requirement(text) for text in PROJECT["optional-dependencies"]["test"]]
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
 IMPORTED_AS = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
-NOT_IMPORTED = {"tensorboard"}
-"""What torch.utils.tensorboard imports."""
-
 COMES_WITH = {"httpx2": "huggingface_hub", "sqlalchemy": "optuna"}
 """Imported to tell the errors of another package apart, or to set it up, which brings it along."""
 
@@ -51,7 +49,19 @@ def test_a_range_has_both_ends_and_holds_the_tested_version(requirement: Require
 
 def test_what_is_imported_is_asked_for_and_nothing_else():
     asked = {IMPORTED_AS.get(requirement.name, requirement.name) for requirement in [*NEEDED, *FOR_EXTRAS]}
-    assert imported() - set(COMES_WITH) == asked - NOT_IMPORTED
+    assert imported() - set(COMES_WITH) == asked
+
+
+def test_every_dependency_has_a_line_on_what_it_is_for():
+    page = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
+    listed = {canonical(name) for name in re.findall(r"^\| ([\w.-]+)(?:\[\w+\])? +\|", page, re.MULTILINE)}
+    assert listed - {"package"} == {canonical(requirement.name) for requirement in NEEDED}
+
+
+def test_every_python_that_is_claimed_may_install_it():
+    claimed = {text.rpartition(" ")[2] for text in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", text)}
+    assert all(SpecifierSet(PROJECT["requires-python"]).contains(version) for version in claimed)
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in claimed
 
 
 def test_constraints_are_pins_alone_and_none_is_for_one_kind_of_machine():
