@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from finesweep import ownership, preparing
+from finesweep import ownership, permissions, preparing
 from finesweep.apart import Apart, Link
 from finesweep.manifest import Manifest
 from finesweep.open_sweep import OpenSweep
@@ -89,4 +89,5 @@ def _steps(request: Request, link: Link) -> None:
         signal.signal(number, signal.SIG_IGN)
     link.tell(checked.without_rows())
     (path, manifest), _ = link.hear()
+    permissions.follow(path)
     link.tell(preparing.write_prepared(checked, RunDir(path), manifest))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep import activity, calibrating, folders, preflight, run_dir, spec_reader
+from finesweep import activity, calibrating, folders, permissions, preflight, run_dir, spec_reader
 from finesweep import profile as profile_module
 from finesweep.atomic import sync_all, write_json, writing
 from finesweep.calibration import Calibration
@@ -189,6 +189,7 @@ def open_folder(
     """
     if path.exists() and (request.fresh or request.smoke):
         _clear(path, smoke=request.smoke)
+    permissions.prepare(path, profile_of(request).shared)
     folder = RunDir(path)
     if folder.spec_file.exists():
         manifest = same_sweep(folder, checked.manifest())

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from finesweep.errors import Problem, RunDirError, SpecError, did_you_mean
 from finesweep.machine import Machine, usable_cores
+from finesweep.permissions import Shared
 from finesweep.registry import PROFILES
 from finesweep.spec import Section
 from finesweep.storage_url import checked as checked_storage
@@ -84,6 +85,9 @@ class Profile(Section):
     stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is tried again.")
     storage: StorageUrl | None = Field(
         None, description="postgresql://host/database that holds the study; default: a file in the sweep's folder."
+    )
+    shared: Shared | None = Field(
+        None, description="Who else may use a new results folder: group, which writes too, or world, which reads."
     )
     limits: Limits = Field(Limits(), description="What a trial and the sweep may use.")
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finesweep import __version__
+from finesweep import __version__, permissions
 from finesweep.environment import child_environment
 from finesweep.errors import RunDirError
 from finesweep.shared_folder import open_run
@@ -56,6 +56,7 @@ class NodeWorker:
         with self._lock:
             if self._received:
                 return TOLD
+            permissions.follow(Path(work["log"]).parent)
             with os.fdopen(open_log(Path(work["log"])), "ab") as log:
                 self._process = subprocess.Popen(
                     command,

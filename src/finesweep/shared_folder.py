@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from finesweep import permissions
 from finesweep.errors import RunDirError
 from finesweep.manifest import Run
 from finesweep.run_dir import RunDir
@@ -53,6 +54,7 @@ def open_run(folder: Path, number: int, token: str = "") -> tuple[RunDir, Run]:
         RunDirError: The run is not there, or is another one of that number: the machines do not share the folder. Or
             its file names addresses that the command which began it did not.
     """
+    permissions.follow(folder)
     deadline = time.monotonic() + (VISIBLE_SECONDS if token else 0.0)
     while True:
         run_dir = RunDir(folder)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import leaderboard, ownership, preparing
+from finesweep import leaderboard, ownership, permissions, preparing
 from finesweep.errors import Problem, SpecError, SweepError
 from finesweep.manifest import Run
 from finesweep.open_sweep import OpenSweep
@@ -71,6 +71,7 @@ def submit(
             ownership.refuse_owned(path)  # before minutes are spent on large data
             checked = preparing.checked_spec(loaded, request)
             announce(checked)
+            permissions.prepare(path, profile.shared)
             owned.enter_context(ownership.held(path))
             sweep = preparing.open_folder(path, checked, request, watched=submitter.watched)
             if (why := sweep.nothing_left()) is None:
@@ -110,6 +111,7 @@ def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
     """
     folder = RunDir(path)
     manifest = folder.manifest()
+    permissions.follow(path)
     lines = [line for run, submitter in submitted_runs(folder) for line in _cancelled(folder, run, submitter, given)]
     records = folder.records()
     leaderboard.write(folder, manifest, records, folder.runs())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import activity, contenders, ownership, preparing, ranking, winner
+from finesweep import activity, contenders, ownership, permissions, preparing, ranking, winner
 from finesweep.display import open_display
 from finesweep.errors import NoFinishedTrial, Problem, RunDirError, SpecError, SweepError
 from finesweep.forecast import Course
@@ -78,6 +78,7 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
         if request.join and ownership.owner(path) is not None:
             apart.close()
             return _joined(path, checked, request, signals, display_of)
+        permissions.prepare(path, preparing.profile_of(request).shared)
         lock = owned.enter_context(ownership.held(path))
         sweep = preparation.open_folder(path, checked, lock, signals.ending_the_block)
         apart.close()
@@ -145,6 +146,7 @@ def _refuse_batch(request: Request) -> None:
 def _joined(path: Path, checked: Checked, request: Request, signals: Signals, display_of: Any) -> Outcome:
     """Run trials of a sweep that another command owns, until there are none; collect if that one is gone."""
     folder = RunDir(path)
+    permissions.follow(path)
     if not folder.spec_file.exists():
         raise RunDirError(f"{path} is being prepared by another `sweep run`; join it in a moment")
     manifest = preparing.same_sweep(folder, checked.manifest())

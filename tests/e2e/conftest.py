@@ -228,7 +228,7 @@ def until() -> Callable[..., None]:
 def finished(make_project: Callable[..., Project]) -> Project:
     """One whole sweep that several tests look at; they must leave it as it is."""
     project = make_project()
-    project.sweep("run", "spec.yaml")
+    project.sweep("run", "spec.yaml", umask=0)
     return project
 
 

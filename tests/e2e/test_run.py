@@ -26,6 +26,28 @@ def test_the_leaderboard_ranks_every_trial_by_its_best_evaluation(finished):
     assert "| rank |" in (finished.results() / "leaderboard.md").read_text()
 
 
+def test_results_are_closed_to_others_though_the_umask_is_open(finished):
+    paths = [finished.path / "results", *(finished.path / "results").rglob("*")]
+    assert len(paths) > 50
+    modes = {path: path.stat().st_mode & 0o777 for path in paths}
+    open_to_others = {str(path): oct(mode) for path, mode in modes.items() if mode & 0o027}
+    assert open_to_others == {}
+    assert {oct(mode) for mode in modes.values()} <= {"0o750", "0o640", "0o600", "0o700"}
+
+
+def test_validation_texts_stand_in_no_file_but_data(finished):
+    with (finished.path / "validation.csv").open(newline="") as stream:
+        texts = [row["text"].encode() for row in csv.DictReader(stream)]
+    assert min(map(len, texts)) > 15
+    files = [file for file in finished.results().rglob("*") if file.is_file()]
+    telling = {str(file.relative_to(finished.results())) for file in files if _holds_one_of(file.read_bytes(), texts)}
+    assert telling == {"data/validation.parquet"}
+
+
+def _holds_one_of(content, texts):
+    return any(text in content or json.dumps(text.decode()).encode() in content for text in texts)
+
+
 def test_every_trial_has_its_record_its_log_and_its_scalars(finished):
     for record in finished.records():
         assert "train_loss" in (finished.results() / record["log"]).read_text()

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "finesweep"
 
 LAYERS = (
-    "finesweep trial errors activity regular_file",
+    "finesweep trial errors activity regular_file permissions",
     """
     regular_file loaded_spec
     yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording

@@ -27,11 +27,13 @@ def leaderboard(folder: Folder) -> None:
     Its files are written anew from the trials' records.
     """
     from finesweep import leaderboard as board
+    from finesweep import permissions
     from finesweep.run_dir import RunDir
     from finesweep.summary import Screen
 
     run_dir = RunDir(folder.absolute())
     manifest, records, runs = run_dir.manifest(), run_dir.records(), run_dir.runs()
+    permissions.follow(run_dir.path)
     board.write(run_dir, manifest, records, runs)
     Screen().print(board.console_table(run_dir, manifest, records, runs))
 
