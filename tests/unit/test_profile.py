@@ -49,12 +49,13 @@ def test_every_key_is_read(tmp_path):
     text = (
         "launcher: local\nworkers: 3\ngpus_per_trial: 0\ntrials_per_gpu: 2\nthreads_per_worker: 4\nmemory_gb: 2.5\n"
         "keep_best: 5\nretries: 0\nstall_minutes: 1\nlimits: {trial_minutes: 90, disk_gb: 0.5}\n"
-        "storage: postgresql://db/sweeps\n"
+        "storage: postgresql://db/sweeps\nshared: group\n"
     )
     found = load(write(tmp_path, text)).model_dump()
     assert list(found.values()) == [
         *("local", 3, 0, 2, 4, 2.5, 5, 0, 1.0),
         "postgresql://db/sweeps",
+        "group",
         {"trial_minutes": 90.0, "disk_gb": 0.5},
     ]
 
