@@ -17,7 +17,8 @@ from finesweep.spec import Quoting
 _LONGEST_FIELD = 2**31 - 1
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _BOTH_WAYS = "write `data: {quoting: none}` if double quotes are plain characters, `quoting: minimal` if not"
-_PLAIN_NOTE = "double quotes are read as plain characters (data.quoting)"
+PLAIN_NOTE = "double quotes are read as plain characters (data.quoting)"
+"""What is said where that was decided by the look of a file."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _of_even_lines(text: str, plain: Records, name: str, line: int) -> Records:
         if all(_is_quoted_by_rule(raw, read) for raw, read in columns):
             return quoted
     header = [_unquoted(cell) for cell in plain.rows[0]] if plain.rows else []
-    return Records([header, *plain.rows[1:]], plain.starts, plain.ends, _PLAIN_NOTE)
+    return Records([header, *plain.rows[1:]], plain.starts, plain.ends, PLAIN_NOTE)
 
 
 def _is_quoted_by_rule(raw: Sequence[str], read: Sequence[str]) -> bool:

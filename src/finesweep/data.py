@@ -116,7 +116,9 @@ class _Loader:
             if path.suffix.lower() in data_reading.SUFFIXES:
                 activity.tell(f"reading {given}")
                 return read_bytes(path, data_reading.most_bytes())
-            self._add(split, f"{given!r}: no reader for {path.suffix or 'a file without suffix'}; there are {known}")
+            kind = path.suffix or "a file without suffix"
+            command = data_reading.command_for(path, given)
+            self._add(split, f"{given!r}: no reader for {kind}; there are {known}", command)
         except Unreadable as error:
             if error.missing:
                 self._add(split, f"no such file: {path}", did_you_mean(path.name, names_in(path.parent)))
@@ -156,7 +158,7 @@ class _Loader:
             return picked
 
         try:
-            return data_hub.read(found.path, config, pick, set(self.roles.values()))
+            return data_hub.read(found.path, config, pick, set(self.roles.values()), self.spec.quoting)
         except data_hub.DatasetProblem as error:
             where = self.source.where("data", error.key)
             raise SpecError([Problem(where, f"{dataset}: {error.message}", error.hint)]) from error

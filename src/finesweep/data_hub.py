@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import dataclasses
 import re
 import tempfile
 import textwrap
@@ -10,8 +12,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finesweep.data_reading import Table, from_arrow
-from finesweep.errors import did_you_mean
+from finesweep import csv_records
+from finesweep.data_reading import Table, from_arrow, most_bytes
+from finesweep.errors import SpecError, Unreadable, did_you_mean
+from finesweep.regular_file import read_bytes
+from finesweep.spec import Quoting
 
 Pick = Callable[[Sequence[str]], Mapping[str, str]]
 """Chooses from the names of the splits: what each is used as, and its name."""
@@ -34,7 +39,9 @@ class DatasetProblem(ValueError):
         super().__init__(message)
 
 
-def read(folder: Path, config: str | None, pick: Pick, columns: Collection[str]) -> dict[str, Table]:
+def read(
+    folder: Path, config: str | None, pick: Pick, columns: Collection[str], quoting: Quoting | None = None
+) -> dict[str, Table]:
     """Read the picked splits.
 
     What ``datasets`` caches by path and time alone is made anew in a temporary folder, so that the rows
@@ -45,6 +52,7 @@ def read(folder: Path, config: str | None, pick: Pick, columns: Collection[str])
         config: Configuration, None for the data set's default.
         pick: Chooses the splits; what it raises comes through.
         columns: Columns whose values are needed.
+        quoting: How double quotes are meant in CSV and TSV files; None to judge them.
 
     Returns:
         A table for every pick.
@@ -58,27 +66,37 @@ def read(folder: Path, config: str | None, pick: Pick, columns: Collection[str])
     foreign = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError)
     with tempfile.TemporaryDirectory(prefix="finesweep-") as cache, _quiet():
         try:
-            splits = _built(folder, config, cache)
+            splits, notes = _built(folder, config, cache, quoting)
         except DatasetProblem:
             raise
         except (*foreign, yaml.YAMLError, datasets.exceptions.DatasetsError) as error:
             raise DatasetProblem("dataset", f"`datasets` cannot read its files: {_reason(error)}") from error
         picked = pick(list(splits))
-        return {use: _table(splits[name], name, columns) for use, name in picked.items()}
+        return {use: _table(splits[name], name, columns, notes) for use, name in picked.items()}
 
 
-def _built(folder: Path, config: str | None, cache: str) -> Mapping[str, Any]:
+def _built(
+    folder: Path, config: str | None, cache: str, quoting: Quoting | None
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Return the splits, and what was decided about all of them."""
     import datasets
 
     options: dict[str, Any] = {"path": str(folder), "cache_dir": cache, **_choice(folder, config)}
     builder = datasets.load_dataset_builder(**options)
-    if builder.name == "csv":
-        # Its own default reads the words NA, null and None as missing.
-        builder = datasets.load_dataset_builder(**options, keep_default_na=False, na_values=[""])
     _check_inside(builder.config.data_files or {}, folder)
+    notes: list[str] = []
+    if builder.name == "csv":
+        files = [Path(file) for files in (builder.config.data_files or {}).values() for file in files]
+        told = _told_quoting(builder.config, quoting)
+        judged = told is None and _has_plain_quotes(files, builder.config.sep or ",")
+        notes += [csv_records.PLAIN_NOTE] * judged
+        # Its own default reads the words NA, null and None as missing.
+        options |= {"keep_default_na": False, "na_values": [""], "quoting": csv.QUOTE_NONE if judged else told or 0}
+        builder = datasets.load_dataset_builder(**options)
+    elif quoting is not None:
+        raise DatasetProblem("quoting", f"is for CSV and TSV files; these are {builder.name}", "leave it out")
     builder.download_and_prepare()
-    splits: Mapping[str, Any] = builder.as_dataset()
-    return splits
+    return builder.as_dataset(), tuple(notes)
 
 
 def _choice(folder: Path, config: str | None) -> dict[str, str]:
@@ -108,6 +126,32 @@ def _check_inside(files: Mapping[str, Sequence[str]], folder: Path) -> None:
             raise DatasetProblem("dataset", f"its README names a file that is not its own: {file}")
 
 
+def _told_quoting(config: Any, quoting: Quoting | None) -> int | None:
+    """Return the constant of `csv` that the spec or the data set's README names; None if neither does."""
+    if quoting is not None:
+        return csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+    return None if config.quoting == csv.QUOTE_MINIMAL else int(config.quoting)
+
+
+def _has_plain_quotes(files: Sequence[Path], delimiter: str) -> bool:
+    """Say whether double quotes are characters like others, as for a file of one's own.
+
+    Raises:
+        DatasetProblem: They seem to swallow rows.
+    """
+    plain = []
+    for file in files:
+        try:
+            text = read_bytes(file, most_bytes()).decode()
+            plain.append(csv_records.split(text, delimiter, None, file.name).note != "")
+        except SpecError as error:
+            first = error.problems[0]
+            raise DatasetProblem("dataset", f"{first.where}: {first.message}", first.hint) from None
+        except (Unreadable, UnicodeDecodeError, TypeError):
+            continue  # the library says what is wrong with it
+    return any(plain)
+
+
 def _reason(error: BaseException) -> str:
     """Return the first error's text in one line; the last one often says only that there was one."""
     while error.__cause__ is not None:
@@ -115,14 +159,15 @@ def _reason(error: BaseException) -> str:
     return textwrap.shorten(str(error) or type(error).__name__, _LONGEST_REASON)
 
 
-def _table(split: Any, name: str, columns: Collection[str]) -> Table:
+def _table(split: Any, name: str, columns: Collection[str], notes: tuple[str, ...]) -> Table:
     import datasets
 
     present = [column for column in split.column_names if column in columns]
     arrow = split.select_columns(present).with_format("arrow")[:]
     labels = {column: f for column, f in split.features.items() if isinstance(f, datasets.ClassLabel)}
     named = {column: tuple(feature.names) for column, feature in labels.items()}
-    return from_arrow(arrow, split.column_names, name, named)
+    table = from_arrow(arrow, split.column_names, name, named)
+    return dataclasses.replace(table, notes=(*notes, *table.notes))
 
 
 @contextlib.contextmanager

@@ -12,12 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from finesweep import delimited, parquet_file
+from finesweep import delimited, labelled_lines, parquet_file
 from finesweep.delimited import Layout
-from finesweep.errors import Problem, SpecError
+from finesweep.errors import Problem, SpecError, Unreadable
 from finesweep.machine import usable_memory_gb
+from finesweep.regular_file import read_bytes
 from finesweep.table_header import HeaderLook
 
 _FOREIGN = {
@@ -85,6 +87,16 @@ def parse(data: bytes, suffix: str, name: str, wanted: Collection[str], layout: 
     if not found.places:
         raise _error(name, "no rows in the file")
     return found
+
+
+def command_for(path: Path, name: str) -> str:
+    """Return what is to be done with a file of a kind that is not read; empty where nothing is known of it."""
+    try:
+        text = read_bytes(path, most_bytes()).decode()
+    except (Unreadable, UnicodeDecodeError):
+        return ""
+    command = labelled_lines.command(text, name)
+    return "" if command is None else f"{labelled_lines.FOUND}: {command}"
 
 
 def _rows(data: bytes, name: str, wanted: Collection[str], delimiter: str, layout: Layout) -> Table:

@@ -143,7 +143,7 @@ def _check_labels(table: Table, labels: Sequence[Any], name: str) -> None:
     wrong = [place for place, label in zip(table.places, labels, strict=True) if label is _NO_LABEL]
     if wrong:
         message = f"{name}: the label in {table.unit} {wrong[0]} is neither a number nor text nor a boolean"
-        raise RowProblem("label", message, "one label a row is learned")
+        raise RowProblem("label", message, "one label a row is learned, no list of them")
 
 
 def _faults(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -244,7 +244,7 @@ class _Reader:
         files = [name.lower() for name in (data.train, data.validation, data.test) if name is not None]
         is_text = data.dataset is None and any(name.endswith((".csv", ".tsv")) for name in files)
         for key in ("columns", "header", "quoting"):
-            if getattr(data, key) is not None and not is_text:
+            if getattr(data, key) is not None and not is_text and (key != "quoting" or data.dataset is None):
                 self._add(("data", key), "is for CSV and TSV files", "leave it out")
         columns = data.columns or ()
         for name in sorted({name for name in columns if columns.count(name) > 1}):

@@ -87,6 +87,12 @@ def test_d30_new_content_with_the_time_and_size_of_the_old_is_seen(load: Load, t
         pytest.param({}, {"train": "."}, r"'\.': this is a folder; a file is needed", id="folder"),
         pytest.param({"a.txt": "x"}, {"train": "a.txt"}, r"no reader for \.txt; there are \.csv, \.tsv", id="suffix"),
         pytest.param({"a": "x"}, {"train": "a"}, r"a file without suffix", id="no-suffix"),
+        pytest.param(
+            {"a.txt": "pos good\nneg bad\n" * 2},
+            {"train": "a.txt"},
+            r"each line looks like a label, a blank and a text; .*: python3 -X utf8 .* < a\.txt > a_columns\.csv",
+            id="lines-of-label-and-text",
+        ),
         pytest.param({}, {"train": "a\0.csv"}, r"data\.train: .*cannot hold a zero byte", id="zero-in-name"),
         pytest.param({}, {"train": "x" * 5000 + ".csv"}, r"data\.train: .*the name is too long", id="long-name"),
         pytest.param({}, {"train": "http://127.0.0.1:9/a.csv"}, "no such file", id="D33-http"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,10 @@ CONFIG_FILES = {
 Hub = Callable[..., LoadedData]
 
 
-def write(frame: pd.DataFrame, path: Path) -> None:
+def write(frame: pd.DataFrame | str, path: Path) -> None:
+    if isinstance(frame, str):
+        path.write_text(frame, encoding="utf-8")
+        return
     match path.suffix:
         case ".parquet":
             frame.to_parquet(path)
@@ -65,7 +68,7 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """Lay out a snapshot (links to blobs) of the given files and load a spec that names the data set."""
 
-    def load(files: dict[str, pd.DataFrame], readme: str = "", note: str = "", **settings: Any) -> LoadedData:
+    def load(files: Mapping[str, pd.DataFrame | str], readme: str = "", note: str = "", **settings: Any) -> LoadedData:
         folder, blobs = tmp_path / "snapshots" / COMMIT, tmp_path / "blobs"
         for path in (folder, blobs):
             path.mkdir(parents=True, exist_ok=True)
@@ -102,6 +105,31 @@ def test_every_layout_gives_the_same_rows(hub: Hub, names: tuple[str, str]) -> N
     assert loaded.sources["train"] == data.DataSource("stanfordnlp/sst2", f"{COMMIT}/default/train", COMMIT)
     assert loaded.names == ("0", "1")
     assert loaded.notes == ()
+
+
+STRAY = 'sentence\tlabel\n"not worth it\tbad\nfine\tgood\nso so\tbad\nlovely 27"\tgood\nok\tgood\n'
+
+
+def test_stray_quotes_lose_no_row_of_a_data_set(hub: Hub) -> None:
+    files = {"train.tsv": STRAY, "validation.tsv": "sentence\tlabel\na\tgood\nb\tbad\n"}
+    loaded = hub(files)
+    assert loaded.frames["train"]["text"].tolist() == ['"not worth it', "fine", "so so", 'lovely 27"', "ok"]
+    said = "double quotes are read as plain characters (data.quoting)."
+    assert loaded.notes[0] == f"train (stanfordnlp/sst2, split train): {said}"
+    with pytest.raises(SpecError, match="every label is 'good'"):
+        hub(files, quoting="minimal")
+
+
+def test_quotes_that_swallow_rows_of_a_data_set_are_a_problem(hub: Hub) -> None:
+    files = {"train.csv": STRAY.replace("\t", ","), "validation.csv": "sentence,label\na,good\nb,bad\n"}
+    with pytest.raises(SpecError, match=r"train\.csv:2: a double quote opens a field here that goes on to line 5"):
+        hub(files)
+    assert hub(files, quoting="none").facts()["rows"] == {"train": 5, "validation": 2}
+
+
+def test_quoting_is_for_data_sets_of_csv_files(hub: Hub) -> None:
+    with pytest.raises(SpecError, match=r"is for CSV and TSV files; these are parquet \(leave it out\)"):
+        hub({"train.parquet": TRAIN}, quoting="none")
 
 
 def test_class_names_come_with_the_data_set(hub: Hub) -> None:

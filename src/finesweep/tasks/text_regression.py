@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from finesweep.label_column import LabelKind, could_be_thousands, decimal_comma, look
+from finesweep.label_column import LabelKind, could_be_thousands, decimal_comma, is_infinite, look
 from finesweep.tasks import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = 3
+_FOR_CLASSES = "for classes: `task: text-classification`"
 
 
 class TextRegression:
@@ -112,7 +113,8 @@ def _numbers(split: str, series: pd.Series, *, commas: bool) -> list[float]:
         unit = series.index.name or "row"
         found = ", ".join(f"{series.iloc[at]!r} in {unit} {series.index[at]}" for at in wrong[:_SHOWN])
         message = f"{len(wrong):,} of {len(numbers):,} labels are no finite numbers: {found}"
-        raise LabelProblem(split, message, "for classes: `task: text-classification`")
+        infinite = all(is_infinite(str(series.iloc[at])) for at in wrong)
+        raise LabelProblem(split, message, "remove these rows" if infinite else _FOR_CLASSES)
     return numbers
 
 
