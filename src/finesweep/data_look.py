@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from finesweep import data_reading, other_tasks, yaml_source
+from finesweep import activity, data_reading, other_tasks, yaml_source
 from finesweep.data_columns import Column, Guess, NoGuess, columns_of, guess
 from finesweep.data_reading import Table
 from finesweep.delimited import Layout
@@ -22,6 +22,16 @@ from finesweep.text_length import Row
 
 SAMPLE = 1_000
 """Rows whose texts are counted."""
+
+
+class _Every(frozenset[str]):
+    """Every column that there may be."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+_EVERY = _Every()
 
 
 @dataclass(frozen=True)
@@ -83,14 +93,15 @@ def look(path: Path, name: str) -> DataLook:
         SpecError: It cannot be read, no column of it can be the text or the label, or it is for a task that does not
             exist.
     """
+    activity.tell(f"reading {name}")
     content = _content(path, name)
-    table = data_reading.parse(content, path.suffix.lower(), name, ())
-    numbered = () if table.look.is_header else tuple(f"column_{number}" for number in range(1, len(table.names) + 1))
-    layout = Layout(columns=numbered or None)
-    names = numbered or table.names
-    full = data_reading.parse(content, path.suffix.lower(), name, names, layout)
-    columns = columns_of(names, full.columns, full.class_names)
-    found = _guess(columns, name)
+    table = full = data_reading.parse(content, path.suffix.lower(), name, _EVERY)
+    numbered: tuple[str, ...] = ()
+    if not table.look.is_header:
+        numbered = tuple(f"column_{number}" for number in range(1, len(table.names) + 1))
+        full = data_reading.parse(content, path.suffix.lower(), name, _EVERY, Layout(columns=numbered))
+    activity.tell(f"looking at the columns of {name}")
+    found = _guess(columns_of(full.names, full.columns, full.class_names), name)
     made_up = _made_up(found, numbered)
     look = DataLook(
         _renamed(found, made_up),
@@ -118,7 +129,8 @@ def _guess(columns: Sequence[Column], name: str) -> Guess:
     try:
         return guess(columns)
     except NoGuess as error:
-        raise _error(name, str(error), "name the columns in a YAML of your own") from None
+        hint = "name the columns in a YAML of your own; for texts without labels there is no task yet"
+        raise _error(name, str(error), hint) from None
 
 
 def _made_up(found: Guess, numbered: Sequence[str]) -> dict[str, str]:
@@ -199,6 +211,7 @@ def _problems(look: DataLook, path: Path) -> Sequence[Problem]:
     """Return what the check of a sweep's data finds."""
     from finesweep import data
 
+    activity.tell(f"checking the rows of {path.name}")
     source = yaml_source.parse("data: {}", path.name)
     spec = DataSpec.model_validate(look.data_keys(path, path.parent))
     try:

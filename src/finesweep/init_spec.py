@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep import data_look, proposal, starting_model
+from finesweep import activity, data_look, proposal, starting_model
 from finesweep.data_look import DataLook, relative_path
 from finesweep.errors import printable
+from finesweep.label_column import is_number
 from finesweep.machine import Machine
 from finesweep.proposal import Facts, Proposal
 from finesweep.spec import is_name
@@ -52,6 +53,7 @@ def propose(data: Path, target: Path, model: str | None = None, machine: Machine
     path, machine = expand(data), machine or Machine.probe()
     look = data_look.look(path, str(data))
     chosen = starting_model.pick(model, (text for row in look.texts for text in row), machine)
+    activity.tell(f"counting the tokens of {len(look.texts):,} rows")
     facts = Facts(
         rows=look.rows,
         classes=None if look.guess.measure else len(look.guess.label.values),
@@ -111,7 +113,7 @@ class _Writer:
         if self.look.guess.measure:
             yield f"task: text-regression  # {printable(label.label.reason, 80)}: a measure"
             return
-        shown = ", ".join(printable(value, 20) for value in sorted(label.values)[:6])
+        shown = ", ".join(printable(value, 20) for value in _sorted(label.values)[:6])
         more = ", ..." if len(label.values) > 6 else ""
         yield f"task: text-classification  # {len(label.values)} labels: {shown}{more}"
 
@@ -193,6 +195,11 @@ class _Writer:
         size = f"for a model of {self.facts.model.layers:.3g} million parameters without its embeddings"
         many = f", and {self.facts.classes} classes: wider" if proposal.has_many_classes(self.facts) else ""
         return f"{size}{many}"
+
+
+def _sorted(labels: Sequence[str]) -> list[str]:
+    """Put numbers in the order of their values, anything else in that of its letters."""
+    return sorted(labels, key=float) if all(map(is_number, labels)) else sorted(labels)
 
 
 def _model_facts(model: StartingModel) -> str:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from finesweep import activity
 from finesweep.model_source import ResolvedModel
 from finesweep.settings import Settings
 from finesweep.spec import ScratchModelSpec, SweepSpec
@@ -38,6 +39,7 @@ def truncation_notes(spec: SweepSpec, frames: Mapping[str, pd.DataFrame], model:
     count = _counter(spec, rows, model)
     if count is None:
         return
+    activity.tell(f"counting the tokens of {len(rows):,} rows")
     lengths = [count(row) for row in rows]
     told = [(limit, _cut(lengths, limit)) for limit in _limits(spec, model.max_tokens)]
     whence = "" if len(rows) == total else f" (in a sample of {len(rows):,} of {total:,} rows)"

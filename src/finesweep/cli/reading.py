@@ -81,10 +81,12 @@ def init(
 
 
 def _propose(data: Path, target: Path, model: str | None) -> None:
+    from finesweep import activity
     from finesweep.atomic import create
     from finesweep.init_spec import propose
 
     found = propose(data, target, model)
+    activity.tell("")
     try:
         create(target, found.text.encode())
     except FileExistsError:
