@@ -135,7 +135,8 @@ def set_aside_if_damaged(run_dir: RunDir, record: TrialRecord) -> str | None:
 def save(folder: Path, trainer: Any) -> None:
     """Write model, tokenizer and training arguments into a new folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    trainer.model.save_pretrained(folder)
+    with trainer.as_exported():
+        trainer.model.save_pretrained(folder)
     trainer.processing_class.save_pretrained(folder)
     write_json(folder / ARGUMENTS, _shareable(trainer.args.to_dict()))
 

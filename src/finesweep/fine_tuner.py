@@ -15,10 +15,15 @@ from finesweep import randomness
 from finesweep.batching import GroupedByLength, TokenRows
 from finesweep.evaluation import predictions
 from finesweep.resume import TrainerMemory, Weights
+from finesweep.target_scale import TargetScale
 
 
 class FineTuner(transformers.Trainer):  # type: ignore[misc]
     """A Trainer whose evaluation loss means the same in every trial.
+
+    Args:
+        target_scale: By what the targets of a regression are standardised while it trains; None to leave them.
+        arguments: Those of the library's Trainer.
 
     Attributes:
         after_step: Called when an optimizer step and all that belongs to it is done: its logs, its evaluation.
@@ -27,8 +32,9 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     label_smoother: Any
     control: Any
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, target_scale: TargetScale | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self.target_scale = target_scale
         # These heads take a plain mean over the batch. Believing otherwise, the Trainer would leave out
         # the division by the accumulation steps and multiply by the number of devices.
         self.model_accepts_loss_kwargs = False
@@ -82,16 +88,18 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self._memory = dataclasses.replace(self._memory, account={}, optimizer={}, weights={})
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Smooth labels in training only: smoothed losses of other strengths cannot be compared."""
+        """Smooth labels, and standardise targets, in training only: such losses cannot be compared."""
         smoother = self.label_smoother
         self.label_smoother = smoother if model.training else None
+        if model.training and self.target_scale is not None:
+            inputs = {**inputs, "labels": self.target_scale.standardized(inputs["labels"])}
         try:
             return super().compute_loss(model, inputs, *args, **kwargs)
         finally:
             self.label_smoother = smoother
 
     def evaluate(self, eval_dataset: Any = None, **_: Any) -> dict[str, float]:
-        """Evaluate in single precision, and draw no random number of training's, so that it does not matter how often.
+        """Evaluate what would be exported, and draw no random number of training's: how often does not matter.
 
         Stock's loop is not used: a dozen training arguments would change what it finds. Outputs that are rounded to
         eight bits would tie, and would be others where the winner is loaded again.
@@ -102,7 +110,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         rows = TokenRows(self.eval_dataset if eval_dataset is None else eval_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator)
         batch = self.args.per_device_eval_batch_size
-        with randomness.undisturbed(), self._in_single_precision():
+        with randomness.undisturbed(), self.as_exported():
             logits, labels = predictions(self.model, rows, collate, batch, self._after_evaluation_batch)
             scores = self.compute_metrics(transformers.EvalPrediction(logits, labels))
         metrics = {f"eval_{name}": value for name, value in scores.items()}
@@ -114,12 +122,16 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """Do one batch, without the walk through all modules that stock does for every one."""
+        """Do one batch, without the walk through all modules that stock does for every one.
+
+        Returns:
+            The loss, in the data's units.
+        """
         if not model.training:
             model.train()
         loss = self.compute_loss(model, self._prepare_inputs(inputs)) / self.current_gradient_accumulation_steps
         self.accelerator.backward(loss)
-        return loss.detach()
+        return loss.detach() * (self.target_scale.loss_unit if self.target_scale is not None else 1.0)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Count nothing: nobody asks, and stock walks through all parameters for every batch."""
@@ -133,6 +145,13 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             return super()._get_train_sampler(train_dataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return GroupedByLength(train_dataset.lengths, batch, self.args.data_seed)
+
+    @contextlib.contextmanager
+    def as_exported(self) -> Iterator[None]:
+        """Let the model be for a while what its users get: single precision, answers in the data's units."""
+        folded = self.target_scale.folded(self.model) if self.target_scale is not None else contextlib.nullcontext()
+        with self._in_single_precision(), folded:
+            yield
 
     @contextlib.contextmanager
     def _in_single_precision(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from finesweep.errors import Problem, SpecError
 from finesweep.pruning import ON_RUNGS
+from finesweep.registry import TASKS
 from finesweep.spec import SECTIONS, SweepSpec
 from finesweep.trial import Direction
 from finesweep.yaml_source import YamlSource
@@ -98,6 +99,8 @@ def _defaults_used(spec: SweepSpec, raw: Mapping[str, Any]) -> dict[str, Any]:
             used[key] = value
     if spec.data.validation is not None:
         used.pop("data.validation_fraction", None)
+    if not TASKS.load(spec.task).standardizes:
+        used.pop("data.standardize", None)
     if spec.search.sampler == "grid":
         used.pop("search.baseline", None)
     if spec.search.pruner not in ON_RUNGS:

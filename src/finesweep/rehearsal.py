@@ -77,7 +77,9 @@ def _losses(trainer: FineTuner) -> tuple[float, float]:
     rows = [trainer.data_collator([row]) for row in trainer.eval_dataset]
     batches = [{name: tensor.to(trainer.model.device) for name, tensor in row.items()} for row in rows]
     trainer.model.eval()
-    with torch.no_grad():
+    if trainer.target_scale is not None:
+        trainer.target_scale.check(trainer.model, batches[0])
+    with torch.no_grad(), trainer.as_exported():
         taken = [float(trainer.compute_loss(trainer.model, dict(batch))) for batch in batches]
         plain = [float(trainer.model(**batch).loss) for batch in batches]
     return sum(taken) / len(rows), sum(plain) / len(rows)

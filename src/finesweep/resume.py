@@ -149,7 +149,7 @@ def _shallow(item: Any) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """Return what must be the same: elsewhere the same numbers may mean something else."""
-    return {"format": "2", **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}}
+    return {"format": "3", **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}}
 
 
 def _write_tensors(file: Path, tensors: Weights) -> str:

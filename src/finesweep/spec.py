@@ -80,6 +80,7 @@ class DataSpec(Section):
     max_train_rows: int | None = Field(None, ge=1, description="Train on a seeded sample of this many rows.")
     max_eval_rows: int | None = Field(None, ge=1, description="Validate on a seeded sample of this many rows.")
     max_test_rows: int | None = Field(None, ge=1, description="Test on a seeded sample of this many rows.")
+    standardize: bool = Field(True, description="Standardise the targets of a regression while it trains.")
     max_length: int | None = Field(
         None,
         ge=4,

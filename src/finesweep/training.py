@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,10 +23,14 @@ from finesweep.guard import DivergenceGuard
 from finesweep.modeling import build_model, load_tokenizer, tokenized
 from finesweep.resume import SavedState, write_state
 from finesweep.settings import Settings
+from finesweep.target_scale import TargetScale
 from finesweep.tasks import Task
 from finesweep.training_fields import TRAINING_FIELDS
 from finesweep.trial import TrialInterrupted, Value
 from finesweep.watching import Report, TrialCallback, TrialContext, TrialWatch
+
+if TYPE_CHECKING:
+    import datasets
 
 OWN_DEFAULTS = ("per_device_eval_batch_size", "logging_steps", "train_sampling_strategy")
 """Training arguments whose default is not the library's."""
@@ -59,7 +63,7 @@ class FineTuning:
     ) -> None:
         self.context, self.watch, self.report = context, watch, report
         self.trainer = build_trainer(context)
-        watch.settled = in_force(self.trainer.args)
+        watch.settled = in_force(self.trainer)
         self.guard = _guard(context, self.trainer)
         self.callback = TrialCallback(context, self.trainer, watch, self.guard, report, on_step)
         self.trainer.add_callback(self.callback)
@@ -134,6 +138,8 @@ class FineTuning:
 
 def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
     labels = np.asarray(trainer.train_dataset["labels"])
+    if trainer.target_scale is not None:
+        labels = labels - trainer.target_scale.mean  # which a fresh head answers
     naive_loss = context.task.naive_loss(labels, context.manifest.data["labels"])
     return DivergenceGuard(naive_loss, bool(context.settings.training_value("fp16")))
 
@@ -157,6 +163,7 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     width = getattr(model.config, "hidden_size", None)
     arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)
     return FineTuner(
+        target_scale=_target_scale(context, model, tokens["train"]),
         model=model,
         args=arguments,
         train_dataset=tokens["train"],
@@ -165,6 +172,15 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
         data_collator=Padding(tokenizer, precision.multiple(arguments), context.manifest.model["max_tokens"]),
         compute_metrics=functools.partial(_scores, task),
     )
+
+
+def _target_scale(context: TrialContext, model: Any, rows: datasets.Dataset) -> TargetScale | None:
+    if not (context.task.standardizes and context.spec.data.standardize):
+        return None
+    scale = TargetScale.of(TokenRows(rows).column("labels"), model)
+    if (context.manifest.model.get("loading") or {}).get("rows") is not None:
+        scale.unfold(model)  # the checkpoint's head, which is kept, answers in the data's units
+    return scale
 
 
 def _scores(task: Task, prediction: transformers.EvalPrediction) -> dict[str, float]:
@@ -217,9 +233,11 @@ def training_arguments(
     )
 
 
-def in_force(arguments: transformers.TrainingArguments) -> dict[str, Value]:
-    """Return the training arguments that follow from hardware and rows where a spec leaves them open."""
-    return {**precision.in_force(arguments), "train_sampling_strategy": str(arguments.train_sampling_strategy)}
+def in_force(trainer: FineTuner) -> dict[str, Value]:
+    """Return the settings that follow from hardware and rows where a spec leaves them open."""
+    order = str(trainer.args.train_sampling_strategy)
+    scale = trainer.target_scale.settled() if trainer.target_scale is not None else {}
+    return {**precision.in_force(trainer.args), "train_sampling_strategy": order, **scale}
 
 
 def interrupt_if(asked: bool) -> None:

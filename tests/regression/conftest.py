@@ -37,6 +37,16 @@ def contrary(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return prepare(tmp_path_factory.mktemp("contrary"), rows)
 
 
+@pytest.fixture(scope="session")
+def prices(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A sweep of a regression whose targets lie near 250,000."""
+    train, validation = (
+        [(text, 250_000 + 50_000 * (2 * label - 1) + 1_000 * (row % 7)) for row, (text, label) in enumerate(rows)]
+        for rows in (tiny.review_rows(ROWS, seed=1), tiny.review_rows(VALIDATION_ROWS, seed=2))
+    )
+    return prepare(tmp_path_factory.mktemp("prices"), train, f"task: text-regression\n{SPEC}", validation)
+
+
 @pytest.fixture
 def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Change the loss of chosen forward passes of every model that is built.

@@ -100,10 +100,15 @@ def go_on(context: TrialContext, folder: Path) -> tuple[TrialWatch, Weights]:
     return watch, tuning.trainer.model.state_dict()
 
 
-def prepare(folder: Path, rows: Sequence[Sequence[object]], spec: str = SPEC) -> Lab:
+def prepare(
+    folder: Path,
+    rows: Sequence[Sequence[object]],
+    spec: str = SPEC,
+    validation: Sequence[Sequence[object]] | None = None,
+) -> Lab:
     """Do what `sweep run` does before it starts a worker."""
     tiny.write_csv(folder / "train.csv", rows)
-    tiny.write_csv(folder / "validation.csv", tiny.review_rows(VALIDATION_ROWS, seed=2))
+    tiny.write_csv(folder / "validation.csv", validation or tiny.review_rows(VALIDATION_ROWS, seed=2))
     (folder / "spec.yaml").write_text(spec)
     checked = preflight.check(spec_reader.load(folder / "spec.yaml"))
     run_dir = make_folders(folder / "results")

@@ -105,6 +105,12 @@ def carried_out(context: TrialContext, folder: Path, moments: Iterable[Moment] =
     return Outcome.of(tuning, reports)
 
 
+def test_regression_resumed_after_an_evaluation_gives_the_same_results(prices: Lab, tmp_path: Path) -> None:
+    """The scale that is folded into the head for an evaluation is taken out again, bit by bit."""
+    context = prices.context(SHORT)
+    carried_out(context, tmp_path / "whole").assert_same(carried_out(context, tmp_path, [LATE]))
+
+
 @pytest.fixture(scope="module")
 def short(lab: Lab) -> TrialContext:
     return lab.context(SHORT)

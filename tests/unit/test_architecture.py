@@ -25,8 +25,8 @@ LAYERS = (
     delimited csv_records labelled_lines
     model_source model_folder model_code model_settings
     weights_file text_length truncation
-    scratch_model modeling guard randomness tensor_json resume batching precision evaluation fine_tuner watching
-    training tasks backends launchers submitters
+    scratch_model modeling guard randomness tensor_json resume batching precision evaluation target_scale fine_tuner
+    watching training tasks backends launchers submitters
     """,
     """
     measurement measuring calibration calibrating survey estimate
@@ -66,6 +66,7 @@ EARLY = {
     "batching": {"torch"},
     "precision": {"torch"},
     "evaluation": {"torch"},
+    "target_scale": {"torch"},
     "fine_tuner": {"transformers"},
     "training": {"torch", "transformers"},
     "watching": {"transformers"},

@@ -362,3 +362,25 @@ def test_a_prediction_that_is_not_finite_gives_no_score() -> None:
     score = REGRESS.score(np.array([[1.0], [math.nan]]), np.array([1.0, 2.0]))
     assert all(math.isnan(value) for value in score.values())
     assert math.isnan(REGRESS.score(np.array([[1.0], [math.inf]]), np.array([1.0, 2.0]))["pearson"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            [1.7e9 + second for second in range(100)],
+            r"lie within 28\.9 of 17000000(49|50), closer than single precision",
+        ),
+        ([1.0, 2.0, 3e300], r"a label is 3e\+300; at most 1e\+15"),
+        ([1.0, 2.0, -1e16], "a label is 1e\\+16"),
+    ],
+)
+def test_measures_that_single_precision_cannot_hold_are_refused(labels, message) -> None:
+    with pytest.raises(LabelProblem, match=message):
+        REGRESS.encode({"train": pd.Series(labels)}, None)
+
+
+def test_label_that_drowns_all_others_is_noted() -> None:
+    labels = pd.Series([float(row % 7) for row in range(1_000)] + [1e6])
+    note = REGRESS.encode({"train": labels}, None).notes[0]
+    assert "1 of 1,001 labels lie more than 20 standard deviations from the mean (1e+06 in row 1000)" in note

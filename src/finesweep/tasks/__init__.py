@@ -51,11 +51,13 @@ class Task(Protocol):
 
     Attributes:
         metrics: Metrics that an evaluation produces, by full name, with the direction that is better.
+        standardizes: Whether labels are numbers that training sees with mean 0 and standard deviation 1.
         stratified: Whether a split keeps the labels' proportions.
         pipeline: The ``transformers.pipeline`` task that the winner loads with.
     """
 
     metrics: ClassVar[Mapping[str, Direction]]
+    standardizes: ClassVar[bool]
     stratified: ClassVar[bool]
     pipeline: ClassVar[str]
 

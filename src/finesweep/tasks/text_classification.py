@@ -48,6 +48,7 @@ class TextClassification:
         "eval_accuracy": Direction.MAXIMIZE,
         "eval_macro_f1": Direction.MAXIMIZE,
     }
+    standardizes: ClassVar[bool] = False
     stratified: ClassVar[bool] = True
     pipeline: ClassVar[str] = "text-classification"
 

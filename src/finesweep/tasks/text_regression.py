@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 _FOR_CLASSES = "for classes: `task: text-classification`"
+_LARGEST = 1e15
+"""Labels beyond this are typing errors, and the square of their error leaves single precision."""
+
+_LEAST_SPREAD = 1e-5
+"""Standard deviation of the labels, in units of the largest, below which single precision cannot tell them apart."""
+
+_FAR = 20.0
+"""Standard deviations from the mean beyond which the squared error is about little else than that label."""
 
 
 class TextRegression:
@@ -28,6 +36,7 @@ class TextRegression:
         "eval_pearson": Direction.MAXIMIZE,
         "eval_spearman": Direction.MAXIMIZE,
     }
+    standardizes: ClassVar[bool] = True
     stratified: ClassVar[bool] = False
     pipeline: ClassVar[str] = "text-classification"
 
@@ -50,7 +59,9 @@ class TextRegression:
         splits = {split: _numbers(split, series, commas=commas) for split, series in labels.items()}
         if len(set(splits["train"])) == 1:
             raise LabelProblem("train", f"every label is {splits['train'][0]:g}", "is this the right column?")
-        return EncodedLabels(splits, None, tuple(_notes(labels["train"], commas=commas)))
+        _check_sizes(splits)
+        far = _far_notes(labels["train"], splits["train"])
+        return EncodedLabels(splits, None, (*far, *_notes(labels["train"], commas=commas)))
 
     def head(self, names: Sequence[str] | None) -> dict[str, Any]:
         """Return the config fields of a head with one output."""
@@ -126,6 +137,38 @@ def _number(value: object, *, commas: bool) -> float:
         return float(value.replace(",", ".") if commas and isinstance(value, str) else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return math.nan
+
+
+def _check_sizes(splits: Mapping[str, Sequence[float]]) -> None:
+    for split, numbers in splits.items():
+        if (largest := max(map(abs, numbers))) > _LARGEST:
+            raise LabelProblem(split, f"a label is {largest:.3g}; at most {_LARGEST:g} is allowed", "divide them all")
+    middle, spread = _middle(splits["train"])
+    if spread < _LEAST_SPREAD * max(map(abs, splits["train"])):
+        message = (
+            f"the labels lie within {spread:.3g} of {middle:.10g}, closer than single precision can tell them apart"
+        )
+        raise LabelProblem("train", message, f"subtract {middle:.10g} from them all")
+
+
+def _middle(numbers: Sequence[float]) -> tuple[float, float]:
+    """Return mean and standard deviation."""
+    import numpy as np
+
+    return float(np.mean(numbers)), float(np.std(numbers))
+
+
+def _far_notes(series: pd.Series, numbers: Sequence[float]) -> Iterator[str]:
+    """Note labels so far off that training is about them alone."""
+    middle, spread = _middle(numbers)
+    far = [at for at, number in enumerate(numbers) if abs(number - middle) > _FAR * spread]
+    if far:
+        unit = series.index.name or "row"
+        found = ", ".join(f"{numbers[at]:g} in {unit} {series.index[at]}" for at in far[:_SHOWN])
+        yield (
+            f"{len(far):,} of {len(numbers):,} labels lie more than {_FAR:g} standard deviations from the mean "
+            f"({found}); the squared error is about little else. Are they right?"
+        )
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
