@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 import tiny
+from finesweep import cli
 from security.planted_modules import every_name, loaded_before_main, plant, write_watch
 
 SPEC = """\
@@ -33,6 +34,7 @@ class Trap:
     """A current folder and a spec's folder in which every module's name is taken."""
 
     path: Path
+    walked: set[str] = field(default_factory=set)
 
     @property
     def here(self) -> Path:
@@ -48,12 +50,13 @@ class Trap:
 
     def sweep(self, *arguments: str, by: Sequence[str] | None = None, code: int = 0) -> str:
         """Run `sweep` here; fail if a planted module was imported, or could have been."""
+        self.walked.add(arguments[0])
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
         watched = os.pathsep.join(filter(None, [str(self.path / "watch"), os.environ.get("PYTHONPATH")]))
         environment |= {"PYTHONPATH": watched, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
         command = [sys.executable, *(by or [str(self.path / "bin" / "sweep")]), *arguments]
         done = subprocess.run(
-            command, cwd=self.here, env=environment, capture_output=True, text=True, check=False, timeout=240
+            command, cwd=self.here, env=environment, capture_output=True, text=True, check=False, timeout=400
         )
         said = done.stdout + done.stderr
         assert not self.witness.exists(), self.witness.read_text()
@@ -98,6 +101,7 @@ def test_a_command_imports_nothing_from_the_current_folder(trap: Trap, by: Seque
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["optuna", "ray"])
 def test_no_command_imports_from_the_current_or_the_specs_folder(trap: Trap, backend: str) -> None:
     """Workers, rehearsal, trials, proof of the winner, Ray's daemons and actors; then whatever reads the folder."""
@@ -114,5 +118,7 @@ def test_no_command_imports_from_the_current_or_the_specs_folder(trap: Trap, bac
     trap.sweep("init", "../there/train.csv", "--output", "../there/new.yaml")
     script = trap.sweep("submit", trap.spec, "--on", "slurm.yaml", "--name", "s", "--dry-run", by=MODULE)
     assert f"{sys.executable} -P -m finesweep worker" in script
+    trap.sweep("schema")
     job = trap.sweep("submit", trap.spec, "--on", "ray.yaml", "--name", "r", "--dry-run", by=MODULE)
     assert "python3 -P -m finesweep supervise" in job
+    assert {command.__name__ for command in cli.COMMANDS} <= trap.walked
