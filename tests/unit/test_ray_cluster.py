@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import tempfile
+import types
 from pathlib import Path
 
 import pytest
 
+from finesweep import ray_driver
 from finesweep.backends import ray_cluster
 from finesweep.profile import Profile
+from finesweep.ray_profile import RayProfile
 
 
 @pytest.mark.parametrize(("workers", "threads", "cpus"), [(3, 2, 6), (1, 1, 1), ("auto", 4, 4)])
@@ -66,6 +70,35 @@ def test_ray_gets_a_folder_inside_of_one_that_only_this_user_can_enter(tmp_path,
     assert (seen["modes"][seen["current"].name], seen["modes"]["token"]) == (0o700, 0o600)
     assert (seen["token"], os.environ["RAY_AUTH_TOKEN"]) == (None, "of-another-cluster")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["private", "joined", "driver"])
+def test_ray_is_never_connected_to_from_the_current_folder(tmp_path, monkeypatch, how):
+    """Stock: whatever the current folder is then stands first on the import path of all actors."""
+    seen = []
+    fake = types.SimpleNamespace(
+        init=lambda **settings: seen.append((Path.cwd(), settings)),
+        is_initialized=lambda: False,
+        shutdown=lambda: None,
+        nodes=list,
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if how == "driver":
+        monkeypatch.setattr(ray_driver, "_leave_signals", lambda: None)
+        ray_driver.connect({"address": "head:6379", "folder": None}, lambda _: None)
+    else:
+        if how == "joined":
+            monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+        profile = Profile if how == "private" else RayProfile
+        with ray_cluster.connected(profile(workers=1, threads_per_worker=1, gpus_per_trial=0)) as folder:
+            assert folder == (tmp_path if how == "private" else None)
+            assert how == "joined" or os.environ["PYTHONSAFEPATH"] == "1"
+    ((current, settings),) = seen
+    assert current == (Path(os.__file__).parent if how != "private" else Path(settings["_temp_dir"]).parent)
+    assert how != "joined" or settings["runtime_env"]["env_vars"]["PYTHONSAFEPATH"] == "1"
+    assert Path.cwd() == tmp_path
 
 
 def test_a_folder_that_was_left_behind_is_removed_and_one_in_use_is_not(tmp_path):
