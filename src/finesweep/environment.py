@@ -11,6 +11,9 @@ THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "
 SAFE_IMPORTS = {"PYTHONSAFEPATH": "1"}
 """Keeps a process, and all that it starts, from importing what lies in the current folder."""
 
+NO_KERNELS = {"USE_HUB_KERNELS": "0"}
+"""Keeps a process that makes a model from fetching kernels from the Hub: they are code, and a config can name one."""
+
 SEARCHED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 """Lists of folders that programs, modules and libraries are taken from.
 
@@ -23,10 +26,9 @@ LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120
 
 FOR_TRAINING = {
     **SAFE_IMPORTS,
+    **NO_KERNELS,
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
-    # Kernels from the Hub are code; a config can name one.
-    "USE_HUB_KERNELS": "0",
     "TOKENIZERS_PARALLELISM": "false",
     # Asking for GPUs through NVML leaves CUDA untouched, so that a forked trial can still start it.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",

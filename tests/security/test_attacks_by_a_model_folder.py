@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 import tiny
-from finesweep.environment import child_environment
+from finesweep.environment import child_environment, own_environment
 from finesweep.errors import SweepError
 from security.attacks import Canary, Sweep
 
@@ -106,15 +107,18 @@ def test_trust_is_no_leave_for_pickles_or_kernels(
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_a_folder_that_changed_since_it_was_checked_is_not_loaded(project: Path, canary: Canary, file: str) -> None:
     """What lies in a results folder is loaded too, and nobody checked it."""
-    from finesweep.modeling import load_tokenizer
+    from finesweep.pretrained import load_tokenizer
 
     change(project / "model" / file, attn_implementation="evil/kernel")
     with pytest.raises(SweepError, match=r"attn_implementation is 'evil/kernel'; allowed are eager and sdpa"):
         load_tokenizer(project / "model", trusted=True)
 
 
-def test_s6_a_process_that_loads_models_takes_no_kernel_from_the_hub() -> None:
+@pytest.mark.parametrize("of_a_process", [child_environment, own_environment])
+def test_s6_a_process_that_loads_models_takes_no_kernel_from_the_hub(
+    of_a_process: Callable[[], dict[str, str]],
+) -> None:
     script = "from transformers.integrations import hub_kernels; print(hub_kernels._kernels_enabled)"
-    environment = {**child_environment(), "OMP_NUM_THREADS": "1"}
+    environment = {**of_a_process(), "OMP_NUM_THREADS": "1"}
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
