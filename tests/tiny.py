@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 MODEL_ID = "google-bert/bert-base-uncased"
 DATASET_ID = "stanfordnlp/sst2"
@@ -95,16 +96,70 @@ def tiny_model(
     return folder
 
 
+def tiny_classifier(folder: Path, labels: Sequence[str] | None = None, *, outputs: int = 2, **sizes: Any) -> Path:
+    """Save a tiny model with random weights that is a classifier already.
+
+    Args:
+        folder: Where it goes.
+        labels: Its labels in the order of its outputs; None for `LABEL_0`, `LABEL_1`, ...
+        outputs: How many outputs it has, where it has no labels.
+        sizes: As in ``tiny_model``.
+    """
+    import torch
+    import transformers
+
+    tiny_model(folder, **sizes)
+    named = (
+        {}
+        if labels is None
+        else {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
+    )
+    config = transformers.AutoConfig.from_pretrained(folder, num_labels=len(labels) if labels else outputs, **named)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+        for parameter in model.parameters():  # texts and biases that are all alike would tell nothing of their order
+            parameter.data = parameter.data * 10 + torch.randn_like(parameter) / 10
+        model.save_pretrained(folder)
+    return folder
+
+
 def write_model_files(folder: Path, *, vocabulary: int = 20, hidden: int = 4, **config: object) -> Path:
-    """Write a folder that passes for a model as long as nobody loads it; needs no torch."""
+    """Write a BERT of one layer whose weights are zeros, and its tokenizer; needs no torch."""
     folder.mkdir(parents=True, exist_ok=True)
     values = {"model_type": "bert", "vocab_size": vocabulary, "hidden_size": hidden, "max_position_embeddings": 64}
+    values |= {"num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 2 * hidden}
     (folder / "config.json").write_text(json.dumps({**values, **config}))
-    write_safetensors(folder / "model.safetensors", {"embeddings.word_embeddings.weight": (vocabulary, hidden)})
-    tokens = {f"t{number}": number for number in range(vocabulary)}
-    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": tokens}}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "t0", "model_max_length": 64}))
+    layers = int(str(config.get("num_hidden_layers", 1)))
+    write_safetensors(folder / "model.safetensors", bert_shapes(vocabulary, hidden, layers))
+    tokens = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, **{f"t{n}": n for n in range(4, vocabulary)}}
+    rules = {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    words = {"type": "WordPiece", "vocab": tokens, **rules}
+    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": words}))
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**named, "model_max_length": 64}))
     return folder
+
+
+def bert_shapes(vocabulary: int, hidden: int, layers: int, positions: int = 64) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a BERT's tensors, without a head, as they are called in a file."""
+    inner = 2 * hidden
+    tables = {"word": vocabulary, "position": positions, "token_type": 2}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"embeddings.{name}_embeddings.weight": (rows, hidden) for name, rows in tables.items()
+    }
+    linear = {"pooler.dense": (hidden, hidden)}
+    norms = ["embeddings.LayerNorm"]
+    for layer in (f"encoder.layer.{number}" for number in range(layers)):
+        linear |= {f"{layer}.attention.self.{part}": (hidden, hidden) for part in ("query", "key", "value")}
+        linear |= {f"{layer}.attention.output.dense": (hidden, hidden)}
+        linear |= {f"{layer}.intermediate.dense": (inner, hidden), f"{layer}.output.dense": (hidden, inner)}
+        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+    for name, (rows, columns) in linear.items():
+        shapes |= {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+    for name in norms:
+        shapes |= {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+    return shapes
 
 
 def write_safetensors(file: Path, shapes: dict[str, tuple[int, ...]]) -> Path:

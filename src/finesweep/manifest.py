@@ -26,7 +26,8 @@ class Manifest:
             commit), ``rows`` (split to count), ``labels`` (names in the order of their ids, or None),
             ``text_pair`` (bool).
         model: Facts of the resolved model: ``name``, ``path`` (absolute folder), ``revision``,
-            ``digest``, ``max_tokens``, ``from_scratch``; in memory also ``trust_remote_code``, which only
+            ``digest``, ``max_tokens``, ``from_scratch``, ``loading`` (how its weights become a trial's model, as in
+            ``load_check.Loading``; None where there are none); in memory also ``trust_remote_code``, which only
             a run can say (``of_run``).
         plan: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
         created: Unix time.
@@ -113,6 +114,13 @@ class _DataFacts(BaseModel):
     text_pair: bool
 
 
+class _Loading(BaseModel):
+    output: list[str]
+    rows: list[int] | None
+    new: list[str]
+    notes: list[str]
+
+
 class _ModelFacts(BaseModel):
     # What else a file says is dropped, and with it the leave to run code, which is the command line's to give.
     model_config = ConfigDict(extra="ignore")
@@ -123,6 +131,7 @@ class _ModelFacts(BaseModel):
     digest: str
     max_tokens: int = Field(ge=1)
     from_scratch: bool
+    loading: _Loading | None = None
 
 
 @dataclass(frozen=True)

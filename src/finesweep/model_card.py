@@ -51,6 +51,9 @@ def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iter
     yield f"{manifest.spec['objective']['metric']} on the validation rows, with the weights of"
     yield f"epoch {record.best_epoch:g} (step {record.best_step}), which need not be the last."
     yield ""
+    if notes := (model.get("loading") or {}).get("notes"):
+        yield from (f"- {plain(note)}" for note in notes)
+        yield ""
     yield "## Data"
     yield ""
     for split, source in manifest.data["sources"].items():

@@ -49,6 +49,9 @@ _OFFSET_TYPES = frozenset(
         *("data2vec-text", "longformer", "lilt", "luke", "markuplm", "layoutlmv3", "esm"),
     )
 )
+TOKENIZERS_WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
+"""Classes of tokenizers that cut texts into bytes or characters, and have no vocabulary to read."""
+
 _EMBEDDINGS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "shared.weight")
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -63,7 +66,7 @@ class ModelFolder:
     Attributes:
         path: The folder.
         config: ``config.json``; empty where it cannot be read.
-        weights: The weights files and the shapes of their tensors.
+        weights: The weights files and their tensors.
         tokenizer: ``tokenizer_config.json``, or empty.
         code: The Python files that it needs; nothing for a model that the library itself has code for.
         faults: Everything that is wrong.
@@ -230,11 +233,14 @@ def _weights(found: ModelFolder) -> None:
 def _tokenizer(found: ModelFolder) -> None:
     files = {file.name for file in _tokenizer_files(found.path)}
     has_model = any(name.endswith(".model") for name in files)
-    if not (files & {"tokenizer.json", "vocab.txt"} or {"vocab.json", "merges.txt"} <= files or has_model):
+    found.tokenizer = _json_object(found, "tokenizer_config.json") or {}
+    needs_none = found.tokenizer.get("tokenizer_class") in TOKENIZERS_WITHOUT_FILES
+    if not (
+        files & {"tokenizer.json", "vocab.txt"} or {"vocab.json", "merges.txt"} <= files or has_model or needs_none
+    ):
         hint = "save it there: AutoTokenizer.from_pretrained(...).save_pretrained(DIR)"
         found.faults.append(Fault("no tokenizer in the folder; expected tokenizer.json", hint))
         return
-    found.tokenizer = _json_object(found, "tokenizer_config.json") or {}
     vocabulary = _vocabulary(found, files)
     rows = found.config.get("vocab_size")
     if vocabulary is not None and type(rows) is int and vocabulary > rows:
@@ -271,7 +277,8 @@ def _vocabulary(found: ModelFolder, files: set[str]) -> int | None:
 
 def _shapes(found: ModelFolder) -> None:
     """Compare the embedding in the weights with the config; the library would replace it by a random one."""
-    shapes = [shape for name, shape in found.weights.shapes.items() if name.endswith(_EMBEDDINGS) and len(shape) == 2]
+    tensors = found.weights.tensors.items()
+    shapes = [tensor.shape for name, tensor in tensors if name.endswith(_EMBEDDINGS) and len(tensor.shape) == 2]
     if not shapes:
         return
     rows, width = shapes[0]

@@ -9,106 +9,65 @@ from typing import Any
 
 import datasets
 import pandas as pd
-import torch
 import transformers
 
-from finesweep import activity
+from finesweep import activity, load_check
 from finesweep.atomic import exclusive, sync_all, write_json
 from finesweep.errors import SweepError
+from finesweep.load_check import Loading
 from finesweep.manifest import Manifest
-from finesweep.model_folder import check_files, foreign_code
+from finesweep.model_folder import LAYERS, check_files
 from finesweep.parquet_file import read_frame
+from finesweep.pretrained import load_config, load_model, load_tokenizer, put_rows, settle_padding
 from finesweep.run_dir import RunDir
 from finesweep.tasks import Task
 from finesweep.trial import Params
-from finesweep.weights_file import WeightsFault, read_weights
+from finesweep.weights_file import Weights, WeightsFault, read_weights
 
 SPLITS = ("train", "validation", "test")
 ROWS_AT_A_TIME = 5_000
 """Rows that are tokenised between two reports of progress; a second or two on a slow core."""
 
 
-def load_tokenizer(folder: Path, *, trusted: bool = False) -> Any:
-    """Load a folder's tokenizer; one without a padding token pads with its end-of-text token.
-
-    Args:
-        folder: The model's folder.
-        trusted: Whether code that comes with the model may be run.
-
-    Raises:
-        SweepError: The tokenizer has code of its own that nobody allowed.
-    """
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_local(folder, trusted=trusted))
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
 def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any) -> Any:
     """Build a fresh model with the head that the task needs.
 
     Args:
-        manifest: Says where the weights are, or that there are none.
+        manifest: Says where the weights are and how they are loaded, or that there are none.
         task: Says what the head is.
         settings: Fields of the model's config that this trial sets.
-        tokenizer: Supplies the padding token to a config that lacks one.
+        tokenizer: Supplies the padding token.
 
     Returns:
         The model, in single precision whatever precision its weights were saved in.
 
     Raises:
-        SweepError: The folder has code of its own that nobody allowed, or its weights are another model's
-            or lie outside of it.
+        SweepError: The folder has code of its own that nobody allowed, or its weights lie outside of it, or do not
+            load as they did when the sweep was checked.
     """
     folder = Path(manifest.model["path"])
-    head = task.head(manifest.data["labels"])
-    offline = _local(folder, trusted=manifest.trusts_code)
-    config = transformers.AutoConfig.from_pretrained(folder, **offline, **head, **settings)
-    if config.pad_token_id is None:
-        config.pad_token_id = tokenizer.pad_token_id
-    kind = transformers.AutoModelForSequenceClassification
+    fields = {**task.head(manifest.data["labels"]), **settings}
+    config = load_config(folder, trusted=manifest.trusts_code, **fields)
+    settle_padding(config, tokenizer)
     if manifest.model["from_scratch"]:
-        return kind.from_config(config, trust_remote_code=False)
-    _check_weights(folder)
-    # A head with another number of labels in the folder is replaced by a fresh one, not an error. The
-    # library would otherwise train in the precision that the weights were saved in.
-    model, report = kind.from_pretrained(
-        folder,
-        config=config,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-        **offline,
-    )
-    _check_encoder(model, report)
-    return model
+        return transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    said = manifest.model.get("loading")
+    loading = Loading(**said) if said is not None else None
+    without = loading.without if loading is not None else ()
+    loaded = load_model(_weights(folder), config, trusted=manifest.trusts_code, without=without)
+    fewer_layers = not settings.keys().isdisjoint(LAYERS)
+    if faults := load_check.changed(loaded, loading, fewer_layers=fewer_layers):
+        raise SweepError("\n".join(f"{folder}: {fault}" for fault in faults))
+    if loading is not None and loading.rows is not None:
+        put_rows(loaded.model, loading.output, loading.rows)
+    return loaded.model
 
 
-def _local(folder: Path, *, trusted: bool) -> dict[str, bool]:
-    """Return how a folder is loaded, after a look for code: it may have changed since it was checked."""
-    if faults := foreign_code(folder, trusted=trusted):
-        raise SweepError("\n".join(f"{folder}: {fault.message}" for fault in faults))
-    return {"local_files_only": True, "trust_remote_code": trusted}
-
-
-def _check_weights(folder: Path) -> None:
+def _weights(folder: Path) -> Weights:
     try:
-        read_weights(folder)
+        return read_weights(folder)
     except WeightsFault as fault:
         raise SweepError(f"{folder}: {fault.message}") from None
-
-
-def _check_encoder(model: Any, report: Mapping[str, Any]) -> None:
-    """Raise SweepError if the weights in the folder are not this encoder's, which would stay random."""
-    encoder = {name for name, _ in model.named_parameters() if name.startswith(f"{model.base_model_prefix}.")}
-    fresh = {*report["missing_keys"], *(entry[0] for entry in report["mismatched_keys"])} & encoder
-    # A pooler of its own is missing from many checkpoints; a whole encoder is missing from the wrong one.
-    if len(fresh) > len(encoder) // 2:
-        raise SweepError(
-            f"{len(fresh)} of {len(encoder)} encoder weights are not in the model's folder: "
-            "its config.json and its weights belong to different models"
-        )
 
 
 def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str, datasets.Dataset]:
@@ -166,10 +125,9 @@ def _tokens(
     cut = 0
     for start in range(0, len(frame), ROWS_AT_A_TIME):
         activity.tell(f"tokenising {split}: {start:,} of {len(frame):,} rows")
-        encoded = tokenizer(
-            *(column[start : start + ROWS_AT_A_TIME] for column in texts), truncation=True, max_length=max_length
-        )
-        cut += sum(bool(encoding.overflowing) for encoding in encoded.encodings or ())
+        some = [column[start : start + ROWS_AT_A_TIME] for column in texts]
+        encoded = tokenizer(*some, truncation=True, max_length=max_length)
+        cut += _cut(tokenizer, some, encoded, max_length)
         for name, values in columns.items():
             values += encoded[name]
     labels: Sequence[Any] = frame["label"].tolist()
@@ -179,3 +137,12 @@ def _tokens(
         "cut": cut,
         "longest": longest,
     }
+
+
+def _cut(tokenizer: Any, texts: Sequence[Sequence[str]], encoded: Any, max_length: int) -> int:
+    """Count the rows that were cut; a tokenizer in plain Python keeps no account of it, and is asked again."""
+    if encoded.encodings is not None:
+        return sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+    full = [row for row, ids in enumerate(encoded["input_ids"]) if len(ids) >= max_length]
+    columns = [[column[row] for row in full] for column in texts]
+    return sum(len(ids) > max_length for ids in tokenizer(*columns, verbose=False)["input_ids"]) if full else 0

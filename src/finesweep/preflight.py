@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep import activity, model_source
+from finesweep import activity, load_check, model_source
 from finesweep.errors import Problem, SpecError
+from finesweep.load_check import Loading
 from finesweep.loaded_data import LoadedData
 from finesweep.loaded_spec import Draft, LoadedSpec, in_order
 from finesweep.manifest import Manifest
@@ -35,6 +36,7 @@ class Checked:
         model: Where the model is and what it can take.
         plan: Parameters of the first trials.
         notes: Remarks for the user, in the order in which they came up.
+        loading: How a pretrained model is loaded; None for one made from scratch.
     """
 
     loaded: LoadedSpec
@@ -42,6 +44,7 @@ class Checked:
     model: ResolvedModel
     plan: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
+    loading: Loading | None = None
 
     def without_rows(self) -> Checked:
         """Return the same without the rows, small enough to be sent to another process."""
@@ -61,6 +64,7 @@ class Checked:
                 "digest": self.model.digest,
                 "max_tokens": self.model.max_tokens,
                 "from_scratch": self.model.path is None,
+                "loading": dataclasses.asdict(self.loading) if self.loading else None,
             },
             plan=[dict(params) for params in self.plan],
             created=time.time(),
@@ -85,9 +89,16 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     longest = Settings.of(spec, {}, stages.model.max_tokens).max_length
     plan = planned_trials(spec, stages.defaults, longest)
     data, model = stages.data, stages.model
-    notes = [*loaded.notes, *data.notes, *model.notes, *_large_batches(spec, data.facts()["rows"]["train"])]
+    loading = stages.loading
+    notes = [
+        *loaded.notes,
+        *data.notes,
+        *model.notes,
+        *(loading.notes if loading else ()),
+        *_large_batches(spec, data.facts()["rows"]["train"]),
+    ]
     notes += truncation_notes(spec, data.frames, model)
-    return Checked(loaded, data, model, plan, notes)
+    return Checked(loaded, data, model, plan, notes, loading)
 
 
 def problems(draft: Draft, *, trusted: bool = False) -> list[Problem]:
@@ -111,6 +122,7 @@ class _Stages:
         data: Clean, encoded, split rows; None where they cannot be had.
         model: What the model can take; None where it cannot be used.
         defaults: What the model's config has for each ``model.*`` of the spec.
+        loading: How a pretrained model is loaded; None for one made from scratch.
     """
 
     def __init__(self, spec: SweepSpec, source: YamlSource, trusted: bool) -> None:
@@ -119,10 +131,11 @@ class _Stages:
         self.data: LoadedData | None = None
         self.model: ResolvedModel | None = None
         self.defaults: Mapping[str, Value] = {}
+        self.loading: Loading | None = None
 
     def run(self) -> None:
         """Take the steps."""
-        for step in (self._load_data, self._find_model, self._check_settings):
+        for step in (self._load_data, self._find_model, self._check_settings, self._check_loading):
             try:
                 step()
             except SpecError as error:
@@ -146,6 +159,10 @@ class _Stages:
     def _check_settings(self) -> None:
         if self.model is not None:
             self.defaults = setting_defaults(_checkable(self.spec.model, self.model), self.spec, self.source)
+
+    def _check_loading(self) -> None:
+        if self.model is not None and self.model.path is not None and self.spec.task in TASKS.names:
+            self.loading = load_check.check(self.model, self.spec, self.source, self.data, trusted=self.trusted)
 
 
 def _has(spec: SweepSpec, section: str) -> bool:

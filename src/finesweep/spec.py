@@ -37,6 +37,9 @@ class ModelSpec(Section):
 
     name: str = Field(min_length=1, description="Hub id (`google-bert/bert-base-uncased`) or local folder.")
     revision: str | None = Field(None, description="Branch, tag or commit on the Hub; default: main.")
+    keep_head: bool | None = Field(
+        None, description="Keep a checkpoint's head (true), never (false), or where its labels are those of the data."
+    )
 
 
 class ScratchModelSpec(BaseModel):

@@ -20,7 +20,8 @@ from finesweep import precision
 from finesweep.batching import Padding, TokenRows, lengths_tell_labels
 from finesweep.fine_tuner import FineTuner
 from finesweep.guard import DivergenceGuard
-from finesweep.modeling import build_model, load_tokenizer, tokenized
+from finesweep.modeling import build_model, tokenized
+from finesweep.pretrained import load_tokenizer
 from finesweep.resume import SavedState, write_state
 from finesweep.settings import Settings
 from finesweep.target_scale import TargetScale

@@ -1,13 +1,14 @@
-"""Owns reading safetensors files without loading them: which there are, whether they are whole, what is in them."""
+"""Reads safetensors files without loading them: which there are, whether they are whole, what is in them."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,51 @@ _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,200}\.safetensors\Z")
 _LFS = b"version https://git-lfs"
 
 
+CHUNK = 16_000_000
+"""Bytes of a tensor that are looked at at a time."""
+
+_EXPONENTS = {
+    "F64": ("<u8", 0x7FF0_0000_0000_0000),
+    "F32": ("<u4", 0x7F80_0000),
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+}
+"""By type, the unsigned integer of that size and the bits that are all set in NaN and infinity, and in nothing else."""
+
+_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_BYTES |= {"I8": 1, "U8": 1, "BOOL": 1}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file, by its header.
+
+    Attributes:
+        file: Where it lies.
+        dtype: Its type in the format's word for it, such as ``F32``.
+        shape: Its lengths.
+        start: Its first byte in the file.
+        end: The byte after its last one.
+    """
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class Weights:
     """The weights in a folder.
 
     Attributes:
         files: The index, if any, and every file with tensors.
-        shapes: Shape of each tensor by name.
+        tensors: Each tensor by its name.
     """
 
     files: tuple[Path, ...]
-    shapes: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, Tensor]
 
 
 class WeightsFault(ValueError):
@@ -58,12 +93,35 @@ def read_weights(folder: Path) -> Weights:
             index names a file outside the folder.
     """
     if (folder / SINGLE).is_file():
-        return Weights((folder / SINGLE,), tensor_shapes(folder / SINGLE))
+        return Weights((folder / SINGLE,), tensors_in(folder / SINGLE))
     if not (folder / INDEX).is_file():
         raise _missing(folder)
     shards = _shards(folder)
-    shapes = {name: shape for shard in shards for name, shape in tensor_shapes(shard).items()}
-    return Weights((folder / INDEX, *shards), shapes)
+    tensors = {name: tensor for shard in shards for name, tensor in tensors_in(shard).items()}
+    return Weights((folder / INDEX, *shards), tensors)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield the name of each tensor that holds NaN or infinity; reads every byte, ``CHUNK`` at a time.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    import numpy as np
+
+    buffer = memoryview(bytearray(CHUNK))
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _EXPONENTS:
+            continue
+        kind, exponent = _EXPONENTS[tensor.dtype]
+        with _opened(tensor.file) as stream:
+            stream.seek(tensor.start)
+            for start in range(tensor.start, tensor.end, CHUNK):
+                count = stream.readinto(buffer[: min(tensor.end - start, CHUNK)])
+                numbers = np.frombuffer(buffer[:count], kind)
+                if ((numbers & exponent) == exponent).any():
+                    yield name
+                    break
 
 
 def digest(folder: Path) -> str:
@@ -85,8 +143,8 @@ def files_digest(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Read the shapes from the header of a safetensors file.
+def tensors_in(file: Path) -> dict[str, Tensor]:
+    """Read what is in a safetensors file from its header.
 
     The file is eight bytes with the header's length, the header as JSON, and the tensors, without gaps
     (https://github.com/huggingface/safetensors, "Format").
@@ -106,10 +164,10 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         stream.seek(8)
         header = stream.read(length)
     tensors = _tensors(file, header)
-    expected_size = 8 + length + max((end for _, end in tensors.values()), default=0)
+    expected_size = max((tensor.end for tensor in tensors.values()), default=8 + length)
     if expected_size != size:
         raise _damaged(file, size, f"{expected_size:,}")
-    return {name: shape for name, (shape, _) in tensors.items()}
+    return tensors
 
 
 def _opened(file: Path) -> io.BufferedReader:
@@ -119,16 +177,26 @@ def _opened(file: Path) -> io.BufferedReader:
         raise WeightsFault(f"{file.name}: {error.reason}", _AGAIN) from None
 
 
-def _tensors(file: Path, header: bytes) -> dict[str, tuple[tuple[int, ...], int]]:
+def _tensors(file: Path, header: bytes) -> dict[str, Tensor]:
     try:
         entries = json.loads(header)
-        return {
-            name: (tuple(int(n) for n in entry["shape"]), int(entry["data_offsets"][1]))
-            for name, entry in entries.items()
-            if name != "__metadata__"
+        found = {
+            name: _tensor(file, 8 + len(header), entry) for name, entry in entries.items() if name != "__metadata__"
         }
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         raise WeightsFault(f"weights file damaged: the header of {file.name} cannot be read", _AGAIN) from None
+    for name, tensor in found.items():
+        bytes_each = _BYTES.get(tensor.dtype)
+        if bytes_each is not None and tensor.end - tensor.start != bytes_each * math.prod(tensor.shape):
+            raise WeightsFault(f"weights file damaged: {name} in {file.name} has another size than its shape", _AGAIN)
+    return found
+
+
+def _tensor(file: Path, data: int, entry: Mapping[str, Any]) -> Tensor:
+    start, end = (int(offset) for offset in entry["data_offsets"])
+    if not 0 <= start <= end:
+        raise ValueError("offsets")
+    return Tensor(file, str(entry["dtype"]), tuple(int(length) for length in entry["shape"]), data + start, data + end)
 
 
 _AGAIN = "copy or download it again"

@@ -24,6 +24,7 @@ LAYERS = (
     hub data loaded_data data_hub data_reading parquet_file data_rows data_splits table_header label_column
     delimited csv_records labelled_lines
     model_source model_folder model_code model_settings
+    pretrained head load_check
     weights_file text_length truncation
     scratch_model modeling guard randomness tensor_json resume batching precision evaluation target_scale fine_tuner
     watching training tasks backends launchers submitters
@@ -59,7 +60,8 @@ EARLY = {
     "backends.ray_scheduler": {"ray"},
     "backends.ray_search": {"optuna", "ray"},
     "backends.study": {"optuna"},
-    "modeling": {"datasets", "pandas", "torch", "transformers"},
+    "modeling": {"datasets", "pandas", "transformers"},
+    "pretrained": {"torch", "transformers"},
     "randomness": {"torch"},
     "tensor_json": {"torch"},
     "resume": {"torch"},

@@ -104,16 +104,19 @@ def test_problems_of_data_and_model_are_told_at_once(folder: Path) -> None:
     assert "config.json" in messages
 
 
-def test_checking_a_pretrained_folder_imports_no_torch(folder: Path) -> None:
+def test_a_folder_whose_files_are_damaged_is_refused_without_torch(folder: Path) -> None:
     import subprocess
     import sys
 
+    (folder / "model/model.safetensors").write_bytes(b"")
     code = (
         "import sys; from pathlib import Path; from finesweep.preflight import check; "
-        "from finesweep.spec_reader import load; check(load(Path(sys.argv[1]))); print('torch' in sys.modules)"
+        "from finesweep.spec_reader import load\n"
+        "try: check(load(Path(sys.argv[1])))\n"
+        "except ValueError as error: print('weights file damaged' in str(error), 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(spec(folder))]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "True False"
 
 
 def test_a_model_inside_the_results_folder_is_refused(folder: Path) -> None:
