@@ -118,13 +118,16 @@ class _Writer:
         yield f"task: text-classification  # {len(label.values)} labels: {shown}{more}"
 
     def _model(self) -> Iterator[str]:
-        base = self.model.base
-        yield "# A Hub id, or a local folder (as ./my-model, with config.json, weights and tokenizer). Without any"
-        yield "# download, a small model made from scratch, which wants learning rates from 1e-4 to 3e-3:"
+        yield f"# {_sentence(self.model.why)}."
+        yield f"# {_sentence(_model_facts(self.model))}."
+        yield f"model: {_quoted(self._model_name())}"
+        yield "# Any Hub id will do, or a local folder (as ./my-model, with config.json, weights and tokenizer)."
+        yield "# Without any download, a small model made from scratch, which wants learning rates from 1e-4 to 3e-3:"
         yield f"# model: {_SCRATCH}"
-        yield f"# {_sentence(self.model.why)}: {_model_facts(self.model)}."
-        name = relative_path(expand(Path(base.name)), self.target.parent) if self.model.is_local else base.name
-        yield f"model: {_quoted(_as_folder(name) if self.model.is_local else name)}"
+
+    def _model_name(self) -> str:
+        name = self.model.base.name
+        return _as_folder(relative_path(expand(Path(name)), self.target.parent)) if self.model.is_local else name
 
     def _data(self) -> Iterator[str]:
         guess, keys = self.look.guess, self.look.data_keys(self.path, self.target.parent)
@@ -192,7 +195,7 @@ class _Writer:
         yield "fixed: {weight_decay: 0.01}"
 
     def _why_rates(self) -> str:
-        size = f"for a model of {self.facts.model.layers:.3g} million parameters without its embeddings"
+        size = f"for {_parameters(self.facts.model.layers)} parameters beside the embeddings"
         many = f", and {self.facts.classes} classes: wider" if proposal.has_many_classes(self.facts) else ""
         return f"{size}{many}"
 
@@ -211,6 +214,10 @@ def _model_facts(model: StartingModel) -> str:
     return f"{size}, {memory}" if base.what else size
 
 
+def _parameters(millions: float) -> str:
+    return f"{millions:.3g} million" if millions >= 1 else f"{millions * 1e6:,.0f}"
+
+
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -221,9 +228,8 @@ def _as_folder(path: str) -> str:
 
 
 def _hours(hours: float) -> str:
-    if hours < 1:
-        return f"{max(1, round(hours * 60)):.0f} minutes"
-    return f"{hours:,.0f} hours" if hours >= 1.5 else "an hour"
+    minutes = max(2, round(hours * 60))
+    return f"{minutes} minutes" if minutes < 90 else f"{hours:,.0f} hours"
 
 
 def _slug(stem: str) -> str:

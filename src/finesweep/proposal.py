@@ -30,6 +30,9 @@ _GPU_FLOPS = 15e12
 _PRUNED = 0.6
 """Share of the examples that are trained with the pruner `halving`, about."""
 
+_TRIAL_HOURS = 10 / 3600
+"""Hours of a trial beside its training, about: to begin, to evaluate, to write."""
+
 _LEEWAY = 2.0
 """How many times the estimated hours the budget allows: machines differ."""
 
@@ -37,7 +40,7 @@ MANY_CLASSES = 20
 """Classes above which the head wants larger learning rates."""
 
 _EPOCHS = ((1_000, (4, 12)), (5_000, (3, 8)), (50_000, (2, 5)), (math.inf, (1, 3)))
-_BATCHES = ((40, (2, 4)), (200, (4, 8)), (2_000, (8, 16)), (50_000, (8, 16, 32)), (math.inf, (16, 32, 64)))
+_BATCHES = ((40, (2, 4)), (2_000, (8, 16)), (50_000, (8, 16, 32)), (math.inf, (16, 32, 64)))
 """By the most rows for which they are meant."""
 
 _RATES = ((60, ("1e-5", "5e-5", "1e-4")), (15, ("2e-5", "2e-4", "4e-4")), (0, ("3e-5", "5e-4", "1e-3")))
@@ -157,8 +160,8 @@ def propose(facts: Facts) -> Proposal:
         batches=_of(rows, _BATCHES),
         trials=trials,
         max_train_rows=None if rows == facts.rows else rows,
-        hours=row_hours * rows * trials,
-        all_hours=row_hours * facts.rows * trials,
+        hours=(row_hours * rows + _TRIAL_HOURS) * trials,
+        all_hours=(row_hours * facts.rows + _TRIAL_HOURS) * trials,
     )
 
 

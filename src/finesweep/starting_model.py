@@ -75,11 +75,15 @@ def _proposed(texts: Iterable[str], machine: Machine) -> StartingModel:
     device = proposal.device(machine)
     best = (proposal.ENGLISH if english else proposal.MULTILINGUAL)[device]
     why = f"for texts in {'English' if english else 'other languages than English'}, on a {device}"
-    if is_offline_mode():
-        here = [model for model in (best, *proposal.KNOWN) if _cached(model.name) is not None]
-        if here and here[0] != best:
-            return _on_the_hub(here[0], f"in the cache of this machine, which is offline; better {why}: {best.name}")
-    return _on_the_hub(best, why)
+    if not is_offline_mode():
+        return _on_the_hub(best, why)
+    here = next((model for model in (best, *proposal.KNOWN) if _cached(model.name) is not None), None)
+    if here is None:
+        return _on_the_hub(best, f"{why}; this machine is offline, so put it into its cache first")
+    return _on_the_hub(
+        here,
+        why if here == best else f"the one in the cache of this machine, which is offline; {best.name} is better {why}",
+    )
 
 
 def _is_folder(path: Path) -> bool:

@@ -81,9 +81,17 @@ def test_offline_a_model_that_is_there_is_proposed(empty_cache: Path, monkeypatc
     cache(empty_cache, "google-bert/bert-base-uncased")
     assert pick(None, ENGLISH, CPU).base.name == "sentence-transformers/all-MiniLM-L6-v2"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "put it into its cache first" not in pick(None, ENGLISH, CPU).why
     found = pick(None, ENGLISH, CPU)
     assert found.base.name == "google-bert/bert-base-uncased"
-    assert "offline; better for texts in English, on a CPU: sentence-transformers/" in found.why
+    assert "offline; sentence-transformers/all-MiniLM-L6-v2 is better for texts in English, on a CPU" in found.why
+
+
+def test_offline_without_any_model_says_what_to_do_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "this machine is offline, so put it into its cache first" in pick(None, CHINESE, GPU).why
 
 
 def test_a_folder_that_was_asked_for_is_taken(tmp_path: Path) -> None:

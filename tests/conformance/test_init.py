@@ -1,0 +1,49 @@
+"""What `sweep init` writes for tables of every kind passes the whole check, with a model that can be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tiny
+from finesweep.init_spec import propose
+from finesweep.machine import Machine
+from finesweep.preflight import check
+from finesweep.spec_reader import load
+
+TABLES = {
+    "classes.csv": "{number},{text},{mood}",
+    "ids.tsv": "{number}\t{text}\t{group}",
+    "headerless_train.csv": '"{label}","title {number}","{text}"',
+    "measure.jsonl": '{{"text": "{text}", "score": {score}}}',
+    "pairs.jsonl": '{{"sentence1": "{text}", "sentence2": "{number}", "label": {label}}}',
+    "评论.csv": "{number},这部电影真的非常好看{number},{label}",
+}
+HEADERS = {"classes.csv": "id,text,label", "ids.tsv": "id\ttext\tlabel", "评论.csv": "编号,评论,label"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", [Machine(2, (), 8.0), Machine(8, ("0",), 64.0)], ids=["cpu", "gpu"])
+def test_what_init_writes_passes_the_whole_check(tmp_path: Path, machine: Machine) -> None:
+    folder = tiny.tiny_model(tmp_path / "models" / "tiny")
+    (tmp_path / "specs").mkdir()
+    for name, line in TABLES.items():
+        lines = [line.format(**row) for row in _rows()]
+        for file in (name, name.replace("_train", "_test")):
+            content = [HEADERS[name], *lines] if name in HEADERS else lines
+            (tmp_path / file).write_text("\n".join(content if file == name else content[40:]) + "\n", encoding="utf-8")
+        target = tmp_path / "specs" / f"{Path(name).stem}.yaml"
+        found = propose(tmp_path / name, target, model=str(folder), machine=machine)
+        target.write_text(found.text, encoding="utf-8")
+        checked = check(load(target))
+        assert any(note.startswith("data.max_length: ") for note in checked.notes)
+        assert ("test" in checked.data.facts()["rows"]) == ("_train" in name)
+
+
+def _rows() -> Iterator[dict[str, object]]:
+    for number, (text, label) in enumerate(tiny.review_rows(80, seed=5)):
+        plain = text.replace(",", "")
+        mood = "good" if label else "bad"
+        yield {"number": number, "text": plain, "label": label, "mood": mood, "group": number % 25, "score": number / 7}
