@@ -89,9 +89,14 @@ class ModelFolder:
         limits = [positions(self.config), int(said) if said is not None and sane else None]
         return min((limit for limit in limits if limit is not None), default=DEFAULT_TOKENS)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is used."""
+        return (self.path / "config.json", *self.weights.files, *_tokenizer_files(self.path), *self.code)
+
     def digest(self) -> str:
         """Return the SHA-256 over the names and the contents of every file that is used."""
-        return files_digest((self.path / "config.json", *self.weights.files, *_tokenizer_files(self.path), *self.code))
+        return files_digest(self.files)
 
 
 def inspect(path: Path, *, trusted: bool = False) -> ModelFolder:

@@ -29,6 +29,7 @@ class ResolvedModel:
         config: ``config.json``, or the settings of a model made from scratch.
         max_tokens: Longest input in tokens, special tokens included.
         notes: Remarks for the user.
+        files: The files in that folder that are used.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ResolvedModel:
     config: Mapping[str, Any]
     max_tokens: int
     notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 def resolve(
@@ -135,4 +137,5 @@ def _raise_faults(faults: list[Fault], where: str, what: str) -> None:
 def _resolved(
     name: str, found: ModelFolder, revision: str | None, digest: str, notes: tuple[str, ...]
 ) -> ResolvedModel:
-    return ResolvedModel(name, found.path, revision, digest, found.config, found.max_tokens, (*notes, *found.notes))
+    notes = (*notes, *found.notes)
+    return ResolvedModel(name, found.path, revision, digest, found.config, found.max_tokens, notes, found.files)

@@ -13,6 +13,7 @@ import transformers
 
 from finesweep import activity, load_check
 from finesweep.atomic import exclusive, sync_all, write_json
+from finesweep.checked_files import is_sound, seal
 from finesweep.errors import SweepError
 from finesweep.load_check import Loading
 from finesweep.manifest import Manifest
@@ -71,7 +72,7 @@ def _weights(folder: Path) -> Weights:
 
 
 def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str, datasets.Dataset]:
-    """Return every split as memory-mapped tokens, made on first use.
+    """Return every split as memory-mapped tokens, made on first use, and again where they are not what was made.
 
     Args:
         run_dir: The sweep's folder, with the rows under ``data/``.
@@ -83,10 +84,11 @@ def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str,
         model has them); not padded, since the collator pads each batch to its own longest row.
     """
     folder = run_dir.tokens(max_length)
-    if not folder.is_dir():
+    if not is_sound(folder):
         # One worker makes them, the others wait: texts by the million take minutes.
         with exclusive(run_dir.data / ".lock"):
-            if not folder.is_dir():
+            if not is_sound(folder):
+                shutil.rmtree(folder, ignore_errors=True)
                 tokenizer = load_tokenizer(Path(manifest.model["path"]), trusted=manifest.trusts_code)
                 _tokenize(run_dir, tokenizer, max_length, folder)
     return {split: _numbers(path) for split in SPLITS if (path := folder / split).is_dir()}
@@ -113,6 +115,7 @@ def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) ->
             rows, counts[split] = _tokens(tokenizer, split, read_frame(file), max_length)
             rows.save_to_disk(str(building / split))
     write_json(building / "counts.json", counts)
+    seal(building)
     sync_all(building)
     building.rename(folder)
 

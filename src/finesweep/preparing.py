@@ -14,14 +14,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep import activity, calibrating, folders, permissions, preflight, run_dir, spec_reader
+from finesweep import (
+    activity,
+    calibrating,
+    checked_files,
+    folders,
+    lost_records,
+    permissions,
+    preflight,
+    run_dir,
+    spec_reader,
+)
 from finesweep import profile as profile_module
 from finesweep.atomic import sync_all, write_json, writing
 from finesweep.calibration import Calibration
+from finesweep.checked_files import CheckedFiles
 from finesweep.errors import Problem, RunDirError, SpecError
 from finesweep.loaded_spec import Draft, LoadedSpec, in_order
 from finesweep.machine import Machine
 from finesweep.manifest import Manifest, Run, changes
+from finesweep.model_source import ResolvedModel
 from finesweep.open_sweep import OpenSweep
 from finesweep.plan import trials_wanted, used_up
 from finesweep.preflight import Checked
@@ -56,6 +68,7 @@ class Request:
         join: Where a sweep of this name runs already, run more of its trials beside it.
         workers: Overrides the profile's number of workers.
         trust_remote_code: Allow code that comes with the model; to be said anew for each run.
+        rerun_lost: Run trials again whose records are gone.
     """
 
     spec: Path
@@ -68,6 +81,7 @@ class Request:
     join: bool = False
     workers: int | None = None
     trust_remote_code: bool = False
+    rerun_lost: bool = False
 
 
 def check(request: Request) -> Checked:
@@ -191,12 +205,14 @@ def open_folder(
         _clear(path, smoke=request.smoke)
     permissions.prepare(path, profile_of(request).shared)
     folder = RunDir(path)
+    write = write or functools.partial(write_prepared, checked)
     if folder.spec_file.exists():
         manifest = same_sweep(folder, checked.manifest())
         run_dir.make_folders(path)  # of a folder that an earlier version made
         tidy(folder)
+        lost_records.refuse(folder, rerun=request.rerun_lost)
+        _renewed(folder, manifest, checked.model, write)
     else:
-        write = write or functools.partial(write_prepared, checked)
         folder, manifest = _created(path, checked.manifest(), write)
     return begin(folder, manifest, checked, request, watched=watched)
 
@@ -256,12 +272,42 @@ def same_sweep(folder: RunDir, asked: Manifest) -> Manifest:
     present = folder.manifest()
     refuse_all_but_files(folder.path, deep=True)
     if differences := changes(present, asked):
-        listed = "\n".join(f"  {line}" for line in differences)
+        listed = "\n".join(f"  {_with_file(line, folder, asked)}" for line in differences)
         raise RunDirError(
             f"{folder.path} holds another sweep; this spec differs:\n{listed}\n"
             "Give it a name of its own with --name, or move the old folder aside with --fresh."
         )
     return present
+
+
+def _with_file(line: str, folder: RunDir, asked: Manifest) -> str:
+    """Return a difference between two sweeps, with the name of the file where it is one of contents."""
+    key = line.partition(":")[0]
+    if key.startswith("data.content.") and (source := asked.data["sources"].get(key.rpartition(".")[2])):
+        return f"{line} ({source['place']})"
+    if key == "model.content" and asked.model["path"] is not None:
+        known = checked_files.read(folder, Path(asked.model["path"]))
+        changed = known.model.changed() if known is not None else None
+        return f"{line} ({changed or asked.model['path']})"
+    return line
+
+
+def _renewed(folder: RunDir, manifest: Manifest, model: ResolvedModel, write: Write) -> None:
+    """Make rows, tokens and a model from scratch again where they are not what was prepared.
+
+    Raises:
+        RunDirError: A file of the model's folder is not what it was, and cannot be made again.
+    """
+    known = checked_files.read(folder, model.path or folder.model)
+    if known is not None:
+        if (file := known.model.changed()) is not None:
+            raise RunDirError(f"{file}: it is not what the sweep began with; put it back, or start anew with --fresh")
+        if (file := known.own.changed()) is None:
+            return
+        folder.notes.append(f"{file.relative_to(folder.path)} was not what was prepared; it is made again")
+    for tokens in folder.data.glob("tokens-*"):
+        shutil.rmtree(tokens)
+    write(folder, manifest)
 
 
 def _created(path: Path, manifest: Manifest, write: Write) -> tuple[RunDir, Manifest]:
@@ -299,8 +345,18 @@ def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
         sync_all(building)
         building.rename(folder.model)  # so that nobody reads half of its JSON
         manifest = dataclasses.replace(manifest, model={**manifest.model, "path": str(folder.model)})
+    model_folder = checked.model.path or folder.model
+    found = checked_files.note(folder, model_folder, checked.model.files)
+    if checked.model.path is not None and checked.model.revision is None:
+        _refuse_unchecked(found.model, checked.model)
     sync_all(folder.data)  # a power cut must not leave a manifest without what it stands for
     return manifest
+
+
+def _refuse_unchecked(files: CheckedFiles, model: ResolvedModel) -> None:
+    """Make sure that a model's folder is what was checked a moment ago."""
+    if model.digest != checked_files.digest(files):
+        raise RunDirError(f"{files.folder}: it was changed while it was checked; run the same command again")
 
 
 def _environment() -> dict[str, str]:

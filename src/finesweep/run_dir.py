@@ -15,6 +15,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     checkpoints/trial-0007/ best weights of the contenders only
     states/trial-0007/      what an interrupted trial goes on from
     data/ model/            rows, tokens and the resolved model, prepared once
+    data/checked.json       sizes, times and digests of these and of the model's folder (TrainedOn)
     leaderboard.{md,csv,json}  winner/
 """
 

@@ -18,6 +18,7 @@ from transformers.integrations import TensorBoardCallback
 
 from finesweep import precision
 from finesweep.batching import Padding, TokenRows, lengths_tell_labels
+from finesweep.checked_files import refuse_changed
 from finesweep.fine_tuner import FineTuner
 from finesweep.guard import DivergenceGuard
 from finesweep.modeling import build_model, tokenized
@@ -156,10 +157,13 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the library has no public way
     PartialState._reset_state()  # noqa: SLF001
     settings, task = context.settings, context.task
+    model_folder = Path(context.manifest.model["path"])
+    refuse_changed(context.run_dir, model_folder)
     tokens = tokenized(context.run_dir, context.manifest, settings.max_length)
     transformers.set_seed(context.spec.search.seed)
-    tokenizer = load_tokenizer(Path(context.manifest.model["path"]), trusted=context.manifest.trusts_code)
+    tokenizer = load_tokenizer(model_folder, trusted=context.manifest.trusts_code)
     model = build_model(context.manifest, task, settings.model, tokenizer)
+    refuse_changed(context.run_dir, model_folder)  # nor meanwhile
     given = {**_order(settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)
     arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)

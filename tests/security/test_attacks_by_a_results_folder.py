@@ -302,6 +302,7 @@ def test_s19_rows_of_a_folder_hold_numbers_and_fetch_nothing(planted: Planted, c
     """A column of images would be opened when its row is read, wherever it says that they are."""
     import datasets
 
+    from finesweep.checked_files import seal
     from finesweep.modeling import tokenized
 
     folder = RunDir(planted.path)
@@ -311,6 +312,7 @@ def test_s19_rows_of_a_folder_hold_numbers_and_fetch_nothing(planted: Planted, c
     info = json.loads((folder.tokens(24) / "train" / "dataset_info.json").read_text())
     info["features"]["labels"] = {"_type": "Image"}
     planted.write("data/tokens-24/train/dataset_info.json", json.dumps(info))
+    seal(folder.tokens(24))
     with pytest.raises(SweepError, match=r"train: the column 'labels' holds no numbers"):
         tokenized(folder, folder.manifest(), 24)
 

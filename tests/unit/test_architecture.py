@@ -18,7 +18,7 @@ LAYERS = (
     """,
     """
     run_dir records folders stored claims disk manifest atomic ownership environment commands shared_folder
-    ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
+    checked_files lost_records ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
     """,
     """
     hub data loaded_data data_hub data_reading parquet_file data_rows data_splits table_header label_column

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from finesweep.backends.drawing import suggest
 from finesweep.backends.journal import FileStorage, Journal
-from finesweep.backends.study import SharedStudy, suggest
+from finesweep.backends.study import SharedStudy
 from finesweep.claims import Claim
 from finesweep.run_dir import RunDir, make_folders
 from finesweep.search_space import SearchSpace

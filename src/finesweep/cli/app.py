@@ -65,6 +65,9 @@ Name = Annotated[str | None, typer.Option(help="Name of the results folder.", sh
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Read it first.")
 ]
+RerunLost = Annotated[
+    bool, typer.Option("--rerun-lost", help="Train trials again that have ended and whose records are gone.")
+]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Folder that holds one folder per sweep.")]
 
 

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from finesweep.cli.app import RESULTS, Folder, ItsCluster, Name, On, Overrides, Results, SpecFile, TrustRemoteCode
+from finesweep.cli.app import (
+    RESULTS,
+    Folder,
+    ItsCluster,
+    Name,
+    On,
+    Overrides,
+    RerunLost,
+    Results,
+    SpecFile,
+    TrustRemoteCode,
+)
 from finesweep.errors import SweepError
 
 SIGNALLED = 128
@@ -27,6 +38,7 @@ def run(
         int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
     ] = None,
     join: Annotated[bool, typer.Option("--join", help="Help a sweep of this name that runs already.")] = False,
+    rerun_lost: RerunLost = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Search, rank, and export the winner.
@@ -39,7 +51,17 @@ def run(
     if join and (fresh or smoke):
         raise SweepError(f"--join helps a sweep that is there; it does not go with {'--fresh' if fresh else '--smoke'}")
     request = preparing.Request(
-        spec, overrides or [], on, name, results, fresh, smoke, join, workers, trust_remote_code=trust_remote_code
+        spec,
+        overrides or [],
+        on,
+        name,
+        results,
+        fresh,
+        smoke,
+        join,
+        workers,
+        rerun_lost=rerun_lost,
+        trust_remote_code=trust_remote_code,
     )
     outcome = sweep.run(request, announce=lambda checked: summary.announce(screen, checked))
     summary.conclude(screen, outcome)
@@ -59,6 +81,7 @@ def submit(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and show the jobs without submitting.")] = False,
     allow_setup: Annotated[bool, typer.Option("--allow-setup", help="Run the profile's setup lines.")] = False,
+    rerun_lost: RerunLost = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Hand a sweep over to a cluster.
@@ -70,7 +93,15 @@ def submit(
 
     screen = summary.Screen()
     request = preparing.Request(
-        spec, overrides or [], on, name, results, fresh, workers=workers, trust_remote_code=trust_remote_code
+        spec,
+        overrides or [],
+        on,
+        name,
+        results,
+        fresh,
+        workers=workers,
+        rerun_lost=rerun_lost,
+        trust_remote_code=trust_remote_code,
     )
     submitted = submission.submit(
         request, dry_run=dry_run, allow_setup=allow_setup, announce=lambda checked: summary.announce(screen, checked)
