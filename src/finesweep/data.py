@@ -66,8 +66,9 @@ class _Loader:
         self._raise_problems()
         frames = {split: self._clean(split, table) for split, table in tables.items()}
         self._raise_problems()
-        frames = self._with_labels(frames)
-        names = self._encode(frames, self._class_names(tables))
+        class_names = self._class_names(tables)
+        frames = self._with_labels(frames, class_names or ())
+        names = self._encode(frames, class_names)
         frames = self._separated(frames, names)
         self._note_overlaps(frames)
         frames = {split: self._capped(split, frame) for split, frame in frames.items()}
@@ -212,10 +213,10 @@ class _Loader:
         self.notes.extend(notes)
         return frame
 
-    def _with_labels(self, frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    def _with_labels(self, frames: Mapping[str, pd.DataFrame], names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """Leave out rows whose label is a word that stands for a missing one."""
         texts = {label_column.text_of(label) for frame in frames.values() for label in frame["label"]}
-        words = () if self.spec.labels == "as_written" else label_column.missing_words(texts)
+        words = () if self.spec.labels == "as_written" else label_column.missing_words(texts) - set(names)
         kept = {}
         for split, frame in frames.items():
             try:

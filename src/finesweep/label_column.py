@@ -176,9 +176,9 @@ def separator(texts: Collection[str]) -> str | None:
 def readings(train: Mapping[str, int], others: Collection[str] = ()) -> dict[str, str]:
     """Return what each label is read as.
 
-    Labels that differ only in case or in blanks are one, called as most rows of train have it; letters that
-    stand alone are not joined. Booleans that are written in several ways are one too, in small letters, and as
-    `true` and `false` where `yes` or `1` stand beside `true`.
+    Labels that differ only in case, in blanks, or in zeros of a number are one, called as most rows of train have
+    it; letters that stand alone are not joined. Booleans that are written in several ways are one too, in small
+    letters, and as `true` and `false` where `yes` or `1` stand beside `true`.
 
     Args:
         train: Rows of each label in train.
@@ -197,6 +197,10 @@ def readings(train: Mapping[str, int], others: Collection[str] = ()) -> dict[str
 
 
 def _folded(text: str) -> str:
+    if is_whole(text):
+        return str(int(text.partition(".")[0]))
+    if is_number(text):
+        return repr(float(text))
     folded = " ".join(unicodedata.normalize("NFC", text).casefold().split())
     return folded if len(folded) > 1 else text
 

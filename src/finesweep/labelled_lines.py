@@ -8,6 +8,7 @@ from pathlib import PurePath
 
 FOUND = "each line looks like a label, a blank and a text; finesweep reads columns with a header"
 _MARK = "__label__"
+_SEPARATORS = (";", "\t", "|")
 _LEAST_LINES = 4
 _MOST_LABELS = 50
 _MOST_LONE = 0.05
@@ -33,10 +34,15 @@ def command(text: str, name: str) -> str | None:
         or not _are_labels([line[0] for line in lines])
     ):
         return None
-    if any(rest.startswith(_MARK) for _, rest in lines):
-        return None  # several labels a line
+    if any(rest.startswith(_MARK) for _, rest in lines) or _has_columns(text):
+        return None  # several labels a line, or a table with another separator
     target = PurePath(name).with_suffix("").name + "_columns.csv"
     return f'python3 -X utf8 -c "{_SCRIPT}" < {shlex.quote(name)} > {shlex.quote(target)}'
+
+
+def _has_columns(text: str) -> bool:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return any(mark in lines[0] and len({line.count(mark) for line in lines}) == 1 for mark in _SEPARATORS)
 
 
 def _are_labels(words: list[str]) -> bool:

@@ -388,6 +388,8 @@ def test_names_of_classes_hold_for_every_split(load: Load, tmp_path: Path) -> No
         texts = [f"{name} {n}" for n in range(len(labels))]
         datasets.Dataset.from_dict({"text": texts, "label": labels}, features=features).to_parquet(tmp_path / name)
 
+    write("null.parquet", [0, 1, 2] * 9, ["null", "pos", "neg"])
+    assert load({}, train="null.parquet").names == ("null", "pos", "neg")
     write("a.parquet", [0, 1, 1, 0, -1], ["pos", "neg"])
     write("b.parquet", [0, 1], ["neg", "pos"])
     loaded = load({"c.csv": "text,label\nx,neg\ny,0\n"}, train="a.parquet", validation="b.parquet", test="c.csv")

@@ -105,6 +105,7 @@ def test_a_decimal_comma_is_told_from_other_commas(texts: list[str], is_decimal:
             {"1": 1, "false": 1, "true": 2, "0": 1}, [], {"1": "true", "0": "false", "true": "true"}, id="kinds-mixed"
         ),
         pytest.param({"1": 1, "0": 1}, [], {}, id="digits"),
+        pytest.param({"01": 1, "1": 3, "12": 1, "0.50": 1, ".5": 2}, [], {"01": "1", "0.50": ".5"}, id="zeros"),
     ],
 )
 def test_ways_to_write_one_label_are_joined(train: dict[str, int], others: list[str], read: dict[str, str]) -> None:

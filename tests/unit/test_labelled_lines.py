@@ -42,6 +42,7 @@ def test_the_command_makes_a_csv_of_the_lines(mark: str, tmp_path: Path) -> None
         pytest.param("__label__a __label__b x\n__label__a y\n__label__b z\n__label__a v\n", id="several-labels"),
         pytest.param("pos a\npos b\npos c\npos d\n", id="one-label"),
         pytest.param("", id="nothing"),
+        pytest.param("a b;pos\nc d;neg\na e;pos\nc f;neg\n", id="another-separator"),
     ],
 )
 def test_other_lines_have_no_command(text: str) -> None:
