@@ -15,6 +15,7 @@ from typing import Any
 from finesweep import csv_records
 from finesweep.data_reading import Table, from_arrow, most_bytes
 from finesweep.errors import SpecError, Unreadable, did_you_mean
+from finesweep.packed_file import refuse_large
 from finesweep.regular_file import read_bytes
 from finesweep.spec import Quoting
 
@@ -83,7 +84,7 @@ def _built(
 
     options: dict[str, Any] = {"path": str(folder), "cache_dir": cache, **_choice(folder, config)}
     builder = datasets.load_dataset_builder(**options)
-    _check_inside(builder.config.data_files or {}, folder)
+    _check_files(builder.config.data_files or {}, folder)
     notes: list[str] = []
     if builder.name == "csv":
         files = [Path(file) for files in (builder.config.data_files or {}).values() for file in files]
@@ -117,13 +118,18 @@ def _choice(folder: Path, config: str | None) -> dict[str, str]:
     raise DatasetProblem("config", message, did_you_mean(config, known))
 
 
-def _check_inside(files: Mapping[str, Sequence[str]], folder: Path) -> None:
-    """Refuse a README that points to files beside the data set: another user's, or on a server."""
+def _check_files(files: Mapping[str, Sequence[str]], folder: Path) -> None:
+    """Refuse a README that points to files beside the data set (another user's, or on a server), and huge files."""
     for file in (file for paths in files.values() for file in paths):
         # Within a cache the files are links to its blobs, so links are not followed.
         path = Path(file)
         if ".." in path.parts or not path.is_relative_to(folder):
             raise DatasetProblem("dataset", f"its README names a file that is not its own: {file}")
+        try:
+            refuse_large(path, most_bytes())
+        except Unreadable as error:
+            name = path.relative_to(folder)
+            raise DatasetProblem("dataset", f"{name}: {error.reason}", "take another data set") from None
 
 
 def _told_quoting(config: Any, quoting: Quoting | None) -> int | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from finesweep.atomic import has_living_writer
 from finesweep.errors import RunDirError
+from finesweep.regular_file import check_folder_name
 from finesweep.run_dir import FOLDERS, RunDir
 from finesweep.stored import refuse_all_but_files
 
@@ -63,8 +64,11 @@ def check_writable(folder: Path) -> None:
     Raises:
         RunDirError: It could not; names the nearest existing folder and the reason.
     """
+    check_folder_name(folder)
     existing = folder
     while not existing.exists():
+        if existing.is_symlink():
+            raise RunDirError(f"{existing}: a symbolic link that leads nowhere; use --results DIR")
         existing = existing.parent
     probe = existing / f".finesweep-probe-{secrets.token_hex(8)}"
     try:

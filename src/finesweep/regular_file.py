@@ -195,6 +195,17 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
+def check_folder_name(folder: Path) -> None:
+    """Make sure that a results folder can be shown on one line, and written into JSON and scripts.
+
+    Raises:
+        Unreadable: Its absolute path is not UTF-8, or has control characters.
+    """
+    check_name(folder)
+    if not os.fspath(folder.absolute()).isprintable():
+        raise Unreadable(folder.absolute(), "a results folder's path cannot have control characters; use another one")
+
+
 def _inside(folder: Path, depth: int) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:

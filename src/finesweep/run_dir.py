@@ -36,6 +36,7 @@ from finesweep.claims import Claim, Claims, Holder, Lease
 from finesweep.errors import RunDirError
 from finesweep.manifest import Manifest, Run, hours_ran
 from finesweep.records import Records
+from finesweep.regular_file import check_folder_name
 from finesweep.spec import FORMAT
 from finesweep.stored import as_kind, read_numbered, refuse_all_but_files
 from finesweep.trial import AttemptOutdated, Progress, TrialRecord
@@ -149,6 +150,7 @@ class RunDir:
         Raises:
             RunDirError: The folder is no sweep's, is damaged, or has another version's layout.
         """
+        check_folder_name(self.path)
         if not self.path.is_dir():
             raise RunDirError(f"{self.path}: no such folder")
         if not self.spec_file.is_file():

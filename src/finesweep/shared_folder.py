@@ -14,6 +14,7 @@ from typing import Any
 from finesweep import permissions
 from finesweep.errors import RunDirError
 from finesweep.manifest import Run
+from finesweep.regular_file import check_folder_name
 from finesweep.run_dir import RunDir
 
 VISIBLE_SECONDS = 20.0
@@ -54,6 +55,7 @@ def open_run(folder: Path, number: int, token: str = "") -> tuple[RunDir, Run]:
         RunDirError: The run is not there, or is another one of that number: the machines do not share the folder. Or
             its file names addresses that the command which began it did not.
     """
+    check_folder_name(folder)
     permissions.follow(folder)
     deadline = time.monotonic() + (VISIBLE_SECONDS if token else 0.0)
     while True:

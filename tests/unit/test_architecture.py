@@ -21,7 +21,7 @@ LAYERS = (
     checked_files lost_records ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
     """,
     """
-    hub data loaded_data data_hub data_reading parquet_file data_rows data_splits table_header label_column
+    hub data loaded_data data_hub data_reading parquet_file packed_file data_rows data_splits table_header label_column
     delimited csv_records labelled_lines
     model_source model_folder model_code model_settings
     pretrained head load_check

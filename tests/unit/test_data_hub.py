@@ -58,7 +58,7 @@ def write(frame: pd.DataFrame | str, path: Path) -> None:
     match path.suffix:
         case ".parquet":
             frame.to_parquet(path)
-        case ".csv":
+        case ".csv" | ".gz":
             frame.to_csv(path, index=False)
         case _:
             frame.to_json(path, orient="records", lines=path.suffix == ".jsonl")
@@ -246,6 +246,16 @@ def test_an_unusable_data_set_is_one_message(
 ) -> None:
     with pytest.raises(SpecError, match=message):
         hub(files, readme, **settings)
+
+
+@pytest.mark.parametrize("name", ["train.csv.gz", "train.parquet"])
+def test_small_file_that_unpacks_to_too_much_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    settings = {"validation_fraction": 0.5}
+    rows = pd.DataFrame({"sentence": [f"{row} {'x' * 1_000}" for row in range(500)], "label": [0, 1] * 250})
+    assert hub({name: rows}, **settings).facts()["rows"] == {"train": 250, "validation": 250}
+    monkeypatch.setattr(data_hub, "most_bytes", lambda: 300_000)
+    with pytest.raises(SpecError, match=rf"data\.dataset: .*{name}: it unpacks to .*more than the 300,000"):
+        hub({name: rows}, **settings)
 
 
 def test_s37_a_loading_script_is_refused_and_not_run(hub: Hub, tmp_path: Path) -> None:

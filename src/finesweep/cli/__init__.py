@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
@@ -13,7 +14,7 @@ from finesweep import activity
 from finesweep.cli import internal, reading, running
 from finesweep.cli.activity_line import ActivityLine
 from finesweep.cli.app import app
-from finesweep.errors import LaunchError, RunDirError, SpecError, SweepError
+from finesweep.errors import LaunchError, RunDirError, SpecError, SweepError, Unreadable, printable
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(running.run, running.validate, running.plan, running.submit),
@@ -34,6 +35,15 @@ for _command in COMMANDS:
     app.command()(_command)
 for _command in INTERNAL:
     app.command(hidden=True)(_command)
+
+
+_OF_A_PATH = frozenset(
+    (
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO),
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENODEV),
+    )
+)
+"""Errors that say something of a path, which the user can change."""
 
 
 def main() -> None:
@@ -58,8 +68,10 @@ def main() -> None:
 
 
 def _lack(error: OSError | RuntimeError) -> SweepError | None:
-    """Say what the system has no more of, None if that is not what went wrong."""
+    """Say which path the system refuses, or what it has no more of; None if neither is what went wrong."""
     code = error.errno if isinstance(error, OSError) else None
+    if code in _OF_A_PATH and isinstance(error, OSError) and error.filename is not None:
+        return Unreadable(Path(os.fsdecode(error.filename)), f"cannot be used: {error.strerror}")
     if code in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename if isinstance(error, OSError) else None
         return RunDirError(f"{where or 'writing'}: the disk is full; make room and run it again")
@@ -74,10 +86,7 @@ def _complain(error: SweepError) -> None:
     if isinstance(error, SpecError) and len(error.problems) > 1:
         typer.echo(f"error: {len(error.problems)} problems", err=True)
         for problem in error.problems:
-            typer.echo(f"  {_printable(str(problem))}", err=True)
+            typer.echo(f"  {problem}", err=True)
     else:
-        typer.echo(f"error: {_printable(str(error))}", err=True)
-
-
-def _printable(text: str) -> str:
-    return "".join(character for character in text if character.isprintable() or character == "\n")
+        for number, line in enumerate(str(error).split("\n")):
+            typer.echo(("" if number else "error: ") + printable(line, limit=len(line)), err=True)

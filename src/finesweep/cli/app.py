@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from finesweep import __version__
+from finesweep.regular_file import check_name, is_regular
 
 DEBUG = "--debug"
 RESULTS = Path("results")
@@ -17,9 +18,14 @@ RESULTS = Path("results")
 
 
 class _Sweep(TyperGroup):
-    """Accepts ``--debug`` anywhere on the command line, as it is mostly added at the end of a command that failed."""
+    """Accepts ``--debug`` anywhere on the command line, as it is mostly added at the end of a command that failed.
+
+    An argument that is not UTF-8, which could be neither shown nor written into JSON, is refused.
+    """
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        for arg in args:
+            check_name(Path(arg))
         end = args.index("--") if "--" in args else len(args)
         options = [arg for arg in args[:end] if arg != DEBUG]
         moved = [DEBUG] if len(options) < end else []
@@ -39,8 +45,8 @@ app = typer.Typer(
 def found_folder(folder: Path) -> Path:
     """Return a sweep's folder that is given by its path, or by its name in ``results/``."""
     named = RESULTS / folder
-    is_name = len(folder.parts) == 1 and not (folder / "spec.json").exists()
-    return named if is_name and (named / "spec.json").exists() else folder
+    is_name = len(folder.parts) == 1 and not is_regular(folder / "spec.json")
+    return named if is_name and is_regular(named / "spec.json") else folder
 
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The search space.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from finesweep.cli.app import Folder, ItsCluster
-from finesweep.errors import Problem, SpecError
+from finesweep.errors import Problem, SpecError, printable
 
 
 def status(folder: Folder, on: ItsCluster = None) -> None:
@@ -93,7 +93,8 @@ def _propose(data: Path, target: Path, model: str | None) -> None:
         raise SpecError([Problem(str(target), "is there already", "name another file with --output")]) from None
     for note in found.notes:
         typer.echo(f"note: {note}")
-    typer.echo(f"Wrote {target}. Look at it, then: sweep run {target}")
+    shown = printable(str(target), limit=1_000)
+    typer.echo(f"Wrote {shown}. Look at it, then: sweep run {shown}")
 
 
 def _write_example(name: str, other: Path | None) -> None:

@@ -21,7 +21,7 @@ from finesweep.cli.app import (
     SpecFile,
     TrustRemoteCode,
 )
-from finesweep.errors import SweepError
+from finesweep.errors import SweepError, printable
 
 SIGNALLED = 128
 
@@ -118,7 +118,7 @@ def cancel(folder: Folder, on: ItsCluster = None) -> None:
     from finesweep.submission import cancel as cancel_jobs
 
     for line in cancel_jobs(folder.absolute(), profile.load(on)):
-        typer.echo(line)
+        typer.echo(printable(line, limit=1_000))
 
 
 def validate(
