@@ -1,4 +1,4 @@
-"""A path that cannot be used is one line and exit code 2 on every command; nothing waits for it or acts on a terminal."""
+"""A path that cannot be used is one line and exit code 2 on every command; nothing waits for it."""
 
 from __future__ import annotations
 
