@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ from finesweep.run_dir import RunDir
 from finesweep.tasks import Task
 from finesweep.trial import Params
 from finesweep.weights_file import Weights, WeightsFault, read_weights
+
+_OF_FOREIGN_CODE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a tokenizer or a pipeline raises over a text that it does not like."""
 
 SPLITS = ("train", "validation", "test")
 ROWS_AT_A_TIME = 5_000
@@ -120,6 +125,27 @@ def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) ->
     building.rename(folder)
 
 
+@contextlib.contextmanager
+def without_texts(what: str) -> Iterator[None]:
+    """Keep what an error says out of logs and records where it may repeat a text of a row; --debug shows it.
+
+    Args:
+        what: What runs in the block, for the message.
+
+    Raises:
+        SweepError: In place of an error of another kind.
+    """
+    try:
+        yield
+    except SweepError:
+        raise
+    except _OF_FOREIGN_CODE as error:
+        if os.environ.get("FINESWEEP_DEBUG"):
+            raise
+        kind = type(error).__name__
+        raise SweepError(f"{what} failed with {kind}, whose words may be a row's text; --debug shows them") from None
+
+
 def _tokens(
     tokenizer: Any, split: str, frame: pd.DataFrame, max_length: int
 ) -> tuple[datasets.Dataset, dict[str, int]]:
@@ -129,8 +155,9 @@ def _tokens(
     for start in range(0, len(frame), ROWS_AT_A_TIME):
         activity.tell(f"tokenising {split}: {start:,} of {len(frame):,} rows")
         some = [column[start : start + ROWS_AT_A_TIME] for column in texts]
-        encoded = tokenizer(*some, truncation=True, max_length=max_length)
-        cut += _cut(tokenizer, some, encoded, max_length)
+        with without_texts(f"the tokenizer, on the rows of {split} from {start + 1:,} on,"):
+            encoded = tokenizer(*some, truncation=True, max_length=max_length)
+            cut += _cut(tokenizer, some, encoded, max_length)
         for name, values in columns.items():
             values += encoded[name]
     labels: Sequence[Any] = frame["label"].tolist()

@@ -20,7 +20,7 @@ from finesweep import precision
 from finesweep.atomic import write_json
 from finesweep.errors import WinnerMismatch
 from finesweep.model_folder import check_files
-from finesweep.modeling import tokenized
+from finesweep.modeling import tokenized, without_texts
 from finesweep.parquet_file import read_frame
 from finesweep.registry import TASKS
 from finesweep.run_dir import RunDir
@@ -100,7 +100,10 @@ class Exported:
     def tokens(self, rows: pd.DataFrame) -> Any:
         """Return the tokens of rows, padded to the longest of them."""
         texts = [rows[name].tolist() for name in ("text", "text_pair") if name in rows]
-        return self.tokenizer(*texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt")
+        with without_texts("the winner's tokenizer"):
+            return self.tokenizer(
+                *texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
+            )
 
     def answers(self, rows: pd.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and labels of all rows, in double precision and in the rows' order."""
@@ -175,5 +178,6 @@ def _sample(run_dir: RunDir, model: Path, kind: str, exported: Exported, *, trus
     row = read_frame(run_dir.data / "validation.parquet").iloc[0]
     pipeline = transformers.pipeline(kind, model=str(model), trust_remote_code=trusted)
     inputs = {"text": row["text"], **({"text_pair": row["text_pair"]} if "text_pair" in row else {})}
-    answer = pipeline([inputs], truncation=True, max_length=exported.max_length)[0]
+    with without_texts("the stock pipeline, on the first row of validation,"):
+        answer = pipeline([inputs], truncation=True, max_length=exported.max_length)[0]
     return {"label": answer["label"], "score": answer["score"]}
