@@ -133,6 +133,12 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self.accelerator.backward(loss)
         return loss.detach() * (self.target_scale.loss_unit if self.target_scale is not None else 1.0)
 
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log; the mean training loss at the end is over all steps, where stock divides by those of this process."""
+        if "train_loss" in logs and self.state.global_step:
+            logs["train_loss"] = self._total_loss_scalar / self.state.global_step
+        super().log(logs, *args, **kwargs)
+
     def floating_point_ops(self, inputs: Any) -> int:
         """Count nothing: nobody asks, and stock walks through all parameters for every batch."""
         return 0

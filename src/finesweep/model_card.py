@@ -8,6 +8,7 @@ from pathlib import Path
 from finesweep import __version__
 from finesweep.manifest import Manifest
 from finesweep.readable import clean
+from finesweep.registry import TASKS
 from finesweep.trial import TrialRecord
 
 Scores = Mapping[str, float]
@@ -58,7 +59,10 @@ def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iter
     yield ""
     for split, source in manifest.data["sources"].items():
         yield f"- {split}: `{plain(_travelling(source['place']))}` (`{source['digest'][:16]}`)"
+    if "validation" not in manifest.data["sources"]:
+        yield f"- validation: {_split_off(manifest)}"
     yield f"- rows: {', '.join(f'{count:,} {split}' for split, count in rows.items())}"
+    yield from _samples(manifest)
     yield from (f"- {line}" for line in cut)
     if manifest.data["labels"]:
         yield f"- labels: {', '.join(f'`{plain(name)}`' for name in manifest.data['labels'])}"
@@ -68,10 +72,37 @@ def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iter
     yield "| name | value | |"
     yield "|---|---|---|"
     for name, value in {**record.effective, **record.params}.items():
-        yield f"| {plain(name)} | {plain(value)} | {'searched' if name in record.params else 'fixed'} |"
+        yield f"| {plain(name)} | {plain(value)} | {_by_whom(name, manifest, record)} |"
     yield ""
     yield "Every training argument is in `training_args.json`."
     yield ""
+
+
+def _by_whom(name: str, manifest: Manifest, record: TrialRecord) -> str:
+    if name in record.params:
+        return "searched"
+    in_data = name == "data.max_length" and manifest.spec["data"]["max_length"] is not None
+    return "fixed" if in_data or name in manifest.spec["fixed"] else "chosen by finesweep"
+
+
+def _split_off(manifest: Manifest) -> str:
+    """Say how the validation rows were taken from train."""
+    data, task = manifest.spec["data"], TASKS.load(manifest.spec["task"])
+    manner = ["stratified by label"] if task.stratified else []
+    manner += [f"whole groups of `{plain(data['group'])}`"] if data["group"] else []
+    return ", ".join([f"{data['validation_fraction']:.3g} of train, split off", *manner, _drawn(manifest)])
+
+
+def _samples(manifest: Manifest) -> Iterator[str]:
+    """Yield which splits are a sample of the rows there were."""
+    caps = {"train": "max_train_rows", "validation": "max_eval_rows", "test": "max_test_rows"}
+    for split, count in manifest.data["rows"].items():
+        if manifest.spec["data"].get(caps[split]) == count:
+            yield f"- {split} is a sample of {count:,} rows, {_drawn(manifest)} (`{caps[split]}`)"
+
+
+def _drawn(manifest: Manifest) -> str:
+    return f"drawn with seed {manifest.spec['search']['seed']}"
 
 
 def _scores(validation: Scores, test: Scores) -> Iterator[str]:

@@ -155,4 +155,6 @@ def _axis(parameter: Parameter) -> str:
 def _value_hint(value: object, field: TrainingField) -> str:
     if field.choices and isinstance(value, str):
         return did_you_mean(value, field.choices)
+    if value is None and field.low == 0:
+        return "0 switches it off"
     return word_hint(value, field.kind)

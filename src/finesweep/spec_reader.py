@@ -200,6 +200,13 @@ class _Reader:
 
     def _check_objective(self, sections: dict[str, Any]) -> None:
         task = self._loaded(TASKS, sections.get("task", "text-classification"), ("task",))
+        if task is not None:
+            settings = [(section, name) for section in ("space", "fixed") for name in sections.get(section) or ()]
+            self._add_all(
+                ((section, name), f"is of no use in this task: {task.unusable[name]}", "remove it")
+                for section, name in settings
+                if name in task.unusable and sections[section][name] != 0
+            )
         if task is None or (self.raw.get("objective") is not None and "objective" not in sections):
             return
         objective = sections.get("objective") or ObjectiveSpec()

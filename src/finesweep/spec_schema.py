@@ -58,7 +58,8 @@ def _fixed(any_value: dict[str, Any]) -> dict[str, Any]:
 def _field(field: TrainingField) -> dict[str, Any]:
     limits = {"minimum": field.low, "maximum": field.high, "exclusiveMinimum": field.above}
     words = {"enum": list(field.choices)} if field.choices else {}
-    return {"type": _KINDS[field.kind], **{key: value for key, value in limits.items() if value is not None}, **words}
+    kind = [_KINDS[field.kind], "null"] if field.nullable else _KINDS[field.kind]
+    return {"type": kind, **{key: value for key, value in limits.items() if value is not None}, **words}
 
 
 def _search_words(properties: dict[str, Any]) -> dict[str, Any]:

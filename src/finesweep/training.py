@@ -162,6 +162,7 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     tokens = tokenized(context.run_dir, context.manifest, settings.max_length)
     transformers.set_seed(context.spec.search.seed)
     tokenizer = load_tokenizer(model_folder, trusted=context.manifest.trusts_code)
+    tokenizer.model_max_length = settings.max_length  # exported with it, so that users cut texts as training did
     model = build_model(context.manifest, task, settings.model, tokenizer)
     refuse_changed(context.run_dir, model_folder)  # nor meanwhile
     given = {**_order(settings, TokenRows(tokens["train"])), **overrides}

@@ -27,6 +27,7 @@ class TrainingField:
         above: Number that must be exceeded.
         choices: The allowed words of a text argument.
         tunable: Whether it may stand in ``space``; otherwise in ``fixed`` only.
+        nullable: Whether null switches it off.
     """
 
     kind: type
@@ -36,9 +37,12 @@ class TrainingField:
     above: float | None = None
     choices: tuple[str, ...] = ()
     tunable: bool = True
+    nullable: bool = False
 
     def problem(self, value: object) -> str:
         """Say what is wrong with a value, in words; an empty string if nothing is."""
+        if value is None and self.nullable:
+            return ""
         if not self._is_kind(value):
             return f"expected {self._expected()}, found {describe(value)}"
         if self.choices and value not in self.choices:
@@ -114,7 +118,7 @@ TRAINING_FIELDS: dict[str, TrainingField] = {
     "adam_epsilon": _number(1e-8, above=0, high=1),
     "max_grad_norm": _number(1.0, low=0, high=1e6),
     "label_smoothing_factor": _number(0.0, low=0, high=0.999),
-    "neftune_noise_alpha": TrainingField(float, None, low=0, high=1_000),
+    "neftune_noise_alpha": TrainingField(float, None, low=0, high=1_000, nullable=True),
     "train_sampling_strategy": TrainingField(
         str, "group_by_length", choices=("random", "sequential", "group_by_length"), tunable=False
     ),

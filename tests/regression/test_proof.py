@@ -8,6 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 from lab import Lab
+from transformers import pipeline
 
 from finesweep import contenders, evaluation
 from finesweep.errors import WinnerMismatch
@@ -58,6 +59,15 @@ def test_proof_agrees_with_the_evaluation(ranked):
     assert differing == []
     assert evidence.reloaded == pytest.approx(record.metrics, rel=1e-5)
     assert (evidence.rows, evidence.same_answer) == (64, None)
+
+
+def test_winner_cuts_long_texts_where_training_did(ranked):
+    run_dir, train, _ = ranked
+    train({"max_steps": 1})
+    classify = pipeline("text-classification", str(run_dir.checkpoint(0)), device="cpu")
+    (answer,) = classify("moving " * 5_000, truncation=True)
+    assert answer["label"] in ("0", "1")
+    assert classify.tokenizer.model_max_length == 24
 
 
 def test_proof_finds_rows_that_the_evaluation_left_out(ranked, monkeypatch):

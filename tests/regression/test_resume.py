@@ -105,6 +105,21 @@ def carried_out(context: TrialContext, folder: Path, moments: Iterable[Moment] =
     return Outcome.of(tuning, reports)
 
 
+@pytest.mark.parametrize("moment", [IN_EPOCH, IN_LAST_EVALUATION])
+def test_mean_training_loss_of_a_resumed_trial_is_over_all_its_steps(short: TrialContext, tmp_path, moment) -> None:
+    """Stock divides the sum of all steps by those of the last process; of none, by a thousandth."""
+
+    def last(tuning: FineTuning) -> float:
+        return next(entry["train_loss"] for entry in tuning.trainer.state.log_history if "train_loss" in entry)
+
+    whole = tuning_of(short, TrialWatch(short.spec.direction))
+    whole.train()
+    interrupted(short, moment, tmp_path / "state")
+    resumed = tuning_of(short, TrialWatch(short.spec.direction), state=read_state(tmp_path / "state"))
+    resumed.train()
+    assert last(resumed) == last(whole) < 1
+
+
 def test_regression_resumed_after_an_evaluation_gives_the_same_results(prices: Lab, tmp_path: Path) -> None:
     """The scale that is folded into the head for an evaluation is taken out again, bit by bit."""
     context = prices.context(SHORT)

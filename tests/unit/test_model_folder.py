@@ -295,3 +295,11 @@ def test_digest_depends_on_names_not_on_the_place(folder, tmp_path):
 
 def test_model_types_come_without_importing_the_library():
     assert {"bert", "distilbert", "roberta"} <= known_model_types()
+
+
+def test_length_that_a_winner_was_trained_with_is_no_limit_of_its_model(tmp_path: Path) -> None:
+    folder = tiny.write_model_files(tmp_path / "winner")
+    (folder / "tokenizer_config.json").write_text('{"pad_token": "t0", "model_max_length": 24}')
+    assert inspect(folder).max_tokens == 24
+    (folder / "evidence.json").write_text("{}")
+    assert inspect(folder).max_tokens == 64

@@ -372,6 +372,24 @@ def test_bad_sections_are_refused_with_the_nearest_fix(problems: Any, text: str,
     assert all(problem.startswith("f.yaml:") for problem in found)
 
 
+def test_setting_that_may_be_off_takes_null_as_a_choice(read: Any) -> None:
+    parameter = read(with_space("neftune_noise_alpha: {choices: [null, 5]}")).spec.space["neftune_noise_alpha"]
+    assert parameter.choices == (None, 5)
+    assert read(with_fixed("neftune_noise_alpha: null")).spec.fixed == {"neftune_noise_alpha": None}
+
+
+def test_null_for_a_setting_that_0_switches_off_says_so(problems: Any) -> None:
+    assert "0 switches it off" in str(problems(with_fixed("max_grad_norm: null")))
+
+
+def test_label_smoothing_of_a_regression_is_a_problem(problems: Any, read: Any) -> None:
+    regression = f"{GOOD}task: text-regression\n"
+    searched = regression.replace("space:\n", "space:\n  label_smoothing_factor: {low: 0.0, high: 0.2}\n")
+    for bad in (f"{regression}fixed: {{label_smoothing_factor: 0.1}}\n", searched):
+        assert "is of no use in this task: numbers have no classes to smooth between" in str(problems(bad))
+    read(f"{regression}fixed: {{label_smoothing_factor: 0}}\n")
+
+
 @pytest.mark.parametrize("name", [*REPLACED, *OWNED])
 @pytest.mark.parametrize("section", ["space", "fixed"])
 def test_a_removed_or_owned_argument_names_its_replacement(problems: Any, name: str, section: str) -> None:

@@ -36,6 +36,8 @@ from finesweep.training_fields import OWNED, REPLACED, TRAINING_FIELDS, describe
         pytest.param("lr_scheduler_type", "linearr", "'linearr' is none of linear, cosine", id="P15-scheduler"),
         pytest.param("optim", "adamww", "'adamww' is none of adamw_torch", id="P15-optimizer"),
         pytest.param("lr_scheduler_type", False, "expected text, found boolean False", id="Y5"),
+        pytest.param("neftune_noise_alpha", None, "", id="off"),
+        pytest.param("max_grad_norm", None, "expected a number, found nothing", id="not-null-but-0"),
         pytest.param("learning_rate", [1e-5], "expected a number, found list [1e-05]", id="list"),
     ],
 )

@@ -52,12 +52,14 @@ class Task(Protocol):
     Attributes:
         metrics: Metrics that an evaluation produces, by full name, with the direction that is better.
         standardizes: Whether labels are numbers that training sees with mean 0 and standard deviation 1.
+        unusable: Settings that are of no use here, with the reason.
         stratified: Whether a split keeps the labels' proportions.
         pipeline: The ``transformers.pipeline`` task that the winner loads with.
     """
 
     metrics: ClassVar[Mapping[str, Direction]]
     standardizes: ClassVar[bool]
+    unusable: ClassVar[Mapping[str, str]]
     stratified: ClassVar[bool]
     pipeline: ClassVar[str]
 

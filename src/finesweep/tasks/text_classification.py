@@ -49,6 +49,7 @@ class TextClassification:
         "eval_macro_f1": Direction.MAXIMIZE,
     }
     standardizes: ClassVar[bool] = False
+    unusable: ClassVar[Mapping[str, str]] = {}
     stratified: ClassVar[bool] = True
     pipeline: ClassVar[str] = "text-classification"
 

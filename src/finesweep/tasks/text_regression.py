@@ -37,6 +37,7 @@ class TextRegression:
         "eval_spearman": Direction.MAXIMIZE,
     }
     standardizes: ClassVar[bool] = True
+    unusable: ClassVar[Mapping[str, str]] = {"label_smoothing_factor": "numbers have no classes to smooth between"}
     stratified: ClassVar[bool] = False
     pipeline: ClassVar[str] = "text-classification"
 
