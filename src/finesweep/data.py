@@ -75,7 +75,8 @@ class _Loader:
         self._raise_problems()
         kept = [role for role in ("text", "text_pair", "label") if role in self.roles]
         final = {split: frame[kept].reset_index(drop=True) for split, frame in frames.items()}
-        return LoadedData(final, names, self.sources, tuple(self.notes))
+        train, validation = (final[split]["label"].to_numpy() for split in ("train", "validation"))
+        return LoadedData(final, names, self.sources, tuple(self.notes), self.task.naive(train, validation, names))
 
     def _add(self, key: str, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.source.where("data", key), message, hint))

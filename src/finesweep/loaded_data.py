@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finesweep.naive import Naive
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -36,6 +38,7 @@ class LoadedData:
         names: Class names in the order of their ids; None for regression.
         sources: By split that was read; a validation split made from train has none.
         notes: Remarks for the user.
+        naive: What answering the same to every text scores.
         known: What is known of rows that are in another process.
     """
 
@@ -43,6 +46,7 @@ class LoadedData:
     names: tuple[str, ...] | None
     sources: Mapping[str, DataSource]
     notes: tuple[str, ...]
+    naive: Naive | None = None
     known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -52,6 +56,7 @@ class LoadedData:
             "rows": {split: len(frame) for split, frame in self.frames.items()},
             "labels": None if self.names is None else list(self.names),
             "text_pair": "text_pair" in self.frames["train"].columns,
+            "naive": dataclasses.asdict(self.naive) if self.naive is not None else None,
         }
 
     def without_rows(self) -> LoadedData:

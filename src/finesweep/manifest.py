@@ -24,7 +24,7 @@ class Manifest:
         spec: The spec's sections as plain values, without ``budget`` and ``stop``.
         data: Facts of the prepared data: ``sources`` (split to file or dataset with its digest or
             commit), ``rows`` (split to count), ``labels`` (names in the order of their ids, or None),
-            ``text_pair`` (bool).
+            ``text_pair`` (bool), ``naive`` (what answering the same to every text scores; see ``naive.Naive``).
         model: Facts of the resolved model: ``name``, ``path`` (absolute folder), ``revision``,
             ``digest``, ``max_tokens``, ``from_scratch``, ``loading`` (how its weights become a trial's model, as in
             ``load_check.Loading``; None where there are none); in memory also ``trust_remote_code``, which only
@@ -107,11 +107,18 @@ class _Source(BaseModel):
     revision: str | None = None
 
 
+class _Naive(BaseModel):
+    answer: str
+    scores: dict[str, float]
+    limits: dict[str, float]
+
+
 class _DataFacts(BaseModel):
     sources: dict[str, _Source]
     rows: dict[str, int]
     labels: list[str] | None
     text_pair: bool
+    naive: _Naive | None = None
 
 
 class _Loading(BaseModel):

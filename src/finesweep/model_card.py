@@ -15,7 +15,14 @@ Scores = Mapping[str, float]
 """Metrics by name, with their ``eval_``."""
 
 
-def model_card(manifest: Manifest, record: TrialRecord, cut: Sequence[str], validation: Scores, test: Scores) -> str:
+def model_card(
+    manifest: Manifest,
+    record: TrialRecord,
+    cut: Sequence[str],
+    validation: Scores,
+    test: Scores,
+    warnings: Sequence[str] = (),
+) -> str:
     """Write the model card of a winner.
 
     Args:
@@ -24,8 +31,14 @@ def model_card(manifest: Manifest, record: TrialRecord, cut: Sequence[str], vali
         cut: Lines on texts that were too long.
         validation: Metrics of the exported model on the validation rows.
         test: Metrics on the test rows; empty without a test set.
+        warnings: Sentences on what the model is not good for.
     """
-    parts = (_front_matter(manifest), _origin(manifest, record, cut), _scores(validation, test), _use(manifest))
+    parts = (
+        _front_matter(manifest),
+        _origin(manifest, record, cut),
+        _scores(validation, test, warnings),
+        _use(manifest),
+    )
     return "\n".join(line for part in parts for line in part)
 
 
@@ -105,9 +118,10 @@ def _drawn(manifest: Manifest) -> str:
     return f"drawn with seed {manifest.spec['search']['seed']}"
 
 
-def _scores(validation: Scores, test: Scores) -> Iterator[str]:
+def _scores(validation: Scores, test: Scores, warnings: Sequence[str]) -> Iterator[str]:
     yield "## Scores"
     yield ""
+    yield from (line for warning in warnings for line in (f"**{plain(warning)}**", ""))
     yield "Measured on this folder, loaded again in a fresh process."
     yield ""
     yield "| metric | validation |" + (" test |" if test else "")

@@ -166,7 +166,15 @@ def _tokens(
         "rows": len(frame),
         "cut": cut,
         "longest": longest,
+        "unknown": _unknown(tokenizer, columns["input_ids"]),
     }
+
+
+def _unknown(tokenizer: Any, rows: Sequence[Sequence[int]]) -> int:
+    """Count the rows of which more than half is the token for what the tokenizer does not know."""
+    special = tokenizer.num_special_tokens_to_add()
+    token = tokenizer.unk_token_id
+    return sum(2 * list(row).count(token) > len(row) - special for row in rows) if token is not None else 0
 
 
 def _cut(tokenizer: Any, texts: Sequence[Sequence[str]], encoded: Any, max_length: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from finesweep.plan import planned_trials
 from finesweep.registry import TASKS
 from finesweep.settings import Settings
 from finesweep.spec import ModelSpec, ScratchModelSpec, SweepSpec
+from finesweep.training_fields import TRAINING_FIELDS
 from finesweep.trial import Value
 from finesweep.truncation import truncation_notes
 from finesweep.yaml_source import YamlSource
@@ -96,6 +98,7 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
         *model.notes,
         *(loading.notes if loading else ()),
         *_large_batches(spec, data.facts()["rows"]["train"]),
+        *_long_warmup(spec, data.facts()["rows"]["train"]),
     ]
     notes += truncation_notes(spec, data.frames, model)
     return Checked(loaded, data, model, plan, notes, loading)
@@ -196,6 +199,36 @@ def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:
     largest = max((size for size in sizes if isinstance(size, int)), default=0)
     if largest >= rows:
         yield f"{name}: {largest} is no less than the {rows} training rows, so an epoch is a single step."
+
+
+def _long_warmup(spec: SweepSpec, rows: int) -> Iterator[str]:
+    """Note a warmup that lasts longer than training, which then never comes to its learning rate."""
+    warmups = [steps for steps in _values(spec, "warmup_steps") if steps >= 1]
+    most, least = _steps(spec, rows, max), _steps(spec, rows, min)
+    if warmups and min(_values(spec, "warmup_steps")) >= most:
+        yield f"warmup_steps: {min(warmups):g} last all of training ({most:,} steps): none gets to its learning_rate."
+    elif warmups and max(warmups) >= least:
+        yield (
+            f"warmup_steps: {max(warmups):g} are no fewer than the steps of the shortest training ({least:,}): "
+            "such a trial never reaches its learning_rate."
+        )
+
+
+def _steps(spec: SweepSpec, rows: int, pick: Callable[[Sequence[float]], float]) -> int:
+    """Return the steps of the longest training, or of the shortest."""
+    if "max_steps" in spec.fixed:
+        return int(pick(_values(spec, "max_steps")))
+    other = min if pick is max else max
+    batch = other(_values(spec, "per_device_train_batch_size")) * other(_values(spec, "gradient_accumulation_steps"))
+    return max(1, math.ceil(math.ceil(rows / batch) * pick(_values(spec, "num_train_epochs"))))
+
+
+def _values(spec: SweepSpec, name: str) -> list[float]:
+    """Return the numbers that a setting takes: its choices, both ends of its range, or the one that is set."""
+    parameter = spec.space.get(name)
+    one = spec.fixed.get(name, TRAINING_FIELDS[name].default)
+    values = (parameter.choices or (parameter.low, parameter.high)) if parameter else (one,)
+    return [value for value in values if isinstance(value, int | float)]
 
 
 def _too_long(spec: SweepSpec, source: YamlSource, model: ResolvedModel) -> Iterator[Problem]:

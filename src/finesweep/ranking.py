@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from finesweep import savings
 from finesweep.manifest import Manifest, Run, hours_ran
+from finesweep.naive import Naive
 from finesweep.readable import clean, finite, metric, without_numbers
+from finesweep.registry import TASKS
 from finesweep.savings import Audit, Trained
 from finesweep.trial import Direction, Divergence, Params, TrialRecord, TrialState
 
@@ -85,6 +87,7 @@ class Outcome:
         baseline: Trial 0, if it is the untuned default and has ended.
         trained: How much was trained, and how much these trials are in full.
         audit: What became of the trials that were finished to audit the pruner, None without any.
+        verdict: Says that the best trial is of no use, None where it is of some.
     """
 
     metric: str
@@ -97,6 +100,7 @@ class Outcome:
     baseline: TrialRecord | None
     trained: Trained | None = None
     audit: Audit | None = None
+    verdict: str | None = None
 
     @property
     def finished(self) -> int:
@@ -117,6 +121,8 @@ class Outcome:
         if self.best is None:
             return "no trial ranks yet"
         found = f"{clean(self.metric)} {metric(self.best.objective)} (trial {self.best.trial})"
+        if self.verdict is not None:
+            return f"{found}: {self.verdict}"
         if self.baseline is None:
             return found
         if self.gain is None:
@@ -208,6 +214,7 @@ def outcome(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[R
     """
     direction = Direction(manifest.spec["objective"]["direction"])
     budget: Mapping[str, int | None] = runs[-1].budget if runs else {}
+    best = winner(records, direction)
     return Outcome(
         metric=manifest.spec["objective"]["metric"],
         direction=direction,
@@ -215,11 +222,21 @@ def outcome(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[R
         trials=budget.get("trials"),
         hours_budget=budget.get("hours"),
         hours=hours_ran(runs, records),
-        best=winner(records, direction),
+        best=best,
         baseline=_baseline(manifest, records),
         trained=savings.trained(records, manifest.data["rows"]["train"], manifest.spec.get("fixed") or {}),
         audit=savings.audit(records, direction),
+        verdict=verdict(manifest, best),
     )
+
+
+def verdict(manifest: Manifest, best: TrialRecord | None) -> str | None:
+    """Say that a sweep's best trial is of no use; None where it is of some, or nothing is known."""
+    naive = Naive.read(manifest.data.get("naive"))
+    if naive is None or best is None:
+        return None
+    directions = TASKS.load(manifest.spec["task"]).metrics
+    return naive.verdict(best.metrics, manifest.spec["objective"]["metric"], directions)
 
 
 def _row(place: int | None, record: TrialRecord) -> Row:

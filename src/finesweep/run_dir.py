@@ -41,6 +41,9 @@ from finesweep.spec import FORMAT
 from finesweep.stored import as_kind, read_numbered, refuse_all_but_files
 from finesweep.trial import AttemptOutdated, Progress, TrialRecord
 
+UNKNOWN = 0.05
+"""Share of texts that are mostly unknown words above which that is said."""
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -78,14 +81,20 @@ class RunDir:
         """Folder of the rows as tokens, cut at a length."""
         return self.data / f"tokens-{max_length}"
 
-    def cut_texts(self, max_length: int) -> list[str]:
-        """Say for each split how many texts were longer than ``max_length`` tokens; nothing where none was."""
+    def text_notes(self, max_length: int) -> list[str]:
+        """Say for each split how many texts were cut at ``max_length`` tokens, and how many could not be read."""
         counts = read_json(self.tokens(max_length) / "counts.json") or {}
-        return [
+        cut = [
             f"{count['cut']:,} of {count['rows']:,} {split} texts are longer than {max_length} tokens and were cut"
             for split, count in counts.items()
             if count["cut"]
         ]
+        unknown = [
+            f"{count['unknown']:,} of {count['rows']:,} {split} texts are mostly words that the tokenizer does not know"
+            for split, count in counts.items()
+            if count.get("unknown", 0) > UNKNOWN * count["rows"]
+        ]
+        return cut + unknown
 
     @property
     def model(self) -> Path:

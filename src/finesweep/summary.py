@@ -13,7 +13,7 @@ from rich.markup import escape
 from finesweep.errors import printable
 from finesweep.leaderboard import console_table
 from finesweep.preflight import Checked
-from finesweep.ranking import winner
+from finesweep.ranking import verdict, winner
 from finesweep.readable import clean, metric, setting
 from finesweep.registry import TASKS
 from finesweep.submission import Submitted
@@ -59,7 +59,7 @@ def conclude(screen: Screen, outcome: Outcome) -> None:
     screen.print(console_table(folder, outcome.sweep.manifest, outcome.records, folder.runs()))
     path = _relative(folder.path)
     best = winner(outcome.records, outcome.sweep.spec.direction)
-    for line in folder.cut_texts(best.effective["data.max_length"]) if best else ():
+    for line in folder.text_notes(best.effective["data.max_length"]) if best else ():
         screen.say(f"Note: {line}.")
     for note in folder.notes:
         screen.say(f"Note: {clean(note)}.")
@@ -70,6 +70,8 @@ def conclude(screen: Screen, outcome: Outcome) -> None:
     if (evidence := outcome.evidence) is not None:
         again = f"{evidence.metric} {metric(evidence.reloaded[evidence.metric])}"
         screen.say(f"Winner: trial {evidence.trial}, reloaded in a fresh process and evaluated again: {again}")
+        for warning in evidence.warnings(verdict(outcome.sweep.manifest, best)):
+            screen.say(f"Note: {warning}")
         pipeline = TASKS.load(outcome.sweep.spec.task).pipeline
         # To be copied, so it is not wrapped.
         screen.print(f'  transformers.pipeline("{pipeline}", "{path}/winner")', markup=False, soft_wrap=True)

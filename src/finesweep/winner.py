@@ -24,6 +24,8 @@ from finesweep.manifest import Manifest
 from finesweep.model_card import model_card
 from finesweep.model_code import FLAG
 from finesweep.profile import Profile
+from finesweep.ranking import verdict
+from finesweep.readable import clean
 from finesweep.registry import TASKS
 from finesweep.regular_file import read_bytes, read_text
 from finesweep.run_dir import RunDir
@@ -75,6 +77,17 @@ class Evidence:
     files: Mapping[str, str] = field(default_factory=dict)
     rows: int | None = None
     same_answer: str | None = None
+
+    def warnings(self, verdict: str | None) -> list[str]:
+        """Return sentences on what the winner is not good for.
+
+        Args:
+            verdict: Says that it is of no use; None where it is of some.
+        """
+        found = [f"This model is {verdict}."] if verdict is not None else []
+        if self.same_answer is not None:
+            found.append(f"It answers {clean(self.same_answer, 60)!r} to each of the {self.rows:,} validation rows.")
+        return found
 
     def differences(self, record: TrialRecord, directions: Mapping[str, Direction]) -> list[str]:
         """Return the metrics that the reloaded model does not share with the trial that was ranked, but for rounding.
@@ -145,8 +158,9 @@ def export(
             f"{pairs}; they are left in {building} and are not exported as winner/"
         )
     write_json(building / EVIDENCE, evidence.__dict__)
-    cut = run_dir.cut_texts(record.effective["data.max_length"])
-    write_text(building / "README.md", model_card(manifest, record, cut, evidence.reloaded, evidence.test))
+    warnings = evidence.warnings(verdict(manifest, record))
+    cut = run_dir.text_notes(record.effective["data.max_length"])
+    write_text(building / "README.md", model_card(manifest, record, cut, evidence.reloaded, evidence.test, warnings))
     shutil.rmtree(run_dir.winner, ignore_errors=True)
     building.rename(run_dir.winner)
     return evidence

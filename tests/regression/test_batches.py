@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -26,6 +28,8 @@ from finesweep.batching import (
     grouped,
     lengths_tell_labels,
 )
+from finesweep.modeling import _tokens
+from finesweep.run_dir import RunDir
 from finesweep.training import build_trainer
 
 lengths_of = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
@@ -116,6 +120,17 @@ def test_an_evaluation_in_groups_comes_to_the_same(lab, monkeypatch):
     plain = lab.build({"bf16": False, "per_device_eval_batch_size": 7}).evaluate()
     assert grouped_metrics["eval_loss"] == pytest.approx(plain["eval_loss"], rel=1e-5)
     assert grouped_metrics["eval_accuracy"] == plain["eval_accuracy"]
+
+
+def test_texts_of_words_that_the_tokenizer_does_not_know_are_counted_and_said(lab, tmp_path):
+    tokenizer = lab.build({}).processing_class
+    frame = pd.DataFrame({"text": ["the plot is moving", "電影 很 好看", "電影 is 很"], "label": [0, 1, 1]})
+    _, counts = _tokens(tokenizer, "train", frame, 24)
+    assert counts["unknown"] == 2
+    folder = RunDir(tmp_path)
+    folder.tokens(24).mkdir(parents=True)
+    (folder.tokens(24) / "counts.json").write_text(json.dumps({"train": counts}))
+    assert folder.text_notes(24) == ["2 of 3 train texts are mostly words that the tokenizer does not know"]
 
 
 def test_rows_are_read_where_they_lie(lab):

@@ -13,7 +13,7 @@ LAYERS = (
     "finesweep trial errors activity regular_file permissions",
     """
     regular_file loaded_spec
-    yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
+    naive yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
     profile slurm_profile storage_url machine settings plan schedule readable pruning patience forecast pace outlook
     """,
     """

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from finesweep.naive import Naive
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:
@@ -94,6 +95,16 @@ class Task(Protocol):
         """Return ``eval_loss``, the mean over all rows; arguments as for ``score``.
 
         It is what the head is trained on, without smoothing, and not finite where a row's loss is not.
+        """
+        ...
+
+    def naive(self, train: np.ndarray, validation: np.ndarray, names: Sequence[str] | None) -> Naive:
+        """Return the best answer of all that are the same for each text.
+
+        Args:
+            train: Encoded labels of the training rows, from which it follows.
+            validation: Those of the validation rows, on which it is scored.
+            names: Class names in the order of their ids.
         """
         ...
 

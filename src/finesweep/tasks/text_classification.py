@@ -20,6 +20,7 @@ from finesweep.label_column import (
     look,
     readings,
 )
+from finesweep.naive import Naive
 from finesweep.tasks import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
@@ -118,6 +119,22 @@ class TextClassification:
         starts = range(0, len(labels), _ROWS_AT_ONCE)
         losses = (_cross_entropy(logits[start : start + _ROWS_AT_ONCE], labels[start:]) for start in starts)
         return math.fsum(losses) / len(labels)
+
+    def naive(self, train: np.ndarray, validation: np.ndarray, names: Sequence[str] | None) -> Naive:
+        """Return what answering the most frequent class scores, its loss with the classes' shares in train.
+
+        Its macro F1 is below that of guessing, which is what a model is held against.
+        """
+        import numpy as np
+
+        classes = len(names or ())
+        # A class that train has no row of would cost an infinite loss.
+        shares = np.maximum(np.bincount(train, minlength=classes), 0.5) / len(train)
+        answer = int(shares.argmax())
+        losses = {"eval_loss": float(-np.log(shares[validation]).mean())}
+        accuracy = float(np.mean(validation == answer))
+        scores = {"eval_accuracy": accuracy, "eval_macro_f1": 1 / len(np.unique(validation))}
+        return Naive.of((names or ())[answer], losses, scores, len(validation))
 
     def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:
         """Return the cross entropy of equal probabilities, ln(classes)."""

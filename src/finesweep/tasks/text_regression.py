@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesweep.label_column import LabelKind, could_be_thousands, decimal_comma, is_infinite, look
+from finesweep.naive import CORRELATIONS, Naive
 from finesweep.tasks import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
@@ -91,6 +92,19 @@ class TextRegression:
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return the mean squared error."""
         return self.score(logits, labels)["mse"]
+
+    def naive(self, train: np.ndarray, validation: np.ndarray, names: Sequence[str] | None) -> Naive:
+        """Return what answering the mean of train scores; the absolute error is that of its median, which is less."""
+        import numpy as np
+
+        mean = float(np.mean(train, dtype=np.float64))
+        squared = float(np.mean((validation - mean) ** 2, dtype=np.float64))
+        losses = {
+            "eval_loss": squared,
+            "eval_mse": squared,
+            "eval_mae": float(np.mean(abs(validation - np.median(train)))),
+        }
+        return Naive.of(f"{mean:.6g}", losses, dict.fromkeys(CORRELATIONS, 0.0), len(validation))
 
     def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:
         """Return the mean square of the labels: a fresh head predicts about 0."""
