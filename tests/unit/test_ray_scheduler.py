@@ -129,6 +129,9 @@ def test_why_a_trial_broke_off_is_the_last_line_of_its_error(tmp_path):
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
         scheduler.on_trial_error(None, types.SimpleNamespace(trial_id=name, error_file=str(tmp_path / name)))
+    (tmp_path / "long").write_text(f"It died. {'x' * 200}. {'y' * 200}.\n")
+    scheduler.on_trial_error(None, types.SimpleNamespace(trial_id="f", error_file=str(tmp_path / "long")))
+    assert scheduler.errors.pop("f") == f"It died. {'x' * 200}"
     for name, file in (("d", None), ("e", str(tmp_path / "gone"))):
         scheduler.on_trial_error(None, types.SimpleNamespace(trial_id=name, error_file=file))
     assert scheduler.errors == {"a": "OSError: no room", "b": "", "c": "End of file.", "d": "", "e": ""}

@@ -18,6 +18,9 @@ from finesweep.trial import Direction, TrialRecord
 LONGEST = 10**9
 """Longest trial on a scheduler's axis, which Ray would else end at 100."""
 
+MOST_SAID = 300
+"""Characters of an error; a longer one ends with a sentence."""
+
 MODES = {Direction.MINIMIZE: "min", Direction.MAXIMIZE: "max"}
 """What Ray calls a direction."""
 
@@ -96,4 +99,5 @@ def _made(spec: SweepSpec) -> FairScheduler:
 def _last_line(file: str | None) -> str:
     """Return the last line of an error; of a process that was killed, how it ended, as far as Ray knows."""
     lines = last_lines(Path(file)) if file else []
-    return lines[-1].rpartition("Worker exit detail: ")[2][:300] if lines else ""
+    text = lines[-1].rpartition("Worker exit detail: ")[2] if lines else ""
+    return text if len(text) <= MOST_SAID else text[:MOST_SAID].rpartition(". ")[0] or text[:MOST_SAID]
