@@ -72,8 +72,7 @@ def read(text: str, delimiter: str, name: str, layout: Layout) -> Rows:
         if not records.rows:
             raise _error(name, "no rows in the file")
         rows = _named(records, delimiter, name, layout)
-        is_table = len(rows.names) > 1 and rows.look.is_header
-        if is_table or (command := labelled_lines.command(text, name)) is None:
+        if len(rows.names) > 1 or (command := labelled_lines.command(text, name)) is None:
             return rows
     except SpecError:
         if (command := labelled_lines.command(text, name)) is None:
