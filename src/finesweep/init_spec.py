@@ -119,11 +119,15 @@ class _Writer:
 
     def _model(self) -> Iterator[str]:
         yield f"# {_sentence(self.model.why)}."
-        yield f"# {_sentence(_model_facts(self.model))}."
+        yield f"# {_sentence(_model_facts(self.model))}{self._too_large()}."
         yield f"model: {_quoted(self._model_name())}"
         yield "# Any Hub id will do, or a local folder (as ./my-model, with config.json, weights and tokenizer)."
         yield "# Without any download, a small model made from scratch, which wants learning rates from 1e-4 to 3e-3:"
         yield f"# model: {_SCRATCH}"
+
+    def _too_large(self) -> str:
+        needed, there = self.model.base.memory_gb, self.facts.machine.memory_gb
+        return f", more than the {there:.1f} GB of this machine" if needed > there else ""
 
     def _model_name(self) -> str:
         name = self.model.base.name
@@ -211,7 +215,7 @@ def _model_facts(model: StartingModel) -> str:
     if model.is_here:
         return f"it is on this machine, {memory}"
     size = f"{base.what}, a download of {base.download_gb:g} GB" if base.download_gb else "to be downloaded"
-    return f"{size}, {memory}" if base.what else size
+    return f"{size}, {memory}" if base.what else f"{size}; {memory} if it is as large as BERT-base"
 
 
 def _parameters(millions: float) -> str:

@@ -100,7 +100,7 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
         *_large_batches(spec, data.facts()["rows"]["train"]),
         *_long_warmup(spec, data.facts()["rows"]["train"]),
     ]
-    notes += truncation_notes(spec, data.frames, model)
+    notes += truncation_notes(spec, data.frames, model, trusted=trusted)
     return Checked(loaded, data, model, plan, notes, loading)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from finesweep import proposal
 from finesweep.errors import Problem, SpecError
 from finesweep.machine import Machine
-from finesweep.model_folder import DEFAULT_TOKENS, inspect
+from finesweep.model_folder import DEFAULT_TOKENS, TOKENIZERS_WITHOUT_FILES, inspect
 from finesweep.proposal import BaseModel
-from finesweep.text_length import Counter, estimated_tokens, tokenizer_counter
+from finesweep.text_length import Counter, bytes_of, estimated_tokens, tokenizer_counter
 from finesweep.yaml_source import expand
 
 _FOREIGN_LETTERS = 0.01
@@ -118,6 +118,7 @@ def _found(base: BaseModel, folder: Path, why: str, *, is_local: bool) -> Starti
     if found.faults and is_local:
         raise SpecError(Problem(str(folder), fault.message, fault.hint) for fault in found.faults)
     known = proposal.of_config(base.name, found.config)
-    count = tokenizer_counter(folder)
+    is_of_bytes = found.tokenizer.get("tokenizer_class") in TOKENIZERS_WITHOUT_FILES
+    count = bytes_of if is_of_bytes else tokenizer_counter(folder)
     sized = replace(base, layers=known.layers, memory_gb=known.memory_gb, download_gb=None)
     return StartingModel(sized, count or estimated_tokens, count is not None, found.max_tokens, is_local, True, why)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finesweep.errors import Unreadable
 from finesweep.model_folder import MAX_JSON
@@ -75,17 +75,30 @@ def tokenizer_counter(folder: Path) -> Counter | None:
 
 
 def counter_of(tokenizer: Tokenizer) -> Counter:
-    """Return a counter that asks a tokenizer."""
+    """Return a counter that asks a tokenizer of the library `tokenizers`."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    return _counter(lambda first, second: len(tokenizer.encode(first, second)))
 
+
+def counter_of_loaded(tokenizer: Any) -> Counter:
+    """Return a counter that asks a tokenizer of `transformers`."""
+    return _counter(lambda first, second: len(tokenizer(first, second, verbose=False)["input_ids"]))
+
+
+def _counter(tokens_of: Callable[[str, str | None], int]) -> Counter:
     def count(row: Row) -> int:
         parts = [text[:LOOKED_AT] for text in row]
-        tokens = len(tokenizer.encode(parts[0], parts[1] if len(parts) > 1 else None))
+        tokens = tokens_of(parts[0], parts[1] if len(parts) > 1 else None)
         looked_at, characters = sum(map(len, parts)), sum(map(len, row))
         return math.ceil(tokens * characters / looked_at) if looked_at < characters else tokens
 
     return count
+
+
+def bytes_of(row: Row) -> int:
+    """Count the tokens of a tokenizer that takes each byte for one, with a mark after each text."""
+    return sum(len(text.encode()) + 1 for text in row)
 
 
 def estimated_tokens(row: Row) -> int:

@@ -6,13 +6,14 @@ import bisect
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesweep import activity
 from finesweep.model_source import ResolvedModel
 from finesweep.settings import Settings
 from finesweep.spec import ScratchModelSpec, SweepSpec
-from finesweep.text_length import Counter, Row, counter_of, tokenizer_counter
+from finesweep.text_length import Counter, Row, counter_of, counter_of_loaded, tokenizer_counter
 from finesweep.trial import Value
 
 if TYPE_CHECKING:
@@ -27,18 +28,19 @@ SAMPLED_CHARACTERS = 2_000_000
 _SHOWN = 6
 
 
-def truncation_notes(spec: SweepSpec, frames: Mapping[str, pd.DataFrame], model: ResolvedModel) -> Iterator[str]:
-    """Yield a note on how many texts and tokens are cut; none where the model's tokenizer cannot be asked.
+def truncation_notes(
+    spec: SweepSpec, frames: Mapping[str, pd.DataFrame], model: ResolvedModel, *, trusted: bool = False
+) -> Iterator[str]:
+    """Yield a note on how many texts and tokens are cut.
 
     Args:
         spec: Says which lengths there are.
         frames: The rows of each split; none is empty.
         model: Its tokenizer counts; for a model made from scratch, one that is trained on the sample does.
+        trusted: Whether code that comes with the model may be run.
     """
     rows, total = sample(frames, spec.search.seed)
-    count = _counter(spec, rows, model)
-    if count is None:
-        return
+    count = _counter(spec, rows, model, trusted)
     activity.tell(f"counting the tokens of {len(rows):,} rows")
     lengths = [count(row) for row in rows]
     told = [(limit, _cut(lengths, limit)) for limit in _limits(spec, model.max_tokens)]
@@ -84,12 +86,19 @@ def percent(share: float) -> str:
     return "less than 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
 
 
-def _counter(spec: SweepSpec, rows: Sequence[Row], model: ResolvedModel) -> Counter | None:
+def _counter(spec: SweepSpec, rows: Sequence[Row], model: ResolvedModel, trusted: bool) -> Counter:
     if isinstance(spec.model, ScratchModelSpec):
         from finesweep.scratch_model import train_tokenizer
 
         return counter_of(train_tokenizer(list(itertools.chain(*rows)), spec.model.vocab_size))
-    return tokenizer_counter(model.path) if model.path is not None else None
+    assert model.path is not None
+    return tokenizer_counter(model.path) or _loaded_counter(model.path, trusted)
+
+
+def _loaded_counter(folder: Path, trusted: bool) -> Counter:
+    from finesweep.pretrained import load_tokenizer
+
+    return counter_of_loaded(load_tokenizer(folder, trusted=trusted))
 
 
 def _limits(spec: SweepSpec, max_tokens: int) -> list[int]:

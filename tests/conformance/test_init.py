@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,22 @@ def test_what_init_writes_passes_the_whole_check(tmp_path: Path, machine: Machin
         checked = check(load(target))
         assert any(note.startswith("data.max_length: ") for note in checked.notes)
         assert ("test" in checked.data.facts()["rows"]) == ("_train" in name)
+
+
+@pytest.mark.slow
+def test_what_is_cut_is_told_of_a_model_without_tokenizer_json(tmp_path: Path) -> None:
+    folder = tiny.tiny_model(tmp_path / "model")
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    tiny.write_csv(tmp_path / "train.csv", tiny.review_rows(60, seed=5))
+    target = tmp_path / "spec.yaml"
+    target.write_text(
+        "{model: ./model, data: {train: train.csv, max_length: 5}, space: {learning_rate: {low: 1e-5, high: 1e-4}}}"
+    )
+    (told,) = [note for note in check(load(target)).notes if note.startswith("data.max_length: ")]
+    assert "5 tokens cut 100 % of the texts" in told
 
 
 def _rows() -> Iterator[dict[str, object]]:

@@ -117,6 +117,15 @@ def test_what_init_cannot_do_is_the_users_to_change(tmp_path, monkeypatch, capsy
     assert Path("there.yaml").read_text() == "mine"
 
 
+def test_control_characters_of_a_path_are_not_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("text,label\n" + "".join(f"a text number {row},{row % 2}\n" for row in range(30)))
+    monkeypatch.setattr(sys, "argv", ["sweep", "init", "rows.csv", "-o", "a\x1b[31m b.yaml"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert r"sweep run 'a\x1b[31m b.yaml'" in capsys.readouterr().out
+
+
 def test_the_help_names_every_example():
     shown = CliRunner().invoke(cli.app, ["init", "--help"], terminal_width=200).output
     assert all(re.search(rf"\b{name}\b", shown) for name in YAMLS)

@@ -208,6 +208,7 @@ def test_the_tokenizer_of_the_model_that_is_asked_for_counts(tmp_path: Path) -> 
 
 def test_texts_that_the_model_cannot_read_whole_are_told_at_once(tmp_path: Path) -> None:
     folder = tiny.write_model_files(tmp_path / "model", max_position_embeddings=20)
+    train_tokenizer(["word 1 2 3 4 5 6 7 8 9 0"], 20).save(str(folder / "tokenizer.json"))
     data = write_csv(tmp_path / "data.csv", {"text": texts((" ".join(["word"] * 80),)), "label": cycle((0, 1))})
     found = propose(data, tmp_path / "spec.yaml", model=str(folder), machine=BOX)
     (note,) = found.notes
@@ -224,6 +225,14 @@ def test_every_choice_says_why(tmp_path: Path, machine: Machine) -> None:
         (at,) = [at for at, line in enumerate(lines) if line.strip().startswith(key)]
         assert "# " in lines[at] or lines[at - 1].startswith("# "), key
     assert ("1 GPU" if machine.gpus else "2 CPU cores") in "\n".join(lines)
+
+
+def test_a_machine_with_too_little_memory_is_told(tmp_path: Path) -> None:
+    data = write_csv(tmp_path / "data.csv", {"text": texts(), "label": cycle((0, 1))})
+    small = Machine(cores=1, gpus=(), memory_gb=1.0)
+    assert "about 1.2 GB of memory a trial, more than the 1.0 GB of this machine." in (
+        propose(data, tmp_path / "spec.yaml", machine=small).text
+    )
 
 
 def test_labels_that_are_numbers_are_shown_in_their_order(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -97,8 +98,15 @@ def test_offline_without_any_model_says_what_to_do_first(monkeypatch: pytest.Mon
 def test_a_folder_that_was_asked_for_is_taken(tmp_path: Path) -> None:
     folder = tiny.write_model_files(tmp_path / "model", max_position_embeddings=40)
     found = pick(str(folder), CHINESE, CPU)
-    assert (found.is_local, found.max_tokens, found.counts_exactly) == (True, 40, False)
+    assert (found.is_local, found.max_tokens, found.counts_exactly) == (True, 40, True)
     assert found.base.layers < 1
+
+
+def test_a_model_that_reads_bytes_counts_bytes(tmp_path: Path) -> None:
+    folder = tiny.write_model_files(tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
+    assert pick(str(folder), ENGLISH, CPU).count(["naïve"]) == 7
 
 
 def test_a_hub_id_that_was_asked_for_is_taken_unseen() -> None:

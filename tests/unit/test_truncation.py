@@ -89,11 +89,6 @@ def scratch() -> Any:
     return ScratchModelSpec(config="bert", vocab_size=200)
 
 
-def test_nothing_is_told_where_no_tokenizer_can_be_asked(tmp_path: Path) -> None:
-    bare = ResolvedModel("model", tmp_path, None, "digest", {}, 64)
-    assert not notes(spec(), bare, train=frame([60]))
-
-
 @given(st.lists(st.integers(1, 100), min_size=1), st.integers(1, 100))
 def test_the_shares_are_those_of_texts_cut_one_by_one(lengths: list[int], limit: int) -> None:
     texts, tokens = shares_cut(lengths, limit)

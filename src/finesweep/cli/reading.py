@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -94,7 +95,7 @@ def _propose(data: Path, target: Path, model: str | None) -> None:
     for note in found.notes:
         typer.echo(f"note: {note}")
     shown = printable(str(target), limit=1_000)
-    typer.echo(f"Wrote {shown}. Look at it, then: sweep run {shown}")
+    typer.echo(f"Wrote {shown}. Look at it, then: sweep run {shlex.quote(shown)}")
 
 
 def _write_example(name: str, other: Path | None) -> None:
