@@ -32,6 +32,8 @@ _OWNED = (
 )
 _SHAPES = frozenset(SIZES) - frozenset(LAYERS) | {"type_vocab_size", "num_hidden_groups", "inner_group_num"}
 _MAX_PAIRS = 10_000
+_SPREADS = ("initializer_range", "initializer_factor", "init_std", "embedding_init_std", "init_xavier_std")
+_MOST_SPREAD = 10
 
 
 def setting_defaults(model: ResolvedModel | ScratchModelSpec, spec: SweepSpec, source: YamlSource) -> dict[str, Value]:
@@ -75,8 +77,9 @@ def _config_class(model: ResolvedModel | ScratchModelSpec, source: YamlSource) -
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
-    if isinstance(model, ScratchModelSpec) and model.config not in set(CLASSIFIERS) & known_model_types():
-        hint = did_you_mean(model.config, CLASSIFIERS) or f"some are {', '.join(_COMMON_TYPES)}"
+    known = sorted(set(CLASSIFIERS) & known_model_types())
+    if isinstance(model, ScratchModelSpec) and model.config not in known:
+        hint = did_you_mean(model.config, known) or f"some are {', '.join(_COMMON_TYPES)}"
         where = source.where("model", "config")
         raise SpecError([Problem(where, f"no model type for classification is called {model.config!r}", hint)])
     kind: type[PreTrainedConfig] = CONFIG_MAPPING[
@@ -165,6 +168,8 @@ class _Check:
             return f"{value} is more than the {getattr(self.base, name)} layers of the model", ""
         if _is_share(name) and (_is_more(value, 1) or _is_more(0, value)):
             return f"{value} is outside 0 .. 1", ""
+        if name in _SPREADS and (_is_more(value, _MOST_SPREAD) or _is_more(0, value)):
+            return f"{value} is outside 0 .. {_MOST_SPREAD}", "weights are drawn with this standard deviation"
         return _activation_fault(value) if name in _ACTIVATIONS else ("", "")
 
     def _has_type(self, name: str, value: object) -> bool:

@@ -69,6 +69,15 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
     return loaded.model
 
 
+def padding_side(config: Any) -> str:
+    """Return where a model's shorter rows are padded, whatever its tokenizer says.
+
+    Heads read the first token, or the last that is no padding; either is where it is in a row alone only if padding
+    comes after it. One head reads the last place.
+    """
+    return "left" if getattr(config, "summary_type", None) == "last" else "right"
+
+
 def _weights(folder: Path) -> Weights:
     try:
         return read_weights(folder)

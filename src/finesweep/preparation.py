@@ -84,6 +84,8 @@ def _steps(request: Request, link: Link) -> None:
     if not request.join:
         ownership.refuse_owned(preparing.path_of(loaded, request))  # before minutes are spent on large data
     checked = preparing.checked_spec(loaded, request)
+    if not preparing.is_prepared(loaded, request):
+        preparing.try_model(checked, request)
     # From here on the command, not a signal, says when this ends: it may be about to say what it was asked.
     for number in (*STOPS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

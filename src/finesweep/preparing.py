@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import math
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ from finesweep import (
     activity,
     calibrating,
     checked_files,
+    dry_run,
     folders,
     lost_records,
     permissions,
@@ -31,7 +33,7 @@ from finesweep.calibration import Calibration
 from finesweep.checked_files import CheckedFiles
 from finesweep.errors import Problem, RunDirError, SpecError
 from finesweep.loaded_spec import Draft, LoadedSpec, in_order
-from finesweep.machine import Machine
+from finesweep.machine import Machine, usable_memory_gb
 from finesweep.manifest import Manifest, Run, changes
 from finesweep.model_source import ResolvedModel
 from finesweep.open_sweep import OpenSweep
@@ -91,7 +93,9 @@ def check(request: Request) -> Checked:
         SpecError: With every problem found.
         RunDirError: The results folder could not be written.
     """
-    return checked_spec(load(request), request)
+    checked = checked_spec(load(request), request)
+    try_model(checked, request)
+    return checked
 
 
 def load(request: Request) -> LoadedSpec:
@@ -164,6 +168,27 @@ def checked_spec(loaded: LoadedSpec, request: Request) -> Checked:
     why = used_up(loaded.spec, checked.plan)
     small = [f"{why[0].upper()}{why[1:]}; it ends when all are tried."] if why else []
     return dataclasses.replace(checked, notes=[*checked.notes, *small, *profile.notes(_machine(loaded.spec))])
+
+
+def try_model(checked: Checked, request: Request) -> None:
+    """Take two rows through the model, with each end of its searched settings.
+
+    Args:
+        checked: With its rows.
+        request: What the user asked for.
+
+    Raises:
+        SpecError: With everything that fails.
+    """
+    is_local = profile_module.load(request.profile).launcher == "local"
+    memory_gb = usable_memory_gb() if is_local else math.inf
+    if problems := dry_run.problems(checked, write_prepared, memory_gb):
+        raise SpecError(in_order(problems))
+
+
+def is_prepared(loaded: LoadedSpec, request: Request) -> bool:
+    """Say whether a sweep's folder is there and goes on, so that its model has been tried."""
+    return RunDir(path_of(loaded, request)).spec_file.exists() and not (request.fresh or request.smoke)
 
 
 def path_of(loaded: LoadedSpec, request: Request) -> Path:

@@ -87,6 +87,8 @@ def settle_padding(config: Any, tokenizer: Any) -> None:
     if tokenizer.pad_token_id is not None:
         for part in {id(part): part for part in (config, config.get_text_config())}.values():
             part.pad_token_id = tokenizer.pad_token_id
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = config.pad_token_id  # as T5's is
 
 
 def empty_model(config: Any, *, trusted: bool = False) -> Any:

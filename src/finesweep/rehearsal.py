@@ -10,6 +10,7 @@ import math
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from finesweep import activity, precision
@@ -19,22 +20,45 @@ from finesweep.manifest import Manifest
 from finesweep.run_dir import RunDir
 from finesweep.spec import SweepSpec
 from finesweep.training import build_trainer
+from finesweep.trial import Params
 from finesweep.watching import TrialContext
 
 ROWS = 4
 
+FAR_OFF = 1e6
+"""How many times the loss of a model that knows nothing an untrained model's loss may be."""
+
 
 def rehearse(run_dir: RunDir, manifest: Manifest, spec: SweepSpec) -> None:
-    """Train one step on a few rows, evaluate them, and compare with a plain forward pass.
+    """Rehearse the first trial in a process that will be forked for each trial.
 
-    Runs on the CPU, also where there is a GPU: trials are forks, and a process that has used CUDA cannot
-    be forked. There it leaves out training, whose backward pass would start threads.
+    A process that has used CUDA cannot be forked, so it runs on the CPU. Where there is a GPU it leaves out training,
+    whose backward pass would start threads.
 
     Raises:
         SweepError: Something would fail or mislead in every trial.
     """
     activity.tell("rehearsing: a few rows through the model and the Trainer")
     params = dict(manifest.plan[0]) if manifest.plan else {}
+    take_through(run_dir, manifest, spec, params, trains=not torch.cuda.is_available())
+
+
+def take_through(run_dir: RunDir, manifest: Manifest, spec: SweepSpec, params: Params, *, trains: bool) -> FineTuner:
+    """Train one step on a few rows, evaluate them, and compare with a plain forward pass, all on the CPU.
+
+    Args:
+        run_dir: The sweep's folder.
+        manifest: What was prepared.
+        spec: The sweep's spec.
+        params: Parameters of a trial.
+        trains: Whether to train, after the evaluation.
+
+    Returns:
+        The Trainer.
+
+    Raises:
+        SweepError: Something would fail or mislead in every trial.
+    """
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         context = TrialContext(run_dir, manifest, spec, params, None, Path(scratch))
         precision.refuse_emulation(context.settings.training)
@@ -44,14 +68,23 @@ def rehearse(run_dir: RunDir, manifest: Manifest, spec: SweepSpec) -> None:
         trainer.train_dataset = trainer.train_dataset.select(range(min(ROWS, len(trainer.train_dataset))))
         trainer.eval_dataset = trainer.eval_dataset.select(range(min(ROWS, len(trainer.eval_dataset))))
         metrics = trainer.evaluate()
+        labels = np.asarray(trainer.eval_dataset["labels"])
+        _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data["labels"]))
         _check(trainer, metrics, spec, own_code=manifest.trusts_code)
-        if not torch.cuda.is_available():
+        if trains:
             trainer.train()
+        return trainer
+
+
+def _check_size(loss: float, naive: float) -> None:
+    if not math.isfinite(loss):
+        raise SweepError(f"the untrained model's loss is {loss}: its weights are damaged")
+    if loss > FAR_OFF * max(1.0, naive):
+        known = f"that of a model that knows nothing {naive:.3g}"
+        raise SweepError(f"the untrained model's loss is {loss:.3g}, {known}: its weights are far too large")
 
 
 def _check(trainer: FineTuner, metrics: dict[str, float], spec: SweepSpec, *, own_code: bool) -> None:
-    if not math.isfinite(metrics["eval_loss"]):
-        raise SweepError(f"the untrained model's loss is {metrics['eval_loss']}: its weights are damaged")
     if spec.objective.metric not in metrics:
         raise SweepError(f"no evaluation produces {spec.objective.metric}; there are {', '.join(metrics)}")
     trained, plain = _losses(trainer)

@@ -70,6 +70,8 @@ def submit(
             path = preparing.path_of(loaded, request)
             ownership.refuse_owned(path)  # before minutes are spent on large data
             checked = preparing.checked_spec(loaded, request)
+            if not preparing.is_prepared(loaded, request):
+                preparing.try_model(checked, request)
             announce(checked)
             permissions.prepare(path, profile.shared)
             owned.enter_context(ownership.held(path))

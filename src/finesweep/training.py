@@ -21,7 +21,7 @@ from finesweep.batching import Padding, TokenRows, lengths_tell_labels
 from finesweep.checked_files import refuse_changed
 from finesweep.fine_tuner import FineTuner
 from finesweep.guard import DivergenceGuard
-from finesweep.modeling import build_model, tokenized
+from finesweep.modeling import build_model, padding_side, tokenized
 from finesweep.pretrained import load_tokenizer
 from finesweep.resume import SavedState, write_state
 from finesweep.settings import Settings
@@ -165,6 +165,7 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     tokenizer.model_max_length = settings.max_length  # exported with it, so that users cut texts as training did
     model = build_model(context.manifest, task, settings.model, tokenizer)
     refuse_changed(context.run_dir, model_folder)  # nor meanwhile
+    tokenizer.padding_side = padding_side(model.config)
     given = {**_order(settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)
     arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)

@@ -55,7 +55,9 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
     found = {
         "reloaded": scores["validation"],
         "test": scores.get("test", {}),
-        "sample": _sample(run_dir, model, TASKS.load(manifest.spec["task"]).pipeline, exported, trusted=trusted),
+        "sample": asked_as_users_will(
+            run_dir, model, TASKS.load(manifest.spec["task"]).pipeline, exported, trusted=trusted
+        ),
         "precision": ways,
         "rows": len(answers["validation"][1]),
         "same_answer": _same_answer(*answers["validation"], manifest.data["labels"]),
@@ -173,7 +175,9 @@ def _check_tokenizer(exported: Exported, run_dir: RunDir, rows: Any) -> None:
             raise WinnerMismatch("the exported tokenizer does not give the tokens that the model was trained on")
 
 
-def _sample(run_dir: RunDir, model: Path, kind: str, exported: Exported, *, trusted: bool) -> dict[str, Any]:
+def asked_as_users_will(
+    run_dir: RunDir, model: Path, kind: str, exported: Exported, *, trusted: bool
+) -> dict[str, Any]:
     """Ask the model for the first validation row the way its users will."""
     row = read_frame(run_dir.data / "validation.parquet").iloc[0]
     pipeline = transformers.pipeline(kind, model=str(model), trust_remote_code=trusted)

@@ -21,6 +21,8 @@ def test_s23_labels_are_shown_without_what_they_do(project: Path, sweep: Sweep, 
     rows = [(text, f"good{attack}" if label else f"[red]bad{attack}") for text, label in tiny.review_rows(40, seed=1)]
     tiny.write_csv(project / "train.csv", rows)
     tiny.write_csv(project / "validation.csv", rows[:20])
+    spec = (project / "spec.yaml").read_text().replace("./model", "{config: bert}")
+    (project / "spec.yaml").write_text(spec)
     code, said = sweep("validate", "spec.yaml")
     assert code == 0, said
     assert "good" in said

@@ -34,9 +34,10 @@ LAYERS = (
     worker run_limits attempt comparison trial_process endings watchdog rehearsal contenders leaderboard
     leaderboard_facts ranking winner
     model_card
-    verification display announcer screen fitting time_left savings status
+    verification dry_run_steps display announcer screen fitting time_left savings status
     """,
     """
+    dry_run
     preflight preparing preparation apart planning plan_screen sweep submission open_sweep signals shutdown supervisor
     summary
     init_spec data_look data_columns other_tasks sibling_files proposal starting_model examples

@@ -128,7 +128,7 @@ def test_a_model_inside_the_results_folder_is_refused(folder: Path) -> None:
 
 
 def test_checking_writes_nothing(folder: Path) -> None:
-    file = spec(folder)
+    file = spec(folder, SPEC.replace("./model", "{config: bert}"))
     before = sorted(folder.rglob("*"))
     preparing.check(preparing.Request(file, results=folder / "results"))
     assert sorted(folder.rglob("*")) == before

@@ -28,6 +28,7 @@ INTERNAL: tuple[Callable[..., None], ...] = (
     internal.collect,
     internal.survey,
     internal.verify,
+    internal.try_model,
 )
 """Commands that are not shown, since finesweep calls them itself."""
 

@@ -80,6 +80,15 @@ def verify(
     evaluate(folder, model, trial, output, trusted=trust_remote_code)
 
 
+def try_model(folder: Folder) -> None:
+    """Take two rows through a sweep's model."""
+    with importing():
+        from finesweep import dry_run, dry_run_steps
+
+    dry_run_steps.end_with_parent()
+    dry_run_steps.try_model(folder, dry_run.ASKED, dry_run.ANSWER)
+
+
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
     """Import a lot without looking for garbage: there is none, and the search takes a quarter of the time."""

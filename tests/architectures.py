@@ -1,0 +1,156 @@
+"""Makes one tiny model of each architecture that transformers has for sequence classification."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tiny
+
+TEXTS = [text for text, _ in tiny.review_rows(200, 0)]
+_SIZES = {
+    32: "hidden_size dim d_model n_embd embedding_size word_embed_proj_dim emb_dim entity_emb_size d_latents "
+    "pronunciation_embed_dim shape_embed_dim gated_norm_rank embedding_dim "
+    "linear_key_head_dim linear_value_head_dim true_hidden_size intra_bottleneck_size out_hidden_size",
+    64: "intermediate_size hidden_dim n_inner d_ff ffn_dim encoder_ffn_dim decoder_ffn_dim dff d_inner "
+    "moe_intermediate_size shared_expert_intermediate_size feed_forward_size prediction_head_size image_size "
+    "expert_dim index_topk",
+    2: "num_hidden_layers num_layers n_layers n_layer encoder_layers decoder_layers num_decoder_layers depth "
+    "num_experts_per_tok num_experts_per_token moe_topk topk_group n_group num_self_attends_per_block "
+    "linear_num_key_heads linear_num_value_heads",
+    4: "num_key_value_heads num_kv_heads "
+    "num_attention_heads n_heads n_head num_heads encoder_attention_heads decoder_attention_heads "
+    "num_self_attention_heads num_cross_attention_heads index_n_heads rotary_dim mamba_dt_rank "
+    "num_experts num_local_experts n_routed_experts num_latents entity_vocab_size",
+    8: "head_dim d_kv d_head kv_channels qk_rope_head_dim qk_nope_head_dim v_head_dim attention_head_size "
+    "attention_head_dim mamba_d_state adapter_rank",
+    16: "kv_lora_rank q_lora_rank index_head_dim patch_size audio_samples_per_frame sliding_window local_attention "
+    "window_size output_num_channels chunk_size shape_vocab_size pronunciation_vocab_size",
+    48: "max_position_embeddings n_positions n_ctx max_seq_len num_position_embeddings",
+}
+SIZES = {name: size for size, names in _SIZES.items() for name in names.split()} | {"vocab_size": 120}
+
+_HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
+OWN: dict[str, dict[str, Any]] = {
+    "axk1": {"mlp_layer_types": ["dense", "sparse"]},
+    "axk2": {"mlp_layer_types": ["dense", "sparse"]},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "esm": {"mask_token_id": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "hunyuan_v1_dense": {"head_dim": 8},
+    "hunyuan_v1_moe": {"head_dim": 8},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "layoutlmv3": {"coordinate_size": 6, "shape_size": 4, "visual_embed": False},
+    "lilt": {"hidden_size": 48},
+    "ministral": {"head_dim": 8},
+    "nemotron": {"num_key_value_heads": 4},
+    "qwen3_5_text": _HYBRID,
+    "qwen3_next": _HYBRID,
+    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"]},
+    "xmod": {"default_language": "en_XX"},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+    "zamba": {
+        "num_hidden_layers": 4,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "layers_block_type": ["linear_attention", "hybrid"] * 2,
+    },
+    "zamba2": {"num_hidden_layers": 2, "layers_block_type": ["linear_attention", "hybrid"]},
+}
+"""What some architectures need beside small sizes, because their fields depend on each other."""
+
+
+def every_type() -> list[str]:
+    """Return all model types for sequence classification of the installed transformers."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+    return sorted(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+
+
+def tiny_fields(kind: str) -> dict[str, Any]:
+    """Return the config's fields by which a model type becomes tiny, its parts (text, vision) included."""
+    from transformers import CONFIG_MAPPING
+
+    return _tiny_fields(CONFIG_MAPPING[kind], OWN.get(kind, {}))
+
+
+def _tiny_fields(config: Any, own: dict[str, Any]) -> dict[str, Any]:
+    default = config()
+    fields = {name: size for name, size in SIZES.items() if type(getattr(default, name, None)) is int}
+    fields = {name: size for name, size in fields.items() if name in config.__dataclass_fields__}
+    for name in config.sub_configs:
+        if getattr(default, name, None) is not None:
+            fields[name] = _tiny_fields(type(getattr(default, name)), OWN.get(getattr(default, name).model_type, {}))
+    return {**fields, **own}
+
+
+def tiny_folder(kind: str, folder: Path) -> Path:
+    """Save a tiny model of a type with random weights, and a tokenizer as its kind has: a model that was downloaded."""
+    import torch
+    import transformers
+
+    tokenizer = _tokenizer(kind)
+    fields = {**_with_vocabulary(tiny_fields(kind), len(tokenizer)), **_special(kind, tokenizer)}
+    config = transformers.AutoConfig.for_model(kind, **fields)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+    model.base_model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _with_vocabulary(fields: dict[str, Any], size: int) -> dict[str, Any]:
+    parts = {name: _with_vocabulary(value, size) for name, value in fields.items() if isinstance(value, dict)}
+    own = {"vocab_size": size} if "vocab_size" in fields else {}
+    return {**fields, **parts, **own}
+
+
+def _special(kind: str, tokenizer: Any) -> dict[str, Any]:
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+    pad = {} if tokenizer.pad_token is None else {"pad_token_id": tokenizer.pad_token_id}
+    start = {"decoder_start_token_id": tokenizer.pad_token_id} if kind == "t5" else {}
+    return {**ids, **pad, **start}
+
+
+def is_decoder(kind: str) -> bool:
+    """Say whether a type only goes on with a text: its tokenizer ends a text with nothing and has no padding token."""
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    )
+
+    others = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES}
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in others and kind != "xlnet"
+
+
+def _tokenizer(kind: str) -> Any:
+    import transformers
+    from tokenizers import processors
+
+    from finesweep.scratch_model import train_tokenizer
+
+    if kind == "canine":
+        return transformers.CanineTokenizer(model_max_length=48)
+    if kind == "perceiver":
+        return transformers.PerceiverTokenizer(model_max_length=48)
+    tokens = train_tokenizer(TEXTS, 120)
+    named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[SEP]", "bos_token": "[CLS]"}
+    if is_decoder(kind):
+        del named["pad_token"]
+        tokens.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
+    elif kind == "xlnet":
+        ids = [(name, tokens.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+        tokens.post_processor = processors.TemplateProcessing(
+            single="$A [SEP] [CLS]:2", pair="$A [SEP] $B:1 [SEP]:1 [CLS]:2", special_tokens=ids
+        )
+    side = "left" if is_decoder(kind) or kind == "xlnet" else "right"
+    typed = ["token_type_ids"] if kind in ("bert", "xlnet", "tapas", "funnel") else []
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        model_max_length=48,
+        padding_side=side,
+        model_input_names=["input_ids", *typed, "attention_mask"],
+        **named,
+    )
