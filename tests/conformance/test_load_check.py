@@ -19,9 +19,10 @@ import tiny
 from finesweep.errors import SweepError
 from finesweep.load_check import dropped_faults, encoder_faults, head_of
 from finesweep.model_folder import TOKENIZERS_WITHOUT_FILES
-from finesweep.modeling import build_model
+from finesweep.modeling import build_model, tokenized
 from finesweep.preflight import Checked, check
 from finesweep.pretrained import Loaded, load_model, load_tokenizer
+from finesweep.run_dir import make_folders
 from finesweep.spec_reader import load
 from finesweep.tasks.text_classification import TextClassification
 from finesweep.weights_file import Tensor, Weights
@@ -282,3 +283,58 @@ def test_the_tokenizers_without_files_are_those_of_the_library() -> None:
         except ImportError:
             continue  # its class needs a library of its own
     assert bare == set(TOKENIZERS_WITHOUT_FILES)
+
+
+def pads_with(folder: Path, token: str) -> None:
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pad_token": token}))
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2"])
+def test_padding_ids_that_differ_are_told_and_the_tokenizer_s_is_used(project: Path, model_type: str) -> None:
+    folder = tiny.tiny_model(project / "model", model_type=model_type)
+    pads_with(folder, "[UNK]")
+    found = checked(project)
+    assert "The model's config pads with token 0, its tokenizer with 1; 1 is used by both." in found.notes
+    model = build_model(found.manifest(), TextClassification(), {}, load_tokenizer(folder)).eval()
+    assert model.config.pad_token_id == 1
+    tokens = load_tokenizer(folder)(["a plot", "the plot is moving and warm"], padding=True, return_tensors="pt")
+    alone = load_tokenizer(folder)(["a plot"], return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(model(**tokens).logits[:1], model(**alone).logits)
+
+
+def test_a_padding_id_that_positions_are_counted_from_is_refused_where_it_differs(project: Path) -> None:
+    pads_with(tiny.tiny_model(project / "model", model_type="roberta"), "[UNK]")
+    message = r"its tokenizer pads with token 1, but the model counts positions from its own padding id 0 \(tokenizer"
+    with pytest.raises(ValueError, match=message):
+        checked(project)
+
+
+def test_a_padding_id_beyond_the_vocabulary_in_the_config_is_replaced(encoder: Path, project: Path) -> None:
+    rewrite(copy_of(encoder, project), config_with(pad_token_id=9_999))
+    assert "The model's config pads with token 9999, its tokenizer with 0; 0 is used by both." in checked(project).notes
+
+
+def test_a_tokenizer_of_bytes_needs_no_files_and_its_cuts_are_counted(project: Path) -> None:
+    folder = project / "model"
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 2}
+    transformers.AutoModel.from_config(
+        transformers.T5Config(vocab_size=384, decoder_start_token_id=0, **sizes)
+    ).save_pretrained(folder)
+    transformers.ByT5Tokenizer().save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "ByT5Tokenizer"}))
+    for file in ("added_tokens.json", "special_tokens_map.json"):
+        (folder / file).unlink(missing_ok=True)
+    found = checked(project, SPEC.replace("validation.csv}", "validation.csv, max_length: 32}"))
+    run_dir = make_folders(project / "results")
+    for split, frame in found.data.frames.items():
+        frame.to_parquet(run_dir.data / f"{split}.parquet")
+    manifest = found.manifest()
+    rows = tokenized(run_dir, manifest, 32)["train"]
+    longer = sum(len(text.encode()) + 1 > 32 for text in found.data.frames["train"]["text"])
+    assert longer > 0
+    assert json.loads((run_dir.tokens(32) / "counts.json").read_text())["train"]["cut"] == longer
+    model = build_model(manifest, TextClassification(), {}, load_tokenizer(folder))
+    batch = load_tokenizer(folder).pad({"input_ids": rows["input_ids"][:4]}, return_tensors="pt")
+    assert model(**batch).logits.shape == (4, 2)

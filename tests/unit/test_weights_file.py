@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from finesweep.weights_file import INDEX, SINGLE, WeightsFault, read_weights, tensors_in
+from finesweep.weights_file import INDEX, SINGLE, WeightsFault, not_finite, read_weights, tensors_in
 
 
 def shapes(tensors):
@@ -129,3 +130,52 @@ def test_folders_without_safetensors(tmp_path, file, message, hint):
     with pytest.raises(WeightsFault, match=message) as caught:
         read_weights(tmp_path)
     assert hint in caught.value.hint
+
+
+def write_numbers(file, dtype, kind, numbers):
+    numpy = pytest.importorskip("numpy")
+    data = numpy.array(numbers, kind).tobytes()
+    size = len(data) // len(numbers)
+    entry = {"dtype": dtype, "shape": [len(data) // size], "data_offsets": [0, len(data)]}
+    header = json.dumps({"x": entry}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return tensors_in(file)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "broken", "largest"),
+    [
+        ("F64", "<u8", (0x7FF8 << 48, 0xFFF0 << 48), 0x7FEF_FFFF_FFFF_FFFF),
+        ("F32", "<u4", (0x7FC0_0000, 0xFF80_0000), 0x7F7F_FFFF),
+        ("F16", "<u2", (0x7E00, 0xFC00), 0x7BFF),
+        ("BF16", "<u2", (0x7FC0, 0xFF80), 0x7F7F),
+    ],
+)
+def test_nan_and_infinity_are_found_wherever_they_are(tmp_path, monkeypatch, dtype, kind, broken, largest):
+    monkeypatch.setattr("finesweep.weights_file.CHUNK", 64)
+    sound = [0, largest, 1] * 30
+    assert list(not_finite(write_numbers(tmp_path / SINGLE, dtype, kind, sound))) == []
+    for number, place in itertools.product(broken, (0, 40, 89)):
+        numbers = [*sound[:place], number, *sound[place + 1 :]]
+        assert list(not_finite(write_numbers(tmp_path / SINGLE, dtype, kind, numbers))) == ["x"]
+
+
+def test_whole_numbers_hold_no_nan(tmp_path):
+    assert list(not_finite(write_numbers(tmp_path / SINGLE, "I32", "<u4", [0x7FC0_0000]))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": [3]}, "x in model.safetensors has another size than its shape"),
+        ({"dtype": "F64"}, "x in model.safetensors has another size than its shape"),
+        ({"data_offsets": [-8, 8]}, "the header of model.safetensors cannot be read"),
+        ({"data_offsets": [8, 0]}, "the header of model.safetensors cannot be read"),
+        ({"data_offsets": [8]}, "the header of model.safetensors cannot be read"),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_damage(tmp_path, changes, message):
+    header = json.dumps({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}).encode()
+    (tmp_path / SINGLE).write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(WeightsFault, match=message):
+        read_weights(tmp_path)
