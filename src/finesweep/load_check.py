@@ -22,7 +22,7 @@ from finesweep.readable import clean
 from finesweep.registry import TASKS
 from finesweep.spec import ModelSpec, SweepSpec
 from finesweep.trial import Value
-from finesweep.weights_file import Weights, not_finite, read_weights
+from finesweep.weights_file import FLOATS, Weights, not_finite, read_weights
 from finesweep.yaml_source import KeyPath, YamlSource
 
 if TYPE_CHECKING:
@@ -169,11 +169,16 @@ class _Look:
             yield Fault(f"its head cannot be made new: {_listed(kept)}", "name its base model")
         yield from encoder_faults(self.loaded, self.head, _cause(self.weights, self.loaded.model))
         yield from dropped_faults(self.loaded)
-        yield from self._not_finite()
+        yield from self._unfit_numbers()
 
-    def _not_finite(self) -> Iterator[Fault]:
-        activity.tell("looking for NaN in the weights")
+    def _unfit_numbers(self) -> Iterator[Fault]:
+        """Find tensors that are loaded and whose numbers cannot be trained on."""
         used = {name: tensor for name, tensor in self.weights.tensors.items() if name in self.loaded.used}
+        packed = [name for name in used if name.endswith((".weight", ".bias")) and used[name].dtype not in FLOATS]
+        if packed:
+            count = f"{len(packed):,} of the {len(used):,} tensors of its weights are of type {used[packed[0]].dtype}"
+            yield Fault(f"{count}: {_listed(packed)}", "a quantized model cannot be trained; name the original model")
+        activity.tell("looking for NaN in the weights")
         if broken := list(not_finite(used)):
             count = f"{len(broken):,} of the {len(used):,} tensors of its weights hold"
             yield Fault(

@@ -36,6 +36,9 @@ _EXPONENTS = {
 }
 """By type, the unsigned integer of that size and the bits that are all set in NaN and infinity, and in nothing else."""
 
+FLOATS = frozenset(_EXPONENTS)
+"""Types that weights can be trained from."""
+
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _BYTES |= {"I8": 1, "U8": 1, "BOOL": 1}
 

@@ -109,6 +109,10 @@ REFUSED: Mapping[str, tuple[Change, str]] = {
         r"config\.json has no place for 1 tensor of its weights, which would be left out: embeddings\.word_emb",
     ),
     "NaN": (with_value(float("nan")), r"1 of the 39 tensors of its weights hold NaN or infinity: encoder\.layer\.1"),
+    "quantized": (
+        lambda tensors, _: tensors.update({k: v.char() for k, v in tensors.items() if "query" in k}),
+        r"4 of the 39 tensors of its weights are of type I8: encoder\.layer\.0",
+    ),
     "infinity": (with_value(float("-inf")), r"hold NaN or infinity"),
     "an adapter": (
         renamed(lambda name: f"base_model.model.{name}".replace("query.", "query.base_layer.")),
@@ -170,6 +174,26 @@ def test_a_model_that_loads_whole_is_taken_whatever_its_tensors_are_called(
     assert loading.notes == (
         f"New, since the checkpoint lacks {both if case == 'no pooler' else 'it: the head (classifier)'}.",
     )
+
+
+def test_shards_are_loaded_together(project: Path) -> None:
+    folder = tiny.tiny_classifier(project / "model", ("good", "bad"))
+    whole = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    whole.save_pretrained(folder, max_shard_size="40KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    found = checked(project)
+    assert found.loading is not None
+    assert (tuple(found.loading.new), tuple(found.loading.rows or ())) == ((), (1, 0))
+    model = build_model(found.manifest(), TextClassification(), {}, load_tokenizer(folder))
+    for name, tensor in whole.bert.state_dict().items():
+        assert torch.equal(tensor, model.bert.state_dict()[name])
+    index = folder / "model.safetensors.index.json"
+    names = json.loads(index.read_text())["weight_map"]
+    lost = names["bert.encoder.layer.0.output.dense.weight"]
+    index.write_text(json.dumps({"weight_map": {name: file for name, file in names.items() if file != lost}}))
+    with pytest.raises(ValueError, match=r"of the 23 tensors of its encoder are not in its weights"):
+        checked(project)
 
 
 def test_a_trial_refuses_weights_that_are_no_longer_what_was_checked(encoder: Path, project: Path) -> None:
