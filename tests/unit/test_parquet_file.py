@@ -86,6 +86,14 @@ def test_file_that_unpacks_to_more_than_the_limit_is_refused(bomb: str, tmp_path
     with pytest.raises(TooLarge, match="more than the 20,000,000"):
         refuse_large(tmp_path / "a.parquet", LIMIT)
     assert resource.getrlimit(resource.RLIMIT_AS) == before
+    assert pyarrow.system_memory_pool().max_memory() < 5 * LIMIT
+
+
+@pytest.mark.parametrize("bomb", ["rows", "nested", "plain"])
+def test_file_that_says_that_it_is_too_large_is_not_read(bomb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", None)
+    with pytest.raises(TooLarge, match=r"it unpacks to [\d,]+ bytes, more than the 20,000,000"):
+        read_columns(pyarrow.BufferReader(BOMBS[bomb]()), {"text", "label"}, LIMIT)
 
 
 def test_data_file_that_unpacks_to_too_much_is_a_problem_of_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:
