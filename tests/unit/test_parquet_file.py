@@ -71,6 +71,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "plain": lambda: plain(120),
     "plain-that-says-less": lambda: understated(plain(300)),
     "dictionary": lambda: dictionary(1_000),
+    "dictionary-a-little-too-large": lambda: dictionary(120),
     "dictionary-that-says-less": lambda: understated(dictionary(100_000)),
     "prefixes": lambda: prefixes(500),
 }

@@ -39,6 +39,8 @@ ELSEWHERE = {
     "cli.internal": {"open": NO_FILE},
     "data_hub": {"load_dataset_builder": CHECKED},
     "display": {"open": "/dev/null"},
+    "dry_run": {"open": SCRATCH, "read_text": SCRATCH},
+    "dry_run_steps": {"read_text": SCRATCH},
     "examples": {"read_bytes": PACKAGE, "read_text": PACKAGE},
     "machine": {"read_text": THE_KERNEL},
     "modeling": {"load_from_disk": CHECKED},
