@@ -29,6 +29,9 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SECONDS = 45.0
 """How long a command may take to end after the first signal."""
 
+TOGETHER_SECONDS = 1.0
+"""Signals within this time of the first may be seen at once, on a busy machine; Python then takes the lowest first."""
+
 LEFT_SECONDS = 5.0
 """How long killed processes may take to be gone."""
 
@@ -58,12 +61,14 @@ class Storm:
         process: The command.
         mark: What all its processes have in their environment.
         sent: The signals so far.
+        together: How many of them may have been seen as the first.
         was_caught: Whether the command had the first one in its own hands when that was sent.
     """
 
     process: subprocess.Popen[str]
     mark: str
     sent: list[int] = field(default_factory=list)
+    together: int = 0
     was_caught: bool = False
 
     def rage(self, rng: random.Random, begins: float) -> None:
@@ -78,6 +83,7 @@ class Storm:
                 return
             self.was_caught = self.was_caught or (not self.sent and catches(self.process.pid))
             self.sent.append(rng.choice(NUMBERS))
+            self.together += moment - moments[0] < TOGETHER_SECONDS
             self.process.send_signal(self.sent[-1])
 
     def end(self, has_winner: Callable[[], bool]) -> str:
@@ -87,7 +93,7 @@ class Storm:
         if not self.sent:
             assert code == 0, said
         elif self.was_caught and not has_winner():
-            assert code == 128 + self.sent[0], said
+            assert code in {128 + one for one in self.sent[: self.together]}, said
         else:  # before it began, or when all was done
             assert code in {0, *(128 + one for one in self.sent), *(-one for one in self.sent)}, said
         assert not self.was_caught or "Traceback" not in said, said
@@ -174,7 +180,7 @@ def test_a_run_ends_whatever_signals_come_and_goes_on(project, begin, check_inva
         ends.append(storm.end(lambda: has_winner(project)))
         board_is_true(project)
     storm = begin(*COMMANDS[backend])
-    out, err = storm.process.communicate(timeout=200)
+    out, err = storm.process.communicate(timeout=400)
     assert storm.process.returncode == 0, out + err
     storm.end(lambda: True)
     assert [record["state"] for record in project.records()] == ["COMPLETE"] * 2
