@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-cluster lint bench bench-full clean
+.PHONY: help quickstart test test-all test-cluster test-pythons lint bench bench-full clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,9 @@ test-cluster: $(VENV)/.installed-test ## sweeps on a real Slurm, Ray and Postgre
 	tests/cluster/install.sh
 	env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -q -m cluster tests/cluster tests/conformance/test_launchers.py
 
+test-pythons: ## the unit tests on Python 3.12 and 3.13, as far as this machine has them
+	tests/other_pythons.sh 3.12 3.13
+
 lint: $(VENV)/.installed-test ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,7 +53,7 @@ bench-full: $(VENV)/.installed ## the same at length and with whole sweeps of a 
 	$(BENCH) --full
 
 clean: ## remove the environment and the caches; results/ stays
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-3.* build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests search_spaces -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from made_records import WAITING, record
 
-from finesweep.attempt import bare_record
 from finesweep.run_dir import make_folders
 
 
+@pytest.mark.torch
 def test_the_time_of_a_trial_whose_process_was_killed_is_that_of_all_its_attempts(tmp_path: Path) -> None:
+    from finesweep.attempt import bare_record
+
     folder = make_folders(tmp_path / "s")
     first = folder.claim(1, [0])
     assert first is not None

@@ -314,6 +314,7 @@ def test_the_report_says_what_was_found_what_failed_and_what_has_not_run():
     assert "* machine: 2 cores" in text
 
 
+@pytest.mark.torch
 def test_the_machine_is_described_by_its_cores_and_versions():
     assert "transformers 5" in report.machine()["versions"]
     assert "cores" in report.machine()["machine"]

@@ -206,6 +206,7 @@ def test_the_tokenizer_of_the_model_that_is_asked_for_counts(tmp_path: Path) -> 
     assert "  max_length: 32  # the model's own tokens; cuts no text" in found
 
 
+@pytest.mark.torch
 def test_texts_that_the_model_cannot_read_whole_are_told_at_once(tmp_path: Path) -> None:
     folder = tiny.write_model_files(tmp_path / "model", max_position_embeddings=20)
     train_tokenizer(["word 1 2 3 4 5 6 7 8 9 0"], 20).save(str(folder / "tokenizer.json"))
@@ -347,6 +348,7 @@ def test_rows_that_cannot_be_trained_on_are_refused_before_a_yaml_is_written(tmp
         propose(data, tmp_path / "spec.yaml", machine=BOX)
 
 
+@pytest.mark.torch
 def test_a_proposal_passes_the_whole_check(tmp_path: Path) -> None:
     folder = tiny.write_model_files(tmp_path / "model", max_position_embeddings=64)
     (tmp_path / "specs").mkdir()

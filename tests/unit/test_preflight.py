@@ -12,6 +12,8 @@ from finesweep.errors import SpecError
 from finesweep.preflight import check
 from finesweep.spec_reader import load
 
+pytestmark = pytest.mark.torch
+
 SPEC = """\
 model: ./model
 data: {train: train.csv, validation: validation.csv}

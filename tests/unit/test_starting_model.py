@@ -95,6 +95,7 @@ def test_offline_without_any_model_says_what_to_do_first(monkeypatch: pytest.Mon
     assert "this machine is offline, so put it into its cache first" in pick(None, CHINESE, GPU).why
 
 
+@pytest.mark.torch
 def test_a_folder_that_was_asked_for_is_taken(tmp_path: Path) -> None:
     folder = tiny.write_model_files(tmp_path / "model", max_position_embeddings=40)
     found = pick(str(folder), CHINESE, CPU)

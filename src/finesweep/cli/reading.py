@@ -51,7 +51,6 @@ def init(
         str | None,
         typer.Option(
             "--model",
-            "-m",
             metavar="MODEL",
             help="Hub id or folder.",
             show_default="one for the texts and this machine",
