@@ -33,7 +33,8 @@ def test_a_command_of_its_own_has_a_safe_path() -> None:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_only_one_module_writes_down_how_python_is_started(source: Path) -> None:
     tree = ast.parse(source.read_text(encoding="utf-8"))
-    words = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    listed = (item for node in ast.walk(tree) if isinstance(node, ast.List | ast.Tuple) for item in node.elts)
+    words = {item.value for item in listed if isinstance(item, ast.Constant)}
     assert source.stem == "commands" or not words & {"-m", "-c", "-P"}
     bare = [call for call in calls(tree, "subprocess.Popen") if not any(word.arg == "env" for word in call.keywords)]
     assert not bare, "give it an environment from finesweep.environment"
