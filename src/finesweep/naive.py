@@ -11,7 +11,10 @@ from finesweep.readable import clean, metric
 from finesweep.trial import Direction
 
 LOSS_GAIN = 0.01
-"""Share of the naive loss by which a smaller one must fall short of it to count as better."""
+"""Share of the naive loss by which a smaller one must fall short of it to count as better, at least."""
+
+LUCK_ROWS = 4.0
+"""The same as rows of the validation rows: another constant answer gains about one row's share by chance."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Naive:
             shares: Scores between 0 and 1 of which more is better; chance moves them by two standard errors.
             rows: Validation rows.
         """
-        by_loss = {name: value * (1 - LOSS_GAIN) for name, value in losses.items()}
+        gain = min(max(LOSS_GAIN, LUCK_ROWS / max(rows, 1)), 0.5)
+        by_loss = {name: value * (1 - gain) for name, value in losses.items()}
         by_share = {name: value + max(0.01, 2 * _error(value, rows)) for name, value in shares.items()}
         return cls(answer, {**losses, **shares}, {**by_loss, **by_share})
 

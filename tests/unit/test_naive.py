@@ -73,6 +73,14 @@ def test_regression_is_judged_by_its_errors_or_by_what_it_is_ranked_by(loss, mae
     assert not useless or "always answering '250000'" in verdict
 
 
+def test_constant_that_happens_to_fit_few_validation_rows_is_useless():
+    """The mean of twenty rows lies about a fifth of their deviation from that of train."""
+    naive = TextRegression().naive(np.array([200.0, 300.0]), np.array([210.0, 310.0] * 10), None)
+    found = {"eval_loss": 2_500.0, "eval_mse": 2_500.0, "eval_mae": 50.0}
+    assert naive.scores["eval_loss"] == 2_600
+    assert naive.verdict(found, "eval_loss", TextRegression.metrics) is not None
+
+
 def test_class_that_train_lacks_costs_no_infinite_loss():
     naive = TextClassification().naive(np.array([0, 0, 1]), np.array([2, 0]), ("a", "b", "c"))
     assert math.isfinite(naive.scores["eval_loss"])
