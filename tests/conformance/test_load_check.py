@@ -251,7 +251,7 @@ WITH_A_LIBRARY = {"layoutlmv2"}
 def small_config(kind: str) -> Any:
     config = transformers.CONFIG_MAPPING[kind]()
     for name in LAYERS:
-        if type(getattr(config, name, None)) is int:
+        if type(getattr(config, name, None)) is int and kind != "funnel":  # whose layers follow from its blocks
             setattr(config, name, 2)
     for name in ("layer_types", "mlp_layer_types"):
         if isinstance(getattr(config, name, None), list):
@@ -285,7 +285,8 @@ def saved_and_loaded(kind: str, saved_as: str) -> Iterable[Loaded]:
     ],
 )
 def test_no_architecture_is_refused_for_how_the_library_saves_it(kind: str) -> None:
-    for saved_as in SAVED_AS:
+    # A bare Perceiver knows no texts: it lacks their embeddings.
+    for saved_as in SAVED_AS if kind != "perceiver" else SAVED_AS[1:]:
         for loaded in saved_and_loaded(kind, saved_as):
             output = () if kind != "perceiver" else ("perceiver.decoder.decoder.final_layer.weight",)
             faults = [*encoder_faults(loaded, head_of(loaded.model, output)), *dropped_faults(loaded)]
