@@ -1,7 +1,13 @@
-"""Makes one tiny model of each architecture that transformers has for sequence classification."""
+"""Makes one tiny model of each architecture that transformers has for sequence classification, and tries it.
+
+``python tests/architectures.py`` tries all of them, which takes some minutes, and writes docs/architectures.md.
+"""
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +49,9 @@ OWN: dict[str, dict[str, Any]] = {
     "layoutlmv3": {"coordinate_size": 6, "shape_size": 4, "visual_embed": False},
     "lilt": {"hidden_size": 48},
     "ministral": {"head_dim": 8},
+    "modernbert": {"pad_token_id": 0},
     "nemotron": {"num_key_value_heads": 4},
-    "qwen3_5_text": _HYBRID,
+    "qwen3_5_text": {**_HYBRID, "pad_token_id": 0},
     "qwen3_next": _HYBRID,
     "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"]},
     "xmod": {"default_language": "en_XX"},
@@ -58,6 +65,27 @@ OWN: dict[str, dict[str, Any]] = {
     "zamba2": {"num_hidden_layers": 2, "layers_block_type": ["linear_attention", "hybrid"]},
 }
 """What some architectures need beside small sizes, because their fields depend on each other."""
+
+
+AS_FOLDER = ("gemma3", "modernvbert", "qwen3_5", "t5gemma", "t5gemma2", "ultravbert", "cohere_compass_text")
+"""Types that are made of parts, which a YAML cannot say; they are tried as folders."""
+
+PAGE = Path(__file__).parents[1] / "docs" / "architectures.md"
+
+HEAD = """\
+# Architectures
+
+Every model type that transformers 5.23 lists for sequence classification, and what two rows find before anything is
+spent: they are trained for a step, evaluated, saved, loaded again and asked. A tiny model of each type was tried, from
+scratch; those that are made of parts, which a YAML cannot say, as a folder. What is refused here is refused by
+`sweep validate` too, with this reason. A real model may bring a tokenizer that asks for more, as TAPAS asks for tables;
+`sweep validate` says so. A reason below is what was said of the tiny model; one of full size may fare better.
+
+`.venv/bin/python tests/architectures.py` writes this page again.
+
+| type | tried | result |
+|---|---|---|
+"""
 
 
 def every_type() -> list[str]:
@@ -154,3 +182,68 @@ def _tokenizer(kind: str) -> Any:
         model_input_names=["input_ids", *typed, "attention_mask"],
         **named,
     )
+
+
+def outcome(kind: str, folder: Path) -> str:
+    """Return ``works``, or why a tiny model of a type is refused.
+
+    Args:
+        kind: The model type.
+        folder: An empty folder.
+    """
+    from finesweep import dry_run, preflight, spec_reader
+    from finesweep.errors import SpecError
+    from finesweep.preparing import write_prepared
+
+    for name, seed in (("train", 1), ("validation", 2)):
+        tiny.write_csv(folder / f"{name}.csv", tiny.review_rows(40, seed))
+    try:
+        text = f"model: {json.dumps(_model(kind, folder))}\ndata: {{train: train.csv, validation: validation.csv}}\n"
+        (folder / "spec.yaml").write_text(f"{text}space: {{learning_rate: {{low: 1e-4, high: 1e-3}}}}\n")
+        problems = dry_run.problems(preflight.check(spec_reader.load(folder / "spec.yaml")), write_prepared, 8.0)
+    except SpecError as error:
+        problems = error.problems
+    except ImportError as error:
+        return f"refused: {error}"
+    return f"refused: {problems[0].message}" if problems else "works"
+
+
+def _model(kind: str, folder: Path) -> Any:
+    if kind in AS_FOLDER:
+        return str(tiny_folder(kind, folder / "model"))
+    fields = {name: value for name, value in tiny_fields(kind).items() if not isinstance(value, dict)}
+    return {**fields, "config": kind, "vocab_size": 200}
+
+
+def try_here(folder: Path) -> Any:
+    """Try a model in this process, in place of ``dry_run._carried_out``."""
+    from finesweep import dry_run, dry_run_steps
+
+    dry_run_steps.try_model(folder, dry_run.ASKED, dry_run.ANSWER)
+    return dry_run._faults(folder)[1]
+
+
+def page(outcomes: Mapping[str, str]) -> str:
+    """Return the page of the documentation."""
+    ways = {kind: "as a folder" if kind in AS_FOLDER else "from scratch" for kind in outcomes}
+    return HEAD + "".join(f"| `{kind}` | {ways[kind]} | {_short(text)} |\n" for kind, text in sorted(outcomes.items()))
+
+
+def _short(text: str) -> str:
+    """Leave out the model's name, whole addresses and what follows the first sentence."""
+    said = text.replace("|", "/").partition(" Check")[0]
+    parts = [part for part in said.split(": ") if "(from scratch)" not in part and "/model" not in part]
+    return ": ".join(parts)[:200].rstrip(". ")
+
+
+def outcomes_of(kinds: list[str], new_folder: Callable[[], Path]) -> dict[str, str]:
+    """Try types one after the other."""
+    return {kind: outcome(kind, new_folder()) for kind in kinds}
+
+
+if __name__ == "__main__":
+    from finesweep import dry_run
+
+    dry_run._carried_out = try_here
+    with tempfile.TemporaryDirectory() as scratch:
+        PAGE.write_text(page(outcomes_of(every_type(), lambda: Path(tempfile.mkdtemp(dir=scratch)))))

@@ -79,7 +79,10 @@ def load_config(folder: Path, *, trusted: bool = False, **fields: Any) -> Any:
     Raises:
         SweepError: The folder has code of its own that nobody allowed.
     """
-    return transformers.AutoConfig.from_pretrained(folder, **_local(folder, trusted=trusted), **fields)
+    config = transformers.AutoConfig.from_pretrained(folder, **_local(folder, trusted=trusted), **fields)
+    if not hasattr(config, "pad_token_id"):
+        config.pad_token_id = None  # configs of models made of parts may lack what their heads ask for
+    return config
 
 
 def settle_padding(config: Any, tokenizer: Any) -> None:
