@@ -50,8 +50,8 @@ def same_label(rows: int, groups: int) -> bytes:
     return stream.getvalue()
 
 
-def dictionary(rows: int) -> bytes:
-    text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), pyarrow.array([LONG]))
+def dictionary(rows: int, value: str = LONG) -> bytes:
+    text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), pyarrow.array([value]))
     return written(pyarrow.table({"text": text, "label": [0] * rows}), dictionary_pagesize_limit=10**8)
 
 
@@ -71,7 +71,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "plain": lambda: plain(120),
     "plain-that-says-less": lambda: understated(plain(300)),
     "dictionary": lambda: dictionary(1_000),
-    "dictionary-a-little-too-large": lambda: dictionary(120),
+    "dictionary-a-little-too-large": lambda: dictionary(60_000, LONG[:300]),
     "dictionary-that-says-less": lambda: understated(dictionary(100_000)),
     "prefixes": lambda: prefixes(500),
 }
