@@ -256,7 +256,7 @@ def small_config(kind: str) -> Any:
     for name in ("layer_types", "mlp_layer_types"):
         if isinstance(getattr(config, name, None), list):
             setattr(config, name, getattr(config, name)[:2])
-    config.num_labels = 3
+    config.num_labels, config.architectures = 3, []
     return config
 
 
