@@ -226,8 +226,9 @@ def open_folder(
     Raises:
         RunDirError: The folder is another sweep's, or cannot be written.
     """
+    moved = None
     if path.exists() and (request.fresh or request.smoke):
-        _clear(path, smoke=request.smoke)
+        moved = _clear(path, smoke=request.smoke)
     permissions.prepare(path, profile_of(request).shared)
     folder = RunDir(path)
     write = write or functools.partial(write_prepared, checked)
@@ -239,6 +240,8 @@ def open_folder(
         _renewed(folder, manifest, checked.model, write)
     else:
         folder, manifest = _created(path, checked.manifest(), write)
+    if moved is not None:
+        folder.notes.append(f"the earlier sweep of this name was moved to {moved}")
     return begin(folder, manifest, checked, request, watched=watched)
 
 
@@ -284,12 +287,13 @@ def _launch(
     return calibrating.launch(folder, spec, asked, _machine(spec), trials, manifest.data["rows"]["train"])
 
 
-def _clear(path: Path, *, smoke: bool) -> None:
-    """Move an earlier sweep aside; an earlier smoke run, which nobody needs, is deleted."""
+def _clear(path: Path, *, smoke: bool) -> Path | None:
+    """Move an earlier sweep aside and return its new place; an earlier smoke run is deleted."""
     is_smoke = smoke and RunDir(path).manifest().spec["fixed"].get("max_steps") == 1
     aside = folders.move_aside(path)
     if is_smoke:
         shutil.rmtree(aside)
+    return None if is_smoke else aside
 
 
 def same_sweep(folder: RunDir, asked: Manifest) -> Manifest:

@@ -73,11 +73,11 @@ def finite(value: float | None) -> float | None:
 
 
 def metric(value: float | None) -> str:
-    """Write a loss or a score with four decimals, or in scientific form where those would say nothing."""
+    """Write a loss or a score with four decimals: ``0.4206``, ``1.2269e+09``."""
     value = finite(value)
     if value is None:
         return ""
-    return f"{value:.4f}" if value == 0 or 5e-4 <= abs(value) < 1e5 else f"{value:.2e}"
+    return f"{value:.4f}" if value == 0 or 5e-4 <= abs(value) < 1e5 else f"{value:.4e}"
 
 
 def setting(value: Value, limit: int = 40) -> str:

@@ -175,7 +175,7 @@ class _Reader:
                 known = [*kind.model_fields, *(["config"] if kind is ModelSpec else [])]
                 self._add_unknown((*path, *place), known, near_key(key, known) or _key_elsewhere(key))
             self._add_all(((*path, *place), message, hint) for place, message, hint in findings(error, value))
-            return None
+            return _rest(kind, value, error) if _is_section(kind) else None
 
     def _cross_checks(self, sections: dict[str, Any]) -> None:
         self._check_settings(sections)
@@ -309,6 +309,16 @@ class _Reader:
         except UnknownName as error:
             self._add(path, error.message, error.hint)
             return None
+
+
+def _rest(kind: Any, section: dict[str, Any], error: ValidationError) -> Any:
+    """Return a section without its unknown keys, which then hide no other; None if more is wrong."""
+    unknown = {key for place, key in unknown_keys(error) if len(place) == 1}
+    known = {key: value for key, value in section.items() if key not in unknown}
+    try:
+        return TypeAdapter(kind).validate_python(known) if unknown else None
+    except ValidationError:
+        return None
 
 
 def _is_section(kind: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,17 +61,39 @@ def tokenizer_counter(folder: Path) -> Counter | None:
     Args:
         folder: Holds ``tokenizer.json``; other tokenizers would take seconds to be made.
     """
+    tokenizer = _tokenizer(folder)
+    return None if tokenizer is None else counter_of(tokenizer)
+
+
+def unknown_share(folder: Path, rows: Iterable[Row]) -> float:
+    """Return which share of the tokens of texts a tokenizer does not know, 0 to 1; 0 where it knows everything.
+
+    Args:
+        folder: Holds ``tokenizer.json``; of another tokenizer nothing is said, which is 0.
+        rows: Texts.
+    """
+    tokenizer = _tokenizer(folder)
+    name = getattr(tokenizer.model, "unk_token", None) if tokenizer is not None else None
+    if tokenizer is None or name is None:
+        return 0.0
+    texts = [text[:LOOKED_AT] for row in rows for text in row]
+    tokens = [
+        token for encoding in tokenizer.encode_batch(texts, add_special_tokens=False) for token in encoding.tokens
+    ]
+    return tokens.count(name) / max(len(tokens), 1)
+
+
+def _tokenizer(folder: Path) -> Tokenizer | None:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_str(read_text(folder / "tokenizer.json", MAX_JSON))
+        return Tokenizer.from_str(read_text(folder / "tokenizer.json", MAX_JSON))
     except Unreadable:
         return None
     except Exception as error:
         if type(error) is Exception:  # what the library raises, whatever is wrong with the file
             return None
         raise
-    return counter_of(tokenizer)
 
 
 def counter_of(tokenizer: Tokenizer) -> Counter:

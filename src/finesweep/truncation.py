@@ -13,7 +13,7 @@ from finesweep import activity
 from finesweep.model_source import ResolvedModel
 from finesweep.settings import Settings
 from finesweep.spec import ScratchModelSpec, SweepSpec
-from finesweep.text_length import Counter, Row, counter_of, counter_of_loaded, tokenizer_counter
+from finesweep.text_length import Counter, Row, counter_of, counter_of_loaded, tokenizer_counter, unknown_share
 from finesweep.trial import Value
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ SAMPLE = 1_000
 
 SAMPLED_CHARACTERS = 2_000_000
 """Characters that are tokenised at most, by whole rows."""
+
+UNKNOWN = 0.3
+"""Share of unknown tokens above which that is said."""
+
+UNKNOWN_SAMPLE = 200
+"""Rows that are looked at for unknown tokens, at most."""
 
 _SHOWN = 6
 
@@ -36,11 +42,11 @@ def truncation_notes(
     Args:
         spec: Says which lengths there are.
         frames: The rows of each split; none is empty.
-        model: Its tokenizer counts; for a model made from scratch, one that is trained on the sample does.
+        model: Its tokenizer counts; for a model made from scratch, one that is trained on rows of train does.
         trusted: Whether code that comes with the model may be run.
     """
     rows, total = sample(frames, spec.search.seed)
-    count = _counter(spec, rows, model, trusted)
+    count = _counter(spec, frames, model, trusted)
     activity.tell(f"counting the tokens of {len(rows):,} rows")
     lengths = [count(row) for row in rows]
     told = [(limit, _cut(lengths, limit)) for limit in _limits(spec, model.max_tokens)]
@@ -53,6 +59,9 @@ def truncation_notes(
     else:
         listed = "; ".join(f"{limit} tokens cut {cut or 'none'}" for limit, cut in told[:_SHOWN])
         yield f"data.max_length: {listed}{whence}."
+    unknown = unknown_share(model.path, rows[:UNKNOWN_SAMPLE]) if model.path is not None else 0.0
+    if unknown > UNKNOWN:
+        yield f"model: its tokenizer does not know {percent(unknown)} of the words; is it the one for these texts?"
 
 
 def sample(frames: Mapping[str, pd.DataFrame], seed: int) -> tuple[list[Row], int]:
@@ -86,10 +95,11 @@ def percent(share: float) -> str:
     return "less than 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
 
 
-def _counter(spec: SweepSpec, rows: Sequence[Row], model: ResolvedModel, trusted: bool) -> Counter:
+def _counter(spec: SweepSpec, frames: Mapping[str, pd.DataFrame], model: ResolvedModel, trusted: bool) -> Counter:
     if isinstance(spec.model, ScratchModelSpec):
         from finesweep.scratch_model import train_tokenizer
 
+        rows, _ = sample({"train": frames["train"]}, spec.search.seed)
         return counter_of(train_tokenizer(list(itertools.chain(*rows)), spec.model.vocab_size))
     assert model.path is not None
     return tokenizer_counter(model.path) or _loaded_counter(model.path, trusted)

@@ -147,6 +147,7 @@ def export(
     _check_code(building, manifest)
     activity.tell(f"proving the winner: trial {record.trial}, loaded in a fresh process and evaluated again")
     found = _evaluate_in_fresh_process(run_dir, building, record, profile, stopping, trusted=manifest.trusts_code)
+    activity.tell("")
     if found is None:
         shutil.rmtree(building, ignore_errors=True)
         return None

@@ -162,6 +162,15 @@ def test_no_broken_section_hides_columns_and_settings(folder: Path, broken: str)
     assert "spec.yaml:5 space.model.droput: the config of bert has no such field" in found
 
 
+def test_an_unknown_key_of_the_data_hides_no_column(folder: Path) -> None:
+    text = SPEC.replace("train.csv,", "train.csv, label: stars, max_lenght: 8,")
+    with pytest.raises(SpecError) as caught:
+        preparing.check(preparing.Request(spec(folder, text), results=folder / "results"))
+    found = str(caught.value)
+    assert "spec.yaml:2 data.max_lenght: no such key (did you mean max_length?)" in found
+    assert "spec.yaml:2 data.label: train.csv has no column 'stars'" in found
+
+
 @pytest.mark.parametrize(
     ("old", "new", "others"),
     [

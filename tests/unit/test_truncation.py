@@ -83,6 +83,20 @@ def test_a_model_from_scratch_is_told_of_too() -> None:
     assert note.startswith("data.max_length: 8 tokens cut 50 % of the texts")
 
 
+def test_a_model_from_scratch_counts_with_the_words_of_train_alone() -> None:
+    asked = spec(max_length=8).model_copy(update={"model": scratch()})
+    found = ResolvedModel("bert (from scratch)", None, None, "scratch", {}, 64)
+    strange = pd.DataFrame({"text": ["zyx"] * 50, "label": [0] * 50})
+    (note,) = notes(asked, found, train=frame([1] * 50), validation=strange)
+    assert "the longest has 3" in note, "zyx has letters that train lacks, so it is one unknown token"
+
+
+def test_a_tokenizer_of_other_texts_is_told(model: ResolvedModel) -> None:
+    strange = pd.DataFrame({"text": ["\u043e\u0434\u0438\u043d \u0434\u0432\u0430", "one"], "label": [0, 1]})
+    note = "model: its tokenizer does not know 67 % of the words; is it the one for these texts?"
+    assert notes(spec(), model, train=strange)[1:] == [note]
+
+
 def scratch() -> Any:
     from finesweep.spec import ScratchModelSpec
 
