@@ -230,16 +230,17 @@ def _window(run_dir: RunDir, trials: int, count: int) -> Window:
     """Run some trials with one worker that is warm; that its study is settled before is not measured."""
 
     def run() -> dict[str, float]:
-        from finesweep.backends.optuna import _ClaimedTrial, shared_study
+        from finesweep.backends.optuna import _ClaimedTrial, draws_of, shared_study
 
         worker = _worker(run_dir)
         study = shared_study(worker)
         study.settle()
+        draws = draws_of(worker)
 
         def one() -> None:
             claim = worker.claim()
             study.refresh()
-            worker.isolated(claim, _ClaimedTrial(worker, claim, study).search)
+            worker.isolated(claim, _ClaimedTrial(worker, claim, study, draws).search)
 
         one()  # what is read for the first time is no cost of a trial
         began, used = time.perf_counter(), _cpu()
@@ -255,12 +256,12 @@ def _command(run_dir: RunDir) -> dict[str, float]:
     """Do what the command does in a folder that is there before it starts the first worker."""
     from finesweep import preparing
     from finesweep.open_sweep import OpenSweep
-    from finesweep.stored import refuse_links
+    from finesweep.stored import refuse_all_but_files
 
     began, used = time.perf_counter(), _cpu()
     folder = RunDir(run_dir.path)
     folder.manifest()
-    refuse_links(folder.path, deep=True)
+    refuse_all_but_files(folder.path, deep=True)
     preparing.tidy(folder)
     assert OpenSweep.of_run(folder, folder.runs()[0]).nothing_left() is None
     folder.hours_used()
