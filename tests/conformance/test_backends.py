@@ -296,7 +296,7 @@ def test_a_first_trial_that_ends_badly_is_recorded_and_the_next_ones_run(tmp_pat
     assert [record.state is TrialState.COMPLETE for record in records] == [False, True, False, True, True]
 
 
-@pytest.mark.parametrize(("backend", "pruner"), cases("pruners", quick="asha"))
+@pytest.mark.parametrize(("backend", "pruner"), cases("pruners", quick=""))
 def test_weak_trials_are_stopped_and_strong_ones_are_not(tmp_path, backend, pruner):
     def body(trial, params):
         return [3.0 - step * 0.1 + trial for step in range(8)]

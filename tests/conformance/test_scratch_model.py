@@ -67,6 +67,7 @@ def test_auto_tokenizer_gives_back_the_trained_one(kind, tmp_path):
     assert tokenizer.unk_token_id not in tokenizer(TEXTS[0])["input_ids"]
 
 
+@pytest.mark.slow
 def test_same_texts_give_the_same_files_in_any_process(tmp_path):
     # Far more characters than the alphabet keeps, and words, all equally rare: no tie may be broken at random.
     code = (
@@ -104,6 +105,7 @@ def test_tiny_model_passes_the_checks_and_loads(tmp_path):
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_filled_cache_serves_model_and_data_set_offline(tmp_path):
     tiny.fill_hub_cache(tmp_path / "hub", rows={"train": 20, "validation": 6, "test": 4})
     code = (

@@ -79,6 +79,7 @@ def test_the_other_trials_run_and_the_folder_is_sound(broken, check_invariants):
     check_invariants(broken)
 
 
+@pytest.mark.slow
 def test_what_happens_in_a_loaders_own_process_is_named(project, provoke, check_invariants):
     """An exception there is the trial's own fault, the loss of that process is none."""
     faults = (
@@ -95,6 +96,7 @@ def test_what_happens_in_a_loaders_own_process_is_named(project, provoke, check_
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_what_kills_a_trial_is_no_fault_of_its_own(project, provoke, check_invariants):
     """At its start, with half of its weights written, with its record written but not in place, with it in place."""
     kills = [
@@ -176,6 +178,7 @@ def test_a_batch_that_is_too_large_for_the_device_is_halved_once(project, provok
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_the_same_failure_in_every_trial_does_not_burn_the_budget(project, provoke, check_invariants):
     arguments = ("run", "spec.yaml", *ONE, "--set", "budget.trials=10")
     broken = provoke({"where": "metric", "do": "raise", "text": "no metric for trial {trial}"})
@@ -187,6 +190,7 @@ def test_the_same_failure_in_every_trial_does_not_burn_the_budget(project, provo
         check_invariants(project, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("faults", "state", "counted"),
     [

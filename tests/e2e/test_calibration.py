@@ -152,6 +152,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_what_training_takes(finished):
     """Nothing of it is left in the sweep's folder."""
     before = {file: file.stat().st_mtime_ns for file in finished.results().rglob("*")}

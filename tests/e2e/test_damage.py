@@ -79,6 +79,7 @@ def test_status_names_a_damaged_record(copied):
     assert "0002.json.corrupt" in out
 
 
+@pytest.mark.slow
 def test_a_record_that_is_damaged_while_the_sweep_runs_is_set_aside(project, until, check_invariants):
     process = project.start("run", "spec.yaml", "--workers", "2", "--set", "budget.trials=4")
     until(lambda: project.ledger(), "a trial has ended")
@@ -91,6 +92,7 @@ def test_a_record_that_is_damaged_while_the_sweep_runs_is_set_aside(project, unt
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_journal_with_a_torn_last_line_is_healed(copied, check_invariants):
     journal, before = copied.results() / "study.journal", copied.ledger()
     cut(journal)
@@ -103,6 +105,7 @@ def test_a_journal_with_a_torn_last_line_is_healed(copied, check_invariants):
     check_invariants(copied, before)
 
 
+@pytest.mark.slow
 def test_a_journal_with_garbage_in_it_is_made_again_from_the_records(copied, check_invariants):
     journal, before = copied.results() / "study.journal", copied.ledger()
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -115,6 +118,7 @@ def test_a_journal_with_garbage_in_it_is_made_again_from_the_records(copied, che
     check_invariants(copied, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", quick_first(flipped=flip, cut=cut, missing=Path.unlink))
 def test_damaged_weights_of_the_best_are_trained_again(copied, check_invariants, damage):
     """The flipped byte hits the winner too, whose file is the same."""
@@ -132,6 +136,7 @@ def test_damaged_weights_of_the_best_are_trained_again(copied, check_invariants,
     check_invariants(copied, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     quick_first(
@@ -162,6 +167,7 @@ def test_what_a_sweep_is_cannot_be_made_again(copied):
     assert "spec.json" in err
 
 
+@pytest.mark.slow
 def test_garbage_in_what_only_informs_does_not_matter(copied, check_invariants):
     before = copied.ledger()
     for file in ("runs/0001.json", "claims/0000.1", "progress/0001.json", "leaderboard.json", "leaderboard.md"):

@@ -50,6 +50,7 @@ def assert_all_complete(project: Any, count: int) -> None:
     assert [record["state"] for record in project.records()] == ["COMPLETE"] * count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     quick_first(
@@ -91,6 +92,7 @@ def test_a_disk_that_is_full_before_the_first_trial_stops_the_sweep(project, sma
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_for_the_rows_is_named(project, small_disk):
     fill(project.path / "results/filler")
     _, err = project.sweep("run", "spec.yaml", code=2)
@@ -183,6 +185,7 @@ def test_results_that_become_read_only_stop_the_sweep(project, read_only, until,
     check_invariants(project)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("removed", quick_first(renamed=False, deleted=True))
 def test_results_that_vanish_stop_the_sweep_and_are_not_made_again(project, until, removed):
     process = project.start("run", "spec.yaml", *TWO, *LONG)
@@ -203,6 +206,7 @@ def test_results_that_vanish_stop_the_sweep_and_are_not_made_again(project, unti
         assert json.loads((moved / "runs/0001.json").read_text())["number"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [6, 10])
 def test_too_few_open_files_are_named(project, files):
     """With 6 no worker can be started, with 10 a worker cannot work; 16 are enough."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from finesweep.weights_file import digest
 
 
@@ -34,6 +36,7 @@ def test_results_that_cannot_be_written_are_refused_before_anything_else(project
     assert "--results" in err
 
 
+@pytest.mark.slow
 def test_a_corrupted_contender_is_no_winner(project):
     """The weights are other ones than were ranked, and the record's digest of them fits."""
     command = ("run", "spec.yaml", "--set", "budget.trials=1")

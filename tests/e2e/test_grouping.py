@@ -19,6 +19,7 @@ def context(tmp_path_factory):
     return grouping.prepare(folder / "results", grouping.settings_of(argparse.Namespace(**asked)))
 
 
+@pytest.mark.slow
 def test_pairs_differ_in_their_padding_only(context, capsys):
     params = {"learning_rate": 1e-3, "num_train_epochs": 1, "per_device_train_batch_size": 8}
     found = grouping.measure(context, 2, params)

@@ -77,6 +77,7 @@ def test_an_audit_finishes_what_would_have_been_pruned_and_says_what_it_found(pr
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_a_trial_is_ranked_on_all_rows_where_it_was_steered_by_some(project, check_invariants):
     project.sweep("run", "spec.yaml", "--set", "evaluation.rows=20", "--set", "budget.trials=2", "--workers", "1")
     rows = project.manifest()["data"]["rows"]["validation"]

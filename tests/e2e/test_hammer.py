@@ -152,6 +152,7 @@ def folder(tmp_path: Path) -> RunDir:
     return make_folders(tmp_path / "demo")
 
 
+@pytest.mark.slow
 def test_two_thousand_trials_by_sixteen_processes(folder, tmp_path, capsys):
     notes = tmp_path / "notes"
     notes.mkdir()

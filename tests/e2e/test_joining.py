@@ -28,6 +28,7 @@ def runs_of(project) -> list[int]:
     return [record["run"] for record in project.records()]
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_same_folder_says_who_holds_it_and_does_no_harm(project, until):
     process = project.start("run", "spec.yaml", *epochs(200), "--workers", "1")
     until(lambda: project.runs(0), "trial 0 runs")

@@ -63,6 +63,7 @@ def kill_all(project, rng: random.Random) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_killed_trial_is_tried_again_with_its_parameters_until_its_retries_are_used_up(
     project, until, check_invariants
 ):
@@ -88,6 +89,7 @@ def test_a_killed_trial_is_tried_again_with_its_parameters_until_its_retries_are
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_without_retries_a_killed_trial_has_failed(project, until, check_invariants):
     project.write("no_retries.yaml", "threads_per_worker: 1\nworkers: 1\nretries: 0\n")
     command = ("run", "spec.yaml", *epochs(30), "--set", "budget.trials=1", "--on", "no_retries.yaml")
@@ -151,6 +153,7 @@ def test_workers_go_when_their_parent_is_killed_whenever_that_is(project, until,
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_after_a_kill_of_everything_the_same_command_completes_the_sweep(project, until, check_invariants):
     command = ("run", "spec.yaml", *epochs(20), "--workers", "2")
     process = project.start(*command)

@@ -170,6 +170,7 @@ def test_a_regression_is_swept_like_a_classification(make_project):
     assert config["problem_type"] == "regression"
 
 
+@pytest.mark.slow
 def test_patience_ends_a_trial_complete_with_its_best(make_project):
     project = make_project()
     project.sweep(
@@ -187,6 +188,7 @@ def test_patience_ends_a_trial_complete_with_its_best(make_project):
     assert evidence["reloaded"]["eval_loss"] == pytest.approx(record["objective"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_texts_that_were_cut_are_counted(make_project):
     project = make_project()
     out, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=1", "--set", "data.max_length=8")
@@ -197,6 +199,7 @@ def test_texts_that_were_cut_are_counted(make_project):
     assert line in (project.results() / "winner/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_target_ends_the_sweep(make_project):
     project = make_project()
     out, _ = project.sweep("run", "spec.yaml", "--set", "stop.target=10", "--workers", "1")
@@ -204,6 +207,7 @@ def test_a_target_ends_the_sweep(make_project):
     assert len(project.records()) == 1
 
 
+@pytest.mark.slow
 def test_the_libraries_are_quiet_on_the_screen(make_project):
     project = make_project()
     out, err = project.sweep("run", "spec.yaml", "--set", "budget.trials=1")

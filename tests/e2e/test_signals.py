@@ -91,6 +91,7 @@ def step_of(project) -> int:
     return step
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once_and_the_same_command_completes(project, until, check_invariants):
     command = ("run", "spec.yaml", "--set", "space.num_train_epochs.low=20", "--set", "space.num_train_epochs.high=20")
     command = (*command, "--set", "budget.trials=1", "--workers", "1")
@@ -132,6 +133,7 @@ def test_a_signal_while_the_data_are_checked_ends_the_command_before_it_begins(p
     assert not project.results().exists()
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_rehearsal_leaves_nothing_half_done(project, until, check_invariants):
     process = project.start("run", "spec.yaml", "--set", "budget.trials=1", "--workers", "2")
     until(lambda: (project.results() / "data/tokens-24").exists(), "a worker rehearses")
@@ -141,6 +143,7 @@ def test_a_signal_during_the_rehearsal_leaves_nothing_half_done(project, until, 
     check_invariants(project)
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_the_winners_verification_leaves_it_to_the_next_run(project, until, check_invariants):
     command = ("run", "spec.yaml", "--set", "budget.trials=1", "--workers", "1")
     process = project.start(*command, start_new_session=True)
@@ -154,6 +157,7 @@ def test_ctrl_c_during_the_winners_verification_leaves_it_to_the_next_run(projec
     check_invariants(project, before)
 
 
+@pytest.mark.slow
 def test_signals_that_were_ignored_at_birth_are_obeyed_all_the_same(project, until):
     """A background shell starts its children with Ctrl-C ignored, some cluster's shells with more."""
     process = project.start(

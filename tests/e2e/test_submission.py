@@ -51,6 +51,7 @@ def test_what_the_jobs_run_is_the_whole_sweep(project) -> None:
     assert "Nothing was submitted: all 3 trials of the budget have finished." in out
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_the_cluster_takes_the_jobs_leaves_none_that_nobody_knows(project, until) -> None:
     """As from a terminal, which sends it to the whole group of processes."""
     project.write("slurm.yaml", PROFILE)
@@ -110,6 +111,7 @@ def test_each_launcher_says_which_command_takes_it(project, arguments, message) 
     assert not project.results().exists()
 
 
+@pytest.mark.slow
 def test_shell_lines_of_a_profile_run_only_where_the_user_says_so(project) -> None:
     profile = f"{PROFILE}setup: [module load cuda]\n"
     own = project.path / "config" / "finesweep"

@@ -170,6 +170,7 @@ def test_who_waits_at_a_rung_goes_on_as_if_it_had_never_waited(lab, tmp_path):
     Outcome.of(tuning, reports).assert_same(whole)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.lists(st.sampled_from(MOMENTS), min_size=2, max_size=4).map(sorted))
 def test_however_often_it_was_interrupted(short, whole, moments):

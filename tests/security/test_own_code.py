@@ -97,6 +97,7 @@ def test_the_leave_is_not_kept_for_the_next_run(swept: OwnCode) -> None:
     assert len(RunDir(swept.results).runs()) == 1
 
 
+@pytest.mark.slow
 def test_the_winner_brings_the_code_and_works_with_it(swept: OwnCode) -> None:
     folder = swept.results / "winner"
     assert sorted(file.name for file in folder.glob("*.py")) == sorted(CODE)
@@ -133,6 +134,7 @@ def copied(swept: OwnCode, folder: Path) -> OwnCode:
     return OwnCode(folder, swept.witness)
 
 
+@pytest.mark.slow
 def test_code_that_has_changed_is_another_sweeps(swept: OwnCode, tmp_path: Path) -> None:
     spoiled = copied(swept, tmp_path)
     (spoiled.path / "model" / "layers_own.py").write_text("def doubled(output):\n    return output\n")
