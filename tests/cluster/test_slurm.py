@@ -26,6 +26,9 @@ LONG = SPEC.replace("num_train_epochs: {low: 2, high: 3}", "num_train_epochs: {l
 )
 STEPS = "  num_train_epochs: {low: 6, high: 9}\n"
 SLOW = LONG.replace(STEPS, "").replace("space:", "fixed: {max_steps: 200}\nspace:")
+SLOWER = SLOW.replace("max_steps: 200", "max_steps: 1500")
+"""Trials that still run when the command that cancels them has started."""
+
 NUMBERS = ("trial", "state", "params", "objective")
 FIRST_WORDS = re.compile(r"Submitted \d+ workers? as job array (\d+)\.\nJob (\d+) exports")
 
@@ -137,7 +140,7 @@ def test_a_cancelled_sweep_is_readable_and_goes_on(
     on_slurm: OnSlurm, slurm: SlurmCluster, check_invariants: Callable[..., None]
 ) -> None:
     project = on_slurm.project
-    project.write("spec.yaml", SLOW)
+    project.write("spec.yaml", SLOWER)
     array, collect = on_slurm.submit("--set", "budget.trials=4")
     slurm.wait(lambda: project.runs(0, step=20) and project.runs(1, step=20), "two trials train")
     said = on_slurm.sweep("cancel", str(project.results()))
