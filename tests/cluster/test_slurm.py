@@ -26,7 +26,7 @@ LONG = SPEC.replace("num_train_epochs: {low: 2, high: 3}", "num_train_epochs: {l
 )
 STEPS = "  num_train_epochs: {low: 6, high: 9}\n"
 SLOW = LONG.replace(STEPS, "").replace("space:", "fixed: {max_steps: 200}\nspace:")
-SLOWER = SLOW.replace("max_steps: 200", "max_steps: 1500")
+SLOWER = SLOW.replace("max_steps: 200", "max_steps: 700")
 """Trials that still run when the command that cancels them has started."""
 
 NUMBERS = ("trial", "state", "params", "objective")
