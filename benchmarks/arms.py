@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from benchmarks.workload import ROOT, Workload
 
-from finesweep.environment import THREAD_COUNTS
+from finesweep.host.python_process import THREAD_COUNTS
 
 SUBSET = 1_000
 """Rows that finesweep evaluates on while a trial trains, unless told otherwise; with no more, all of them."""

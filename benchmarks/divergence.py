@@ -163,8 +163,8 @@ def run_stock(given: Path, folder: Path) -> None:
 
 def run_finesweep(folder: Path) -> None:
     """Be finesweep's worker, on a folder that was prepared."""
-    from finesweep.run_dir import RunDir
-    from finesweep.worker import Worker
+    from finesweep.folder.sweep_folder import RunDir
+    from finesweep.worker.worker import Worker
 
     run_dir = RunDir(folder)
     first = run_dir.runs()[-1]
@@ -176,7 +176,7 @@ def main() -> None:
     """Be one of the contenders."""
     import transformers
 
-    from finesweep.fine_tuner import FineTuner
+    from finesweep.training.trainer import FineTuner
 
     watched, contender, *words = sys.argv[1:]
     if contender == "stock":

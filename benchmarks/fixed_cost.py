@@ -267,9 +267,9 @@ def run_finesweep(folder: Path) -> None:
     """Run a worker that claims as many trials as each turn says, and answer with what each of them took."""
     from benchmarks.marks import Stopwatch
 
-    from finesweep.claims import Claim
-    from finesweep.run_dir import RunDir
-    from finesweep.worker import Worker
+    from finesweep.folder.claims import Claim
+    from finesweep.folder.sweep_folder import RunDir
+    from finesweep.worker.worker import Worker
 
     run_dir = RunDir(folder)
     first = run_dir.runs()[-1]
@@ -314,7 +314,7 @@ def run_finesweep(folder: Path) -> None:
 @contextlib.contextmanager
 def contender(name: str, folder: Path, steps: int, threads: int) -> Iterator[Callable[[int], list[Cost]]]:
     """Start a contender's process; yield how to have it run some trials."""
-    from finesweep.environment import child_environment
+    from finesweep.host.python_process import child_environment
 
     command = [sys.executable, "-m", "benchmarks.fixed_cost", "--contender", name]
     command += ["--folder", str(folder), "--steps", str(steps)]

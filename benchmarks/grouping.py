@@ -75,10 +75,10 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
     """Make a sweep's folder with rows, tokens and model, and return what describes a trial of it."""
     import torch
 
-    from finesweep import preparing
-    from finesweep.modeling import tokenized
-    from finesweep.settings import Settings
-    from finesweep.watching import TrialContext
+    from finesweep.spec.trial_settings import Settings
+    from finesweep.sweep import prepare as preparing
+    from finesweep.training.callback import TrialContext
+    from finesweep.training.model_and_tokens import tokenized
 
     torch.set_num_threads(1)
     request = preparing.Request(SPEC, results=folder, overrides=tuple(changes))
@@ -95,8 +95,8 @@ def train(context: Any, seed: int, strategy: str, params: Mapping[str, Any]) -> 
     """Train one trial."""
     import dataclasses
 
-    from finesweep.training import FineTuning
-    from finesweep.watching import TrialWatch
+    from finesweep.training.callback import TrialWatch
+    from finesweep.training.fine_tuning import FineTuning
 
     search = context.spec.search.model_copy(update={"seed": seed})
     spec = context.spec.model_copy(update={"search": search})

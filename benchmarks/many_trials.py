@@ -39,7 +39,7 @@ from typing import Any
 
 from benchmarks.storage import METRIC, prepare
 
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
 SIZES, WINDOW, ROUNDS, LOOKS = (100, 1_000, 10_000), 40, 3, 5
@@ -165,8 +165,8 @@ def _worker(run_dir: RunDir) -> Any:
     import torch
     from safetensors.torch import save_file
 
-    from finesweep import worker as worker_module
-    from finesweep.attempt import Attempt
+    from finesweep.worker import worker as worker_module
+    from finesweep.worker.attempt import Attempt
 
     class NoModel:
         """Weights that are saved as a model's are."""
@@ -217,7 +217,7 @@ def _prepared(folder: Path, trials: int, finished: int) -> RunDir:
     fill(run_dir, finished)
 
     def settle() -> dict[str, float]:
-        from finesweep.backends.optuna import shared_study
+        from finesweep.backends.optuna.backend import shared_study
 
         shared_study(_worker(run_dir)).settle()
         return {}
@@ -230,7 +230,7 @@ def _window(run_dir: RunDir, trials: int, count: int) -> Window:
     """Run some trials with one worker that is warm; that its study is settled before is not measured."""
 
     def run() -> dict[str, float]:
-        from finesweep.backends.optuna import _ClaimedTrial, draws_of, shared_study
+        from finesweep.backends.optuna.backend import _ClaimedTrial, draws_of, shared_study
 
         worker = _worker(run_dir)
         study = shared_study(worker)
@@ -254,9 +254,9 @@ def _window(run_dir: RunDir, trials: int, count: int) -> Window:
 
 def _command(run_dir: RunDir) -> dict[str, float]:
     """Do what the command does in a folder that is there before it starts the first worker."""
-    from finesweep import preparing
-    from finesweep.open_sweep import OpenSweep
-    from finesweep.stored import refuse_all_but_files
+    from finesweep.files.checked_json import refuse_all_but_files
+    from finesweep.sweep import prepare as preparing
+    from finesweep.sweep.session import OpenSweep
 
     began, used = time.perf_counter(), _cpu()
     folder = RunDir(run_dir.path)
@@ -276,7 +276,7 @@ def _command(run_dir: RunDir) -> dict[str, float]:
 
 def _first_claim(run_dir: RunDir) -> dict[str, float]:
     """Do what a worker does before its first trial, and let go of that."""
-    from finesweep.backends.optuna import shared_study
+    from finesweep.backends.optuna.backend import shared_study
 
     began, used = time.perf_counter(), _cpu()
     worker = _worker(run_dir)
@@ -289,7 +289,7 @@ def _first_claim(run_dir: RunDir) -> dict[str, float]:
 
 def _files(run_dir: RunDir) -> dict[str, float]:
     """Write the leaderboard's files as the command does while trials run."""
-    from finesweep.open_sweep import OpenSweep
+    from finesweep.sweep.session import OpenSweep
 
     folder = RunDir(run_dir.path)
     sweep, records, used = OpenSweep.of_run(folder, folder.runs()[0]), folder.records(), _cpu()
@@ -315,9 +315,9 @@ def measure(sizes: Sequence[int], window: int, rounds: int, folder: Path) -> Man
     """
     import torch
 
-    import finesweep.backends.driver
-    import finesweep.backends.study
-    import finesweep.worker  # noqa: F401  everything is imported before the first fork
+    import finesweep.backends.optuna.study
+    import finesweep.backends.search_driver
+    import finesweep.worker.worker  # noqa: F401  everything is imported before the first fork
 
     torch.set_num_threads(1)
     gc.collect()

@@ -47,8 +47,8 @@ def make(size: str, texts: list[str], folder: Path) -> None:
     import torch
     import transformers
 
-    from finesweep.scratch_model import make_scratch
-    from finesweep.spec import ScratchModelSpec
+    from finesweep.model.scratch import make_scratch
+    from finesweep.spec.sections import ScratchModelSpec
 
     folder.mkdir(parents=True, exist_ok=True)
     make_scratch(ScratchModelSpec(config="bert", vocab_size=4_000, **SIZES[size]), texts, folder, pairs=True)

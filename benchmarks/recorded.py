@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from finesweep.patience import out_of_patience
-from finesweep.spec import SweepSpec
+from finesweep.pruning.early_stopping import out_of_patience
+from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation
 
 

@@ -51,7 +51,7 @@ from benchmarks.replay_rules import (
 )
 from scipy.stats import kendalltau
 
-from finesweep.spec import DataSpec, ObjectiveSpec, Patience, ScratchModelSpec, SweepSpec
+from finesweep.spec.sections import DataSpec, ObjectiveSpec, Patience, ScratchModelSpec, SweepSpec
 from finesweep.trial import Direction
 
 TABLE = Path(__file__).parent / "curves" / "curves.csv"

@@ -1,6 +1,6 @@
 """Owns the pruners as they are replayed: sweeps over recorded curves, carried out event by event.
 
-The rules are those that sweeps run by: ``finesweep.pruning``, Optuna's pruners and Ray's scheduler themselves.
+The rules are those that sweeps run by: ``finesweep.pruning.rules``, Optuna's pruners and Ray's scheduler themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import optuna
 from benchmarks.recorded import Curve
 
-from finesweep.pruning import COHORT, FACTOR, FEWEST, TOLERANCE, Standing, is_below_median, turns, values_at
+from finesweep.pruning.rules import COHORT, FACTOR, FEWEST, TOLERANCE, Standing, is_below_median, turns, values_at
 from finesweep.trial import Direction, Evaluation
 
 MINIMIZE = Direction.MINIMIZE

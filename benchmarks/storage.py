@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep.atomic import write_json
-from finesweep.manifest import Manifest, Run
-from finesweep.profile import Profile
-from finesweep.run_dir import RunDir, make_folders
-from finesweep.spec import SweepSpec
+from finesweep.files.atomic import write_json
+from finesweep.folder.manifest import Manifest, Run
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.launch.profile import Profile
+from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
 WORKERS, TRIALS = 64, 5_000
@@ -95,7 +95,7 @@ def prepare(folder: Path, trials: int, storage: str | None) -> RunDir:
 def work(folder: Path) -> None:
     """Be one worker, until no trial is left."""
     from finesweep.registry import BACKENDS
-    from finesweep.worker import Worker
+    from finesweep.worker.worker import Worker
 
     class Untrained(Worker):
         """A worker whose trials do nothing but report."""
@@ -128,9 +128,9 @@ def measure(workers: int, trials: int, storage: str | None, folder: Path) -> Mea
     """Run one sweep without training in a folder that does not exist yet."""
     import torch
 
-    import finesweep.backends.driver
-    import finesweep.backends.study
-    import finesweep.worker  # noqa: F401  everything is imported before the first fork
+    import finesweep.backends.optuna.study
+    import finesweep.backends.search_driver
+    import finesweep.worker.worker  # noqa: F401  everything is imported before the first fork
 
     torch.set_num_threads(1)
     run_dir = prepare(folder, trials, storage)
@@ -155,7 +155,7 @@ def missing(run_dir: RunDir, trials: int, storage: str | None) -> list[str]:
     """Say what is wrong with what a sweep has left behind: records, and the study as another process reads it."""
     import optuna
 
-    from finesweep.backends.study import SharedStudy
+    from finesweep.backends.optuna.study import SharedStudy
 
     records = RunDir(run_dir.path).records()
     found = []
@@ -195,8 +195,8 @@ def main() -> None:
     parser.add_argument("--storage", help="postgresql://host:port/database; a journal file if left out")
     asked = parser.parse_args()
     if asked.storage is not None:
-        from finesweep.backends.database import check
-        from finesweep.storage_url import checked
+        from finesweep.backends.optuna.database import check
+        from finesweep.launch.storage_url import checked
 
         check(checked(asked.storage))
     with tempfile.TemporaryDirectory() as folder:

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep.environment import THREAD_COUNTS
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.host.python_process import THREAD_COUNTS
 from finesweep.trial import TrialRecord, TrialState
 
 SPEC = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"

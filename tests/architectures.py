@@ -157,7 +157,7 @@ def _tokenizer(kind: str) -> Any:
     import transformers
     from tokenizers import processors
 
-    from finesweep.scratch_model import train_tokenizer
+    from finesweep.model.scratch import train_tokenizer
 
     if kind == "canine":
         return transformers.CanineTokenizer(model_max_length=48)
@@ -191,16 +191,17 @@ def outcome(kind: str, folder: Path) -> str:
         kind: The model type.
         folder: An empty folder.
     """
-    from finesweep import dry_run, preflight, spec_reader
     from finesweep.errors import SpecError
-    from finesweep.preparing import write_prepared
+    from finesweep.spec import reader
+    from finesweep.sweep import dry_run, preflight
+    from finesweep.sweep.prepare import write_prepared
 
     for name, seed in (("train", 1), ("validation", 2)):
         tiny.write_csv(folder / f"{name}.csv", tiny.review_rows(40, seed))
     try:
         text = f"model: {json.dumps(_model(kind, folder))}\ndata: {{train: train.csv, validation: validation.csv}}\n"
         (folder / "spec.yaml").write_text(f"{text}space: {{learning_rate: {{low: 1e-4, high: 1e-3}}}}\n")
-        problems = dry_run.problems(preflight.check(spec_reader.load(folder / "spec.yaml")), write_prepared, 8.0)
+        problems = dry_run.problems(preflight.check(reader.load(folder / "spec.yaml")), write_prepared, 8.0)
     except SpecError as error:
         problems = error.problems
     except ImportError as error:
@@ -217,7 +218,8 @@ def _model(kind: str, folder: Path) -> Any:
 
 def try_here(folder: Path) -> Any:
     """Try a model in this process, in place of ``dry_run._carried_out``."""
-    from finesweep import dry_run, dry_run_steps
+    from finesweep.sweep import dry_run
+    from finesweep.worker import dry_run_steps
 
     dry_run_steps.try_model(folder, dry_run.ASKED, dry_run.ANSWER)
     return dry_run._faults(folder)[1]
@@ -242,7 +244,7 @@ def outcomes_of(kinds: list[str], new_folder: Callable[[], Path]) -> dict[str, s
 
 
 if __name__ == "__main__":
-    from finesweep import dry_run
+    from finesweep.sweep import dry_run
 
     dry_run._carried_out = try_here
     with tempfile.TemporaryDirectory() as scratch:

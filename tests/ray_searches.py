@@ -53,8 +53,8 @@ class RaySearches:
 
 def serve(connection: multiprocessing.connection.Connection) -> None:
     """Call what is sent until nobody sends any more."""
-    from finesweep.backends.ray_cluster import connected
-    from finesweep.profile import Profile
+    from finesweep.backends.ray.cluster import connected
+    from finesweep.launch.profile import Profile
 
     with connected(Profile(workers=AT_A_TIME, threads_per_worker=1, gpus_per_trial=0)):
         from ray import cloudpickle

@@ -81,8 +81,8 @@ def tiny_model(
     import torch
     import transformers
 
-    from finesweep.scratch_model import make_scratch
-    from finesweep.spec import ScratchModelSpec
+    from finesweep.model.scratch import make_scratch
+    from finesweep.spec.sections import ScratchModelSpec
 
     texts = vocabulary_texts if vocabulary_texts is not None else [text for text, _ in review_rows(400, 0)]
     sizes = {"num_hidden_layers": layers, "num_attention_heads": 2, "max_position_embeddings": positions}

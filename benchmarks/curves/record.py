@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
 from finesweep.trial import TrialRecord, TrialState
 
 TABLE = Path(__file__).parent / "curves.csv"

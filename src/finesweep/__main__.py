@@ -6,7 +6,7 @@ import sys
 
 def main() -> None:
     """Run the command line; what it needs is imported once the current folder is out of the way."""
-    from finesweep.environment import keep_out_current_folder
+    from finesweep.host.python_process import keep_out_current_folder
 
     keep_out_current_folder()
 

@@ -60,26 +60,26 @@ TASKS = Table(
 )
 BACKENDS = Table(
     "backend",
-    {"optuna": "finesweep.backends.optuna:OptunaBackend", "ray": "finesweep.backends.ray:RayBackend"},
+    {"optuna": "finesweep.backends.optuna.backend:OptunaBackend", "ray": "finesweep.backends.ray.backend:RayBackend"},
 )
 LAUNCHERS = Table(
     "launcher",
-    {"local": "finesweep.launchers.local:LocalLauncher", "ray": "finesweep.launchers.ray:RayLauncher"},
+    {"local": "finesweep.launch.local:LocalLauncher", "ray": "finesweep.launch.ray.launcher:RayLauncher"},
 )
 """Who starts workers and stays with them: ``sweep run``."""
 
 SUBMITTERS = Table(
     "launcher",
-    {"slurm": "finesweep.submitters.slurm:SlurmSubmitter", "ray": "finesweep.submitters.ray:RaySubmitter"},
+    {"slurm": "finesweep.launch.slurm.submitter:SlurmSubmitter", "ray": "finesweep.launch.ray.submitter:RaySubmitter"},
 )
 """Who takes a whole sweep and lets the command go: ``sweep submit``."""
 
 PROFILES = Table(
     "launcher",
     {
-        "local": "finesweep.profile:Profile",
-        "slurm": "finesweep.slurm_profile:SlurmProfile",
-        "ray": "finesweep.ray_profile:RayProfile",
+        "local": "finesweep.launch.profile:Profile",
+        "slurm": "finesweep.launch.slurm.profile:SlurmProfile",
+        "ray": "finesweep.launch.ray.profile:RayProfile",
     },
 )
 """The keys of a launch profile, by launcher."""

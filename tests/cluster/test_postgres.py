@@ -24,13 +24,13 @@ from cluster.postgres_server import PostgresServer
 from conformance import test_backends as promises
 from conformance.test_backends import RecordedWork, ended, make_spec, started
 from e2e.conftest import Project
-from finesweep.atomic import write_json
-from finesweep.backends import database
-from finesweep.backends.study import SharedStudy, name_among_others
+from finesweep.backends.optuna import database
+from finesweep.backends.optuna.study import SharedStudy, name_among_others
 from finesweep.errors import LaunchError
-from finesweep.profile import Profile
-from finesweep.run_dir import RunDir
-from finesweep.storage_url import DatabaseAway
+from finesweep.files.atomic import write_json
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+from finesweep.launch.storage_url import DatabaseAway
 from finesweep.trial import TrialState
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")]

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import architectures
-from finesweep import dry_run
+from finesweep.sweep import dry_run
 
 ROWS = dict(re.findall(r"^\| `(.+?)` \| .+? \| (.+) \|$", architectures.PAGE.read_text(), re.M))
 TRIED = ("albert", "mvp", "llama", "layoutlmv2", "reformer", "t5gemma")

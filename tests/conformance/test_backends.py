@@ -21,19 +21,17 @@ from typing import Any
 import made_records
 import pytest
 
-from finesweep.backends.driver import SearchDriver
-from finesweep.backends.marks import mark
-from finesweep.claims import Claim, Lease
-from finesweep.comparison import Comparison
+from finesweep.backends.optuna.trial_attributes import mark
+from finesweep.backends.search_driver import SearchDriver
 from finesweep.errors import RunDirError, TrialFailed
-from finesweep.manifest import Run
-from finesweep.plan import configuration, planned_trials, trials_wanted
-from finesweep.profile import Profile
-from finesweep.pruning import ON_RUNGS
+from finesweep.folder.claims import Claim, Lease
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.launch.profile import Profile
 from finesweep.registry import BACKENDS
-from finesweep.run_dir import RunDir, make_folders
-from finesweep.search_space import SearchSpace
-from finesweep.spec import SweepSpec
+from finesweep.spec.planned_trials import configuration, planned_trials, trials_wanted
+from finesweep.spec.search_space import SearchSpace
+from finesweep.spec.sections import ON_RUNGS, SweepSpec
 from finesweep.trial import (
     AttemptOutdated,
     Divergence,
@@ -45,6 +43,7 @@ from finesweep.trial import (
     TrialState,
     TrialWaits,
 )
+from finesweep.worker.rung_judge import Comparison
 from ray_searches import RaySearches
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -475,7 +474,7 @@ DIED = "its process died"
 
 def lost(folder: Path, *, retries: int, before: TrialState | None = None, after: TrialState | None = None) -> RunDir:
     """Return a folder whose trial 0 ran elsewhere and was lost, and recorded its own end before or after that."""
-    from finesweep.worker import Worker
+    from finesweep.worker.worker import Worker
 
     run_dir, spec = make_folders(folder), make_spec()
     worker: Any = Worker(run_dir, None, Run(1, {}, {}, {}, {}, "h", 1, 0.0), spec, Profile(retries=retries))  # type: ignore[arg-type]
@@ -518,8 +517,8 @@ def test_what_is_sent_to_an_actor_is_a_few_kilobytes():
     """A path, a number and a token; in it nothing of the rows, the model, or what this process holds open."""
     from ray import cloudpickle
 
-    from finesweep.backends.ray_trial import ActorTrials
-    from finesweep.worker import Worker
+    from finesweep.backends.ray.trial import ActorTrials
+    from finesweep.worker.worker import Worker
 
     opens = functools.partial(Worker.open_elsewhere, Path("/" + "folder/" * 100), 1, "t" * 100)
     assert len(cloudpickle.dumps(SearchDriver(ActorTrials(opens, "key")))) < 16_000

@@ -9,8 +9,10 @@ import pytest
 
 import architectures
 import tiny
-from finesweep import dry_run, dry_run_steps, preflight, spec_reader
-from finesweep.preparing import write_prepared
+from finesweep.spec import reader
+from finesweep.sweep import dry_run, preflight
+from finesweep.sweep.prepare import write_prepared
+from finesweep.worker import dry_run_steps
 
 DATA = "data: {train: train.csv, validation: validation.csv, max_length: 24}\n"
 SPACE = "space:\n  learning_rate: {low: 5e-4, high: 5e-3, log: true}\n"
@@ -40,7 +42,7 @@ def here(monkeypatch):
 
 def problems(folder: Path, model: str, rest: str = SPACE, memory_gb: float = 8.0) -> list[str]:
     (folder / "spec.yaml").write_text(f"{model}{DATA}{rest}")
-    checked = preflight.check(spec_reader.load(folder / "spec.yaml"))
+    checked = preflight.check(reader.load(folder / "spec.yaml"))
     found = dry_run.problems(checked, write_prepared, memory_gb)
     return [str(problem).replace(f"{folder}/", "") for problem in found]
 

@@ -11,11 +11,11 @@ import torch
 import transformers
 
 import tiny
-from finesweep.modeling import build_model
-from finesweep.preflight import Checked, check
-from finesweep.pretrained import load_tokenizer
+from finesweep.model.pretrained import load_tokenizer
 from finesweep.registry import TASKS
-from finesweep.spec_reader import load
+from finesweep.spec.reader import load
+from finesweep.sweep.preflight import Checked, check
+from finesweep.training.model_and_tokens import build_model
 
 ORDER = ("good", "fair", "bad")
 NAMES = ("bad", "fair", "good")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import tiny
-from finesweep.init_spec import propose
-from finesweep.machine import Machine
-from finesweep.preflight import check
-from finesweep.spec_reader import load
+from finesweep.host.machine import Machine
+from finesweep.propose.proposed_spec import propose
+from finesweep.spec.reader import load
+from finesweep.sweep.preflight import check
 
 TABLES = {
     "classes.csv": "{number},{text},{mood}",

@@ -14,12 +14,12 @@ import pytest
 
 from cluster.ray_cluster import ray
 from finesweep.errors import LaunchError
-from finesweep.launchers.local import LocalLauncher
-from finesweep.machine import Machine
-from finesweep.manifest import Run
-from finesweep.profile import Profile
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.host.machine import Machine
+from finesweep.launch.local import LocalLauncher
+from finesweep.launch.profile import Profile
 from finesweep.registry import LAUNCHERS
-from finesweep.run_dir import RunDir, make_folders
 
 __all__ = ["ray"]
 
@@ -199,6 +199,6 @@ def test_no_room_for_one_more_local_worker_suggests_fewer(run_dir, monkeypatch):
     def full(*_, **__):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("finesweep.launchers.local.subprocess.Popen", full)
+    monkeypatch.setattr("finesweep.launch.local.subprocess.Popen", full)
     with pytest.raises(LaunchError, match=r"worker 1 could not be started: .*unavailable; fewer may fit: --workers$"):
         LocalLauncher().start(run_dir, RUN, CPU, None)

@@ -17,15 +17,15 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 import tiny
 from finesweep.errors import SweepError
-from finesweep.load_check import dropped_faults, encoder_faults, head_of
-from finesweep.model_folder import TOKENIZERS_WITHOUT_FILES
-from finesweep.modeling import build_model, tokenized
-from finesweep.preflight import Checked, check
-from finesweep.pretrained import Loaded, load_model, load_tokenizer
-from finesweep.run_dir import make_folders
-from finesweep.spec_reader import load
+from finesweep.folder.sweep_folder import make_folders
+from finesweep.model.folder_check import TOKENIZERS_WITHOUT_FILES
+from finesweep.model.load_check import dropped_faults, encoder_faults, head_of
+from finesweep.model.pretrained import Loaded, load_model, load_tokenizer
+from finesweep.model.weights import Tensor, Weights
+from finesweep.spec.reader import load
+from finesweep.sweep.preflight import Checked, check
 from finesweep.tasks.text_classification import TextClassification
-from finesweep.weights_file import Tensor, Weights
+from finesweep.training.model_and_tokens import build_model, tokenized
 
 SPEC = """\
 model: {name: ./model}

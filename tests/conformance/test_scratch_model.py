@@ -8,12 +8,12 @@ import torch
 import transformers
 
 import tiny
-from finesweep.model_folder import inspect
-from finesweep.model_settings import setting_defaults
-from finesweep.model_source import resolve
-from finesweep.scratch_model import SPECIAL_TOKENS, make_scratch
-from finesweep.spec import DataSpec, ModelSpec, ScratchModelSpec, SweepSpec
-from finesweep.yaml_source import parse
+from finesweep.model.config_check import setting_defaults
+from finesweep.model.folder_check import inspect
+from finesweep.model.scratch import SPECIAL_TOKENS, make_scratch
+from finesweep.model.source import resolve
+from finesweep.spec.sections import DataSpec, ModelSpec, ScratchModelSpec, SweepSpec
+from finesweep.spec.yaml_source import parse
 
 TEXTS = [text for text, _ in tiny.review_rows(300, 1)]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -71,8 +71,8 @@ def test_auto_tokenizer_gives_back_the_trained_one(kind, tmp_path):
 def test_same_texts_give_the_same_files_in_any_process(tmp_path):
     # Far more characters than the alphabet keeps, and words, all equally rare: no tie may be broken at random.
     code = (
-        "from pathlib import Path; from finesweep.scratch_model import make_scratch;"
-        "from finesweep.spec import ScratchModelSpec; import itertools, sys;"
+        "from pathlib import Path; from finesweep.model.scratch import make_scratch;"
+        "from finesweep.spec.sections import ScratchModelSpec; import itertools, sys;"
         "texts = ['a plot ' + chr(0x400 + n) + chr(0x4e00 + n) for n in range(200)];"
         "texts += [''.join(word) for word in itertools.permutations('abcdef', 4)];"
         "spec = ScratchModelSpec(config='bert', vocab_size=200, hidden_size=16, num_attention_heads=2);"

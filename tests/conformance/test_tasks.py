@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from finesweep.registry import TASKS
-from finesweep.tasks import LabelProblem
+from finesweep.tasks.task import LabelProblem
 from finesweep.trial import Direction
 
 ROWS = 12
@@ -72,7 +72,7 @@ def test_the_proof_computes_every_metric_alike(task, kind):
     """It shares no code with the task, so a task needs its metrics there too."""
     import torch
 
-    from finesweep.verification import SCORES
+    from finesweep.worker.verify_winner import SCORES
 
     encoded = task.encode(LABELS, None)
     labels = np.asarray(encoded.splits["train"])

@@ -9,7 +9,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from finesweep.training_fields import OWNED, REPLACED, TRAINING_FIELDS
+from finesweep.spec.training_arguments import OWNED, REPLACED, TRAINING_FIELDS
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrainingArguments)}
 HINTS = typing.get_type_hints(TrainingArguments)

@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 import tiny
-from finesweep.leaderboard import to_json
-from finesweep.ranking import rank
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.results.leaderboard import to_json
+from finesweep.results.ranking import rank
 from finesweep.trial import Direction
 
 SCRATCH_MODEL = (
@@ -275,7 +275,7 @@ def _check_study(results: Path, name: str) -> None:
     """Fail if a trial is RUNNING in the study, or an attempt COMPLETE there twice."""
     import optuna
 
-    from finesweep.backends.journal import FileStorage
+    from finesweep.backends.optuna.journal import FileStorage
 
     if not (results / "study.journal").exists():
         return

@@ -119,7 +119,7 @@ def _check_same_params(project: Any, trials: list[int]) -> None:
     """Fail if an attempt that was killed, of which the study still knows, had other parameters than the last one."""
     import optuna
 
-    from finesweep.backends.journal import FileStorage
+    from finesweep.backends.optuna.journal import FileStorage
 
     with contextlib.closing(FileStorage(project.results() / "study.journal")) as storage:
         told = optuna.load_study(study_name="spec", storage=storage).get_trials(deepcopy=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from finesweep.machine import usable_cores
+from finesweep.host.machine import usable_cores
 
 several_cores = pytest.mark.skipif(usable_cores() < 2, reason="with one core there is nothing to choose")
 
@@ -128,9 +128,9 @@ BENCH = """
 import dataclasses, json, os, sys
 from pathlib import Path
 from finesweep.errors import SweepError
-from finesweep.measurement import Load
-from finesweep.measuring import Bench
-from finesweep.worker import Worker
+from finesweep.calibration.measurement import Load
+from finesweep.calibration.bench import Bench
+from finesweep.worker.worker import Worker
 
 worker = Worker.open(Path(sys.argv[1]), 1)
 worker.warm_up()

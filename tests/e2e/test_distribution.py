@@ -51,5 +51,5 @@ def test_the_source_distribution_holds_what_its_tests_need(source, tmp_path):
     assert (unpacked / ".ci/run").is_file()
     collected = run(sys.executable, "-m", "pytest", "-q", "--collect-only", cwd=unpacked, path=unpacked / "src")
     assert "error" not in collected.rpartition("\n\n")[2]
-    tests = ["tests/unit/test_shipped_yaml.py", "tests/unit/test_docs.py", "tests/unit/test_spec_schema.py"]
+    tests = ["tests/unit/test_shipped_yaml.py", "tests/unit/test_docs.py", "tests/unit/spec/test_json_schema.py"]
     run(sys.executable, "-m", "pytest", "-q", *tests, cwd=unpacked, path=unpacked / "src")

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from finesweep.weights_file import digest
+from finesweep.model.weights import digest
 
 
 def test_a_diverged_trial_never_ranks_and_the_search_goes_on(project):

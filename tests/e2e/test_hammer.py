@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from made_records import manifest, record
 
-from finesweep import leaderboard
-from finesweep.run_dir import RunDir, make_folders
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.results import leaderboard
 from finesweep.trial import TrialState
 
 TRIALS = 2_000

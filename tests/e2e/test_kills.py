@@ -21,7 +21,7 @@ ELSEWHERE = """
 import sys, time
 from pathlib import Path
 from finesweep import claims
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
 from finesweep.trial import TrialRecord, TrialState
 
 claims._here = lambda: ("another machine", "another boot")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
 RECORDS = 1_000

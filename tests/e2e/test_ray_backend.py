@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from finesweep.backends import ray_cluster
-from finesweep.run_dir import RunDir
+from finesweep.backends.ray import cluster
+from finesweep.folder.sweep_folder import RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -235,8 +235,8 @@ def test_when_every_trial_fails_it_says_why(project, home, place, provoke, until
 OF_OUR_OWN = """
 import json, sys
 from pathlib import Path
-from finesweep.backends.ray_cluster import connected
-from finesweep.profile import Profile
+from finesweep.backends.ray.cluster import connected
+from finesweep.launch.profile import Profile
 with connected(Profile(workers=3, threads_per_worker=5, gpus_per_trial=0)):
     import ray
     path = ray.get(ray.remote(num_cpus=0)(lambda: __import__("sys").path).remote())
@@ -274,5 +274,5 @@ def test_a_cluster_of_our_own_is_out_of_others_reach_and_imports_nothing_from_he
     assert found["has"] == [15, 0]
     assert str(here) not in found["path"]
     assert len(sockets) >= 2
-    assert max(len(str(file.relative_to(place / "t"))) for file in sockets) < len(ray_cluster._LONGEST_SOCKET)
+    assert max(len(str(file.relative_to(place / "t"))) for file in sockets) < len(cluster._LONGEST_SOCKET)
     assert not [word for word in commands if token in word or "of-another-cluster" in word]

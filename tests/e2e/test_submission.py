@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from slurm_orders import program
 
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
 
 PROFILE = "launcher: slurm\nworkers: 2\n"
 SUBMIT = ("submit", "spec.yaml", "--on", "slurm.yaml")

@@ -10,7 +10,7 @@ import sys
 AT_THE_FORK = """
 import sys, threading
 from pathlib import Path
-from finesweep.worker import Worker
+from finesweep.worker.worker import Worker
 
 def report(self, claim, body):
     print("threads:", [thread.name for thread in threading.enumerate()])

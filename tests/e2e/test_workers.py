@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
 
 JUMPS = """
 import os, time

@@ -16,7 +16,7 @@ import torch
 from lab import ROWS, SPEC, TOKEN, VALIDATION_ROWS, Lab, prepare
 
 import tiny
-from finesweep import training
+from finesweep.training import fine_tuning
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -54,7 +54,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     ``change`` is given the loss, whether the model trains, and how many passes of that kind there were. In an
     evaluation, whose loss is made of the logits, it is given 0, and what it adds is taken from the first class's.
     """
-    build_model = training.build_model
+    build_model = fine_tuning.build_model
 
     def install(change: Callable[[torch.Tensor, bool, int], torch.Tensor]) -> None:
         def build(*args: Any) -> Any:
@@ -70,7 +70,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             model.register_forward_hook(hook)
             return model
 
-        monkeypatch.setattr(training, "build_model", build)
+        monkeypatch.setattr(fine_tuning, "build_model", build)
 
     return install
 

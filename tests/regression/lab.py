@@ -10,18 +10,19 @@ from typing import Any
 import torch
 
 import tiny
-from finesweep import preflight, spec_reader
-from finesweep.atomic import write_json
-from finesweep.fine_tuner import FineTuner
-from finesweep.manifest import Manifest
-from finesweep.modeling import tokenized
-from finesweep.resume import SavedState, Weights, read_state
-from finesweep.run_dir import RunDir, make_folders
-from finesweep.scratch_model import make_scratch
-from finesweep.spec import ScratchModelSpec, SweepSpec
-from finesweep.training import FineTuning, build_trainer
+from finesweep.files.atomic import write_json
+from finesweep.folder.manifest import Manifest
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.model.scratch import make_scratch
+from finesweep.spec import reader
+from finesweep.spec.sections import ScratchModelSpec, SweepSpec
+from finesweep.sweep import preflight
+from finesweep.training.callback import TrialContext, TrialWatch
+from finesweep.training.fine_tuning import FineTuning, build_trainer
+from finesweep.training.model_and_tokens import tokenized
+from finesweep.training.saved_state import SavedState, Weights, read_state
+from finesweep.training.trainer import FineTuner
 from finesweep.trial import Evaluation
-from finesweep.watching import TrialContext, TrialWatch
 
 TOKEN = "hf_" + "Secret" * 6  # no real one; only looked for
 ROWS, VALIDATION_ROWS = 192, 64
@@ -110,7 +111,7 @@ def prepare(
     tiny.write_csv(folder / "train.csv", rows)
     tiny.write_csv(folder / "validation.csv", validation or tiny.review_rows(VALIDATION_ROWS, seed=2))
     (folder / "spec.yaml").write_text(spec)
-    checked = preflight.check(spec_reader.load(folder / "spec.yaml"))
+    checked = preflight.check(reader.load(folder / "spec.yaml"))
     run_dir = make_folders(folder / "results")
     for split, frame in checked.data.frames.items():
         frame.to_parquet(run_dir.data / f"{split}.parquet")

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from lab import Lab
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from finesweep import batching
-from finesweep.batching import (
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.training import batching
+from finesweep.training.batching import (
     GroupedByLength,
     Padding,
     TokenRows,
@@ -28,9 +29,8 @@ from finesweep.batching import (
     grouped,
     lengths_tell_labels,
 )
-from finesweep.modeling import _tokens
-from finesweep.run_dir import RunDir
-from finesweep.training import build_trainer
+from finesweep.training.fine_tuning import build_trainer
+from finesweep.training.model_and_tokens import _tokens
 
 lengths_of = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
 batches = st.integers(1, 40)
@@ -116,7 +116,7 @@ def test_the_loader_gives_every_epoch_its_order(lab):
 def test_an_evaluation_in_groups_comes_to_the_same(lab, monkeypatch):
     """Other rows meet in a batch, so that sums are rounded otherwise: single precision has seven digits."""
     grouped_metrics = lab.build({"bf16": False, "per_device_eval_batch_size": 7}).evaluate()
-    monkeypatch.setattr("finesweep.evaluation.evaluation_order", lambda lengths: list(range(len(lengths))))
+    monkeypatch.setattr("finesweep.training.evaluation.evaluation_order", lambda lengths: list(range(len(lengths))))
     plain = lab.build({"bf16": False, "per_device_eval_batch_size": 7}).evaluate()
     assert grouped_metrics["eval_loss"] == pytest.approx(plain["eval_loss"], rel=1e-5)
     assert grouped_metrics["eval_accuracy"] == plain["eval_accuracy"]

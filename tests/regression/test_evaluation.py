@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from finesweep.batching import TokenRows
-from finesweep.evaluation import predictions
-from finesweep.training import build_trainer
-from finesweep.training_fields import TRAINING_FIELDS
+from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.training.batching import TokenRows
+from finesweep.training.callback import TrialWatch
+from finesweep.training.evaluation import predictions
+from finesweep.training.fine_tuning import build_trainer
 from finesweep.trial import Direction, TrialInterrupted
-from finesweep.watching import TrialWatch
 
 ODD = {
     "learning_rate": 5e-3,

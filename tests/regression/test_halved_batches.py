@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from lab import Lab, tuning_of
 
-from finesweep.watching import TrialWatch
+from finesweep.training.callback import TrialWatch
 
 NO_DROPOUT = {"model.hidden_dropout_prob": 0.0, "model.attention_probs_dropout_prob": 0.0}
 PARAMS = {"num_train_epochs": 2, "per_device_train_batch_size": 32, "per_device_eval_batch_size": 16, **NO_DROPOUT}

@@ -10,14 +10,15 @@ import pytest
 from lab import Lab
 from transformers import pipeline
 
-from finesweep import contenders, evaluation
 from finesweep.errors import WinnerMismatch
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.results import checkpoints
+from finesweep.results.winner import Evidence
 from finesweep.tasks.text_classification import TextClassification
+from finesweep.training import evaluation
+from finesweep.training.callback import TrialWatch
 from finesweep.trial import Direction, TrialRecord, TrialState
-from finesweep.verification import verify
-from finesweep.watching import TrialWatch
-from finesweep.winner import Evidence
+from finesweep.worker.verify_winner import verify
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def ranked(lab, tmp_path):
             copy.context({"num_train_epochs": 4, "learning_rate": 5e-3, **params}),
             TrialWatch(Direction.MINIMIZE),
         )
-        contenders.save(run_dir.checkpoint(0), copy.trainer_of(context, watch))
+        checkpoints.save(run_dir.checkpoint(0), copy.trainer_of(context, watch))
         best = watch.result
         effective = context.settings.named()
         record = TrialRecord(

@@ -24,14 +24,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab import Lab, go_on, tuning_of
 
-from finesweep import randomness, tensor_json, training
 from finesweep.errors import RunDirError
-from finesweep.fine_tuner import FineTuner
-from finesweep.resume import StateDamaged, read_state
-from finesweep.spec import PruningSpec, SearchSpec
-from finesweep.training import FineTuning
+from finesweep.spec.sections import PruningSpec, SearchSpec
+from finesweep.training import fine_tuning, rng_state, tensor_json
+from finesweep.training.callback import TrialContext, TrialWatch
+from finesweep.training.fine_tuning import FineTuning
+from finesweep.training.saved_state import StateDamaged, read_state
+from finesweep.training.trainer import FineTuner
 from finesweep.trial import Evaluation, TrialInterrupted, TrialWaits
-from finesweep.watching import TrialContext, TrialWatch
 
 ON_RUNGS = SearchSpec(pruner="halving", sampler="random", baseline=False)
 Moment = tuple[int, int]
@@ -208,14 +208,14 @@ def test_whatever_way_it_trains(lab, tmp_path, way):
 
 def test_the_scale_of_the_loss_is_kept(lab, tmp_path, monkeypatch):
     """fp16's scaler at work on the CPU, with a scale that grows every other step."""
-    build = training.build_trainer
+    build = fine_tuning.build_trainer
 
     def build_with_scaler(context: TrialContext) -> FineTuner:
         trainer = build(context)
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
         return trainer
 
-    monkeypatch.setattr(training, "build_trainer", build_with_scaler)
+    monkeypatch.setattr(fine_tuning, "build_trainer", build_with_scaler)
     context = lab.context(SHORT)
     interrupted(context, LATE, tmp_path / "state")
     state = read_state(tmp_path / "state")
@@ -334,9 +334,9 @@ def test_how_often_it_is_evaluated_does_not_change_training(lab):
 
 def test_an_evaluation_that_fails_draws_no_random_number_either(short):
     trainer = tuning_of(short, TrialWatch(short.spec.direction)).trainer
-    before = randomness.captured()
+    before = rng_state.captured()
     numbers = drawn()
-    randomness.restore(before)
+    rng_state.restore(before)
     trainer.compute_metrics = lambda _: 1 / (drawn() == ())
     with pytest.raises(ZeroDivisionError, match="division"):
         trainer.evaluate()
@@ -433,9 +433,9 @@ def test_a_disk_that_takes_no_more_is_named(short, tmp_path):
 
 
 def test_the_random_numbers_of_every_generator_come_back():
-    before = randomness.captured()
+    before = rng_state.captured()
     numbers = drawn()
-    randomness.restore(tensor_json.join(*tensor_json.split(before)))
+    rng_state.restore(tensor_json.join(*tensor_json.split(before)))
     assert drawn() == numbers
 
 

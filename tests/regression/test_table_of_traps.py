@@ -84,7 +84,7 @@ ELSEWHERE = {
 }
 
 UNNUMBERED = {
-    "A folder without tokenizer gets one of five words": "unit/test_model_folder.py::test_missing_files",
+    "A folder without tokenizer gets one of five words": "unit/model/test_folder_check.py::test_missing_files",
     "Timings of the evaluation count as metrics": (
         "e2e/test_run.py::test_the_leaderboard_ranks_every_trial_by_its_best_evaluation"
     ),

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from finesweep import contenders
 from finesweep.errors import SweepError
-from finesweep.rehearsal import rehearse
-from finesweep.target_scale import TargetScale
+from finesweep.results import checkpoints
+from finesweep.training.callback import TrialWatch
+from finesweep.training.rehearsal import rehearse
+from finesweep.training.target_scale import TargetScale
 from finesweep.trial import Direction
-from finesweep.verification import Exported, _numbers
-from finesweep.watching import TrialWatch
+from finesweep.worker.verify_winner import Exported, _numbers
 
 LEARNING = {"num_train_epochs": 4, "learning_rate": 5e-3}
 
@@ -59,7 +59,7 @@ def test_prices_near_250_000_are_learned_and_reported_in_their_units(prices, tmp
     assert 0.1 * variance < watch.loss < 2 * variance, "the training loss too"
     assert 240_000 < watch.settled["data.target_mean"] < 260_000
 
-    contenders.save(tmp_path / "saved", trainer)
+    checkpoints.save(tmp_path / "saved", trainer)
     exported = Exported.load(tmp_path / "saved", {"data.max_length": 24}, trusted=False)
     import pandas as pd
 
@@ -126,7 +126,7 @@ def test_rehearsal_of_a_regression_agrees_with_a_plain_forward_pass(prices):
 
 def test_kept_head_of_a_regression_begins_with_what_it_has_learned(prices, tmp_path):
     watch = TrialWatch(Direction.MINIMIZE)
-    contenders.save(tmp_path / "saved", prices.trainer_of(prices.context(LEARNING), watch))
+    checkpoints.save(tmp_path / "saved", prices.trainer_of(prices.context(LEARNING), watch))
     loading = {"output": [], "rows": [0], "new": [], "notes": []}
     facts = {**prices.manifest.model, "path": str(tmp_path / "saved"), "from_scratch": False, "loading": loading}
     again = dataclasses.replace(prices, manifest=dataclasses.replace(prices.manifest, model=facts))
@@ -134,7 +134,7 @@ def test_kept_head_of_a_regression_begins_with_what_it_has_learned(prices, tmp_p
 
 
 def test_explosion_of_a_regression_is_judged_by_the_variance(prices):
-    from finesweep.training import _guard
+    from finesweep.training.fine_tuning import _guard
 
     context = prices.context({})
     guard = _guard(context, prices.build({}))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from finesweep import precision
 from finesweep.errors import SweepError
-from finesweep.rehearsal import rehearse
-from finesweep.spec import EvaluationSpec
-from finesweep.training import FineTuning, TrialWatch
+from finesweep.spec.sections import EvaluationSpec
+from finesweep.training import precision
+from finesweep.training.fine_tuning import FineTuning, TrialWatch
+from finesweep.training.rehearsal import rehearse
 from finesweep.trial import Direction
 
 WIDE, NARROW = precision.LEAST_WIDTH, precision.LEAST_WIDTH - 1

@@ -19,16 +19,16 @@ import transformers
 from lab import TOKEN, tuning_of
 
 import tiny
-from finesweep import contenders, ranking
 from finesweep.errors import SweepError
-from finesweep.launchers.local import LocalLauncher
-from finesweep.manifest import Run
-from finesweep.modeling import build_model
-from finesweep.pretrained import load_tokenizer
-from finesweep.profile import Profile
-from finesweep.run_dir import RunDir, make_folders
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.launch.local import LocalLauncher
+from finesweep.launch.profile import Profile
+from finesweep.model.pretrained import load_tokenizer
+from finesweep.results import checkpoints, ranking
+from finesweep.training.callback import TrialWatch
+from finesweep.training.model_and_tokens import build_model
 from finesweep.trial import Direction, TrialRecord, TrialState
-from finesweep.watching import TrialWatch
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "optimizer*", "scheduler*", "rng_state*")
 
@@ -44,9 +44,9 @@ def finished(trial: int, objective: float, **fields: Any) -> TrialRecord:
 
 def end(run_dir: RunDir, record: TrialRecord, trainer: Any) -> None:
     """End a COMPLETE trial as its own process does."""
-    kept = contenders.keep_if_best(run_dir, Profile(), record, Direction.MINIMIZE, trainer)
+    kept = checkpoints.keep_if_best(run_dir, Profile(), record, Direction.MINIMIZE, trainer)
     run_dir.record(kept)
-    contenders.remove_beaten(run_dir, 1, Direction.MINIMIZE)
+    checkpoints.remove_beaten(run_dir, 1, Direction.MINIMIZE)
 
 
 def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
@@ -71,9 +71,9 @@ def test_t23_a_kill_at_the_record_leaves_the_best_recorded_trial_its_weights(lab
     """Before the record the old best may still win, so its weights stay; the new one's are there already."""
     run_dir, trainer = make_folders(tmp_path / "sweep"), lab.build({})
     end(run_dir, finished(0, 0.5), trainer)
-    contenders.keep_if_best(run_dir, Profile(), finished(1, 0.3), Direction.MINIMIZE, trainer)
+    checkpoints.keep_if_best(run_dir, Profile(), finished(1, 0.3), Direction.MINIMIZE, trainer)
     # Killed here, before its record.
-    contenders.remove_beaten(run_dir, 1, Direction.MINIMIZE)
+    checkpoints.remove_beaten(run_dir, 1, Direction.MINIMIZE)
     assert weights_below(tmp_path) == ["trial-0000", "trial-0001"]
 
 
@@ -106,7 +106,7 @@ def test_t23_trials_that_end_at_a_time_leave_the_best_one_its_weights_at_every_m
     best = ranking.winner(records, Direction.MINIMIZE)
     assert len(records) == 48
     assert weights_below(tmp_path) == [run_dir.checkpoint(best.trial).name]
-    assert contenders.set_aside_if_damaged(run_dir, best) is None
+    assert checkpoints.set_aside_if_damaged(run_dir, best) is None
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the end", "everything"])
@@ -119,7 +119,7 @@ def test_damaged_weights_are_noticed_set_aside_and_their_trial_runs_again(lab, t
     weights.write_bytes({"a byte": data, "the end": data[:-100], "everything": b""}[damage])
     (best,) = run_dir.records()
     assert run_dir.is_finished(0)
-    found = contenders.set_aside_if_damaged(run_dir, best)
+    found = checkpoints.set_aside_if_damaged(run_dir, best)
     assert not run_dir.is_finished(0)
     assert found.startswith("trial 0: its kept weights")
     assert "set aside as checkpoints/trial-0000.corrupt; it is trained again" in found
@@ -168,7 +168,7 @@ RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
 HOLDER = """\
 import sys, time
 from pathlib import Path
-from finesweep.backends.journal import FileStorage
+from finesweep.backends.optuna.journal import FileStorage
 lock = FileStorage(Path(sys.argv[1])).journal._locked()
 lock.__enter__()
 print("held", flush=True)
@@ -178,7 +178,7 @@ time.sleep(600)
 
 def test_a_dead_owner_of_the_studys_lock_costs_nothing(tmp_path):
     """Optuna's own lock file makes the next one wait 30 seconds, or for ever where its path is relative."""
-    from finesweep.backends.journal import FileStorage
+    from finesweep.backends.optuna.journal import FileStorage
 
     study = tmp_path / "study.journal"
     command = [sys.executable, "-c", HOLDER, str(study)]
@@ -197,11 +197,11 @@ def test_no_token_is_in_what_is_saved_of_a_model(lab, tmp_path):
     """Stock pickles the training arguments beside the weights, with the Hub token in clear."""
     trainer = lab.build({})
     trainer.args.hub_token = TOKEN
-    contenders.save(tmp_path / "saved", trainer)
+    checkpoints.save(tmp_path / "saved", trainer)
     files = [file for file in (tmp_path / "saved").iterdir() if file.is_file()]
-    assert {file.name for file in files} >= {"model.safetensors", "tokenizer.json", contenders.ARGUMENTS}
+    assert {file.name for file in files} >= {"model.safetensors", "tokenizer.json", checkpoints.ARGUMENTS}
     assert [file.name for file in files if TOKEN.encode() in file.read_bytes()] == []
-    assert "hub_token" not in json.loads((tmp_path / "saved" / contenders.ARGUMENTS).read_text())
+    assert "hub_token" not in json.loads((tmp_path / "saved" / checkpoints.ARGUMENTS).read_text())
 
 
 def test_no_token_of_the_environment_is_in_the_results(swept):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from finesweep.errors import SweepError
-from finesweep.fine_tuner import FineTuner
-from finesweep.ranking import ranked
-from finesweep.rehearsal import rehearse
+from finesweep.results.ranking import ranked
+from finesweep.training.rehearsal import rehearse
+from finesweep.training.trainer import FineTuner
 from finesweep.trial import Direction, TrialDiverged, TrialRecord, TrialState
 
 EVENT = 13

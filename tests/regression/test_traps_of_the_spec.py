@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from finesweep import spec_reader
 from finesweep.errors import SpecError
-from finesweep.loaded_spec import LoadedSpec
+from finesweep.spec import reader
+from finesweep.spec.draft import LoadedSpec
 
 TOP = "model: bert\ndata: {train: a.csv}\n"
 
 
 def load(folder: Path, text: str) -> LoadedSpec:
     (folder / "f.yaml").write_text(TOP + text)
-    return spec_reader.load(folder / "f.yaml")
+    return reader.load(folder / "f.yaml")
 
 
 @pytest.mark.parametrize(

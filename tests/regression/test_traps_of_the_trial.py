@@ -12,16 +12,16 @@ import pytest
 import torch
 from lab import ROWS, Lab
 
-from finesweep import contenders
-from finesweep.backends.optuna import OptunaBackend
-from finesweep.manifest import Run
-from finesweep.profile import Profile
-from finesweep.run_dir import RunDir
-from finesweep.settings import Settings
-from finesweep.training import build_trainer, training_arguments
+from finesweep.backends.optuna.backend import OptunaBackend
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+from finesweep.results import checkpoints
+from finesweep.spec.trial_settings import Settings
+from finesweep.training.callback import TrialWatch
+from finesweep.training.fine_tuning import build_trainer, training_arguments
 from finesweep.trial import Direction
-from finesweep.watching import TrialWatch
-from finesweep.worker import Worker
+from finesweep.worker.worker import Worker
 
 
 @dataclasses.dataclass
@@ -63,7 +63,7 @@ def test_t04_a_trial_is_worth_its_best_evaluation_and_ships_its_weights(contrary
     assert losses[-1] > losses[0] + 0.1, "training on opposite labels makes every evaluation worse"
     assert watch.best == watch.evaluations[losses.index(min(losses))] != watch.evaluations[-1]
     assert [best for _, best, _ in reports] == [min(losses[: n + 1]) for n in range(3)]
-    contenders.save(tmp_path / "saved", trainer)
+    checkpoints.save(tmp_path / "saved", trainer)
     # The same sums in the same precision; batches are padded alike.
     assert _evaluated_again(contrary, tmp_path / "saved")["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
 
@@ -79,7 +79,7 @@ def test_t05_the_objective_is_the_named_metric_and_not_the_sum_of_all(swept):
 def test_t05_the_study_is_told_that_metric_with_its_direction(swept):
     import optuna
 
-    from finesweep.backends.journal import FileStorage
+    from finesweep.backends.optuna.journal import FileStorage
 
     study = optuna.load_study(study_name="spec", storage=FileStorage(swept.results / "study.journal"))
     assert study.direction is optuna.study.StudyDirection.MAXIMIZE
@@ -118,10 +118,10 @@ def test_t08_nothing_of_one_trial_is_left_in_the_next(lab, tmp_path):
     alone = search(lab, tmp_path / "alone", [SECOND], **changes)
     assert [record.params for record in after.run_dir.records()] == [FIRST, SECOND]
     second, only = after.run_dir.checkpoint(1), alone.run_dir.checkpoint(0)
-    for file in ("config.json", contenders.ARGUMENTS):
+    for file in ("config.json", checkpoints.ARGUMENTS):
         assert json.loads((second / file).read_text()) == json.loads((only / file).read_text())
     assert (second / "model.safetensors").read_bytes() == (only / "model.safetensors").read_bytes()
-    arguments = json.loads((second / contenders.ARGUMENTS).read_text())
+    arguments = json.loads((second / checkpoints.ARGUMENTS).read_text())
     assert (arguments["adam_beta1"], arguments["label_smoothing_factor"]) == (0.9, 0.0)
 
 

@@ -12,9 +12,11 @@ from huggingface_hub import constants
 from made_records import record, run
 
 import tiny
-from finesweep import cli, preflight, spec_reader
-from finesweep.atomic import write_json
-from finesweep.run_dir import RunDir, make_folders
+from finesweep.cli import command_line
+from finesweep.files.atomic import write_json
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.spec import reader
+from finesweep.sweep import preflight
 from security.attacks import SPEC, Canary, Evil, Planted, Sweep
 
 
@@ -51,7 +53,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["sweep", *map(str, arguments)])
         code = 0
         try:
-            cli.main()
+            command_line.main()
         except SystemExit as end:
             code = int(end.code or 0)
         captured = capsys.readouterr()
@@ -75,7 +77,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def planted(project: Path) -> Planted:
     """Return a sound folder of the project's spec: two of three trials are recorded, one run is over."""
-    checked = preflight.check(spec_reader.load(project / "spec.yaml"))
+    checked = preflight.check(reader.load(project / "spec.yaml"))
     path = project / "results" / "spec"
     made: RunDir = make_folders(path)
     write_json(made.spec_file, checked.manifest().__dict__)

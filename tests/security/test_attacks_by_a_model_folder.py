@@ -13,9 +13,10 @@ import pytest
 from huggingface_hub import constants
 
 import tiny
-from finesweep import preflight, spec_reader
-from finesweep.environment import child_environment, own_environment
 from finesweep.errors import SweepError
+from finesweep.host.python_process import child_environment, own_environment
+from finesweep.spec import reader
+from finesweep.sweep import preflight
 from security.attacks import Canary, Sweep
 
 CODE = "from pathlib import Path\nPath({!r}).touch()\n"
@@ -72,7 +73,7 @@ def test_s3_pickled_weights_are_refused_and_not_opened(
 @pytest.mark.parametrize("name", ["training_args.bin", "optimizer.pt", "pytorch_model.bin", "rng_state.pth"])
 def test_s3_pickles_beside_the_weights_are_left_alone(project: Path, evil_pickle: bytes, name: str) -> None:
     (project / "model" / name).write_bytes(evil_pickle)
-    assert preflight.check(spec_reader.load(project / "spec.yaml")).model.name == "./model"
+    assert preflight.check(reader.load(project / "spec.yaml")).model.name == "./model"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_trust_is_no_leave_for_pickles_or_kernels(
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_a_folder_that_changed_since_it_was_checked_is_not_loaded(project: Path, canary: Canary, file: str) -> None:
     """What lies in a results folder is loaded too, and nobody checked it."""
-    from finesweep.pretrained import load_tokenizer
+    from finesweep.model.pretrained import load_tokenizer
 
     change(project / "model" / file, attn_implementation="evil/kernel")
     with pytest.raises(SweepError, match=r"attn_implementation is 'evil/kernel'; allowed are eager and sdpa"):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from finesweep import stored
-from finesweep.claims import Claim
 from finesweep.errors import RunDirError, SweepError
-from finesweep.run_dir import RunDir
+from finesweep.files import checked_json
+from finesweep.folder.claims import Claim
+from finesweep.folder.sweep_folder import RunDir
 from security.attacks import Canary, Planted, Sweep
 
 READERS = ("status", "leaderboard")
@@ -84,7 +84,7 @@ def test_what_would_be_waited_for_is_not_read(planted: Planted, sweep: Sweep) ->
         os.mkfifo(planted.path / name)
     (planted.path / "trials" / "0003.json").symlink_to("/dev/zero")
     with (planted.path / "trials" / "0004.json").open("wb") as stream:
-        stream.truncate(stored.MAX_BYTES + 1)
+        stream.truncate(checked_json.MAX_BYTES + 1)
     code, said = sweep("status", planted.path)
     assert code == 0, said
     assert said.count("could not be read") == 3
@@ -194,7 +194,7 @@ def test_s34_a_lock_of_the_claims_that_is_a_link_is_not_followed(planted: Plante
 
 
 def test_s34_a_journal_that_is_a_link_is_not_followed(planted: Planted, victim: Path) -> None:
-    from finesweep.backends.journal import Journal
+    from finesweep.backends.optuna.journal import Journal
 
     (planted.path / "study.journal").symlink_to(victim / ".profile")
     with pytest.raises(ValueError, match=r"study\.journal is no file"):
@@ -203,7 +203,7 @@ def test_s34_a_journal_that_is_a_link_is_not_followed(planted: Planted, victim: 
 
 
 def test_s10_a_journal_that_is_a_pickle_is_not_loaded(planted: Planted, evil_pickle: bytes) -> None:
-    from finesweep.backends.journal import Journal
+    from finesweep.backends.optuna.journal import Journal
 
     journal = Journal(planted.write("study.journal", evil_pickle + b"\n"))
     with pytest.raises(ValueError, match=r"codec can't decode|Expecting value"):
@@ -302,8 +302,8 @@ def test_s19_rows_of_a_folder_hold_numbers_and_fetch_nothing(planted: Planted, c
     """A column of images would be opened when its row is read, wherever it says that they are."""
     import datasets
 
-    from finesweep.checked_files import seal
-    from finesweep.modeling import tokenized
+    from finesweep.folder.checked_files import seal
+    from finesweep.training.model_and_tokens import tokenized
 
     folder = RunDir(planted.path)
     places = [{"bytes": None, "path": f"http://{canary.address}/x.png"}, {"bytes": b"x", "path": ""}]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from finesweep import cli
+from finesweep.cli import command_line
 from security.planted_modules import every_name, loaded_before_main, plant, write_watch
 
 SPEC = """\
@@ -121,4 +121,4 @@ def test_no_command_imports_from_the_current_or_the_specs_folder(trap: Trap, bac
     trap.sweep("schema")
     job = trap.sweep("submit", trap.spec, "--on", "ray.yaml", "--name", "r", "--dry-run", by=MODULE)
     assert "python3 -P -m finesweep supervise" in job
-    assert {command.__name__ for command in cli.COMMANDS} <= trap.walked
+    assert {command.__name__ for command in command_line.COMMANDS} <= trap.walked

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from finesweep import cli
+from finesweep.cli import command_line
 
 SPEC = """\
 model: {config: bert, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 2}
@@ -88,7 +88,7 @@ def test_odd_path_is_one_line_and_exit_code_2(
         words = [word.replace("{}", path) for word in {**COMMANDS, **WRITTEN}[place]]
         monkeypatch.setattr("sys.argv", ["sweep", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            command_line.main()
         out, err = capfd.readouterr()
         assert (kind, ended.value.code) == (kind, 2), out + err
         assert [line for line in err.splitlines() if line.startswith("error: ")] == err.splitlines(), (kind, err)

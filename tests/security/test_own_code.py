@@ -15,10 +15,10 @@ import pytest
 from huggingface_hub import constants
 
 import tiny
-from finesweep import winner
 from finesweep.errors import WinnerMismatch
-from finesweep.model_code import FLAG
-from finesweep.run_dir import RunDir
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.model.remote_code import FLAG
+from finesweep.results import winner
 from security.attacks import Canary, Sweep
 from security.own_code import own_code_model
 

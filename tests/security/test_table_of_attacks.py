@@ -61,8 +61,11 @@ RESULTS, OWN, DATA = (
 )
 
 SHOWN = {
-    1: [YAML + "test_a_yaml_runs_nothing", "unit/test_yaml_source.py::test_a_file_that_is_no_plain_mapping_is_refused"],
-    2: [YAML + "test_a_yaml_runs_nothing", "unit/test_yaml_source.py::test_hostile_text_costs_little"],
+    1: [
+        YAML + "test_a_yaml_runs_nothing",
+        "unit/spec/test_yaml_source.py::test_a_file_that_is_no_plain_mapping_is_refused",
+    ],
+    2: [YAML + "test_a_yaml_runs_nothing", "unit/spec/test_yaml_source.py::test_hostile_text_costs_little"],
     3: [
         MODEL + "test_s3_pickled_weights_are_refused_and_not_opened",
         MODEL + "test_s3_pickles_beside_the_weights_are_left_alone",
@@ -87,7 +90,7 @@ SHOWN = {
     ],
     7: [
         MODEL + "test_s7_an_index_does_not_lead_out_of_the_folder",
-        "unit/test_weights_file.py::test_shards_outside_the_folder_are_refused",
+        "unit/model/test_weights.py::test_shards_outside_the_folder_are_refused",
     ],
     9: [RESULTS + "test_s9_s10_no_pickle_in_a_folder_is_loaded"],
     10: [
@@ -97,8 +100,8 @@ SHOWN = {
     13: [
         PROFILE + "test_s13_s15_no_value_becomes_code",
         PROFILE + "test_s13_no_name_of_an_option_does_more_than_it_says",
-        "unit/test_slurm_profile.py::test_no_text_can_be_more_than_a_value",
-        "unit/test_slurm_script.py::test_the_scripts_hold_the_folder_as_one_word",
+        "unit/launch/slurm/test_profile.py::test_no_text_can_be_more_than_a_value",
+        "unit/launch/slurm/test_script.py::test_the_scripts_hold_the_folder_as_one_word",
         "cluster/test_slurm_attacks.py::test_slurm_is_given_no_code",
     ],
     14: [
@@ -110,7 +113,7 @@ SHOWN = {
         YAML + "test_a_yaml_runs_nothing",
         PROFILE + "test_s13_s15_no_value_becomes_code",
         PROFILE + "test_s15_a_name_on_the_command_line_is_checked_like_those_of_a_yaml",
-        "unit/test_slurm_script.py::test_a_folder_that_slurm_reads_in_its_own_way_is_refused",
+        "unit/launch/slurm/test_script.py::test_a_folder_that_slurm_reads_in_its_own_way_is_refused",
         "cluster/test_slurm_attacks.py::test_a_folder_of_any_name_is_one_word_to_slurm",
     ],
     17: [
@@ -123,24 +126,24 @@ SHOWN = {
         YAML + "test_s19_an_address_is_not_fetched",
         YAML + "test_s19_a_place_that_is_no_data_file_is_not_shown",
         RESULTS + "test_s19_rows_of_a_folder_hold_numbers_and_fetch_nothing",
-        "unit/test_data_hub.py::test_an_unusable_data_set_is_one_message",
+        "unit/data/test_hub_datasets.py::test_an_unusable_data_set_is_one_message",
     ],
     21: [
         RESULTS + "test_s21_texts_of_a_folder_are_no_formulas",
-        "unit/test_leaderboard.py::test_csv_texts_are_no_formulas",
-        "unit/test_leaderboard.py::test_csv_numbers_stay_numbers_in_full_precision",
+        "unit/results/test_leaderboard.py::test_csv_texts_are_no_formulas",
+        "unit/results/test_leaderboard.py::test_csv_numbers_stay_numbers_in_full_precision",
     ],
-    22: ["unit/test_leaderboard.py::test_markdown_cells_show_text_as_it_is"],
+    22: ["unit/results/test_leaderboard.py::test_markdown_cells_show_text_as_it_is"],
     23: [
         DATA + "test_s23_labels_are_shown_without_what_they_do",
         DATA + "test_s23_columns_in_an_error_are_shown_without_what_they_do",
         DATA + "test_s23_paths_and_settings_in_an_error_are_shown_without_what_they_do",
         RESULTS + "test_s23_texts_of_a_folder_do_nothing_to_a_terminal",
-        "unit/test_screen.py::test_parameters_cannot_draw",
+        "unit/display/test_live_table.py::test_parameters_cannot_draw",
     ],
     25: [
         RESULTS + "test_s25_what_is_written_is_json_that_everybody_reads",
-        "unit/test_leaderboard.py::test_json_has_no_nan",
+        "unit/results/test_leaderboard.py::test_json_has_no_nan",
     ],
     26: [
         OWN + "test_s26_the_users_token_is_nowhere_in_the_folder",
@@ -156,26 +159,26 @@ SHOWN = {
         RESULTS + "test_s34_a_lock_beside_the_folder_that_is_a_link_is_not_followed",
         RESULTS + "test_s34_a_lock_of_the_claims_that_is_a_link_is_not_followed",
         RESULTS + "test_s34_a_journal_that_is_a_link_is_not_followed",
-        "unit/test_stored.py::test_a_log_is_appended_to_and_never_through_a_link",
+        "unit/files/test_checked_json.py::test_a_log_is_appended_to_and_never_through_a_link",
     ],
-    37: ["unit/test_data_hub.py::test_s37_a_loading_script_is_refused_and_not_run"],
+    37: ["unit/data/test_hub_datasets.py::test_s37_a_loading_script_is_refused_and_not_run"],
     38: [
-        "unit/test_model_source.py::test_hub_snapshots_are_named_by_their_commit",
+        "unit/model/test_source.py::test_hub_snapshots_are_named_by_their_commit",
         OWN + "test_code_that_has_changed_is_another_sweeps",
     ],
-    41: ["unit/test_spec_reader.py::test_nothing_in_a_yaml_is_a_template"],
-    42: ["unit/test_spec_reader.py::test_validation_is_linear_in_hostile_text"],
+    41: ["unit/spec/test_reader.py::test_nothing_in_a_yaml_is_a_template"],
+    42: ["unit/spec/test_reader.py::test_validation_is_linear_in_hostile_text"],
     43: ["e2e/test_run.py::test_only_the_winners_weights_are_kept"],
     44: [
         RESULTS + "test_s44_an_address_in_a_folder_gets_no_credentials",
-        "unit/test_ray_dashboard.py::test_a_dashboard_that_only_a_folder_names_is_told_nothing",
-        "unit/test_shared_folder.py::test_addresses_that_were_changed_in_the_folder_are_refused",
+        "unit/launch/ray/test_dashboard.py::test_a_dashboard_that_only_a_folder_names_is_told_nothing",
+        "unit/folder/test_open_run.py::test_addresses_that_were_changed_in_the_folder_are_refused",
     ],
     45: [
         HERE + "test_a_command_imports_nothing_from_the_current_folder",
         HERE + "test_no_command_imports_from_the_current_or_the_specs_folder",
-        "unit/test_environment.py::test_an_empty_entry_of_pythonpath_goes_and_what_is_named_stays",
-        "unit/test_commands.py::test_only_one_module_writes_down_how_python_is_started",
+        "unit/host/test_python_process.py::test_an_empty_entry_of_pythonpath_goes_and_what_is_named_stays",
+        "unit/host/test_own_command.py::test_only_one_module_writes_down_how_python_is_started",
     ],
 }
 

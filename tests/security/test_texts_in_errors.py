@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from finesweep.errors import SpecError, SweepError
-from finesweep.modeling import _tokens, without_texts
-from finesweep.verification import Exported
+from finesweep.training.model_and_tokens import _tokens, without_texts
+from finesweep.worker.verify_winner import Exported
 
 SECRET = "the patient's name is written here"
 FRAME = pd.DataFrame({"text": ["harmless", SECRET], "label": [0, 1]})

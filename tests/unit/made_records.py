@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finesweep.manifest import Manifest, Run
+from finesweep.folder.manifest import Manifest, Run
 from finesweep.trial import Progress, TrialRecord, TrialState
 
 WAITING, COMPLETE, PRUNED, DIVERGED, FAILED, INTERRUPTED = (

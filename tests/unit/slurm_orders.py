@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from made_records import run
 
-from finesweep.atomic import write_json
-from finesweep.run_dir import RunDir
-from finesweep.slurm_profile import SlurmProfile
-from finesweep.submitters import Order
+from finesweep.files.atomic import write_json
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.slurm.profile import SlurmProfile
+from finesweep.launch.submitter import Order
 
 TOKEN = "0123456789abcdef"
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from finesweep.pruning import Standing, Turns, is_audited, is_below_median, rung_examples, turns
-from finesweep.spec import SweepSpec
+from finesweep.pruning.rules import Standing, Turns, is_audited, is_below_median, rung_examples, turns
+from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Direction, Evaluation, Progress, TrialRecord, TrialState
 
 ROWS = 4_000

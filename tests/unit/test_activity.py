@@ -9,8 +9,8 @@ import sys
 import time
 
 from finesweep import activity
-from finesweep.apart import Apart
-from finesweep.cli.activity_line import ActivityLine
+from finesweep.display.activity_line import ActivityLine
+from finesweep.sweep.child_process import Apart
 
 
 def test_the_innermost_listener_hears_and_silence_is_fine() -> None:

@@ -9,80 +9,62 @@ import pytest
 
 ROOT = Path(__file__).parents[2] / "src" / "finesweep"
 
-LAYERS = (
-    "finesweep trial errors activity regular_file permissions",
-    """
-    regular_file loaded_spec
-    naive yaml_source training_fields search_space registry spec spec_reader spec_schema overrides space_rules wording
-    profile slurm_profile storage_url machine settings plan schedule readable pruning patience forecast pace outlook
-    """,
-    """
-    run_dir records folders stored claims disk manifest atomic ownership environment commands shared_folder
-    checked_files lost_records ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
-    """,
-    """
-    hub data loaded_data data_hub data_reading parquet_file packed_file data_rows data_splits table_header label_column
-    delimited csv_records labelled_lines
-    model_source model_folder model_code model_settings
-    pretrained head load_check
-    weights_file text_length truncation
-    scratch_model modeling guard randomness tensor_json resume batching precision evaluation target_scale fine_tuner
-    watching training tasks backends launchers submitters
-    """,
-    """
-    measurement measuring calibration calibrating survey estimate
-    worker run_limits attempt comparison trial_process endings watchdog rehearsal contenders leaderboard
-    leaderboard_facts ranking winner
-    model_card
-    verification dry_run_steps display announcer screen fitting time_left savings status
-    """,
-    """
-    dry_run
-    preflight preparing preparation apart planning plan_screen sweep submission open_sweep signals shutdown supervisor
-    summary
-    init_spec data_look data_columns other_tasks sibling_files proposal starting_model examples
-    """,
-    "cli __main__",
+PACKAGES = (
+    *("__init__", "errors", "trial", "hub", "registry", "host", "text", "files", "activity", "tasks", "spec", "data"),
+    *("folder", "pruning", "forecast", "launch", "model", "training", "backends", "calibration", "results", "worker"),
+    *("display", "propose", "sweep", "cli", "__main__"),
 )
-"""Modules and packages by layer, lowest first; a module imports from its own layer and those below."""
+"""Packages and loose modules, lowest first; a package imports from those before it."""
 
-SIBLINGS = frozenset({"tasks", "backends", "launchers", "submitters"})
-"""Packages of which none knows another."""
+STRANGERS = (
+    *(("sweep", "worker"), ("backends.optuna", "backends.ray")),
+    *(("launch.slurm", "launch.ray"), ("launch.ray", "launch.slurm"), ("launch.local", "launch.ray")),
+)
+"""Packages of which the first does not know the second; a command and its workers meet in the folder alone."""
 
 HEAVY = frozenset({"torch", "transformers", "datasets", "optuna", "ray", "pandas", "sklearn", "scipy", "tokenizers"})
 EARLY = {
-    "data": {"pandas"},
-    "data_rows": {"pandas"},
-    "backends.database": {"optuna"},
-    "backends.driver": {"transformers"},
-    "backends.journal": {"optuna"},
-    "backends.marks": {"optuna"},
-    "backends.proposals": {"optuna"},
-    "backends.ray_scheduler": {"ray"},
-    "backends.ray_search": {"optuna", "ray"},
-    "backends.study": {"optuna"},
-    "modeling": {"datasets", "pandas", "transformers"},
-    "pretrained": {"torch", "transformers"},
-    "randomness": {"torch"},
-    "tensor_json": {"torch"},
-    "resume": {"torch"},
-    "batching": {"torch"},
-    "precision": {"torch"},
-    "evaluation": {"torch"},
-    "target_scale": {"torch"},
-    "fine_tuner": {"transformers"},
-    "training": {"torch", "transformers"},
-    "watching": {"transformers"},
-    "rehearsal": {"torch"},
-    "worker": {"datasets", "torch", "transformers"},
-    "attempt": {"torch"},
-    "measuring": {"torch", "transformers"},
-    "trial_process": {"torch"},
-    "verification": {"pandas", "torch", "transformers"},
+    "data.loader": {"pandas"},
+    "data.cleaning": {"pandas"},
+    "backends.optuna.database": {"optuna"},
+    "backends.search_driver": {"transformers"},
+    "backends.optuna.journal": {"optuna"},
+    "backends.optuna.trial_attributes": {"optuna"},
+    "backends.optuna.proposals": {"optuna"},
+    "backends.ray.scheduler": {"ray"},
+    "backends.ray.search": {"optuna", "ray"},
+    "backends.optuna.study": {"optuna"},
+    "training.model_and_tokens": {"datasets", "pandas", "transformers"},
+    "model.pretrained": {"torch", "transformers"},
+    "training.rng_state": {"torch"},
+    "training.tensor_json": {"torch"},
+    "training.saved_state": {"torch"},
+    "training.batching": {"torch"},
+    "training.precision": {"torch"},
+    "training.evaluation": {"torch"},
+    "training.target_scale": {"torch"},
+    "training.trainer": {"transformers"},
+    "training.fine_tuning": {"torch", "transformers"},
+    "training.callback": {"transformers"},
+    "training.rehearsal": {"torch"},
+    "worker.worker": {"datasets", "torch", "transformers"},
+    "worker.attempt": {"torch"},
+    "calibration.bench": {"torch", "transformers"},
+    "worker.trial_process": {"torch"},
+    "worker.verify_winner": {"pandas", "torch", "transformers"},
 }
 """Modules that import something heavy when they are imported, because they are of no use without it."""
 
-LIGHT = ("cli", "spec_reader", "spec_schema", "leaderboard", "status", "run_dir", "ranking", "profile")
+LIGHT = (
+    "cli.command_line",
+    "spec.reader",
+    "spec.json_schema",
+    "results.leaderboard",
+    "display.status",
+    "folder.sweep_folder",
+    "results.ranking",
+    "launch.profile",
+)
 """Modules that must work, with all they import at once, on a machine without torch."""
 
 UNSAFE_CALLS = {
@@ -166,34 +148,36 @@ def _outside(module: str) -> set[str]:
     return {name.split(".")[0] for name in _imported(module, early=True)} & HEAVY
 
 
-def _layer(module: str) -> int:
-    part = module.split(".")[0]
-    layers = [number for number, names in enumerate(LAYERS) if part in names.split()]
-    assert layers, f"{module}: give it a layer in tests/unit/test_architecture.py"
-    return layers[0]
+def _place(module: str) -> int:
+    part = module.split(".")[0] if module != "finesweep" else "__init__"
+    assert part in PACKAGES, f"{module}: give its package a place in tests/unit/test_architecture.py"
+    return PACKAGES.index(part)
 
 
 @every_module
 def test_imports_go_down_only(module: str) -> None:
-    up = sorted(other for other in _inside(module) if _layer(other) > _layer(module))
-    assert not up, f"{module} (layer {_layer(module)}) imports {up} from above"
+    up = sorted(other for other in _inside(module) if _place(other) > _place(module))
+    assert not up, f"{module} imports {up} from a package above its own"
 
 
-@every_module
-def test_siblings_do_not_know_each_other(module: str) -> None:
-    package = module.split(".")[0]
-    others = {other.split(".")[0] for other in _inside(module)} & SIBLINGS - {package}
-    assert package not in SIBLINGS or not others
+@pytest.mark.parametrize(("package", "other"), STRANGERS)
+def test_strangers_do_not_know_each_other(package: str, other: str) -> None:
+    known = {f"{module} -> {near}" for module in MODULES if _is_in(module, package) for near in _inside(module)}
+    assert not {arrow for arrow in known if _is_in(arrow.partition(" -> ")[2], other)}
 
 
-def test_an_unknown_module_is_told_to_take_a_layer() -> None:
-    with pytest.raises(AssertionError, match="give it a layer"):
-        _layer("module_that_nobody_knows")
+def _is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
 
 
-def test_every_module_in_the_layers_exists() -> None:
-    known = {module.split(".")[0] for module in MODULES}
-    assert set(" ".join(LAYERS).split()) <= known
+def test_a_new_package_is_told_to_take_a_place() -> None:
+    with pytest.raises(AssertionError, match="give its package a place"):
+        _place("package_that_is_not_listed")
+
+
+def test_every_package_in_the_list_exists() -> None:
+    known = {module.split(".")[0] for module in MODULES if module != "finesweep"}
+    assert set(PACKAGES) == known | {"__init__"}
 
 
 def test_no_imports_go_in_a_circle() -> None:

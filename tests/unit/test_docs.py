@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from finesweep import profile, spec_reader
 from finesweep.errors import SpecError
-from finesweep.profile import Profile
+from finesweep.launch import profile
+from finesweep.launch.profile import Profile
 from finesweep.registry import BACKENDS, LAUNCHERS, TASKS
-from finesweep.search_space import Parameter
-from finesweep.spec import (
+from finesweep.spec import reader
+from finesweep.spec.search_space import Parameter
+from finesweep.spec.sections import (
     SECTIONS,
     BudgetSpec,
     DataSpec,
@@ -30,7 +31,7 @@ from finesweep.spec import (
     SearchSpec,
     StopSpec,
 )
-from finesweep.training_fields import TRAINING_FIELDS
+from finesweep.spec.training_arguments import TRAINING_FIELDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "results/README.md"]
@@ -146,7 +147,7 @@ def test_the_examples_of_the_reference_load(tmp_path: Path, example: str) -> Non
     missing = [line for key, line in MINIMAL.items() if key not in given]
     file = tmp_path / "example.yaml"
     file.write_text("\n".join([*missing, example]), encoding="utf-8")
-    spec_reader.load(file)
+    reader.load(file)
 
 
 @pytest.mark.parametrize("example", examples(chapter("A profile")))
@@ -195,8 +196,8 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
 def test_every_module_that_the_design_names_exists():
     text = (ROOT / "docs/how_it_works.md").read_text(encoding="utf-8")
     package = ROOT / "src/finesweep"
-    for path in re.findall(r"`(\w+/\w+\.py)`", text):
-        assert (package / path).is_file(), path
+    packages = {path.name for path in package.iterdir() if path.is_dir()}
+    in_text = {name for name in re.findall(r"`([a-z_]+(?:/[a-z_]+)+)`", text) if name.partition("/")[0] in packages}
     _, *drawn = text.partition("```\n")[2].partition("```")[0].splitlines()
-    for name in re.findall(r"\w+", "\n".join(drawn)):
+    for name in in_text.union(re.findall(r"[\w/]+", "\n".join(drawn))):
         assert (package / f"{name}.py").is_file() or (package / name).is_dir(), name

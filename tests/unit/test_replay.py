@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_records import record
 
-from finesweep.run_dir import make_folders
+from finesweep.folder.sweep_folder import make_folders
 from finesweep.trial import Evaluation, TrialState
 
 ROWS = 100

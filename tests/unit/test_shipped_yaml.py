@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from finesweep import profile, spec_reader
 from finesweep.errors import SpecError
-from finesweep.machine import Machine
-from finesweep.profile import Limits, Profile
-from finesweep.spec_schema import schema
+from finesweep.host.machine import Machine
+from finesweep.launch import profile
+from finesweep.launch.profile import Limits, Profile
+from finesweep.spec import reader
+from finesweep.spec.json_schema import schema
 
 ROOT = Path(__file__).parents[2]
 SEARCH_SPACES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))
@@ -49,7 +50,7 @@ def test_there_are_search_spaces_and_profiles():
 
 @every_search_space
 def test_a_shipped_search_space_loads(file: Path) -> None:
-    loaded = spec_reader.load(file)
+    loaded = reader.load(file)
     assert loaded.spec.name == file.stem
     assert not loaded.notes
 
@@ -68,7 +69,7 @@ def test_the_command_at_the_top_of_a_search_space_loads_with_its_overrides(file:
     assert ROOT / words[2] == file
     overrides = [value for option, value in itertools.pairwise(words) if option == "--set"]
     assert len(words) == 3 + 2 * len(overrides)
-    assert spec_reader.load(file, overrides).spec.name == file.stem
+    assert reader.load(file, overrides).spec.name == file.stem
 
 
 @every_search_space
@@ -103,7 +104,7 @@ def test_the_profile_of_a_gpu_machine_runs_a_trial_on_each_gpu():
 
 
 def test_the_quickstart_needs_no_network():
-    loaded = spec_reader.load(ROOT / "search_spaces/quickstart.yaml")
+    loaded = reader.load(ROOT / "search_spaces/quickstart.yaml")
     data = loaded.spec.data
     assert data.dataset is None
     assert not hasattr(loaded.spec.model, "name")

@@ -17,7 +17,7 @@ OPENERS = frozenset(
 )
 """Names of functions and methods that open a path, whatever they are called on."""
 
-OURS = frozenset(("regular_file", "stored", "atomic", "parquet_file"))
+OURS = frozenset(("files.regular_file", "files.checked_json", "files.atomic", "files.parquet"))
 """Modules whose functions of these names open only regular files."""
 
 THE_KERNEL = "a file of the kernel, by a fixed name"
@@ -27,37 +27,37 @@ CHECKED = "a library opens it after check_folder, open_regular or tensor digests
 NO_FILE = "opens no file: a pipe, a web page, a folder of claims, a descriptor that is open"
 
 ELSEWHERE = {
-    "regular_file": {"open": "this is the door", "read_bytes": "its own"},
-    "atomic": {"open": "a new file under a name of its own, made to be renamed (x); a folder, to sync it"},
-    "backends.database": {"open": NO_FILE},
-    "backends.journal": {"open": "a descriptor that open_own has opened"},
-    "backends.optuna": {"open": NO_FILE},
-    "backends.ray_cluster": {"open": "the lock in the private folder of a cluster of our own"},
-    "backends.ray_search": {"open": NO_FILE},
-    "backends.study": {"open": NO_FILE},
-    "claims": {"read_text": THE_KERNEL},
+    "files.regular_file": {"open": "this is the door", "read_bytes": "its own"},
+    "files.atomic": {"open": "a new file under a name of its own, made to be renamed (x); a folder, to sync it"},
+    "backends.optuna.database": {"open": NO_FILE},
+    "backends.optuna.journal": {"open": "a descriptor that open_own has opened"},
+    "backends.optuna.backend": {"open": NO_FILE},
+    "backends.ray.cluster": {"open": "the lock in the private folder of a cluster of our own"},
+    "backends.ray.search": {"open": NO_FILE},
+    "backends.optuna.study": {"open": NO_FILE},
+    "folder.claims": {"read_text": THE_KERNEL},
     "cli.internal": {"open": NO_FILE},
-    "data_hub": {"load_dataset_builder": CHECKED},
-    "display": {"open": "/dev/null"},
-    "dry_run": {"open": SCRATCH, "read_text": SCRATCH},
-    "dry_run_steps": {"read_text": SCRATCH},
-    "examples": {"read_bytes": PACKAGE, "read_text": PACKAGE},
-    "machine": {"read_text": THE_KERNEL},
-    "modeling": {"load_from_disk": CHECKED},
-    "packed_file": {"open": "a member of an archive that open_regular has opened"},
-    "pretrained": {"from_pretrained": CHECKED, "safe_open": CHECKED},
-    "parquet_file": {"ParquetFile": CHECKED, "read_text": THE_KERNEL},
-    "planning": {"open": SCRATCH},
-    "ray_dashboard": {"open": NO_FILE},
-    "ray_driver": {"open": NO_FILE},
-    "ray_link": {"open": SCRATCH},
-    "signals": {"open": "/dev/tty, to see whether the terminal is gone"},
-    "resume": {"load_file": CHECKED},
-    "summary": {"open": "/dev/null"},
-    "survey": {"open": NO_FILE},
-    "verification": {"from_pretrained": CHECKED, "pipeline": CHECKED},
-    "watchdog": {"read_text": THE_KERNEL},
-    "worker": {"open": NO_FILE},
+    "data.hub_datasets": {"load_dataset_builder": CHECKED},
+    "display.display": {"open": "/dev/null"},
+    "sweep.dry_run": {"open": SCRATCH, "read_text": SCRATCH},
+    "worker.dry_run_steps": {"read_text": SCRATCH},
+    "propose.examples": {"read_bytes": PACKAGE, "read_text": PACKAGE},
+    "host.machine": {"read_text": THE_KERNEL},
+    "training.model_and_tokens": {"load_from_disk": CHECKED},
+    "data.packed_file": {"open": "a member of an archive that open_regular has opened"},
+    "model.pretrained": {"from_pretrained": CHECKED, "safe_open": CHECKED},
+    "files.parquet": {"ParquetFile": CHECKED, "read_text": THE_KERNEL},
+    "sweep.plan": {"open": SCRATCH},
+    "launch.ray.dashboard": {"open": NO_FILE},
+    "launch.ray.driver": {"open": NO_FILE},
+    "launch.ray.link": {"open": SCRATCH},
+    "host.signals": {"open": "/dev/tty, to see whether the terminal is gone"},
+    "training.saved_state": {"load_file": CHECKED},
+    "cli.summary": {"open": "/dev/null"},
+    "worker.survey": {"open": NO_FILE},
+    "worker.verify_winner": {"from_pretrained": CHECKED, "pipeline": CHECKED},
+    "host.process_memory": {"read_text": THE_KERNEL},
+    "worker.worker": {"open": NO_FILE},
 }
 """Module, what it calls, and why that opens nothing that anybody else may have written unchecked."""
 

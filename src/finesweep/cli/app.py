@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from finesweep import __version__
-from finesweep.regular_file import check_name, is_regular
+from finesweep.files.regular_file import check_name, is_regular
 
 DEBUG = "--debug"
 RESULTS = Path("results")

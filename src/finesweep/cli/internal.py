@@ -24,16 +24,17 @@ def worker(
     with activity.heard_by(activity.log):
         activity.tell("importing PyTorch and transformers")
         with importing():
-            from finesweep.worker import Worker
+            from finesweep.worker.worker import Worker
 
         Worker.open(folder.absolute(), run, parent, token).work()
 
 
 def supervise(folder: Folder, run: RunNumber, token: Token = "") -> None:
     """Carry a prepared run out: workers, leaderboard, winner."""
-    from finesweep import summary, sweep
+    from finesweep.cli import summary
+    from finesweep.sweep.run import supervise as supervise_run
 
-    outcome = sweep.supervise(folder.absolute(), run, token)
+    outcome = supervise_run(folder.absolute(), run, token)
     summary.conclude(summary.Screen(), outcome)
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
@@ -41,9 +42,10 @@ def supervise(folder: Folder, run: RunNumber, token: Token = "") -> None:
 
 def collect(folder: Folder, run: RunNumber, token: Token = "") -> None:
     """End a run whose workers have ended: leaderboard, winner, and the proof of it."""
-    from finesweep import summary, sweep
+    from finesweep.cli import summary
+    from finesweep.sweep.run import collect as collect_run
 
-    outcome = sweep.collect(folder.absolute(), run, token)
+    outcome = collect_run(folder.absolute(), run, token)
     summary.conclude(summary.Screen(), outcome)
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
@@ -60,8 +62,8 @@ def survey(
     with activity.heard_by(activity.log):
         activity.tell("importing PyTorch and transformers")
         with importing():
-            from finesweep import worker as _  # noqa: F401 - what takes time to import
-            from finesweep.survey import survey as measure
+            from finesweep.worker import worker as _  # noqa: F401 - what takes time to import
+            from finesweep.worker.survey import survey as measure
 
         measure(folder.absolute(), run, parent, token, output)
 
@@ -75,7 +77,7 @@ def verify(
 ) -> None:
     """Evaluate an exported model in this process."""
     with importing():
-        from finesweep.verification import verify as evaluate
+        from finesweep.worker.verify_winner import verify as evaluate
 
     evaluate(folder, model, trial, output, trusted=trust_remote_code)
 
@@ -83,7 +85,8 @@ def verify(
 def try_model(folder: Folder) -> None:
     """Take two rows through a sweep's model."""
     with importing():
-        from finesweep import dry_run, dry_run_steps
+        from finesweep.sweep import dry_run
+        from finesweep.worker import dry_run_steps
 
     dry_run_steps.end_with_parent()
     dry_run_steps.try_model(folder, dry_run.ASKED, dry_run.ANSWER)

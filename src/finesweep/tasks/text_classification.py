@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesweep.errors import did_you_mean
-from finesweep.label_column import (
+from finesweep.tasks.label_column import (
     MANY,
     MOST_CLASSES,
     LabelKind,
@@ -20,8 +20,8 @@ from finesweep.label_column import (
     look,
     readings,
 )
-from finesweep.naive import Naive
-from finesweep.tasks import EncodedLabels, LabelProblem
+from finesweep.tasks.naive_answer import Naive
+from finesweep.tasks.task import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from finesweep.label_column import LabelKind, could_be_thousands, decimal_comma, is_infinite, look
-from finesweep.naive import CORRELATIONS, Naive
-from finesweep.tasks import EncodedLabels, LabelProblem
+from finesweep.tasks.label_column import LabelKind, could_be_thousands, decimal_comma, is_infinite, look
+from finesweep.tasks.naive_answer import CORRELATIONS, Naive
+from finesweep.tasks.task import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 VARIABLE = "FINESWEEP_FAULTS"
-TARGET = "finesweep.attempt"
+TARGET = "finesweep.worker.attempt"
 """Imports all that is broken here; imported by workers, and by the process that proves a winner."""
 
 
@@ -152,13 +152,15 @@ _DEEDS: dict[str, Callable[..., None]] = {
 
 
 def _break(attempt: ModuleType) -> None:
-    """Put the faults in place; called once ``finesweep.attempt`` has been imported."""
-    from finesweep import contenders, run_dir, training
+    """Put the faults in place; called once ``finesweep.worker.attempt`` has been imported."""
+    from finesweep.folder import sweep_folder
+    from finesweep.results import checkpoints
+    from finesweep.training import fine_tuning
 
     _break_attempts(attempt.Attempt)
-    _break_training(training)
-    _break_weights(contenders)
-    _break_records(run_dir)
+    _break_training(fine_tuning)
+    _break_weights(checkpoints)
+    _break_records(sweep_folder)
 
 
 def _break_attempts(kind: Any) -> None:

@@ -1,0 +1,205 @@
+"""Proposes configurations that no other trial of a sweep has: where a sampler repeats one, it is asked again.
+
+With the random sampler a proposal follows from the seed and from those of lower numbers, so that a number has the same
+parameters however many workers there are. The other samplers learn from what has ended; they are asked one at a time
+where a configuration can repeat at all, and see what all others of the sweep have in the study and in its folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    _get_single_value,
+)
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from finesweep.backends.optuna.drawing import suggest
+from finesweep.backends.optuna.trial_attributes import mark
+from finesweep.folder.claims import Claim
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.spec.planned_trials import Configuration, configuration
+from finesweep.spec.search_space import SearchSpace
+from finesweep.spec.sections import SweepSpec
+from finesweep.trial import Params, Value
+
+TRIES = 4
+"""How often a sampler is asked for one trial; after that the space is searched for a configuration that is left. Each
+time the Gaussian process is fitted anew, and a sampler that has settled on a corner of the space hardly leaves it."""
+
+
+def trial_seed(seed: int, trial: int) -> int:
+    """Derive a sampler's seed: one for all trials would make each process draw the same parameters."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{trial}".encode()).digest()[:4], "big")
+
+
+def unrepeated(spec: SweepSpec, propose: Callable[[], Params], taken: Container[Configuration], seed: int) -> Params:
+    """Return the first proposal whose configuration is not taken; where all are taken, the last one.
+
+    Args:
+        spec: The sweep's spec.
+        propose: Draws the parameters of one trial.
+        taken: The configurations of the other trials.
+        seed: Says where the search begins for one that is left.
+    """
+    for _ in range(TRIES):
+        params = propose()
+        if configuration(spec, params) not in taken:
+            return params
+    points = SearchSpace(spec.space).points(random.Random(seed))
+    return next((point for point in points if configuration(spec, point) not in taken), params)
+
+
+@dataclass
+class RandomDraws:
+    """The proposals of the random sampler by number, each drawn once.
+
+    Attributes:
+        spec: The sweep's spec.
+        plan: Parameters of the first trials, which are not drawn.
+    """
+
+    spec: SweepSpec
+    plan: Sequence[Params]
+    _drawn: list[Params] = field(default_factory=list, init=False)
+    _taken: set[Configuration] = field(default_factory=set, init=False)
+
+    def of(self, trial: int) -> Params:
+        """Return the parameters of a trial that the plan does not have."""
+        if not self._taken:
+            self._taken = {configuration(self.spec, params) for params in self.plan}
+        while len(self.plan) + len(self._drawn) <= trial:
+            params = self._next(len(self.plan) + len(self._drawn))
+            self._drawn.append(params)
+            self._taken.add(configuration(self.spec, params))
+        return self._drawn[trial - len(self.plan)]
+
+    def _next(self, trial: int) -> Params:
+        seed, space = trial_seed(self.spec.search.seed, trial), SearchSpace(self.spec.space)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        return unrepeated(self.spec, lambda: suggest(study.ask(), space), self._taken, seed)
+
+
+class Unrepeated(BaseSampler):
+    """Proposes as another sampler does, but nothing that is taken.
+
+    A whole configuration is drawn before the first parameter is asked for; what is asked for is then read from it.
+
+    Args:
+        inner: The sampler.
+        spec: The sweep's spec.
+        taken: Returns the configurations of the other trials.
+        seed: Says where the search begins for one that is left.
+    """
+
+    def __init__(
+        self, inner: BaseSampler, spec: SweepSpec, taken: Callable[[], Container[Configuration]], seed: int
+    ) -> None:
+        self._inner, self._spec, self._taken, self._seed = inner, spec, taken, seed
+        self._params: Params = {}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Draw the configuration; there is nothing to be drawn together any more."""
+        space = SearchSpace(self._spec.space)
+
+        def propose() -> Params:
+            return suggest(Draft(self._inner, study, trial), space)
+
+        self._params = unrepeated(self._spec, propose, self._taken(), self._seed)
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return nothing; see Optuna."""
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Return a parameter of the configuration."""
+        return self._params[param_name]
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Tell the other sampler; see Optuna."""
+        self._inner.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: optuna.trial.TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Tell the other sampler; see Optuna."""
+        self._inner.after_trial(study, trial, state, values)
+
+
+class Draft:
+    """Stands for a trial whose parameters are only thought of: nothing of it reaches the study.
+
+    Args:
+        sampler: Proposes.
+        study: What it learns from.
+        trial: The trial that it proposes for.
+    """
+
+    def __init__(self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler, self._study = sampler, study
+        self._trial = copy.copy(trial)
+        self._trial.params, self._trial.distributions = {}, {}
+        space = sampler.infer_relative_search_space(study, trial)
+        self._together = sampler.sample_relative(study, trial, space)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Any:
+        """Draw one of some values; see Optuna."""
+        return self._drawn(name, CategoricalDistribution(choices))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Draw an integer; see Optuna."""
+        value: int = self._drawn(name, IntDistribution(low, high, log=log, step=step))
+        return value
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Draw a number; see Optuna."""
+        value: float = self._drawn(name, FloatDistribution(low, high, log=log, step=step))
+        return value
+
+    def _drawn(self, name: str, distribution: BaseDistribution) -> Any:
+        if distribution.single():
+            value = _get_single_value(distribution)
+        elif name in self._together:
+            value = self._together[name]
+        else:
+            value = self._sampler.sample_independent(self._study, self._trial, name, distribution)
+        self._trial.params = {**self._trial.params, name: value}
+        self._trial.distributions = {**self._trial.distributions, name: distribution}
+        return value
+
+
+def taken_by_others(
+    spec: SweepSpec, plan: Sequence[Params], run_dir: RunDir, study: optuna.Study, claim: Claim
+) -> set[Configuration]:
+    """Return the configurations of a sweep's other trials, planned, running or ended.
+
+    Args:
+        spec: The sweep's spec.
+        plan: Parameters of the first trials.
+        run_dir: The sweep's folder.
+        study: The study, whose trials say which of the sweep's they are.
+        claim: The trial that is proposed for.
+    """
+    known: list[tuple[int, Params]] = [(mark(trial)[0], trial.params) for trial in study.get_trials(deepcopy=False)]
+    known += [(record.trial, record.params) for record in run_dir.records()]
+    known += [(progress.trial, progress.params) for progress in run_dir.progress()]
+    others = (params for trial, params in known if trial != claim.trial and params)
+    return {configuration(spec, params) for params in (*plan, *others)}

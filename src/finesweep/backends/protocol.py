@@ -1,0 +1,124 @@
+"""Owns what a backend is: who proposes hyperparameters, and how ``hyperparameter_search`` is called.
+
+A backend is one file here and one line in ``finesweep.registry.BACKENDS``. It is handed ``Work`` and
+knows nothing of processes, training or records; ``Work`` knows nothing of samplers and pruners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Protocol
+
+from finesweep.folder.claims import Claim
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+from finesweep.spec.sections import SweepSpec
+from finesweep.trial import Evaluation, Params, TrialRecord
+
+Report = Callable[[Evaluation, float, bool, Callable[[str], TrialRecord]], None]
+"""Tells the search of an evaluation, the best objective so far, whether training ends here, and what makes
+the record that is to stand if the trial is stopped here, given the reason.
+
+Raises ``TrialPruned`` where the trial should stop; never at its end, where nothing is left to save.
+"""
+
+
+class Work(Protocol):
+    """What a worker offers to a backend.
+
+    Attributes:
+        run_dir: The sweep's folder.
+        spec: The sweep's spec.
+        plan: Parameters of the first trials by number.
+        profile: The run's launch profile, settled.
+    """
+
+    run_dir: RunDir
+    spec: SweepSpec
+    plan: Sequence[Params]
+    profile: Profile
+
+    @property
+    def stopping(self) -> bool:
+        """Whether to stop: it was told to, or whoever started this process is gone."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether there will be no more claims: all trials have finished, or the search is to end."""
+        ...
+
+    def claim(self, wait: bool = True) -> Claim | None:
+        """Take the next trial; None when the sweep is over or was told to stop.
+
+        Args:
+            wait: Whether to wait while others run the last trials, since one of them may die and leave its
+                trial behind; without, None may also mean that there is nothing to do at this moment.
+        """
+        ...
+
+    def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None] | None = None) -> None:
+        """Run ``body`` in a process of its own; a crash of it becomes the trial's record.
+
+        Args:
+            claim: The trial, claimed here or by whoever this is the ``elsewhere`` of.
+            body: What to run.
+            attend: Called in this process several times a second while the body runs.
+        """
+        ...
+
+    def train(self, claim: Claim, params: Params, report: Report) -> float:
+        """Train one trial and write its record, whatever happens.
+
+        Returns:
+            The objective: the best value of all evaluations.
+
+        Raises:
+            TrialStopped: The trial was pruned, diverged or was interrupted; the record says so.
+            TrialFailed: It failed; the record says why.
+        """
+        ...
+
+    def elsewhere(self) -> Callable[[], Work]:
+        """Return what opens this work in another process; it is small, and can be pickled.
+
+        There, ``isolated`` and ``train`` run trials that are claimed here, and nothing is claimed.
+        """
+        ...
+
+    def renew(self) -> None:
+        """Keep the claims that are held here alive; to be called at least every second."""
+        ...
+
+    def release(self, claim: Claim) -> None:
+        """Let go of a claim whose trial was run elsewhere."""
+        ...
+
+    def lost(self, claim: Claim, how: str, seconds: float) -> None:
+        """Record that the process that ran a trial elsewhere is gone, and release its claim.
+
+        Args:
+            claim: The trial.
+            how: What is known of its end.
+            seconds: How long it ran.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """Who proposes hyperparameters.
+
+    Attributes:
+        samplers: Names that ``search.sampler`` may have.
+        pruners: Names that ``search.pruner`` may have.
+        coordinates: Whether one worker runs all trials of a run, as many at a time as its profile says, in
+            processes that the backend starts.
+    """
+
+    samplers: ClassVar[Sequence[str]]
+    pruners: ClassVar[Sequence[str]]
+    coordinates: ClassVar[bool]
+
+    def search(self, work: Work) -> None:
+        """Propose and run trials until ``work`` has no more claims."""
+        ...

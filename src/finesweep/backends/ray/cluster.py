@@ -1,0 +1,212 @@
+"""Connects to Ray: a small private cluster on this machine, or one that is there already."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from finesweep.errors import LaunchError
+from finesweep.host.machine import Machine
+from finesweep.host.python_process import FOR_TRAINING, LIBRARY, SAFE_IMPORTS, UNLESS_SET
+from finesweep.launch.profile import Profile
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Ctrl-C and signals are the command's and the worker's.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # What is told besides evaluations has no objective.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Nobody goes on from Ray's own notes.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+}
+"""Settings of the process that searches."""
+
+ACTORS = {
+    # A trial that is stopped needs longer than two seconds for its step; else the next one fails in its stead.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+"""Settings of the processes in which trials run."""
+
+PRIVATE = {
+    **SAFE_IMPORTS,
+    # In spite of its name: listen on the loopback interface only.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    # It would kill trials where the machine is nearly full, whoever fills it; `memory_gb` limits a trial.
+    "RAY_memory_monitor_refresh_ms": "0",
+}
+"""Settings of a cluster of our own."""
+
+STORE_BYTES = 100_000_000
+"""Shared memory of a cluster of our own; a trial is told some hundred bytes and answers with some thousand."""
+
+PREFIX = "fs-ray-"
+_LOCK, _TOKEN, _RAYS_OWN = "lock", "token", "r"
+
+_LONGEST_SOCKET = f"/{PREFIX}12345678/{_RAYS_OWN}/session_2026-11-29_09-12-22_245839_4194304/sockets/plasma_store"
+LONGEST_FOLDER = 103 - len(_LONGEST_SOCKET)
+"""Maximum length of the temporary folder, in characters; macOS allows 103 for a socket's path, Linux 107."""
+
+_TAKEN_ALONG = (*FOR_TRAINING, *UNLESS_SET)
+"""Settings of this process that the actors of somebody else's cluster lack."""
+
+
+@contextlib.contextmanager
+def connected(profile: Profile) -> Iterator[Path | None]:
+    """Be connected to Ray for as long as the block runs, unless this process is already.
+
+    Yields:
+        The current folder, where actors can work in it too; None where they stay in the one that they have.
+
+    Raises:
+        LaunchError: Ray could not be started, or the cluster could not be joined.
+    """
+    address = os.environ.get("RAY_ADDRESS") if profile.launcher != "local" else None
+    with _set({**QUIET, **ACTORS}):
+        if _is_connected():
+            yield None
+        elif address is None:
+            with _private(profile):
+                yield Path.cwd()
+        else:
+            with _joined(address):
+                yield None
+
+
+def _is_connected() -> bool:
+    # Ray reads its settings when it is imported, which is not yet due.
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
+@contextlib.contextmanager
+def _private(profile: Profile) -> Iterator[None]:
+    """Run a cluster that nobody but this user can reach, and of which nothing is left.
+
+    Ray opens its own temporary folder to all users. So it gets one inside of another, to which they have no access.
+    """
+    parent = _short_folder()
+    remove_abandoned(parent)
+    with (
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as name,
+        _owned(Path(name)),
+    ):
+        folder = Path(name)
+        token = folder / _TOKEN
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32), encoding="ascii")
+        # A token in the environment is for a cluster of the user's, and would go before the one in the file.
+        environment = {**PRIVATE, "RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": None}
+        with _set(environment), _begun("this machine", _own(profile, folder / _RAYS_OWN), folder):
+            yield
+
+
+def _own(profile: Profile, folder: Path) -> dict[str, Any]:
+    """Return what a cluster of our own has: what the profile shares out, not what Ray counts.
+
+    Ray counts the machine's cores, also where a container or a batch job has fewer.
+    """
+    trials = 1 if profile.workers == "auto" else profile.workers
+    return {
+        "address": "local",
+        "num_cpus": trials * profile.threads,
+        "num_gpus": len(Machine.probe().gpus) if profile.gpus_per_trial == 1 else 0,
+        "object_store_memory": STORE_BYTES,
+        "include_dashboard": False,
+        "_temp_dir": str(folder),
+    }
+
+
+@contextlib.contextmanager
+def _joined(address: str) -> Iterator[None]:
+    ours = {name: os.environ[name] for name in _TAKEN_ALONG if name in os.environ}
+    settings = {"address": address, "runtime_env": {"env_vars": {**ACTORS, **SAFE_IMPORTS, **ours}}}
+    with _begun(f"the cluster at {address}", settings, LIBRARY):
+        yield
+
+
+@contextlib.contextmanager
+def _begun(where: str, settings: Mapping[str, Any], current: Path | str) -> Iterator[None]:
+    """Be connected for as long as the block runs.
+
+    Args:
+        where: What messages call the cluster.
+        settings: Arguments of ``ray.init``.
+        current: The current folder meanwhile: Ray makes it the first on the import path of all its workers.
+    """
+    import ray
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with contextlib.chdir(current):
+            ray.init(log_to_driver=False, logging_level="ERROR", **settings)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LaunchError(f"Ray on {where}: {first}") from error
+    try:
+        # Ray has taken the signals: it would end the process without a word to the trials.
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _set(values: Mapping[str, str | None]) -> Iterator[None]:
+    """Set environment variables, or unset them, for as long as the block runs and for the processes that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    _put(values)
+    try:
+        yield
+    finally:
+        _put(before)
+
+
+def _put(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Show that a folder is in use, by a lock that dies with this process."""
+    with (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Delete the folders of clusters whose searches were killed; what runs, or is somebody else's, is left alone."""
+    for folder in parent.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if folder.lstat().st_uid == os.getuid():
+                _remove_unowned(folder)
+
+
+def _remove_unowned(folder: Path) -> None:
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _short_folder() -> Path:
+    usual = tempfile.gettempdir()
+    return Path(usual if len(usual) <= LONGEST_FOLDER else "/tmp")

@@ -1,0 +1,103 @@
+"""Owns which trials Ray stops: its schedulers, told of evaluations alone and fairly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from finesweep.backends.optuna.study import SharedStudy
+from finesweep.backends.ray.trial import LAST, OBJECTIVE, STEP
+from finesweep.files.regular_file import last_lines
+from finesweep.spec.sections import SweepSpec
+from finesweep.trial import Direction, TrialRecord
+
+LONGEST = 10**9
+"""Longest trial on a scheduler's axis, which Ray would else end at 100."""
+
+MOST_SAID = 300
+"""Characters of an error; a longer one ends with a sentence."""
+
+MODES = {Direction.MINIMIZE: "min", Direction.MAXIMIZE: "max"}
+"""What Ray calls a direction."""
+
+
+class FairScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Hands on what is an evaluation, and stops no trial that has ended its training.
+
+    Attributes:
+        stopped: Ids of the Ray trials that it has stopped.
+        errors: What ended Ray trials, by id, where their process or their machine died.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.stopped: set[str] = set()
+        self.errors: dict[str, str] = {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Judge an evaluation; see Ray."""
+        if OBJECTIVE not in result:
+            return str(TrialScheduler.CONTINUE)
+        decision: str = super().on_trial_result(tune_controller, trial, result)
+        if result[LAST]:
+            return str(TrialScheduler.CONTINUE)
+        if decision == TrialScheduler.STOP:
+            self.stopped.add(trial.trial_id)
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Pass over it: its evaluations are known, and the last thing told need not be one."""
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Note why; the search is told next, without a reason.
+
+        Ray has written it to a file here, and does not yet have it where ``get_error`` looks.
+        """
+        self.errors[trial.trial_id] = _last_line(trial.error_file)
+
+
+class _Asha(FairScheduler, ASHAScheduler):  # type: ignore[misc]
+    """Successive halving."""
+
+
+@dataclass(frozen=True)
+class _Past:
+    """A trial that an earlier run has finished, as far as a scheduler looks at one."""
+
+    trial_id: str
+
+
+def scheduler_of(spec: SweepSpec, records: Sequence[TrialRecord], study: SharedStudy) -> FairScheduler:
+    """Return what stops weak trials, told of all that earlier runs have seen.
+
+    Args:
+        spec: The sweep's spec.
+        records: How each ended trial ended.
+        study: Knows what of a record is reported.
+    """
+    scheduler = _made(spec)
+    for record in records:
+        past = _Past(f"past-{record.trial}")
+        scheduler.on_trial_add(None, past)
+        for step, objective in sorted(study.reports(record).items()):
+            scheduler.on_trial_result(None, past, {STEP: step, OBJECTIVE: objective, LAST: True})
+    return scheduler
+
+
+def _made(spec: SweepSpec) -> FairScheduler:
+    axis: dict[str, Any] = {"time_attr": STEP, "metric": OBJECTIVE, "mode": MODES[spec.direction]}
+    if spec.search.pruner == "asha":
+        # Steps are evaluations then, each at its number of examples, so that every rung is reached exactly.
+        return _Asha(max_t=LONGEST, grace_period=1, reduction_factor=2, **axis)
+    return FairScheduler()
+
+
+def _last_line(file: str | None) -> str:
+    """Return the last line of an error; of a process that was killed, how it ended, as far as Ray knows."""
+    lines = last_lines(Path(file)) if file else []
+    text = lines[-1].rpartition("Worker exit detail: ")[2] if lines else ""
+    return text if len(text) <= MOST_SAID else text[:MOST_SAID].rpartition(". ")[0] or text[:MOST_SAID]

@@ -1,0 +1,176 @@
+"""Owns a trial where Ray runs it: in a fork of an actor, its evaluations reported, its end told to the search.
+
+The fork never touches Ray, whose threads are not there any more. It speaks with its actor over a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finesweep.backends.optuna.backend import grounds, step_of
+from finesweep.backends.protocol import Work
+from finesweep.errors import RunDirError, TrialFailed
+from finesweep.folder.claims import Claim
+from finesweep.pruning.rules import others_at
+from finesweep.spec.sections import SweepSpec
+from finesweep.trial import AttemptOutdated, Direction, Evaluation, Params, TrialPruned, TrialRecord, TrialStopped
+
+CLAIMED = "claimed"
+"""Key of a Ray trial's config that holds what it is to run."""
+
+STEP, OBJECTIVE, LAST, PRUNED, ENDED, COMPLAINT = "step", "objective", "last", "pruned", "ended", "complaint"
+"""Keys of what is reported.
+
+An evaluation has the step on the pruner's axis, the best objective so far, whether training ends here, and
+the record that stands if it is stopped here. Besides there are the record of how it ended, and what is wrong
+with the folder.
+"""
+
+_GO, _PRUNE = b"go on", b"prune"
+
+_opened: dict[str, Work] = {}
+
+
+def config_of(claim: Claim, params: Params) -> dict[str, str]:
+    """Return what Ray sends to an actor: one text, in which Ray finds nothing to resolve."""
+    return {CLAIMED: json.dumps({"claim": dataclasses.asdict(claim), "params": params})}
+
+
+def compared(record: TrialRecord, records: Sequence[TrialRecord], direction: Direction) -> TrialRecord:
+    """Add to a pruned trial's reason what the other trials had reached where it ended."""
+    others = others_at(record.trial, record.examples, records, direction)
+    return dataclasses.replace(record, reason=f"{record.reason}; {others}")
+
+
+def _claimed(config: Mapping[str, str]) -> tuple[Claim, Params]:
+    values = json.loads(config[CLAIMED])
+    claim = values["claim"]
+    return Claim(**{**claim, "faults": tuple(claim["faults"])}), values["params"]
+
+
+@dataclass
+class ActorTrials:
+    """Runs trials in an actor, one after the other; this is all that is sent there.
+
+    Attributes:
+        open_work: Opens the work there, once for each actor.
+        key: Tells this search from an earlier one in the same actor.
+        sees_gpu: Whether trials have a GPU, or a share of one; which, Ray says.
+        folder: The current folder there; None to stay in the one that Ray has chosen.
+    """
+
+    open_work: Callable[[], Work]
+    key: str
+    sees_gpu: bool = False
+    folder: Path | None = None
+
+    def __call__(self, config: Mapping[str, str], _: Params) -> float:
+        """Run one claimed trial and tell the search how it ended; its objective is in its record only."""
+        import ray.tune
+
+        claim, params = _claimed(config)
+        try:
+            record = _carried_out(self._work(), claim, params)
+        except RunDirError as error:
+            ray.tune.report({COMPLAINT: str(error)})
+        else:
+            if record is not None:
+                ray.tune.report({ENDED: json.dumps(record.to_json())})
+        return 0.0
+
+    def _work(self) -> Work:
+        if self.key not in _opened:
+            if self.folder is not None:
+                os.chdir(self.folder)
+            if not self.sees_gpu:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""
+            _opened[self.key] = self.open_work()
+        return _opened[self.key]
+
+
+def _carried_out(work: Work, claim: Claim, params: Params) -> TrialRecord | None:
+    """Run a trial in a fork; return its record, None where there is none.
+
+    Raises:
+        SystemExit: Ray has stopped it, and has its record.
+        RunDirError: The folder cannot be written.
+    """
+    with contextlib.closing(_Line(work.spec, work.run_dir.records)) as line:
+        work.isolated(claim, lambda: _train(work, claim, params, line), line.attend)
+    if line.is_pruned:
+        raise SystemExit(0)  # as Ray's own report does; to return would be to report once more
+    record = work.run_dir.read_record(claim.trial)
+    return record if record is not None and record.attempt == claim.attempt else None
+
+
+def _train(work: Work, claim: Claim, params: Params, line: _Line) -> None:
+    # However it ends, its record says so.
+    with contextlib.suppress(TrialStopped, TrialFailed):
+        work.train(claim, params, line.report)
+
+
+class _Line:
+    """A pipe between an actor and the trial in a fork of it.
+
+    Args:
+        spec: Says what is reported, and where on the pruner's axis.
+        records: Returns the records of all trials.
+    """
+
+    def __init__(self, spec: SweepSpec, records: Callable[[], Sequence[TrialRecord]]) -> None:
+        self._spec = spec
+        self._records = records
+        self._actors, self._trials = multiprocessing.Pipe()
+        self._reported: set[int] = set()
+        self.is_pruned = False
+
+    def report(self, evaluation: Evaluation, best: float, last: bool, pruned: Callable[[str], TrialRecord]) -> None:
+        """In the fork: report an evaluation, and wait for the answer; see ``backends.Report``."""
+        self._actors.close()
+        step = step_of(self._spec, evaluation)
+        if step is None or step in self._reported:
+            return
+        self._reported.add(step)
+        record = pruned(grounds(self._spec, evaluation, best))
+        values = {STEP: step, OBJECTIVE: best, LAST: last, PRUNED: json.dumps(record.to_json())}
+        if self._answer(values) == _PRUNE:
+            record = compared(record, self._records(), self._spec.direction)
+            raise TrialPruned(record.reason or "", record)
+
+    def _answer(self, values: Mapping[str, Any]) -> bytes:
+        try:
+            self._trials.send_bytes(json.dumps(values).encode())
+            return self._trials.recv_bytes()
+        except (EOFError, OSError):
+            # Its actor is gone, perhaps because the trial was stopped here: what stands is not ours to say.
+            raise AttemptOutdated("the process that it was started by is gone") from None
+
+    def attend(self) -> None:
+        """In the actor: pass on what the trial has reported, and answer it."""
+        self._trials.close()
+        with contextlib.suppress(EOFError, OSError):  # the trial has ended
+            while self._actors.poll():
+                values = json.loads(self._actors.recv_bytes())
+                self._actors.send_bytes(_PRUNE if self._is_weak(values) else _GO)
+
+    def _is_weak(self, values: Mapping[str, Any]) -> bool:
+        import ray.tune
+
+        try:
+            ray.tune.report(dict(values))
+        except SystemExit:
+            self.is_pruned = True
+        return self.is_pruned
+
+    def close(self) -> None:
+        """Let both ends go."""
+        self._actors.close()
+        self._trials.close()

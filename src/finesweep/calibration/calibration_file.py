@@ -1,0 +1,221 @@
+"""Owns how a run finds out how many trials it should run at a time.
+
+The command asks before it starts its workers. Once they are warm, one of them measures while the others wait; the
+command then starts or ends workers by what was found. It is kept in ``calibration.json``, so that the next run on
+the same machine need not measure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finesweep.calibration import options
+from finesweep.calibration.options import Calibration, Option, chosen
+from finesweep.errors import RunDirError
+from finesweep.files.atomic import write_failure, write_json
+from finesweep.files.checked_json import Damaged, read_as
+from finesweep.files.regular_file import open_own
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.forecast.work import expected_examples
+from finesweep.host.machine import Machine
+from finesweep.launch.profile import Profile
+from finesweep.launch.profile import of_run as profile_of
+from finesweep.registry import BACKENDS
+from finesweep.spec.search_space import SearchSpace
+from finesweep.spec.sections import SweepSpec
+from finesweep.trial import TrialInterrupted
+
+KEPT = 20
+WAIT_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class _File:
+    """What ``calibration.json`` holds, the newest last."""
+
+    calibrations: tuple[Calibration, ...] = ()
+
+
+def launch(
+    folder: RunDir, spec: SweepSpec, asked: Profile, machine: Machine, trials: int, rows: int
+) -> tuple[Profile, Calibration | None]:
+    """Return a run's profile, and what its workers are to find out before it is settled.
+
+    Args:
+        folder: The sweep's folder, in which earlier runs may have found it out.
+        spec: The sweep's spec.
+        asked: The launch profile as it was written.
+        machine: Where the workers will run.
+        trials: How many trials are left.
+        rows: Training rows.
+
+    Raises:
+        SpecError: The profile asks for what the machine has no place for.
+    """
+    settled = asked.settled(machine, trials)
+    among = options.options(asked, machine, trials)
+    if settled.launcher != "local" or BACKENDS.load(spec.search.backend).coordinates or len(among) < 2:
+        return settled, None
+    host = socket.gethostname()
+    if (found := known(folder, host, machine, among)) is not None:
+        option = chosen(found.speeds, among)
+        assert option is not None
+        return options.applied(settled, option), None
+    examples = expected_examples(spec, rows, trials, pruned=True).middle
+    load = SearchSpace(spec.space).untuned({})
+    return _opened(settled), Calibration(0, host, machine, among, load, examples, trials)
+
+
+def known(folder: RunDir, host: str, machine: Machine, among: Sequence[Option]) -> Calibration | None:
+    """Return what an earlier run has found of this machine that answers the same question, None if none has."""
+    for one in reversed(_read(folder)):
+        answers = one.is_done and (one.host, one.machine) == (host, machine) and set(among) <= set(one.options)
+        if answers and chosen(one.speeds, among) is not None:
+            return one
+    return None
+
+
+def of_run(folder: RunDir, run: int) -> Calibration | None:
+    """Return what a run wants to know, or has found out; None if it never asked."""
+    return next((one for one in reversed(_read(folder)) if one.run == run), None)
+
+
+def write(folder: RunDir, calibration: Calibration) -> None:
+    """Write what a run wants to know, or has found out, in the place of what it wrote before.
+
+    Raises:
+        RunDirError: The folder cannot be written.
+    """
+    with folder.locked():
+        others = [one for one in _read(folder) if one.run != calibration.run]
+        write_json(folder.calibration_file, dataclasses.asdict(_File((*others, calibration)[-KEPT:])))
+
+
+def _read(folder: RunDir) -> tuple[Calibration, ...]:
+    """Read what is known; what cannot be read can be measured again."""
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        return read_as(_File, folder.calibration_file).calibrations
+    return ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many workers a run has, and why.
+
+    Attributes:
+        profile: The run's profile, settled.
+        note: One line for a person.
+    """
+
+    profile: Profile
+    note: str
+
+
+def rule(folder: RunDir, run: int, profile: Profile, trials: int) -> Profile:
+    """Return a profile with the numbers that hold as long as nothing was measured.
+
+    Args:
+        folder: The sweep's folder.
+        run: Number of the run.
+        profile: The run's profile.
+        trials: How many trials are left.
+    """
+    asked = of_run(folder, run)
+    return profile.settled(asked.machine if asked else Machine.probe(), max(trials, 1))
+
+
+def by_rule(settled: Profile, why: str) -> Outcome:
+    """Return the outcome where nothing could be measured.
+
+    Args:
+        settled: The profile by the rule.
+        why: Why not.
+    """
+    return Outcome(settled, f"{options.named(settled)}; nothing was measured, since {why}.")
+
+
+def outcome(folder: RunDir, run: int, settled: Profile) -> Outcome | None:
+    """Return what a run's workers have found out, None as long as they have not.
+
+    Args:
+        folder: The sweep's folder.
+        run: Number of the run.
+        settled: Its profile by the rule.
+    """
+    found = of_run(folder, run)
+    if found is None:
+        return by_rule(settled, "calibration.json is gone")
+    if not found.is_done:
+        return None
+    if (option := chosen(found.speeds, found.options)) is None:
+        return by_rule(settled, found.remark or "nothing fits")
+    return Outcome(options.applied(settled, option), f"{options.in_words(found.speeds, option)}.")
+
+
+def is_open(profile: Profile) -> bool:
+    """Say whether a run's profile leaves to its workers to find out how many they should be."""
+    return profile.workers == "auto"
+
+
+def _opened(settled: Profile) -> Profile:
+    """Return a profile that leaves to the workers to find out how many they should be."""
+    return settled.model_copy(update=dict.fromkeys(("workers", "threads_per_worker", "trials_per_gpu"), "auto"))
+
+
+def awaited(
+    folder: RunDir,
+    run: int,
+    profile: Profile,
+    find_out: Callable[[Calibration], Calibration],
+    stopping: Callable[[], bool],
+) -> Profile:
+    """Return the profile of a worker's run once it is settled; one of its workers finds out what is to be known.
+
+    Args:
+        folder: The sweep's folder.
+        run: Number of the run.
+        profile: Its profile when the worker was started.
+        find_out: Measures.
+        stopping: Whether to end at once, with whatever profile there is.
+    """
+    while is_open(profile) and not stopping():
+        asked = of_run(folder, run)
+        if asked is not None and not asked.is_done:
+            with _alone(folder.data / ".calibration") as is_first:
+                if is_first and (asked := of_run(folder, run)) is not None and not asked.is_done:
+                    with contextlib.suppress(TrialInterrupted):
+                        write(folder, find_out(asked))
+                    continue
+        time.sleep(WAIT_SECONDS)
+        profile = next((profile_of(one.profile) for one in folder.runs() if one.number == run), profile)
+    return profile
+
+
+@contextlib.contextmanager
+def _alone(file: Path) -> Iterator[bool]:
+    """Say whether nobody else is in this block; the lock dies with its owner, and nobody waits for it.
+
+    Raises:
+        RunDirError: The file cannot be opened.
+    """
+    try:
+        descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise RunDirError(write_failure(file, error)) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,93 @@
+"""Runs the command line: argv to one call, its outcome to the screen and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from finesweep import activity
+from finesweep.cli import inspect, internal, run
+from finesweep.cli.app import app
+from finesweep.display.activity_line import ActivityLine
+from finesweep.errors import LaunchError, RunDirError, SpecError, SweepError, Unreadable, printable
+
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(run.run, run.validate, run.plan, run.submit),
+    *(inspect.status, inspect.leaderboard, run.cancel, inspect.init, inspect.schema),
+)
+"""The commands in the order in which they are shown."""
+
+INTERNAL: tuple[Callable[..., None], ...] = (
+    internal.worker,
+    internal.supervise,
+    internal.collect,
+    internal.survey,
+    internal.verify,
+    internal.try_model,
+)
+"""Commands that are not shown, since finesweep calls them itself."""
+
+for _command in COMMANDS:
+    app.command()(_command)
+for _command in INTERNAL:
+    app.command(hidden=True)(_command)
+
+
+_OF_A_PATH = frozenset(
+    (
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO),
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENODEV),
+    )
+)
+"""Errors that say something of a path, which the user can change."""
+
+
+def main() -> None:
+    """Run the command line; every expected error is one message and an exit code."""
+    try:
+        with ActivityLine() as line, activity.heard_by(line.show):
+            app()
+    except (OSError, RuntimeError) as error:
+        lack = _lack(error)
+        if lack is None or os.environ.get("FINESWEEP_DEBUG"):
+            raise
+        _complain(lack)
+        sys.exit(lack.exit_code)
+    except SweepError as error:
+        if os.environ.get("FINESWEEP_DEBUG"):
+            raise
+        _complain(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped before anything was started", err=True)
+        sys.exit(130)
+
+
+def _lack(error: OSError | RuntimeError) -> SweepError | None:
+    """Say which path the system refuses, or what it has no more of; None if neither is what went wrong."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in _OF_A_PATH and isinstance(error, OSError) and error.filename is not None:
+        return Unreadable(Path(os.fsdecode(error.filename)), f"cannot be used: {error.strerror}")
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename if isinstance(error, OSError) else None
+        return RunDirError(f"{where or 'writing'}: the disk is full; make room and run it again")
+    if code in (errno.EMFILE, errno.ENFILE):
+        return LaunchError(f"{error}: raise the limit (ulimit -n), or start fewer workers (--workers)")
+    if code == errno.EAGAIN or "can't start new thread" in str(error):
+        return LaunchError(f"{error}: raise the limit of processes (ulimit -u), or start fewer workers (--workers)")
+    return None
+
+
+def _complain(error: SweepError) -> None:
+    if isinstance(error, SpecError) and len(error.problems) > 1:
+        typer.echo(f"error: {len(error.problems)} problems", err=True)
+        for problem in error.problems:
+            typer.echo(f"  {problem}", err=True)
+    else:
+        for number, line in enumerate(str(error).split("\n")):
+            typer.echo(("" if number else "error: ") + printable(line, limit=len(line)), err=True)

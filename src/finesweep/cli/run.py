@@ -1,0 +1,182 @@
+"""Defines the commands that carry a search space out, or check it: run, submit, validate, plan, cancel."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finesweep.cli.app import (
+    RESULTS,
+    Folder,
+    ItsCluster,
+    Name,
+    On,
+    Overrides,
+    RerunLost,
+    Results,
+    SpecFile,
+    TrustRemoteCode,
+)
+from finesweep.errors import SweepError, printable
+
+SIGNALLED = 128
+
+
+def run(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    on: On = None,
+    name: Name = None,
+    results: Results = RESULTS,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Try everything once: 32 rows, 2 trials, 1 step.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
+    ] = None,
+    join: Annotated[bool, typer.Option("--join", help="Help a sweep of this name that runs already.")] = False,
+    rerun_lost: RerunLost = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Search, rank, and export the winner.
+
+    The same command again goes on where it stopped.
+    """
+    from finesweep.cli import summary
+    from finesweep.sweep import prepare
+    from finesweep.sweep.run import run as run_sweep
+
+    screen = summary.Screen()
+    if join and (fresh or smoke):
+        raise SweepError(f"--join helps a sweep that is there; it does not go with {'--fresh' if fresh else '--smoke'}")
+    request = prepare.Request(
+        spec,
+        overrides or [],
+        on,
+        name,
+        results,
+        fresh,
+        smoke,
+        join,
+        workers,
+        rerun_lost=rerun_lost,
+        trust_remote_code=trust_remote_code,
+    )
+    outcome = run_sweep(request, announce=lambda checked: summary.announce(screen, checked))
+    summary.conclude(screen, outcome)
+    if outcome.signal is not None:
+        raise typer.Exit(SIGNALLED + outcome.signal)
+
+
+def submit(
+    spec: SpecFile,
+    on: Annotated[Path, typer.Option("--on", metavar="PROFILE.yaml", help="The cluster.", show_default=False)],
+    overrides: Overrides = None,
+    name: Name = None,
+    results: Results = RESULTS,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and show the jobs without submitting.")] = False,
+    allow_setup: Annotated[bool, typer.Option("--allow-setup", help="Run the profile's setup lines.")] = False,
+    rerun_lost: RerunLost = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Hand a sweep over to a cluster.
+
+    Everything is prepared here; the cluster's machines need no network. The same command again goes on
+    where it stopped.
+    """
+    from finesweep.cli import summary
+    from finesweep.sweep import prepare
+    from finesweep.sweep.submit import submit as submit_sweep
+
+    screen = summary.Screen()
+    request = prepare.Request(
+        spec,
+        overrides or [],
+        on,
+        name,
+        results,
+        fresh,
+        workers=workers,
+        rerun_lost=rerun_lost,
+        trust_remote_code=trust_remote_code,
+    )
+    submitted = submit_sweep(
+        request, dry_run=dry_run, allow_setup=allow_setup, announce=lambda checked: summary.announce(screen, checked)
+    )
+    summary.handed_over(screen, submitted)
+
+
+def cancel(folder: Folder, on: ItsCluster = None) -> None:
+    """End a sweep's jobs on a cluster.
+
+    Trials that run save their state. The same `sweep submit` goes on from there.
+    """
+    from finesweep.launch import profile
+    from finesweep.sweep.submit import cancel as cancel_jobs
+
+    for line in cancel_jobs(folder.absolute(), profile.load(on)):
+        typer.echo(printable(line, limit=1_000))
+
+
+def validate(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    on: On = None,
+    name: Name = None,
+    results: Results = RESULTS,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Check the YAML, the data and the model.
+
+    Nothing is written and nothing is trained.
+    """
+    from finesweep.cli import summary
+    from finesweep.host.signals import Signals
+    from finesweep.sweep import prepare
+
+    screen = summary.Screen()
+    request = prepare.Request(spec, overrides or [], on, name, results, trust_remote_code=trust_remote_code)
+    with Signals().counted() as signals, signals.ending_the_block():
+        checked = prepare.check(request)
+    summary.announce(screen, checked)
+    screen.say("No problems found.")
+
+
+def plan(
+    spec: SpecFile,
+    overrides: Overrides = None,
+    on: On = None,
+    name: Name = None,
+    results: Results = RESULTS,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Tell what a sweep will take: hours, memory, disk.
+
+    A few steps of each batch size are measured. Nothing is left of it.
+    """
+    from finesweep.cli import plan_screen, summary
+    from finesweep.sweep import prepare
+    from finesweep.sweep.plan import plan as plan_sweep
+
+    screen = summary.Screen()
+    request = prepare.Request(
+        spec, overrides or [], on, name, results, workers=workers, trust_remote_code=trust_remote_code
+    )
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(plan_sweep(request)), indent=2, allow_nan=False))
+        return
+    estimate = plan_sweep(request, lambda checked: summary.announce(screen, checked))
+    screen.print(plan_screen.speeds(estimate))
+    for line in plan_screen.lines(estimate):
+        screen.print(line, markup=False, soft_wrap=True)

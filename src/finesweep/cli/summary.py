@@ -1,0 +1,102 @@
+"""Prints what ``sweep run`` says before it trains and after it has ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from finesweep.errors import printable
+from finesweep.registry import TASKS
+from finesweep.results.leaderboard import console_table
+from finesweep.results.ranking import verdict, winner
+from finesweep.sweep.preflight import Checked
+from finesweep.sweep.run import Outcome
+from finesweep.sweep.submit import Submitted
+from finesweep.text.format import clean, metric, setting
+
+LABELS_SHOWN = 8
+
+
+class Screen(Console):
+    """A console that falls silent when its reader is gone: a sweep outlives `| head -1`."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Throw away what is still to be printed, where the library would end the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def say(self, text: str) -> None:
+        """Print one line without markup; only a terminal's lines are wrapped."""
+        self.print(text, markup=False, soft_wrap=not self.is_terminal)
+
+
+def announce(screen: Screen, checked: Checked) -> None:
+    """Say what is about to happen: the data, the model, every default that was used."""
+    spec, model = checked.loaded.spec, checked.model
+    rows = checked.data.facts()["rows"]
+    screen.print(f"[bold]{escape(spec.name)}[/]: {escape(spec.task)}")
+    screen.say(f"  model     {clean(model.name)}{f' at {model.revision[:12]}' if model.revision else ''}")
+    screen.say(f"  data      {', '.join(f'{count:,} {split}' for split, count in rows.items())} rows")
+    if checked.data.names:
+        screen.say(f"  labels    {_shortened(checked.data.names)}")
+    if defaults := checked.loaded.defaults:
+        screen.say(f"  defaults  {', '.join(f'{name}={setting(value)}' for name, value in defaults.items())}")
+    for note in checked.notes:
+        screen.say(f"  note      {clean(note)}")
+
+
+def conclude(screen: Screen, outcome: Outcome) -> None:
+    """Show the leaderboard, why the run ended, and where the winner is."""
+    folder = outcome.sweep.run_dir
+    screen.print(console_table(folder, outcome.sweep.manifest, outcome.records, folder.runs()))
+    path = _relative(folder.path)
+    best = winner(outcome.records, outcome.sweep.spec.direction)
+    for line in folder.text_notes(best.effective["data.max_length"]) if best else ():
+        screen.say(f"Note: {line}.")
+    for note in folder.notes:
+        screen.say(f"Note: {clean(note)}.")
+    for name in folder.set_aside():
+        screen.say(f"Note: {clean(name)} was damaged and set aside; nothing reads it, and it may be deleted.")
+    screen.say(f"Ended: {clean(outcome.why)}.")
+    screen.say(f"Leaderboard: {path}/leaderboard.md")
+    if (evidence := outcome.evidence) is not None:
+        again = f"{evidence.metric} {metric(evidence.reloaded[evidence.metric])}"
+        screen.say(f"Winner: trial {evidence.trial}, reloaded in a fresh process and evaluated again: {again}")
+        for warning in evidence.warnings(verdict(outcome.sweep.manifest, best)):
+            screen.say(f"Note: {warning}")
+        pipeline = TASKS.load(outcome.sweep.spec.task).pipeline
+        # To be copied, so it is not wrapped.
+        screen.print(f'  transformers.pipeline("{pipeline}", "{path}/winner")', markup=False, soft_wrap=True)
+    elif outcome.owner is not None:
+        screen.say(f"The winner is exported by the `sweep run` that was joined ({clean(outcome.owner)}).")
+    elif outcome.signal is not None:
+        screen.say("The same command goes on from here; the winner is exported when the sweep ends.")
+
+
+def handed_over(screen: Screen, submitted: Submitted) -> None:
+    """Say what a cluster was given, and what to do next."""
+    if submitted.submission is None:
+        screen.say(f"Nothing was submitted: {clean(submitted.why or '')}.")
+        screen.say("`sweep run` with the same search space exports the winner, if that has not been done.")
+        return
+    for line in submitted.submission.lines:
+        # A script's lines keep their indentation, and a command that is to be copied is not wrapped.
+        screen.print(printable(line, limit=len(line)), markup=False, soft_wrap=True)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(clean(name) for name in names[:LABELS_SHOWN])
+    more = len(names) - LABELS_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,1 @@
+"""Reads data files and Hub data sets into clean rows with encoded labels."""

@@ -1,0 +1,174 @@
+"""Owns cleaning: which rows of a table can be used, and what is said about those that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from finesweep.data.readers import Table
+from finesweep.tasks.label_column import is_null, is_number, text_of
+
+_NO_TEXT = object()
+_NO_LABEL = object()
+_SHOWN = 5
+_UNLABELLED = -1
+"""How data sets with class names mark a row whose label is kept secret."""
+
+
+class RowProblem(ValueError):
+    """Rows that leave nothing to train on.
+
+    Attributes:
+        role: The key under ``data`` that names the column.
+        message: What was found and what is allowed.
+        hint: The nearest fix.
+    """
+
+    def __init__(self, role: str, message: str, hint: str = "") -> None:
+        self.role, self.message, self.hint = role, message, hint
+        super().__init__(message)
+
+
+def clean(table: Table, roles: Mapping[str, str], name: str) -> tuple[pd.DataFrame, list[str]]:
+    """Keep the rows that have text and a label.
+
+    Args:
+        table: Rows as they were read; holds all columns of ``roles``.
+        roles: Column by role: ``text``, ``text_pair``, ``label``, ``group``.
+        name: The split, for messages.
+
+    Returns:
+        A column per role, texts as ``str`` and labels as they were read, indexed by the place of each
+        row; and a remark for every kind of row that was dropped.
+
+    Raises:
+        RowProblem: No row can be used, or a label is a list or another thing that is no label.
+    """
+    columns = {role: list(table.columns[column]) for role, column in roles.items()}
+    for role in columns.keys() & {"text", "text_pair"}:
+        columns[role] = [_text(value) for value in columns[role]]
+    secret = _UNLABELLED if roles["label"] in table.class_names else None
+    labels = [_label(value, secret) for value in columns["label"]]
+    columns["label"] = _named(labels, table.class_names.get(roles["label"], ()))
+    _check_labels(table, columns["label"], name)
+    usable, notes = np.ones(len(table.places), dtype=bool), [*_text_notes(table, roles, name)]
+    for role, words, bad in _faults(columns):
+        if bad.all():
+            raise RowProblem(role, f"{name}: every row has {words} in {roles[role]!r}", _hint(role, table, roles))
+        if (dropped := bad & usable).any():
+            notes.append(f"{name}: {_rows(dropped, table)} with {words} in {roles[role]!r} left out.")
+        usable &= ~bad
+    if not usable.any():
+        raise RowProblem("text", f"{name}: no row has both text and a label")
+    index = pd.Index(np.asarray(table.places), name=table.unit)
+    frame = pd.DataFrame({role: pd.Series(values, index=index, dtype=object) for role, values in columns.items()})
+    return frame[usable], notes
+
+
+def _text(value: Any) -> Any:
+    """Return a text, None for a missing one, ``_NO_TEXT`` for what cannot be read as text."""
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if value is None or value != value:
+        return None
+    return str(value) if isinstance(value, bool | int | float | Decimal) else _NO_TEXT
+
+
+def _label(value: Any, secret: int | None) -> Any:
+    """Return a label, None for a missing one, ``_NO_LABEL`` for what can be none."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if value is None or value != value or (value == secret and secret is not None):
+        return None
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value if isinstance(value, bool | int | float) else _NO_LABEL
+
+
+def _named(labels: list[Any], names: Sequence[str]) -> list[Any]:
+    """Replace positions by the names that the file gives them."""
+    known = dict(enumerate(names))
+    return [label if isinstance(label, str | bool) else known.get(label, label) for label in labels]
+
+
+def _text_notes(table: Table, roles: Mapping[str, str], name: str) -> Iterator[str]:
+    """Remark texts that are hardly meant as such: numbers, and the words that programs write for no value."""
+    for role in ("text", "text_pair"):
+        if role not in roles:
+            continue
+        values = table.columns[roles[role]]
+        texts = [value for value in values if isinstance(value, str) and value.strip()]
+        numbers = np.fromiter((isinstance(value, int | float | Decimal) and value == value for value in values), bool)
+        if texts and not numbers.any() and all(is_number(text.strip()) for text in texts):
+            yield f"{name}: every text in {roles[role]!r} is a number; is this the right column?"
+        if numbers.any():
+            yield f"{name}: {_rows(numbers, table)} with a number in {roles[role]!r}, taken as text."
+        nulls = np.fromiter((isinstance(value, str) and is_null(value.strip()) for value in values), bool)
+        if nulls.any():
+            example = values[int(np.flatnonzero(nulls)[0])].strip()
+            yield f"{name}: {_rows(nulls, table)} with nothing but a word as {example!r} in {roles[role]!r}, kept."
+
+
+def without_labels(frame: pd.DataFrame, words: Collection[str], name: str) -> tuple[pd.DataFrame, str]:
+    """Leave out rows whose label is a word that stands for a missing one.
+
+    Args:
+        frame: Clean rows.
+        words: Such words.
+        name: The split, for messages.
+
+    Returns:
+        The other rows; and a remark, empty where there are no such rows.
+
+    Raises:
+        RowProblem: No row is left.
+    """
+    texts = [text_of(label) for label in frame["label"]]
+    bad = np.fromiter((text in words for text in texts), dtype=bool, count=len(texts))
+    if not bad.any():
+        return frame, ""
+    found = ", ".join(repr(text) for text in sorted(set(texts) & set(words)))
+    if bad.all():
+        raise RowProblem("label", f"{name}: every row has {found} for a label", "is this the right column?")
+    unit = str(frame.index.name)
+    what = f"{found} for a label, which stands for none, left out (data.labels: as_written keeps them)"
+    return frame[~bad], f"{name}: {_counted(list(frame.index[bad]), unit)} with {what}."
+
+
+def _check_labels(table: Table, labels: Sequence[Any], name: str) -> None:
+    wrong = [place for place, label in zip(table.places, labels, strict=True) if label is _NO_LABEL]
+    if wrong:
+        message = f"{name}: the label in {table.unit} {wrong[0]} is neither a number nor text nor a boolean"
+        raise RowProblem("label", message, "one label a row is learned, no list of them")
+
+
+def _faults(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Give role, words and mask of everything that makes a row unusable."""
+    for role in ("text", "text_pair"):
+        if role in columns:
+            yield role, "no text", np.fromiter((value is None for value in columns[role]), dtype=bool)
+            alien = np.fromiter((value is _NO_TEXT for value in columns[role]), dtype=bool)
+            yield role, "something other than text", alien
+    yield "label", "no label", np.fromiter((value is None for value in columns["label"]), dtype=bool)
+
+
+def _hint(role: str, table: Table, roles: Mapping[str, str]) -> str:
+    if role == "label" and roles["label"] in table.class_names:
+        return "-1 marks rows whose label is kept secret; name another split"
+    return "is this the right column?"
+
+
+def _rows(mask: np.ndarray, table: Table) -> str:
+    return _counted([table.places[int(at)] for at in np.flatnonzero(mask)], table.unit)
+
+
+def _counted(places: Sequence[int], unit: str) -> str:
+    """Count rows and name the first, as ``3 rows (lines 4, 9, 12)``."""
+    if len(places) == 1:
+        return f"1 row ({unit} {places[0]})"
+    more = ", ..." if len(places) > _SHOWN else ""
+    return f"{len(places):,} rows ({unit}s {', '.join(map(str, places[:_SHOWN]))}{more})"

@@ -1,0 +1,192 @@
+"""Owns reading the splits of a Hub data set from the folder of its snapshot, without cache and without network."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import re
+import tempfile
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finesweep.data import csv_records
+from finesweep.data.packed_file import refuse_large
+from finesweep.data.readers import Table, from_arrow, most_bytes
+from finesweep.errors import SpecError, Unreadable, did_you_mean
+from finesweep.files.regular_file import read_bytes
+from finesweep.spec.sections import Quoting
+
+Pick = Callable[[Sequence[str]], Mapping[str, str]]
+"""Chooses from the names of the splits: what each is used as, and its name."""
+
+_LONGEST_REASON = 300
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+
+
+class DatasetProblem(ValueError):
+    """A data set that cannot be used.
+
+    Attributes:
+        key: The key under ``data`` that it is about.
+        message: What was found and what is allowed.
+        hint: The nearest fix.
+    """
+
+    def __init__(self, key: str, message: str, hint: str = "") -> None:
+        self.key, self.message, self.hint = key, message, hint
+        super().__init__(message)
+
+
+def read(
+    folder: Path, config: str | None, pick: Pick, columns: Collection[str], quoting: Quoting | None = None
+) -> dict[str, Table]:
+    """Read the picked splits.
+
+    What ``datasets`` caches by path and time alone is made anew in a temporary folder, so that the rows
+    are those of the files as they are now.
+
+    Args:
+        folder: The snapshot.
+        config: Configuration, None for the data set's default.
+        pick: Chooses the splits; what it raises comes through.
+        columns: Columns whose values are needed.
+        quoting: How double quotes are meant in CSV and TSV files; None to judge them.
+
+    Returns:
+        A table for every pick.
+
+    Raises:
+        DatasetProblem: There is no such configuration, or ``datasets`` cannot read the files.
+    """
+    import datasets
+    import yaml
+
+    foreign = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError)
+    with tempfile.TemporaryDirectory(prefix="finesweep-") as cache, _quiet():
+        try:
+            splits, notes = _built(folder, config, cache, quoting)
+        except DatasetProblem:
+            raise
+        except (*foreign, yaml.YAMLError, datasets.exceptions.DatasetsError) as error:
+            raise DatasetProblem("dataset", f"`datasets` cannot read its files: {_reason(error)}") from error
+        picked = pick(list(splits))
+        return {use: _table(splits[name], name, columns, notes) for use, name in picked.items()}
+
+
+def _built(
+    folder: Path, config: str | None, cache: str, quoting: Quoting | None
+) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Return the splits, and what was decided about all of them."""
+    import datasets
+
+    options: dict[str, Any] = {"path": str(folder), "cache_dir": cache, **_choice(folder, config)}
+    builder = datasets.load_dataset_builder(**options)
+    _check_files(builder.config.data_files or {}, folder)
+    notes: list[str] = []
+    if builder.name == "csv":
+        files = [Path(file) for files in (builder.config.data_files or {}).values() for file in files]
+        told = _told_quoting(builder.config, quoting)
+        judged = told is None and _has_plain_quotes(files, builder.config.sep or ",")
+        notes += [csv_records.PLAIN_NOTE] * judged
+        # Its own default reads the words NA, null and None as missing.
+        options |= {"keep_default_na": False, "na_values": [""], "quoting": csv.QUOTE_NONE if judged else told or 0}
+        builder = datasets.load_dataset_builder(**options)
+    elif quoting is not None:
+        raise DatasetProblem("quoting", f"is for CSV and TSV files; these are {builder.name}", "leave it out")
+    builder.download_and_prepare()
+    return builder.as_dataset(), tuple(notes)
+
+
+def _choice(folder: Path, config: str | None) -> dict[str, str]:
+    """Return the arguments of ``load_dataset_builder`` that select the configuration."""
+    import datasets
+
+    known = datasets.get_dataset_config_names(str(folder))
+    if config is None:
+        default = datasets.get_dataset_default_config_name(str(folder))
+        if default is None:
+            raise DatasetProblem("config", f"needed; there are {', '.join(known)}", f"as config: {known[0]}")
+        return {"name": default}
+    if config in known:
+        return {"name": config}
+    if _FOLDER.match(config) and (folder / config).is_dir():
+        return {"data_dir": config}
+    message = f"no configuration is called {config!r}; there are {', '.join(known)}"
+    raise DatasetProblem("config", message, did_you_mean(config, known))
+
+
+def _check_files(files: Mapping[str, Sequence[str]], folder: Path) -> None:
+    """Refuse a README that points to files beside the data set (another user's, or on a server), and huge files."""
+    for file in (file for paths in files.values() for file in paths):
+        # Within a cache the files are links to its blobs, so links are not followed.
+        path = Path(file)
+        if ".." in path.parts or not path.is_relative_to(folder):
+            raise DatasetProblem("dataset", f"its README names a file that is not its own: {file}")
+        try:
+            refuse_large(path, most_bytes())
+        except Unreadable as error:
+            name = path.relative_to(folder)
+            raise DatasetProblem("dataset", f"{name}: {error.reason}", "take another data set") from None
+
+
+def _told_quoting(config: Any, quoting: Quoting | None) -> int | None:
+    """Return the constant of `csv` that the spec or the data set's README names; None if neither does."""
+    if quoting is not None:
+        return csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+    return None if config.quoting == csv.QUOTE_MINIMAL else int(config.quoting)
+
+
+def _has_plain_quotes(files: Sequence[Path], delimiter: str) -> bool:
+    """Say whether double quotes are characters like others, as for a file of one's own.
+
+    Raises:
+        DatasetProblem: They seem to swallow rows.
+    """
+    plain = []
+    for file in files:
+        try:
+            text = read_bytes(file, most_bytes()).decode()
+            plain.append(csv_records.split(text, delimiter, None, file.name).note != "")
+        except SpecError as error:
+            first = error.problems[0]
+            raise DatasetProblem("dataset", f"{first.where}: {first.message}", first.hint) from None
+        except (Unreadable, UnicodeDecodeError, TypeError):
+            continue  # the library says what is wrong with it
+    return any(plain)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first error's text in one line; the last one often says only that there was one."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return textwrap.shorten(str(error) or type(error).__name__, _LONGEST_REASON)
+
+
+def _table(split: Any, name: str, columns: Collection[str], notes: tuple[str, ...]) -> Table:
+    import datasets
+
+    present = [column for column in split.column_names if column in columns]
+    arrow = split.select_columns(present).with_format("arrow")[:]
+    labels = {column: f for column, f in split.features.items() if isinstance(f, datasets.ClassLabel)}
+    named = {column: tuple(feature.names) for column, feature in labels.items()}
+    table = from_arrow(arrow, split.column_names, name, named)
+    return dataclasses.replace(table, notes=(*notes, *table.notes))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's progress bars and log off the screen: what matters in it is raised as well."""
+    import datasets
+
+    shown, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not shown:
+            datasets.enable_progress_bars()

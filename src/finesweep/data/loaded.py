@@ -1,0 +1,64 @@
+"""Owns what has become of ``data:`` in a spec: clean rows, or what is known of them where they are elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finesweep.tasks.naive_answer import Naive
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where one split came from.
+
+    Attributes:
+        place: Absolute path of the file, or id of the data set.
+        digest: SHA-256 of the file's bytes in hexadecimal; ``commit/config/split`` of a Hub data set.
+        revision: Commit of the data set, None for a file.
+    """
+
+    place: str
+    digest: str
+    revision: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedData:
+    """Rows that are ready to be tokenised.
+
+    Attributes:
+        frames: By split (``train``, ``validation``, perhaps ``test``): the columns ``text``, perhaps
+            ``text_pair``, and ``label``, a number; nothing else. Empty where the rows are in another process.
+        names: Class names in the order of their ids; None for regression.
+        sources: By split that was read; a validation split made from train has none.
+        notes: Remarks for the user.
+        naive: What answering the same to every text scores.
+        known: What is known of rows that are in another process.
+    """
+
+    frames: Mapping[str, pd.DataFrame]
+    names: tuple[str, ...] | None
+    sources: Mapping[str, DataSource]
+    notes: tuple[str, ...]
+    naive: Naive | None = None
+    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a sweep's manifest keeps of the data."""
+        return dict(self.known) or {
+            "sources": {split: dataclasses.asdict(source) for split, source in self.sources.items()},
+            "rows": {split: len(frame) for split, frame in self.frames.items()},
+            "labels": None if self.names is None else list(self.names),
+            "text_pair": "text_pair" in self.frames["train"].columns,
+            "naive": dataclasses.asdict(self.naive) if self.naive is not None else None,
+        }
+
+    def without_rows(self) -> LoadedData:
+        """Return the same without the rows, small enough to be sent to another process."""
+        return dataclasses.replace(self, frames={}, known=self.facts())

@@ -1,0 +1,329 @@
+"""Owns the way from ``data:`` in a spec to clean rows with encoded labels, or to every problem in them at once."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from finesweep import activity
+from finesweep.data import cleaning, hub_datasets, readers, splits
+from finesweep.data.delimited import Layout
+from finesweep.data.loaded import DataSource, LoadedData
+from finesweep.data.readers import Table
+from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean
+from finesweep.files.regular_file import check, names_in, read_bytes
+from finesweep.hub import HubError, snapshot
+from finesweep.spec.sections import DataSpec
+from finesweep.spec.yaml_source import YamlSource, expand
+from finesweep.tasks import label_column
+from finesweep.tasks.task import LabelProblem, Task
+
+SPLITS = ("train", "validation", "test")
+_CAPS = {"train": "max_train_rows", "validation": "max_eval_rows", "test": "max_test_rows"}
+_VALIDATION_NAMES = ("validation", "dev", "valid")
+_ROLES = ("text", "text_pair", "label", "group")
+_INDEX = re.compile(r"(Unnamed: \d+)?")
+_SHOWN = 5
+
+
+def load(spec: DataSpec, task: Task, *, base: Path, seed: int, source: YamlSource) -> LoadedData:
+    """Read, check and clean the rows of every split, encode their labels, split and cap them.
+
+    Args:
+        spec: The section ``data``.
+        task: Encodes the labels.
+        base: Folder that relative paths start from.
+        seed: Of the validation split and of the caps on rows.
+        source: The YAML, for the positions in messages.
+
+    Raises:
+        SpecError: With every problem of the first step that found any: reading and columns, rows, labels.
+    """
+    return _Loader(spec, task, base, seed, source).load()
+
+
+class _Loader:
+    """Loads one spec's data step by step; a step's problems are collected over all splits."""
+
+    def __init__(self, spec: DataSpec, task: Task, base: Path, seed: int, source: YamlSource) -> None:
+        self.spec, self.task, self.base, self.seed, self.source = spec, task, base, seed, source
+        self.roles = {role: column for role in _ROLES if (column := getattr(spec, role)) is not None}
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+        self.shown: dict[str, str] = {}
+        self.sources: dict[str, DataSource] = {}
+
+    def load(self) -> LoadedData:
+        self._check_roles()
+        tables = self._hub_tables() if self.spec.dataset is not None else self._file_tables()
+        self._check_sources()
+        for split, table in tables.items():
+            self._check_columns(split, table)
+        self._raise_problems()
+        frames = {split: self._clean(split, table) for split, table in tables.items()}
+        self._raise_problems()
+        class_names = self._class_names(tables)
+        frames = self._with_labels(frames, class_names or ())
+        names = self._encode(frames, class_names)
+        frames = self._separated(frames, names)
+        self._note_overlaps(frames)
+        frames = {split: self._capped(split, frame) for split, frame in frames.items()}
+        self._raise_problems()
+        kept = [role for role in ("text", "text_pair", "label") if role in self.roles]
+        final = {split: frame[kept].reset_index(drop=True) for split, frame in frames.items()}
+        train, validation = (final[split]["label"].to_numpy() for split in ("train", "validation"))
+        return LoadedData(final, names, self.sources, tuple(self.notes), self.task.naive(train, validation, names))
+
+    def _add(self, key: str, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(self.source.where("data", key), message, hint))
+
+    def _raise_problems(self) -> None:
+        if self.problems:
+            raise SpecError(dict.fromkeys(self.problems))
+
+    def _check_roles(self) -> None:
+        for first, second in itertools.combinations([role for role in self.roles if role != "group"], 2):
+            if self.roles[first] == self.roles[second]:
+                self._add(second, f"{self.roles[second]!r} is the column of data.{first} already")
+
+    def _file_tables(self) -> dict[str, Table]:
+        given = {split: value for split in SPLITS if (value := getattr(self.spec, split)) is not None}
+        tables = {split: self._file_table(split, given_path) for split, given_path in given.items()}
+        return {split: table for split, table in tables.items() if table is not None}
+
+    def _file_table(self, split: str, given: str) -> Table | None:
+        path = self.base / expand(Path(given))
+        data = self._bytes(split, path, given)
+        if data is None:
+            return None
+        self.shown[split] = given
+        self.sources[split] = DataSource(str(path.resolve()), hashlib.sha256(data).hexdigest(), None)
+        try:
+            table = readers.parse(data, path.suffix.lower(), given, set(self.roles.values()), self._layout())
+        except SpecError as error:
+            self.problems.extend(error.problems)
+            return None
+        self._note_index(split, table)
+        return table
+
+    def _bytes(self, split: str, path: Path, given: str) -> bytes | None:
+        """Read a file once, so that its digest and its rows are of the same bytes; None with a problem noted."""
+        known = ", ".join(readers.SUFFIXES)
+        try:
+            check(path)
+            if path.suffix.lower() in readers.SUFFIXES:
+                activity.tell(f"reading {given}")
+                return read_bytes(path, readers.most_bytes())
+            kind = path.suffix or "a file without suffix"
+            command = readers.command_for(path, given)
+            self._add(split, f"{given!r}: no reader for {kind}; there are {known}", command)
+        except Unreadable as error:
+            if error.missing:
+                self._add(split, f"no such file: {path}", did_you_mean(path.name, names_in(path.parent)))
+            else:
+                self._add(split, f"{given!r}: {error.reason}")
+        return None
+
+    def _note_index(self, split: str, table: Table) -> None:
+        for name in table.names:
+            if _INDEX.fullmatch(name) and name not in self.roles.values():
+                self.notes.append(f"{self._name(split)}: the column {name!r} looks like row numbers and is not used.")
+
+    def _layout(self) -> Layout:
+        return Layout(self.spec.columns, self.spec.header, self.spec.quoting)
+
+    def _name(self, split: str) -> str:
+        return f"{split} ({self.shown[split]})" if split in self.shown else split
+
+    def _hub_tables(self) -> dict[str, Table]:
+        dataset = self.spec.dataset or ""
+        activity.tell(f"fetching the data set {dataset}")
+        try:
+            found = snapshot(dataset, kind="dataset", revision=self.spec.revision)
+        except HubError as error:
+            raise SpecError([Problem(self.source.where("data", "dataset"), error.message, error.hint)]) from error
+        if found.note:
+            self.notes.append(found.note)
+        config = self.spec.config
+
+        def pick(names: Sequence[str]) -> Mapping[str, str]:
+            picked = self._picked(names)
+            self._raise_problems()
+            for use, name in picked.items():
+                self.shown[use] = f"{dataset}, split {name}"
+                digest = f"{found.commit}/{config or 'default'}/{name}"
+                self.sources[use] = DataSource(dataset, digest, found.commit)
+            return picked
+
+        try:
+            return hub_datasets.read(found.path, config, pick, set(self.roles.values()), self.spec.quoting)
+        except hub_datasets.DatasetProblem as error:
+            where = self.source.where("data", error.key)
+            raise SpecError([Problem(where, f"{dataset}: {error.message}", error.hint)]) from error
+
+    def _picked(self, names: Sequence[str]) -> dict[str, str]:
+        validation = next((name for name in _VALIDATION_NAMES if name in names), None)
+        wanted = {
+            "train": self.spec.train or "train",
+            "validation": self.spec.validation or validation,
+            "test": self.spec.test,
+        }
+        for use, name in wanted.items():
+            if name is not None and name not in names:
+                message = f"{self.spec.dataset} has no split {name!r}; there are {', '.join(names)}"
+                self._add(use, message, did_you_mean(name, names))
+        return {use: name for use, name in wanted.items() if name is not None}
+
+    def _check_sources(self) -> None:
+        for first, second in itertools.combinations(self.sources, 2):
+            if self.sources[first].digest == self.sources[second].digest:
+                message = f"{self.shown[second]} holds the same rows as data.{first}, byte for byte"
+                hint = "leave out data.validation for a seeded split of train" if second == "validation" else ""
+                self._add(second, message, hint or f"leave out data.{second}")
+
+    def _check_columns(self, split: str, table: Table) -> None:
+        if not table.look.is_header and (table.look.certain or not set(self.roles.values()) <= set(table.names)):
+            self._refuse_first_line(split, table)
+            return
+        names = ", ".join(name[:60] for name in table.names[:30])
+        more = f" and {len(table.names) - 30} more" if len(table.names) > 30 else ""
+        for role, column in self.roles.items():
+            if column not in table.names:
+                message = f"{self.shown[split]} has no column {column!r}; there are {names}{more}"
+                self._add(role, message, did_you_mean(column, table.names))
+
+    def _refuse_first_line(self, split: str, table: Table) -> None:
+        """Ask for the names of the columns, since the first line looks like a row."""
+        asked = {role: column for role, column in self.roles.items() if column not in table.names}
+        names = ", ".join(asked.get(name, name) for name in table.look.names)
+        message = f"the first line looks like a row, not like a header: {table.look.evidence}"
+        hint = f"write `data: {{columns: [{names}]}}`, or `header: true` if it does name the columns"
+        self.problems.append(Problem(f"{self.shown[split]}:1", message, hint))
+
+    def _clean(self, split: str, table: Table) -> pd.DataFrame:
+        try:
+            frame, notes = cleaning.clean(table, self.roles, self._name(split))
+        except cleaning.RowProblem as error:
+            self._add(error.role, error.message, error.hint)
+            return pd.DataFrame()
+        self.notes.extend(f"{self._name(split)}: {note}." for note in table.notes)
+        self.notes.extend(notes)
+        return frame
+
+    def _with_labels(self, frames: Mapping[str, pd.DataFrame], names: Sequence[str]) -> dict[str, pd.DataFrame]:
+        """Leave out rows whose label is a word that stands for a missing one."""
+        texts = {label_column.text_of(label) for frame in frames.values() for label in frame["label"]}
+        words = () if self.spec.labels == "as_written" else label_column.missing_words(texts) - set(names)
+        kept = {}
+        for split, frame in frames.items():
+            try:
+                kept[split], note = cleaning.without_labels(frame, words, self._name(split))
+            except cleaning.RowProblem as error:
+                self._add(error.role, error.message, error.hint)
+            else:
+                self.notes.extend(filter(None, [note]))
+        self._raise_problems()
+        return kept
+
+    def _class_names(self, tables: Mapping[str, Table]) -> tuple[str, ...] | None:
+        """Return the names of classes that come with the data: train's, or else those of another split."""
+        named = [table.class_names.get(self.spec.label) for table in tables.values()]
+        return next(filter(None, named), None)
+
+    def _encode(self, frames: Mapping[str, pd.DataFrame], names: Sequence[str] | None) -> tuple[str, ...] | None:
+        """Replace the labels by numbers, in place; return the class names."""
+        try:
+            labels = {split: frame["label"] for split, frame in frames.items()}
+            encoded = self.task.encode(labels, names, as_written=self.spec.labels == "as_written")
+        except LabelProblem as error:
+            message = f"{self._name(error.split)}: {error.message}"
+            raise SpecError([Problem(self.source.where("data", "label"), message, error.hint)]) from error
+        for split, frame in frames.items():
+            frame["label"] = list(encoded.splits[split])
+        self.notes.extend(encoded.notes)
+        return encoded.names
+
+    def _separated(self, frames: dict[str, pd.DataFrame], names: Sequence[str] | None) -> dict[str, pd.DataFrame]:
+        """Make sure that there is validation, and that no group stands on two sides."""
+        if self.spec.group is not None:
+            frames = {split: self._with_groups(split, frame) for split, frame in frames.items()}
+            self._check_groups(frames)
+        if "validation" in frames:
+            return frames
+        train = frames["train"]
+        rows = self._validation_rows(train)
+        if not rows:
+            message = f"{self._name('train')}: none of the {len(train):,} rows can be spared for validation"
+            raise SpecError([Problem(self.source.where("data", "train"), message, "give data.validation")])
+        chosen = np.zeros(len(train), dtype=bool)
+        chosen[rows] = True
+        made = {"train": train[~chosen], "validation": train[chosen]}
+        self._note_split(made, names)
+        return {**made, **{split: frame for split, frame in frames.items() if split not in made}}
+
+    def _validation_rows(self, train: pd.DataFrame) -> list[int]:
+        rng = np.random.default_rng([self.seed, 0])
+        classes = train["label"].tolist() if self.task.stratified else None
+        if self.spec.group is None:
+            return splits.hold_out(self.spec.validation_fraction, len(train), rng, classes)
+        return splits.hold_out_groups(self.spec.validation_fraction, train["group"].tolist(), rng, classes)
+
+    def _note_split(self, made: Mapping[str, pd.DataFrame], names: Sequence[str] | None) -> None:
+        rows = {split: len(frame) for split, frame in made.items()}
+        manner = ["stratified by label"] if self.task.stratified else []
+        manner += [f"whole groups of {self.spec.group!r}"] if self.spec.group else []
+        how = ", ".join([*manner, f"seed {self.seed}"])
+        self.notes.append(f"validation: {rows['validation']:,} of {sum(rows.values()):,} rows of train, {how}.")
+        present = set(made["validation"]["label"])
+        absent = [name for position, name in enumerate(names or ()) if position not in present]
+        if absent:
+            shown = ", ".join(repr(name) for name in absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
+            self.notes.append(f"validation: too few rows to have the label {shown}.")
+
+    def _with_groups(self, split: str, frame: pd.DataFrame) -> pd.DataFrame:
+        """Write groups as text; a row without one is a group of its own."""
+        groups = ["" if value is None or value != value else str(value).strip() for value in frame["group"]]
+        if lone := groups.count(""):
+            what = f"rows without {self.spec.group!r}, each a group of its own"
+            self.notes.append(f"{self._name(split)}: {what}: {lone:,}.")
+        own = [group or (split, position) for position, group in enumerate(groups)]
+        return frame.assign(group=pd.Series(own, index=frame.index, dtype=object))
+
+    def _check_groups(self, frames: Mapping[str, pd.DataFrame]) -> None:
+        for first, second in itertools.combinations(frames, 2):
+            shared = set(frames[first]["group"]) & set(frames[second]["group"])
+            if shared:
+                example = min(shared)
+                message = f"groups that stand in {first} and in {second}: {len(shared):,}, as {example!r}"
+                self._add("group", message, f"leave out data.{second} or move their rows to one side")
+        self._raise_problems()
+
+    def _note_overlaps(self, frames: Mapping[str, pd.DataFrame]) -> None:
+        """Count the rows to be evaluated whose text was trained on."""
+        columns = [role for role in ("text", "text_pair") if role in self.roles]
+        seen = set(frames["train"][columns].itertuples(index=False, name=None))
+        for split in [split for split in frames if split != "train"]:
+            count = sum(row in seen for row in frames[split][columns].itertuples(index=False, name=None))
+            if count:
+                size = len(frames[split])
+                self.notes.append(f"{split}: {count:,} of {size:,} texts stand in train too; its scores flatter.")
+
+    def _capped(self, split: str, frame: pd.DataFrame) -> pd.DataFrame:
+        key = _CAPS[split]
+        limit = getattr(self.spec, key)
+        if limit is None or limit >= len(frame):
+            return frame
+        classes = frame["label"].tolist() if self.task.stratified else None
+        if split == "train" and classes is not None and limit < len(set(classes)):
+            self._add(key, f"fewer rows ({limit}) than labels ({len(set(classes))})", "allow a row of each")
+            return frame
+        rng = np.random.default_rng([self.seed, 1 + SPLITS.index(split)])
+        rows = splits.sample(limit, len(frame), rng, classes)
+        self.notes.append(f"{split}: a sample of {limit:,} of {len(frame):,} rows, seed {self.seed} (data.{key}).")
+        return frame.iloc[rows]

@@ -1,0 +1,1 @@
+"""Shows how far a sweep is, live or from its folder."""

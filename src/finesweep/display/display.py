@@ -1,0 +1,240 @@
+"""Owns what `sweep run` shows while it runs: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import IO, Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from finesweep.display.live_table import Screen
+from finesweep.display.progress_lines import Announcer, Subject
+from finesweep.forecast.eta import TimeLeft
+from finesweep.text.format import clean, without_numbers
+from finesweep.trial import Direction, Progress, TrialRecord, TrialState
+
+_LONGEST_NOTE = 2_000
+
+
+class Display(Protocol):
+    """Shows a sweep while it runs; drawn by the caller's ``update``, without threads.
+
+    A terminal or a pipe that goes away never ends the sweep: the display falls silent.
+    """
+
+    def update(self, records: Sequence[TrialRecord], progress: Sequence[Progress]) -> None:
+        """Show how things stand; to be called about twice a second, and once before the launch.
+
+        Args:
+            records: How each ended trial ended. Those of the first call count as earlier runs' and are
+                not announced.
+            progress: The running trials.
+        """
+        ...
+
+    def starting(self, activity: str) -> None:
+        """Show what the workers do as long as no trial runs; empty to show nothing."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Show a remark, a line for each of its lines."""
+        ...
+
+    def __enter__(self) -> Display:
+        """Begin to show."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the terminal as it was."""
+        ...
+
+
+def open_display(
+    title: str,
+    *,
+    direction: Direction,
+    metric: str,
+    trials: int,
+    parameters: Sequence[str],
+    hours: float | None,
+    left: TimeLeft | None = None,
+    console: Console | None = None,
+) -> Display:
+    """Choose the display that fits where the output goes.
+
+    Args:
+        title: The sweep's name.
+        direction: Whether a smaller or a larger objective is better.
+        metric: Name of the objective.
+        trials: The budget in finished trials.
+        parameters: Names of the space.
+        hours: Hours that this run may still take, None for no limit.
+        left: Estimates the time left; None to promise nothing.
+        console: Where to show it; default: standard output, live only if that is a terminal.
+    """
+    subject = Subject(clean(title), direction, clean(metric), trials, tuple(map(clean, parameters)), hours, left)
+    console = console or _standard_output()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveDisplay(subject, console)
+    return PlainDisplay(subject, console.file)
+
+
+class _Terminal(Console):
+    """A rich console that leaves a broken pipe to the display, instead of ending the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError that is being handled."""
+        raise
+
+
+def _standard_output() -> Console:
+    if sys.stdout is None:  # started with `>&-`
+        return Console(file=io.StringIO())
+    if hasattr(sys.stdout, "reconfigure"):
+        # A label that the locale's encoding lacks must not end the sweep.
+        sys.stdout.reconfigure(errors="replace")
+    # FORCE_COLOR would make rich take a log file for a terminal and fill it with cursor movements.
+    return _Terminal(force_terminal=sys.stdout.isatty())
+
+
+class _Outlet:
+    """Runs what writes; from the first failure on it runs nothing more."""
+
+    def __init__(self) -> None:
+        self.broken = False
+
+    def write(self, action: Callable[[], object], stream: IO[str]) -> None:
+        if self.broken:
+            return
+        try:
+            action()
+        except (OSError, ValueError) as error:
+            if isinstance(error, ValueError) and not stream.closed:
+                raise
+            self.broken = True
+            _detach(stream)
+
+
+def _detach(stream: IO[str]) -> None:
+    """Point a broken stream at nothing, or the interpreter complains about it when it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+
+
+class PlainDisplay:
+    """One line for each change of state, without escape codes.
+
+    Args:
+        subject: What is shown.
+        stream: Where the lines go; flushed after each.
+    """
+
+    def __init__(self, subject: Subject, stream: IO[str]) -> None:
+        self._subject = subject
+        self._stream = stream
+        self._outlet = _Outlet()
+        self._announcer: Announcer | None = None
+        self._starting = ""
+
+    def __enter__(self) -> PlainDisplay:
+        """Write the first line."""
+        self._line(
+            f"{self._subject.title}: {self._subject.trials:,} trials, {self._subject.direction} {self._subject.metric}"
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Do nothing: every line is out already."""
+
+    def update(self, records: Sequence[TrialRecord], progress: Sequence[Progress]) -> None:
+        """Write a line for each trial whose state changed."""
+        if self._announcer is None:
+            self._announcer = Announcer(self._subject, records)
+            if records:
+                self._line(f"{self._announcer.tally} by earlier runs  {self._announcer.best}".rstrip())
+        for line in self._announcer.changes(records, progress):
+            self._line(line)
+
+    def starting(self, activity: str) -> None:
+        """Write a line for each new activity; how far one has come is no new one."""
+        if activity and without_numbers(activity) != without_numbers(self._starting):
+            self._line(f"starting: {clean(activity)}")
+        self._starting = activity or self._starting
+
+    def note(self, text: str) -> None:
+        """Write a remark."""
+        for line in text.splitlines():
+            self._line(clean(line, _LONGEST_NOTE))
+
+    def _line(self, text: str) -> None:
+        self._outlet.write(lambda: (self._stream.write(f"{text}\n"), self._stream.flush()), self._stream)
+
+
+class LiveDisplay:
+    """A table that is redrawn in place; failures are told above it, so that they stay readable.
+
+    Args:
+        subject: What is shown.
+        console: A terminal.
+    """
+
+    def __init__(self, subject: Subject, console: Console) -> None:
+        self._subject = subject
+        self._console = console
+        self._outlet = _Outlet()
+        self._announcer: Announcer | None = None
+        self._screen = Screen(subject, started=time.time())
+        self._live = Live(self._screen, console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+
+    def __enter__(self) -> LiveDisplay:
+        """Draw the table for the first time."""
+        self._write(lambda: self._live.start(refresh=True))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the table away; what stays is for the caller to print."""
+        # Tried even on a broken terminal: it gives back the standard streams.
+        with contextlib.suppress(OSError, ValueError):
+            self._live.stop()
+
+    def update(self, records: Sequence[TrialRecord], progress: Sequence[Progress]) -> None:
+        """Draw how things stand."""
+        if self._announcer is None:
+            self._announcer = Announcer(self._subject, records)
+        lines_above = list(self._announcer.changes(records, progress, only=(TrialState.FAILED,)))
+        for line in lines_above:
+            self._print(line)
+        self._screen.records, self._screen.progress, self._screen.starting = records, progress, ""
+        self._write(self._live.refresh)
+
+    def starting(self, activity: str) -> None:
+        """Draw an activity below the heading."""
+        self._screen.starting = clean(activity)
+        self._write(self._live.refresh)
+
+    def note(self, text: str) -> None:
+        """Show a remark above the table."""
+        for line in text.splitlines():
+            self._print(clean(line, _LONGEST_NOTE))
+
+    def _print(self, line: str) -> None:
+        self._write(lambda: self._console.print(Text(line), soft_wrap=True))
+
+    def _write(self, action: Callable[[], object]) -> None:
+        self._outlet.write(action, self._console.file)

@@ -1,0 +1,194 @@
+"""Lays out the live table of a running sweep: which trials it shows, and in which columns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
+
+from finesweep.display.progress_lines import Subject
+from finesweep.forecast.eta import span
+from finesweep.results.ranking import ranked, unranked, without_running
+from finesweep.text.format import clock, headings, metric, setting
+from finesweep.text.table import GAP, Cell, Column, fit, lines, shortened, wrapped_name
+from finesweep.trial import Params, Progress, TrialRecord, TrialState
+
+_BAR = 8
+_BEST_SHOWN = 5
+_STYLES = {
+    TrialState.RUNNING: "cyan",
+    TrialState.WAITING: "blue",
+    TrialState.COMPLETE: "green",
+    TrialState.PRUNED: "yellow",
+    TrialState.DIVERGED: "magenta",
+    TrialState.FAILED: "red",
+    TrialState.INTERRUPTED: "dim",
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One line of the table."""
+
+    rank: int | None
+    trial: int
+    state: TrialState
+    objective: float | None
+    params: Params
+    seconds: float
+    loss: float | None = None
+    step: int = 0
+    total_steps: int = 0
+
+
+@dataclass
+class Screen:
+    """The live table, laid out anew for the terminal's size at each drawing.
+
+    Attributes:
+        subject: What is shown.
+        started: Unix time at which the display began.
+        records: How each ended trial ended.
+        progress: The running trials.
+        starting: What the workers do as long as no trial runs; empty for nothing.
+        now: The clock.
+    """
+
+    subject: Subject
+    started: float
+    records: Sequence[TrialRecord] = ()
+    progress: Sequence[Progress] = ()
+    starting: str = ""
+    now: Callable[[], float] = field(default=time.time, repr=False)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        """Yield the lines; one fewer than the terminal has, because the cursor needs one."""
+        height = max(console.size.height - 1, 1)
+        yield from self.lines(options.max_width, height, ascii_only=options.ascii_only)
+
+    def lines(self, width: int, height: int, *, ascii_only: bool = False) -> list[Text]:
+        """Lay out the heading and as many rows as fit.
+
+        Args:
+            width: Cells.
+            height: Lines.
+            ascii_only: Whether the bars have to do without block characters.
+        """
+        best_first = ranked(self.records, self.subject.direction)
+        result = list(self._heading(width, best_first))
+        if self.starting:
+            result.append(Text(shortened(f"starting: {self.starting}", width), style="dim", no_wrap=True))
+        names = [self.subject.metric, *headings(self.subject.parameters)]
+        depth = max(len(wrapped_name(name)) for name in names)
+        entries, more = self._entries(best_first, height - len(result) - depth)
+        if entries:
+            columns = self._columns(entries, "#." if ascii_only else "█░")
+            result += lines(fit(columns, width), width)
+        if more:
+            result.append(Text(shortened(f"and {more:,} more", width), style="dim"))
+        return result[:height]
+
+    def _heading(self, width: int, best_first: Sequence[TrialRecord]) -> Iterator[Text]:
+        done = sum(record.state.finished for record in self.records)
+        parts = [self.subject.title, f"{done:,}/{self.subject.trials:,} trials", *self._waiting()]
+        for best in best_first[:1]:
+            parts.append(f"best {self.subject.metric} {metric(best.objective)} (trial {best.trial})")
+        parts += [f"{clock(self.now() - self.started)} elapsed", *self._time_left()]
+        line = ""
+        for part in parts:
+            if line and len(line) + GAP + len(part) > width:
+                yield Text(shortened(line, width), style="bold", no_wrap=True)
+                line = ""
+            line += (" " * GAP if line else "") + part
+        yield Text(shortened(line, width), style="bold", no_wrap=True)
+
+    def _waiting(self) -> Iterator[str]:
+        running = {one.trial for one in self.progress}
+        waiting = sum(record.state is TrialState.WAITING and record.trial not in running for record in self.records)
+        if waiting:
+            yield f"{waiting:,} waiting"
+
+    def _time_left(self) -> Iterator[str]:
+        now = self.now()
+        left = self.subject.left
+        estimate = left.estimate(self.records, self.progress, now) if left is not None else None
+        if estimate is None:
+            return
+        low, high = estimate
+        if self.subject.hours is not None:
+            allowed = max(self.subject.hours * 3600 - (now - self.started), 0.0)
+            low, high = min(low, allowed), min(high, allowed)
+        yield f"{span(low, high)} left"
+
+    def _entries(self, best_first: Sequence[TrialRecord], room: int) -> tuple[list[_Entry], int]:
+        """Choose what is shown: all, or what runs, the best, and what ended last.
+
+        Returns:
+            The entries, and how many trials are not shown.
+        """
+        now = self.now()
+        rest = unranked(without_running(self.records, {one.trial for one in self.progress}))
+        count = len(self.progress) + len(best_first) + len(rest)
+        places: list[tuple[int | None, TrialRecord]] = [*enumerate(best_first, start=1), *((None, r) for r in rest)]
+        running = [_running(one, now) for one in self.progress]
+        if count > room:
+            room = max(room - 1, 0)
+            running = running[: max(room - _BEST_SHOWN, room // 2)]
+        room -= len(running)
+        if len(places) > room:
+            top, others = places[: min(_BEST_SHOWN, room)], places[min(_BEST_SHOWN, room) :]
+            latest = sorted(others, key=lambda item: item[1].started + item[1].seconds, reverse=True)
+            places = top + latest[: room - len(top)]
+        shown = running + [_ended(record, place) for place, record in places]
+        return shown, count - len(shown)
+
+    def _columns(self, entries: Sequence[_Entry], bar: str) -> list[Column]:
+        columns = [
+            Column("rank", [Cell("" if one.rank is None else str(one.rank), _style(one)) for one in entries], 50, True),
+            Column("trial", [Cell(str(one.trial), _style(one)) for one in entries], right=True),
+            Column("state", [Cell(_state(one, bar), _STYLES.get(one.state, "")) for one in entries]),
+            Column("loss", [Cell(metric(one.loss)) for one in entries], 20, True),
+            Column(self.subject.metric, [Cell(metric(one.objective), _style(one)) for one in entries], right=True),
+        ]
+        names = self.subject.parameters
+        for index, (name, heading) in enumerate(zip(names, headings(names), strict=True)):
+            cells = [Cell(setting(one.params[name], 16) if name in one.params else "") for one in entries]
+            columns.append(Column(heading, cells, drop=min(39 + index, 49) if index else 10, right=True))
+        columns.append(Column("time", [Cell(clock(one.seconds)) for one in entries], 30, True))
+        return columns
+
+
+def _running(progress: Progress, now: float) -> _Entry:
+    return _Entry(
+        rank=None,
+        trial=progress.trial,
+        state=TrialState.RUNNING,
+        objective=progress.best,
+        params=progress.params,
+        seconds=now - progress.started,
+        loss=progress.loss,
+        step=progress.step,
+        total_steps=progress.total_steps,
+    )
+
+
+def _ended(record: TrialRecord, place: int | None) -> _Entry:
+    return _Entry(place, record.trial, record.state, record.objective, record.params, record.trained_seconds)
+
+
+def _state(entry: _Entry, bar: str) -> str:
+    if entry.state is not TrialState.RUNNING:
+        return str(entry.state)
+    if entry.total_steps <= 0:
+        return "starting"
+    filled = min(max(entry.step * _BAR // entry.total_steps, 0), _BAR)
+    return (
+        f"{bar[0] * filled}{bar[1] * (_BAR - filled)} {entry.step:>{len(str(entry.total_steps))}}/{entry.total_steps}"
+    )
+
+
+def _style(entry: _Entry) -> str:
+    return "bold" if entry.rank == 1 else ""

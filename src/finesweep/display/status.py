@@ -1,0 +1,122 @@
+"""Owns what ``sweep status`` says: how far a sweep is, read from its folder alone."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from finesweep.errors import SweepError, printable
+from finesweep.folder import sweep_lock
+from finesweep.folder.claims import Holder
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+from finesweep.launch.submitted_runs import submitted_runs
+from finesweep.results import leaderboard, ranking
+from finesweep.spec.planned_trials import trials_wanted
+from finesweep.text.format import metric
+from finesweep.trial import Direction, Progress, TrialRecord, TrialState
+
+LONGEST_LINE = 1_000
+"""Characters."""
+
+
+def status_lines(path: Path, given: Profile | None = None) -> Iterator[str]:
+    """Yield the lines that describe a sweep's state.
+
+    Args:
+        path: The sweep's folder.
+        given: The profile that names the cluster that its jobs are on; None where the environment does.
+
+    Raises:
+        RunDirError: The folder is no sweep's.
+    """
+    # Names, owners and reasons come from files that anybody may have written.
+    return (printable(line, LONGEST_LINE) for line in _lines(path, given))
+
+
+def _lines(path: Path, given: Profile | None) -> Iterator[str]:
+    folder = RunDir(path)
+    manifest = folder.manifest()
+    records, runs = folder.records(), folder.runs()
+    owner, jobs = sweep_lock.owner(path), list(_job_lines(folder, given))
+    held = (holder.claim for holder in folder.holders())
+    alive = {claim.trial for claim in held if folder.claims.is_alive(claim.trial, claim.attempt)}
+    counts = Counter(record.state for record in ranking.without_running(records, alive))
+    finished = sum(count for state, count in counts.items() if state.finished)
+    budget = runs[-1].budget if runs else {}
+    wanted = trials_wanted(manifest.spec_for(runs[-1]), manifest.plan) if runs else "?"
+    by = owner or ("on a cluster" if alive and jobs else None)
+    yield f"{manifest.name}: {f'running ({by})' if by else 'waiting for a cluster' if jobs else 'not running'}"
+    yield f"  trials   {finished} of {wanted} finished" + "".join(
+        f", {count} {state}" for state, count in sorted((counts + Counter({TrialState.RUNNING: len(alive)})).items())
+    )
+    yield f"  hours    {folder.hours_used():.2f}" + (f" of {budget['hours']:g}" if budget.get("hours") else "")
+    best = ranking.winner(records, Direction(manifest.spec["objective"]["direction"]))
+    if best is not None:
+        yield f"  best     trial {best.trial}, {manifest.spec['objective']['metric']} {metric(best.objective)}"
+    if tested := leaderboard.test_scores(leaderboard.proof(folder, best)):
+        yield f"  test     {tested}"
+    yield from jobs
+    yield from _trial_lines(folder)
+    if not owner and not jobs and runs:
+        yield f"  ended    {runs[-1].outcome or _unsaid(runs[-1])}"
+    for note in (*folder.notes, *_set_aside(folder)):
+        yield f"  note     {note}"
+
+
+def _unsaid(run: Run) -> str:
+    """Say what is known of a run that is over and has not said why."""
+    if run.watched:
+        return "killed; the same `sweep run` goes on from here"
+    return "never submitted, or its jobs are gone; the same `sweep submit` goes on from here"
+
+
+def _job_lines(folder: RunDir, given: Profile | None) -> Iterator[str]:
+    """Yield a line for each job that a cluster has for this sweep, in the cluster's own words."""
+    for run, submitter in submitted_runs(folder):
+        try:
+            jobs = submitter.jobs(folder, run, given)
+        except SweepError as error:
+            yield f"  jobs     of run {run.number}: {str(error).partition(chr(10))[0]}"
+            continue
+        for job in jobs:
+            yield f"  job      {job.id}, {job.role}: {job.state}" + (f" ({job.detail})" if job.detail else "")
+
+
+def _trial_lines(folder: RunDir) -> Iterator[str]:
+    """Yield a line for each trial that has begun and has no result: whether it runs, or waits for another try."""
+    progress = {one.trial: one for one in folder.progress()}
+    for holder in folder.holders():
+        trial, attempt = holder.claim.trial, holder.claim.attempt
+        if folder.claims.is_alive(trial, attempt):
+            yield _running_line(holder, progress.get(trial))
+        else:
+            record = folder.read_record(trial)
+            yield _waiting_line(trial, attempt, record if record and record.attempt == attempt else None)
+
+
+def _waiting_line(trial: int, attempt: int, record: TrialRecord | None) -> str:
+    """Say why a trial does not run: it waits for its turn, or for another try."""
+    if record is None or record.state is not TrialState.WAITING:
+        return f"  waiting  trial {trial}, attempt {attempt + 1}: {record.reason if record else 'its worker is gone'}"
+    value = f", {metric(record.objective)}" if record.objective is not None else ""
+    turn = "to be finished for the audit" if record.audit is not None else "for its turn"
+    return f"  waiting  trial {trial}{value} at {record.examples:,} examples, {turn}"
+
+
+def _set_aside(folder: RunDir) -> Iterator[str]:
+    for name in folder.set_aside():
+        yield f"{name} was damaged and set aside; nothing reads it, and it may be deleted"
+
+
+def _running_line(holder: Holder, progress: Progress | None) -> str:
+    where = f"on {holder.host} (worker {holder.pid})"
+    if progress is None or progress.attempt != holder.claim.attempt:
+        return f"  running  trial {holder.claim.trial}, starting, {where}"
+    loss = f", loss {progress.loss:.4f}" if progress.loss is not None else ""
+    minutes = (time.time() - progress.started) / 60
+    done = f"step {progress.step} of {progress.total_steps}{loss}, {minutes:.1f} min"
+    return f"  running  trial {progress.trial}, {done}, {where}"

@@ -1,0 +1,1 @@
+"""Reads and writes files safely: regular ones only, of bounded size, replaced as a whole."""

@@ -1,0 +1,177 @@
+"""Owns writing a file so that its readers see the old one or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from finesweep.errors import RunDirError
+from finesweep.files.checked_json import Damaged, read_values
+from finesweep.files.regular_file import open_own
+
+
+def write_json(file: Path, values: Any, *, durable: bool = True) -> None:
+    """Write JSON atomically; NaN and infinity are refused, since JSON has neither.
+
+    Raises:
+        RunDirError: The disk is full or the folder cannot be written.
+        ValueError: A number is not finite.
+    """
+    write_text(file, _json(values), durable=durable)
+
+
+def write_text(file: Path, text: str, *, durable: bool = True) -> None:
+    """Write a file so that a reader sees the old text or the new one, never a part.
+
+    Args:
+        file: Its folder must exist: a folder that someone removed is not made again.
+        text: Written as UTF-8.
+        durable: Whether it must survive a power cut (fsync).
+
+    Raises:
+        RunDirError: The disk is full or the folder cannot be written; names the path and what is free.
+    """
+    with _staged(file, text, durable=durable) as temporary:
+        temporary.replace(file)
+
+
+def create(file: Path, content: bytes) -> None:
+    """Write a file that must not exist yet; where that fails, nothing is left of it.
+
+    Raises:
+        FileExistsError: There is something of that name.
+        RunDirError: The disk is full or the folder cannot be written.
+    """
+    try:
+        with file.open("xb") as stream:
+            try:
+                stream.write(content)
+                stream.flush()
+            except OSError:
+                file.unlink()
+                raise
+    except FileExistsError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RunDirError(f"{file}: cannot be written: {reason}") from None
+
+
+def staged_json(file: Path, values: Any) -> contextlib.AbstractContextManager[Path]:
+    """Write JSON, durably, beside the file that it shall replace; the block renames it, or it goes again.
+
+    Raises:
+        RunDirError: The disk is full or the folder cannot be written.
+        ValueError: A number is not finite.
+    """
+    return _staged(file, _json(values), durable=True)
+
+
+@contextlib.contextmanager
+def _staged(file: Path, text: str, *, durable: bool) -> Iterator[Path]:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        yield temporary
+        if durable:
+            sync(file.parent)
+    except OSError as error:
+        raise RunDirError(write_failure(file, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def has_living_writer(temporary: Path) -> bool:
+    """Say whether a file that is to replace another one is still being written, by a process of this machine."""
+    match = re.fullmatch(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp", temporary.name)
+    if match is None:
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
+def sync(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(folder: Path) -> None:
+    """Make a folder and everything in it survive a power cut."""
+    for path in (folder, *folder.rglob("*")):
+        sync(path)
+
+
+def _json(values: Any) -> str:
+    return json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+@contextlib.contextmanager
+def exclusive(file: Path) -> Iterator[None]:
+    """Keep every other process out that asks for the same lock file, for as long as the block runs.
+
+    The lock dies with its owner; it is not reentrant.
+
+    Raises:
+        RunDirError: The file cannot be opened: its folder is missing or not writable, or it is a link.
+    """
+    try:
+        descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise RunDirError(write_failure(file, error)) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Give a library's failure to write in a folder a message that names the folder.
+
+    Raises:
+        RunDirError: The disk is full or the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunDirError(write_failure(folder, error)) from error
+
+
+def write_failure(file: Path, error: OSError) -> str:
+    """Say why a file could not be written, and what to do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(file.parent).free
+        return f"{file}: the disk is full ({free / 1e6:.1f} MB free); make room and run the same command again"
+    return f"{file}: cannot be written ({error.strerror})"
+
+
+def read_json(file: Path) -> Any:
+    """Return what a JSON file holds, None if it is missing or damaged."""
+    try:
+        return read_values(file)
+    except (OSError, Damaged):
+        return None

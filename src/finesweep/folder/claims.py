@@ -1,0 +1,344 @@
+"""Owns claims: who runs which attempt of which trial, whether they still live, and who comes too late.
+
+A claim is a file ``claims/0007.1`` (trial, attempt) that appears once and whole. Whoever holds it keeps
+it locked, together with the process that trains, and counts its ``beat`` up. On the same machine a claim
+is dead as soon as nobody holds its lock, which no clock can change; elsewhere, when its beat has stood
+still for ``LEASE_SECONDS`` on the reader's own monotonic clock. Clocks of two machines are never compared.
+
+The attempt is the fencing token: once there is a claim of the next attempt, whoever holds this one may
+write nothing more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from finesweep.errors import RunDirError
+from finesweep.files.atomic import exclusive, read_json, write_failure
+from finesweep.files.regular_file import open_own
+from finesweep.trial import AttemptOutdated
+
+LEASE_SECONDS = 60.0
+"""How long another machine's claim may stand still before its trial is tried again."""
+
+RENEW_SECONDS = 5.0
+"""How often a claim is renewed; a dozen renewals must be late before anybody takes a lease for dead."""
+
+_NAME = re.compile(r"(\d{4,7})\.(\d{1,6})")
+_BEAT_DIGITS = 12
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run one attempt of one trial.
+
+    Attributes:
+        trial: The trial's number.
+        attempt: From 1.
+        run: Number of the ``sweep run`` that it is claimed for.
+        faults: Faults of the infrastructure that ended earlier attempts, oldest first.
+        batch_divisor: What the batch per device is divided by since it was too large for the device.
+    """
+
+    trial: int
+    attempt: int
+    run: int
+    faults: tuple[str, ...] = ()
+    batch_divisor: int = 1
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What a claim's file says; zeros and nothing where it was cut off in writing.
+
+    Attributes:
+        claim: The claim.
+        host: Name of the machine.
+        boot: What tells two boots of two machines of the same name apart.
+        pid: The worker's process id.
+        started: Unix time of the claim.
+        beat: How often it was renewed.
+    """
+
+    claim: Claim
+    host: str
+    boot: str
+    pid: int
+    started: float
+    beat: int
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the claim was made on this machine since it was started, so that its lock tells the truth."""
+        return (self.host, self.boot) in {_here(), ("", "")}
+
+
+@dataclass(frozen=True)
+class _Standstill:
+    """What a reader remembers of a claim: its beat, for how long it was seen to be that, and when last."""
+
+    beat: int
+    seconds: float
+    looked: float
+
+
+class Lease:
+    """A claim that is held; it ends with ``release``, or with the last process that inherited it."""
+
+    def __init__(self, claim: Claim, file: Path) -> None:
+        self.claim = claim
+        self._beat = 0
+        self._renewed = time.monotonic()
+        self._facts = _facts(claim)
+        self._descriptor = _create(file, self._text())
+
+    def renew(self) -> None:
+        """Count the beat up, for readers on other machines; does nothing where that is not due yet."""
+        if time.monotonic() - self._renewed < RENEW_SECONDS:
+            return
+        self._renewed = time.monotonic()
+        self._beat += 1
+        # The text keeps its length, so this needs no space; where it fails all the same, the folder is
+        # gone or broken, and whoever writes a record there says so.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, self._text(), 0)
+
+    def release(self) -> None:
+        """Let the claim go, also for processes that inherited it and live on."""
+        if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _text(self) -> bytes:
+        return f'{self._facts[:-1]}, "beat": {self._beat:>{_BEAT_DIGITS}}}}\n'.encode()
+
+
+@dataclass(frozen=True)
+class BorrowedLease:
+    """A claim that another process holds and renews, in the process that runs its trial."""
+
+    claim: Claim
+
+    def renew(self) -> None:
+        """Leave it to the holder."""
+
+    def release(self) -> None:
+        """Leave it to the holder."""
+
+
+def _facts(claim: Claim) -> str:
+    """Return as JSON what a claim's file says of its holder, which is this process."""
+    host, boot = _here()
+    return json.dumps(
+        {
+            "run": claim.run,
+            "host": host,
+            "boot": boot,
+            "pid": os.getpid(),
+            "started": time.time(),
+            "faults": claim.faults,
+            "batch_divisor": claim.batch_divisor,
+        }
+    )
+
+
+class Claims:
+    """The claims of one sweep.
+
+    Args:
+        folder: ``results/<name>/claims``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stood: dict[tuple[int, int], _Standstill] = {}
+        self._newest: dict[int, int] = {}
+        self._listed: set[str] = set()
+        self._released: set[tuple[int, int]] = set()
+        self._is_listed = False
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep everybody else from claiming and recording for as long as the block runs; not reentrant.
+
+        Raises:
+            RunDirError: The folder is missing or not writable.
+        """
+        return exclusive(self._folder / ".lock")
+
+    @contextlib.contextmanager
+    def fenced(self, trial: int, attempt: int) -> Iterator[None]:
+        """Lock, and make sure that an attempt is still the newest one.
+
+        Raises:
+            AttemptOutdated: The trial is being tried again by somebody else.
+            RunDirError: The folder is missing or not writable.
+        """
+        with self.locked():
+            self.refuse_outdated(trial, attempt)
+            yield
+
+    def refuse_outdated(self, trial: int, attempt: int) -> None:
+        """Raise AttemptOutdated if there is a newer attempt; attempts are consecutive, so one look is enough."""
+        if self._file(trial, attempt + 1).exists():
+            raise AttemptOutdated(f"trial {trial}: attempt {attempt} was given up, there is a newer one")
+
+    def newest(self) -> dict[int, int]:
+        """Return the newest attempt of each claimed trial.
+
+        Raises:
+            RunDirError: The folder is missing.
+        """
+        try:
+            names = set(os.listdir(self._folder))  # noqa: PTH208 - a Path for each of thousands of names takes its time
+        except OSError as error:
+            raise RunDirError(f"{self._folder}: {error.strerror}") from None
+        new = names - self._listed
+        if len(names) - len(new) < len(self._listed):  # somebody has deleted claims
+            self._newest, self._listed, new = {}, set(), names
+        for match in filter(None, map(_NAME.fullmatch, new)):
+            trial, attempt = int(match[1]), int(match[2])
+            self._listed.add(match[0])
+            self._newest[trial] = max(attempt, self._newest.get(trial, 0))
+        self._is_listed = True
+        return dict(self._newest)
+
+    def newest_of(self, trial: int) -> int:
+        """Return the newest attempt of one trial, 0 if it was never claimed.
+
+        All claims are listed once only; from then on attempts follow upon each other, so that those that came
+        later are found one by one.
+
+        Raises:
+            RunDirError: The folder is missing.
+        """
+        if not self._is_listed:
+            self.newest()
+        attempt = self._newest.get(trial, 0)
+        while (file := self._file(trial, attempt + 1)).exists():
+            attempt += 1
+            self._newest[trial] = attempt
+            self._listed.add(file.name)
+        return attempt
+
+    def take(self, claim: Claim) -> Lease | None:
+        """Take a claim, None if somebody else was faster.
+
+        Raises:
+            RunDirError: The folder is missing or not writable.
+        """
+        file = self._file(claim.trial, claim.attempt)
+        try:
+            return Lease(claim, file)
+        except FileExistsError:
+            return None
+        except OSError as error:
+            raise RunDirError(write_failure(file, error)) from error
+
+    def holder(self, trial: int, attempt: int) -> Holder:
+        """Return what an attempt's claim says."""
+        values = read_json(self._file(trial, attempt))
+        known = values if isinstance(values, dict) else {}
+        try:
+            faults = tuple(map(str, known.get("faults", ())))
+            claim = Claim(trial, attempt, int(known.get("run", 0)), faults, int(known.get("batch_divisor", 1)))
+            host, boot, pid = str(known.get("host", "")), str(known.get("boot", "")), int(known.get("pid", 0))
+            return Holder(claim, host, boot, pid, float(known.get("started", 0)), int(known.get("beat", 0)))
+        except (TypeError, ValueError):
+            return Holder(Claim(trial, attempt, 0), "", "", 0, 0.0, 0)
+
+    def is_alive(self, trial: int, attempt: int) -> bool:
+        """Say whether somebody holds an attempt's claim."""
+        holder = self.holder(trial, attempt)
+        return self._is_locked(trial, attempt) if holder.is_local else self.seconds_still(holder) < LEASE_SECONDS
+
+    def held_here(self) -> list[Holder]:
+        """Return who holds claims on this machine, also of trials that have ended meanwhile.
+
+        Raises:
+            RunDirError: The folder is missing.
+        """
+        looked_at = self.newest().items() - self._released
+        locked = {item for item in looked_at if self._is_locked(*item)}
+        self._released |= looked_at - locked  # nobody takes a claim up again that was let go of
+        return [holder for holder in (self.holder(*item) for item in sorted(locked)) if holder.is_local]
+
+    def seconds_still(self, holder: Holder) -> float:
+        """Return for how long a claim's beat has been seen to stand still, on this process's monotonic clock.
+
+        A gap in which this process did not look counts little: it may have been frozen together with the
+        holder, as on a machine that was suspended.
+        """
+        key, now = (holder.claim.trial, holder.claim.attempt), time.monotonic()
+        before = self._stood.get(key)
+        if before is None or before.beat != holder.beat:
+            self._stood[key] = _Standstill(holder.beat, 0.0, now)
+        else:
+            seconds = before.seconds + min(now - before.looked, 2 * RENEW_SECONDS)
+            self._stood[key] = _Standstill(holder.beat, seconds, now)
+        return self._stood[key].seconds
+
+    def _is_locked(self, trial: int, attempt: int) -> bool:
+        try:
+            descriptor = open_own(self._file(trial, attempt), os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def _file(self, trial: int, attempt: int) -> Path:
+        return self._folder / f"{trial:04d}.{attempt}"
+
+
+def _create(file: Path, text: bytes) -> int:
+    """Make a file that appears whole and locked, and must not exist yet; return its descriptor."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    descriptor = _written(temporary, text)
+    try:
+        os.link(temporary, file)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in _NO_LINKS:
+            raise
+        return _written(file, text)  # whole a moment later, where there are no hard links
+    finally:
+        temporary.unlink(missing_ok=True)
+    return descriptor
+
+
+def _written(file: Path, text: bytes) -> int:
+    descriptor = open_own(file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.write(descriptor, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.close(descriptor)
+        file.unlink(missing_ok=True)
+        raise
+    return descriptor
+
+
+@functools.cache
+def _here() -> tuple[str, str]:
+    """Return this machine's name, and what tells it from another one of the same name."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return socket.gethostname(), boot.read_text().strip() if boot.is_file() else "-"

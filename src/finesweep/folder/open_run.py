@@ -1,0 +1,91 @@
+"""Makes sure that another process sees the very folder that was prepared, and the addresses that the user gave."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from finesweep.errors import RunDirError
+from finesweep.files import permissions
+from finesweep.files.regular_file import check_folder_name
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+
+VISIBLE_SECONDS = 20.0
+"""How long a network file system may take to show a file that another machine has written."""
+
+POLL_SECONDS = 0.5
+
+ADDRESSES = ("address", "dashboard", "storage")
+"""Keys of a profile that say where credentials go."""
+
+_WORD = 16
+"""Characters of a token before its seal."""
+
+
+def new_token(profile: Mapping[str, Any]) -> str:
+    """Return a token for a run: a random word, and a seal of the addresses that its profile names.
+
+    The command line that brings the token to another process comes from the user, the folder perhaps from anybody
+    who can write there; so the process finds out if an address was changed meanwhile.
+    """
+    return secrets.token_hex(_WORD // 2) + _seal(profile)
+
+
+def _seal(profile: Mapping[str, Any]) -> str:
+    named = json.dumps([profile.get(key) for key in ADDRESSES])
+    return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+
+def open_run(folder: Path, number: int, token: str = "") -> tuple[RunDir, Run]:
+    """Open a prepared folder for one of its runs.
+
+    Args:
+        folder: The folder.
+        number: Number of the run.
+        token: The run's own token, as the machine that prepared it knows it; empty where this is that machine.
+
+    Raises:
+        RunDirError: The run is not there, or is another one of that number: the machines do not share the folder. Or
+            its file names addresses that the command which began it did not.
+    """
+    check_folder_name(folder)
+    permissions.follow(folder)
+    deadline = time.monotonic() + (VISIBLE_SECONDS if token else 0.0)
+    while True:
+        run_dir = RunDir(folder)
+        run = next((run for run in run_dir.runs() if run.number == number), None)
+        if run is not None and (not token or run.token == token):
+            _refuse_other_addresses(run, token)
+            return run_dir, run
+        if time.monotonic() >= deadline:
+            raise RunDirError(_unshared(folder, number, run))
+        time.sleep(POLL_SECONDS)
+
+
+def _refuse_other_addresses(run: Run, token: str) -> None:
+    named = [key for key in ADDRESSES if run.profile.get(key) not in (None, "auto")]
+    if named and token[_WORD:] not in ("", _seal(run.profile)):
+        raise RunDirError(
+            f"run {run.number}: {' or '.join(named)} in its file is not what its command gave; nothing is sent there; "
+            "run or submit the sweep again"
+        )
+    if named and not token:
+        raise RunDirError(f"run {run.number} names {' and '.join(named)}; without its --token nothing is sent there")
+
+
+def _unshared(folder: Path, number: int, found: Run | None) -> str:
+    if not folder.is_dir():
+        what = "there is no such folder"
+    elif found is None:
+        what = f"the folder has no run {number}"
+    else:
+        what = f"its run {number} is another one"
+    shared = "a sweep's folder must lie on a file system that all its machines share (--results)"
+    return f"{folder} on {socket.gethostname()}: {what}; {shared}"

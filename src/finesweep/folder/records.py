@@ -1,0 +1,120 @@
+"""Owns reading the records of a sweep's trials as often as one likes: each file once, as long as nobody replaces it."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from pathlib import Path
+
+from finesweep.files.checked_json import Damaged, read_as
+from finesweep.trial import TrialRecord
+
+THOROUGH_SECONDS = 5.0
+"""How long it may go unnoticed that the record of a finished trial was changed or damaged."""
+
+THOROUGH_SHARE = 20
+"""How many times as long as the last look at every file took nobody looks at every file again."""
+
+_NUMBER = attrgetter("trial")
+
+Version = tuple[int, int, int]
+"""Inode, time of the last change and size of a file."""
+
+
+class Records:
+    """How each ended trial ended, as the files of one folder say.
+
+    What has finished is replaced by nobody who is alive, so its file is looked at only every few seconds; any other
+    one each time. New names are found by listing the folder. A worker does that before each trial and the trial's
+    process, a fork of it, once more, so what is known is not even touched where nothing changed: a page of memory that
+    a fork writes on, if only to count a reference, is copied.
+
+    Args:
+        folder: ``results/<name>/trials``.
+        note: Told what could not be read and was set aside.
+    """
+
+    def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
+        self._folder, self._note = folder, note
+        self._known: dict[str, tuple[Version, TrialRecord]] = {}
+        self._settled: set[str] = set()
+        self._sorted: list[TrialRecord] = []
+        self._next_thorough = 0.0
+
+    def all(self) -> list[TrialRecord]:
+        """Return every record, by the trial's number; one that cannot be read is set aside."""
+        return list(self.each())
+
+    def each(self) -> Iterator[TrialRecord]:
+        """Read what is new at once, and yield every record by the trial's number, for whoever need not see all."""
+        began = time.monotonic()
+        is_thorough = began >= self._next_thorough
+        names = self._names()
+        open_names = names if is_thorough else names - self._settled
+        if len(names) - len(open_names) < len(self._settled) or len(self._settled) < len(self._known):
+            for name in self._known.keys() - names:
+                self._forget(name)
+        for name in sorted(open_names):
+            if name.endswith(".json"):
+                self.read(name)
+        if is_thorough:
+            now = time.monotonic()
+            self._next_thorough = now + max(THOROUGH_SECONDS, THOROUGH_SHARE * (now - began))
+        return iter(self._sorted)
+
+    def read(self, name: str) -> TrialRecord | None:
+        """Return the record in one file, read again if that was replaced since; None if there is none to be read."""
+        known = self._known.get(name)
+        try:
+            status = os.stat(f"{self._folder}/{name}")  # noqa: PTH116 - a Path for each of thousands takes its time
+            version = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if known is None or known[0] != version:
+                known = version, _record(self._folder / name)
+                self._keep(name, known)
+        except FileNotFoundError:  # set aside by another process since the folder was listed
+            self._forget(name)
+            return None
+        except (Damaged, OSError) as error:
+            self._forget(name)
+            self._set_aside(self._folder / name, str(error))
+            return None
+        return known[1]
+
+    def look_again(self, name: str) -> None:
+        """Look at a file at once the next time, since this process has replaced it."""
+        self._settled.discard(name)
+
+    def _names(self) -> set[str]:
+        try:
+            return set(os.listdir(self._folder))  # noqa: PTH208 - as above
+        except FileNotFoundError:  # whoever writes there says so
+            return set()
+
+    def _keep(self, name: str, known: tuple[Version, TrialRecord]) -> None:
+        self._forget(name)
+        self._known[name] = known
+        bisect.insort(self._sorted, known[1], key=_NUMBER)
+        if known[1].state.finished:
+            self._settled.add(name)
+
+    def _forget(self, name: str) -> None:
+        if (known := self._known.pop(name, None)) is not None:
+            del self._sorted[bisect.bisect_left(self._sorted, known[1].trial, key=_NUMBER)]
+        self._settled.discard(name)
+
+    def _set_aside(self, file: Path, why: str) -> None:
+        aside = file.with_name(file.name + ".corrupt")
+        with contextlib.suppress(OSError):
+            file.replace(aside)
+        self._note(f"{file.name} could not be read ({why}); set aside as {aside.name}")
+
+
+def _record(file: Path) -> TrialRecord:
+    record = read_as(TrialRecord, file)
+    if file.name != f"{record.trial:04d}.json":
+        raise Damaged(f"it is the record of trial {record.trial}")
+    return record

@@ -1,0 +1,380 @@
+"""Owns every path under ``results/<name>/`` and how it is written: atomically, once, by one owner.
+
+The folder is the contract: everything that is shown, ranked or resumed is read from it.
+
+    spec.json               what the sweep is; written once (Manifest)
+    runs/0001.json          one per ``sweep run``: budget, profile, host, start, end
+    runs/0001.jobs          ids of the jobs that a cluster was given for it
+    runs/0001.stop          its trials on other machines are to stop
+    calibration.json        how many trials at a time suit which machine (Calibration)
+    study.journal           Optuna's log
+    claims/0007.1           trial and attempt, held by one worker (Claims)
+    progress/0007.json      a running trial, rewritten once a second
+    trials/0007.json        how a trial ended (TrialRecord)
+    logs/ tensorboard/      one each per trial
+    checkpoints/trial-0007/ best weights of the contenders only
+    states/trial-0007/      what an interrupted trial goes on from
+    data/ model/            rows, tokens and the resolved model, prepared once
+    data/checked.json       sizes, times and digests of these and of the model's folder (TrainedOn)
+    leaderboard.{md,csv,json}  winner/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from finesweep.errors import RunDirError
+from finesweep.files.atomic import read_json, staged_json, write_json, writing
+from finesweep.files.checked_json import as_kind, read_numbered, refuse_all_but_files
+from finesweep.files.regular_file import check_folder_name
+from finesweep.folder.claims import Claim, Claims, Holder, Lease
+from finesweep.folder.manifest import Manifest, Run, hours_ran
+from finesweep.folder.records import Records
+from finesweep.spec.sections import FORMAT
+from finesweep.trial import AttemptOutdated, Progress, TrialRecord
+
+UNKNOWN = 0.05
+"""Share of texts that are mostly unknown words above which that is said."""
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One sweep's folder.
+
+    Args:
+        path: Absolute path of ``results/<name>``.
+    """
+
+    path: Path
+    notes: list[str] = field(default_factory=list, compare=False)
+    _finished: set[int] = field(default_factory=set, compare=False, repr=False)
+
+    @property
+    def spec_file(self) -> Path:
+        """The manifest; its existence means that the folder is whole."""
+        return self.path / "spec.json"
+
+    @property
+    def study_file(self) -> Path:
+        """Optuna's journal."""
+        return self.path / "study.journal"
+
+    @property
+    def calibration_file(self) -> Path:
+        """What was found out of the machines it ran on."""
+        return self.path / "calibration.json"
+
+    @property
+    def data(self) -> Path:
+        """Folder of the prepared rows and tokens."""
+        return self.path / "data"
+
+    def tokens(self, max_length: int) -> Path:
+        """Folder of the rows as tokens, cut at a length."""
+        return self.data / f"tokens-{max_length}"
+
+    def text_notes(self, max_length: int) -> list[str]:
+        """Say for each split how many texts were cut at ``max_length`` tokens, and how many could not be read."""
+        counts = read_json(self.tokens(max_length) / "counts.json") or {}
+        cut = [
+            f"{count['cut']:,} of {count['rows']:,} {split} texts are longer than {max_length} tokens and were cut"
+            for split, count in counts.items()
+            if count["cut"]
+        ]
+        unknown = [
+            f"{count['unknown']:,} of {count['rows']:,} {split} texts are mostly words that the tokenizer does not know"
+            for split, count in counts.items()
+            if count.get("unknown", 0) > UNKNOWN * count["rows"]
+        ]
+        return cut + unknown
+
+    @property
+    def model(self) -> Path:
+        """Folder of a model made from scratch: config and tokenizer."""
+        return self.path / "model"
+
+    @property
+    def winner(self) -> Path:
+        """The exported best model."""
+        return self.path / "winner"
+
+    @property
+    def leaderboard(self) -> Path:
+        """The leaderboard without its suffix."""
+        return self.path / "leaderboard"
+
+    @functools.cached_property
+    def claims(self) -> Claims:
+        """Who runs what."""
+        return Claims(self.path / "claims")
+
+    @functools.cached_property
+    def _records(self) -> Records:
+        return Records(self.path / "trials", self.notes.append)
+
+    def worker_log(self, run: int, index: int) -> Path:
+        """Where the own output of a run's worker goes; ``index`` is from 0."""
+        return self.path / "logs" / f"worker-{run:04d}-{index + 1}.log"
+
+    def trial_log(self, trial: int) -> Path:
+        """Where everything that a trial prints goes."""
+        return self.path / "logs" / f"trial-{trial:04d}.log"
+
+    def tensorboard(self, trial: int) -> Path:
+        """Folder of a trial's scalars."""
+        return self.path / "tensorboard" / f"trial-{trial:04d}"
+
+    def checkpoint(self, trial: int) -> Path:
+        """Folder of a contender's best weights."""
+        return self.path / "checkpoints" / f"trial-{trial:04d}"
+
+    def checkpoints(self) -> set[int]:
+        """Return the numbers of the trials whose weights are there."""
+        names = (folder.name.removeprefix("trial-") for folder in (self.path / "checkpoints").glob("trial-*"))
+        return {int(name) for name in names if name.isdecimal()}
+
+    def state(self, trial: int) -> Path:
+        """Folder of what an interrupted trial goes on from."""
+        return self.path / "states" / f"trial-{trial:04d}"
+
+    def record_file(self, trial: int) -> Path:
+        """A trial's record."""
+        return self.path / "trials" / f"{trial:04d}.json"
+
+    def progress_file(self, trial: int) -> Path:
+        """A running trial's progress."""
+        return self.path / "progress" / f"{trial:04d}.json"
+
+    def manifest(self) -> Manifest:
+        """Read what the sweep is.
+
+        Raises:
+            RunDirError: The folder is no sweep's, is damaged, or has another version's layout.
+        """
+        check_folder_name(self.path)
+        if not self.path.is_dir():
+            raise RunDirError(f"{self.path}: no such folder")
+        if not self.spec_file.is_file():
+            raise RunDirError(f"{self.path}: this is no sweep's folder (it has no spec.json)")
+        refuse_all_but_files(self.path)
+        values = read_json(self.spec_file)
+        if not isinstance(values, dict):
+            raise RunDirError(f"{self.spec_file}: cannot be read as JSON; start anew with --fresh")
+        if (found := values.get("format")) != FORMAT:
+            raise RunDirError(
+                f"{self.spec_file}: layout {found}, this finesweep reads {FORMAT}; use another --name or --fresh"
+            )
+        try:
+            return as_kind(Manifest, values).checked()
+        except ValueError as error:
+            raise RunDirError(f"{self.spec_file}: {error}; start anew with --fresh") from None
+
+    def runs(self) -> list[Run]:
+        """Return every ``sweep run`` so far, oldest first."""
+        return [run for number, run in read_numbered(Run, self.path / "runs") if run.number == number]
+
+    def begin_run(self, made: Callable[[int], Run]) -> Run:
+        """Write the facts of a new run under the next free number.
+
+        Args:
+            made: Makes the run, given its number.
+        """
+        with self.claims.locked():
+            numbers = [int(file.stem) for file in (self.path / "runs").glob("*.json") if file.stem.isdecimal()]
+            run = made(max(numbers, default=0) + 1)
+            self.write_run(run)
+        return run
+
+    def write_run(self, run: Run) -> None:
+        """Write one run's facts, replacing what stood there."""
+        write_json(self.path / "runs" / f"{run.number:04d}.json", dataclasses.asdict(run))
+
+    def jobs(self, run: int) -> Mapping[str, str]:
+        """Return the ids of the jobs that a cluster was given for a run, by what they do; empty if none were."""
+        values = read_json(self._jobs_file(run))
+        return {str(role): str(job) for role, job in values.items()} if isinstance(values, dict) else {}
+
+    def write_jobs(self, run: int, jobs: Mapping[str, str]) -> None:
+        """Note which jobs a cluster was given for a run."""
+        write_json(self._jobs_file(run), dict(jobs))
+
+    def call_off(self, run: int) -> None:
+        """Ask those trials of a run to stop that run where no signal of its worker reaches them."""
+        with writing(self.path):
+            self._stop_file(run).touch()
+
+    def call_on(self, run: int) -> None:
+        """Take back what an earlier worker of a run has asked."""
+        with writing(self.path):
+            self._stop_file(run).unlink(missing_ok=True)
+
+    def is_called_off(self, run: int) -> bool:
+        """Say whether a run's trials were asked to stop."""
+        return self._stop_file(run).exists()
+
+    def _stop_file(self, run: int) -> Path:
+        return self.path / "runs" / f"{run:04d}.stop"
+
+    def _jobs_file(self, run: int) -> Path:
+        return self.path / "runs" / f"{run:04d}.jobs"
+
+    def hours_used(self, besides: int = 0) -> float:
+        """Return the hours in which runs ran, each hour once also where several ran at a time.
+
+        Args:
+            besides: Number of a run that is left out.
+        """
+        runs = [run for run in self.runs() if run.number != besides]
+        is_watched = all(run.watched for run in runs)
+        running = [] if is_watched else [(item.started, time.time()) for item in self.running()]
+        return hours_ran(runs, self.records(), running)
+
+    def records(self) -> list[TrialRecord]:
+        """Return how each ended trial ended, by number.
+
+        A record that cannot be read is set aside as ``*.corrupt`` and named in ``notes``; its trial is
+        then run again.
+        """
+        return self._records.all()
+
+    def read_record(self, trial: int) -> TrialRecord | None:
+        """Return how a trial's last attempt ended, None if none has."""
+        return self._records.read(self.record_file(trial).name)
+
+    def set_aside(self) -> list[str]:
+        """Return what was found damaged, by this process or another, and set aside; by its path in the folder."""
+        found = (item for part in ("", *FOLDERS) for item in (self.path / part).glob("*.corrupt*"))
+        return sorted(str(item.relative_to(self.path)) for item in found)
+
+    def progress(self) -> list[Progress]:
+        """Return the running trials' progress, by number."""
+        return [item for number, item in read_numbered(Progress, self.path / "progress") if item.trial == number]
+
+    def running(self) -> list[Progress]:
+        """Return the progress of the trials that somebody alive holds, by number.
+
+        Raises:
+            RunDirError: The claims folder is missing.
+        """
+        newest = self.claims.newest()
+        current = (item for item in self.progress() if newest.get(item.trial) == item.attempt)
+        return [item for item in current if self.claims.is_alive(item.trial, item.attempt)]
+
+    def write_progress(self, progress: Progress) -> None:
+        """Replace a running trial's progress.
+
+        Raises:
+            AttemptOutdated: The trial is being tried again.
+        """
+        self.claims.refuse_outdated(progress.trial, progress.attempt)
+        write_json(self.progress_file(progress.trial), dataclasses.asdict(progress), durable=False)
+
+    def record(self, record: TrialRecord) -> None:
+        """Write how an attempt ended, durably; its progress goes, and with a result its saved state.
+
+        Raises:
+            AttemptOutdated: The trial is being tried again, or this attempt is recorded as ended by a fault: what
+                its process has found since counts no more.
+            RunDirError: The disk is full or the folder is gone.
+        """
+        file = self.record_file(record.trial)
+        with staged_json(file, record.to_json()) as staged, self.claims.fenced(record.trial, record.attempt):
+            self._refuse_lost(record)
+            staged.replace(file)
+            self.progress_file(record.trial).unlink(missing_ok=True)
+        self._records.look_again(file.name)
+        if record.state.finished:
+            shutil.rmtree(self.state(record.trial), ignore_errors=True)
+        else:
+            self._finished.discard(record.trial)  # its weights were damaged, and it runs again
+
+    def _refuse_lost(self, record: TrialRecord) -> None:
+        """Make sure that a process that was taken for lost does not undo the fault that stands for it."""
+        known = self.read_record(record.trial)
+        if known is not None and known.attempt == record.attempt and len(known.faults) > len(record.faults):
+            raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {known.faults[-1]}")
+
+    def claim(self, run: int, trials: Iterable[int]) -> Lease | None:
+        """Take one unit of the budget: the first of some trials that still has to run.
+
+        A number is free if it has no finished record and nobody alive holds its newest claim. Its next
+        attempt knows what ended those before.
+
+        Args:
+            run: Number of this run.
+            trials: Numbers of trials that may run, in the order in which they should.
+
+        Returns:
+            The claim, held; None when every one of them is finished or being run.
+
+        Raises:
+            RunDirError: The claims folder is missing or not writable.
+        """
+        with self.claims.locked():
+            # Thousands have finished already, and each worker waits while another one looks.
+            for trial in itertools.filterfalse(self._finished.__contains__, trials):
+                attempt = self.claims.newest_of(trial)
+                if self.is_finished(trial) or (attempt and self.claims.is_alive(trial, attempt)):
+                    continue
+                if (lease := self.claims.take(self._next_claim(trial, attempt, run))) is not None:
+                    return lease
+        return None
+
+    def holders(self) -> list[Holder]:
+        """Return who holds, or held when they died, the trials that are claimed and have no result."""
+        newest = self.claims.newest()
+        return [self.claims.holder(*item) for item in sorted(newest.items()) if not self.is_finished(item[0])]
+
+    def alive(self, trial: int) -> bool:
+        """Say whether somebody holds a trial's newest claim."""
+        attempt = self.claims.newest_of(trial)
+        return attempt > 0 and self.claims.is_alive(trial, attempt)
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """Keep everybody else from claiming and recording for as long as the block runs; not reentrant."""
+        return self.claims.locked()
+
+    def is_finished(self, trial: int) -> bool:
+        """Say whether a trial has a finished record; once it has, its file is not read again."""
+        if trial not in self._finished:
+            record = self.read_record(trial)
+            if record is None or not record.state.finished:
+                return False
+            self._finished.add(trial)
+        return True
+
+    def _next_claim(self, trial: int, attempt: int, run: int) -> Claim:
+        if not attempt:
+            return Claim(trial, 1, run)
+        record, last = self.read_record(trial), self.claims.holder(trial, attempt)
+        if record is not None and record.attempt == attempt:
+            return Claim(trial, attempt + 1, run, record.faults, record.batch_divisor)
+        # Nobody was left to write a record. In a run that still goes on that is a fault of its own; a run
+        # that ended as a whole (a reboot, kill -9 of everything) says nothing about this trial.
+        gone = (f"its worker on {last.host} (pid {last.pid}) died",) if last.claim.run == run else ()
+        return Claim(trial, attempt + 1, run, (*last.claim.faults, *gone), last.claim.batch_divisor)
+
+
+FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "states", "data")
+
+
+def make_folders(path: Path) -> RunDir:
+    """Make a sweep's folder without its manifest, which is written last, when the rest is there.
+
+    Raises:
+        RunDirError: The folder cannot be written; names the path and the reason.
+    """
+    try:
+        for folder in FOLDERS:
+            (path / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirError(f"{path}: cannot be written ({error.strerror})") from None
+    return RunDir(path)

@@ -1,0 +1,125 @@
+"""Owns the lock on a sweep's folder: one `sweep run` at a time, and it dies with its owner."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from finesweep.errors import RunDirError
+from finesweep.files.atomic import writing
+from finesweep.files.regular_file import open_own
+
+LOOK_SECONDS = 0.1
+"""Far longer than it takes to look who the owner is."""
+
+_HELD = (errno.EAGAIN, errno.EACCES)
+
+
+def owner(path: Path) -> str | None:
+    """Say who owns a sweep's folder at present (host, pid, since), None if nobody does or it cannot be told."""
+    try:
+        descriptor = open_own(_file(path), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return _signature(descriptor) if error.errno in _HELD else None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def refuse_owned(path: Path) -> None:
+    """Make sure that nobody owns a sweep's folder at this moment.
+
+    Raises:
+        InUse: Somebody does.
+    """
+    if (present := owner(path)) is not None:
+        raise InUse(path, present)
+
+
+class InUse(RunDirError):
+    """Another `sweep run` owns a sweep's folder.
+
+    Args:
+        path: The folder.
+        owner: Host, pid and since when.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        self.owner = owner
+        super().__init__(f"{path} is in use by another `sweep run`: {owner}")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[int]:
+    """Own a sweep's folder for as long as the block runs; the lock dies with its owner.
+
+    Yields:
+        The lock's file descriptor, for child processes to inherit, so that the folder stays owned until
+        the last of them is gone.
+
+    Raises:
+        InUse: Another process owns it; says which, where and since when.
+        RunDirError: The lock cannot be opened or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(_Lock(path)) as lock:
+        with writing(path):
+            lock.sign()
+        yield lock.descriptor
+
+
+class _Lock:
+    """The lock file beside a sweep's folder, so that the folder itself can be moved aside."""
+
+    def __init__(self, path: Path) -> None:
+        file = _file(path)
+        try:
+            self.descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise RunDirError(f"{file}: cannot be opened ({error.strerror})") from None
+        try:
+            self._take()
+        except OSError as error:
+            present = _signature(self.descriptor)
+            self.close()
+            if error.errno not in _HELD:
+                raise RunDirError(f"{file}: cannot be locked ({error.strerror})") from None
+            raise InUse(path, present) from None
+
+    def sign(self) -> None:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        os.ftruncate(self.descriptor, 0)
+        os.write(self.descriptor, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode())
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def _take(self) -> None:
+        """Lock it; whoever only looks for the owner holds the lock too, for a moment."""
+        for last in (False, False, False, True):
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if last or error.errno not in _HELD:
+                    raise
+                time.sleep(LOOK_SECONDS)
+            else:
+                return
+
+
+def _file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _signature(descriptor: int) -> str:
+    return os.pread(descriptor, 1000, 0).decode(errors="replace").strip() or "unknown"

@@ -1,0 +1,1 @@
+"""Estimates how much work a sweep is, and how long what is left of it takes."""

@@ -1,0 +1,69 @@
+"""Owns what a launcher is: where workers run.
+
+A launcher is one file here and one line in ``finesweep.registry.LAUNCHERS``.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Protocol
+
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+
+TOLD = frozenset({128 + signal.SIGTERM, 128 + signal.SIGUSR1})
+"""Exit codes of a worker that was told to stop; SIGUSR1 is how a cluster says that its time is nearly up."""
+
+
+class Handle(Protocol):
+    """A started worker."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None where it has none on this machine."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        ...
+
+    def stop(self) -> None:
+        """Ask it to stop at the next step and to leave a readable folder."""
+        ...
+
+    def kill(self) -> None:
+        """End it and its trial at once, also a trial that has outlived it."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where workers run."""
+
+    def start(
+        self,
+        run_dir: RunDir,
+        run: Run,
+        profile: Profile,
+        lock: int | None,
+        index: int = 0,
+        *,
+        coordinates: bool = False,
+    ) -> Handle:
+        """Start ``sweep worker`` for one run of a sweep.
+
+        Args:
+            run_dir: The sweep's folder.
+            run: The run that the worker belongs to.
+            profile: The launch profile, settled; in one that is not, a worker has this machine's first
+                visible GPU and its own number of threads.
+            lock: Descriptor of the folder's lock, which local workers inherit; None where the run has
+                joined another one, which owns the folder.
+            index: Which of the run's workers it is, in ``0 .. workers - 1``; says which GPU it gets.
+            coordinates: Whether it shares the GPUs and cores out itself, to trials that it runs in other
+                processes; it then has none of its own.
+
+        Raises:
+            LaunchError: It could not be started.
+        """
+        ...

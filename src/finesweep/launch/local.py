@@ -1,0 +1,117 @@
+"""Owns running workers on this machine: one process each, in a session of its own, on a GPU of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from finesweep.errors import LaunchError
+from finesweep.files.checked_json import open_log
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.host.machine import Machine
+from finesweep.host.python_process import child_environment
+from finesweep.launch.commands import worker_command
+from finesweep.launch.profile import Profile
+
+_TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""What the system says when it has no room for one more process or open file."""
+
+
+@dataclass(frozen=True)
+class LocalHandle:
+    """A worker process and, through its process group, the trial that it runs."""
+
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id, which is its process group's too."""
+        return self.process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        return self.process.poll()
+
+    def stop(self) -> None:
+        """Send SIGTERM to the worker, which tells its trial."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """Send SIGKILL to the worker and its trial; the group is there until the last of them is gone."""
+        # For a group of which nothing but zombies is left macOS says that it is not permitted.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class LocalLauncher:
+    """Starts workers as child processes.
+
+    Args:
+        machine: Whose GPUs they get; None to look when the first one needs a GPU.
+    """
+
+    def __init__(self, machine: Machine | None = None) -> None:
+        self._given = machine
+
+    def start(
+        self,
+        run_dir: RunDir,
+        run: Run,
+        profile: Profile,
+        lock: int | None,
+        index: int = 0,
+        *,
+        coordinates: bool = False,
+    ) -> LocalHandle:
+        """Start ``sweep worker``; its output goes to ``logs/worker-0001-1.log``.
+
+        A session of its own keeps the terminal's Ctrl-C away from it: the command that started it
+        decides how the worker ends.
+
+        Raises:
+            LaunchError: The process could not be started, or there is no GPU for it.
+        """
+        command = [*worker_command(sys.executable, run_dir, run), "--parent", str(os.getpid())]
+        # Where the number is still to be found out, workers idle meanwhile; each trial sets its own.
+        threads = 1 if profile.threads_per_worker == "auto" else profile.threads_per_worker
+        device = None if coordinates else self._device(profile, index)
+        environment = child_environment(device, threads, all_devices=coordinates)
+        try:
+            with os.fdopen(open_log(run_dir.worker_log(run.number, index)), "ab") as log:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    pass_fds=() if lock is None else (lock,),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            hint = "; fewer may fit: --workers" if error.errno in _TOO_MANY else ""
+            raise LaunchError(f"worker {index + 1} could not be started: {error}{hint}", command) from error
+        return LocalHandle(process)
+
+    @functools.cached_property
+    def _machine(self) -> Machine:
+        return self._given or Machine.probe()
+
+    def _device(self, profile: Profile, index: int) -> str | None:
+        """Return the GPU that a worker sees: empty for none, None where the profile leaves it open."""
+        if profile.gpus_per_trial == "auto":
+            return None
+        if profile.gpus_per_trial == 0:
+            return ""
+        gpus = self._machine.gpus
+        if index >= len(gpus) * profile.per_gpu:
+            found = f"{len(gpus)} GPUs were found for trials_per_gpu: {profile.trials_per_gpu}"
+            raise LaunchError(f"worker {index + 1} has no GPU: {found}")
+        return gpus[index % len(gpus)]

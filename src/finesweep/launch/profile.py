@@ -1,0 +1,241 @@
+"""Owns the launch profile: where and with what means workers run; no part of a sweep's identity.
+
+``Profile`` has what all launchers share. A launcher with keys of its own has a subclass in a module of its
+own and a line in ``finesweep.registry.PROFILES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+
+from finesweep.errors import Problem, RunDirError, SpecError, did_you_mean
+from finesweep.files.permissions import Shared
+from finesweep.host.machine import Machine, usable_cores
+from finesweep.launch.storage_url import checked as checked_storage
+from finesweep.registry import PROFILES
+from finesweep.spec.messages import example, findings, unknown_keys
+from finesweep.spec.sections import Section
+from finesweep.spec.training_arguments import describe
+from finesweep.spec.yaml_source import YamlSource, read
+
+MAX_CHOSEN = 8
+"""Without a GPU ``auto`` starts no more workers, and gives them the other cores as threads: the more trials
+run at a time, the fewer ends the sampler has seen when it proposes the next."""
+
+MAX_PER_GPU = 64
+
+
+def _auto_or_integer(low: int, high: int) -> Callable[[Any], Any]:
+    """Make the check of a key that is a number or left to finesweep; a union would name only half of that."""
+
+    def checked(value: Any) -> Any:
+        if value == "auto" or (type(value) is int and low <= value <= high):
+            return value
+        raise ValueError(f"must be auto or an integer from {low} to {high:,}, found {describe(value)}")
+
+    return checked
+
+
+def _one_gpu_at_most(value: Any) -> Any:
+    if type(value) is int and value > 1:
+        raise ValueError(
+            "more than one GPU per trial is not supported yet; `workers` and `trials_per_gpu` say how many trials run"
+        )
+    return value
+
+
+Auto = Literal["auto"]
+WorkerCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_000))]
+ThreadCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_024))]
+SharedCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, MAX_PER_GPU))]
+GpuCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(0, 1)), BeforeValidator(_one_gpu_at_most)]
+
+
+StorageUrl = Annotated[str, AfterValidator(checked_storage)]
+
+
+class Limits(Section):
+    """What one trial and the whole sweep may use; above it they are stopped."""
+
+    trial_minutes: float | None = Field(None, gt=0, description="Minutes that one trial may take.")
+    disk_gb: float | None = Field(None, gt=0, description="Disk that the sweep's folder may take, in 1e9 bytes.")
+
+
+class Profile(Section):
+    """One YAML of ``sweeps/``."""
+
+    launcher: str = Field("local", description="Where workers run.")
+    workers: WorkerCount = Field("auto", description="How many trials run at a time; auto: as many as fit.")
+    gpus_per_trial: GpuCount = Field("auto", description="0 or 1; auto: 1 where the machine has a GPU.")
+    trials_per_gpu: SharedCount = Field(
+        "auto", description="How many trials share a GPU; auto: as many as are worth it, which is measured."
+    )
+    threads_per_worker: ThreadCount = Field(
+        "auto", description="CPU threads of a trial; auto: cores / workers, which is measured if both are auto."
+    )
+    memory_gb: float | None = Field(
+        None, gt=0, description="Main memory of one worker and its trial, in 1e9 bytes; a trial above it is stopped."
+    )
+    keep_best: int = Field(1, ge=1, le=1_000, description="How many of the best trials keep their weights.")
+    retries: int = Field(2, ge=0, le=10, description="How often a trial is tried again that died of no own fault.")
+    stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is tried again.")
+    storage: StorageUrl | None = Field(
+        None, description="postgresql://host/database that holds the study; default: a file in the sweep's folder."
+    )
+    shared: Shared | None = Field(
+        None, description="Who else may use a new results folder: group, which writes too, or world, which reads."
+    )
+    limits: Limits = Field(Limits(), description="What a trial and the sweep may use.")
+
+    @property
+    def threads(self) -> int:
+        """CPU threads for one trial."""
+        return usable_cores() if self.threads_per_worker == "auto" else self.threads_per_worker
+
+    @property
+    def per_gpu(self) -> int:
+        """How many trials share a GPU; one each as long as nobody has found out more."""
+        return 1 if self.trials_per_gpu == "auto" else self.trials_per_gpu
+
+    @property
+    def shell_lines(self) -> tuple[str, ...]:
+        """Lines of shell code that it would run; who wrote it must be trusted."""
+        return ()
+
+    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> Profile:
+        """Return this profile with a number wherever it says ``auto``, as far as can be said without measuring.
+
+        Args:
+            machine: Where the workers will run.
+            trials: How many trials are left; more workers than that would have nothing to do.
+            workers: Replaces the profile's own number.
+
+        Raises:
+            SpecError: It asks for a GPU, or for a number of workers, that the machine has no place for.
+        """
+        asked = self.workers if workers is None else workers
+        gpus = min(len(machine.gpus), 1) if self.gpus_per_trial == "auto" else self.gpus_per_trial
+        if gpus:
+            self._refuse_without_place(machine, asked, "workers" if workers is None else "--workers")
+        fitting = self._fitting(machine, gpus) if asked == "auto" else asked
+        count = max(1, min(fitting, trials))
+        threads = max(1, machine.cores // count) if self.threads_per_worker == "auto" else self.threads_per_worker
+        shared = -(-count // len(machine.gpus)) if gpus else 1
+        numbers = {
+            "workers": count,
+            "gpus_per_trial": gpus,
+            "threads_per_worker": threads,
+            "trials_per_gpu": shared if self.trials_per_gpu == "auto" else self.trials_per_gpu,
+        }
+        return self.model_copy(update=numbers)
+
+    def notes(self, machine: Machine) -> list[str]:
+        """Say what of a settled profile is allowed and was perhaps not meant."""
+        if self.workers == "auto":
+            return []
+        found, workers = [], _counted(self.workers, "worker")
+        is_fed_by_few_cores = self.gpus_per_trial == 1 and self.threads == 1
+        if self.workers * self.threads > machine.cores and not is_fed_by_few_cores:
+            threads = _counted(self.threads, "thread") + (" each" if self.workers > 1 else "")
+            found.append(f"{workers} with {threads} share {_counted(machine.cores, 'core')} and slow each other down")
+        if self.memory_gb is not None and self.workers * self.memory_gb > machine.memory_gb:
+            total = f"{self.workers * self.memory_gb:g} of {machine.memory_gb:.1f} GB"
+            found.append(f"{workers} with memory_gb: {self.memory_gb:g} may take {total} of memory")
+        return found
+
+    def _fitting(self, machine: Machine, gpus: int) -> int:
+        """Return how many workers the machine has room for; 0 where not even one fits into its memory."""
+        if gpus:
+            count = len(machine.gpus) * self.per_gpu
+        elif self.threads_per_worker == "auto":
+            count = min(machine.cores, MAX_CHOSEN)
+        else:
+            count = machine.cores // self.threads_per_worker
+        return count if self.memory_gb is None else min(count, int(machine.memory_gb / self.memory_gb))
+
+    def _refuse_without_place(self, machine: Machine, asked: Auto | int, key: str) -> None:
+        """Refuse where each trial is to have a GPU and there is none for it."""
+        if not machine.gpus:
+            message = "1 is asked for, and no GPU was found on this machine (nvidia-smi, CUDA_VISIBLE_DEVICES)"
+            raise SpecError([Problem("gpus_per_trial", message, "auto takes one where there is one, 0 takes none")])
+        shared = MAX_PER_GPU if self.trials_per_gpu == "auto" else self.trials_per_gpu
+        places = len(machine.gpus) * shared
+        if asked == "auto" or asked <= places:
+            return
+        found = f"{_counted(len(machine.gpus), 'GPU')} with trials_per_gpu: {shared}"
+        needed = -(-asked // len(machine.gpus))
+        fix = f"trials_per_gpu: {needed} shares them" if needed <= MAX_PER_GPU else f"at most {places} can run"
+        message = f"{asked} are asked for, and {found} have place for {places}"
+        raise SpecError([Problem(key, message, f"{fix}; gpus_per_trial: 0 uses none")])
+
+
+def load(path: Path | None) -> Profile:
+    """Read a launch profile; without one, everything runs on this machine with the defaults.
+
+    A key without a value counts as left out.
+
+    Raises:
+        SpecError: With every problem, each with file, line and the nearest fix.
+    """
+    if path is None:
+        return Profile()
+    source = read(path)
+    kind = _kind(source.values.get("launcher"))
+    given = {key: value for key, value in source.values.items() if value is not None or key not in kind.model_fields}
+    problems = list(_unknown_launcher(source))
+    try:
+        profile = kind.model_validate(given)
+    except ValidationError as error:
+        raise SpecError([*problems, *_problems(source, kind, error)]) from None
+    if problems:
+        raise SpecError(problems)
+    return profile
+
+
+def of_run(values: Mapping[str, Any]) -> Profile:
+    """Rebuild the profile of a run from what its file says.
+
+    Raises:
+        RunDirError: It says what no profile says.
+    """
+    try:
+        return _kind(values.get("launcher")).model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise RunDirError(f"the run's profile: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _kind(launcher: Any) -> type[Profile]:
+    """Return the class with a launcher's keys; that of all of them where there is no such launcher."""
+    kind: type[Profile] = PROFILES.load(launcher) if launcher in PROFILES.names else Profile
+    return kind
+
+
+def _unknown_launcher(source: YamlSource) -> Iterator[Problem]:
+    launcher = source.values.get("launcher")
+    if isinstance(launcher, str) and launcher not in PROFILES.names:
+        message = f"no launcher is called {launcher!r}; there are {', '.join(PROFILES.names)}"
+        yield Problem(source.where("launcher"), message, did_you_mean(launcher, PROFILES.names))
+
+
+def _problems(source: YamlSource, kind: type[Profile], error: ValidationError) -> Iterator[Problem]:
+    for path, key in unknown_keys(error):
+        known = list((kind if len(path) == 1 else Limits).model_fields)
+        hint = f"it stands in limits, {example(Limits)}" if key in Limits.model_fields else did_you_mean(key, known)
+        elsewhere = f"it goes with launcher: {' or '.join(others)}" if (others := _with_key(key)) else ""
+        yield Problem(source.where(*path), f"no such key; there are {', '.join(known)}", elsewhere or hint)
+    for path, message, hint in findings(error, source.values):
+        yield Problem(source.where(*path), message, example(Limits) if path == ("limits",) else hint)
+
+
+def _with_key(key: str) -> list[str]:
+    """Return the launchers whose profiles have a key."""
+    return [name for name in PROFILES.names if key in PROFILES.load(name).model_fields]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

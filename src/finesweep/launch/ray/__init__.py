@@ -1,0 +1,1 @@
+"""Starts workers on a Ray cluster, and submits sweeps to one."""

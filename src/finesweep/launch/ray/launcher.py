@@ -1,0 +1,131 @@
+"""Owns running workers on a Ray cluster: an actor for each, which starts it on whatever node Ray chooses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+
+from finesweep.errors import LaunchError
+from finesweep.files.checked_json import open_log
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.commands import worker_command
+from finesweep.launch.profile import Profile
+from finesweep.launch.ray.link import GONE, Inspection, RayLink
+from finesweep.launch.ray.nodes import Amounts, RayNode, able
+from finesweep.launch.ray.profile import RayProfile, refusal
+
+
+@dataclass
+class RayHandle:
+    """A worker on some node of the cluster.
+
+    Attributes:
+        link: Who has started it.
+        number: What it is called there.
+        run_dir: The sweep's folder.
+        log: The worker's log.
+    """
+
+    link: RayLink
+    number: int
+    run_dir: RunDir
+    log: str
+    _code: int | None = field(default=None, init=False)
+
+    @property
+    def pid(self) -> None:
+        """Nothing: it has none on this machine."""
+        return
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs or waits for its place."""
+        self.link.look()
+        if (remark := self.link.remarks.pop(self.number, None)) is not None:
+            self._remark(remark)
+        if self._code is None:
+            self._code = self.link.codes.get(self.number, GONE if self.link.is_gone else None)
+        return self._code
+
+    def stop(self) -> None:
+        """Have SIGTERM sent to the worker, which tells its trial."""
+        self.link.stop(self.number)
+
+    def kill(self) -> None:
+        """Have SIGKILL sent to the worker and its trial."""
+        self.link.kill(self.number)
+
+    def _remark(self, text: str) -> None:
+        """Keep what Ray says of a worker in the worker's own log, and for the end of the command."""
+        # Where the folder is gone, whoever reads it next says so.
+        with (
+            contextlib.suppress(OSError),
+            os.fdopen(open_log(self.run_dir.path / self.log), "a", encoding="utf-8") as log,
+        ):
+            log.write(f"Ray: {text}\n")
+        self.run_dir.notes.append(f"{self.log}: {text}")
+
+
+class RayLauncher:
+    """Starts workers on a Ray cluster, which must see the sweep's folder under the same path."""
+
+    def __init__(self) -> None:
+        self._link: RayLink | None = None
+        self._nodes: list[RayNode] = []
+
+    def start(
+        self,
+        run_dir: RunDir,
+        run: Run,
+        profile: Profile,
+        lock: int | None,
+        index: int = 0,
+        *,
+        coordinates: bool = False,
+    ) -> RayHandle:
+        """Have a worker started; it may wait for its place.
+
+        The first one connects to the cluster and has all nodes look at the folder. The lock stays on this
+        machine: what other machines hold is seen by their claims.
+
+        Raises:
+            LaunchError: The cluster does not answer, a node does not see the folder, or none could take the worker.
+        """
+        settled = RayProfile.of(profile)
+        need = settled.need(coordinates=coordinates)
+        link = self._connected(run_dir, run, settled.address, need)
+        if not able(self._nodes, need):
+            raise LaunchError(refusal(self._nodes, need))
+        log = run_dir.worker_log(run.number, index)
+        work = {
+            "arguments": worker_command("python", run_dir, run)[1:],
+            "log": str(log),
+            "threads": None if coordinates else settled.threads,
+            "gpu": bool(need.gpus),
+            "joins": coordinates,
+            "environment": _credentials() if settled.storage else {},
+        }
+        return RayHandle(link, link.start(work, need), run_dir, str(log.relative_to(run_dir.path)))
+
+    def _connected(self, run_dir: RunDir, run: Run, address: str, need: Amounts) -> RayLink:
+        if self._link is None or self._link.is_gone:
+            link = RayLink(_chosen(address), run_dir.path / "logs" / "ray.log")
+            self._nodes = link.connect(Inspection(str(run_dir.path), run.number, run.token, run.model_path, need))
+            self._link = link
+        return self._link
+
+
+def _credentials() -> dict[str, str]:
+    """Return what PostgreSQL's clients take from the environment, which another machine has not of its own."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PG")}
+
+
+def _chosen(address: str) -> str:
+    """Return where to connect to: for ``auto``, a job of Ray's has been told.
+
+    It has been told the cluster that Ray found on its machine; where there are several, that may be another one,
+    and only the profile can tell.
+    """
+    is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return os.environ.get("RAY_ADDRESS", address) if is_job and address == "auto" else address

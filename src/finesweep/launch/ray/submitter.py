@@ -1,0 +1,193 @@
+"""Gives a whole sweep to a Ray cluster: one job, which runs ``sweep supervise`` there."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from finesweep.errors import LaunchError, RunDirError
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.host.python_process import SAFE_IMPORTS
+from finesweep.launch.commands import supervise_command
+from finesweep.launch.profile import Profile
+from finesweep.launch.profile import of_run as profile_of
+from finesweep.launch.ray.dashboard import Dashboard, NoSuchJob
+from finesweep.launch.ray.profile import DASHBOARD_VARIABLE, RayProfile
+from finesweep.launch.submitter import Job, JobState, Order, Submission
+
+LAUNCHER = "ray"
+ROLE = "sweep"
+STOP_SECONDS = 60
+"""How long the job has to stop: workers save, the leaderboard is written. Ray by itself gives three seconds."""
+
+CANCEL_SECONDS = 70.0
+POLL_SECONDS = 0.5
+TAIL_LINES = 20
+OPEN = (
+    "Note: the dashboard wants no token. Whoever reaches it can run anything there: RAY_AUTH_MODE=token on all nodes."
+)
+STATES: Mapping[str, JobState] = {
+    "PENDING": "queued",
+    "RUNNING": "running",
+    "SUCCEEDED": "finished",
+    "FAILED": "dead",
+    "STOPPED": "dead",
+}
+
+
+class RaySubmitter:
+    """Gives sweeps to the dashboard of a Ray cluster."""
+
+    watched: ClassVar[bool] = True
+
+    def check(self, profile: Profile) -> None:
+        """Make sure that the dashboard answers.
+
+        Raises:
+            LaunchError: It does not, or the profile names none.
+        """
+        _dashboard(profile).version()
+
+    def submit(self, order: Order, *, dry_run: bool) -> Submission:
+        """Give the cluster a job that supervises the run.
+
+        Args:
+            order: What to submit.
+            dry_run: Only show it.
+
+        Raises:
+            LaunchError: The dashboard cannot be reached, or refuses.
+        """
+        profile = RayProfile.of(order.profile)
+        dashboard, job = _dashboard(profile), _job_id(order)
+        entrypoint = _entrypoint(profile.python, order)
+        if dry_run:
+            said = f"Nothing was submitted. {dashboard.url} would be given this job, {job}:"
+            return Submission({}, [said, f"  {entrypoint}"])
+        run = {"run": str(order.run.number), "token": order.run.token}
+        metadata = {"sweep": order.name, "folder": str(order.run_dir.path), **run}
+        dashboard.submit(job, entrypoint, _environment(), metadata)
+        lines = _lines(dashboard.url, job, order)
+        return Submission({ROLE: job}, [*lines, OPEN] if dashboard.is_open else lines)
+
+    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[Job]:
+        """Return what the dashboard says of a run's job.
+
+        Raises:
+            LaunchError: It cannot be reached, or refuses.
+            RunDirError: Only the folder says where it is.
+        """
+        return [_job(_named(run, given), role, job, run) for role, job in run_dir.jobs(run.number).items()]
+
+    def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
+        """Stop a run's job, and wait until its trials have saved their state.
+
+        Raises:
+            LaunchError: The dashboard cannot be reached, or refuses.
+            RunDirError: Only the folder says where it is.
+        """
+        return [_stopped(_named(run, given), job, run) for job in run_dir.jobs(run.number).values()]
+
+
+def _dashboard(profile: Profile) -> Dashboard:
+    url = RayProfile.of(profile).jobs_url
+    if url is None:
+        raise LaunchError(
+            f"nobody says where the Ray cluster takes jobs: give the profile `dashboard: http://host:8265`, "
+            f"or set {DASHBOARD_VARIABLE}"
+        )
+    return Dashboard(url)
+
+
+def _named(run: Run, given: Profile | None) -> Dashboard:
+    """Return the dashboard that this call names, by its profile or in its environment.
+
+    The one that a run's file names may be anybody's, as the folder may; it is shown, and sent nothing.
+
+    Raises:
+        LaunchError: No dashboard is named at all.
+        RunDirError: Only the folder names one.
+    """
+    if given is not None and given.launcher == LAUNCHER:
+        return _dashboard(given)
+    recorded, here = RayProfile.of(profile_of(run.profile)).dashboard, RayProfile()
+    if recorded is None or _same(recorded, here.jobs_url or ""):
+        return _dashboard(here)
+    raise RunDirError(
+        f"its job was given to {recorded}, says this folder, which may come from anybody: nothing is sent there; "
+        f"if that is your cluster, name it with --on PROFILE.yaml or {DASHBOARD_VARIABLE}={recorded}"
+    )
+
+
+def _same(url: str, other: str) -> bool:
+    return url.rstrip("/").lower() == other.rstrip("/").lower()
+
+
+def _entrypoint(python: str, order: Order) -> str:
+    """Return the job's shell command: its output goes to the sweep's folder, and the end of it to Ray if it fails."""
+    log = shlex.quote(str(order.run_dir.path / "logs" / f"job-{order.run.number:04d}.log"))
+    command = shlex.join(supervise_command(python, order.run_dir, order.run))
+    return f"{command} >> {log} 2>&1 || {{ code=$?; tail -n {TAIL_LINES} {log}; exit $code; }}"
+
+
+def _job_id(order: Order) -> str:
+    return f"finesweep-{order.name}-{order.run.number}-{secrets.token_hex(3)}"
+
+
+def _environment() -> dict[str, str]:
+    return {**SAFE_IMPORTS, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+
+
+def _lines(url: str, job: str, order: Order) -> list[str]:
+    folder = shlex.quote(str(order.run_dir.path))
+    on = "" if order.file is None else f" --on {shlex.quote(str(order.file))}"
+    return [
+        f"Submitted to {url} as {job}.",
+        f"  sweep status {folder}{on}  how far it is",
+        f"  sweep cancel {folder}{on}  end it; the same sweep submit goes on from there",
+        f"  sweep leaderboard {folder}  the trials so far",
+        f"  {order.run_dir.path / 'logs'}  what workers and trials print",
+    ]
+
+
+def _found(dashboard: Dashboard, job: str, run: Run) -> Mapping[str, Any]:
+    """Return what a dashboard says of a run's job: a folder that somebody else made cannot name other jobs.
+
+    Raises:
+        NoSuchJob: The run has no such job there.
+    """
+    found = dashboard.job(job)
+    if (found.get("metadata") or {}).get("token") != run.token:
+        raise NoSuchJob(f"{job} is another sweep's")
+    return found
+
+
+def _job(dashboard: Dashboard, role: str, job: str, run: Run) -> Job:
+    try:
+        found = _found(dashboard, job, run)
+    except NoSuchJob:
+        why = "the cluster knows no such job of this run: it was deleted, or the cluster is another one"
+        return Job(job, role, "unknown", why)
+    status = str(found.get("status"))
+    is_plain = status in ("PENDING", "RUNNING", "SUCCEEDED")
+    detail = "" if is_plain else f"{status}: {found.get('message') or ''}".rstrip(": ")
+    return Job(job, role, STATES.get(status, "unknown"), detail)
+
+
+def _stopped(dashboard: Dashboard, job: str, run: Run) -> str:
+    try:
+        _found(dashboard, job, run)
+        if not dashboard.stop(job):
+            return f"{job} had ended already"
+    except NoSuchJob:
+        return f"{job} is not known to the cluster as a job of this run"
+    deadline = time.monotonic() + CANCEL_SECONDS
+    while _job(dashboard, ROLE, job, run).state in ("queued", "running"):
+        if time.monotonic() >= deadline:
+            return f"{job} was told to stop, and still runs"
+        time.sleep(POLL_SECONDS)
+    return f"{job} was stopped"

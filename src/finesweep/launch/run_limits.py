@@ -1,0 +1,49 @@
+"""Owns the limits that workers keep themselves in a run that no command watches: hours and disk."""
+
+from __future__ import annotations
+
+import time
+
+from finesweep.errors import RunDirError
+from finesweep.folder import disk
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Limits
+from finesweep.spec.sections import BudgetSpec
+
+LOOK_SECONDS = 5.0
+
+
+class RunLimits:
+    """Says when a run is over a limit; in a run that a command watches, that is the command's to say.
+
+    Args:
+        run_dir: The sweep's folder.
+        run: The run.
+        budget: Its budget.
+        limits: Its profile's limits.
+    """
+
+    def __init__(self, run_dir: RunDir, run: Run, budget: BudgetSpec, limits: Limits) -> None:
+        self._run_dir, self._run, self._budget, self._limits = run_dir, run, budget, limits
+        self._looked = -LOOK_SECONDS
+        self._over: str | None = None
+
+    def exceeded(self) -> str | None:
+        """Say which limit the run is over, None if none; looks at the folder at most every few seconds."""
+        now = time.monotonic()
+        if self._run.watched or now - self._looked < LOOK_SECONDS:
+            return self._over
+        self._looked = now
+        self._over = self._over or self._look()
+        return self._over
+
+    def _look(self) -> str | None:
+        hours = self._budget.hours
+        if hours is not None and self._run_dir.hours_used() >= hours:
+            return f"the budget of {hours:g} hours is used up"
+        try:
+            disk.refuse_excess(self._run_dir.path, self._limits.disk_gb)
+        except RunDirError as error:
+            return str(error)
+        return None

@@ -1,0 +1,1 @@
+"""Submits sweeps to Slurm."""

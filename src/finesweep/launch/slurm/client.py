@@ -1,0 +1,91 @@
+"""Owns calling Slurm's client programs: by argv, within a time, in an environment that does not change the call."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from finesweep.errors import LaunchError, printable
+from finesweep.host.python_process import SAFE_IMPORTS
+
+SUBMIT_SECONDS = 60.0
+"""How long ``sbatch`` and ``scancel`` may take; a busy controller answers late."""
+
+LOOK_SECONDS = 8.0
+"""How long ``squeue`` may take: somebody waits for it, and a controller that is down lets it try for much longer."""
+
+_MOST_SAID = 2_000
+_KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_DEBUG_FLAGS"})
+"""What of Slurm's own variables says where the cluster is; the others belong to a job that this may run in."""
+
+_PREFERENCES = frozenset({"SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION"})
+"""What users set once for all their jobs. ``sbatch`` lets it go before the script, so it may only fill gaps."""
+
+
+def require(program: str) -> str:
+    """Return the path of a client program.
+
+    Raises:
+        LaunchError: It is not on PATH.
+    """
+    found = shutil.which(program)
+    if found is None:
+        otherwise = "; --dry-run writes the scripts without it" if program == "sbatch" else ""
+        message = f"{program} is not on this machine's PATH: it is on a Slurm cluster's login nodes{otherwise}"
+        raise LaunchError(message, [program])
+    return found
+
+
+def call(arguments: list[str], seconds: float, given: frozenset[str] = frozenset()) -> str:
+    """Call a client program and return what it printed.
+
+    Args:
+        arguments: The program and its arguments.
+        seconds: How long it may take.
+        given: The user's ``SBATCH_`` variables that must not have a say, without the prefix and in lower case.
+
+    Raises:
+        LaunchError: It is not there, failed, or took too long; holds its own words and the command.
+    """
+    command = [require(arguments[0]), *arguments[1:]]
+    shown = printable(shlex.join(arguments), 500)
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            env=_environment(given),
+            start_new_session=True,  # Ctrl-C is the command's to understand
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise LaunchError(f"Slurm did not answer within {seconds:g} seconds: {shown}", arguments) from None
+    except OSError as error:
+        raise LaunchError(f"{arguments[0]} could not be started: {error.strerror}", arguments) from None
+    if done.returncode != 0:
+        words = _said(done.stderr) or _said(done.stdout) or f"exit code {done.returncode}"
+        raise LaunchError(f"Slurm refused: {words}\nThe command: {shown}", arguments, words)
+    return done.stdout.decode(errors="replace")
+
+
+def _environment(given: frozenset[str]) -> Mapping[str, str]:
+    """Return this process's environment without what would change the meaning of a call."""
+
+    def stays(name: str) -> bool:
+        if name in SAFE_IMPORTS:  # set by this command, and not meant for the profile's `setup` lines
+            return sys.flags.safe_path
+        if name.startswith("SBATCH_"):
+            return name in _PREFERENCES and name.removeprefix("SBATCH_").lower() not in given
+        return not name.startswith(("SLURM_", "SQUEUE_", "SCANCEL_")) or name in _KEPT
+
+    return {name: value for name, value in os.environ.items() if stays(name)}
+
+
+def _said(output: bytes) -> str:
+    lines = output.decode(errors="replace").strip().splitlines()
+    return "; ".join(printable(line.strip(), 500) for line in lines if line.strip())[:_MOST_SAID]

@@ -1,0 +1,208 @@
+"""Owns the keys that a launch profile has for Slurm, and what may stand in them.
+
+What is written here ends up in a batch script. So every text is held against a pattern of its own, in
+which there is nothing that a shell or ``sbatch`` could take for more than a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from finesweep.errors import did_you_mean, printable
+from finesweep.host.machine import Machine
+from finesweep.launch.profile import Profile
+
+DEFAULT_WORKERS = 4
+"""Workers where the profile says ``auto``: the submitting machine cannot know how many a cluster has room for."""
+
+SAVING_SECONDS = 45
+"""What a worker that is told to stop needs at most, with some to spare, until its trial is saved."""
+
+EARLY_SECONDS = 60
+"""How much earlier than asked Slurm may send a signal."""
+
+MOST_SETUP_LINES = 100
+
+FLAGS = frozenset({"contiguous", "exclusive", "oversubscribe", "spread-job", "use-min-nodes"})
+"""Options of ``sbatch`` that stand without a value."""
+
+_VALUES = """
+begin core-spec cores-per-socket deadline delay-boot exclude gres-flags hint licenses mail-type mail-user
+mem-per-cpu mem-per-gpu mincpus network nice nodelist prefer priority reservation sockets-per-node switches thread-spec
+threads-per-core tmp wckey
+"""
+VALUES = frozenset(_VALUES.split()) - FLAGS
+"""Options of ``sbatch`` that a profile may pass through: where and when a job runs, and who is told. Others are
+refused, since they could run something, write somewhere, or undo what the script relies on."""
+
+SAID_ELSEWHERE = {
+    "account": "account",
+    "array": "workers",
+    "constraint": "constraint",
+    "cpus-per-gpu": "cpus",
+    "cpus-per-task": "cpus",
+    "gpus": "gpus",
+    "gpus-per-node": "gpus",
+    "gpus-per-task": "gpus",
+    "gres": "gpus",
+    "mem": "memory_gb",
+    "partition": "partition",
+    "qos": "qos",
+    "signal": "signal_seconds",
+    "time": "minutes",
+}
+"""Options that have a key of their own."""
+
+
+def _form(pattern: str, allowed: str, most: int = 200) -> Callable[[str], str]:
+    """Make the check of a text: the whole of it must have a form."""
+    form = re.compile(pattern, re.ASCII)
+
+    def checked(value: str) -> str:
+        if len(value) <= most and form.fullmatch(value):
+            return value
+        raise ValueError(f"'{printable(value, 60)}' is not allowed; there may be {allowed}, at most {most} characters")
+
+    return checked
+
+
+_WORD = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*"
+_WORD_ALLOWED = "letters, digits and _ . @ + -, a letter, a digit or _ first"
+_option_text = _form(
+    r"[A-Za-z0-9_][A-Za-z0-9_.,:;@/=+*()\[\]-]*",
+    "letters, digits and _ . , : ; @ / = + * ( ) [ ] -, a letter, a digit or _ first",
+)
+Word = Annotated[str, AfterValidator(_form(_WORD, _WORD_ALLOWED))]
+Words = Annotated[str, AfterValidator(_form(f"{_WORD}(?:,{_WORD})*", f"{_WORD_ALLOWED}, and commas between names"))]
+Constraint = Annotated[
+    str,
+    AfterValidator(
+        _form(
+            r"[A-Za-z0-9_(\[][A-Za-z0-9_.,:&|!*=()\[\]+-]*",
+            "letters, digits and _ . , : & | ! * = ( ) [ ] + -, a letter, a digit, _ or a bracket first",
+        )
+    ),
+]
+
+
+def _shell_line(value: str) -> str:
+    if value.strip() and all(character.isprintable() or character == "\t" for character in value):
+        return value
+    raise ValueError(f"'{printable(value, 60)}' is no line of shell code; each line is an entry of its own")
+
+
+ShellLine = Annotated[str, Field(max_length=1_000), AfterValidator(_shell_line)]
+
+
+def _one_gpu_at_most(value: Any) -> Any:
+    if type(value) is int and value > 1:
+        raise ValueError("more than one GPU per trial is not supported yet; `workers` says how many trials run")
+    return value
+
+
+def _option(name: Any, value: Any) -> Any:
+    """Return the value of a passed-through option if both are allowed."""
+    if name in SAID_ELSEWHERE:
+        raise ValueError(f"{name}: the key `{SAID_ELSEWHERE[name]}` of the profile says this")
+    if name not in FLAGS | VALUES:
+        near = did_you_mean(str(name).strip("-").replace("_", "-"), FLAGS | VALUES)
+        raise ValueError(
+            f"{printable(str(name), 60)}: not passed on to sbatch{f' ({near})' if near else ''}; "
+            f"allowed are {', '.join(sorted(FLAGS | VALUES))}"
+        )
+    if value is True and name in FLAGS:
+        return value
+    if type(value) is int and name in VALUES:
+        return value
+    if type(value) is str and name in VALUES:
+        try:
+            return _option_text(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    raise ValueError(f"{name}: must be {'true' if name in FLAGS else 'a text or an integer'}")
+
+
+class SlurmProfile(Profile):
+    """A launch profile with ``launcher: slurm``: what each worker, which is a job of an array, asks for."""
+
+    launcher: str = Field("slurm", description="Where workers run.")
+    partition: Words | None = Field(None, description="Partition, or several; default: the cluster's.")
+    account: Word | None = Field(None, description="Account that is charged.")
+    qos: Word | None = Field(None, description="Quality of service.")
+    constraint: Constraint | None = Field(None, description="Features that a node must have.")
+    minutes: int | None = Field(None, ge=2, le=525_600, description="Time limit of a job; default: the partition's.")
+    cpus: int = Field(1, ge=1, le=1_024, description="CPU threads of a worker.")
+    gpus: Annotated[int, BeforeValidator(_one_gpu_at_most)] = Field(0, ge=0, description="GPUs of a worker: 0 or 1.")
+    gpu_type: Word | None = Field(None, description="Kind of GPU, as the cluster calls it.")
+    at_once: int | None = Field(None, ge=1, le=1_000, description="How many of the workers run at a time.")
+    signal_seconds: int = Field(
+        120, ge=SAVING_SECONDS, le=3_600, description="How long before the time limit a worker saves and stops."
+    )
+    requeues: int = Field(5, ge=0, le=1_000, description="How often a worker that was killed goes back to the queue.")
+    setup: tuple[ShellLine, ...] = Field(
+        (), strict=False, max_length=MOST_SETUP_LINES, description="Lines of shell code before the worker starts."
+    )
+    options: dict[str, str | int | bool] = Field(
+        default_factory=dict, description="Other options of sbatch, by their long names."
+    )
+
+    @property
+    def shell_lines(self) -> tuple[str, ...]:
+        """Lines of shell code that each job runs before its worker; who wrote them must be trusted."""
+        return self.setup
+
+    @field_validator("trials_per_gpu")
+    @classmethod
+    def _gpu_is_not_shared(cls, value: Any) -> Any:
+        if value not in ("auto", 1):
+            raise ValueError("on Slurm each worker is a job with a GPU of its own; only 1 is possible")
+        return value
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return {name: _option(name, item) for name, item in value.items()}
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> SlurmProfile:
+        if self.gpus_per_trial not in ("auto", self.gpus):
+            raise ValueError("on Slurm `gpus` says how many GPUs a trial has; leave gpus_per_trial out")
+        if self.threads_per_worker not in ("auto", self.cpus):
+            raise ValueError("on Slurm `cpus` says how many threads a worker has; leave threads_per_worker out")
+        if self.gpu_type and not self.gpus:
+            raise ValueError("gpu_type goes with gpus: 1")
+        if self.minutes is not None and self.minutes * 60 < self.signal_seconds + EARLY_SECONDS:
+            least = -(-(self.signal_seconds + EARLY_SECONDS) // 60)
+            raise ValueError(
+                f"minutes: {self.minutes} leaves no time for a trial, which is told to stop signal_seconds: "
+                f"{self.signal_seconds} before; at least {least} are needed"
+            )
+        if self.memory_gb is not None and self.options.keys() & {"mem-per-cpu", "mem-per-gpu"}:
+            raise ValueError("options: mem-per-cpu and mem-per-gpu do not go with memory_gb")
+        return self
+
+    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> SlurmProfile:
+        """Return this profile with a number wherever it says ``auto``.
+
+        Args:
+            machine: The submitting machine, which says nothing about the nodes; not looked at.
+            trials: How many trials are left; more workers than that would have nothing to do.
+            workers: Replaces the profile's own number.
+        """
+        asked = self.workers if workers is None else workers
+        count = max(1, min(DEFAULT_WORKERS if asked == "auto" else asked, trials))
+        numbers = {"workers": count, "gpus_per_trial": self.gpus, "threads_per_worker": self.cpus, "trials_per_gpu": 1}
+        return self.model_copy(update=numbers)
+
+    def notes(self, machine: Machine) -> list[str]:
+        """Say what of a settled profile is allowed and was perhaps not meant; the machine is not looked at."""
+        if self.minutes is not None and self.limits.trial_minutes is not None:
+            useful = self.minutes - self.signal_seconds / 60
+            if self.limits.trial_minutes > useful:
+                longest = f"limits.trial_minutes: {self.limits.trial_minutes:g}"
+                return [f"a job of {self.minutes} minutes ends before {longest}; such a trial goes on in the next job"]
+        return []

@@ -1,0 +1,242 @@
+"""Owns the text of the two batch scripts that Slurm is given: the workers of a run, and what collects the winner.
+
+A person can read, edit and submit them. Values come from checked profiles, and reach the shell quoted.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from finesweep.errors import RunDirError, printable
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.host.python_process import FOR_TRAINING, THREAD_COUNTS, UNLESS_SET
+from finesweep.launch.commands import collect_command, worker_command
+from finesweep.launch.slurm.profile import SlurmProfile
+from finesweep.launch.submitter import Order
+
+WORKERS, COLLECT = "submit.sbatch", "collect.sbatch"
+"""The scripts' names in a sweep's folder."""
+
+_UNSAFE = frozenset('%"\\')
+"""What ``sbatch`` gives a meaning of its own in the path of a log."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+", re.ASCII)
+
+_TASK_ID = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+_JOB_ID = "$SLURM_JOB_ID"
+
+
+def job_name(name: str) -> str:
+    """Return what the jobs of a sweep are called in the queue."""
+    return f"finesweep-{name}"
+
+
+def comment(token: str) -> str:
+    """Return the comment by which the jobs of a run are found in the queue, whoever submitted them."""
+    return f"finesweep-{token}"
+
+
+def note_name(run: int, job: str) -> str:
+    """Return the name, in ``runs/``, of the file in which a job notes what becomes of it."""
+    return f"{run:04d}.slurm-{job}"
+
+
+def collect_log(run_dir: RunDir, run: int) -> Path:
+    """Return where the output of a run's last job goes."""
+    return run_dir.path / "logs" / f"collect-{run:04d}.log"
+
+
+def width(order: Order) -> int:
+    """Return how many tasks the array has: one for each worker, or one that runs all trials itself."""
+    return 1 if order.coordinates else int(order.profile.workers)
+
+
+def array_id(job: str, order: Order) -> str:
+    """Return what Slurm calls an array with all its tasks, as ``1234_[1-8]``."""
+    return f"{job}_[1-{width(order)}]"
+
+
+def refuse_folder(path: Path) -> None:
+    """Make sure that a folder's path means the same to the shell, to Slurm and to a person.
+
+    Raises:
+        RunDirError: It has a character that Slurm gives a meaning of its own, or none that can be shown.
+    """
+    if bad := sorted({character for character in str(path) if character in _UNSAFE or not character.isprintable()}):
+        found = ", ".join(printable(character) for character in bad)
+        raise RunDirError(f"{printable(str(path), 300)}: Slurm takes no path with {found} in it; use another --results")
+
+
+def by_hand(path: Path) -> list[str]:
+    """Return the commands that submit the scripts of a folder."""
+    return [
+        f"sbatch {shlex.quote(str(path / WORKERS))}",
+        f"sbatch --dependency=afterany:ID {shlex.quote(str(path / COLLECT))}",
+    ]
+
+
+def workers_script(order: Order, profile: SlurmProfile) -> str:
+    """Return the script of the workers, an array of which each task is one worker."""
+    log = order.run_dir.path / "logs" / f"worker-{order.run.number:04d}-%a.log"
+    tasks = width(order)
+    array = f"1-{tasks}" + (f"%{profile.at_once}" if profile.at_once and profile.at_once < tasks else "")
+    own = {"array": array, "signal": f"USR1@{profile.signal_seconds}"}
+    first = by_hand(order.run_dir.path)
+    about = [
+        f"Workers of the sweep {order.name}, run {order.run.number}: each task of this array is one.",
+        "`sweep submit` has made and submitted this. After --dry-run, and any time later, you can do so yourself:",
+        "",
+        f"    {first[0]}",
+        f"    {first[1]}",
+        "",
+        "where ID is the number that the first command prints. Each worker runs trials of the sweep's folder until",
+        "none is left, so there may be more or fewer of them at any time. `sweep status` and `sweep cancel` with the",
+        "sweep's folder know these jobs, however they were submitted.",
+    ]
+    command = worker_command(sys.executable, order.run_dir, order.run)
+    return _script(order, profile, about, {**own, "output": str(log)}, _TASK_ID, command)
+
+
+def collect_script(order: Order, profile: SlurmProfile) -> str:
+    """Return the script of the job that exports and proves the winner when the workers have ended."""
+    log = collect_log(order.run_dir, order.run.number)
+    about = [
+        f"Ends run {order.run.number} of the sweep {order.name}: leaderboard, winner, and the proof of it.",
+        f"It is submitted so that it waits for the workers; {WORKERS} says how.",
+    ]
+    command = collect_command(sys.executable, order.run_dir, order.run)
+    return _script(order, profile, about, {"output": str(log)}, _JOB_ID, command)
+
+
+def _script(
+    order: Order, profile: SlurmProfile, about: Sequence[str], own: dict[str, Any], job: str, command: Sequence[str]
+) -> str:
+    parts = [
+        "#!/bin/bash",
+        *(f"# {line}".rstrip() for line in about),
+        "",
+        *_asks(order, profile, own),
+        "",
+        *_begins(order, job),
+        *_setup(profile),
+        *_environment(order, profile),
+        *_runs(command, _threads(order, profile)),
+        *_ends(profile),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _asks(order: Order, profile: SlurmProfile, own: dict[str, Any]) -> Iterator[str]:
+    """Yield the ``#SBATCH`` lines."""
+    share = int(order.profile.workers) if order.coordinates else 1
+    gpus = f"gpu:{profile.gpu_type}:{profile.gpus * share}" if profile.gpu_type else f"gpu:{profile.gpus * share}"
+    asked = {
+        "job-name": job_name(order.name),
+        "comment": comment(order.run.token),
+        **own,
+        "open-mode": "append",
+        "requeue": True,
+        "export": "ALL",
+        "partition": profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "constraint": profile.constraint,
+        "nodes": 1,
+        "ntasks": 1,
+        "cpus-per-task": _threads(order, profile),
+        "gres": gpus if profile.gpus else None,
+        "mem": None if profile.memory_gb is None else f"{math.ceil(profile.memory_gb * share * 1e9 / 2**20)}M",
+        "time": profile.minutes,
+        **profile.options,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            yield f"#SBATCH --{name}" + ("" if value is True else f"={_sbatch_word(value)}")
+
+
+def _threads(order: Order, profile: SlurmProfile) -> int:
+    return profile.cpus * (int(order.profile.workers) if order.coordinates else 1)
+
+
+def _sbatch_word(value: object) -> str:
+    """Write a value so that ``sbatch`` reads it as one word; none that gets here has a quote or a backslash."""
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else f'"{text}"'
+
+
+def _begins(order: Order, job: str) -> Iterator[str]:
+    note = f"{order.run_dir.path}/runs/{note_name(order.run.number, '')}"
+    variable = "SLURM_ARRAY_TASK_ID" if job == _TASK_ID else "SLURM_JOB_ID"
+    yield f': "${{{variable}:?submit this file with sbatch}}"'
+    yield f'job="{job}"'
+    yield "# What becomes of this job stands here, for `sweep status`."
+    yield f'note={shlex.quote(note)}"$job"'
+    yield 'noted() { echo "$(date +%FT%T) $(hostname) $*" >>"$note"; }'
+    yield "# scancel and scontrol requeue tell this script to end too; a time limit tells the worker alone."
+    yield "told="
+    yield "trap 'told=yes' TERM"
+    yield "trap : USR1"
+    yield "noted started"
+
+
+def _setup(profile: SlurmProfile) -> Iterator[str]:
+    if profile.setup:
+        yield ""
+        yield "# From the profile's key `setup`."
+        yield from profile.setup
+
+
+def _environment(order: Order, profile: SlurmProfile) -> Iterator[str]:
+    yield ""
+    yield "# Everything that is needed lies in the sweep's folder or on this file system; nothing is downloaded."
+    yield from (f"export {name}={value}" for name, value in FOR_TRAINING.items())
+    yield from (f'export {name}="${{{name}:-{value}}}"' for name, value in UNLESS_SET.items())
+    if not order.coordinates:
+        yield f"export {' '.join(f'{name}={profile.cpus}' for name in THREAD_COUNTS)}"
+    if not profile.gpus:
+        yield "export CUDA_VISIBLE_DEVICES="
+
+
+def _runs(command: Sequence[str], threads: int) -> Iterator[str]:
+    python = shlex.quote(command[0])
+    yield ""
+    yield f"if [ ! -x {python} ]; then"
+    yield f'    echo "error: $(hostname) has no "{python}"; it must lie on a file system that all nodes share"'
+    yield "    noted ended 127"
+    yield "    exit 127"
+    yield "fi"
+    yield "# Slurm's signals reach only what srun has started."
+    yield f"srun --ntasks=1 --cpus-per-task={threads} --export=ALL --mpi=none \\"
+    yield f"    {shlex.join(command)}"
+    yield "code=$?"
+
+
+def _ends(profile: SlurmProfile) -> Iterator[str]:
+    yield from _ENDS.replace("REQUEUES", str(profile.requeues)).splitlines()
+
+
+_ENDS = r"""
+back_to_queue() {
+    noted "back to the queue: $1"
+    scontrol requeue "$job" && exit "$code"
+    echo "error: $job could not go back to the queue; the same \`sweep submit\` goes on from here"
+}
+if [ -z "$told" ]; then
+    case $code in
+        # The trial is saved, and goes on in the next allocation: the time limit was near, or the node is wanted.
+        138) back_to_queue "its time was nearly up" ;;
+        143) back_to_queue "it was told to stop" ;;
+        129 | 13[0-9] | 14[0-9] | 15[0-9])
+            # Killed, and perhaps by no fault of its own.
+            [ "$(grep -c "back to the queue: killed" "$note")" -lt REQUEUES ] && back_to_queue "killed, exit $code" ;;
+    esac
+fi
+noted ended "$code"
+exit "$code"
+"""

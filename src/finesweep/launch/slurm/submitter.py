@@ -1,0 +1,150 @@
+"""Owns submitting a sweep to Slurm: an array of workers that share its folder, and a last job that collects."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from finesweep.errors import LaunchError, printable
+from finesweep.files.atomic import write_text
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+from finesweep.launch.slurm.client import SUBMIT_SECONDS, call, require
+from finesweep.launch.slurm.profile import SlurmProfile
+from finesweep.launch.slurm.queue import Entry, entries
+from finesweep.launch.slurm.queue import jobs as listed_jobs
+from finesweep.launch.slurm.script import (
+    COLLECT,
+    WORKERS,
+    array_id,
+    by_hand,
+    collect_script,
+    refuse_folder,
+    width,
+    workers_script,
+)
+from finesweep.launch.submitter import Job, Order, Submission
+
+END_SECONDS = 30.0
+"""How long ``sweep cancel`` waits for the jobs to be gone; Slurm kills after that time by default."""
+
+POLL_SECONDS = 1.0
+
+_ACCEPTED = re.compile(r"(\d{1,12})(?:;.*)?", re.ASCII)
+"""What ``sbatch --parsable`` prints: the id, and the cluster where there are several."""
+
+
+class SlurmSubmitter:
+    """Submits batch scripts with ``sbatch``, asks ``squeue``, and ends jobs with ``scancel``."""
+
+    watched: ClassVar[bool] = False
+
+    def check(self, profile: Profile) -> None:
+        """Make sure that ``sbatch`` is there.
+
+        Raises:
+            LaunchError: It is not on PATH.
+        """
+        require("sbatch")
+
+    def submit(self, order: Order, *, dry_run: bool) -> Submission:
+        """Write the two scripts into the folder and submit them.
+
+        Args:
+            order: What to submit.
+            dry_run: Only write and show them.
+
+        Raises:
+            LaunchError: Slurm refused; holds its own words and the command.
+            RunDirError: The folder cannot be written, or its path is none that Slurm takes.
+        """
+        assert isinstance(order.profile, SlurmProfile)
+        path = order.run_dir.path
+        refuse_folder(path)
+        scripts = {WORKERS: workers_script(order, order.profile), COLLECT: collect_script(order, order.profile)}
+        for name, text in scripts.items():
+            write_text(path / name, text)
+        if dry_run:
+            return Submission({}, _shown(order, scripts))
+        workers = _submitted(order, [str(path / WORKERS)])
+        try:
+            collect = _submitted(order, [f"--dependency=afterany:{workers}", str(path / COLLECT)])
+        except LaunchError:
+            with contextlib.suppress(LaunchError):
+                call(["scancel", workers], SUBMIT_SECONDS)
+            raise
+        return Submission({"workers": array_id(workers, order), "collect": collect}, _told(order, workers, collect))
+
+    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[Job]:
+        """Return the state of each worker and of the last job; of those submitted by hand too.
+
+        Raises:
+            LaunchError: ``squeue`` is missing, or the controller does not answer.
+        """
+        return listed_jobs(run_dir, run)
+
+    def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
+        """End the jobs of a run; wait a while until they are gone, since trials save their state first.
+
+        Raises:
+            LaunchError: ``squeue`` or ``scancel`` is missing or failed.
+        """
+        present = _present(run_dir, run)
+        if not present:
+            return []
+        # The last job first: once its array is gone it would start.
+        ids = dict.fromkeys(entry.job for entry in sorted(present, key=lambda entry: entry.task is not None))
+        call(["scancel", *ids], SUBMIT_SECONDS)
+        deadline = time.monotonic() + END_SECONDS
+        while (left := _present(run_dir, run)) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        still = {entry.id for entry in left}
+        return [f"job {entry.id}: {'ending' if entry.id in still else 'cancelled'}" for entry in present]
+
+
+def _present(run_dir: RunDir, run: Run) -> list[Entry]:
+    return [entry for entry in entries(run_dir, run) if not entry.is_over]
+
+
+def _submitted(order: Order, arguments: list[str]) -> str:
+    """Submit a script and return the id of its job."""
+    command = ["sbatch", "--parsable", *arguments]
+    given = frozenset(name for name in ("account", "partition", "qos") if getattr(order.profile, name))
+    options = frozenset(getattr(order.profile, "options", {}))
+    said = call(command, SUBMIT_SECONDS, given | options).strip()
+    if (match := _ACCEPTED.fullmatch(said)) is None:
+        raise LaunchError(f"sbatch printed no job id: {printable(said, 200)}", command, said)
+    return match[1]
+
+
+def _told(order: Order, workers: str, collect: str) -> list[str]:
+    folder = shlex.quote(str(order.run_dir.path))
+    count = width(order)
+    return [
+        f"Submitted {count} worker{'s' * (count != 1)} as job array {workers}.",
+        f"Job {collect} exports the winner when they have ended.",
+        f"  folder   {order.run_dir.path}",
+        f"  script   {order.run_dir.path / WORKERS}",
+        "Next:",
+        f"  sweep status {folder}",
+        f"  sweep leaderboard {folder}",
+        f"  sweep cancel {folder}",
+    ]
+
+
+def _shown(order: Order, scripts: dict[str, str]) -> list[str]:
+    lines = []
+    for name, text in scripts.items():
+        lines += [f"--- {order.run_dir.path / name}", *text.splitlines()]
+    commands = [f"  {command}" for command in by_hand(order.run_dir.path)]
+    return [
+        *lines,
+        "---",
+        "Nothing was submitted. By hand, with the number that the first command prints as ID:",
+        *commands,
+    ]

@@ -1,0 +1,19 @@
+"""Owns which runs of a sweep a cluster carries out, and with whom to talk about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.submitter import Submitter
+from finesweep.registry import SUBMITTERS
+
+
+def submitted_runs(folder: RunDir) -> Iterator[tuple[Run, Submitter]]:
+    """Yield the runs that were given to a cluster and have not ended, with whom they were given to."""
+    for run in folder.runs():
+        launcher = run.profile.get("launcher")
+        is_submitted = not run.watched or bool(folder.jobs(run.number))
+        if is_submitted and run.ended is None and launcher in SUBMITTERS.names:
+            yield run, SUBMITTERS.load(launcher)()

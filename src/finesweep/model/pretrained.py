@@ -1,0 +1,223 @@
+"""Loads what a model's folder holds: its tokenizer, its config, and its weights into the model that its config makes.
+
+Weights are read here and handed to the library as tensors, so that nothing but the safetensors files that were
+checked can be loaded, whatever else lies in the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+import transformers
+
+from finesweep.errors import SweepError
+from finesweep.model.folder_check import foreign_code
+from finesweep.model.weights import Weights
+
+_INSIDE = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_AROUND = ("module.", "model.")
+_CLASSES: dict[tuple[type, bool], type] = {}
+"""The class of the model with a head, by the class of its config and by whether its own code may run."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model whose weights were taken from files.
+
+    Attributes:
+        model: The model.
+        missing: Its parameters that the files lack; they were drawn at random.
+        mismatched: Its parameters that have another shape in the files, with that shape and its own; they were drawn
+            at random too.
+        unexpected: Tensors of the files that it has no place for, as it would call them.
+        used: Tensors of the files that it has a place for, as the files call them; empty unless nothing was read.
+    """
+
+    model: Any
+    missing: frozenset[str]
+    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    unexpected: frozenset[str]
+    used: frozenset[str]
+
+    @property
+    def new(self) -> frozenset[str]:
+        """The parameters that were drawn at random."""
+        return self.missing | self.mismatched.keys()
+
+
+def load_tokenizer(folder: Path, *, trusted: bool = False) -> Any:
+    """Load a folder's tokenizer; one without a padding token pads with its end-of-text token.
+
+    Args:
+        folder: The model's folder.
+        trusted: Whether code that comes with the model may be run.
+
+    Raises:
+        SweepError: The tokenizer has code of its own that nobody allowed.
+    """
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_local(folder, trusted=trusted))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_config(folder: Path, *, trusted: bool = False, **fields: Any) -> Any:
+    """Load a folder's config.
+
+    Args:
+        folder: The model's folder.
+        trusted: Whether code that comes with the model may be run.
+        fields: Replace what the file says.
+
+    Raises:
+        SweepError: The folder has code of its own that nobody allowed.
+    """
+    config = transformers.AutoConfig.from_pretrained(folder, **_local(folder, trusted=trusted), **fields)
+    if not hasattr(config, "pad_token_id"):
+        config.pad_token_id = None  # configs of models made of parts may lack what their heads ask for
+    return config
+
+
+def settle_padding(config: Any, tokenizer: Any) -> None:
+    """Let a config say the padding token that its tokenizer pads with; a head may look for the last token before it."""
+    if tokenizer.pad_token_id is not None:
+        for part in {id(part): part for part in (config, config.get_text_config())}.values():
+            part.pad_token_id = tokenizer.pad_token_id
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = config.pad_token_id  # as T5's is
+
+
+def empty_model(config: Any, *, trusted: bool = False) -> Any:
+    """Make the model of a config, with a head, on the meta device: names and shapes, and no numbers."""
+    with torch.device("meta"):
+        model = transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=trusted)
+    _CLASSES[type(config), trusted] = type(model)
+    return model
+
+
+def load_model(
+    weights: Weights, config: Any, *, trusted: bool = False, without: Collection[str] = (), only_names: bool = False
+) -> Loaded:
+    """Make the model of a config, with a head, and fill it with the tensors of files.
+
+    It is in single precision whatever the files hold: the library would otherwise train in that. What the files lack,
+    or have in another shape, is drawn at random; the caller judges that.
+
+    Args:
+        weights: The files.
+        config: Belongs to the caller; the model gets a copy.
+        trusted: Whether code that comes with the model may be run.
+        without: Parameters that are drawn at random although the files have them.
+        only_names: Read nothing: the model stays on the meta device, only names and shapes are compared.
+    """
+    kind: Any = _CLASSES.get((type(config), trusted)) or type(empty_model(config, trusted=trusted))
+    used: set[str] = set()
+    with contextlib.ExitStack() as files:
+        files.enter_context(_quiet())
+        tensors = _only_names(weights, used) if only_names else _slices(weights, files)
+        own = _own_names(tensors, kind, config, trusted=trusted)
+        dropped = {*without, *(name.removeprefix(f"{kind.base_model_prefix}.") for name in without)}
+        model, report = kind.from_pretrained(
+            None,
+            config=config,
+            state_dict={own[name]: tensor for name, tensor in tensors.items() if own[name] not in dropped},
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,
+            device_map={"": "meta"} if only_names else None,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    mismatched = {name: (tuple(there), tuple(here)) for name, there, here in report["mismatched_keys"]}
+    missing = frozenset(report["missing_keys"]) & {name for name, _ in model.named_parameters()}
+    return Loaded(model, missing, mismatched, frozenset(report["unexpected_keys"]), frozenset(used))
+
+
+def put_rows(model: Any, names: Sequence[str], rows: Sequence[int]) -> None:
+    """Put the rows of parameters into another order.
+
+    Args:
+        model: The model.
+        names: Its parameters.
+        rows: For each row where it was.
+
+    Raises:
+        SweepError: They do not have as many rows, or the order is none.
+    """
+    for name in names:
+        parameter = model.get_parameter(name)
+        if sorted(rows) != list(range(len(parameter))):
+            raise SweepError(f"the {len(parameter)} rows of {name} cannot be put into the order {list(rows)[:10]}")
+        parameter.data = parameter.data[list(rows)].clone()
+
+
+def _own_names(names: Collection[str], kind: Any, config: Any, *, trusted: bool) -> Mapping[str, str]:
+    """Return what each tensor was called before its model was compiled, or put into another one that was saved."""
+    own = {name: _INSIDE.sub("", name) for name in names}
+    if len(set(own.values())) < len(own):
+        return {name: name for name in names}
+    base = f"{kind.base_model_prefix}."
+    for around in _AROUND:
+        # Where the model has such names itself, they are wrapped only if they have the prefix twice.
+        prefix = around if around != base else 2 * around
+        if all(name.startswith(prefix) for name in own.values()):
+            bare = {name: value.removeprefix(around) for name, value in own.items()}
+            known = empty_model(config, trusted=trusted).state_dict().keys()
+            if _known(bare, known, base) > _known(own, known, base):
+                own = bare
+    return own
+
+
+def _known(own: Mapping[str, str], known: Collection[str], base: str) -> int:
+    """Count the names that the model has, with or without the base model's prefix."""
+    return sum(not {name, base + name, name.removeprefix(base)}.isdisjoint(known) for name in own.values())
+
+
+class _OnlyName:
+    """Stands for a tensor whose numbers nobody needs; notes when it is taken."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], used: set[str]) -> None:
+        self.name, self.shape, self.used = name, shape, used
+
+    def __getitem__(self, _: Any) -> torch.Tensor:
+        self.used.add(self.name)
+        return torch.empty(self.shape, device="meta")
+
+
+def _only_names(weights: Weights, used: set[str]) -> dict[str, Any]:
+    return {name: _OnlyName(name, tensor.shape, used) for name, tensor in weights.tensors.items()}
+
+
+def _slices(weights: Weights, files: contextlib.ExitStack) -> dict[str, Any]:
+    """Return tensors that are read when they are taken, as long as the files are open."""
+    paths = {tensor.file for tensor in weights.tensors.values()}
+    opened = {path: files.enter_context(safetensors.safe_open(path, framework="pt")) for path in sorted(paths)}
+    return {name: opened[tensor.file].get_slice(name) for name, tensor in weights.tensors.items()}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library from showing its progress, and its own report on what it has loaded."""
+    logging = transformers.utils.logging
+    verbosity, shows = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows:
+            logging.enable_progress_bar()
+
+
+def _local(folder: Path, *, trusted: bool) -> dict[str, bool]:
+    """Return how a folder is loaded, after a look for code: it may have changed since it was checked."""
+    if faults := foreign_code(folder, trusted=trusted):
+        raise SweepError("\n".join(f"{folder}: {fault.message}" for fault in faults))
+    return {"local_files_only": True, "trust_remote_code": trusted}

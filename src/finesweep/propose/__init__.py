@@ -1,0 +1,1 @@
+"""Writes a first search space for a data file: ``sweep init``."""

@@ -1,0 +1,259 @@
+"""Guesses from a data file's columns which holds the text, which the label, and whether two texts are a pair."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from finesweep.errors import printable
+from finesweep.model.text_length import word_count
+from finesweep.tasks import label_column
+from finesweep.tasks.label_column import LabelColumn, LabelKind
+
+LOOKED_AT = 20_000
+"""Rows that a column is judged by."""
+
+LABEL_NAMES = (
+    *("label", "labels", "target", "class", "category", "sentiment", "intent", "topic", "score", "stars", "rating"),
+    *("similarity", "gold", "y", "answer_label", "label_id", "label_name"),
+)
+_TEXT_NAMES = (
+    *("text", "sentence", "review", "content", "body", "comment", "message", "document", "utterance", "question"),
+)
+_SELDOM_LABELS = frozenset(
+    {"split", "fold", "id", "idx", "index", "date", "year", "lang", "language", "source", "user", "author", "gender"}
+)
+"""Columns of few values that say something about a row but are seldom what is to be learned."""
+
+_PAIRS = {
+    "text": ("text_pair",),
+    "premise": ("hypothesis",),
+    "question": ("passage", "context", "answer"),
+    "query": ("passage", "document"),
+}
+_TWINS = (("1", "2"), ("_a", "_b"), ("a", "b"))
+_LONGEST_LABEL = 6
+"""Words that a label has fewer of."""
+
+_OFFERED_WORDS = 2
+"""Words that a second text has at least to be offered as the other one of a pair."""
+
+_SHOWN = 20
+_LIST_TEXT = re.compile(r"\[.*\]", re.DOTALL)
+_LIST_ITEM = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]]+""")
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column looks like.
+
+    Attributes:
+        name: As it stands in the file, or made up.
+        rows: Values that are not missing.
+        values: Different values, as text, in the order of their first appearance.
+        is_text: Whether every value is text and one of them is no number.
+        nested: What values are made of that are no single ones: ``lists`` or ``mappings``; else empty.
+        lists: How long each value is where all are lists, or lists written as text; else empty.
+        length: Characters of the average value.
+        words: Words of the average value, about.
+        label: What it would be as a label.
+    """
+
+    name: str
+    rows: int
+    values: tuple[str, ...] = field(repr=False)
+    is_text: bool
+    nested: str
+    lists: tuple[int, ...] = field(repr=False)
+    length: float
+    words: float
+    label: LabelColumn
+
+    @property
+    def lowered(self) -> str:
+        """The name in small letters."""
+        return self.name.lower()
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether most values are different, as texts are and labels are not."""
+        return len(self.values) > self.rows / 2
+
+    def __str__(self) -> str:
+        numbers = self.label.kind in (LabelKind.IDS, LabelKind.NUMBERS, LabelKind.DECIMAL_COMMAS)
+        kind = self.nested or ("texts" if self.is_text else "numbers" if numbers else "values")
+        return f"{printable(self.name, 40)!r} ({len(self.values):,} different {kind})"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Which column is what.
+
+    Attributes:
+        text: The text to learn from.
+        pair: The second text of a pair.
+        label: What is to be learned.
+        second: Another text, which could be the second of a pair.
+    """
+
+    text: Column
+    pair: Column | None
+    label: Column
+    second: Column | None
+
+    @property
+    def measure(self) -> bool:
+        """Whether the label is a number on a scale rather than a class."""
+        return self.label.label.is_measure
+
+    @property
+    def texts(self) -> tuple[Column, ...]:
+        """The columns that the model reads."""
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+
+class NoGuess(ValueError):
+    """No column can be the text, or the label; the message lists the columns."""
+
+
+def look(name: str, values: Sequence[Any], class_names: Sequence[str] | None = None) -> Column:
+    """Look at a column.
+
+    Args:
+        name: What it is called.
+        values: As they were read; the first ``LOOKED_AT`` count.
+        class_names: Names that the file gives to its numbers.
+    """
+    present = [value for value in values[:LOOKED_AT] if not _is_missing(value)]
+    texts = [str(value).strip() for value in present]
+    nested = [value for value in present if isinstance(value, list | dict)]
+    words = sum(map(word_count, texts)) / max(len(texts), 1)
+    judged = label_column.look([] if nested or words >= _LONGEST_LABEL else present, name, class_names)
+    return Column(
+        name,
+        rows=len(texts),
+        values=tuple(dict.fromkeys(texts)),
+        is_text=all(isinstance(value, str) for value in present) and not all(map(label_column.is_number, texts)),
+        nested="" if not nested else "lists" if isinstance(nested[0], list) else "mappings",
+        lists=tuple(_list_lengths(present)),
+        length=sum(map(len, texts)) / max(len(texts), 1),
+        words=words,
+        label=judged,
+    )
+
+
+def guess(columns: Sequence[Column]) -> Guess:
+    """Guess which column is what.
+
+    Raises:
+        NoGuess: No column can be the text, or none beside it the label.
+    """
+    texts = sorted((column for column in columns if _can_be_text(column)), key=_text_rank)
+    labels = sorted((column for column in columns if _can_be_label(column)), key=_label_rank)
+    # The best label is taken first: where texts repeat, a column can pass for both.
+    pairs = ((text, label) for label in labels for text in texts if text is not label)
+    text, label = next(pairs, (None, None))
+    if text is None or label is None:
+        raise NoGuess(_refusal(columns, bool(texts), bool(labels)))
+    others = [column for column in texts if column not in (text, label)]
+    first, pair = _pair(text, others)
+    second = next(_offered(others), None) if pair is None else None
+    return Guess(first, pair, label, second)
+
+
+def named_label(columns: Sequence[Column]) -> Column | None:
+    """Return the column whose name says that it is the label, the best of several."""
+    named = sorted((column for column in columns if _label_rank(column)[0] < len(LABEL_NAMES)), key=_label_rank)
+    return next(iter(named), None)
+
+
+def _is_missing(value: Any) -> bool:
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return value is None or is_nan or (isinstance(value, str) and not value.strip())
+
+
+def _list_lengths(present: Sequence[Any]) -> list[int]:
+    lengths = []
+    for value in present:
+        if isinstance(value, str) and _LIST_TEXT.fullmatch(value.strip()):
+            lengths.append(len(_LIST_ITEM.findall(value)))
+        elif isinstance(value, list):
+            lengths.append(len(value))
+        else:
+            return []
+    return lengths
+
+
+def _can_be_text(column: Column) -> bool:
+    return column.is_text and len(column.values) > 1
+
+
+def _text_rank(column: Column) -> tuple[float, bool]:
+    # Addresses and keys are long without being texts.
+    worth = column.length if column.words >= 1.5 else column.length / 10
+    return -worth, column.lowered not in _TEXT_NAMES
+
+
+def _can_be_label(column: Column) -> bool:
+    if column.nested or len(column.values) < 2 or column.words >= _LONGEST_LABEL:
+        return False
+    if column.label.is_measure:
+        return column.label.kind is LabelKind.DECIMAL_COMMAS or _has_fractions(column) or column.lowered in LABEL_NAMES
+    return len(column.values) <= 10 or len(column.values) <= min(column.rows / 2, label_column.MOST_CLASSES)
+
+
+def _has_fractions(column: Column) -> bool:
+    return not all(map(label_column.is_whole, column.values))
+
+
+def _label_rank(column: Column) -> tuple[int, int]:
+    named = next((i for i, name in enumerate(LABEL_NAMES) if column.lowered == name), len(LABEL_NAMES))
+    if named == len(LABEL_NAMES) and any(name in column.lowered for name in LABEL_NAMES[:5]):
+        named -= 1
+    if column.lowered in _SELDOM_LABELS:
+        named += 1
+    return named, len(column.values)
+
+
+def _offered(others: Sequence[Column]) -> Iterator[Column]:
+    return (column for column in others if column.words >= _OFFERED_WORDS and column.is_varied)
+
+
+def _pair(text: Column, others: Sequence[Column]) -> tuple[Column, Column | None]:
+    """Return the two texts of a pair in order, going by their names, or the text alone."""
+    for other in others:
+        for first, second in ((text, other), (other, text)):
+            if _are_a_pair(first.lowered, second.lowered):
+                return first, second
+    return text, None
+
+
+def _are_a_pair(first: str, second: str) -> bool:
+    twins = any(
+        first.endswith(one) and second.endswith(two) and first.removesuffix(one) == second.removesuffix(two)
+        for one, two in _TWINS
+    )
+    return twins or second in _PAIRS.get(first, ())
+
+
+def _refusal(columns: Sequence[Column], has_text: bool, has_label: bool) -> str:
+    if not columns:
+        return "no column with a name"
+    missing = "the text" if not has_text else "the label" if not has_label else "the text beside the label"
+    shown = ", ".join(map(str, columns[:_SHOWN])) + (", ..." if len(columns) > _SHOWN else "")
+    return f"no column can be {missing}; there are {shown}"
+
+
+def columns_of(names: Sequence[str], columns: Mapping[str, Sequence[Any]], named: Mapping[str, Any]) -> list[Column]:
+    """Look at every column that a spec can name.
+
+    Args:
+        names: Of the columns, in order.
+        columns: Values by column.
+        named: Class names by column, where the file has some.
+    """
+    usable = [name for name in names if 0 < len(name) <= 256 and "\0" not in name]
+    return [look(name, columns[name], named.get(name)) for name in usable]

@@ -1,0 +1,228 @@
+"""Looks at a data file and at those beside it: which columns to learn from, and which files to evaluate on."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from finesweep import activity
+from finesweep.data import readers
+from finesweep.data.delimited import Layout
+from finesweep.data.readers import Table
+from finesweep.errors import Problem, SpecError, Unreadable
+from finesweep.files.regular_file import read_bytes
+from finesweep.model.text_length import Row
+from finesweep.propose import other_tasks
+from finesweep.propose.column_roles import Column, Guess, NoGuess, columns_of, guess
+from finesweep.propose.sibling_files import siblings
+from finesweep.registry import TASKS
+from finesweep.spec import yaml_source
+from finesweep.spec.sections import DataSpec
+
+SAMPLE = 1_000
+"""Rows whose texts are counted."""
+
+
+class _Every(frozenset[str]):
+    """Every column that there may be."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+_EVERY = _Every()
+
+
+@dataclass(frozen=True)
+class DataLook:
+    """What a data file holds.
+
+    Attributes:
+        guess: Which column is what.
+        rows: How many rows there are.
+        texts: The texts of some rows, as the model reads them.
+        columns: Names that were made up for a file without a header, in order; else empty.
+        no_header: What tells that there is none.
+        siblings: Files to evaluate on, by the key of ``data`` that names them.
+        unused: Files that are named like such ones, with the reason why they are not used.
+    """
+
+    guess: Guess
+    rows: int
+    texts: Sequence[Row] = field(repr=False)
+    columns: tuple[str, ...] = ()
+    no_header: str = ""
+    siblings: Mapping[str, Path] = field(default_factory=dict)
+    unused: Mapping[Path, str] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """The task that fits the label."""
+        return "text-regression" if self.guess.measure else "text-classification"
+
+    def data_keys(self, path: Path, folder: Path) -> dict[str, Any]:
+        """Return the section ``data`` of a spec, as far as it says where the rows are.
+
+        Args:
+            path: The data file.
+            folder: Where the spec stands.
+        """
+        files = {"train": path, **self.siblings}
+        pair = {} if self.guess.pair is None else {"text_pair": self.guess.pair.name}
+        keys: dict[str, Any] = {key: relative_path(file, folder) for key, file in files.items()}
+        if self.columns:
+            keys["columns"] = list(self.columns)
+        return keys | {"text": self.guess.text.name, **pair, "label": self.guess.label.name}
+
+
+def relative_path(file: Path, folder: Path) -> str:
+    """Return a path as seen from a folder; absolute where a ``~`` would mean a home folder."""
+    relative = os.path.relpath(file.absolute(), folder.absolute())
+    return str(file.absolute()) if relative.startswith("~") else relative
+
+
+def look(path: Path, name: str) -> DataLook:
+    """Look at a data file.
+
+    Args:
+        path: The file.
+        name: As the user named it; opens every message.
+
+    Raises:
+        SpecError: It cannot be read, no column of it can be the text or the label, or it is for a task that does not
+            exist.
+    """
+    activity.tell(f"reading {name}")
+    content = _content(path, name)
+    table = full = readers.parse(content, path.suffix.lower(), name, _EVERY)
+    numbered: tuple[str, ...] = ()
+    if not table.look.is_header:
+        numbered = tuple(f"column_{number}" for number in range(1, len(table.names) + 1))
+        full = readers.parse(content, path.suffix.lower(), name, _EVERY, Layout(columns=numbered))
+    activity.tell(f"looking at the columns of {name}")
+    found = _guess(columns_of(full.names, full.columns, full.class_names), name)
+    made_up = _made_up(found, numbered)
+    look = DataLook(
+        _renamed(found, made_up),
+        len(full.places),
+        _sample(found, full),
+        tuple(made_up[column] for column in numbered),
+        "" if table.look.is_header else table.look.evidence,
+    )
+    return _checked(_with_siblings(look, path, content), path, name)
+
+
+def _content(path: Path, name: str) -> bytes:
+    if path.suffix.lower() not in readers.SUFFIXES:
+        raise _error(name, f"no data file; finesweep reads {', '.join(readers.SUFFIXES)}")
+    try:
+        return read_bytes(path, readers.most_bytes())
+    except Unreadable as error:
+        raise _error(name, error.reason) from None
+
+
+def _guess(columns: Sequence[Column], name: str) -> Guess:
+    hint = "to learn something else from it, name the columns in a YAML of your own"
+    if (found := other_tasks.other_task(columns)) is not None:
+        raise _error(name, f"{found}. There is no such task yet, only {' and '.join(TASKS.names)}", hint)
+    try:
+        return guess(columns)
+    except NoGuess as error:
+        hint = "name the columns in a YAML of your own; for texts without labels there is no task yet"
+        raise _error(name, str(error), hint) from None
+
+
+def _made_up(found: Guess, numbered: Sequence[str]) -> dict[str, str]:
+    """Return a name for each column of a file without a header."""
+    names = {column: column for column in numbered}
+    if not names:
+        return names
+    second = found.pair or found.second
+    roles = [(found.text, "text"), (found.label, "label")]
+    if second is not None:
+        roles.append((second, "title" if second.length < found.text.length / 2 else "text_2"))
+    return names | {column.name: role for column, role in roles}
+
+
+def _renamed(found: Guess, names: Mapping[str, str]) -> Guess:
+    def renamed(column: Column) -> Column:
+        return replace(column, name=names.get(column.name, column.name))
+
+    pair, second = (column and renamed(column) for column in (found.pair, found.second))
+    return Guess(renamed(found.text), pair, renamed(found.label), second)
+
+
+def _sample(found: Guess, table: Table) -> list[Row]:
+    columns = [table.columns[column.name] for column in found.texts]
+    rows = range(len(table.places))
+    drawn = random.Random(0).sample(rows, min(SAMPLE, len(rows)))
+    texts = [tuple(column[row] for column in columns) for row in drawn]
+    return [row for row in texts if all(isinstance(text, str) and text for text in row)]
+
+
+def _with_siblings(look: DataLook, path: Path, content: bytes) -> DataLook:
+    used: dict[str, Path] = {}
+    unused: dict[Path, str] = {}
+    for role, file in siblings(path).items():
+        reason = _reason_against(look, file, content)
+        if reason:
+            unused[file] = reason
+        else:
+            used[role] = file
+    return replace(look, siblings=used, unused=unused)
+
+
+def _reason_against(look: DataLook, file: Path, content: bytes) -> str:
+    """Say why a file cannot be evaluated on; an empty text where it can."""
+    found = look.guess
+    wanted = {column.name for column in (*found.texts, found.label)}
+    try:
+        other = _content(file, file.name)
+        if other == content:
+            return "it holds the same rows"
+        layout = Layout(columns=look.columns or None)
+        table = readers.parse(other, file.suffix.lower(), file.name, wanted, layout)
+    except SpecError as error:
+        return str(error.problems[0])
+    if not table.look.is_header:
+        return f"it has no header: {table.look.evidence}"
+    if missing := sorted(wanted - set(table.names)):
+        return f"it has no column {missing[0]!r}"
+    return ""
+
+
+def _checked(look: DataLook, path: Path, name: str) -> DataLook:
+    """Leave out the files beside that do not go with this one; refuse this one if it cannot be trained on."""
+    problems = _problems(look, path)
+    if not problems:
+        return look
+    for role, file in look.siblings.items():
+        if alone := _problems(replace(look, siblings={role: file}), path):
+            look = replace(look, unused={**look.unused, file: alone[0].message})
+    kept = {role: file for role, file in look.siblings.items() if file not in look.unused}
+    look = replace(look, siblings=kept)
+    if problems := _problems(look, path):
+        raise SpecError(Problem(name, problem.message, problem.hint) for problem in problems)
+    return look
+
+
+def _problems(look: DataLook, path: Path) -> Sequence[Problem]:
+    """Return what the check of a sweep's data finds."""
+    from finesweep.data import loader
+
+    activity.tell(f"checking the rows of {path.name}")
+    source = yaml_source.parse("data: {}", path.name)
+    spec = DataSpec.model_validate(look.data_keys(path, path.parent))
+    try:
+        loader.load(spec, TASKS.load(look.task)(), base=path.parent, seed=0, source=source)
+    except SpecError as error:
+        return error.problems
+    return ()
+
+
+def _error(where: str, message: str, hint: str = "") -> SpecError:
+    return SpecError([Problem(where, message, hint)])

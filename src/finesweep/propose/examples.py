@@ -1,0 +1,79 @@
+"""Writes the search spaces and profiles that come with the package into a folder of the user's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from finesweep.errors import Problem, SpecError, did_you_mean
+from finesweep.files.atomic import create
+
+_SHIPPED = Path(__file__).parents[1] / "shipped"
+_COMMAND = re.compile(r"^#.*?(sweep (?:run|submit) .*)$", re.MULTILINE)
+
+
+def examples() -> Mapping[str, Path]:
+    """Return the YAML of every example by its name: search spaces first, then profiles."""
+    return {
+        file.stem: file for kind in ("search_spaces", "sweeps") for file in sorted((_SHIPPED / kind).glob("*.yaml"))
+    }
+
+
+def write_example(name: str, folder: Path) -> tuple[list[Path], str]:
+    """Write an example, and the data and the schema that it names, where its comments say that it stands.
+
+    Args:
+        name: One of ``examples()``.
+        folder: Gets ``search_spaces/NAME.yaml`` or ``sweeps/NAME.yaml``.
+
+    Returns:
+        The files that are new, the YAML last; and the command that the YAML's first lines show.
+
+    Raises:
+        SpecError: There is no such example, a file of another content stands in the way, or the folder cannot be
+            written.
+    """
+    known = examples()
+    if name not in known:
+        there = f"there are {', '.join(known)}" if known else "this installation came without its YAML files"
+        raise _error(f"--example {name}", f"no example is called {name!r}; {there}", did_you_mean(name, known))
+    source = known[name]
+    new = {folder / file.relative_to(_SHIPPED): file.read_bytes() for file in _files(source)}
+    written = folder / source.relative_to(_SHIPPED)
+    if _is_there(written):
+        raise _error(str(written), "is there already", "remove it, or go to another folder")
+    kept = {target for target in new if _is_there(target)}
+    for target in kept:
+        if target.suffix != ".json" and not _holds(target, new[target]):
+            raise _error(str(target), "is there already, with another content", "go to another folder")
+    wanted = [target for target in new if target not in kept]
+    for target in wanted:
+        _write(target, new[target])
+    return wanted, _COMMAND.findall(source.read_text(encoding="utf-8"))[0]
+
+
+def _files(example: Path) -> Iterator[Path]:
+    yield from sorted((example.parent / example.stem).glob("*.csv"))
+    yield from sorted(example.parent.glob("*.json"))
+    yield example
+
+
+def _is_there(target: Path) -> bool:
+    return target.exists() or target.is_symlink()
+
+
+def _holds(target: Path, content: bytes) -> bool:
+    return target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content
+
+
+def _write(target: Path, content: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        create(target, content)
+    except OSError as error:
+        raise _error(str(target), f"cannot be written: {error.strerror}", "go to another folder") from None
+
+
+def _error(where: str, message: str, hint: str = "") -> SpecError:
+    return SpecError([Problem(where, message, hint)])

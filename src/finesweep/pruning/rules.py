@@ -1,0 +1,265 @@
+"""Compares trials at rungs, and decides which of them go on or end.
+
+A rung is a number of training examples, the same for every batch size and every number of epochs. Everything
+here is a function of what trials have reached, whoever trained them and in whatever order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from finesweep.spec.sections import ON_RUNGS, SweepSpec
+from finesweep.text.format import metric
+from finesweep.trial import Direction, Evaluation, TrialRecord
+
+FACTOR = 2
+"""Of how many trials at a rung one goes on, with halving. ``docs/pruning.md`` has the evidence for this and these."""
+
+COHORT = 27
+"""About how many trials of a long sweep are compared with each other, with halving."""
+
+FEWEST = 8
+"""How many others must have come to a rung before one is held against their median."""
+
+TOLERANCE = 0.002
+"""By what share of its own value a trial must be outdone for that to count. On a plateau, where nobody has learned
+anything yet, values differ by less, and who is best there is chance."""
+
+
+def rung_fractions(spec: SweepSpec) -> tuple[Fraction, ...]:
+    """Return a spec's rungs in epochs, ascending; none where its pruner is not one of ours."""
+    if spec.search.pruner not in ON_RUNGS:
+        return ()
+    return tuple(sorted({Fraction(str(epochs)) for epochs in spec.pruning.rungs}))
+
+
+def rung_examples(spec: SweepSpec, rows: int) -> tuple[int, ...]:
+    """Return a spec's rungs in training examples, ascending.
+
+    Args:
+        spec: The sweep's spec.
+        rows: Training rows.
+    """
+    return tuple(dict.fromkeys(int(epochs * rows) for epochs in rung_fractions(spec)))
+
+
+def is_audited(seed: int, trial: int, share: float) -> bool:
+    """Say whether a trial is finished even if it is weak, to find out what pruning costs.
+
+    Args:
+        seed: The sweep's seed.
+        trial: The trial's number.
+        share: Of how many of the pruned trials, 0 to 1.
+    """
+    drawn = int.from_bytes(hashlib.sha256(f"audit:{seed}:{trial}".encode()).digest()[:4], "big")
+    return drawn < share * 2**32
+
+
+def is_outdone(value: float, by: float, direction: Direction, tolerance: float = TOLERANCE) -> bool:
+    """Say whether a value is clearly worse than another one.
+
+    Args:
+        value: The value.
+        by: The other one.
+        direction: The objective's direction.
+        tolerance: By what share of the value the other one must be better, 0 to 1.
+    """
+    margin = tolerance * abs(value)
+    return direction.better(by, value - margin if direction is Direction.MINIMIZE else value + margin)
+
+
+def is_below_median(value: float, others: Sequence[float], direction: Direction, *, fewest: int = FEWEST) -> bool:
+    """Say whether a trial is clearly worse than the median of those that came as far.
+
+    Args:
+        value: Its best objective so far.
+        others: The same of the others when they were at this rung, whatever became of them.
+        direction: The objective's direction.
+        fewest: How many others there must be, at least 1.
+    """
+    return len(others) >= fewest and is_outdone(value, statistics.median(others), direction)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one trial has come.
+
+    Attributes:
+        trial: Its number.
+        values: Its best objective so far at each rung it has come to, by the rung's index.
+        waits: Whether it waits at the last of these rungs.
+        is_over: Whether it has ended.
+        is_spared: Whether it goes on whatever the others have shown; with halving it takes nobody's place.
+    """
+
+    trial: int
+    values: Mapping[int, float] = field(default_factory=dict)
+    waits: bool = False
+    is_over: bool = False
+    is_spared: bool = False
+
+
+@dataclass(frozen=True)
+class Rung:
+    """The trials of a cohort that have come to a rung.
+
+    Attributes:
+        best: Their numbers, the best first.
+        values: Their best objectives there, in that order.
+        possible: How many of them can still be promoted, whatever the others will show; at least 1.
+        places: How many of them are promoted now.
+    """
+
+    best: tuple[int, ...]
+    values: tuple[float, ...]
+    possible: int
+    places: int
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Which trials go on.
+
+    Attributes:
+        promoted: Waiting trials that go on, those that have come farthest first.
+        dropped: Waiting trials that end here, each with the rung at which it has lost.
+    """
+
+    promoted: tuple[int, ...] = ()
+    dropped: Mapping[int, Rung] = field(default_factory=dict)
+
+
+def values_at(evaluations: Iterable[Evaluation], rungs: Sequence[int], direction: Direction) -> dict[int, float]:
+    """Return a trial's best objective so far at each rung it has come to, by the rung's index.
+
+    Args:
+        evaluations: Its evaluations in order.
+        rungs: Training examples of each rung.
+        direction: The objective's direction.
+    """
+    found: dict[int, float] = {}
+    best: float | None = None
+    for evaluation in evaluations:
+        if evaluation.objective is None:
+            continue
+        if direction.better(evaluation.objective, best):
+            best = evaluation.objective
+        if evaluation.examples in rungs and best is not None:
+            found.setdefault(rungs.index(evaluation.examples), best)
+    return found
+
+
+def others_at(trial: int, examples: int, records: Iterable[TrialRecord], direction: Direction) -> str:
+    """Return what other trials had reached after as many examples: ``3 other trials had 0.4100 to 0.6900 there``.
+
+    Args:
+        trial: The trial that is left out.
+        examples: Training examples.
+        records: Records of all trials.
+        direction: The objective's direction.
+    """
+    others = (record for record in records if record.trial != trial)
+    reached = [values_at(record.evaluations, (examples,), direction).get(0) for record in others]
+    values = sorted((value for value in reached if value is not None), reverse=direction is Direction.MAXIMIZE)
+    if not values:
+        return "no other trial had come as far"
+    count = "1 other trial" if len(values) == 1 else f"{len(values):,} other trials"
+    return f"{count} had {' to '.join(dict.fromkeys((metric(values[0]), metric(values[-1]))))} there"
+
+
+def turns(
+    standings: Mapping[int, Standing],
+    trials: int,
+    rungs: int,
+    direction: Direction,
+    *,
+    factor: int = FACTOR,
+    cohort: int = COHORT,
+    tolerance: float = TOLERANCE,
+) -> Turns:
+    """Decide by successive halving which of the waiting trials go on.
+
+    Of the trials of a cohort that have come to a rung, the best go on, one of ``factor``, and with them whoever is
+    about as good as the last of these; once all have come, at least one does. Nobody waits for those who are still
+    to come, and nobody is dropped before it is certain that they leave no place. The rule is that of Jamieson and
+    Talwalkar (2016) in the asynchronous form of Li et al. (2020), who promote as soon as they can and stop no trial
+    that they could still promote; that equals are not told apart is from Bohdal et al. (2023).
+
+    Args:
+        standings: What has been seen of each trial that was begun.
+        trials: The budget; cohorts follow from it.
+        rungs: How many rungs there are.
+        direction: The objective's direction.
+        factor: Of how many trials at a rung one goes on, at least 2.
+        cohort: About how many trials of a long sweep are compared with each other.
+        tolerance: By what share of a value another must be better to count as better.
+    """
+    promoted: list[tuple[int, int]] = []
+    dropped: dict[int, Rung] = {}
+    for part in cohorts(trials, cohort):
+        members = _compared(part, standings)
+        out = {trial for trial in members if trial in standings and standings[trial].is_over}
+        for index in range(rungs):
+            rung = _rung(members, out, standings, index, direction, factor)
+            possible, places = rung.possible, rung.places
+            for trial, value in zip(rung.best, rung.values, strict=True):
+                if not _waits_at(standings[trial], index):
+                    continue
+                if possible <= len(rung.best) and is_outdone(value, rung.values[possible - 1], direction, tolerance):
+                    dropped[trial] = rung
+                    out.add(trial)
+                elif places > 0 and not is_outdone(value, rung.values[places - 1], direction, tolerance):
+                    promoted.append((-index, trial))
+    return Turns(tuple(trial for _, trial in sorted(promoted)), dropped)
+
+
+def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
+    """Split a budget into cohorts of about equal size, by number."""
+    count = max(1, round(trials / cohort))
+    bounds = [trials * part // count for part in range(count + 1)]
+    return [range(low, high) for low, high in itertools.pairwise(bounds)]
+
+
+def _compared(part: Iterable[int], standings: Mapping[int, Standing]) -> list[int]:
+    """Return the trials of a cohort that are compared: all but the spared ones."""
+    return [trial for trial in part if trial not in standings or not standings[trial].is_spared]
+
+
+def _rung(
+    members: Sequence[int],
+    out: Collection[int],
+    standings: Mapping[int, Standing],
+    index: int,
+    direction: Direction,
+    factor: int,
+) -> Rung:
+    best = _ranked(members, standings, index, direction)
+    coming = sum(trial not in out and _farthest(standings.get(trial)) < index for trial in members)
+    possible = max(1, (len(best) + coming) // factor)
+    places = len(best) // factor if coming else possible
+    return Rung(tuple(best), tuple(standings[trial].values[index] for trial in best), possible, places)
+
+
+def _ranked(members: Iterable[int], standings: Mapping[int, Standing], rung: int, direction: Direction) -> list[int]:
+    """Return the trials that have come to a rung, the best first."""
+    sign = 1 if direction is Direction.MINIMIZE else -1
+    there = [trial for trial in members if _has_come(standings.get(trial), rung)]
+    return sorted(there, key=lambda trial: (sign * standings[trial].values[rung], trial))
+
+
+def _has_come(standing: Standing | None, rung: int) -> bool:
+    return standing is not None and rung in standing.values
+
+
+def _farthest(standing: Standing | None) -> int:
+    """Return the last rung that a trial has come to, -1 where it is none; in long steps it may have missed some."""
+    return -1 if standing is None else max(standing.values, default=-1)
+
+
+def _waits_at(standing: Standing, rung: int) -> bool:
+    return standing.waits and _farthest(standing) == rung

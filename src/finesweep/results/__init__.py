@@ -1,0 +1,1 @@
+"""Ranks trials and writes what a sweep found: leaderboard, winner, model card."""

@@ -1,0 +1,148 @@
+"""Owns whose weights are on disk: those of the best trials so far, and nobody else's.
+
+Several trials may end at a time. The rule that keeps them out of each other's way: a folder is deleted
+only for a record that says that its trial is beaten, and a record is written only when its weights are
+there. So at every moment, also if everything is killed, each COMPLETE record among the best has its weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from finesweep.errors import Unreadable
+from finesweep.files.atomic import sync, write_json
+from finesweep.folder import disk
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+from finesweep.model.weights import WeightsFault, digest
+from finesweep.results.ranking import order, ranks
+from finesweep.trial import Direction, TrialRecord, TrialState
+
+ARGUMENTS = "training_args.json"
+_WITHHELD = ("token", "hub_", "output_dir", "push_to", "trackio", "project", "run_name")
+
+
+def keep_if_best(
+    run_dir: RunDir, profile: Profile, record: TrialRecord, direction: Direction, trainer: Any
+) -> TrialRecord:
+    """Save a finished trial's best weights if it is among the best; to be called before its record is written.
+
+    Args:
+        run_dir: The sweep's folder.
+        profile: Says how many trials keep their weights, and how much of the disk they may take.
+        record: The trial, COMPLETE.
+        direction: The objective's direction.
+        trainer: Holds the best weights, the tokenizer and the arguments.
+
+    Returns:
+        The record, with the digest of the weights that were kept.
+
+    Raises:
+        AttemptOutdated: The trial is being tried again.
+        RunDirError: There is no room for the weights.
+    """
+    # Whoever is among the best has weights; of thousands of records no other need be looked at.
+    rivals = filter(None, map(run_dir.read_record, run_dir.checkpoints()))
+    if not is_among_best(record, rivals, profile.keep_best, direction):
+        return record
+    folder = run_dir.checkpoint(record.trial)
+    building = folder.with_name(f".{folder.name}.{record.attempt}.tmp")
+    what = f"keeping the weights of trial {record.trial}"
+    disk.refuse_overrun(run_dir.path, weights_bytes(trainer), what, profile.limits.disk_gb)
+    try:
+        save(building, trainer)
+        kept = dataclasses.replace(record, weights_sha256=digest(building))
+        publish(run_dir, record.trial, record.attempt, building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return kept
+
+
+def weights_bytes(trainer: Any) -> int:
+    """Return what a model's weights take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in trainer.model.state_dict().values())
+
+
+def publish(run_dir: RunDir, trial: int, attempt: int, building: Path, folder: Path) -> None:
+    """Put a folder that is whole in its place, unless the attempt is outdated.
+
+    Raises:
+        AttemptOutdated: The trial is being tried again.
+    """
+    for file in building.iterdir():
+        sync(file)  # a power cut must not leave the name without the bytes
+    with run_dir.claims.fenced(trial, attempt):
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+
+
+def remove_beaten(run_dir: RunDir, keep: int, direction: Direction) -> None:
+    """Delete the weights of every trial that has a result and is not among the best.
+
+    A trial without a result may be about to get one, so its folder stays.
+    """
+    with run_dir.locked():
+        kept = run_dir.checkpoints()
+        if len(kept) <= keep:  # as many as there may be
+            return
+        records = run_dir.records()
+        for record in records:
+            if record.trial in kept and record.state.finished and not is_among_best(record, records, keep, direction):
+                shutil.rmtree(run_dir.checkpoint(record.trial), ignore_errors=True)
+
+
+def is_among_best(record: TrialRecord, records: Iterable[TrialRecord], keep: int, direction: Direction) -> bool:
+    """Say whether fewer than ``keep`` other trials beat this one; of thousands, the first few tell mostly."""
+    if not ranks(record):
+        return False
+    place = order(record, direction)
+    others = (other for other in records if other.trial != record.trial and ranks(other))
+    return len(list(itertools.islice((other for other in others if order(other, direction) < place), keep))) < keep
+
+
+def set_aside_if_damaged(run_dir: RunDir, record: TrialRecord) -> str | None:
+    """Check a trial's kept weights; put damaged ones aside and its trial back into the queue.
+
+    Args:
+        run_dir: The sweep's folder.
+        record: The best trial, COMPLETE.
+
+    Returns:
+        What was found and done, None where the weights are what the trial left.
+    """
+    folder = run_dir.checkpoint(record.trial)
+    try:
+        if digest(folder) == record.weights_sha256:
+            return None
+        found = "its kept weights are not what it left (another sha256)"
+    except (OSError, Unreadable, WeightsFault) as error:
+        found = f"its kept weights cannot be read ({error})"
+    aside = folder.with_name(f"{folder.name}.corrupt")
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        found += f"; set aside as {aside.relative_to(run_dir.path)}"
+    run_dir.record(dataclasses.replace(record, state=TrialState.INTERRUPTED, reason=f"{found}; to be trained again"))
+    return f"trial {record.trial}: {found}; it is trained again"
+
+
+def save(folder: Path, trainer: Any) -> None:
+    """Write model, tokenizer and training arguments into a new folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with trainer.as_exported():
+        trainer.model.save_pretrained(folder)
+    trainer.processing_class.save_pretrained(folder)
+    write_json(folder / ARGUMENTS, _shareable(trainer.args.to_dict()))
+
+
+def _shareable(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Drop what must not travel with a model: tokens, accounts, and this machine's paths."""
+    kept = {name: value for name, value in arguments.items() if not any(word in name for word in _WITHHELD)}
+    shareable: dict[str, Any] = json.loads(json.dumps(kept, default=str))
+    return shareable

@@ -1,0 +1,163 @@
+"""Owns the winner's README.md: what the model is, how it came about, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from finesweep import __version__
+from finesweep.folder.manifest import Manifest
+from finesweep.registry import TASKS
+from finesweep.text.format import clean
+from finesweep.trial import TrialRecord
+
+Scores = Mapping[str, float]
+"""Metrics by name, with their ``eval_``."""
+
+
+def model_card(
+    manifest: Manifest,
+    record: TrialRecord,
+    cut: Sequence[str],
+    validation: Scores,
+    test: Scores,
+    warnings: Sequence[str] = (),
+) -> str:
+    """Write the model card of a winner.
+
+    Args:
+        manifest: What the sweep was.
+        record: The winning trial.
+        cut: Lines on texts that were too long.
+        validation: Metrics of the exported model on the validation rows.
+        test: Metrics on the test rows; empty without a test set.
+        warnings: Sentences on what the model is not good for.
+    """
+    parts = (
+        _front_matter(manifest),
+        _origin(manifest, record, cut),
+        _scores(validation, test, warnings),
+        _use(manifest),
+    )
+    return "\n".join(line for part in parts for line in part)
+
+
+def _front_matter(manifest: Manifest) -> Iterator[str]:
+    yield "---"
+    yield "library_name: transformers"
+    yield "pipeline_tag: text-classification"
+    if manifest.model["revision"]:
+        yield f"base_model: {manifest.model['name']}"
+    yield "tags: [finesweep]"
+    yield "---"
+    yield ""
+
+
+def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iterator[str]:
+    model = manifest.model
+    revision = f" at revision `{model['revision']}`" if model["revision"] else ""
+    rows = manifest.data["rows"]
+    yield f"# {plain(manifest.name)}"
+    yield ""
+    name = plain(_travelling(model["name"]))
+    yield f"`{name}`{revision}, fine-tuned for {manifest.spec['task']} by finesweep {__version__}."
+    yield f"It is trial {record.trial} of the sweep `{plain(manifest.name)}`: the best of its search by"
+    yield f"{manifest.spec['objective']['metric']} on the validation rows, with the weights of"
+    yield f"epoch {record.best_epoch:g} (step {record.best_step}), which need not be the last."
+    yield ""
+    if notes := (model.get("loading") or {}).get("notes"):
+        yield from (f"- {plain(note)}" for note in notes)
+        yield ""
+    yield "## Data"
+    yield ""
+    for split, source in manifest.data["sources"].items():
+        yield f"- {split}: `{plain(_travelling(source['place']))}` (`{source['digest'][:16]}`)"
+    if "validation" not in manifest.data["sources"]:
+        yield f"- validation: {_split_off(manifest)}"
+    yield f"- rows: {', '.join(f'{count:,} {split}' for split, count in rows.items())}"
+    yield from _samples(manifest)
+    yield from (f"- {line}" for line in cut)
+    if manifest.data["labels"]:
+        yield f"- labels: {', '.join(f'`{plain(name)}`' for name in manifest.data['labels'])}"
+    yield ""
+    yield "## Hyperparameters"
+    yield ""
+    yield "| name | value | |"
+    yield "|---|---|---|"
+    for name, value in {**record.effective, **record.params}.items():
+        yield f"| {plain(name)} | {plain(value)} | {_by_whom(name, manifest, record)} |"
+    yield ""
+    yield "Every training argument is in `training_args.json`."
+    yield ""
+
+
+def _by_whom(name: str, manifest: Manifest, record: TrialRecord) -> str:
+    if name in record.params:
+        return "searched"
+    in_data = name == "data.max_length" and manifest.spec["data"]["max_length"] is not None
+    return "fixed" if in_data or name in manifest.spec["fixed"] else "chosen by finesweep"
+
+
+def _split_off(manifest: Manifest) -> str:
+    """Say how the validation rows were taken from train."""
+    data, task = manifest.spec["data"], TASKS.load(manifest.spec["task"])
+    manner = ["stratified by label"] if task.stratified else []
+    manner += [f"whole groups of `{plain(data['group'])}`"] if data["group"] else []
+    return ", ".join([f"{data['validation_fraction']:.3g} of train, split off", *manner, _drawn(manifest)])
+
+
+def _samples(manifest: Manifest) -> Iterator[str]:
+    """Yield which splits are a sample of the rows there were."""
+    caps = {"train": "max_train_rows", "validation": "max_eval_rows", "test": "max_test_rows"}
+    for split, count in manifest.data["rows"].items():
+        if manifest.spec["data"].get(caps[split]) == count:
+            yield f"- {split} is a sample of {count:,} rows, {_drawn(manifest)} (`{caps[split]}`)"
+
+
+def _drawn(manifest: Manifest) -> str:
+    return f"drawn with seed {manifest.spec['search']['seed']}"
+
+
+def _scores(validation: Scores, test: Scores, warnings: Sequence[str]) -> Iterator[str]:
+    yield "## Scores"
+    yield ""
+    yield from (line for warning in warnings for line in (f"**{plain(warning)}**", ""))
+    yield "Measured on this folder, loaded again in a fresh process."
+    yield ""
+    yield "| metric | validation |" + (" test |" if test else "")
+    yield "|---|---|" + ("---|" if test else "")
+    for name, value in validation.items():
+        yield f"| {name.removeprefix('eval_')} | {value:.4f} |" + (f" {test[name]:.4f} |" if test else "")
+    yield ""
+    yield "The trial was chosen by its validation score, so that score is optimistic" + (
+        "; the test score is not." if test else ". No test rows were given."
+    )
+    yield ""
+
+
+def _use(manifest: Manifest) -> Iterator[str]:
+    pair = manifest.data["text_pair"]
+    text = '{"text": "...", "text_pair": "..."}' if pair else '"..."'
+    yield "## Use"
+    yield ""
+    yield "```python"
+    yield "from transformers import pipeline"
+    yield ""
+    code = ", trust_remote_code=True" if manifest.trusts_code else ""
+    yield f'classify = pipeline("text-classification", "path/to/this/folder"{code})'
+    yield f"classify({text}, truncation=True)"
+    yield "```"
+    yield ""
+    if manifest.trusts_code:
+        yield "The model runs code of its own: the Python files in this folder. Read them before you trust them."
+        yield ""
+
+
+def _travelling(place: str) -> str:
+    """Cut a path of this machine down to its last part; a Hub id stays whole."""
+    return Path(place).name if Path(place).expanduser().is_absolute() else place
+
+
+def plain(value: object) -> str:
+    """Make a value safe inside Markdown: one printable line without table, code or HTML syntax."""
+    return clean(value).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

@@ -1,0 +1,123 @@
+"""Owns what ending trials early has saved and may have cost: examples, and pruned trials that would have won."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from finesweep.spec.trial_length import Plan
+from finesweep.text.format import finite, metric
+from finesweep.trial import Direction, TrialRecord, TrialState, Value
+
+_CUT_SHORT = frozenset({TrialState.PRUNED, TrialState.WAITING})
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What became of the trials that were finished although the pruner would have ended them.
+
+    Attributes:
+        weak: Trials that the pruner found weak, these among them.
+        finished: These.
+        won: How many of them are better than every trial that was not found weak.
+        best: The best objective of them, None if none has one.
+        against: The best objective of the others, None if none has one.
+    """
+
+    weak: int
+    finished: int
+    won: int
+    best: float | None
+    against: float | None
+
+    def text(self) -> str:
+        """Say it in one line."""
+        trials = f"{self.finished:,} of {self.weak:,} pruned trials {_were(self.finished)} finished all the same"
+        if self.best is None:
+            return f"{trials}; none of them completed"
+        against = f" against {metric(self.against)}" if self.against is not None else ""
+        return f"{trials}; {self.won:,} would have won (best of them {metric(self.best)}{against})"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How much was trained.
+
+    Attributes:
+        examples: Training examples of all trials.
+        full: What the same trials would have trained if none had been pruned, none waited, and none had ended by its
+            spec's patience.
+        early: How many completed by that patience.
+    """
+
+    examples: int
+    full: int
+    early: int = 0
+
+    def text(self) -> str:
+        """Say it in one line: ``120,400 examples, 31 % of the 388,000 that these trials are in full``."""
+        if self.examples >= self.full:
+            return f"{self.examples:,} examples"
+        share = f"{self.examples:,} examples, {100 * self.examples / self.full:.0f} % of the {self.full:,}"
+        early = f"; {self.early:,} completed early, without a gain" if self.early else ""
+        return f"{share} that these trials are in full{early}"
+
+
+def audit(records: Iterable[TrialRecord], direction: Direction) -> Audit | None:
+    """Compare the audited trials with the others.
+
+    Args:
+        records: How each trial ended.
+        direction: Whether a smaller or a larger objective is better.
+
+    Returns:
+        None where no audited trial has ended.
+    """
+    ended = [record for record in records if record.state.finished]
+    audited = [record for record in ended if record.audit is not None]
+    if not audited:
+        return None
+    values = _objectives(audited)
+    against = _best(_objectives(record for record in ended if record.audit is None), direction)
+    return Audit(
+        weak=len(audited) + sum(record.state is TrialState.PRUNED for record in ended),
+        finished=len(audited),
+        won=sum(direction.better(value, against) for value in values),
+        best=_best(values, direction),
+        against=against,
+    )
+
+
+def trained(records: Iterable[TrialRecord], rows: int, fixed: Mapping[str, Value]) -> Trained:
+    """Add up the examples of a sweep, and those of the same trials in full.
+
+    A trial that diverged or failed would have ended there anyway. What attempts trained that were lost to a fault is
+    not known.
+
+    Args:
+        records: How each trial ended, or where it waits.
+        rows: Training rows.
+        fixed: The spec's fixed settings.
+    """
+    examples = full = early = 0
+    for record in records:
+        is_early = record.state is TrialState.COMPLETE and record.reason is not None
+        was_cut = is_early or record.state in _CUT_SHORT
+        planned = Plan.of({**fixed, **record.params}, rows).examples if was_cut else 0
+        examples += record.examples
+        full += max(planned, record.examples)
+        early += is_early
+    return Trained(examples, full, early)
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _objectives(records: Iterable[TrialRecord]) -> list[float]:
+    complete = (finite(record.objective) for record in records if record.state is TrialState.COMPLETE)
+    return [value for value in complete if value is not None]
+
+
+def _best(values: Sequence[float], direction: Direction) -> float | None:
+    return (min if direction is Direction.MINIMIZE else max)(values, default=None)

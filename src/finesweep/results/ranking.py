@@ -1,0 +1,281 @@
+"""Owns the order of trials: which rank, which is best, why the others do not, and how the sweep stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from finesweep.folder.manifest import Manifest, Run, hours_ran
+from finesweep.registry import TASKS
+from finesweep.results import pruning_report
+from finesweep.results.pruning_report import Audit, Trained
+from finesweep.tasks.naive_answer import Naive
+from finesweep.text.format import clean, finite, metric, without_numbers
+from finesweep.trial import Direction, Divergence, Params, TrialRecord, TrialState
+
+_STATES = list(TrialState)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial on the leaderboard.
+
+    Attributes:
+        rank: From 1; None where the trial is not ranked.
+        trial: Its number.
+        attempt: 1 for the first try.
+        state: How it ended.
+        reason: Why it is not COMPLETE, or why it ended early; else None.
+        objective: Its best finite value of the objective, None if there is none.
+        best_epoch: Epoch of that evaluation.
+        best_step: Optimizer step of that evaluation.
+        metrics: All metrics of that evaluation; one that was not finite is None.
+        params: Its hyperparameters.
+        seconds: Wall clock of all attempts that its result comes from.
+        examples_per_second: Training examples per second.
+        peak_memory_mb: Peak memory of the trial's process.
+        divergence: Set where the state is DIVERGED.
+        log: The trial's log, relative to the sweep's folder.
+        faults: Faults of the infrastructure that ended earlier attempts.
+        batch_divisor: What the batch per device was divided by for lack of GPU memory.
+        resumed_step: Optimizer steps done by earlier attempts whose saved state it went on from.
+        promoted: Whether that was at an evaluation, as where it had waited at a rung.
+        examples: Training examples seen.
+        evaluated_rows: Validation rows that the objective rests on, None where that is not on record.
+        audit: Why it would have been pruned, where it was finished for the audit; else None.
+        test: Scores of the exported winner on the test rows; None for every other trial.
+    """
+
+    rank: int | None
+    trial: int
+    attempt: int
+    state: TrialState
+    reason: str | None
+    objective: float | None
+    best_epoch: float | None
+    best_step: int | None
+    metrics: Mapping[str, float | None]
+    params: Params
+    seconds: float
+    examples_per_second: float | None
+    peak_memory_mb: float | None
+    divergence: Divergence | None
+    log: str
+    faults: tuple[str, ...] = ()
+    batch_divisor: int = 1
+    resumed_step: int = 0
+    promoted: bool = False
+    examples: int = 0
+    evaluated_rows: int | None = None
+    audit: str | None = None
+    test: Mapping[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep stands.
+
+    Attributes:
+        metric: Name of the objective.
+        direction: Whether smaller or larger is better.
+        counts: Trials by state; states without trials are absent.
+        trials: The budget of the latest run in trials, None before the first.
+        hours_budget: The budget of the latest run in hours, None for no limit.
+        hours: Hours in which runs ran.
+        best: The trial of rank 1.
+        baseline: Trial 0, if it is the untuned default and has ended.
+        trained: How much was trained, and how much these trials are in full.
+        audit: What became of the trials that were finished to audit the pruner, None without any.
+        verdict: Says that the best trial is of no use, None where it is of some.
+    """
+
+    metric: str
+    direction: Direction
+    counts: Mapping[TrialState, int]
+    trials: int | None
+    hours_budget: float | None
+    hours: float
+    best: TrialRecord | None
+    baseline: TrialRecord | None
+    trained: Trained | None = None
+    audit: Audit | None = None
+    verdict: str | None = None
+
+    @property
+    def finished(self) -> int:
+        """How many trials count against the budget."""
+        return sum(count for state, count in self.counts.items() if state.finished)
+
+    @property
+    def gain(self) -> float | None:
+        """How much better the best is than the untuned default, in the objective's unit; 0 or more."""
+        if self.best is None or self.baseline is None or not ranks(self.baseline):
+            return None
+        assert self.best.objective is not None
+        assert self.baseline.objective is not None
+        return abs(self.best.objective - self.baseline.objective)
+
+    def headline(self) -> str:
+        """Say the result in one line: ``eval_loss 0.3120 (trial 7), 0.0512 below the untuned default ...``."""
+        if self.best is None:
+            return "no trial ranks yet"
+        found = f"{clean(self.metric)} {metric(self.best.objective)} (trial {self.best.trial})"
+        if self.verdict is not None:
+            return f"{found}: {self.verdict}"
+        if self.baseline is None:
+            return found
+        if self.gain is None:
+            return f"{found}; the untuned default (trial {self.baseline.trial}) does not rank: {self.baseline.state}"
+        if self.gain == 0:
+            return f"{found}; no trial beat the untuned default"
+        side = "below" if self.direction is Direction.MINIMIZE else "above"
+        untuned = f"trial {self.baseline.trial}: {metric(self.baseline.objective)}"
+        return f"{found}, {metric(self.gain)} {side} the untuned default ({untuned})"
+
+
+def ranks(record: TrialRecord) -> bool:
+    """Say whether a trial takes part in the ranking: COMPLETE, with a finite objective."""
+    return record.state is TrialState.COMPLETE and finite(record.objective) is not None
+
+
+def order(record: TrialRecord, direction: Direction) -> tuple[float, int, int]:
+    """Return a key that sorts ranking trials best first; of equals, the one with the lower number."""
+    assert record.objective is not None
+    value = record.objective if direction is Direction.MINIMIZE else -record.objective
+    return value, record.trial, record.attempt
+
+
+def ranked(records: Sequence[TrialRecord], direction: Direction) -> list[TrialRecord]:
+    """Return the ranking trials, best first."""
+    return sorted(filter(ranks, records), key=lambda record: order(record, direction))
+
+
+def unranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials that do not rank, by state, then by number."""
+    rest = (record for record in records if not ranks(record))
+    return sorted(rest, key=lambda record: (_STATES.index(record.state), record.trial, record.attempt))
+
+
+def without_running(records: Sequence[TrialRecord], running: Collection[int]) -> list[TrialRecord]:
+    """Leave out the earlier attempts of trials that run again.
+
+    Args:
+        records: How each ended trial ended.
+        running: Numbers of the trials that run.
+    """
+    return [record for record in records if record.state.finished or record.trial not in running]
+
+
+def rank(records: Sequence[TrialRecord], direction: Direction) -> list[Row]:
+    """Rank trials; the order of ``records`` does not matter.
+
+    Args:
+        records: How each trial ended, one record per trial.
+        direction: Whether a smaller or a larger objective is better.
+
+    Returns:
+        The ranking rows, best first, then those that do not rank, by state and number.
+    """
+    best_first = [_row(place, record) for place, record in enumerate(ranked(records, direction), start=1)]
+    return best_first + [_row(None, record) for record in unranked(records)]
+
+
+def winner(records: Sequence[TrialRecord], direction: Direction) -> TrialRecord | None:
+    """Return the trial of rank 1, None if nothing ranks."""
+    return min(filter(ranks, records), key=lambda record: order(record, direction), default=None)
+
+
+def reasons(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
+    """Group the trials that do not rank by why, most common reason first.
+
+    Reasons that differ in their numbers only are one; it is shown as the lowest trial has it.
+
+    Returns:
+        Count, and ``STATE: reason``.
+    """
+    counts: Counter[str] = Counter()
+    shown: dict[str, str] = {}
+    for record in sorted(unranked(records), key=lambda record: record.trial):
+        text = f"{record.state}: {_why(record)}"
+        key = without_numbers(text)
+        counts[key] += 1
+        shown.setdefault(key, text)
+    return [(count, shown[key]) for key, count in counts.most_common()]
+
+
+def outcome(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> Outcome:
+    """Sum up a sweep for its summaries.
+
+    Args:
+        manifest: What the sweep is.
+        records: How each trial ended.
+        runs: Every ``sweep run``, oldest first.
+    """
+    direction = Direction(manifest.spec["objective"]["direction"])
+    budget: Mapping[str, int | None] = runs[-1].budget if runs else {}
+    best = winner(records, direction)
+    return Outcome(
+        metric=manifest.spec["objective"]["metric"],
+        direction=direction,
+        counts=dict(Counter(record.state for record in sorted(records, key=lambda r: _STATES.index(r.state)))),
+        trials=budget.get("trials"),
+        hours_budget=budget.get("hours"),
+        hours=hours_ran(runs, records),
+        best=best,
+        baseline=_baseline(manifest, records),
+        trained=pruning_report.trained(records, manifest.data["rows"]["train"], manifest.spec.get("fixed") or {}),
+        audit=pruning_report.audit(records, direction),
+        verdict=verdict(manifest, best),
+    )
+
+
+def verdict(manifest: Manifest, best: TrialRecord | None) -> str | None:
+    """Say that a sweep's best trial is of no use; None where it is of some, or nothing is known."""
+    naive = Naive.read(manifest.data.get("naive"))
+    if naive is None or best is None:
+        return None
+    directions = TASKS.load(manifest.spec["task"]).metrics
+    return naive.verdict(best.metrics, manifest.spec["objective"]["metric"], directions)
+
+
+def _row(place: int | None, record: TrialRecord) -> Row:
+    return Row(
+        rank=place,
+        trial=record.trial,
+        attempt=record.attempt,
+        state=record.state,
+        reason=record.reason,
+        objective=finite(record.objective),
+        best_epoch=finite(record.best_epoch),
+        best_step=record.best_step,
+        metrics={name: finite(value) for name, value in record.metrics.items()},
+        params=record.params,
+        seconds=finite(record.trained_seconds) or 0.0,
+        examples_per_second=finite(record.examples_per_second),
+        peak_memory_mb=finite(record.peak_memory_mb),
+        divergence=record.divergence,
+        log=record.log,
+        faults=record.faults,
+        batch_divisor=record.batch_divisor,
+        resumed_step=record.resumed_step,
+        promoted=bool(record.resumed_step) and any(one.step == record.resumed_step for one in record.evaluations),
+        examples=record.examples,
+        evaluated_rows=record.evaluated_rows,
+        audit=record.audit,
+    )
+
+
+def _why(record: TrialRecord) -> str:
+    if record.reason:
+        return clean(record.reason)
+    if record.divergence is not None:
+        return clean(record.divergence.reason)
+    return "no evaluation gave a finite objective" if record.state is TrialState.COMPLETE else "no reason recorded"
+
+
+def _baseline(manifest: Manifest, records: Sequence[TrialRecord]) -> TrialRecord | None:
+    search = manifest.spec["search"]
+    if not search["baseline"] or search["sampler"] == "grid":
+        return None
+    return next((record for record in records if record.trial == 0), None)

@@ -1,0 +1,54 @@
+"""Decides whether a sweep ends before its budget: a target, no gain, or the same failure in each trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from finesweep.spec.sections import StopSpec
+from finesweep.text.format import without_numbers
+from finesweep.trial import Direction, TrialRecord, TrialState
+
+SAME_FAILURES = 3
+
+
+def early_stop(stop: StopSpec, records: Sequence[TrialRecord], direction: Direction) -> str | None:
+    """Say why the sweep should end before its budget, or None.
+
+    Args:
+        stop: The conditions.
+        records: All finished trials so far.
+        direction: The objective's direction.
+    """
+    best: float | None = None
+    best_after = 0
+    if stop.target is None and stop.no_gain_trials is None:
+        return None
+    finished = sorted((r for r in records if r.state.finished), key=lambda r: r.started + r.seconds)
+    for count, record in enumerate(finished, start=1):
+        objective = record.objective if record.state is TrialState.COMPLETE else None
+        if objective is not None and direction.better(objective, best):
+            best, best_after = objective, count
+    if stop.target is not None and best is not None and not direction.better(stop.target, best):
+        return f"the target {stop.target:g} is reached"
+    if stop.no_gain_trials is not None and best is not None and len(finished) - best_after >= stop.no_gain_trials:
+        return f"{stop.no_gain_trials} trials without a new best"
+    return None
+
+
+def same_failure(records: Sequence[TrialRecord], run: int) -> str | None:
+    """Say what makes every trial of a run fail, None if nothing does.
+
+    Three times the same failure before any success is taken for a fault of the set-up, which would burn
+    the whole budget. The next run tries again.
+
+    Args:
+        records: How each ended trial ended.
+        run: Number of the run.
+    """
+    ended = sorted((r for r in records if r.run == run and r.state.finished), key=lambda r: r.started + r.seconds)
+    first = ended[:SAME_FAILURES]
+    if len(first) < SAME_FAILURES or any(record.state is not TrialState.FAILED for record in first):
+        return None
+    if len({without_numbers(record.reason or "") for record in first}) > 1:
+        return None
+    return f"the first {SAME_FAILURES} trials failed alike: {first[0].reason}"

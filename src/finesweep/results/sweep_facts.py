@@ -1,0 +1,106 @@
+"""Owns what the leaderboard's page says of a sweep beside its trials: what it rests on, and what pruning did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from finesweep.folder.manifest import Manifest, Run
+from finesweep.results.ranking import Outcome
+from finesweep.text.format import clean, setting
+
+
+def facts(manifest: Manifest, summary: Outcome, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    """Yield what the result rests on, as names and texts that may hold anything a file or a spec does.
+
+    Args:
+        manifest: What the sweep is.
+        summary: How it stands.
+        runs: Every ``sweep run``, oldest first.
+    """
+    spec = manifest.spec
+    search = spec["search"]
+    yield "Model", _model_fact(manifest.model)
+    yield "Data", _data_fact(manifest.data, search["seed"])
+    yield "Objective", f"{summary.metric}, {summary.direction}"
+    yield (
+        "Search",
+        f"{search['sampler']} sampler, {search['pruner']} pruner, {search['backend']}, seed {search['seed']}",
+    )
+    yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec["space"].items())
+    if spec.get("fixed"):
+        yield "Fixed", "; ".join(f"{name} {setting(value)}" for name, value in spec["fixed"].items())
+    yield "Trials", _trials_fact(summary)
+    yield from pruning_facts(summary)
+    if text := _evaluations_fact(manifest, summary):
+        yield "Evaluations", text
+    limit = f" of {summary.hours_budget:g}" if summary.hours_budget else ""
+    yield "Hours", f"{summary.hours:.2f}{limit}" + (f" in {len(runs)} runs" if len(runs) > 1 else "")
+    yield "Made with", "; then ".join(_environments(manifest, runs))
+
+
+def _model_fact(model: Mapping[str, Any]) -> str:
+    version = model.get("revision") or model.get("digest")
+    return f"{model['name']}@{str(version)[:12]}" if version else str(model["name"])
+
+
+def _data_fact(data: Mapping[str, Any], seed: int) -> str:
+    parts = []
+    for split, count in data["rows"].items():
+        source = data["sources"].get(split)
+        place = f"{source['place']} ({str(source['digest'])[:12]})" if source else f"split off with seed {seed}"
+        parts.append(f"{split} {count:,} rows, {place}")
+    if labels := data.get("labels"):
+        shown = ", ".join(clean(label, 40) for label in labels[:10])
+        parts.append(f"{len(labels):,} labels: {shown}" + (", ..." if len(labels) > 10 else ""))
+    return "; ".join(parts)
+
+
+def _axis(axis: Mapping[str, Any]) -> str:
+    """Write one parameter's range or choices as the YAML has it."""
+    if axis.get("choices") is not None:
+        text = f"one of {', '.join(setting(choice) for choice in axis['choices'])}"
+    else:
+        text = f"{setting(axis['low'])} to {setting(axis['high'])}"
+        text += f" by {setting(axis['step'])}" if axis.get("step") is not None else ""
+        text += ", log" if axis.get("log") else ""
+    return clean(text) + (f", when {clean(axis['when'])}" if axis.get("when") else "")
+
+
+def pruning_facts(summary: Outcome) -> Iterator[tuple[str, str]]:
+    """Yield how much was trained, and what became of the trials that were finished to audit the pruner."""
+    if summary.trained is not None and summary.trained.examples:
+        yield "Trained", summary.trained.text()
+    if summary.audit is not None:
+        yield "Pruning audit", summary.audit.text()
+
+
+def _trials_fact(summary: Outcome) -> str:
+    finished = f"{summary.finished:,}" + (f" of {summary.trials:,}" if summary.trials is not None else "") + " finished"
+    ended = ", ".join(f"{count:,} {state}" for state, count in summary.counts.items() if state.finished)
+    others = "".join(f", {count:,} {state}" for state, count in summary.counts.items() if not state.finished)
+    return (f"{finished} ({ended})" if ended else finished) + others
+
+
+def _evaluations_fact(manifest: Manifest, summary: Outcome) -> str:
+    """Say on how many rows the ranking rests, where evaluations while training were on fewer."""
+    steering, rows = manifest.spec.get("evaluation", {}).get("rows"), manifest.data["rows"].get("validation", 0)
+    if steering is None or steering >= rows:
+        return ""
+    ranking = summary.best.evaluated_rows if summary.best is not None else None
+    return f"while training on {steering:,} of {rows:,} validation rows; the ranking rests on {ranking or rows:,}"
+
+
+def _environments(manifest: Manifest, runs: Sequence[Run]) -> list[str]:
+    """Return the distinct environments of the runs, oldest first."""
+    facts = [{"finesweep": manifest.version, **dict(_flat(run.environment))} for run in runs]
+    texts = [", ".join(f"{name} {value}" for name, value in each.items()) for each in facts]
+    return list(dict.fromkeys(texts)) or [f"finesweep {manifest.version}"]
+
+
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        elif value is not None:
+            yield clean(name), clean(value)

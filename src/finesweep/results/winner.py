@@ -1,0 +1,253 @@
+"""Owns the winner: exporting the best trial's weights, and proving that they are what was ranked."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from finesweep import activity
+from finesweep.errors import RunDirError, WinnerMismatch
+from finesweep.files.atomic import write_failure, write_json, write_text
+from finesweep.files.checked_json import Damaged, open_log, read_as
+from finesweep.files.regular_file import read_bytes, read_text
+from finesweep.folder.manifest import Manifest
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.host.python_process import child_environment, own_command
+from finesweep.launch.profile import Profile
+from finesweep.model.remote_code import FLAG
+from finesweep.model.weights import files_digest
+from finesweep.registry import TASKS
+from finesweep.results.model_card import model_card
+from finesweep.results.ranking import verdict
+from finesweep.text.format import clean
+from finesweep.trial import Direction, TrialRecord
+
+TOLERANCE = 1e-4
+"""Largest relative difference between a loss of the ranked trial and that of the reloaded winner."""
+
+TOLERANCE_OF_ROUNDING = 1e-2
+"""The same where one of both was evaluated with a GPU's tf32, which rounds what is multiplied, and the other elsewhere
+or without."""
+
+SCORE_TOLERANCE = 10.0
+"""Largest difference of a score, which is 1 at best, as a multiple of that of a loss: one of its rows may be a tie."""
+
+EVIDENCE = "evidence.json"
+
+POLL_SECONDS = 0.1
+_LONGEST = 10_000_000
+"""Bytes of a file of code, or of what was found, that are read."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What shows that a winner is the model that was ranked.
+
+    Attributes:
+        trial: The trial it comes from.
+        metric: Name of the objective.
+        ranked: The objective on the leaderboard.
+        reloaded: Validation metrics of the exported folder, evaluated in a fresh process.
+        test: Test metrics of the same, where there is a test set.
+        sample: What the pipeline says about the first validation text, without the text.
+        precision: What the fresh process computed in, as in ``TrialRecord.effective``.
+        files: Digest of each file of the model, by name.
+        rows: Validation rows that it was evaluated on; None where that is not on record.
+        same_answer: What it answers to each validation row, where that is always the same.
+    """
+
+    trial: int
+    metric: str
+    ranked: float
+    reloaded: Mapping[str, float]
+    test: Mapping[str, float]
+    sample: Mapping[str, Any]
+    precision: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    rows: int | None = None
+    same_answer: str | None = None
+
+    def warnings(self, verdict: str | None) -> list[str]:
+        """Return sentences on what the winner is not good for.
+
+        Args:
+            verdict: Says that it is of no use; None where it is of some.
+        """
+        found = [f"This model is {verdict}."] if verdict is not None else []
+        if self.same_answer is not None:
+            found.append(f"It answers {clean(self.same_answer, 60)!r} to each of the {self.rows:,} validation rows.")
+        return found
+
+    def differences(self, record: TrialRecord, directions: Mapping[str, Direction]) -> list[str]:
+        """Return the metrics that the reloaded model does not share with the trial that was ranked, but for rounding.
+
+        Args:
+            record: The trial.
+            directions: The task's metrics with the direction that is better.
+        """
+        there, here = (bool(ways.get("tf32")) for ways in (record.effective, self.precision))
+        is_alike = there == here and record.host == socket.gethostname()
+        tolerance = TOLERANCE if is_alike or not (there or here) else TOLERANCE_OF_ROUNDING
+        slack = max(SCORE_TOLERANCE * tolerance, 1.5 / self.rows if self.rows else 0.0)
+        # Where every answer is the same, ranks and the like are an accident of rounding.
+        names = {self.metric, "eval_loss"} if self.same_answer else self.reloaded.keys()
+        found = []
+        for name in (name for name in directions if name in names and record.metrics.get(name) is not None):
+            is_loss = directions[name] is Direction.MINIMIZE
+            limits = {"rel_tol": tolerance, "abs_tol": 1e-8} if is_loss else {"rel_tol": 0.0, "abs_tol": slack}
+            if not math.isclose(self.reloaded[name], record.metrics[name] or 0.0, **limits):
+                found.append(name)
+        return found
+
+    def is_of(self, record: TrialRecord, folder: Path) -> bool:
+        """Say whether a folder still holds the model that this shows to be a trial's."""
+        same = (self.trial, self.ranked) == (record.trial, record.objective)
+        return same and bool(self.files) and self.files.items() <= _digests(folder).items()
+
+
+def export(
+    run_dir: RunDir, manifest: Manifest, record: TrialRecord, profile: Profile, stopping: Callable[[], bool]
+) -> Evidence | None:
+    """Export a trial as ``winner/``: copied, reloaded in a fresh process, evaluated, then put in place.
+
+    A winner that is there already and is this very trial stays as it is.
+
+    Args:
+        run_dir: The sweep's folder.
+        manifest: What was prepared.
+        record: The best trial; its weights are under ``checkpoints/``.
+        profile: Says on what device, and with how many threads, it is evaluated.
+        stopping: Whether to leave it at that.
+
+    Returns:
+        The evidence, None if it was told to stop.
+
+    Raises:
+        RunDirError: The weights are gone, or cannot be copied.
+        WinnerMismatch: The reloaded model does not give the ranked value.
+    """
+    metric = manifest.spec["objective"]["metric"]
+    assert record.objective is not None
+    if (present := read_evidence(run_dir)) and present.is_of(record, run_dir.winner):
+        return present
+    building = run_dir.path / ".winner.tmp"
+    shutil.rmtree(building, ignore_errors=True)
+    _copy(run_dir.checkpoint(record.trial), building)
+    _check_code(building, manifest)
+    activity.tell(f"proving the winner: trial {record.trial}, loaded in a fresh process and evaluated again")
+    found = _evaluate_in_fresh_process(run_dir, building, record, profile, stopping, trusted=manifest.trusts_code)
+    activity.tell("")
+    if found is None:
+        shutil.rmtree(building, ignore_errors=True)
+        return None
+    evidence = Evidence(record.trial, metric, record.objective, **found, files=_digests(building))
+    if differing := evidence.differences(record, TASKS.load(manifest.spec["task"]).metrics):
+        pairs = ", ".join(f"{name} {record.metrics[name]:.6g} and {evidence.reloaded[name]:.6g}" for name in differing)
+        raise WinnerMismatch(
+            f"trial {record.trial} was ranked, and its weights, loaded again and evaluated by a plain loop, differ: "
+            f"{pairs}; they are left in {building} and are not exported as winner/"
+        )
+    write_json(building / EVIDENCE, evidence.__dict__)
+    warnings = evidence.warnings(verdict(manifest, record))
+    cut = run_dir.text_notes(record.effective["data.max_length"])
+    write_text(building / "README.md", model_card(manifest, record, cut, evidence.reloaded, evidence.test, warnings))
+    shutil.rmtree(run_dir.winner, ignore_errors=True)
+    building.rename(run_dir.winner)
+    return evidence
+
+
+def read_evidence(run_dir: RunDir) -> Evidence | None:
+    """Return the evidence of the exported winner, None if there is none."""
+    try:
+        return read_as(Evidence, run_dir.winner / EVIDENCE)
+    except (OSError, Damaged):
+        return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {file.name: files_digest([file]) for file in folder.iterdir() if file.is_file()}
+
+
+def _copy(checkpoint: Path, target: Path) -> None:
+    if not checkpoint.is_dir():
+        raise RunDirError(f"{checkpoint}: the best trial's weights are gone; run the sweep anew with --fresh")
+    try:
+        # A hard link costs no space; where the file system has none, the bytes are copied.
+        shutil.copytree(checkpoint, target, copy_function=_link_or_copy)
+    except (OSError, shutil.Error) as error:
+        free = shutil.disk_usage(checkpoint).free / 1e6
+        raise RunDirError(f"{target}: the winner cannot be written ({error}); {free:.0f} MB are free") from error
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _check_code(folder: Path, manifest: Manifest) -> None:
+    """Raise WinnerMismatch if a folder holds code that is not the model's own, which the user has read and trusts."""
+    for file in sorted(folder.rglob("*.py")):
+        original = Path(manifest.model["path"]) / file.name
+        known = manifest.trusts_code and original.is_file() and file.parent == folder
+        if not known or read_bytes(original, _LONGEST) != read_bytes(file, _LONGEST):
+            raise WinnerMismatch(f"{file}: this code is not the model's own; nothing is run, and there is no winner")
+
+
+def _evaluate_in_fresh_process(
+    run_dir: RunDir,
+    folder: Path,
+    record: TrialRecord,
+    profile: Profile,
+    stopping: Callable[[], bool],
+    *,
+    trusted: bool,
+) -> dict[str, Any] | None:
+    """Return ``reloaded``, ``test`` and ``sample`` as a new process that only knows the folders finds them."""
+    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+        output = Path(scratch) / "evidence.json"
+        arguments = ["verify", str(run_dir.path), str(folder), "--trial", str(record.trial), "--output", str(output)]
+        arguments += [FLAG] if trusted else []
+        log = run_dir.path / "logs" / "winner.log"
+        command = own_command(*arguments)
+        try:
+            with os.fdopen(open_log(log), "ab") as stream:
+                code = _run(command, stream, _environment(profile), stopping)
+        except OSError as error:
+            raise RunDirError(write_failure(log, error)) from error
+        if code is None:
+            return None
+        if code != 0 or not output.is_file():
+            raise WinnerMismatch(f"the winner of trial {record.trial} could not be loaded again; see {log}")
+        found: dict[str, Any] = json.loads(read_text(output, _LONGEST))
+        return found
+
+
+def _environment(profile: Profile) -> dict[str, str]:
+    return child_environment("" if profile.gpus_per_trial == 0 else None, profile.threads)
+
+
+def _run(
+    command: Sequence[str], log: IO[bytes], environment: Mapping[str, str], stopping: Callable[[], bool]
+) -> int | None:
+    """Run a command, out of reach of the terminal's Ctrl-C; return its exit code, None if it was told to stop."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+    ) as process:
+        try:
+            while (code := process.poll()) is None and not stopping():
+                time.sleep(POLL_SECONDS)
+            return code
+        finally:
+            process.kill()

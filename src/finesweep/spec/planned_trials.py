@@ -1,0 +1,97 @@
+"""Owns which configurations are tried before any sampler proposes one, and when a sweep ends early."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+from finesweep.spec.search_space import SearchSpace
+from finesweep.spec.sections import SweepSpec
+from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.trial import Params, Value
+
+
+def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> list[Params]:
+    """Return the parameters of the first trials: the untuned default, ``start``, or the whole grid.
+
+    A trial with a number below the list's length uses that entry, whoever runs it; so the plan is the
+    same with one worker and with many.
+
+    Args:
+        spec: The sweep's spec.
+        model_defaults: Defaults of the ``model.*`` parameters by dotted name.
+        max_length: The default of ``data.max_length``.
+    """
+    space = SearchSpace(spec.space)
+    if spec.search.sampler == "grid":
+        points = space.grid()
+        random.Random(spec.search.seed).shuffle(points)
+        return [*spec.start, *_unlike(spec, points, spec.start)]
+    defaults = {name: rule.default for name, rule in TRAINING_FIELDS.items()}
+    baseline = space.untuned({**defaults, "data.max_length": max_length, **model_defaults})
+    if not spec.search.baseline:
+        return list(spec.start)
+    return [baseline, *_without_first(spec, spec.start, baseline)]
+
+
+Configuration = tuple[Hashable, ...]
+"""What a trial trains with, as far as a space can change it."""
+
+
+def configuration(spec: SweepSpec, params: Params) -> Configuration:
+    """Return what a trial trains with; trials with the same configuration train the same.
+
+    0.1 + 0.2 counts as 0.3, and 3 as 3.0. A parameter that is switched off follows from the one that does so.
+
+    Args:
+        spec: The sweep's spec.
+        params: The trial's parameters.
+    """
+    return tuple(_comparable(params.get(name)) for name in spec.space)
+
+
+def trials_wanted(spec: SweepSpec, plan: Sequence[Params]) -> int:
+    """Return how many trials there will be: as many as the budget has, or as there are configurations."""
+    if spec.search.sampler == "grid":
+        return min(spec.budget.trials, len(plan))
+    return len(plan[: spec.budget.trials]) + _count_unplanned(spec, plan, spec.budget.trials - len(plan))
+
+
+def used_up(spec: SweepSpec, plan: Sequence[Params]) -> str | None:
+    """Say that the space has fewer configurations than the budget has trials, None if it has not."""
+    wanted = trials_wanted(spec, plan)
+    if wanted == spec.budget.trials:
+        return None
+    return f"there are {wanted} configurations to try, and budget.trials is {spec.budget.trials}"
+
+
+def _count_unplanned(spec: SweepSpec, plan: Sequence[Params], at_most: int) -> int:
+    """Count the configurations that are not planned; stop counting where there are enough."""
+    space = SearchSpace(spec.space)
+    if at_most <= 0 or not space.can_repeat:
+        return max(at_most, 0)
+    unplanned = _unlike(spec, space.points(random.Random(0)), plan)
+    return sum(1 for _ in itertools.islice(unplanned, at_most))
+
+
+def _unlike(spec: SweepSpec, points: Iterable[Params], others: Sequence[Params]) -> Iterator[Params]:
+    """Yield the points whose configuration neither others have nor a point before them."""
+    taken = {configuration(spec, params) for params in others}
+    for point in points:
+        if (found := configuration(spec, point)) not in taken:
+            taken.add(found)
+            yield point
+
+
+def _without_first(spec: SweepSpec, points: Sequence[Params], like: Params) -> list[Params]:
+    """Return points without the first of one's configuration, which is tried already; more of them are asked for."""
+    found = [configuration(spec, point) for point in points]
+    same = configuration(spec, like)
+    return [point for place, point in enumerate(points) if found[place] != same or same in found[:place]]
+
+
+def _comparable(value: Value) -> Hashable:
+    """Return a value so that equal settings are equal; ``true`` is not 1."""
+    number = float(f"{value:.12g}") if isinstance(value, float) else value
+    return (isinstance(value, bool), number)

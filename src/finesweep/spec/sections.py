@@ -1,0 +1,221 @@
+"""Owns the spec: the sections of a search space YAML as frozen, checked values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from finesweep.spec.search_space import Parameter
+from finesweep.spec.training_arguments import describe
+from finesweep.trial import Direction, Value
+
+FORMAT = 1
+"""Version of the spec and of the results folder; a folder of another version is refused."""
+
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Quoting = Literal["none", "minimal"]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+
+ON_RUNGS = frozenset({"median", "halving"})
+"""Pruners of our own, which compare trials at rungs."""
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text can be the name of a sweep and its folder."""
+    return re.match(_NAME, text) is not None and not text.endswith("\n")
+
+
+class Section(BaseModel):
+    """A mapping of the YAML: closed, frozen, and strict about types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelSpec(Section):
+    """A pretrained model: a Hub id or a local folder, at one revision."""
+
+    name: str = Field(min_length=1, description="Hub id (`google-bert/bert-base-uncased`) or local folder.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the Hub; default: main.")
+    keep_head: bool | None = Field(
+        None, description="Keep a checkpoint's head (true), never (false), or where its labels are those of the data."
+    )
+
+
+class ScratchModelSpec(BaseModel):
+    """A model made from nothing; keys beside these two are fields of the model's config class."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    config: str = Field(min_length=1, description="Model type as transformers names it: `bert`, `distilbert`, ...")
+    vocab_size: int = Field(4000, ge=100, le=1_000_000, description="Size of the tokenizer trained on your texts.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of the model's config, ``vocab_size`` aside."""
+        return dict(self.model_extra or {})
+
+
+class DataSpec(Section):
+    """Where the rows come from and which columns matter."""
+
+    dataset: str | None = Field(None, min_length=1, description="Hub dataset id; leave out for files.")
+    train: str | None = Field(None, description="Training file (CSV, TSV, JSON lines, Parquet), or a split's name.")
+    validation: str | None = Field(None, description="Validation file or split; none: a split of the training rows.")
+    test: str | None = Field(None, description="Test file or split; evaluated once, with the winner.")
+    config: str | None = Field(None, description="Configuration of the Hub dataset.")
+    revision: str | None = Field(None, description="Revision of the Hub dataset; default: main.")
+    text: ColumnName = Field("text", description="Column with the text.")
+    text_pair: ColumnName | None = Field(None, description="Column with the second text of a pair.")
+    label: ColumnName = Field("label", description="Column with the label.")
+    columns: tuple[ColumnName, ...] | None = Field(
+        None, strict=False, min_length=2, description="Names of all columns, for a CSV or TSV without a header."
+    )
+    header: bool | None = Field(None, description="Whether the first line of a CSV or TSV names its columns.")
+    quoting: Quoting | None = Field(
+        None, description="none: double quotes are characters; minimal: they enclose fields; default: by their look."
+    )
+    labels: Literal["as_written"] | None = Field(
+        None, description="as_written: each different label is one; default: as people mean them."
+    )
+    group: ColumnName | None = Field(None, description="Rows with one value here stay on one side of a split.")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="Share split off when there is no validation.")
+    max_train_rows: int | None = Field(None, ge=1, description="Train on a seeded sample of this many rows.")
+    max_eval_rows: int | None = Field(None, ge=1, description="Validate on a seeded sample of this many rows.")
+    max_test_rows: int | None = Field(None, ge=1, description="Test on a seeded sample of this many rows.")
+    standardize: bool = Field(True, description="Standardise the targets of a regression while it trains.")
+    max_length: int | None = Field(
+        None,
+        ge=4,
+        le=1_000_000,
+        description="Longest input in tokens; longer ones are cut. None: the model's limit, at most 512.",
+    )
+
+
+class ObjectiveSpec(Section):
+    """What the trials are ranked by."""
+
+    metric: str = Field("eval_loss", description="Name of an evaluation metric, with its eval_ in front.")
+    direction: Direction | None = Field(
+        None, strict=False, description="minimize or maximize; default: what fits the metric."
+    )
+
+
+class BudgetSpec(Section):
+    """What the whole sweep may use, over all its runs; no part of its identity."""
+
+    trials: int = Field(20, ge=1, le=1_000_000, description="Finished trials.")
+    hours: float | None = Field(None, gt=0, description="Hours in which workers ran.")
+
+
+class SearchSpec(Section):
+    """How parameters are proposed and weak trials stopped."""
+
+    backend: str = Field("optuna", description="Who runs the search.")
+    sampler: str = Field("tpe", description="How parameters are proposed.")
+    pruner: str = Field("halving", description="How weak trials are stopped early.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything: search, splits, weights, data order.")
+    baseline: bool = Field(True, description="Whether trial 0 is the untuned default.")
+
+
+class EvaluationSpec(Section):
+    """How often a trial is evaluated."""
+
+    per_epoch: int = Field(1, ge=1, le=1_000, description="Evaluations in each epoch, evenly spaced in examples.")
+    rows: int = Field(
+        1_000, ge=1, description="Rows of an evaluation while training; the best weights are then ranked on all rows."
+    )
+
+
+Epochs = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
+
+
+class PruningSpec(Section):
+    """When weak trials are found out by the pruners `halving` and `median`."""
+
+    rungs: tuple[Epochs, ...] = Field(
+        (0.75, 1.5, 2.5),
+        strict=False,
+        min_length=1,
+        max_length=20,
+        description="Epochs after which trials are compared, whatever their batch size.",
+    )
+    factor: int = Field(2, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
+    audit: float = Field(0.0, ge=0, le=1, description="Share of the pruned trials that are finished all the same.")
+
+
+def _patience(value: Any) -> Any:
+    """Check a patience; a union would name only a part of what it can be."""
+    if value is None:
+        return "none"  # as folders have it that were written when this was the default
+    if value in ("auto", "none") or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"must be auto, none, or an integer of at least 1, found {describe(value)}")
+
+
+Patience = Annotated[Literal["auto", "none"] | Annotated[int, Field(ge=1)], BeforeValidator(_patience)]
+
+
+class StopSpec(Section):
+    """When the sweep ends before its budget; no part of its identity."""
+
+    target: float | None = Field(None, description="End when the objective is this good.")
+    no_gain_trials: int | None = Field(None, ge=1, description="End after this many trials without a new best.")
+
+
+class SweepSpec(Section):
+    """One search, checked; nothing in it refers to the file it came from.
+
+    Attributes:
+        name: Name of the results folder.
+        base: Folder that relative paths in ``data`` and ``model`` start from.
+    """
+
+    name: Name
+    base: Path = Field(exclude=True, strict=False)
+    task: str = "text-classification"
+    model: ModelSpec | ScratchModelSpec
+    data: DataSpec
+    objective: ObjectiveSpec = ObjectiveSpec()
+    budget: BudgetSpec = BudgetSpec()
+    search: SearchSpec = SearchSpec()
+    pruning: PruningSpec = PruningSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    stop: StopSpec = StopSpec()
+    patience: Patience = "auto"
+    start: tuple[dict[str, Value], ...] = ()
+    space: dict[str, Parameter]
+    fixed: dict[str, Value] = Field(default_factory=dict)
+
+    @property
+    def direction(self) -> Direction:
+        """The objective's direction, which checking has filled in."""
+        assert self.objective.direction is not None
+        return self.objective.direction
+
+
+SECTIONS: dict[str, tuple[Any, str]] = {
+    "name": (Name, "Name of results/<name>/; default: this file's name."),
+    "task": (str, "What is trained."),
+    "model": (str | ModelSpec | ScratchModelSpec, "Hub id, local folder, or a config to make one from scratch."),
+    "data": (DataSpec, "Where the rows come from."),
+    "objective": (ObjectiveSpec, "What trials are ranked by."),
+    "budget": (BudgetSpec, "What the whole sweep may use."),
+    "search": (SearchSpec, "How parameters are proposed and weak trials stopped."),
+    "pruning": (PruningSpec, "When weak trials are found out."),
+    "evaluation": (EvaluationSpec, "How often a trial is evaluated."),
+    "stop": (StopSpec, "When the sweep ends before its budget."),
+    "patience": (
+        Patience,
+        "End a trial after this many evaluations without a gain; auto: once its eval_loss rises.",
+    ),
+    "start": (tuple[dict[str, Value], ...], "Configurations to try first."),
+    "space": (dict[str, Parameter], "What varies, by name: training arguments, model.*, data.max_length."),
+    "fixed": (dict[str, Value], "Settings equal in all trials."),
+}
+"""Every top-level key with its type and what it says; the one list that checking and the schema share."""
+
+REQUIRED = ("model", "data", "space")

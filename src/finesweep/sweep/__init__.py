@@ -1,0 +1,1 @@
+"""Carries a sweep out: checks, prepares, starts workers, waits, collects."""

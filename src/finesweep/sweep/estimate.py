@@ -1,0 +1,315 @@
+"""Owns what a sweep will take: time, memory and disk, from what was measured of it and from how much work it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from finesweep.calibration.measurement import Measurement
+from finesweep.calibration.readings import BATCH, Reading, Readings
+from finesweep.forecast.work import Span, evaluated_rows, expected_examples
+from finesweep.launch.profile import Profile
+from finesweep.pruning.rules import cohorts
+from finesweep.spec.sections import SweepSpec
+
+SPEED = (0.85, 1.0, 1.25)
+"""How far a whole sweep's speed may be from that of a few steps: low, likely and high times its time."""
+
+TRIAL_SECONDS = 0.2
+"""What a trial takes beside model, Trainer, steps and evaluations: its fork, the study, the copy of its weights."""
+
+TAKEN_UP = 0.2
+"""How often a trial is taken up again that has waited at a rung, on average: 0.18 to 0.25 in random orders of 20 or 30
+trials with three rungs, a half or a third going on."""
+
+COMMAND_MB = 100.0
+"""About what the command itself takes of memory, beside its workers."""
+
+STATE_COPIES = 4
+"""A saved state holds the weights, the best weights, and two moments of the usual optimizer."""
+
+RECORD_BYTES = 60_000
+"""About what log, scalars, record and the study's entries of one trial take."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a sweep before anything is measured.
+
+    Attributes:
+        spec: The spec.
+        profile: The launch profile.
+        rows: Rows by split.
+        trials: The budget.
+        prepared_bytes: What rows, tokens and a model made from scratch take.
+        free_bytes: What is free on the disk of the results.
+        memory_gb: The machine's main memory, in 1e9 bytes.
+        check_seconds: What checking and preparing takes.
+    """
+
+    spec: SweepSpec
+    profile: Profile
+    rows: dict[str, int]
+    trials: int
+    prepared_bytes: float
+    free_bytes: float
+    memory_gb: float
+    check_seconds: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Main memory, in 1e9 bytes.
+
+    Attributes:
+        trial_gb: Most that a trial's process has resident, what it shares with its worker included.
+        worker_gb: A worker and its trial together.
+        total_gb: All workers and the command.
+        gpu_gb: What a trial reserves of its GPU, 0 without one.
+    """
+
+    trial_gb: float
+    worker_gb: float
+    total_gb: float
+    gpu_gb: float
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What the sweep's folder takes at its peak, in 1e9 bytes.
+
+    Attributes:
+        data_gb: Rows, tokens, and the model if it is made from scratch.
+        weights_gb: Weights that are kept, those that are just being written, and the winner.
+        states_gb: States of trials that wait or were interrupted.
+        logs_gb: Logs, scalars, records, the study.
+        total_gb: All of it.
+    """
+
+    data_gb: float
+    weights_gb: float
+    states_gb: float
+    logs_gb: float
+    total_gb: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep will take.
+
+    Attributes:
+        name: The sweep's name.
+        trials: Trials of the budget.
+        workers: How many run at a time.
+        threads: CPU threads of each.
+        per_gpu: How many share a GPU, 0 without one.
+        note: Why it is so many workers.
+        launcher: Where they are to run; everything was measured here.
+        pruner: The spec's pruner.
+        budget_hours: The budget in hours, None for no limit.
+        hours: Wall clock of the whole command, were there no such limit.
+        hours_unpruned: The same if every trial went on to its end.
+        examples: Training examples.
+        examples_unpruned: The same if every trial went on to its end.
+        memory: Main memory; None where nothing fits.
+        disk: Disk at the peak; None where nothing fits.
+        readings: What was measured, by batch size.
+        problems: What does not fit, each with the nearest fix.
+        busy_share: For how much of the time other processes had the cores while it was measured; on an idle machine
+            it takes that much less. None where it cannot be told.
+    """
+
+    name: str
+    trials: int
+    workers: int
+    threads: int
+    per_gpu: int
+    note: str
+    launcher: str
+    pruner: str
+    budget_hours: float | None
+    hours: Span | None
+    hours_unpruned: Span | None
+    examples: Span
+    examples_unpruned: Span
+    memory: Memory | None
+    disk: Disk | None
+    readings: tuple[Reading, ...]
+    problems: tuple[str, ...]
+    busy_share: float | None
+
+
+def estimated(facts: Facts, found: Readings) -> Estimate:
+    """Say what a sweep will take.
+
+    Args:
+        facts: What is known of it.
+        found: What was measured.
+    """
+    examples, unpruned = (expected_examples(facts.spec, facts.rows["train"], facts.trials, p) for p in (True, False))
+    fitting = {one.batch: one.measurement for one in found.each if one.measurement is not None}
+    memory = _memory(found, list(fitting.values())) if fitting else None
+    disk = _disk(facts, found, next(iter(fitting.values()))) if fitting else None
+    time = _Time(facts, found, fitting) if fitting else None
+    return Estimate(
+        name=facts.spec.name,
+        trials=facts.trials,
+        workers=found.workers,
+        threads=found.threads,
+        per_gpu=found.per_gpu,
+        note=found.note,
+        launcher=facts.profile.launcher,
+        pruner=facts.spec.search.pruner,
+        budget_hours=facts.spec.budget.hours,
+        hours=time.hours(examples, pruned=True) if time else None,
+        hours_unpruned=time.hours(unpruned, pruned=False) if time else None,
+        examples=examples,
+        examples_unpruned=unpruned,
+        memory=memory,
+        disk=disk,
+        readings=found.each,
+        problems=tuple(_problems(facts, found, memory, disk)),
+        busy_share=_busy_share(found, list(fitting.values())),
+    )
+
+
+def _busy_share(found: Readings, fitting: Sequence[Measurement]) -> float | None:
+    """Return the share of the time that others had; a process of several threads, or with a GPU, waits by itself."""
+    is_known = fitting and found.threads == 1 and not found.per_gpu
+    return 1 - min(one.share for one in fitting) if is_known else None
+
+
+@dataclass(frozen=True)
+class _Time:
+    """How long the work takes at the speed that was measured."""
+
+    facts: Facts
+    found: Readings
+    fitting: dict[int, Measurement]
+
+    def hours(self, examples: Span, *, pruned: bool) -> Span:
+        """Return the hours of the whole command."""
+        facts = self.facts
+        rows = evaluated_rows(facts.spec, facts.rows["train"], facts.rows["validation"], facts.trials, pruned)
+        pairs = zip(_ends(examples), _ends(rows), SPEED, _TAILS, strict=True)
+        return Span(*(self._seconds(*pair, pruned=pruned) / 3600 for pair in pairs))
+
+    def _seconds(self, examples: float, rows: float, pace: float, tail: float, *, pruned: bool) -> float:
+        """Return the seconds of the whole command.
+
+        Args:
+            examples: Training examples of all trials.
+            rows: Validation rows that are evaluated.
+            pace: How much longer everything takes than measured.
+            tail: How much of a trial the last ones run while other workers have nothing left to do.
+            pruned: Whether the pruner ends trials.
+        """
+        facts, workers = self.facts, self.found.workers
+        waits = pruned and facts.spec.search.pruner == "halving"
+        begun = facts.trials * (1.0 + TAKEN_UP * waits)
+        fixed = begun * (self._mean(lambda one: one.fixed_seconds) + TRIAL_SECONDS) / workers
+        trained = examples * self._per(lambda one: one.examples_per_second)
+        evaluated = rows * self._per(lambda one: one.rows_per_second or math.inf)
+        idle = (trained + evaluated + fixed) * workers / facts.trials * tail * (1 - 1 / workers)
+        again = sum(facts.rows.get(split, 0) for split in ("validation", "test"))
+        ends = facts.check_seconds + 2 * self.found.warm_seconds
+        once = again * self._per(lambda one: (one.rows_per_second or math.inf) / one.processes) / self._scale()
+        return ends + pace * (trained + evaluated + fixed + idle + once)
+
+    def _scale(self) -> float:
+        """Return how many times what was measured runs at a time: once for each GPU, or once."""
+        return self.found.workers / max(one.processes for one in self.fitting.values())
+
+    def _per(self, speed: Callable[[Measurement], float]) -> float:
+        """Return the seconds that one unit takes, on average over the batch sizes, with all workers."""
+        return self._mean(lambda one: 1 / speed(one)) / self._scale()
+
+    def _mean(self, value: Callable[[Measurement], float]) -> float:
+        """Return a mean over the batch sizes; the ends of a range stand for half as many trials as its middle."""
+        items = [value(one) for _, one in sorted(self.fitting.items())]
+        parameter = self.facts.spec.space.get(BATCH)
+        if parameter is None or parameter.choices is not None or len(items) < 3:
+            return sum(items) / len(items)
+        return (items[0] + 2 * items[1] + items[2]) / 4
+
+
+_TAILS = (0.0, 0.5, 1.0)
+
+
+def _ends(span: Span) -> tuple[float, float, float]:
+    return span.low, span.middle, span.high
+
+
+def _memory(found: Readings, fitting: Sequence[Measurement]) -> Memory:
+    worker = (found.worker_mb + max(one.own_memory_mb for one in fitting)) / 1000
+    return Memory(
+        trial_gb=max(one.memory_mb for one in fitting) / 1000,
+        worker_gb=worker,
+        total_gb=found.workers * worker + COMMAND_MB / 1000,
+        gpu_gb=max(one.gpu_memory_mb for one in fitting) / 1000,
+    )
+
+
+def _disk(facts: Facts, found: Readings, one: Measurement) -> Disk:
+    weights = one.weights_mb / 1000
+    waits = facts.spec.search.pruner == "halving"
+    waiting = max(map(len, cohorts(facts.trials))) if waits else found.workers
+    data = facts.prepared_bytes / 1e9
+    kept = weights * (min(facts.profile.keep_best + found.workers, facts.trials) + 1)
+    states = weights * STATE_COPIES * min(waiting, facts.trials)
+    logs = facts.trials * RECORD_BYTES / 1e9
+    return Disk(data, kept, states, logs, data + kept + states + logs)
+
+
+def _problems(facts: Facts, found: Readings, memory: Memory | None, disk: Disk | None) -> Iterator[str]:
+    """Yield what does not fit, each with the nearest fix."""
+    yield from _too_large(found, facts.profile)
+    if memory is not None:
+        yield from _too_much_memory(facts, found, memory)
+    if disk is not None:
+        yield from _too_much_disk(facts, disk)
+
+
+def _too_large(found: Readings, profile: Profile) -> Iterator[str]:
+    """Yield the batch sizes that do not fit, or take more than ``memory_gb``."""
+    limit = math.inf if profile.memory_gb is None else profile.memory_gb * 1000
+    fits = [one.batch for one in found.each if one.measurement and one.measurement.memory_mb <= limit]
+    for one in found.each:
+        smaller = max((batch for batch in fits if batch < one.batch), default=None)
+        if one.misfit is not None:
+            yield f"{BATCH}: {one.batch} does not fit: {one.misfit} ({_instead(one.batch, smaller)})"
+        elif one.measurement is not None and one.measurement.memory_mb > limit:
+            took = one.measurement.memory_mb / 1000
+            fix = f"memory_gb: {math.ceil(took * 11) / 10:g} would do"
+            instead = f", or {_instead(one.batch, smaller)}" if smaller else ""
+            more = f"takes {took:.2f} GB, more than memory_gb: {profile.memory_gb:g}"
+            yield f"{BATCH}: {one.batch} {more} ({fix}{instead})"
+
+
+def _instead(batch: int, smaller: int | None) -> str:
+    if smaller is None:
+        return "a smaller batch, a shorter data.max_length or a smaller model may"
+    if batch % smaller:
+        return f"{smaller} fits"
+    return f"{smaller} fits, and with gradient_accumulation_steps: {batch // smaller} it is the same batch"
+
+
+def _too_much_memory(facts: Facts, found: Readings, memory: Memory) -> Iterator[str]:
+    if memory.total_gb > facts.memory_gb and found.workers > 1:
+        fits = max(1, int((facts.memory_gb - COMMAND_MB / 1000) / memory.worker_gb))
+        yield (
+            f"{found.workers} workers take {memory.total_gb:.1f} GB of memory, and the machine has "
+            f"{facts.memory_gb:.1f} (workers: {fits} fit)"
+        )
+
+
+def _too_much_disk(facts: Facts, disk: Disk) -> Iterator[str]:
+    limit = facts.profile.limits.disk_gb
+    need = f"{disk.total_gb:.3g} GB"
+    if limit is not None and disk.total_gb > limit:
+        fix = f"limits: {{disk_gb: {math.ceil(disk.total_gb * 11) / 10:g}}} would do"
+        fewer = ", or a smaller keep_best" if facts.profile.keep_best > 1 else ""
+        yield f"the folder takes {need} at its peak, more than limits.disk_gb: {limit:g} ({fix}{fewer})"
+    if disk.total_gb * 1e9 > facts.free_bytes:
+        yield f"the folder takes {need} at its peak, and {facts.free_bytes / 1e9:.3g} GB are free (make room)"

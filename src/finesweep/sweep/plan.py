@@ -1,0 +1,149 @@
+"""Owns `sweep plan`: a sweep prepared in a temporary folder, measured there, and told before anything is spent."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from finesweep import activity
+from finesweep.calibration.readings import Readings
+from finesweep.errors import SweepError
+from finesweep.files.checked_json import read_as
+from finesweep.files.regular_file import last_lines
+from finesweep.folder import disk
+from finesweep.host.machine import usable_memory_gb
+from finesweep.host.python_process import child_environment
+from finesweep.host.signals import Signals
+from finesweep.launch.commands import survey_command
+from finesweep.sweep import prepare
+from finesweep.sweep.estimate import Estimate, Facts, estimated
+from finesweep.sweep.preflight import Checked
+from finesweep.sweep.prepare import Request
+from finesweep.sweep.session import OpenSweep
+
+MOST_ROWS = 20_000
+"""Rows of a split that are prepared to be measured; they stand for the others."""
+
+POLL_SECONDS = 0.05
+
+
+def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None) -> Estimate:
+    """Say what a sweep will take; nothing is left of it.
+
+    Args:
+        request: What the user would run.
+        announce: Called with the ``Checked`` spec before anything is measured.
+
+    Raises:
+        SpecError: With every problem found.
+        SweepError: No trial could be trained.
+        Stopped: The user did not want to know any more.
+    """
+    with (
+        Signals().counted() as signals,
+        tempfile.TemporaryDirectory(prefix="finesweep-plan-", ignore_cleanup_errors=True) as scratch,
+        contextlib.ExitStack() as stack,
+        signals.ending_the_block(),
+    ):
+        began = time.monotonic()
+        checked = prepare.check(request)
+        activity.tell("")
+        announce(checked)
+        here = dataclasses.replace(request, results=Path(scratch))
+        sample, share = _sampled(checked)
+        sweep = prepare.open_folder(Path(scratch) / checked.loaded.spec.name, sample, here)
+        seconds = time.monotonic() - began
+        with signals.held_back():
+            survey = stack.enter_context(_Survey(sweep, Path(scratch)))
+        found = survey.readings()
+        return estimated(_facts(request, checked, sweep, share, seconds), found)
+
+
+def _sampled(checked: Checked) -> tuple[Checked, float]:
+    """Return a spec with rows enough to be measured, and their share of all."""
+    frames = checked.data.frames
+    every = {split: -(-len(frame) // MOST_ROWS) for split, frame in frames.items()}
+    few = {split: frame.iloc[:: every[split]].reset_index(drop=True) for split, frame in frames.items()}
+    share = sum(map(len, few.values())) / sum(map(len, frames.values()))
+    return dataclasses.replace(checked, data=dataclasses.replace(checked.data, frames=few)), share
+
+
+def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, seconds: float) -> Facts:
+    existing = request.results.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return Facts(
+        spec=checked.loaded.spec,
+        profile=sweep.profile,
+        rows=checked.data.facts()["rows"],
+        trials=sweep.wanted,
+        prepared_bytes=disk.used_bytes(sweep.run_dir.path) / share,
+        free_bytes=float(shutil.disk_usage(existing).free),
+        memory_gb=usable_memory_gb(),
+        check_seconds=seconds,
+    )
+
+
+class _Survey:
+    """Measures in a process of its own, of which nothing is left after the block, whatever happens.
+
+    Args:
+        sweep: What to measure, prepared.
+        scratch: Folder for what the process writes.
+    """
+
+    def __init__(self, sweep: OpenSweep, scratch: Path) -> None:
+        self._output, self._log = scratch / "readings.json", scratch / "survey.log"
+        command = survey_command(sys.executable, sweep.run_dir, sweep.run)
+        device = "" if sweep.profile.gpus_per_trial == 0 else None
+        with self._log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [*command, "--parent", str(os.getpid()), str(self._output)],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env={**child_environment(device, 1), "TMPDIR": str(scratch)},
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> _Survey:
+        """Begin."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the process and its forks, and wait until it is gone."""
+        # For a group of which nothing but zombies is left macOS says that it is not permitted.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def readings(self) -> Readings:
+        """Wait for what is found.
+
+        Raises:
+            SweepError: Nothing could be measured.
+        """
+        told = ""
+        while (code := self._process.poll()) is None:
+            time.sleep(POLL_SECONDS)
+            if (doing := activity.last_logged(self._log)) != told:
+                activity.tell(doing)
+                told = doing
+        activity.tell("")
+        if code:
+            raise SweepError(f"nothing could be measured: {_last_words(self._log, code)}")
+        return read_as(Readings, self._output)
+
+
+def _last_words(log: Path, code: int) -> str:
+    lines = last_lines(log)
+    return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"

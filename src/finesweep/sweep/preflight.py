@@ -1,0 +1,251 @@
+"""Owns everything that is checked before any compute is spent: YAML, data, model, and how they fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finesweep import activity
+from finesweep.data.loaded import LoadedData
+from finesweep.errors import Problem, SpecError
+from finesweep.folder.manifest import Manifest
+from finesweep.model import load_check
+from finesweep.model import source as model_source
+from finesweep.model.config_check import setting_defaults
+from finesweep.model.load_check import Loading
+from finesweep.model.source import ResolvedModel
+from finesweep.model.truncation import truncation_notes
+from finesweep.registry import TASKS
+from finesweep.spec.draft import Draft, LoadedSpec, in_order
+from finesweep.spec.planned_trials import planned_trials
+from finesweep.spec.sections import ModelSpec, ScratchModelSpec, SweepSpec
+from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.spec.trial_settings import Settings
+from finesweep.spec.yaml_source import YamlSource
+from finesweep.trial import Value
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A spec whose data and model have been looked at.
+
+    Attributes:
+        loaded: The spec and its source.
+        data: Clean, encoded, split rows.
+        model: Where the model is and what it can take.
+        plan: Parameters of the first trials.
+        notes: Remarks for the user, in the order in which they came up.
+        loading: How a pretrained model is loaded; None for one made from scratch.
+    """
+
+    loaded: LoadedSpec
+    data: LoadedData
+    model: ResolvedModel
+    plan: Sequence[Mapping[str, Any]]
+    notes: Sequence[str]
+    loading: Loading | None = None
+
+    def without_rows(self) -> Checked:
+        """Return the same without the rows, small enough to be sent to another process."""
+        return dataclasses.replace(self, data=self.data.without_rows())
+
+    def manifest(self) -> Manifest:
+        """Return what the folder of this sweep has to hold on to."""
+        spec = self.loaded.spec
+        return Manifest(
+            name=spec.name,
+            spec=spec.model_dump(mode="json", exclude={"name", "budget", "stop"}),
+            data=self.data.facts(),
+            model={
+                "name": self.model.name,
+                "path": str(self.model.path) if self.model.path else None,
+                "revision": self.model.revision,
+                "digest": self.model.digest,
+                "max_tokens": self.model.max_tokens,
+                "from_scratch": self.model.path is None,
+                "loading": dataclasses.asdict(self.loading) if self.loading else None,
+            },
+            plan=[dict(params) for params in self.plan],
+            created=time.time(),
+        )
+
+
+def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
+    """Load the data, look at the model, and hold both against the spec.
+
+    Args:
+        loaded: A spec that has been read; its YAML is sound by itself.
+        trusted: Whether code that comes with the model may be run.
+
+    Raises:
+        SpecError: With every problem of data and model.
+    """
+    spec = loaded.spec
+    stages = _Stages(spec, loaded.source, trusted)
+    stages.run()
+    if stages.problems or stages.data is None or stages.model is None:
+        raise SpecError(in_order(stages.problems))
+    longest = Settings.of(spec, {}, stages.model.max_tokens).max_length
+    plan = planned_trials(spec, stages.defaults, longest)
+    data, model = stages.data, stages.model
+    loading = stages.loading
+    notes = [
+        *loaded.notes,
+        *data.notes,
+        *model.notes,
+        *(loading.notes if loading else ()),
+        *_large_batches(spec, data.facts()["rows"]["train"]),
+        *_long_warmup(spec, data.facts()["rows"]["train"]),
+    ]
+    notes += truncation_notes(spec, data.frames, model, trusted=trusted)
+    return Checked(loaded, data, model, plan, notes, loading)
+
+
+def problems(draft: Draft, *, trusted: bool = False) -> list[Problem]:
+    """Return every problem of a YAML that has some, and those of the data and the model as far as it names them.
+
+    Args:
+        draft: What is sound of the YAML.
+        trusted: Whether code that comes with the model may be run.
+    """
+    stages = _Stages(draft.sound(), draft.source, trusted)
+    stages.run()
+    known = {problem.where for problem in draft.problems}
+    return in_order([*draft.problems, *(problem for problem in stages.problems if problem.where not in known)])
+
+
+class _Stages:
+    """Takes each step whose inputs are there, whatever the others have found, and collects the problems.
+
+    Attributes:
+        problems: What was found.
+        data: Clean, encoded, split rows; None where they cannot be had.
+        model: What the model can take; None where it cannot be used.
+        defaults: What the model's config has for each ``model.*`` of the spec.
+        loading: How a pretrained model is loaded; None for one made from scratch.
+    """
+
+    def __init__(self, spec: SweepSpec, source: YamlSource, trusted: bool) -> None:
+        self.spec, self.source, self.trusted = spec, source, trusted
+        self.problems: list[Problem] = []
+        self.data: LoadedData | None = None
+        self.model: ResolvedModel | None = None
+        self.defaults: Mapping[str, Value] = {}
+        self.loading: Loading | None = None
+
+    def run(self) -> None:
+        """Take the steps."""
+        for step in (self._load_data, self._find_model, self._check_settings, self._check_loading):
+            try:
+                step()
+            except SpecError as error:
+                self.problems += error.problems
+
+    def _load_data(self) -> None:
+        activity.tell("importing pandas")
+        from finesweep.data import loader
+
+        spec = self.spec
+        if _has(spec, "data") and spec.task in TASKS.names:
+            task = TASKS.load(spec.task)()
+            self.data = loader.load(spec.data, task, base=spec.base, seed=spec.search.seed, source=self.source)
+
+    def _find_model(self) -> None:
+        if _has(self.spec, "model"):
+            model = model_source.resolve(self.spec.model, base=self.spec.base, source=self.source, trusted=self.trusted)
+            self.problems += _too_long(self.spec, self.source, model)
+            self.model = model
+
+    def _check_settings(self) -> None:
+        if self.model is not None:
+            self.defaults = setting_defaults(_checkable(self.spec.model, self.model), self.spec, self.source)
+
+    def _check_loading(self) -> None:
+        if self.model is not None and self.model.path is not None and self.spec.task in TASKS.names:
+            self.loading = load_check.check(self.model, self.spec, self.source, self.data, trusted=self.trusted)
+
+
+def _has(spec: SweepSpec, section: str) -> bool:
+    """Say whether a section is there: a spec that was made of a YAML with problems may lack it."""
+    return getattr(spec, section, None) is not None
+
+
+def refuse_model_inside(checked: Checked, folder: Path) -> None:
+    """Refuse a model that lies in the folder which the sweep is about to write, or to move aside.
+
+    Raises:
+        SpecError: It does; a winner is best copied before it is tuned further under the same name.
+    """
+    model = checked.model.path
+    if model is not None and model.resolve().is_relative_to(folder.resolve()):
+        where = checked.loaded.source.where("model")
+        message = f"{model} lies inside {folder}, which this sweep writes"
+        raise SpecError([Problem(where, message, "give the sweep another --name, or copy the model elsewhere")])
+
+
+def _checkable(asked: ModelSpec | ScratchModelSpec, found: ResolvedModel) -> ResolvedModel | ScratchModelSpec:
+    """Return what a setting is held against: the config in the folder, or the one that is being made."""
+    return asked if isinstance(asked, ScratchModelSpec) else found
+
+
+def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:
+    """Note a batch that holds all rows: it makes one step an epoch, which is seldom meant."""
+    name = "per_device_train_batch_size"
+    parameter = spec.space.get(name)
+    sizes = (parameter.choices or (parameter.high,)) if parameter else (spec.fixed.get(name),)
+    largest = max((size for size in sizes if isinstance(size, int)), default=0)
+    if largest >= rows:
+        yield f"{name}: {largest} is no less than the {rows} training rows, so an epoch is a single step."
+
+
+def _long_warmup(spec: SweepSpec, rows: int) -> Iterator[str]:
+    """Note a warmup that lasts longer than training, which then never comes to its learning rate."""
+    warmups = [steps for steps in _values(spec, "warmup_steps") if steps >= 1]
+    most, least = _steps(spec, rows, max), _steps(spec, rows, min)
+    if warmups and min(_values(spec, "warmup_steps")) >= most:
+        yield f"warmup_steps: {min(warmups):g} last all of training ({most:,} steps): none gets to its learning_rate."
+    elif warmups and max(warmups) >= least:
+        yield (
+            f"warmup_steps: {max(warmups):g} are no fewer than the steps of the shortest training ({least:,}): "
+            "such a trial never reaches its learning_rate."
+        )
+
+
+def _steps(spec: SweepSpec, rows: int, pick: Callable[[Sequence[float]], float]) -> int:
+    """Return the steps of the longest training, or of the shortest."""
+    if "max_steps" in spec.fixed:
+        return int(pick(_values(spec, "max_steps")))
+    other = min if pick is max else max
+    batch = other(_values(spec, "per_device_train_batch_size")) * other(_values(spec, "gradient_accumulation_steps"))
+    return max(1, math.ceil(math.ceil(rows / batch) * pick(_values(spec, "num_train_epochs"))))
+
+
+def _values(spec: SweepSpec, name: str) -> list[float]:
+    """Return the numbers that a setting takes: its choices, both ends of its range, or the one that is set."""
+    parameter = spec.space.get(name)
+    one = spec.fixed.get(name, TRAINING_FIELDS[name].default)
+    values = (parameter.choices or (parameter.low, parameter.high)) if parameter else (one,)
+    return [value for value in values if isinstance(value, int | float)]
+
+
+def _too_long(spec: SweepSpec, source: YamlSource, model: ResolvedModel) -> Iterator[Problem]:
+    """Yield every ``max_length`` that goes beyond what the model can take."""
+    for path, value in _lengths(spec):
+        if isinstance(value, int) and value > model.max_tokens:
+            message = f"{value} tokens is beyond the model's {model.max_tokens}"
+            yield Problem(source.where(*path), message, f"write at most {model.max_tokens}")
+
+
+def _lengths(spec: SweepSpec) -> Iterator[tuple[tuple[str, ...], Value]]:
+    if _has(spec, "data"):
+        yield ("data", "max_length"), spec.data.max_length
+    yield ("fixed", "data.max_length"), spec.fixed.get("data.max_length")
+    parameter = spec.space.get("data.max_length")
+    if parameter is not None:
+        values = list(parameter.choices or ()) or [parameter.high]
+        yield ("space", "data.max_length"), max((v for v in values if isinstance(v, int)), default=None)

@@ -1,0 +1,387 @@
+"""Owns what comes before the first trial: checking a request, and the sweep's folder with all that trials need."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import math
+import os
+import platform
+import shutil
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finesweep import activity
+from finesweep.calibration import calibration_file
+from finesweep.calibration.options import Calibration
+from finesweep.errors import Problem, RunDirError, SpecError
+from finesweep.files import permissions
+from finesweep.files.atomic import sync_all, write_json, writing
+from finesweep.files.checked_json import refuse_all_but_files
+from finesweep.folder import checked_files, housekeeping, lost_records, sweep_folder
+from finesweep.folder.checked_files import CheckedFiles
+from finesweep.folder.manifest import Manifest, Run, changes
+from finesweep.folder.open_run import new_token
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.host.machine import Machine, usable_memory_gb
+from finesweep.launch import profile as profile_module
+from finesweep.launch.profile import Profile
+from finesweep.model.scratch import make_scratch
+from finesweep.model.source import ResolvedModel
+from finesweep.spec import reader
+from finesweep.spec.draft import Draft, LoadedSpec, in_order
+from finesweep.spec.planned_trials import trials_wanted, used_up
+from finesweep.spec.sections import ScratchModelSpec, SweepSpec
+from finesweep.sweep import dry_run, preflight
+from finesweep.sweep.preflight import Checked
+from finesweep.sweep.session import OpenSweep
+
+Write = Callable[[RunDir, Manifest], Manifest]
+"""Writes what trials need into a new folder; returns the manifest that says what was made."""
+
+SMOKE_ROWS = 32
+SMOKE_TRIALS = 2
+_CAPS = ("max_train_rows", "max_eval_rows", "max_test_rows")
+_LIBRARIES = ("finesweep", "transformers", "torch", "datasets", "accelerate", "optuna", "ray", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        spec: The search space YAML.
+        overrides: ``dotted.name=value`` of every ``--set``.
+        profile: The launch profile YAML; None for this machine with the defaults.
+        name: Overrides the name of the results folder.
+        results: Folder that holds one folder per sweep.
+        fresh: Move an earlier sweep of this name aside and start anew.
+        smoke: Take everything through once, on few rows, in a folder of its own.
+        join: Where a sweep of this name runs already, run more of its trials beside it.
+        workers: Overrides the profile's number of workers.
+        trust_remote_code: Allow code that comes with the model; to be said anew for each run.
+        rerun_lost: Run trials again whose records are gone.
+    """
+
+    spec: Path
+    overrides: Sequence[str] = ()
+    profile: Path | None = None
+    name: str | None = None
+    results: Path = Path("results")
+    fresh: bool = False
+    smoke: bool = False
+    join: bool = False
+    workers: int | None = None
+    trust_remote_code: bool = False
+    rerun_lost: bool = False
+
+
+def check(request: Request) -> Checked:
+    """Do everything that ``sweep run`` does before it writes or trains anything.
+
+    Raises:
+        SpecError: With every problem found.
+        RunDirError: The results folder could not be written.
+    """
+    checked = checked_spec(load(request), request)
+    try_model(checked, request)
+    return checked
+
+
+def load(request: Request) -> LoadedSpec:
+    """Read the spec and the profile.
+
+    Raises:
+        SpecError: With every problem of both, and then those of the data and the model too.
+        RunDirError: The results folder could not be written.
+        LaunchError: The database that the profile names for the study cannot be used.
+        MissingExtra: It needs a package that is not installed.
+    """
+    activity.tell(f"reading {request.spec}")
+    draft = reader.draft(request.spec, request.overrides, request.name)
+    profile, problems = _profile(request, draft)
+    if draft.problems or problems:
+        raise SpecError([*preflight.problems(draft, trusted=request.trust_remote_code), *in_order(problems)])
+    assert profile is not None
+    loaded = draft.finished()
+    if profile.storage is not None:
+        from finesweep.backends.optuna import database
+
+        database.check(profile.storage)
+    found = _for_smoke(loaded) if request.smoke else loaded
+    housekeeping.check_writable(path_of(found, request))
+    return found
+
+
+def profile_of(request: Request) -> Profile:
+    """Read the launch profile alone.
+
+    Raises:
+        SpecError: With every problem of it, and those of the spec, the data and the model.
+    """
+    try:
+        return profile_module.load(request.profile)
+    except SpecError:
+        load(request)
+        raise
+
+
+def _profile(request: Request, draft: Draft) -> tuple[Profile | None, Sequence[Problem]]:
+    """Return the launch profile as this machine carries it out, or what keeps it from that."""
+    spec = draft.sound()
+    try:
+        return _settled(request, spec, spec.budget.trials), ()
+    except SpecError as error:
+        return None, error.problems
+
+
+def _settled(request: Request, spec: SweepSpec, trials: int) -> Profile:
+    """Return the launch profile as this machine carries it out; refuse what it cannot."""
+    return profile_module.load(request.profile).settled(_machine(spec), trials, request.workers)
+
+
+def _machine(spec: SweepSpec) -> Machine:
+    machine = Machine.probe()
+    return dataclasses.replace(machine, gpus=()) if spec.fixed.get("use_cpu") else machine
+
+
+def checked_spec(loaded: LoadedSpec, request: Request) -> Checked:
+    """Hold a spec against its data, its model and the profile.
+
+    Raises:
+        SpecError: With every problem found.
+    """
+    folder = path_of(loaded, request)
+    checked = preflight.check(loaded, trusted=request.trust_remote_code)
+    preflight.refuse_model_inside(checked, folder)
+    profile = _settled(request, loaded.spec, trials_wanted(loaded.spec, checked.plan))
+    why = used_up(loaded.spec, checked.plan)
+    small = [f"{why[0].upper()}{why[1:]}; it ends when all are tried."] if why else []
+    return dataclasses.replace(checked, notes=[*checked.notes, *small, *profile.notes(_machine(loaded.spec))])
+
+
+def try_model(checked: Checked, request: Request) -> None:
+    """Take two rows through the model, with each end of its searched settings.
+
+    Args:
+        checked: With its rows.
+        request: What the user asked for.
+
+    Raises:
+        SpecError: With everything that fails.
+    """
+    is_local = profile_module.load(request.profile).launcher == "local"
+    memory_gb = usable_memory_gb() if is_local else math.inf
+    if problems := dry_run.problems(checked, write_prepared, memory_gb):
+        raise SpecError(in_order(problems))
+
+
+def is_prepared(loaded: LoadedSpec, request: Request) -> bool:
+    """Say whether a sweep's folder is there and goes on, so that its model has been tried."""
+    return RunDir(path_of(loaded, request)).spec_file.exists() and not (request.fresh or request.smoke)
+
+
+def path_of(loaded: LoadedSpec, request: Request) -> Path:
+    """Return the sweep's folder."""
+    return request.results.absolute() / loaded.spec.name
+
+
+def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
+    """Shrink a spec to two trials of one step on a few rows."""
+    spec = loaded.spec
+    small = spec.model_copy(
+        update={
+            "name": f"{spec.name}-smoke",
+            "data": spec.data.model_copy(update=dict.fromkeys(_CAPS, SMOKE_ROWS)),
+            "budget": spec.budget.model_copy(update={"trials": SMOKE_TRIALS}),
+            "search": spec.search.model_copy(update={"pruner": "none"}),
+            "fixed": {**spec.fixed, "max_steps": 1},
+        }
+    )
+    return dataclasses.replace(loaded, spec=small)
+
+
+def open_folder(
+    path: Path, checked: Checked, request: Request, *, watched: bool = True, write: Write | None = None
+) -> OpenSweep:
+    """Open the sweep's folder, made with its rows and its model if need be, and begin a run in it.
+
+    Args:
+        path: The folder.
+        checked: The spec.
+        request: What the user asked for.
+        watched: Whether a command will watch the run's workers.
+        write: Writes rows and model into a new folder; None to have them written here, where ``checked`` has its rows.
+
+    Raises:
+        RunDirError: The folder is another sweep's, or cannot be written.
+    """
+    moved = None
+    if path.exists() and (request.fresh or request.smoke):
+        moved = _clear(path, smoke=request.smoke)
+    permissions.prepare(path, profile_of(request).shared)
+    folder = RunDir(path)
+    write = write or functools.partial(write_prepared, checked)
+    if folder.spec_file.exists():
+        manifest = same_sweep(folder, checked.manifest())
+        sweep_folder.make_folders(path)  # of a folder that an earlier version made
+        tidy(folder)
+        lost_records.refuse(folder, rerun=request.rerun_lost)
+        _renewed(folder, manifest, checked.model, write)
+    else:
+        folder, manifest = _created(path, checked.manifest(), write)
+    if moved is not None:
+        folder.notes.append(f"the earlier sweep of this name was moved to {moved}")
+    return begin(folder, manifest, checked, request, watched=watched)
+
+
+def tidy(folder: RunDir) -> None:
+    """Delete what killed processes left half written, unless a run that has joined goes on writing."""
+    if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
+        housekeeping.remove_leftovers(folder)
+
+
+def begin(folder: RunDir, manifest: Manifest, checked: Checked, request: Request, *, watched: bool = True) -> OpenSweep:
+    """Begin a run in a sweep's folder; see ``open_folder``."""
+    spec = checked.loaded.spec
+    left = [trial for trial in range(trials_wanted(spec, manifest.plan)) if not folder.is_finished(trial)]
+    profile, question = _launch(folder, manifest, request, spec, max(len(left), 1), watched=watched)
+    run = folder.begin_run(
+        lambda number: Run(
+            number=number,
+            budget=spec.budget.model_dump(),
+            stop=spec.stop.model_dump(),
+            profile=profile.model_dump(),
+            environment=_environment(),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started=time.time(),
+            model_path=str(checked.model.path or folder.model),
+            trust_remote_code=request.trust_remote_code,
+            token=new_token(profile.model_dump()),
+            watched=watched,
+        )
+    )
+    if question is not None:
+        calibration_file.write(folder, dataclasses.replace(question, run=run.number))
+    return OpenSweep(folder, manifest.of_run(run), spec, profile, run)
+
+
+def _launch(
+    folder: RunDir, manifest: Manifest, request: Request, spec: SweepSpec, trials: int, *, watched: bool
+) -> tuple[Profile, Calibration | None]:
+    """Return a run's profile, and what its workers are to find out before it is settled."""
+    if request.workers is not None or request.smoke or not watched:
+        return _settled(request, spec, trials), None
+    asked = profile_module.load(request.profile)
+    return calibration_file.launch(folder, spec, asked, _machine(spec), trials, manifest.data["rows"]["train"])
+
+
+def _clear(path: Path, *, smoke: bool) -> Path | None:
+    """Move an earlier sweep aside and return its new place; an earlier smoke run is deleted."""
+    is_smoke = smoke and RunDir(path).manifest().spec["fixed"].get("max_steps") == 1
+    aside = housekeeping.move_aside(path)
+    if is_smoke:
+        shutil.rmtree(aside)
+    return None if is_smoke else aside
+
+
+def same_sweep(folder: RunDir, asked: Manifest) -> Manifest:
+    """Return the folder's manifest; refuse a spec that is another sweep's, and links that lead out of it."""
+    present = folder.manifest()
+    refuse_all_but_files(folder.path, deep=True)
+    if differences := changes(present, asked):
+        listed = "\n".join(f"  {_with_file(line, folder, asked)}" for line in differences)
+        raise RunDirError(
+            f"{folder.path} holds another sweep; this spec differs:\n{listed}\n"
+            "Give it a name of its own with --name, or move the old folder aside with --fresh."
+        )
+    return present
+
+
+def _with_file(line: str, folder: RunDir, asked: Manifest) -> str:
+    """Return a difference between two sweeps, with the name of the file where it is one of contents."""
+    key = line.partition(":")[0]
+    if key.startswith("data.content.") and (source := asked.data["sources"].get(key.rpartition(".")[2])):
+        return f"{line} ({source['place']})"
+    if key == "model.content" and asked.model["path"] is not None:
+        known = checked_files.read(folder, Path(asked.model["path"]))
+        changed = known.model.changed() if known is not None else None
+        return f"{line} ({changed or asked.model['path']})"
+    return line
+
+
+def _renewed(folder: RunDir, manifest: Manifest, model: ResolvedModel, write: Write) -> None:
+    """Make rows, tokens and a model from scratch again where they are not what was prepared.
+
+    Raises:
+        RunDirError: A file of the model's folder is not what it was, and cannot be made again.
+    """
+    known = checked_files.read(folder, model.path or folder.model)
+    if known is not None:
+        if (file := known.model.changed()) is not None:
+            raise RunDirError(f"{file}: it is not what the sweep began with; put it back, or start anew with --fresh")
+        if (file := known.own.changed()) is None:
+            return
+        folder.notes.append(f"{file.relative_to(folder.path)} was not what was prepared; it is made again")
+    for tokens in folder.data.glob("tokens-*"):
+        shutil.rmtree(tokens)
+    write(folder, manifest)
+
+
+def _created(path: Path, manifest: Manifest, write: Write) -> tuple[RunDir, Manifest]:
+    housekeeping.refuse_foreign(path)
+    folder = sweep_folder.make_folders(path)
+    manifest = write(folder, manifest)
+    write_json(folder.spec_file, dataclasses.asdict(manifest))
+    return folder, manifest
+
+
+def write_prepared(checked: Checked, folder: RunDir, manifest: Manifest) -> Manifest:
+    """Write the rows, and the model where it is made from scratch; return the manifest that says so.
+
+    Raises:
+        RunDirError: The folder cannot be written.
+    """
+    with writing(folder.data):
+        return _prepared(folder, checked, manifest)
+
+
+def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
+    activity.tell("writing the rows")
+    for split, frame in checked.data.frames.items():
+        frame.to_parquet(folder.data / f"{split}.parquet")
+    model = checked.loaded.spec.model
+    if isinstance(model, ScratchModelSpec):
+        train = checked.data.frames["train"]
+        columns = [train[name] for name in ("text", "text_pair") if name in train]
+        texts = (text for column in columns for text in column)
+        activity.tell("making a tokenizer and a model from scratch")
+        building = folder.data / ".model.tmp"
+        shutil.rmtree(building, ignore_errors=True)
+        make_scratch(model, texts, building, pairs=len(columns) > 1)
+        shutil.rmtree(folder.model, ignore_errors=True)
+        sync_all(building)
+        building.rename(folder.model)  # so that nobody reads half of its JSON
+        manifest = dataclasses.replace(manifest, model={**manifest.model, "path": str(folder.model)})
+    model_folder = checked.model.path or folder.model
+    found = checked_files.note(folder, model_folder, checked.model.files)
+    if checked.model.path is not None and checked.model.revision is None:
+        _refuse_unchecked(found.model, checked.model)
+    sync_all(folder.data)  # a power cut must not leave a manifest without what it stands for
+    return manifest
+
+
+def _refuse_unchecked(files: CheckedFiles, model: ResolvedModel) -> None:
+    """Make sure that a model's folder is what was checked a moment ago."""
+    if model.digest != checked_files.digest(files):
+        raise RunDirError(f"{files.folder}: it was changed while it was checked; run the same command again")
+
+
+def _environment() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "platform": platform.platform(), **versions}

@@ -1,0 +1,243 @@
+"""Owns the spine of ``sweep run``: check, prepare, launch, wait, collect, each handing its value on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finesweep import activity
+from finesweep.display.display import open_display
+from finesweep.errors import NoFinishedTrial, Problem, RunDirError, SpecError, SweepError
+from finesweep.files import permissions
+from finesweep.folder import sweep_lock
+from finesweep.folder.open_run import open_run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.forecast.eta import TimeLeft
+from finesweep.forecast.work import Course
+from finesweep.host.signals import Signals
+from finesweep.launch.launcher import Handle
+from finesweep.launch.run_limits import RunLimits
+from finesweep.registry import LAUNCHERS
+from finesweep.results import checkpoints, ranking, winner
+from finesweep.results.winner import Evidence
+from finesweep.sweep import prepare
+from finesweep.sweep.preflight import Checked
+from finesweep.sweep.prepare import Request
+from finesweep.sweep.prepare_process import Preparation
+from finesweep.sweep.session import OpenSweep
+from finesweep.sweep.supervisor import Supervisor
+from finesweep.trial import TrialRecord
+
+MOST_REPAIRS = 3
+"""How often damaged weights are trained again before the disk is blamed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one ``sweep run`` ended.
+
+    Attributes:
+        sweep: The sweep.
+        records: All trials so far.
+        why: One line: why the run ended.
+        signal: The signal that ended it, None if none did.
+        evidence: Of the winner; None after a signal, when no winner is exported.
+        owner: Who owns the sweep that this run joined, and will export the winner.
+    """
+
+    sweep: OpenSweep
+    records: Sequence[TrialRecord]
+    why: str
+    signal: int | None = None
+    evidence: Evidence | None = None
+    owner: str | None = None
+
+
+def run(request: Request, display_of: Any = open_display, announce: Any = lambda _: None) -> Outcome:
+    """Carry a spec out: search, rank, export and prove the winner.
+
+    Args:
+        request: What the user asked for.
+        display_of: Opens the live display.
+        announce: Called with the ``Checked`` spec before training starts.
+
+    Raises:
+        SpecError, RunDirError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
+    """
+    _refuse_batch(request)
+    with Signals().counted() as signals, contextlib.ExitStack() as owned, contextlib.ExitStack() as apart:
+        with signals.ending_the_block():
+            preparation = apart.enter_context(Preparation(request))
+            checked = preparation.checked()
+            activity.tell("")
+            announce(checked)
+        path = prepare.path_of(checked.loaded, request)
+        if request.join and sweep_lock.owner(path) is not None:
+            apart.close()
+            return _joined(path, checked, request, signals, display_of)
+        permissions.prepare(path, prepare.profile_of(request).shared)
+        lock = owned.enter_context(sweep_lock.held(path))
+        sweep = preparation.open_folder(path, checked, lock, signals.ending_the_block)
+        apart.close()
+        return _carried_out(sweep, lock, signals, display_of)
+
+
+def supervise(path: Path, number: int, token: str = "", display_of: Any = open_display) -> Outcome:
+    """Carry a run out that ``sweep submit`` has prepared, as ``sweep run`` does after its own preparations.
+
+    Args:
+        path: The sweep's folder.
+        number: Number of the run.
+        token: The run's token; see ``shared_folder.open_run``.
+        display_of: Opens the live display.
+
+    Raises:
+        RunDirError, LaunchError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
+    """
+    with Signals().counted() as signals:
+        run_dir, begun = open_run(path, number, token)
+        with sweep_lock.held(path) as lock:
+            begun = dataclasses.replace(begun, host=socket.gethostname(), pid=os.getpid(), started=time.time())
+            run_dir.write_run(begun)
+            return _carried_out(OpenSweep.of_run(run_dir, begun), lock, signals, display_of)
+
+
+def collect(path: Path, number: int, token: str = "") -> Outcome:
+    """End a run whose workers have ended: the final leaderboard, the winner, and the proof of it.
+
+    Args:
+        path: The sweep's folder.
+        number: Number of the run.
+        token: The run's token; see ``shared_folder.open_run``.
+
+    Raises:
+        RunDirError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
+    """
+    with Signals().counted() as signals:
+        run_dir, ended = open_run(path, number, token)
+        with sweep_lock.held(path):
+            sweep = OpenSweep.of_run(run_dir, ended)
+            if (found := _damaged(sweep)) is not None:
+                raise RunDirError(f"{path}: {found}; submit the sweep again to train it again")
+            limits = RunLimits(run_dir, ended, sweep.spec.budget, sweep.profile.limits)
+            left = f"its jobs ended with {sweep.unfinished()} trials left to run"
+            why = sweep.nothing_left() or limits.exceeded() or left
+            try:
+                return _collected(sweep, why, signals)
+            finally:
+                sweep.end_run(why)
+
+
+def _refuse_batch(request: Request) -> None:
+    """Make sure that the profile's launcher is one that a command starts and stays with.
+
+    Raises:
+        SpecError: It takes whole sweeps as batches, or cannot be read.
+    """
+    launcher = prepare.profile_of(request).launcher
+    if launcher not in LAUNCHERS.names:
+        message = f"{launcher} takes whole sweeps as batches"
+        raise SpecError([Problem(f"{request.profile} launcher", message, "sweep submit does that")])
+
+
+def _joined(path: Path, checked: Checked, request: Request, signals: Signals, display_of: Any) -> Outcome:
+    """Run trials of a sweep that another command owns, until there are none; collect if that one is gone."""
+    folder = RunDir(path)
+    permissions.follow(path)
+    if not folder.spec_file.exists():
+        raise RunDirError(f"{path} is being prepared by another `sweep run`; join it in a moment")
+    manifest = prepare.same_sweep(folder, checked.manifest())
+    sweep = prepare.begin(folder, manifest, checked, request)
+    why = _search(sweep, None, signals, display_of)
+    try:
+        with sweep_lock.held(path) as lock:
+            # Its owner is gone: what is left of an owner's work is to be done here.
+            return (
+                _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals, display_of)
+            )
+    except sweep_lock.InUse as error:
+        return Outcome(sweep, folder.records(), why, signals.first, owner=error.owner)
+
+
+def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> Outcome:
+    """Search, and go on searching as long as the best trial's weights turn out to be damaged."""
+    for _ in range(MOST_REPAIRS):
+        why = _search(sweep, lock, signals, display_of)
+        if signals.received or (found := _damaged(sweep)) is None:
+            return _collected(sweep, why, signals)
+        sweep.run_dir.notes.append(found)
+    raise RunDirError(f"{sweep.run_dir.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
+
+
+def _damaged(sweep: OpenSweep) -> str | None:
+    best = ranking.winner(sweep.run_dir.records(), sweep.spec.direction)
+    return None if best is None else checkpoints.set_aside_if_damaged(sweep.run_dir, best)
+
+
+def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
+    """Run workers until the sweep is over; return why it ended, which its run keeps too."""
+    try:
+        why = sweep.nothing_left() or _supervised(sweep, lock, signals, display_of)
+    except SweepError as error:
+        # Where the folder itself is gone, the error that says so must not be replaced by this one.
+        with contextlib.suppress(RunDirError):
+            sweep.end_run(str(error).partition("\n")[0])
+        raise
+    sweep.end_run(why)
+    return why
+
+
+def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
+    spec, folder = sweep.spec, sweep.run_dir
+    activity.tell("")
+    with display_of(
+        spec.name,
+        direction=spec.direction,
+        metric=spec.objective.metric,
+        trials=sweep.wanted,
+        parameters=list(spec.space),
+        hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
+        left=TimeLeft(Course(spec, sweep.manifest.data["rows"]["train"]), sweep.wanted, sweep.workers),
+    ) as display:
+        display.update(folder.records(), [])  # what earlier runs did is no news
+        launcher = LAUNCHERS.load(sweep.profile.launcher)()
+
+        def start(index: int) -> Handle:
+            handle: Handle = launcher.start(
+                folder, sweep.run, sweep.profile, lock, index, coordinates=sweep.coordinates
+            )
+            return handle
+
+        return Supervisor(sweep, signals, display, start).wait()
+
+
+def _collected(sweep: OpenSweep, why: str, signals: Signals) -> Outcome:
+    """Write the final leaderboard; export and prove the winner unless the user wants to get out."""
+    prepare.tidy(sweep.run_dir)
+    records = sweep.run_dir.records()
+    sweep.write_leaderboard(records)
+    received = signals.first
+    best = ranking.winner(records, sweep.spec.direction)
+    evidence = None
+    if best is not None and received is None:
+        evidence = winner.export(sweep.run_dir, sweep.manifest, best, sweep.profile, lambda: bool(signals.received))
+        received = signals.first
+        sweep.write_leaderboard(records)  # it says where the winner is
+    if best is None and received is None:
+        raise NoFinishedTrial(_no_winner(sweep.run_dir, records, why))
+    return Outcome(sweep, records, why, received, evidence)
+
+
+def _no_winner(folder: RunDir, records: Sequence[TrialRecord], why: str) -> str:
+    counted = "\n".join(f"  {count} x {reason}" for count, reason in ranking.reasons(records))
+    first = next((record for record in records if record.state.finished), None)
+    log = f"\nThe first one's log: {folder.path / first.log}" if first else ""
+    ended = f"no trial finished, so there is no winner; {len(records)} ended otherwise:\n{counted}{log}"
+    return f"{ended}\nEnded: {why}."

@@ -1,0 +1,148 @@
+"""Owns a sweep that this process carries out: its folder, its run, and what is left to do there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from finesweep.calibration import calibration_file
+from finesweep.errors import RunDirError
+from finesweep.folder.manifest import Manifest, Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+from finesweep.launch.profile import of_run as profile_of
+from finesweep.registry import BACKENDS
+from finesweep.results import leaderboard
+from finesweep.results.stopping import early_stop, same_failure
+from finesweep.spec.planned_trials import trials_wanted, used_up
+from finesweep.spec.sections import SweepSpec
+from finesweep.trial import TrialRecord
+
+
+@dataclass
+class OpenSweep:
+    """A sweep's folder, with the run that this process has begun there.
+
+    Attributes:
+        run_dir: The sweep's folder.
+        manifest: What the sweep is.
+        spec: The spec with this run's budget.
+        profile: Where workers run; settled, or still to be settled by what they find out.
+        run: This run.
+        began: When it began, on the monotonic clock.
+    """
+
+    run_dir: RunDir
+    manifest: Manifest
+    spec: SweepSpec
+    profile: Profile
+    run: Run
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of_run(cls, run_dir: RunDir, run: Run) -> OpenSweep:
+        """Open a sweep that another command has prepared, for a run that it has begun.
+
+        Raises:
+            RunDirError: The folder is no sweep's, or is damaged.
+        """
+        manifest = run_dir.manifest()
+        return cls(run_dir, manifest.of_run(run), manifest.spec_for(run), profile_of(run.profile), run)
+
+    @functools.cached_property
+    def wanted(self) -> int:
+        """How many trials there will be."""
+        return trials_wanted(self.spec, self.manifest.plan)
+
+    @property
+    def coordinates(self) -> bool:
+        """Whether one worker runs all trials, as many at a time as there would be workers."""
+        return bool(BACKENDS.load(self.spec.search.backend).coordinates)
+
+    @property
+    def workers(self) -> int:
+        """How many workers this run starts."""
+        count = 1 if self.coordinates else self._rule().workers
+        assert count != "auto", "the profile is settled"
+        return count
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its workers are still to find out how many they should be."""
+        return calibration_file.is_open(self.profile)
+
+    def outcome(self) -> calibration_file.Outcome | None:
+        """Return what the workers have found out, None as long as they have not."""
+        return calibration_file.outcome(self.run_dir, self.run.number, self._rule())
+
+    def given_up(self, why: str) -> calibration_file.Outcome:
+        """Return how many workers there are if they cannot find it out."""
+        return calibration_file.by_rule(self._rule(), why)
+
+    def settle(self, profile: Profile) -> None:
+        """Let workers begin that wait for their number to be known; it stands in the run's file from now on."""
+        self.profile = profile
+        self.run = dataclasses.replace(self.run, profile=profile.model_dump())
+        self.run_dir.write_run(self.run)
+
+    def _rule(self) -> Profile:
+        """Return the profile with the numbers that hold as long as nothing was measured."""
+        if not self.is_open:
+            return self.profile
+        return calibration_file.rule(self.run_dir, self.run.number, self.profile, self.unfinished())
+
+    def finished(self) -> list[TrialRecord]:
+        """Return the trials that count against the budget."""
+        return [record for record in self.run_dir.records() if record.state.finished]
+
+    def unfinished(self) -> int:
+        """Return how many trials of the budget have no result yet."""
+        return self.wanted - sum(record.trial < self.wanted for record in self.finished())
+
+    def has_work(self) -> bool:
+        """Say whether there are trials left to run."""
+        return self.unfinished() > 0 and not self.ends_early()
+
+    def nothing_left(self) -> str | None:
+        """Say why there is nothing to do for a worker, None if there is something."""
+        hours = self.spec.budget.hours
+        if self.unfinished() <= 0:
+            return self.all_tried() or f"all {self.wanted} trials of the budget have finished"
+        if hours is not None and self.run_dir.hours_used(besides=self.run.number) >= hours:
+            return f"the budget of {hours:g} hours is used up"
+        return self.ends_early()
+
+    def all_tried(self) -> str | None:
+        """Say that nothing is left to propose, though the budget has more trials; None if that is not so."""
+        why = used_up(self.spec, self.manifest.plan) if self.unfinished() <= 0 else None
+        return why and f"every configuration was tried: {why}"
+
+    def ends_early(self) -> str | None:
+        """Say why the sweep ends before its budget, if it does."""
+        finished = self.finished()
+        early = early_stop(self.spec.stop, finished, self.spec.direction)
+        return early or same_failure(finished, self.run.number)
+
+    def write_leaderboard(self, records: Sequence[TrialRecord]) -> None:
+        """Bring the leaderboard up to date."""
+        leaderboard.write(self.run_dir, self.manifest, records, self.run_dir.runs())
+
+    def end_run(self, why: str) -> None:
+        """Note when and why this run ended."""
+        self._write_run(ended=time.time(), outcome=why)
+
+    def note_time(self) -> None:
+        """Note how long this run has run, for those who want to know once it was killed."""
+        # It can be done without; whoever needs the folder says what is wrong with it.
+        with contextlib.suppress(RunDirError):
+            self._write_run()
+
+    def _write_run(self, **facts: Any) -> None:
+        # A run that nobody watched ran elsewhere, and longer than the command that ends it.
+        seconds = round(time.monotonic() - self.began, 3) if self.run.watched else None
+        self.run_dir.write_run(dataclasses.replace(self.run, seconds=seconds, **facts))

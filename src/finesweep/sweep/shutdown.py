@@ -1,0 +1,74 @@
+"""Decides how a run ends: it runs, then it stops, then what still runs is killed; no stage comes back."""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+from dataclasses import dataclass, field
+
+from finesweep.errors import SweepError, signal_name
+from finesweep.host.signals import Signals
+
+STOP_SECONDS = 40.0
+"""How long workers have to stop; each gives its trial less than that."""
+
+GONE_SECONDS = 3.0
+"""How long a killed process may take to be gone; one that hangs in the system is not waited for."""
+
+
+class Stage(enum.IntEnum):
+    """How far a run has come on its way to its end."""
+
+    RUNNING = 0
+    STOPPING = 1
+    KILLING = 2
+    ENDED = 3
+
+
+@dataclass
+class Shutdown:
+    """The end of a run: why, and how far it has come.
+
+    Workers are started in the stage RUNNING only. A signal asks to stop, a second one to kill; so does every other
+    reason, and the time that workers have to stop begins with the first one.
+
+    Attributes:
+        signals: What the user sent.
+        stage: The stage, which only grows.
+        why: One line: the first reason, None as long as there is none.
+        failure: What went wrong, None if nothing did.
+    """
+
+    signals: Signals
+    stage: Stage = Stage.RUNNING
+    why: str | None = None
+    failure: SweepError | None = None
+    _deadline: float = field(default=math.inf, init=False)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether nothing has asked the run to end."""
+        return self.stage is Stage.RUNNING
+
+    def stop(self, why: str | None = None, failure: SweepError | None = None) -> None:
+        """Ask the run to end."""
+        if why is not None or failure is not None:
+            self.why = self.why or why
+            self.failure = self.failure or failure
+        if self.is_running:
+            self._enter(Stage.STOPPING, STOP_SECONDS)
+
+    def advance(self) -> Stage:
+        """Look at the signals and the clock; return the stage that follows from them."""
+        if self.signals.first is not None:
+            self.stop(f"stopped by {signal_name(self.signals.first)}")
+        is_late = time.monotonic() >= self._deadline
+        if self.stage is Stage.STOPPING and (is_late or self.signals.is_urgent):
+            self._enter(Stage.KILLING, GONE_SECONDS)
+        elif self.stage is Stage.KILLING and is_late:
+            self.stage = Stage.ENDED
+        return self.stage
+
+    def _enter(self, stage: Stage, seconds: float) -> None:
+        self.stage, self._deadline = stage, time.monotonic() + seconds

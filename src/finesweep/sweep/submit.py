@@ -1,0 +1,186 @@
+"""Owns the spine of ``sweep submit``: check, prepare, hand over to a cluster; and ``sweep cancel``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finesweep.errors import Problem, SpecError, SweepError
+from finesweep.files import permissions
+from finesweep.folder import sweep_lock
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.host.signals import Signals
+from finesweep.launch.profile import Profile
+from finesweep.launch.submitted_runs import submitted_runs
+from finesweep.launch.submitter import Order, Submission, Submitter
+from finesweep.registry import SUBMITTERS
+from finesweep.results import leaderboard
+from finesweep.spec.trial_settings import Settings
+from finesweep.sweep import prepare
+from finesweep.sweep.preflight import Checked
+from finesweep.sweep.prepare import Request
+from finesweep.sweep.session import OpenSweep
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """How one ``sweep submit`` ended.
+
+    Attributes:
+        sweep: The sweep, prepared.
+        submission: What the cluster was given; None where nothing was left to do.
+        why: Why nothing was left to do, None if something was.
+    """
+
+    sweep: OpenSweep
+    submission: Submission | None
+    why: str | None = None
+
+
+def submit(
+    request: Request,
+    *,
+    dry_run: bool = False,
+    allow_setup: bool = False,
+    announce: Callable[[Checked], None] = lambda _: None,
+) -> Submitted:
+    """Prepare a sweep on this machine and hand it over to a cluster.
+
+    Args:
+        request: What the user asked for.
+        dry_run: Write and show what the cluster would be given.
+        allow_setup: Whether the profile's shell lines may run, wherever the profile comes from.
+        announce: Called with the ``Checked`` spec before anything is prepared.
+
+    Raises:
+        SpecError, RunDirError, LaunchError, MissingExtra, Stopped: See ``finesweep.errors``.
+    """
+    profile = prepare.profile_of(request)
+    submitter = _submitter(profile)
+    _refuse_unread(profile, request.profile, allow_setup)
+    with Signals().counted() as signals, contextlib.ExitStack() as owned:
+        with signals.ending_the_block():
+            if not dry_run:
+                submitter.check(profile)
+            loaded = prepare.load(request)
+            path = prepare.path_of(loaded, request)
+            sweep_lock.refuse_owned(path)  # before minutes are spent on large data
+            checked = prepare.checked_spec(loaded, request)
+            if not prepare.is_prepared(loaded, request):
+                prepare.try_model(checked, request)
+            announce(checked)
+            permissions.prepare(path, profile.shared)
+            owned.enter_context(sweep_lock.held(path))
+            sweep = prepare.open_folder(path, checked, request, watched=submitter.watched)
+            if (why := sweep.nothing_left()) is None:
+                _tokenize(sweep)
+        if why is not None:
+            sweep.end_run(why)
+            return Submitted(sweep, None, why)
+        return Submitted(sweep, _handed_over(sweep, submitter, request.profile, dry_run=dry_run))
+
+
+def _handed_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:
+    """Give a sweep to the cluster; no signal comes between the jobs and the note of them, or nobody would end them."""
+    order = Order(sweep.run_dir, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates, file)
+    try:
+        submission = submitter.submit(order, dry_run=dry_run)
+    except SweepError as error:
+        sweep.end_run(str(error).partition("\n")[0])
+        raise
+    if submission.jobs:
+        sweep.run_dir.write_jobs(sweep.run.number, submission.jobs)
+    return submission
+
+
+def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
+    """End all jobs of a sweep, and write the leaderboard as it stands then.
+
+    Args:
+        path: The sweep's folder.
+        given: The profile that names the cluster; None where the environment does.
+
+    Returns:
+        A line on each job, and on what is left.
+
+    Raises:
+        RunDirError: The folder is no sweep's, or alone says where its jobs are.
+        LaunchError: The cluster refused.
+    """
+    folder = RunDir(path)
+    manifest = folder.manifest()
+    permissions.follow(path)
+    lines = [line for run, submitter in submitted_runs(folder) for line in _cancelled(folder, run, submitter, given)]
+    records = folder.records()
+    leaderboard.write(folder, manifest, records, folder.runs())
+    finished = sum(record.state.finished for record in records)
+    return [
+        *(lines or ["no job of this sweep is known"]),
+        f"{finished} trials have finished; the same command goes on from here",
+    ]
+
+
+def _cancelled(folder: RunDir, run: Run, submitter: Submitter, given: Profile | None) -> Sequence[str]:
+    """End a run's jobs; nobody else is left to note that a run ended whose workers no command watched."""
+    lines = submitter.cancel(folder, run, given)
+    if lines and not run.watched:
+        folder.write_run(dataclasses.replace(run, ended=time.time(), outcome="cancelled"))
+    return lines
+
+
+def _submitter(profile: Profile) -> Submitter:
+    if profile.launcher not in SUBMITTERS.names:
+        takes = ", ".join(SUBMITTERS.names)
+        hint = f"sweep run does that; sweep submit takes launcher: {takes}"
+        raise SpecError([Problem("launcher", f"{profile.launcher} starts workers and stays with them", hint)])
+    submitter: Submitter = SUBMITTERS.load(profile.launcher)()
+    return submitter
+
+
+def _refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> None:
+    """Make sure that shell lines of a profile that anybody may have written run only where the user says so.
+
+    Raises:
+        SpecError: They are not allowed.
+    """
+    if not profile.shell_lines or allow_setup or (file and file.resolve().is_relative_to(_own_profiles())):
+        return
+    shown = "; ".join(f"`{line}`" for line in profile.shell_lines)
+    message = f"this code would run on the cluster's machines: {shown}"
+    hint = f"read it, then say --allow-setup, or keep the profile in {_own_profiles()}"
+    raise SpecError([Problem(f"{file} setup", message, hint)])
+
+
+def _own_profiles() -> Path:
+    """Return the folder whose profiles the user has written."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home, "finesweep").resolve()
+
+
+def _tokenize(sweep: OpenSweep) -> None:
+    """Make the tokens of every length that is known beforehand; workers make others when they meet one."""
+    import datasets
+
+    from finesweep.training.model_and_tokens import tokenized
+
+    datasets.disable_progress_bars()
+    for length in sorted(_lengths(sweep)):
+        tokenized(sweep.run_dir, sweep.manifest, length)
+
+
+def _lengths(sweep: OpenSweep) -> set[int]:
+    limit: int = sweep.manifest.model["max_tokens"]
+    parameter: Any = sweep.spec.space.get("data.max_length")
+    planned = [dict(params) for params in sweep.manifest.plan]
+    if parameter is None:
+        planned.append({})
+    elif parameter.choices is not None:
+        planned += [{"data.max_length": choice} for choice in parameter.choices]
+    return {Settings.of(sweep.spec, params, limit).max_length for params in planned}

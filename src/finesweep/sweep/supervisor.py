@@ -1,0 +1,229 @@
+"""Owns watching a sweep's workers: their ends, the limits, the user's signals, and the leaderboard meanwhile."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from finesweep import activity
+from finesweep.calibration.calibration_file import Outcome
+from finesweep.display.display import Display
+from finesweep.errors import LaunchError, RunDirError, SweepError
+from finesweep.files.regular_file import last_lines
+from finesweep.folder import disk
+from finesweep.folder.claims import LEASE_SECONDS
+from finesweep.host.signals import Signals
+from finesweep.launch.launcher import TOLD, Handle
+from finesweep.sweep.session import OpenSweep
+from finesweep.sweep.shutdown import Shutdown, Stage
+from finesweep.trial import TrialRecord
+
+POLL_SECONDS = 0.25
+LEADERBOARD_SECONDS = 1.0
+LEADERBOARD_SHARE = 20
+"""How many times as long as the leaderboard took to write it is then left as it is."""
+
+INSPECT_SECONDS = 5.0
+"""How often the workers' leases and the disk are looked at."""
+
+MOST_DEATHS = 5
+"""Workers that may die in a row, without a trial finishing in between."""
+
+
+class Supervisor:
+    """Watches workers through the sweep's folder, which it keeps up to date for everybody else.
+
+    Args:
+        sweep: The sweep.
+        signals: What the user sent.
+        display: Shows the sweep.
+        start: Starts a worker, given its index from 0.
+    """
+
+    def __init__(self, sweep: OpenSweep, signals: Signals, display: Display, start: Callable[[int], Handle]) -> None:
+        self.sweep, self.display, self.start = sweep, display, start
+        self.shutdown = Shutdown(signals)
+        self.handles: dict[int, Handle] = {}
+        self.surplus: list[Handle] = []
+        self.hours_before = sweep.run_dir.hours_used(besides=sweep.run.number)
+        self.seen: Sequence[TrialRecord] = ()
+        self.write_at = self.inspected = 0.0
+        self.deaths = self.finished = 0
+        self.idle_since: float | None = None
+        self.told = Stage.RUNNING
+        self.known = len(sweep.run_dir.records())
+
+    def wait(self) -> str:
+        """Start the workers and return why the last of them ended; none outlives this call.
+
+        Raises:
+            LaunchError: Workers died of something that is no trial's.
+            RunDirError: The folder was removed or cannot be written.
+        """
+        try:
+            self._start_missing()
+            while self.handles and self.shutdown.stage is not Stage.ENDED:
+                self._settle(self.sweep.outcome() if self.sweep.is_open else None)
+                self._look()
+                self._enforce()
+                self._reap()
+                time.sleep(POLL_SECONDS)
+        finally:
+            self._kill()
+        self.write_at = -math.inf  # the last leaderboard is not put off
+        self._look()
+        return self._why()
+
+    def _start_missing(self) -> None:
+        for index in range(self.sweep.workers):
+            if self.shutdown.advance() is Stage.RUNNING and index not in self.handles:
+                self.handles[index] = self.start(index)
+
+    def _settle(self, outcome: Outcome | None) -> None:
+        """Start or end workers once it is known how many there should be; until then they wait."""
+        if outcome is None or not self.shutdown.is_running:
+            return
+        wanted = outcome.profile.workers
+        assert wanted != "auto"
+        # Who is told before the others may begin does not begin.
+        for index in [index for index in self.handles if index >= wanted]:
+            self.surplus.append(self.handles.pop(index))
+            self.surplus[-1].stop()
+        self.sweep.settle(outcome.profile)
+        self.display.note(outcome.note)
+        self._start_missing()
+
+    def _look(self) -> None:
+        folder = self.sweep.run_dir
+        if not folder.spec_file.exists():
+            raise RunDirError(f"{folder.path}: the folder was removed or renamed while its sweep ran")
+        records = folder.records()
+        running = folder.running()
+        self.display.update(records, running)
+        if not running and len(records) == self.known:
+            self.display.starting(self._activity())
+        if records != self.seen and time.monotonic() >= self.write_at:
+            began = time.monotonic()
+            self.sweep.write_leaderboard(records)
+            took = time.monotonic() - began
+            self.seen, self.write_at = records, began + max(LEADERBOARD_SECONDS, LEADERBOARD_SHARE * took)
+
+    def _enforce(self) -> None:
+        now = time.monotonic()
+        hours = self.hours_before + (now - self.sweep.began) / 3600
+        limit = self.sweep.spec.budget.hours
+        if limit is not None and hours >= limit and self.shutdown.is_running:
+            self.shutdown.stop(f"the budget of {limit:g} hours is used up")
+        if now - self.inspected >= INSPECT_SECONDS:
+            self.inspected = now
+            self._inspect()
+        self._shut_down()
+
+    def _shut_down(self) -> None:
+        """Tell or kill the workers where the run has come to that."""
+        before, self.told = self.told, self.shutdown.advance()
+        if before is self.told:
+            return
+        if self.told is Stage.STOPPING:
+            if self.shutdown.signals.received:
+                self.display.note("Stopping after the current step; once more to stop at once.")
+            for handle in self.handles.values():
+                handle.stop()
+        else:
+            self._kill()
+
+    def _kill(self) -> None:
+        for handle in (*self.handles.values(), *self.surplus):
+            handle.kill()
+
+    def _inspect(self) -> None:
+        """Look at the disk, and for workers that are frozen: neither they nor their trials would ever end."""
+        if self.shutdown.is_running:
+            try:
+                disk.refuse_excess(self.sweep.run_dir.path, self.sweep.profile.limits.disk_gb)
+            except RunDirError as error:
+                self.shutdown.stop(failure=error)
+        self._end_frozen()
+        self.sweep.note_time()
+
+    def _end_frozen(self) -> None:
+        """End workers that do not renew their claims, and those that linger when nothing is left to do."""
+        claims = self.sweep.run_dir.claims
+        held = {holder.pid: claims.seconds_still(holder) for holder in claims.held_here()}
+        now = time.monotonic()
+        self.idle_since = None if self.sweep.has_work() else self.idle_since or now
+        idle = 0.0 if self.idle_since is None else now - self.idle_since
+        for handle in self.handles.values():
+            # Whoever holds no claim when nothing is left to do has only to end.
+            if held.get(handle.pid or 0, idle) >= LEASE_SECONDS:
+                handle.kill()
+
+    def _reap(self) -> None:
+        for index, handle in list(self.handles.items()):
+            if (code := handle.poll()) is not None:
+                handle.kill()  # what a killed worker left behind: its trial
+                del self.handles[index]
+                self._after(index, code)
+
+    def _after(self, index: int, code: int) -> None:
+        """Decide what follows a worker's end: nothing, another one in its place, or the end of the run."""
+        if not self.shutdown.is_running:
+            return
+        if code > 0 and code not in TOLD:
+            self.shutdown.stop(failure=self._worker_failure(index, code))
+        elif (code != 0 or not self.handles) and self.sweep.has_work():
+            self._replace(index, code)
+
+    def _replace(self, index: int, code: int) -> None:
+        finished = len(self.sweep.finished())
+        self.deaths = self.deaths + 1 if finished == self.finished else 1
+        self.finished = finished
+        how = _how(code)
+        if self.deaths > MOST_DEATHS + self.sweep.workers:
+            failure = LaunchError(f"workers keep dying, the last one {how}\nIts log: {self._log(index)}")
+            self.shutdown.stop(failure=failure)
+            return
+        if code != 0:
+            self.display.note(f"Worker {index + 1} {how}; another one is started.")
+        self.handles[index] = self.start(index)
+        if self.sweep.is_open and self.deaths > 1:
+            self._settle(self.sweep.given_up(f"workers died of it: the last {how}"))
+
+    def _why(self) -> str:
+        if self.shutdown.why is not None:
+            return self.shutdown.why
+        if self.shutdown.failure is not None:
+            raise self.shutdown.failure
+        if early := self.sweep.ends_early() or self.sweep.all_tried():
+            return early
+        return f"{len(self.sweep.finished())} trials have finished"
+
+    def _worker_failure(self, index: int, code: int) -> SweepError:
+        folder = self.sweep.run_dir.path
+        said = self._last_words(index, code)
+        if disk.has_no_space(folder):
+            return disk.full(folder)
+        if code == RunDirError.exit_code:
+            return RunDirError(said)
+        return LaunchError(f"the worker stopped: {said}\nIts log: {self._log(index)}")
+
+    def _last_words(self, index: int, code: int) -> str:
+        lines = last_lines(self._log(index))
+        return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
+
+    def _activity(self) -> str:
+        """Return what the workers do before the first of them begins a trial."""
+        doing = map(activity.last_logged, map(self._log, sorted(self.handles)))
+        return next(filter(None, doing), "")
+
+    def _log(self, index: int) -> Path:
+        return self.sweep.run_dir.worker_log(self.sweep.run.number, index)
+
+
+def _how(code: int) -> str:
+    if code in TOLD:
+        return "was told to stop by somebody else"
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended with trials left to run"

@@ -1,0 +1,1 @@
+"""Formats values and tables for people."""

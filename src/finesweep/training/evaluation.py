@@ -1,0 +1,51 @@
+"""Evaluates a model by a plain loop over rows, which no training argument reaches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from finesweep.training.batching import Numbers, TokenRows, evaluation_order
+
+
+def predictions(
+    model: Any, rows: TokenRows, collate: Callable[..., Any], batch: int, after_batch: Callable[[], None]
+) -> tuple[Numbers, Numbers]:
+    """Take every row through a model once.
+
+    The labels are kept from the model: its own loss may be scaled or averaged otherwise.
+
+    Args:
+        model: A model with a head; its ``logits`` are taken, whatever else it returns.
+        rows: Tokenised rows with ``labels``.
+        collate: Makes a batch of rows.
+        batch: Rows in a batch; the last one may have fewer.
+        after_batch: Called after each batch; may raise.
+
+    Returns:
+        Logits and labels of all rows, in the same order.
+    """
+    order = evaluation_order(rows.lengths)
+    logits, labels = [], []
+    with torch.no_grad(), _in_evaluation_mode(model):
+        for start in range(0, len(order), batch):
+            inputs = collate([rows[row] for row in order[start : start + batch]])
+            labels.append(inputs.pop("labels"))
+            outputs = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
+            logits.append(outputs.logits)
+            after_batch()
+    return torch.cat(logits).float().cpu().numpy(), torch.cat(labels).numpy()
+
+
+@contextlib.contextmanager
+def _in_evaluation_mode(model: Any) -> Iterator[None]:
+    """Switch dropout off; afterwards the mode is what it was, which the wrapper of a compiled model relies on."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

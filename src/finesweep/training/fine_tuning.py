@@ -1,0 +1,253 @@
+"""Owns training one trial: ordinary fine-tuning with a guard, fair reports and the best weights kept."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+from accelerate.state import AcceleratorState, PartialState
+from tensorboardX import SummaryWriter
+from transformers.integrations import TensorBoardCallback
+
+from finesweep.folder.checked_files import refuse_changed
+from finesweep.model.pretrained import load_tokenizer
+from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.spec.trial_settings import Settings
+from finesweep.tasks.task import Task
+from finesweep.training import precision
+from finesweep.training.batching import Padding, TokenRows, lengths_tell_labels
+from finesweep.training.callback import Report, TrialCallback, TrialContext, TrialWatch
+from finesweep.training.divergence import DivergenceGuard
+from finesweep.training.model_and_tokens import build_model, padding_side, tokenized
+from finesweep.training.saved_state import SavedState, write_state
+from finesweep.training.target_scale import TargetScale
+from finesweep.training.trainer import FineTuner
+from finesweep.trial import TrialInterrupted, Value
+
+if TYPE_CHECKING:
+    import datasets
+
+OWN_DEFAULTS = ("per_device_eval_batch_size", "logging_steps", "train_sampling_strategy")
+"""Training arguments whose default is not the library's."""
+
+
+class FineTuning:
+    """One trial's training, from its first step or from a saved state, to its end.
+
+    Everything is made fresh: arguments, model, Trainer.
+
+    Args:
+        context: What to train.
+        watch: Filled along the way, with a saved state at once; holds the best weights at the end.
+        report: Told of every evaluation, of a saved state's too; may raise ``TrialPruned``.
+        on_step: Called when training begins, after every optimizer step but the last and after every batch of an
+            evaluation; may raise ``TrialInterrupted``.
+        state: Where to go on from; ignored if it is that of a trial with other parameters or batches.
+
+    Attributes:
+        trainer: The Trainer.
+    """
+
+    def __init__(
+        self,
+        context: TrialContext,
+        watch: TrialWatch,
+        report: Report,
+        on_step: Callable[[TrialWatch], None],
+        state: SavedState | None = None,
+    ) -> None:
+        self.context, self.watch, self.report = context, watch, report
+        self.trainer = build_trainer(context)
+        watch.settled = in_force(self.trainer)
+        self.guard = _guard(context, self.trainer)
+        self.callback = TrialCallback(context, self.trainer, watch, self.guard, report, on_step)
+        self.trainer.add_callback(self.callback)
+        if context.scalars is not None:
+            # Two attempts may begin in the same second, by which alone the writer names its file.
+            writer = SummaryWriter(str(context.scalars), filename_suffix=f".{os.getpid()}")
+            self.trainer.add_callback(TensorBoardCallback(writer))
+        if state is not None and state.fits(context.params, context.batch_divisor):
+            self._go_back_to(state)
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether there is a state to save: an optimizer step was done."""
+        return bool(self.trainer.state.global_step)
+
+    def train(self) -> None:
+        """Train to the end; afterwards the Trainer's model has the best weights.
+
+        Raises:
+            TrialStopped: The trial was pruned, diverged or was interrupted.
+        """
+        self._report_again()
+        self.trainer.fine_tune(self.context.scratch)
+        self.trainer.model.load_state_dict(self.watch.weights)
+        if self.watch.rows < len(self.callback.validation):
+            self.callback.rank()
+
+    def save_state(self, folder: Path) -> None:
+        """Write the state of an interrupted trial, from which another process goes on to the same results.
+
+        Args:
+            folder: Must not exist yet. What is in it is whole only when this returns, and safe from a power cut
+                only once it is synced.
+
+        Raises:
+            RunDirError: The disk is full or the folder cannot be written.
+        """
+        watch = self.watch
+        state = SavedState(
+            params=dict(self.context.params),
+            batch_divisor=self.context.batch_divisor,
+            step=watch.step,
+            examples=watch.examples,
+            loss=watch.loss,
+            learning_rate=watch.learning_rate,
+            evaluations=tuple(watch.evaluations),
+            guard=dict(vars(self.guard)),
+            best={} if watch.best and watch.best.step == watch.step else watch.weights,
+            trainer=self.trainer.memory(),
+        )
+        write_state(folder, state)
+
+    def _go_back_to(self, state: SavedState) -> None:
+        watch = self.watch
+        watch.step, watch.examples = state.step, state.examples
+        watch.loss, watch.learning_rate = state.loss, state.learning_rate
+        watch.weights = state.best or state.trainer.weights
+        for evaluation in state.evaluations:
+            watch.add(evaluation)
+        vars(self.guard).update(state.guard)
+        self.trainer.remember(state.trainer)
+
+    def _report_again(self) -> None:
+        """Tell the search of the saved state's evaluations; the trial it knew them of may be closed by now."""
+        told = TrialWatch(self.watch.direction)
+        for evaluation in self.watch.evaluations:
+            told.add(evaluation)
+            assert told.best is not None
+            assert told.best.objective is not None
+            self.report(evaluation, told.best.objective, True)
+
+
+def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
+    labels = np.asarray(trainer.train_dataset["labels"])
+    if trainer.target_scale is not None:
+        labels = labels - trainer.target_scale.mean  # which a fresh head answers
+    naive_loss = context.task.naive_loss(labels, context.manifest.data["labels"])
+    return DivergenceGuard(naive_loss, bool(context.settings.training_value("fp16")))
+
+
+def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
+    """Make the Trainer of one trial, with arguments and model that belong to it alone.
+
+    Args:
+        context: What to train.
+        overrides: Training arguments that replace the trial's (for the rehearsal).
+    """
+    # A Trainer of an earlier trial in this process may have settled on another device.
+    AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the library has no public way
+    PartialState._reset_state()  # noqa: SLF001
+    settings, task = context.settings, context.task
+    model_folder = Path(context.manifest.model["path"])
+    refuse_changed(context.run_dir, model_folder)
+    tokens = tokenized(context.run_dir, context.manifest, settings.max_length)
+    transformers.set_seed(context.spec.search.seed)
+    tokenizer = load_tokenizer(model_folder, trusted=context.manifest.trusts_code)
+    tokenizer.model_max_length = settings.max_length  # exported with it, so that users cut texts as training did
+    model = build_model(context.manifest, task, settings.model, tokenizer)
+    refuse_changed(context.run_dir, model_folder)  # nor meanwhile
+    tokenizer.padding_side = padding_side(model.config)
+    given = {**_order(settings, TokenRows(tokens["train"])), **overrides}
+    width = getattr(model.config, "hidden_size", None)
+    arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)
+    return FineTuner(
+        target_scale=_target_scale(context, model, tokens["train"]),
+        model=model,
+        args=arguments,
+        train_dataset=tokens["train"],
+        eval_dataset=tokens["validation"],
+        processing_class=tokenizer,
+        data_collator=Padding(tokenizer, precision.multiple(arguments), context.manifest.model["max_tokens"]),
+        compute_metrics=functools.partial(_scores, task),
+    )
+
+
+def _target_scale(context: TrialContext, model: Any, rows: datasets.Dataset) -> TargetScale | None:
+    if not (context.task.standardizes and context.spec.data.standardize):
+        return None
+    scale = TargetScale.of(TokenRows(rows).column("labels"), model)
+    if (context.manifest.model.get("loading") or {}).get("rows") is not None:
+        scale.unfold(model)  # the checkpoint's head, which is kept, answers in the data's units
+    return scale
+
+
+def _scores(task: Task, prediction: transformers.EvalPrediction) -> dict[str, float]:
+    logits, labels = prediction.predictions, prediction.label_ids
+    return {"loss": task.loss(logits, labels), **task.score(logits, labels)}
+
+
+def _order(settings: Settings, rows: TokenRows) -> dict[str, str]:
+    """Return the training argument by which rows are shuffled plainly, where grouping them would group their labels."""
+    is_open = "train_sampling_strategy" not in settings.training
+    labels = rows.column("labels")
+    return {"train_sampling_strategy": "random"} if is_open and lengths_tell_labels(rows.lengths, labels) else {}
+
+
+def training_arguments(
+    settings: Settings, width: int | None, seed: int, output: Path, **overrides: Any
+) -> transformers.TrainingArguments:
+    """Build one trial's training arguments: the library's defaults, finesweep's own, the trial's.
+
+    Args:
+        settings: The trial's settings.
+        width: The model's hidden size, None where its config has none.
+        seed: Seed of weights and data order, the same in all trials.
+        output: Folder that the Trainer may name; nothing is saved there.
+        overrides: Replace everything else.
+
+    Raises:
+        SweepError: The spec asks for a precision that this GPU does not have.
+    """
+    own = {name: TRAINING_FIELDS[name].default for name in OWN_DEFAULTS}
+    asked = {**settings.training, **overrides}
+    return transformers.TrainingArguments(
+        **{
+            **own,
+            "output_dir": str(output),
+            "seed": seed,
+            "data_seed": seed,
+            "eval_strategy": "no",  # TrialCallback asks for evaluations on the axis of examples
+            "save_strategy": "no",  # the best weights are kept in memory
+            "logging_nan_inf_filter": False,  # a NaN must be seen, not averaged away
+            "average_tokens_across_devices": False,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "label_names": ["labels"],
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "accelerator_config": {"non_blocking": torch.cuda.is_available()},
+            **asked,
+            **precision.settled(asked, width),
+        }
+    )
+
+
+def in_force(trainer: FineTuner) -> dict[str, Value]:
+    """Return the settings that follow from hardware and rows where a spec leaves them open."""
+    order = str(trainer.args.train_sampling_strategy)
+    scale = trainer.target_scale.settled() if trainer.target_scale is not None else {}
+    return {**precision.in_force(trainer.args), "train_sampling_strategy": order, **scale}
+
+
+def interrupt_if(asked: bool) -> None:
+    """Raise ``TrialInterrupted`` if the sweep was told to stop."""
+    if asked:
+        raise TrialInterrupted(f"stopped at {time.strftime('%Y-%m-%d %H:%M:%S')}")

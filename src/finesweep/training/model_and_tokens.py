@@ -1,0 +1,196 @@
+"""Owns the model, the tokenizer and the tokens of one sweep, as transformers objects."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import transformers
+
+from finesweep import activity
+from finesweep.errors import SweepError
+from finesweep.files.atomic import exclusive, sync_all, write_json
+from finesweep.files.parquet import read_frame
+from finesweep.folder.checked_files import is_sound, seal
+from finesweep.folder.manifest import Manifest
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.model import load_check
+from finesweep.model.folder_check import LAYERS, check_files
+from finesweep.model.load_check import Loading
+from finesweep.model.pretrained import load_config, load_model, load_tokenizer, put_rows, settle_padding
+from finesweep.model.weights import Weights, WeightsFault, read_weights
+from finesweep.tasks.task import Task
+from finesweep.trial import Params
+
+_OF_FOREIGN_CODE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a tokenizer or a pipeline raises over a text that it does not like."""
+
+SPLITS = ("train", "validation", "test")
+ROWS_AT_A_TIME = 5_000
+"""Rows that are tokenised between two reports of progress; a second or two on a slow core."""
+
+
+def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any) -> Any:
+    """Build a fresh model with the head that the task needs.
+
+    Args:
+        manifest: Says where the weights are and how they are loaded, or that there are none.
+        task: Says what the head is.
+        settings: Fields of the model's config that this trial sets.
+        tokenizer: Supplies the padding token.
+
+    Returns:
+        The model, in single precision whatever precision its weights were saved in.
+
+    Raises:
+        SweepError: The folder has code of its own that nobody allowed, or its weights lie outside of it, or do not
+            load as they did when the sweep was checked.
+    """
+    folder = Path(manifest.model["path"])
+    fields = {**task.head(manifest.data["labels"]), **settings}
+    config = load_config(folder, trusted=manifest.trusts_code, **fields)
+    settle_padding(config, tokenizer)
+    if manifest.model["from_scratch"]:
+        return transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    said = manifest.model.get("loading")
+    loading = Loading(**said) if said is not None else None
+    without = loading.without if loading is not None else ()
+    loaded = load_model(_weights(folder), config, trusted=manifest.trusts_code, without=without)
+    fewer_layers = not settings.keys().isdisjoint(LAYERS)
+    if faults := load_check.changed(loaded, loading, fewer_layers=fewer_layers):
+        raise SweepError("\n".join(f"{folder}: {fault}" for fault in faults))
+    if loading is not None and loading.rows is not None:
+        put_rows(loaded.model, loading.output, loading.rows)
+    return loaded.model
+
+
+def padding_side(config: Any) -> str:
+    """Return where a model's shorter rows are padded, whatever its tokenizer says.
+
+    Heads read the first token, or the last that is no padding; either is where it is in a row alone only if padding
+    comes after it. One head reads the last place.
+    """
+    return "left" if getattr(config, "summary_type", None) == "last" else "right"
+
+
+def _weights(folder: Path) -> Weights:
+    try:
+        return read_weights(folder)
+    except WeightsFault as fault:
+        raise SweepError(f"{folder}: {fault.message}") from None
+
+
+def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str, datasets.Dataset]:
+    """Return every split as memory-mapped tokens, made on first use, and again where they are not what was made.
+
+    Args:
+        run_dir: The sweep's folder, with the rows under ``data/``.
+        manifest: Says where the tokenizer is.
+        max_length: Longest input in tokens; longer ones are cut.
+
+    Returns:
+        By split, rows of ``input_ids``, ``attention_mask``, ``labels`` (and ``token_type_ids`` where the
+        model has them); not padded, since the collator pads each batch to its own longest row.
+    """
+    folder = run_dir.tokens(max_length)
+    if not is_sound(folder):
+        # One worker makes them, the others wait: texts by the million take minutes.
+        with exclusive(run_dir.data / ".lock"):
+            if not is_sound(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                tokenizer = load_tokenizer(Path(manifest.model["path"]), trusted=manifest.trusts_code)
+                _tokenize(run_dir, tokenizer, max_length, folder)
+    return {split: _numbers(path) for split in SPLITS if (path := folder / split).is_dir()}
+
+
+def _numbers(folder: Path) -> datasets.Dataset:
+    """Open rows of numbers; a column of another kind (images, say) could fetch what a stranger's folder names."""
+    check_files(folder)
+    rows = datasets.load_from_disk(str(folder))
+    for name, feature in rows.features.items():
+        inner = feature.feature if isinstance(feature, datasets.List) else feature
+        if not isinstance(inner, datasets.Value):
+            raise SweepError(f"{folder}: the column {name!r} holds no numbers; remove {folder.parent} and run it again")
+    return rows
+
+
+def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) -> None:
+    building = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    counts: dict[str, Mapping[str, int]] = {}
+    for split in SPLITS:
+        file = run_dir.data / f"{split}.parquet"
+        if file.is_file():
+            rows, counts[split] = _tokens(tokenizer, split, read_frame(file), max_length)
+            rows.save_to_disk(str(building / split))
+    write_json(building / "counts.json", counts)
+    seal(building)
+    sync_all(building)
+    building.rename(folder)
+
+
+@contextlib.contextmanager
+def without_texts(what: str) -> Iterator[None]:
+    """Keep what an error says out of logs and records where it may repeat a text of a row; --debug shows it.
+
+    Args:
+        what: What runs in the block, for the message.
+
+    Raises:
+        SweepError: In place of an error of another kind.
+    """
+    try:
+        yield
+    except SweepError:
+        raise
+    except _OF_FOREIGN_CODE as error:
+        if os.environ.get("FINESWEEP_DEBUG"):
+            raise
+        kind = type(error).__name__
+        raise SweepError(f"{what} failed with {kind}, whose words may be a row's text; --debug shows them") from None
+
+
+def _tokens(
+    tokenizer: Any, split: str, frame: pd.DataFrame, max_length: int
+) -> tuple[datasets.Dataset, dict[str, int]]:
+    texts = [frame["text"].tolist()] + ([frame["text_pair"].tolist()] if "text_pair" in frame else [])
+    columns: dict[str, list[Any]] = {name: [] for name in tokenizer.model_input_names}
+    cut = 0
+    for start in range(0, len(frame), ROWS_AT_A_TIME):
+        activity.tell(f"tokenising {split}: {start:,} of {len(frame):,} rows")
+        some = [column[start : start + ROWS_AT_A_TIME] for column in texts]
+        with without_texts(f"the tokenizer, on the rows of {split} from {start + 1:,} on,"):
+            encoded = tokenizer(*some, truncation=True, max_length=max_length)
+            cut += _cut(tokenizer, some, encoded, max_length)
+        for name, values in columns.items():
+            values += encoded[name]
+    labels: Sequence[Any] = frame["label"].tolist()
+    longest = max(map(len, columns["input_ids"]), default=0)
+    return datasets.Dataset.from_dict({**columns, "labels": labels}), {
+        "rows": len(frame),
+        "cut": cut,
+        "longest": longest,
+        "unknown": _unknown(tokenizer, columns["input_ids"]),
+    }
+
+
+def _unknown(tokenizer: Any, rows: Sequence[Sequence[int]]) -> int:
+    """Count the rows of which more than half is the token for what the tokenizer does not know."""
+    special = tokenizer.num_special_tokens_to_add()
+    token = tokenizer.unk_token_id
+    return sum(2 * list(row).count(token) > len(row) - special for row in rows) if token is not None else 0
+
+
+def _cut(tokenizer: Any, texts: Sequence[Sequence[str]], encoded: Any, max_length: int) -> int:
+    """Count the rows that were cut; a tokenizer in plain Python keeps no account of it, and is asked again."""
+    if encoded.encodings is not None:
+        return sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+    full = [row for row, ids in enumerate(encoded["input_ids"]) if len(ids) >= max_length]
+    columns = [[column[row] for row in full] for column in texts]
+    return sum(len(ids) > max_length for ids in tokenizer(*columns, verbose=False)["input_ids"]) if full else 0

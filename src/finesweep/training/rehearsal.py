@@ -1,0 +1,119 @@
+"""Owns the rehearsal: one tiny step through everything, before the first trial costs anything.
+
+It finds what would fail in every trial (a model whose weights are NaN, a loss that the Trainer scales,
+a metric that is missing), and imports what would otherwise be imported in every trial's process.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from finesweep import activity
+from finesweep.errors import SweepError
+from finesweep.folder.manifest import Manifest
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.spec.sections import SweepSpec
+from finesweep.training import precision
+from finesweep.training.callback import TrialContext
+from finesweep.training.fine_tuning import build_trainer
+from finesweep.training.trainer import FineTuner
+from finesweep.trial import Params
+
+ROWS = 4
+
+FAR_OFF = 1e6
+"""How many times the loss of a model that knows nothing an untrained model's loss may be."""
+
+
+def rehearse(run_dir: RunDir, manifest: Manifest, spec: SweepSpec) -> None:
+    """Rehearse the first trial in a process that will be forked for each trial.
+
+    A process that has used CUDA cannot be forked, so it runs on the CPU. Where there is a GPU it leaves out training,
+    whose backward pass would start threads.
+
+    Raises:
+        SweepError: Something would fail or mislead in every trial.
+    """
+    activity.tell("rehearsing: a few rows through the model and the Trainer")
+    params = dict(manifest.plan[0]) if manifest.plan else {}
+    take_through(run_dir, manifest, spec, params, trains=not torch.cuda.is_available())
+
+
+def take_through(run_dir: RunDir, manifest: Manifest, spec: SweepSpec, params: Params, *, trains: bool) -> FineTuner:
+    """Train one step on a few rows, evaluate them, and compare with a plain forward pass, all on the CPU.
+
+    Args:
+        run_dir: The sweep's folder.
+        manifest: What was prepared.
+        spec: The sweep's spec.
+        params: Parameters of a trial.
+        trains: Whether to train, after the evaluation.
+
+    Returns:
+        The Trainer.
+
+    Raises:
+        SweepError: Something would fail or mislead in every trial.
+    """
+    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+        context = TrialContext(run_dir, manifest, spec, params, None, Path(scratch))
+        precision.refuse_emulation(context.settings.training)
+        trainer = build_trainer(
+            context, use_cpu=True, max_steps=1, per_device_train_batch_size=2, bf16=False, fp16=False, tf32=None
+        )
+        trainer.train_dataset = trainer.train_dataset.select(range(min(ROWS, len(trainer.train_dataset))))
+        trainer.eval_dataset = trainer.eval_dataset.select(range(min(ROWS, len(trainer.eval_dataset))))
+        metrics = trainer.evaluate()
+        labels = np.asarray(trainer.eval_dataset["labels"])
+        _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data["labels"]))
+        _check(trainer, metrics, spec, own_code=manifest.trusts_code)
+        if trains:
+            trainer.train()
+        return trainer
+
+
+def _check_size(loss: float, naive: float) -> None:
+    if not math.isfinite(loss):
+        raise SweepError(f"the untrained model's loss is {loss}: its weights are damaged")
+    if loss > FAR_OFF * max(1.0, naive):
+        known = f"that of a model that knows nothing {naive:.3g}"
+        raise SweepError(f"the untrained model's loss is {loss:.3g}, {known}: its weights are far too large")
+
+
+def _check(trainer: FineTuner, metrics: dict[str, float], spec: SweepSpec, *, own_code: bool) -> None:
+    if spec.objective.metric not in metrics:
+        raise SweepError(f"no evaluation produces {spec.objective.metric}; there are {', '.join(metrics)}")
+    trained, plain = _losses(trainer)
+    if not _is_close(trained, plain):
+        raise SweepError(
+            f"the Trainer takes a loss of {trained:.6g} where a plain forward pass gives {plain:.6g}; "
+            "training would be wrong, so nothing is trained"
+        )
+    # A model with code of its own may learn by a loss of its own; trials are compared by eval_loss all the same.
+    if not own_code and not _is_close(metrics["eval_loss"], plain):
+        raise SweepError(
+            f"the evaluation gives a loss of {metrics['eval_loss']:.6g} where a plain forward pass gives {plain:.6g}; "
+            "the ranking would be wrong, so nothing is trained"
+        )
+
+
+def _is_close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-5)
+
+
+def _losses(trainer: FineTuner) -> tuple[float, float]:
+    """Return the mean loss over the evaluation rows that the Trainer takes, and that of plain forward passes."""
+    rows = [trainer.data_collator([row]) for row in trainer.eval_dataset]
+    batches = [{name: tensor.to(trainer.model.device) for name, tensor in row.items()} for row in rows]
+    trainer.model.eval()
+    if trainer.target_scale is not None:
+        trainer.target_scale.check(trainer.model, batches[0])
+    with torch.no_grad(), trainer.as_exported():
+        taken = [float(trainer.compute_loss(trainer.model, dict(batch))) for batch in batches]
+        plain = [float(trainer.model(**batch).loss) for batch in batches]
+    return sum(taken) / len(rows), sum(plain) / len(rows)

@@ -1,0 +1,213 @@
+"""Owns the Trainer of one trial: its loss is comparable, its evaluations leave no trace, it can go on from a state."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers.trainer import TRAINER_STATE_NAME
+
+from finesweep.training import rng_state
+from finesweep.training.batching import GroupedByLength, TokenRows
+from finesweep.training.evaluation import predictions
+from finesweep.training.saved_state import TrainerMemory, Weights
+from finesweep.training.target_scale import TargetScale
+
+
+class FineTuner(transformers.Trainer):  # type: ignore[misc]
+    """A Trainer whose evaluation loss means the same in every trial.
+
+    Args:
+        target_scale: By what the targets of a regression are standardised while it trains; None to leave them.
+        arguments: Those of the library's Trainer.
+
+    Attributes:
+        after_step: Called when an optimizer step and all that belongs to it is done: its logs, its evaluation.
+    """
+
+    label_smoother: Any
+    control: Any
+
+    def __init__(self, *, target_scale: TargetScale | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.target_scale = target_scale
+        # These heads take a plain mean over the batch. Believing otherwise, the Trainer would leave out
+        # the division by the accumulation steps and multiply by the number of devices.
+        self.model_accepts_loss_kwargs = False
+        self.after_step: Callable[[], None] = _nothing
+        self._memory: TrainerMemory | None = None
+        self._epoch_random: dict[str, Any] = {}
+
+    def remember(self, memory: TrainerMemory) -> None:
+        """Let training go on from where another process left it."""
+        self._memory = memory
+
+    def fine_tune(self, scratch: Path) -> None:
+        """Train, from the first step or from what is remembered.
+
+        Args:
+            scratch: Folder for a file by which the Trainer is told how far it was.
+        """
+        if self._memory is None:
+            self.train()
+            return
+        account = transformers.TrainerState(**self._memory.account)
+        account.save_to_json(str(scratch / TRAINER_STATE_NAME))
+        self.train(resume_from_checkpoint=str(scratch))
+
+    def memory(self) -> TrainerMemory:
+        """Return what the next steps depend on; to be called between optimizer steps."""
+        scaler = getattr(self.accelerator, "scaler", None)
+        return TrainerMemory(
+            account=dataclasses.asdict(self.state),
+            running_loss=self._tr_loss,
+            logged_loss=self._total_loss_scalar,
+            logged_step=self._globalstep_last_logged,
+            random=rng_state.captured(),
+            epoch_random=self._epoch_random,
+            optimizer=self.optimizer.state_dict(),
+            scheduler=self.lr_scheduler.state_dict(),
+            scaler=scaler.state_dict() if scaler is not None else {},
+            weights=copy_to_cpu(self.model),
+        )
+
+    def recall(self) -> None:
+        """Put back what the Trainer clears when training begins; to be called then."""
+        if self._memory is None:
+            return
+        self._tr_loss += self._memory.running_loss.to(self._tr_loss.device)
+        self._total_loss_scalar = self._memory.logged_loss
+        self._globalstep_last_logged = self._memory.logged_step
+        self._epoch_random = dict(self._memory.epoch_random)
+        rng_state.restore(self._memory.random)
+        # What was loaded need not be held twice.
+        self._memory = dataclasses.replace(self._memory, account={}, optimizer={}, weights={})
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Smooth labels, and standardise targets, in training only: such losses cannot be compared."""
+        smoother = self.label_smoother
+        self.label_smoother = smoother if model.training else None
+        if model.training and self.target_scale is not None:
+            inputs = {**inputs, "labels": self.target_scale.standardized(inputs["labels"])}
+        try:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        finally:
+            self.label_smoother = smoother
+
+    def evaluate(self, eval_dataset: Any = None, **_: Any) -> dict[str, float]:
+        """Evaluate what would be exported, and draw no random number of training's: how often does not matter.
+
+        Stock's loop is not used: a dozen training arguments would change what it finds. Outputs that are rounded to
+        eight bits would tie, and would be others where the winner is loaded again.
+
+        Args:
+            eval_dataset: The rows; default: those that the Trainer was made with.
+        """
+        rows = TokenRows(self.eval_dataset if eval_dataset is None else eval_dataset)
+        collate = self._get_collator_with_removed_columns(self.data_collator)
+        batch = self.args.per_device_eval_batch_size
+        with rng_state.undisturbed(), self.as_exported():
+            logits, labels = predictions(self.model, rows, collate, batch, self._after_evaluation_batch)
+            scores = self.compute_metrics(transformers.EvalPrediction(logits, labels))
+        metrics = {f"eval_{name}": value for name, value in scores.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _after_evaluation_batch(self) -> None:
+        self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """Do one batch, without the walk through all modules that stock does for every one.
+
+        Returns:
+            The loss, in the data's units.
+        """
+        if not model.training:
+            model.train()
+        loss = self.compute_loss(model, self._prepare_inputs(inputs)) / self.current_gradient_accumulation_steps
+        self.accelerator.backward(loss)
+        return loss.detach() * (self.target_scale.loss_unit if self.target_scale is not None else 1.0)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log; the mean training loss at the end is over all steps, where stock divides by those of this process."""
+        if "train_loss" in logs and self.state.global_step:
+            logs["train_loss"] = self._total_loss_scalar / self.state.global_step
+        super().log(logs, *args, **kwargs)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Count nothing: nobody asks, and stock walks through all parameters for every batch."""
+        return 0
+
+    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return super()._get_dataloader(TokenRows(dataset), *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return GroupedByLength(train_dataset.lengths, batch, self.args.data_seed)
+
+    @contextlib.contextmanager
+    def as_exported(self) -> Iterator[None]:
+        """Let the model be for a while what its users get: single precision, answers in the data's units."""
+        folded = self.target_scale.folded(self.model) if self.target_scale is not None else contextlib.nullcontext()
+        with self._in_single_precision(), folded:
+            yield
+
+    @contextlib.contextmanager
+    def _in_single_precision(self) -> Iterator[None]:
+        """Take back for a while that the forward pass computes in bf16 or fp16, as training does."""
+        mixed = self.model.forward
+        self.model.forward = getattr(self.model, "_original_forward", mixed)
+        try:
+            yield
+        finally:
+            self.model.forward = mixed
+
+    def _run_epoch(self, **arguments: Any) -> None:
+        # A state may be that of the last step, or its evaluation, made up for, has ended training.
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            return
+        goes_on = arguments["epoch"] == arguments["epochs_trained"] and arguments["steps_trained_in_current_epoch"]
+        if self._memory is not None and goes_on:
+            # The epoch's order of rows must be drawn as it was; the Trainer then skips the batches done.
+            rng_state.restore(self._memory.epoch_random)
+        self._epoch_random = rng_state.captured()
+        super()._run_epoch(**arguments)
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        self.after_step()
+
+    # The Trainer calls these at the right moments. Its own would unpickle files.
+
+    def _load_from_checkpoint(self, *_: Any) -> None:
+        assert self._memory is not None
+        self.model.load_state_dict(self._memory.weights)
+
+    def _load_optimizer_and_scheduler(self, *_: Any) -> None:
+        if self._memory is not None:
+            self.optimizer.load_state_dict(self._memory.optimizer)
+            self.lr_scheduler.load_state_dict(self._memory.scheduler)
+
+    def _load_scaler(self, *_: Any) -> None:
+        if self._memory is not None and self._memory.scaler:
+            self.accelerator.scaler.load_state_dict(self._memory.scaler)
+
+    def _load_rng_state(self, *_: Any) -> None:
+        if self._memory is not None:
+            rng_state.restore(self._memory.random)
+
+
+def copy_to_cpu(model: Any) -> Weights:
+    """Copy a model's weights."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def _nothing() -> None:
+    """Do nothing after a step: nobody asked."""

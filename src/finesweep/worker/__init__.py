@@ -1,0 +1,1 @@
+"""Runs trials: one process that claims them and forks for each."""

@@ -1,0 +1,179 @@
+"""Reads from a sweep's folder how far its trials have come, and judges each at its rungs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.pruning.rules import Rung, Standing, Turns, is_audited, is_below_median, rung_examples, turns, values_at
+from finesweep.spec.sections import SweepSpec
+from finesweep.text.format import metric
+from finesweep.trial import (
+    AttemptOutdated,
+    Evaluation,
+    Progress,
+    TrialPruned,
+    TrialRecord,
+    TrialState,
+    TrialWaits,
+)
+
+MOST_LISTED = 8
+"""Trials that a reason names; of more it gives the number."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Judges trials by those of the others that have come as far.
+
+    Attributes:
+        run_dir: The sweep's folder.
+        spec: The sweep's spec.
+        rungs: Training examples after which trials are compared, ascending; empty where the pruner is not ours.
+        wanted: Trials that the budget asks for.
+    """
+
+    run_dir: RunDir
+    spec: SweepSpec
+    rungs: tuple[int, ...]
+    wanted: int
+
+    @classmethod
+    def of(cls, run_dir: RunDir, spec: SweepSpec, rows: int, wanted: int) -> Comparison:
+        """Return the comparison of a sweep's trials.
+
+        Args:
+            run_dir: The sweep's folder.
+            spec: The sweep's spec.
+            rows: Training rows.
+            wanted: Trials that the budget asks for.
+        """
+        return cls(run_dir, spec, rung_examples(spec, rows), wanted)
+
+    @property
+    def halves(self) -> bool:
+        """Whether trials wait for their turn."""
+        return self.spec.search.pruner == "halving"
+
+    def queue(self) -> Sequence[int]:
+        """Return the numbers of the trials that may run now, in the order in which they should.
+
+        Those that wait in vain are ended first.
+
+        Raises:
+            RunDirError: The folder cannot be written.
+        """
+        if not self.halves:
+            if self.rungs:  # the trial's process is a fork of this one, and need not read them all again
+                self.run_dir.records()
+            return range(self.wanted)
+        standings = self._standings()
+        verdict = self._turns(standings)
+        for trial, rung in verdict.dropped.items():
+            self._drop(trial, self._lost(standings[trial], rung))
+        waiting = {trial for trial, standing in standings.items() if standing.waits}
+        left = (trial for trial in range(self.wanted) if trial not in waiting and not self.run_dir.is_finished(trial))
+        return [*verdict.promoted, *left]
+
+    def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
+        """Let a trial go on from where it has just been evaluated, or not.
+
+        The untuned default always goes on: what the search has gained is told by it.
+
+        Args:
+            trial: Its number.
+            evaluations: What has been seen of it.
+
+        Raises:
+            TrialPruned: It is weak.
+            TrialWaits: That cannot be said yet.
+        """
+        values = values_at(evaluations, self.rungs, self.spec.direction)
+        if trial in self._spared or not values or evaluations[-1].examples != self.rungs[max(values)]:
+            return
+        standings = {**self._standings(), trial: Standing(trial, values, waits=True)}
+        if not self.halves:
+            self._judge_by_median(standings, trial)
+            return
+        verdict = self._turns(standings)
+        if trial in verdict.dropped:
+            raise TrialPruned(self._lost(standings[trial], verdict.dropped[trial]))
+        if trial not in verdict.promoted:
+            raise TrialWaits(f"waits after {self._seen(max(values))} examples for others to come as far")
+
+    @property
+    def _spared(self) -> range:
+        """The untuned default, where the search has one."""
+        return range(self.spec.search.baseline and self.spec.search.sampler != "grid")
+
+    def is_audited(self, trial: int) -> bool:
+        """Say whether a trial is finished even if it is weak."""
+        return is_audited(self.spec.search.seed, trial, self.spec.pruning.audit)
+
+    def _judge_by_median(self, standings: dict[int, Standing], trial: int) -> None:
+        values = standings[trial].values
+        rung, value = max(values), values[max(values)]
+        others = [other.values[rung] for other in standings.values() if other.trial != trial and rung in other.values]
+        if is_below_median(value, others, self.spec.direction):
+            middle = metric(statistics.median(others))
+            raise TrialPruned(
+                f"median: {self._at(rung, value)}; the median of {len(others)} other trials was {middle} there"
+            )
+
+    def _lost(self, standing: Standing, rung: Rung) -> str:
+        """Say with which trials a trial was compared at a rung, and which values go on."""
+        reached = max(standing.values)
+        kept = dict.fromkeys((metric(rung.values[0]), metric(rung.values[rung.possible - 1])))
+        best = f"kept were the best {rung.possible} of {_listed(rung.best)} ({' to '.join(kept)})"
+        return f"halving: {self._at(reached, standing.values[reached])}; {best}"
+
+    def _at(self, rung: int, value: float) -> str:
+        return f"{self.spec.objective.metric} {metric(value)} after {self._seen(rung)} examples"
+
+    def _seen(self, rung: int) -> str:
+        return f"{self.rungs[rung]:,}"
+
+    def _turns(self, standings: dict[int, Standing]) -> Turns:
+        factor = self.spec.pruning.factor
+        return turns(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
+
+    def _standings(self) -> dict[int, Standing]:
+        """Read how far each trial has come; of one that is running, from its progress."""
+        newest = self.run_dir.claims.newest()
+        found = {record.trial: self._of_record(record, newest) for record in self.run_dir.records()}
+        running = (item for item in self.run_dir.progress() if newest.get(item.trial) == item.attempt)
+        return found | {item.trial: self._of_progress(item) for item in running}
+
+    def _of_record(self, record: TrialRecord, newest: dict[int, int]) -> Standing:
+        waits = record.state is TrialState.WAITING and newest.get(record.trial) == record.attempt
+        values = values_at(record.evaluations, self.rungs, self.spec.direction)
+        is_spared = record.trial in self._spared or record.audit is not None
+        return Standing(record.trial, values, waits and not is_spared, record.state.finished, is_spared)
+
+    def _of_progress(self, progress: Progress) -> Standing:
+        values = values_at(progress.evaluations, self.rungs, self.spec.direction)
+        is_spared = progress.trial in self._spared or progress.audit is not None
+        return Standing(progress.trial, values, is_spared=is_spared)
+
+    def _drop(self, trial: int, why: str) -> None:
+        """End a trial that can no longer be promoted, or let it be finished for the audit."""
+        record = self.run_dir.read_record(trial)
+        if record is None or record.state is not TrialState.WAITING:
+            return
+        changes: dict[str, Any] = (
+            {"audit": why} if self.is_audited(trial) else {"state": TrialState.PRUNED, "reason": why}
+        )
+        # Whoever has claimed it meanwhile has seen more.
+        with contextlib.suppress(AttemptOutdated):
+            self.run_dir.record(dataclasses.replace(record, **changes))
+
+
+def _listed(trials: Sequence[int]) -> str:
+    if len(trials) > MOST_LISTED:
+        return f"{len(trials)} trials"
+    return f"trials {', '.join(map(str, sorted(trials)))}"

@@ -1,0 +1,117 @@
+"""Owns what `sweep plan` measures of a search, in a warm process that trains nothing to its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from finesweep import activity
+from finesweep.calibration import calibration_file
+from finesweep.calibration.measurement import Load, Misfit
+from finesweep.calibration.readings import BATCH, Reading, Readings
+from finesweep.files.atomic import write_json
+from finesweep.launch.profile import Profile
+from finesweep.spec.search_space import Parameter, SearchSpace
+from finesweep.spec.sections import SweepSpec
+from finesweep.spec.training_arguments import TRAINING_FIELDS
+
+if TYPE_CHECKING:
+    from finesweep.calibration.bench import Bench
+
+LENGTH = "data.max_length"
+MOST_SECONDS = 30.0
+"""How long the steps of one batch size are measured at most."""
+
+
+def batch_sizes(spec: SweepSpec) -> tuple[int, ...]:
+    """Return the batch sizes that stand for all of a space: its choices, or both ends and the middle of its range."""
+    parameter = spec.space.get(BATCH)
+    if parameter is None:
+        return (_integer(spec.fixed.get(BATCH, TRAINING_FIELDS[BATCH].default)),)
+    values = parameter.choices or (parameter.low, parameter.middle(), parameter.high)
+    return tuple(sorted({_integer(value) for value in values}))
+
+
+def loads(spec: SweepSpec) -> list[Load]:
+    """Return what is trained to be measured: every batch size with the longest inputs, the middle of all else."""
+    params = SearchSpace(spec.space).untuned({})
+    if (parameter := spec.space.get(LENGTH)) is not None:
+        params[LENGTH] = _longest(parameter)
+    searched = BATCH in spec.space
+    return [
+        Load({**params, **({BATCH: batch} if searched else {})}, seconds=MOST_SECONDS) for batch in batch_sizes(spec)
+    ]
+
+
+def _longest(parameter: Parameter) -> int:
+    return max(_integer(value) for value in parameter.choices or (parameter.high,))
+
+
+def _integer(value: object) -> int:
+    assert isinstance(value, int)
+    return value
+
+
+def survey(folder: Path, run: int, parent: int, token: str, output: Path) -> None:
+    """Measure a prepared sweep and write what was found.
+
+    Args:
+        folder: The sweep's folder.
+        run: Number of the run that was begun there.
+        parent: Process id of whoever wants to know, and without whom it stops.
+        token: The run's token.
+        output: File that the ``Readings`` are written to.
+
+    Raises:
+        SweepError: No trial could be trained.
+    """
+    from finesweep.calibration.bench import Bench
+    from finesweep.worker.worker import Worker
+
+    worker = Worker.open(folder, run, parent, token)
+    worker.warm_up()
+    process = psutil.Process()
+    warm = time.time() - process.create_time()
+    bench = Bench(worker.run_dir, worker.manifest, worker.spec, stopping=lambda: os.getppid() != parent)
+    profile, note = _settled(bench, run, worker.profile)
+    resident = process.memory_info().rss / 1e6
+    per_gpu = profile.per_gpu if profile.gpus_per_trial == 1 else 0
+    each = _readings(bench, profile.threads, per_gpu or _count(profile))
+    readings = Readings(_count(profile), profile.threads, per_gpu, note, warm, resident, each)
+    write_json(output, dataclasses.asdict(readings))
+
+
+def _settled(bench: Bench, run: int, profile: Profile) -> tuple[Profile, str]:
+    """Settle a run's profile as its workers would."""
+    from finesweep.calibration.bench import calibrate
+
+    asked = calibration_file.of_run(bench.run_dir, run)
+    if asked is None or not calibration_file.is_open(profile):
+        return profile, ""
+    settled = calibration_file.rule(bench.run_dir, run, profile, asked.trials)
+    calibration_file.write(bench.run_dir, calibrate(bench, asked))
+    outcome = calibration_file.outcome(bench.run_dir, run, settled)
+    assert outcome is not None
+    return outcome.profile, outcome.note
+
+
+def _count(profile: Profile) -> int:
+    assert profile.workers != "auto"
+    return profile.workers
+
+
+def _readings(bench: Bench, threads: int, processes: int) -> tuple[Reading, ...]:
+    """Measure every batch size; a process that fails would do so in every trial."""
+    readings = []
+    for batch, load in zip(batch_sizes(bench.spec), loads(bench.spec), strict=True):
+        activity.tell(f"measuring batches of {batch}")
+        found = bench.measure(load, threads, processes)
+        if isinstance(found, Misfit) and processes > 1:
+            found = bench.measure(load, threads, 1)  # does it fit alone?
+        readings.append(Reading(batch, misfit=found.reason) if isinstance(found, Misfit) else Reading(batch, found))
+    return tuple(readings)

@@ -1,0 +1,151 @@
+"""Owns a trial's process as its worker sees it: forked warm, watched, ended, and the end understood."""
+
+from __future__ import annotations
+
+import errno
+import faulthandler
+import gc
+import multiprocessing
+import multiprocessing.connection
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from finesweep.errors import RunDirError
+from finesweep.files.checked_json import open_log
+from finesweep.folder import disk
+from finesweep.folder.claims import BorrowedLease, Lease
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.host.process_memory import oom_kills
+from finesweep.launch.profile import Profile
+from finesweep.trial import AttemptOutdated
+from finesweep.worker.verdict import Ending, Limit
+from finesweep.worker.watchdog import Watchdog
+
+POLL_SECONDS = 0.1
+
+LOOK_SECONDS = 5.0
+"""How often to look whether the trial was given to somebody else."""
+
+STOP_SECONDS = 25.0
+"""How long a trial that was told to stop has for its step and for saving its state; Slurm gives 30 by default."""
+
+KILL_SECONDS = 5.0
+"""How long a trial that is over a limit has; it may be hung."""
+
+
+class TrialProcess:
+    """One trial in a fork of this process.
+
+    The fork inherits the claim's lock, so that nobody takes the trial for dead before both are.
+
+    Args:
+        run_dir: The sweep's folder.
+        profile: Supplies the limits and the threads.
+        lease: The claim, held.
+        body: What to run there.
+    """
+
+    def __init__(
+        self, run_dir: RunDir, profile: Profile, lease: Lease | BorrowedLease, body: Callable[[], None]
+    ) -> None:
+        self._run_dir, self._profile, self._lease, self._body = run_dir, profile, lease, body
+        self._receiver, self._sender = multiprocessing.Pipe(duplex=False)
+        self._process = multiprocessing.get_context("fork").Process(target=self._in_child)
+        self._looked = time.monotonic()
+        self._kill_at: float | None = None
+
+    def carry_out(self, stopping: Callable[[], bool], attend: Callable[[], None] | None = None) -> Ending:
+        """Run the process to its end, and say how it ended.
+
+        Args:
+            stopping: Whether to tell it to stop.
+            attend: Called at every look at the process.
+        """
+        kills, began = oom_kills(), time.monotonic()
+        # A collection in the child would write on every page that holds an object, and have it copied: with what
+        # is known of ten thousand trials, a third of a second.
+        gc.freeze()
+        self._process.start()
+        self._sender.close()
+        asked, limit = self._watch(stopping, attend or _nothing)
+        complaint = self._complaint()
+        code = self._process.exitcode or 0
+        self._process.close()
+        return Ending(code, time.monotonic() - began, asked, limit, complaint, oom_kills() > kills)
+
+    def _watch(self, stopping: Callable[[], bool], attend: Callable[[], None]) -> tuple[bool, Limit | None]:
+        claim = self._lease.claim
+        watchdog = Watchdog(self._profile, self._process.pid or 0, self._run_dir.progress_file(claim.trial))
+        asked, limit = False, None
+        while self._process.is_alive():
+            if not asked and stopping():
+                asked = True
+                self._end_within(STOP_SECONDS)
+            if limit is None and (limit := watchdog.look()) is not None:
+                self._end_within(KILL_SECONDS)
+            attend()
+            self._keep_lease()
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._process.kill()
+            self._process.join(timeout=POLL_SECONDS)
+        return asked, limit
+
+    def _end_within(self, seconds: float) -> None:
+        self._process.terminate()
+        deadline = time.monotonic() + seconds
+        self._kill_at = deadline if self._kill_at is None else min(self._kill_at, deadline)
+
+    def _keep_lease(self) -> None:
+        """Renew the claim; if the trial was given to somebody else meanwhile, end it here."""
+        self._lease.renew()
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        claim = self._lease.claim
+        try:
+            self._run_dir.claims.refuse_outdated(claim.trial, claim.attempt)
+        except AttemptOutdated:
+            self._process.kill()
+
+    def _complaint(self) -> str | None:
+        try:
+            return self._receiver.recv_bytes().decode() if self._receiver.poll() else None
+        except (EOFError, OSError):
+            return None
+        finally:
+            self._receiver.close()
+
+    def _in_child(self) -> None:
+        claim = self._lease.claim
+        try:
+            self._redirect()
+            print(  # noqa: T201
+                f"--- trial {claim.trial}, attempt {claim.attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True
+            )
+            torch.set_num_threads(self._profile.threads)
+            self._body()
+        except RunDirError as error:
+            self._complain(error)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._complain(disk.full(self._run_dir.path))
+
+    def _redirect(self) -> None:
+        log = open_log(self._run_dir.trial_log(self._lease.claim.trial))
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        faulthandler.enable()  # a crash in a library leaves in the log where it was
+
+    def _complain(self, error: RunDirError) -> None:
+        """Tell the worker what is wrong with the folder, where no record can be written."""
+        self._sender.send_bytes(str(error).encode()[:4000])
+        sys.exit(error.exit_code)
+
+
+def _nothing() -> None:
+    """Attend to nobody."""

@@ -1,0 +1,294 @@
+"""Owns the worker: one process that rehearses, and then runs each claimed trial in a fork.
+
+What ends a trial from outside becomes its record here; what it does to itself, in ``attempt``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import torch
+import transformers
+from tqdm import tqdm
+
+from finesweep.backends.protocol import Report
+from finesweep.calibration.bench import Bench, calibrate
+from finesweep.calibration.calibration_file import awaited
+from finesweep.calibration.options import Calibration
+from finesweep.errors import RunDirError
+from finesweep.folder.claims import BorrowedLease, Claim, Lease
+from finesweep.folder.housekeeping import remove_leftovers
+from finesweep.folder.manifest import Manifest, Run
+from finesweep.folder.open_run import open_run
+from finesweep.folder.sweep_folder import RunDir
+from finesweep.launch.profile import Profile
+from finesweep.launch.profile import of_run as profile_of
+from finesweep.launch.run_limits import RunLimits
+from finesweep.registry import BACKENDS
+from finesweep.results.stopping import SAME_FAILURES, early_stop, same_failure
+from finesweep.spec.planned_trials import trials_wanted
+from finesweep.spec.sections import StopSpec, SweepSpec
+from finesweep.training.rehearsal import rehearse
+from finesweep.trial import AttemptOutdated, Params, TrialRecord, TrialState
+from finesweep.worker.attempt import Attempt, bare_record
+from finesweep.worker.rung_judge import Comparison
+from finesweep.worker.trial_process import TrialProcess
+from finesweep.worker.verdict import Ending, Verdict, fault, given_up, judge
+
+LINGER_SECONDS = 0.5
+
+
+@dataclass
+class Worker:
+    """Runs trials of one sweep until none is left or it is told to stop.
+
+    Attributes:
+        run_dir: The sweep's folder.
+        manifest: What was prepared.
+        run: The run it belongs to.
+        spec: The sweep's spec, with this run's budget.
+        profile: The run's launch profile, settled.
+        parent: Process id of whoever started it, and without whom it stops.
+        is_elsewhere: Whether the trials that run here are claimed by another process.
+    """
+
+    run_dir: RunDir
+    manifest: Manifest
+    run: Run
+    spec: SweepSpec
+    profile: Profile
+    parent: int = field(default_factory=os.getppid)
+    is_elsewhere: bool = False
+    _told: int | None = field(default=None, init=False)
+    _leases: dict[Claim, Lease] = field(default_factory=dict, init=False)
+    _limits: RunLimits = field(init=False)
+    _look_at: float = field(default=0.0, init=False)
+    _is_underway: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._limits = RunLimits(self.run_dir, self.run, self.spec.budget, self.profile.limits)
+
+    @classmethod
+    def open(cls, folder: Path, run: int, parent: int | None = None, token: str = "") -> Worker:
+        """Open a folder that ``sweep run`` or ``sweep submit`` has prepared.
+
+        Args:
+            folder: The folder.
+            run: Number of the run.
+            parent: Process id of whoever started this process, who may be gone by now; None to ask the system.
+            token: What the run's own token must be; empty not to look.
+
+        Raises:
+            RunDirError: The folder is no sweep's, or not the one that was prepared.
+        """
+        run_dir, this_run = open_run(folder, run, token)
+        manifest = run_dir.manifest()
+        profile, spec = profile_of(this_run.profile), manifest.spec_for(this_run)
+        return cls(run_dir, manifest.of_run(this_run), this_run, spec, profile, parent or os.getppid())
+
+    @classmethod
+    def open_elsewhere(cls, folder: Path, run: int, token: str) -> Worker:
+        """Open a folder, as warm as ``work`` makes it, to run trials there that another process has claimed."""
+        worker = cls.open(folder, run, token=token)
+        worker.is_elsewhere = True
+        worker.warm_up()
+        return worker
+
+    @property
+    def plan(self) -> Sequence[Params]:
+        """Parameters of the first trials by number."""
+        return self.manifest.plan
+
+    @functools.cached_property
+    def wanted(self) -> int:
+        """How many trials there will be."""
+        return trials_wanted(self.spec, self.plan)
+
+    @functools.cached_property
+    def comparison(self) -> Comparison:
+        """Says who of the trials goes on."""
+        return Comparison.of(self.run_dir, self.spec, self.manifest.data["rows"]["train"], self.wanted)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether to stop: it was told to, whoever started it is gone, or the run is over a limit."""
+        return bool(self._told) or os.getppid() != self.parent or self._limits.exceeded() is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether there will be no more claims."""
+        return self.stopping or self._ends_early() or all(map(self.run_dir.is_finished, range(self.wanted)))
+
+    def work(self) -> None:
+        """Rehearse, which makes the tokens too, then run trials until none is left."""
+        self._listen()
+        self.warm_up()
+        self.profile = awaited(self.run_dir, self.run.number, self.profile, self._find_out, lambda: self.stopping)
+        self.run_dir.call_on(self.run.number)
+        BACKENDS.load(self.spec.search.backend)().search(self)
+        self.run_dir.call_on(self.run.number)  # all that were called off have ended
+        if self._told:
+            sys.exit(128 + self._told)
+
+    def claim(self, wait: bool = True) -> Claim | None:
+        """Take the next trial; see ``backends.Work``."""
+        while not self.stopping and not self._ends_early():
+            lease = self.run_dir.claim(self.run.number, self.comparison.queue())
+            if lease is None:
+                if not wait or all(map(self.run_dir.is_finished, range(self.wanted))):
+                    return None
+                time.sleep(LINGER_SECONDS)
+            elif len(lease.claim.faults) > self.profile.retries:
+                self._give_up(lease)
+            else:
+                self._leases[lease.claim] = lease
+                return lease.claim
+        return None
+
+    def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None] | None = None) -> None:
+        """Run ``body`` in a fork; if it ends without a record of its own, write one that says how.
+
+        Raises:
+            RunDirError: The sweep's folder cannot be written.
+        """
+        lease = BorrowedLease(claim) if self.is_elsewhere else self._leases.pop(claim)
+        worker = os.getpid()
+
+        def forked() -> None:
+            self.parent = worker
+            self._listen()
+            body()
+
+        def stopping() -> bool:
+            return self.stopping or self._is_called_off(claim)
+
+        try:
+            ending = TrialProcess(self.run_dir, self.profile, lease, forked).carry_out(stopping, attend)
+            # A newer attempt's record is no business of this one.
+            with contextlib.suppress(AttemptOutdated):
+                self._conclude(claim, ending)
+        finally:
+            lease.release()
+
+    def train(self, claim: Claim, params: Params, report: Report) -> float:
+        """Train one trial and write its record, whatever happens; see ``backends.Work``."""
+        attempt = Attempt(
+            self.run_dir,
+            self.manifest,
+            self.spec,
+            self.profile,
+            claim,
+            params,
+            self.comparison,
+            stopping=lambda: self.stopping,
+        )
+        return attempt.carry_out(report)
+
+    def elsewhere(self) -> Callable[[], Worker]:
+        """Return what opens this work in another process; see ``backends.Work``."""
+        return functools.partial(Worker.open_elsewhere, self.run_dir.path, self.run.number, self.run.token)
+
+    def renew(self) -> None:
+        """Keep the claims that are held here alive, and have their trials stopped once this process is to stop."""
+        for lease in self._leases.values():
+            lease.renew()
+        if self._leases and self.stopping:
+            self.run_dir.call_off(self.run.number)
+
+    def release(self, claim: Claim) -> None:
+        """Let go of a claim whose trial was run elsewhere."""
+        if (lease := self._leases.pop(claim, None)) is not None:
+            lease.release()
+
+    def lost(self, claim: Claim, how: str, seconds: float) -> None:
+        """Record that the process that ran a trial elsewhere is gone; see ``backends.Work``.
+
+        The trial's own process may have outlived it, and then stops with its state saved. That record is kept, as
+        one of an attempt that a fault has ended.
+        """
+        record = self.run_dir.read_record(claim.trial)
+        own = record if record is not None and record.attempt == claim.attempt else None
+        if own is None or (own.state is TrialState.INTERRUPTED and own.faults == claim.faults):
+            verdict = fault(how, claim.faults, self.profile.retries)
+            with contextlib.suppress(AttemptOutdated):
+                self.run_dir.record(_judged(own or bare_record(claim, self.run_dir, seconds), verdict))
+        self.release(claim)
+
+    def _is_called_off(self, claim: Claim) -> bool:
+        """Say whether a trial that is claimed elsewhere is to stop: it is asked to, or nobody holds it any more."""
+        if not self.is_elsewhere or time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + LINGER_SECONDS
+        alive = self.run_dir.claims.is_alive(claim.trial, claim.attempt)
+        return not alive or self.run_dir.is_called_off(self.run.number)
+
+    def warm_up(self) -> None:
+        """Rehearse, which makes the tokens too, and be fit to be forked."""
+        _stay_single_threaded()
+        rehearse(self.run_dir, self.manifest, self.spec)
+        gc.collect()
+        gc.freeze()
+
+    def _find_out(self, asked: Calibration) -> Calibration:
+        most_gb = asked.machine.memory_gb
+        return calibrate(Bench(self.run_dir, self.manifest, self.spec, most_gb, lambda: self.stopping), asked)
+
+    def _conclude(self, claim: Claim, ending: Ending) -> None:
+        record = self.run_dir.read_record(claim.trial)
+        own = record if record is not None and record.attempt == claim.attempt else None
+        verdict = judge(ending, own.state if own else None, claim.faults, self.profile.retries)
+        if verdict is not None:
+            self.run_dir.record(_judged(own or bare_record(claim, self.run_dir, ending.seconds), verdict))
+            remove_leftovers(self.run_dir, claim.trial)
+        if ending.complaint is not None:
+            raise RunDirError(ending.complaint)
+
+    def _give_up(self, lease: Lease) -> None:
+        verdict = Verdict(TrialState.FAILED, given_up(lease.claim.faults), lease.claim.faults)
+        self.run_dir.record(_judged(bare_record(lease.claim, self.run_dir, 0.0), verdict))
+        lease.release()
+
+    def _ends_early(self) -> bool:
+        if self._is_underway and self.spec.stop == StopSpec():
+            return False
+        records = self.run_dir.records()
+        fails = same_failure(records, self.run.number) is not None
+        ended = sum(record.run == self.run.number and record.state.finished for record in records)
+        self._is_underway = self._is_underway or (not fails and ended >= SAME_FAILURES)
+        return fails or early_stop(self.spec.stop, records, self.spec.direction) is not None
+
+    def _listen(self) -> None:
+        """Turn signals into a request, also where the caller had them ignored; the parent handles Ctrl-C."""
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._request_stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _request_stop(self, number: int, _: object) -> None:
+        self._told = number
+
+
+def _judged(record: TrialRecord, verdict: Verdict) -> TrialRecord:
+    return dataclasses.replace(record, state=verdict.state, reason=verdict.reason, faults=verdict.faults)
+
+
+def _stay_single_threaded() -> None:
+    """Keep this process fit to be forked: a lock that a thread holds at a fork is never released.
+
+    Each trial sets its own number of threads. Progress bars go because the first one starts a thread
+    that watches them all; in a log they are of no use anyway.
+    """
+    torch.set_num_threads(1)
+    tqdm.monitor_interval = 0
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()

@@ -1,0 +1,159 @@
+"""A Ray cluster of our own: what it has, where it lies, and what becomes of one that was left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import pytest
+
+from finesweep.backends.ray import cluster
+from finesweep.launch.profile import Profile
+from finesweep.launch.ray import driver
+from finesweep.launch.ray.profile import RayProfile
+
+
+@pytest.mark.parametrize(("workers", "threads", "cpus"), [(3, 2, 6), (1, 1, 1), ("auto", 4, 4)])
+def test_it_has_what_the_profile_shares_out(workers, threads, cpus):
+    """Ray counts the machine's cores, of which a container or a batch job may have a few."""
+    settings = cluster._own(Profile(workers=workers, threads_per_worker=threads, gpus_per_trial=0), Path("/tmp/x"))
+    assert (settings["num_cpus"], settings["num_gpus"], settings["address"]) == (cpus, 0, "local")
+
+
+def test_it_has_the_gpus_that_this_process_sees(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
+    settings = cluster._own(Profile(workers=3, threads_per_worker=1, gpus_per_trial=1), Path("/tmp/x"))
+    assert settings["num_gpus"] == 3
+
+
+def test_its_folder_has_a_short_name_for_the_sake_of_its_sockets(monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "deep/" * 20)
+    assert cluster._short_folder() == Path("/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")
+    assert cluster._short_folder() == Path("/var/tmp")
+
+
+def test_the_longest_folder_leaves_room_for_the_socket_with_the_longest_name(monkeypatch):
+    longest = "/" + "x" * (cluster.LONGEST_FOLDER - 1)
+    monkeypatch.setattr(tempfile, "tempdir", longest)
+    assert cluster._short_folder() == Path(longest)
+    assert len(longest + cluster._LONGEST_SOCKET) == 103
+    monkeypatch.setattr(tempfile, "tempdir", longest + "x")
+    assert cluster._short_folder() == Path("/tmp")
+
+
+def test_ray_gets_a_folder_inside_of_one_that_only_this_user_can_enter(tmp_path, monkeypatch):
+    """Ray opens its own to all users; and a token that the user has for another cluster would go before ours."""
+    seen = {}
+
+    @contextlib.contextmanager
+    def begun(_where, settings, current):
+        seen.update(settings, current=current, token=os.environ.get("RAY_AUTH_TOKEN"))
+        seen["modes"] = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (current, *current.iterdir())}
+        yield
+
+    monkeypatch.setattr(cluster, "_begun", begun)
+    monkeypatch.setattr(cluster, "_short_folder", lambda: tmp_path)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
+    before = os.umask(0)
+    try:
+        with cluster._private(Profile(workers=1, threads_per_worker=1, gpus_per_trial=0)):
+            pass
+    finally:
+        os.umask(before)
+    assert Path(seen["_temp_dir"]).parent == seen["current"]
+    assert (seen["modes"][seen["current"].name], seen["modes"]["token"]) == (0o700, 0o600)
+    assert (seen["token"], os.environ["RAY_AUTH_TOKEN"]) == (None, "of-another-cluster")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["private", "joined", "driver"])
+def test_ray_is_never_connected_to_from_the_current_folder(tmp_path, monkeypatch, how):
+    """Stock: whatever the current folder is then stands first on the import path of all actors."""
+    seen = []
+    fake = types.SimpleNamespace(
+        init=lambda **settings: seen.append((Path.cwd(), settings)),
+        is_initialized=lambda: False,
+        shutdown=lambda: None,
+        nodes=list,
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if how == "driver":
+        monkeypatch.setattr(driver, "_leave_signals", lambda: None)
+        driver.connect({"address": "head:6379", "folder": None}, lambda _: None)
+    else:
+        if how == "joined":
+            monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+        profile = Profile if how == "private" else RayProfile
+        with cluster.connected(profile(workers=1, threads_per_worker=1, gpus_per_trial=0)) as folder:
+            assert folder == (tmp_path if how == "private" else None)
+            assert how == "joined" or os.environ["PYTHONSAFEPATH"] == "1"
+    ((current, settings),) = seen
+    assert current == (Path(os.__file__).parent if how != "private" else Path(settings["_temp_dir"]).parent)
+    assert how != "joined" or settings["runtime_env"]["env_vars"]["PYTHONSAFEPATH"] == "1"
+    assert Path.cwd() == tmp_path
+
+
+def test_a_folder_that_was_left_behind_is_removed_and_one_in_use_is_not(tmp_path):
+    used, left, other, fresh = (tmp_path / name for name in ("fs-ray-used", "fs-ray-left", "data", "fs-ray-fresh"))
+    for folder in (used, left, other, fresh):
+        folder.mkdir()
+    for folder in (left, other):
+        (folder / "lock").touch()
+    with cluster._owned(used):
+        cluster.remove_abandoned(tmp_path)
+        # One without a lock is being made at this moment.
+        assert sorted(tmp_path.iterdir()) == sorted([used, other, fresh])
+
+
+def test_what_is_another_users_or_leads_elsewhere_is_left_alone(tmp_path, monkeypatch):
+    """Everybody can make a folder of that name where temporary files go."""
+    others, link, lock = tmp_path / "fs-ray-others", tmp_path / "fs-ray-link", tmp_path / "fs-ray-lock"
+    for folder in (others, lock, tmp_path / "mine"):
+        folder.mkdir()
+    for file in (others / "lock", tmp_path / "mine" / "lock"):
+        file.touch()
+    link.symlink_to(tmp_path / "mine")
+    (lock / "lock").symlink_to(tmp_path / "mine" / "lock")
+    before = sorted(tmp_path.rglob("*"))
+    real = Path.lstat
+    theirs = lambda path: os.stat_result([*real(path)[:4], os.getuid() + 1, *real(path)[5:]])  # noqa: E731
+    monkeypatch.setattr(Path, "lstat", lambda path: theirs(path) if path == others else real(path))
+    cluster.remove_abandoned(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_environment_is_as_before_afterwards(monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "t")
+    with cluster._set({"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": None}):
+        assert (os.environ["RAY_AUTH_MODE"], os.environ["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
+        assert "RAY_AUTH_TOKEN" not in os.environ
+    assert os.environ["RAY_AUTH_TOKEN"] == "t"
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ
+
+
+@pytest.mark.parametrize(("shared", "gpu"), [(1, 1.0), (4, 0.25)])
+def test_trials_that_share_a_gpu_ask_for_a_fraction(shared, gpu):
+    from finesweep.backends.ray.backend import resources
+
+    profile = Profile(workers=1, threads_per_worker=3, gpus_per_trial=1, trials_per_gpu=shared)
+    assert resources(profile) == {"cpu": 3, "gpu": gpu}
+    assert resources(profile.model_copy(update={"gpus_per_trial": 0})) == {"cpu": 3}
+
+
+def test_a_clusters_memory_and_own_resources_are_asked_for_there():
+    from finesweep.backends.ray.backend import resources
+    from finesweep.launch.ray.profile import RayProfile
+
+    values = {"workers": 2, "threads_per_worker": 1, "gpus_per_trial": 0, "memory_gb": 2.0, "resources": {"fast": 1.0}}
+    assert resources(RayProfile(**values)) == {"cpu": 1, "memory": 2e9, "fast": 1}

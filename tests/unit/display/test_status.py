@@ -1,0 +1,143 @@
+"""What `sweep status` says of a folder: what runs, what waits for another try, what was set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+from made_records import manifest, record, run, running
+
+from finesweep.display.status import status_lines
+from finesweep.errors import LaunchError
+from finesweep.files.atomic import write_json
+from finesweep.folder.manifest import Run
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.launch import submitted_runs
+from finesweep.launch.profile import Profile
+from finesweep.launch.submitter import Job
+from finesweep.trial import TrialState
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunDir:
+    made = make_folders(tmp_path / "sst2")
+    write_json(made.spec_file, manifest().__dict__)
+    made.write_run(run())
+    return made
+
+
+def said(folder: RunDir) -> str:
+    return "\n".join(status_lines(folder.path))
+
+
+def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder: RunDir) -> None:
+    leases = [folder.claim(run=1, trials=range(3)) for _ in range(3)]
+    folder.write_progress(running(0, step=30))
+    assert leases[1] is not None
+    leases[1].release()
+    text = said(folder)
+    assert "running  trial 0, step 30 of 400, loss 0.6123" in text
+    assert "waiting  trial 1, attempt 2: its worker is gone" in text
+    assert "running  trial 2, starting, on " in text
+    assert "trials   0 of 20 finished, 2 RUNNING" in text
+
+
+def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: RunDir) -> None:
+    for trial in range(2):
+        folder.record(record(trial, None, TrialState.INTERRUPTED, reason="stopped"))
+    lease = folder.claim(run=1, trials=range(1))
+    assert "trials   0 of 20 finished, 1 INTERRUPTED, 1 RUNNING" in said(folder)
+    assert lease is not None
+
+
+def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: RunDir) -> None:
+    lease = folder.claim(run=1, trials=range(1))
+    folder.record(record(0, None, TrialState.INTERRUPTED, reason="killed by SIGKILL; to be tried again"))
+    assert lease is not None
+    lease.release()
+    assert "waiting  trial 0, attempt 2: killed by SIGKILL; to be tried again" in said(folder)
+
+
+def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: RunDir) -> None:
+    leases = [folder.claim(run=1, trials=range(2)) for _ in range(2)]
+    folder.record(record(0, 0.6123, TrialState.WAITING, reason="waits after 3,460 examples", examples=3_460))
+    folder.record(record(1, 0.7, TrialState.WAITING, audit="weak", examples=3_460))
+    for lease in leases:
+        assert lease is not None
+        lease.release()
+    text = said(folder)
+    assert "trials   0 of 20 finished, 2 WAITING\n" in text
+    assert "  waiting  trial 0, 0.6123 at 3,460 examples, for its turn" in text
+    assert "  waiting  trial 1, 0.7000 at 3,460 examples, to be finished for the audit" in text
+    assert "attempt" not in text
+
+
+def test_what_was_set_aside_is_named(folder: RunDir) -> None:
+    folder.record_file(3).write_text("{")
+    (folder.path / "study.journal.corrupt").write_text("?")
+    text = said(folder)
+    assert "note     0003.json could not be read" in text
+    assert "note     trials/0003.json.corrupt was damaged and set aside" in text
+    assert "note     study.journal.corrupt was damaged and set aside" in text
+
+
+def test_a_folder_where_nothing_runs_says_how_it_ended(folder: RunDir) -> None:
+    folder.record(record(0, 0.5))
+    assert "sst2: not running" in said(folder)
+    assert "best     trial 0, eval_loss 0.5000" in said(folder)
+
+
+class Cluster:
+    """A submitter whose queue is a list."""
+
+    queue: ClassVar[list[Job] | Exception] = []
+
+    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None) -> Sequence[Job]:
+        if isinstance(self.queue, Exception):
+            raise self.queue
+        return self.queue
+
+
+@pytest.fixture
+def submitted(folder: RunDir, monkeypatch: pytest.MonkeyPatch):
+    """Say what the cluster says of a sweep that it was given."""
+    monkeypatch.setattr(submitted_runs, "SUBMITTERS", SimpleNamespace(names=("cluster",), load=lambda _: Cluster))
+    folder.write_run(run(2, watched=False, ended=None, profile={"launcher": "cluster"}))
+
+    def says(found: list[Job] | Exception) -> str:
+        monkeypatch.setattr(Cluster, "queue", found)
+        return said(folder)
+
+    return says
+
+
+def test_the_jobs_of_a_cluster_are_told_apart(submitted) -> None:
+    text = submitted([Job("7_0", "worker 1", "running", "n1"), Job("7_1", "worker 2", "queued", "Priority")])
+    assert "sst2: waiting for a cluster\n" in text
+    assert "  job      7_0, worker 1: running (n1)\n  job      7_1, worker 2: queued (Priority)" in text
+    assert "ended" not in text
+
+
+def test_a_sweep_that_a_cluster_trains_runs_there(submitted, folder: RunDir) -> None:
+    lease = folder.claim(run=2, trials=range(3))
+    assert lease is not None
+    assert "sst2: running (on a cluster)\n" in submitted([Job("7_0", "worker 1", "running")])
+
+
+def test_a_cluster_that_says_nothing_is_a_line_and_no_failure(submitted) -> None:
+    text = submitted(LaunchError("squeue: the controller does not answer\nand more", ["squeue"]))
+    assert "  jobs     of run 2: squeue: the controller does not answer" in text
+    assert "and more" not in text
+
+
+def test_a_sweep_whose_jobs_are_gone_is_to_be_submitted_again(submitted) -> None:
+    assert "ended    never submitted, or its jobs are gone; the same `sweep submit` goes on" in submitted([])
+
+
+def test_a_run_that_has_ended_is_not_asked_about(submitted, folder: RunDir) -> None:
+    folder.write_run(run(2, watched=False, profile={"launcher": "cluster"}, outcome="all is done"))
+    text = submitted(AssertionError("the cluster was asked"))
+    assert "ended    all is done" in text

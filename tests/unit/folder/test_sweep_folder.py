@@ -1,0 +1,389 @@
+"""The sweep's folder: written atomically, claimed once, read in spite of damage."""
+
+import dataclasses
+import errno
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finesweep.errors import RunDirError
+from finesweep.files.atomic import write_failure, write_json, write_text
+from finesweep.files.checked_json import as_kind
+from finesweep.folder import housekeeping
+from finesweep.folder.manifest import Manifest, Run, changes
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.trial import Divergence, Evaluation, Progress, TrialRecord, TrialState
+
+
+def manifest(**changed: Any) -> Manifest:
+    values: dict[str, Any] = {
+        "name": "demo",
+        "spec": {
+            "task": "text-classification",
+            "model": {"name": "bert", "revision": None},
+            "data": {"train": "a.csv", "text": "text", "max_length": 64},
+            "objective": {"metric": "eval_loss", "direction": "minimize"},
+            "space": {"learning_rate": {"low": 1e-5, "high": 5e-5}},
+        },
+        "data": {
+            "sources": {"train": {"place": "/a.csv", "digest": "d1"}},
+            "rows": {"train": 10},
+            "labels": ["bad", "good"],
+            "text_pair": False,
+        },
+        "model": {
+            "name": "bert",
+            "path": "/models/bert",
+            "revision": None,
+            "digest": "m1",
+            "max_tokens": 64,
+            "from_scratch": False,
+        },
+        "plan": [{"learning_rate": 2e-5}],
+        "created": 1.0,
+    }
+    return Manifest(**{**values, **changed})
+
+
+def record(trial: int, state: TrialState = TrialState.COMPLETE, **changed: Any) -> TrialRecord:
+    values: dict[str, Any] = {
+        "attempt": 1,
+        "params": {"learning_rate": 2e-5},
+        "started": 100.0,
+        "seconds": 10.0,
+        "log": f"logs/trial-{trial:04d}.log",
+        "host": "here",
+    }
+    return TrialRecord(trial=trial, state=state, **{**values, **changed})
+
+
+def run(number: int, started: float, seconds: float | None = None) -> Run:
+    ended = None if seconds is None else started + seconds
+    return Run(number, {"trials": 5}, {}, {}, {}, "here", 1, started, ended, seconds=seconds)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunDir:
+    return make_folders(tmp_path / "demo")
+
+
+def test_a_manifest_is_read_as_it_was_written(folder: RunDir) -> None:
+    whole = manifest().checked()
+    write_json(folder.spec_file, whole.__dict__)
+    assert folder.manifest() == whole
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"this is no sweep's folder \(it has no spec.json\)"),
+        ("{", "cannot be read as JSON; start anew with --fresh"),
+        ("[]", "cannot be read as JSON"),
+        ("{}", "layout None, this finesweep reads 1; use another --name or --fresh"),
+        ('{"format": 99}', "layout 99, this finesweep reads 1"),
+        ('{"format": 1, "unknown": 2}', "unknown field 'unknown'; start anew with --fresh"),
+    ],
+)
+def test_a_damaged_manifest_is_refused_with_a_way_out(folder: RunDir, content: str | None, message: str) -> None:
+    if content is not None:
+        folder.spec_file.write_text(content)
+    with pytest.raises(RunDirError, match=message):
+        folder.manifest()
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunDirError, match="no such folder"):
+        RunDir(tmp_path / "lost").manifest()
+
+
+@pytest.mark.parametrize(
+    ("changed", "lines"),
+    [
+        pytest.param({}, [], id="nothing"),
+        pytest.param({"created": 2.0, "plan": []}, [], id="no-part-of-it"),
+        pytest.param({"model": {"name": "other", "path": "/elsewhere", "digest": "m1"}}, [], id="model-moved"),
+        pytest.param(
+            {"model": {"name": "bert", "path": "/models/bert", "digest": "m2"}}, ["model.content: m1 -> m2"], id="model"
+        ),
+        pytest.param(
+            {"data": {"sources": {"train": {"path": "/b.csv", "digest": "d1"}}, "rows": {}}}, [], id="data-moved"
+        ),
+        pytest.param(
+            {"data": {"sources": {"train": {"path": "/a.csv", "digest": "d2"}}, "rows": {}}},
+            ["data.content.train: d1 -> d2"],
+            id="data",
+        ),
+    ],
+)
+def test_the_identity_is_what_is_in_the_files(changed: dict[str, Any], lines: list[str]) -> None:
+    assert changes(manifest(), manifest(**changed)) == lines
+
+
+def test_a_changed_space_is_named_by_value() -> None:
+    spec = manifest().spec
+    new = {**spec, "space": {"learning_rate": {"low": 1e-5, "high": 1e-4}, "num_train_epochs": {"low": 1}}}
+    assert changes(manifest(), manifest(spec=new)) == [
+        "space.learning_rate.high: 5e-05 -> 0.0001",
+        "space.num_train_epochs.low: nothing -> 1",
+    ]
+
+
+def test_an_identity_survives_being_written(folder: RunDir) -> None:
+    made = manifest(
+        plan=({"learning_rate": 2e-5},), spec={**manifest().spec, "start": ({"learning_rate": 2e-5},)}
+    ).checked()
+    write_json(folder.spec_file, made.__dict__)
+    assert changes(folder.manifest(), made) == []
+
+
+def test_a_record_is_read_as_it_was_written(folder: RunDir) -> None:
+    made = record(
+        7,
+        TrialState.DIVERGED,
+        reason="the loss is NaN",
+        divergence=Divergence("the loss is NaN", 30, 2e-5, None),
+        evaluations=(Evaluation(10, 0.5, 320, {"eval_loss": None}, None),),
+        metrics={"eval_loss": 0.5},
+    )
+    folder.write_progress(Progress(7, 1, {}, 1.0))
+    folder.record(made)
+    assert folder.records() == [made]
+    assert folder.progress() == []
+
+
+def test_records_come_in_the_order_of_their_numbers(folder: RunDir) -> None:
+    for number in (10_000, 2, 11):
+        folder.record(record(number))
+    assert [item.trial for item in folder.records()] == [2, 11, 10_000]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"trial": 1, "state": "WON"}', '{"state": "COMPLETE"}'])
+def test_a_damaged_record_is_set_aside_and_its_trial_runs_again(folder: RunDir, content: str) -> None:
+    folder.record(record(0))
+    folder.record_file(1).write_text(content)
+    assert [item.trial for item in folder.records()] == [0]
+    assert (folder.path / "trials" / "0001.json.corrupt").read_text() == content
+    assert folder.notes[0].startswith("0001.json could not be read")
+    lease = folder.claim(run=2, trials=range(2))
+    assert lease is not None
+    assert lease.claim.trial == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"what": 1}'])
+def test_damaged_progress_and_runs_are_passed_over(folder: RunDir, content: str) -> None:
+    progress = Progress(0, 1, {}, 1.0)
+    folder.write_progress(progress)
+    folder.write_run(run(1, 10.0))
+    folder.progress_file(1).write_text(content)
+    (folder.path / "runs" / "0002.json").write_text(content)
+    assert folder.progress() == [progress]
+    assert [item.number for item in folder.runs()] == [1]
+
+
+def test_a_folder_that_was_removed_is_not_made_again(folder: RunDir) -> None:
+    (folder.path / "claims").rmdir()
+    with pytest.raises(RunDirError, match=r"claims/\.lock: cannot be written \(No such file"):
+        folder.claim(run=1, trials=range(1))
+    assert not (folder.path / "claims").exists()
+
+
+def test_a_result_takes_progress_and_saved_state_away_and_an_interruption_keeps_the_state(folder: RunDir) -> None:
+    folder.state(0).mkdir()
+    folder.record(record(0, TrialState.INTERRUPTED))
+    assert folder.state(0).is_dir()
+    folder.record(record(0, TrialState.PRUNED))
+    assert not folder.state(0).exists()
+
+
+def test_runs_are_numbered_without_gaps_also_when_two_begin_at_once(folder: RunDir) -> None:
+    numbers = [folder.begin_run(lambda number: run(number, 1.0)).number for _ in range(3)]
+    assert numbers == [1, 2, 3]
+    assert [item.number for item in folder.runs()] == [1, 2, 3]
+
+
+def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(folder: RunDir) -> None:
+    folder.record(record(0))
+    (folder.path / "trials" / ".0001.json.99.ab.tmp").write_text("{")
+    (folder.path / "checkpoints" / ".trial-0001.1.tmp").mkdir()
+    (folder.path / "checkpoints" / "trial-0000").mkdir()
+    mine = folder.path / "runs" / f".0002.json.{os.getpid()}.0123abcd.tmp"
+    mine.write_text("{")
+    mine.with_name(f".0002.json.{2**22 + 1}.0123abcd.tmp").write_text("{")
+    housekeeping.remove_leftovers(folder)
+    assert list((folder.path / "runs").iterdir()) == [mine], "whoever lives goes on writing"
+    assert [item.name for item in (folder.path / "trials").iterdir()] == ["0000.json"]
+    assert [item.name for item in (folder.path / "checkpoints").iterdir()] == ["trial-0000"]
+
+
+def test_hours_of_a_killed_run_end_with_its_last_record(folder: RunDir) -> None:
+    folder.write_run(run(1, started=0.0))
+    folder.write_run(run(2, started=360_000.0, seconds=3_600.0))
+    folder.record(record(0, run=1, started=1_000.0, seconds=800.0))
+    folder.record(record(1, run=2, started=360_100.0, seconds=100.0))
+    assert folder.hours_used() == pytest.approx(0.5 + 1.0)
+    assert folder.hours_used(besides=2) == pytest.approx(0.5)
+
+
+def test_hours_in_which_two_runs_ran_count_once(folder: RunDir) -> None:
+    folder.write_run(run(1, started=0.0, seconds=7_200.0))
+    folder.write_run(run(2, started=3_600.0, seconds=7_200.0))
+    folder.write_run(run(3, started=4_000.0, seconds=10.0))
+    assert folder.hours_used() == pytest.approx(3.0)
+
+
+def test_a_clock_that_was_set_back_meanwhile_changes_no_hours(folder: RunDir) -> None:
+    folder.write_run(dataclasses.replace(run(1, started=10_000.0, seconds=3_600.0), ended=9_000.0))
+    assert folder.hours_used() == pytest.approx(1.0)
+
+
+def test_hours_of_a_run_that_recorded_nothing_are_none(folder: RunDir) -> None:
+    folder.write_run(run(1, started=50.0))
+    assert folder.hours_used() == 0
+
+
+def test_a_write_replaces_the_whole_file_or_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    write_json(file, {"a": "ä"})
+    with pytest.raises(ValueError, match="Out of range float values"):
+        write_json(file, {"a": float("nan")})
+    assert json.loads(file.read_text(encoding="utf-8")) == {"a": "ä"}
+    assert [item.name for item in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    with pytest.raises(RunDirError, match="f: cannot be written"):
+        write_text(tmp_path / "f", "text")
+    assert [item.name for item in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_full_disk_says_so(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert "the disk is full" in write_failure(tmp_path / "f", error)
+    assert "make room and run the same command again" in write_failure(tmp_path / "f", error)
+
+
+def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
+    file, stop, broken = tmp_path / "f.json", threading.Event(), []
+    write_json(file, [0] * 1_000)
+
+    def read() -> None:
+        while not stop.is_set():
+            values = json.loads(file.read_text())
+            if len(set(values)) != 1:
+                broken.append(values)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(100):
+        write_json(file, [number] * 1_000, durable=False)
+    stop.set()
+    reader.join()
+    assert not broken
+
+
+def test_checking_that_a_folder_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    housekeeping.check_writable(tmp_path / "results" / "demo")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file")
+    with pytest.raises(RunDirError, match=r"results: cannot be written \(Not a directory\); use --results DIR"):
+        housekeeping.check_writable(tmp_path / "results" / "demo")
+    with pytest.raises(RunDirError, match=r"cannot be written \(Not a directory\)"):
+        make_folders(tmp_path / "results" / "demo")
+
+
+def test_only_one_trials_leftovers_are_removed(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "demo")
+    files = [
+        folder.path / "trials/.0002.json.999999999.00aa00aa.tmp",
+        folder.path / "progress/.0002.json.999999999.00bb00bb.tmp",
+        folder.path / "trials/.0003.json.10002.00cc00cc.tmp",
+        folder.path / "trials/0002.json",
+    ]
+    for file in files:
+        file.write_text("{")
+    building = folder.path / "checkpoints/.trial-0002.1.tmp"
+    building.mkdir()
+    (building / "model.safetensors").write_bytes(b"half")
+    housekeeping.remove_leftovers(folder, 2)
+    assert [file.exists() for file in files] == [False, False, True, True]
+    assert not building.exists()
+
+
+def test_what_was_set_aside_is_listed_whoever_did_it(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "demo")
+    (folder.path / "trials/0000.json").write_text("no record")
+    assert RunDir(folder.path).records() == []
+    (folder.path / "study.journal.corrupt.2").write_text("")
+    (folder.path / "checkpoints/trial-0001.corrupt").mkdir()
+    assert folder.notes == []
+    assert folder.set_aside() == [
+        "checkpoints/trial-0001.corrupt",
+        "study.journal.corrupt.2",
+        "trials/0000.json.corrupt",
+    ]
+
+
+def test_a_folder_whose_manifest_was_cut_short_is_not_foreign(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "begun")
+    (folder.path / ".spec.json.4711.00aa00aa.tmp").write_text("{")
+    housekeeping.refuse_foreign(folder.path)
+
+
+def test_a_foreign_folder_is_not_taken_over(tmp_path: Path) -> None:
+    housekeeping.refuse_foreign(tmp_path / "new")
+    housekeeping.refuse_foreign(make_folders(tmp_path / "begun").path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(RunDirError, match=r"photos is no sweep's folder \(it holds cat.jpg\)"):
+        housekeeping.refuse_foreign(tmp_path / "photos")
+    with pytest.raises(RunDirError, match=r"cat.jpg is a file; use another --name"):
+        housekeeping.refuse_foreign(tmp_path / "photos" / "cat.jpg")
+
+
+def test_a_folder_moved_aside_keeps_what_is_in_it(folder: RunDir) -> None:
+    folder.record(record(3))
+    aside = housekeeping.move_aside(folder.path)
+    assert not folder.path.exists()
+    assert [item.trial for item in RunDir(aside).records()] == [3]
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.none()
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), st.booleans() | st.integers() | NUMBERS | st.text(max_size=8), max_size=4),
+    NUMBERS,
+    st.sampled_from(TrialState),
+    st.lists(st.tuples(st.integers(0), NUMBERS), max_size=3),
+)
+def test_any_record_survives_json(
+    params: dict[str, Any], value: float | None, state: TrialState, seen: list[Any]
+) -> None:
+    made = record(
+        0,
+        state,
+        params=params,
+        objective=value,
+        evaluations=tuple(Evaluation(step, 0.5, step, {"eval_loss": loss}, loss) for step, loss in seen),
+    )
+    assert as_kind(TrialRecord, json.loads(json.dumps(made.to_json(), allow_nan=False))) == made
+
+
+def test_the_trials_of_one_run_are_called_off_and_no_others(folder: RunDir) -> None:
+    folder.call_off(3)
+    folder.call_off(3)
+    assert [folder.is_called_off(run) for run in (2, 3, 4)] == [False, True, False]
+    assert folder.runs() == []
+    folder.call_on(3)
+    folder.call_on(3)
+    assert not folder.is_called_off(3)

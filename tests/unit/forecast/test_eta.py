@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import dataclasses
+import random
+import statistics
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_records import COMPLETE, FAILED, INTERRUPTED, WAITING, record, running
+from sweep_replays import ROWS, Moment, Replay, World, spec_with
+
+from finesweep.forecast.eta import TimeLeft, _makespan, span
+from finesweep.forecast.remaining_work import Begun, Draw, Task
+from finesweep.forecast.speed import Pace
+from finesweep.forecast.work import Course
+from finesweep.spec.trial_length import Plan
+from finesweep.trial import Progress, TrialRecord
+
+FIXED = {"num_train_epochs": {"choices": [3]}, "per_device_train_batch_size": {"choices": [16]}}
+
+
+def left(trials: int, workers: int = 1, pruner: str = "none", **spec: object) -> TimeLeft:
+    return TimeLeft(Course(spec_with(pruner, **spec), ROWS), trials, workers)
+
+
+def ended(trial: int, seconds: float = 60.0, epochs: int = 3, batch: int = 16, **fields: object) -> TrialRecord:
+    """A trial that trained to its planned end."""
+    params = {"num_train_epochs": epochs, "per_device_train_batch_size": batch}
+    values = {"examples": epochs * ROWS, "examples_per_second": epochs * ROWS / seconds}
+    return record(trial, 0.5, params=params, seconds=seconds, **{"started": seconds * trial, **values, **fields})
+
+
+def in_a_row(*seconds_epochs_batch: tuple[float, int, int]) -> list[TrialRecord]:
+    """Trials of one worker, each begun as soon as the one before had ended."""
+    records, now = [], 0.0
+    for trial, (seconds, epochs, batch) in enumerate(seconds_epochs_batch):
+        records.append(ended(trial, seconds, epochs, batch, started=now))
+        now += seconds
+    return records
+
+
+def middle(found: tuple[float, float] | None) -> float:
+    assert found is not None
+    return sum(found) / 2
+
+
+def test_nothing_is_known_before_a_trial_has_ended() -> None:
+    assert left(10).estimate([], [running(0)], now=50.0) is None
+    assert left(10).estimate([record(0, None, INTERRUPTED, examples_per_second=None)], [], now=50.0) is None
+
+
+def test_equal_trials_take_what_they_took() -> None:
+    low, high = left(10, space=FIXED).estimate([ended(n) for n in range(4)], [], now=400.0) or (0, 0)
+    assert low < 360 < high
+    # About a third to each side: four trials say little, and the machine may get other work to do.
+    assert high - low < 270
+
+
+def test_trials_with_more_epochs_take_longer() -> None:
+    known = in_a_row(*((20.0 * (2 + n % 4), 2 + n % 4, 16) for n in range(12)))
+    search = {"baseline": False, "pruner": "none", "sampler": "random"}
+    short, long = (
+        left(20, space={**FIXED, "num_train_epochs": {"choices": [epochs]}}, search=search) for epochs in (2, 5)
+    )
+    shorter, longer = (middle(one.estimate(known, [], now=2000.0)) for one in (short, long))
+    assert longer == pytest.approx(2.5 * shorter, rel=0.15)
+
+
+def test_the_speed_is_that_of_the_batch_size() -> None:
+    known = in_a_row(*((30.0, 3, 32) if n % 2 else (90.0, 3, 8) for n in range(12)))
+    small, large = (
+        left(20, space={**FIXED, "per_device_train_batch_size": {"choices": [batch]}}, sampler="random")
+        for batch in (8, 32)
+    )
+    assert middle(small.estimate(known, [], now=2000.0)) == pytest.approx(8 * 90, rel=0.15)
+    assert middle(large.estimate(known, [], now=2000.0)) == pytest.approx(8 * 30, rel=0.15)
+
+
+def test_a_running_trial_goes_on_at_its_own_pace() -> None:
+    known = [ended(n) for n in range(9)]
+    at_half = Progress(9, 1, known[0].params, started=1000.0, step=200, total_steps=400)
+    fast = left(10, space=FIXED).estimate(known, [at_half], now=1030.0)
+    slow = left(10, space=FIXED).estimate(known, [at_half], now=1060.0)
+    # Part of what has passed may be what each trial takes before its first step.
+    assert 12 < middle(fast) < 32
+    assert middle(slow) > 1.5 * middle(fast)
+
+
+def test_several_workers_share_the_work_but_not_the_last_trial() -> None:
+    known = [ended(n) for n in range(4)]
+    alone, four = (middle(left(13, workers, space=FIXED).estimate(known, [], now=400.0)) for workers in (1, 4))
+    assert alone == pytest.approx(9 * 60, rel=0.1)
+    # Nine trials for four workers: three rounds, of which the last has one trial.
+    assert four == pytest.approx(3 * 60, rel=0.15)
+
+
+def test_workers_are_counted_as_they_are_seen() -> None:
+    known = [ended(n) for n in range(4)]
+    estimate = left(40, workers=1, space=FIXED)
+    both = [running(4, started=395.0, step=0, total_steps=0), running(5, started=395.0, step=0, total_steps=0)]
+    two = middle(estimate.estimate(known, both, now=400.0))
+    between = middle(estimate.estimate([*known, ended(4)], both[1:], now=402.0))
+    assert two == pytest.approx(18 * 60, rel=0.15)
+    assert between == pytest.approx(two, rel=0.2)
+
+
+def test_the_hours_that_earlier_runs_took_say_less_than_this_ones() -> None:
+    before = [ended(n, seconds=300.0, run=1) for n in range(10)]
+    now_faster = [ended(n, seconds=30.0, run=2, started=5_000.0 + 40 * n) for n in range(10, 16)]
+    found = middle(left(26, space=FIXED).estimate([*before, *now_faster], [], now=6_000.0))
+    assert found < 10 * 60
+
+
+def test_waiting_trials_are_work_that_is_left() -> None:
+    search = {"baseline": False, "pruner": "halving"}
+    spec = {"space": FIXED, "search": search, "pruning": {"rungs": [0.5, 1, 2], "factor": 3}}
+    done = in_a_row(*((60.0, 3, 16) for _ in range(9)))
+    rung = [dataclasses.replace(one, state=WAITING, examples=2_000, examples_per_second=2_000 / 60) for one in done]
+    some = middle(left(9, pruner="halving", **spec).estimate(rung, [], now=1_000.0))
+    over = [dataclasses.replace(one, state=COMPLETE) for one in rung]
+    assert left(9, pruner="halving", **spec).estimate(over, [], now=1_000.0) == (0.0, 0.0)
+    # 3 of 9 go on, one of them to the third epoch: 4 epochs of two minutes, less what is fixed of the 60 seconds.
+    assert 120 < some < 5 * 120
+
+
+def test_each_worker_takes_the_next_task_as_soon_as_it_is_free() -> None:
+    plan, pace = Plan(10_000, 16), Pace(fixed=0.0, usual=1.0, spread=0.0, doubt=0.0)
+    short, long = [Task(plan, 30), Task(plan, 20), Task(plan, 20)], Task(plan, 100)
+    running = [Task(plan, 50, Begun(0, plan, 50, 0, elapsed=50.0))]
+
+    def took(draw: Draw, workers: int) -> float:
+        return _makespan(draw, pace, workers, random.Random(0))
+
+    assert took(Draw([], [*short, long]), 3) == 120
+    assert took(Draw([], [*short, long]), 1) == 170
+    # Two trials to come stand for six; two workers share what they stand for.
+    assert took(Draw([], short[1:], standing=short[1:], times=3.0), 2) == 20 + 2 * 40 / 2
+    # Its worker is busy for 50 seconds more; the three others do the rest meanwhile.
+    assert took(Draw(running, short), 4) == pytest.approx(50, abs=1)
+
+
+def test_a_budget_that_is_used_up_takes_nothing() -> None:
+    assert left(2).estimate([ended(0), ended(1)], [], now=0.0) == (0.0, 0.0)
+    assert left(1).estimate([ended(0), ended(1)], [], now=0.0) == (0.0, 0.0)
+
+
+def test_it_is_drawn_anew_when_a_trial_ends_and_counts_down_meanwhile() -> None:
+    estimate, known = left(10, space=FIXED), [ended(n) for n in range(4)]
+    first = estimate.estimate(known, [], now=400.0) or (0, 0)
+    later = estimate.estimate(known, [], now=403.0) or (0, 0)
+    assert later == pytest.approx((first[0] - 3, first[1] - 3))
+    assert (estimate.estimate([*known, ended(4)], [], now=403.0) or (0, 0))[1] < later[1] - 20
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 30_000)), min_size=1, max_size=8),
+    st.integers(0, 3),
+    st.integers(1, 40),
+    st.floats(-1e6, 1e6),
+    st.sampled_from(["none", "median", "asha", "hyperband", "halving"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_range_is_in_order_and_never_negative(
+    taken: list[tuple[float, int]], running_now: int, trials: int, now: float, pruner: str
+) -> None:
+    states = (COMPLETE, FAILED, WAITING)
+    records = [
+        record(n, 0.5, states[n % 3], seconds=seconds, examples=examples, examples_per_second=examples / (seconds + 1))
+        for n, (seconds, examples) in enumerate(taken)
+    ]
+    progress = [running(100 + n, step=n) for n in range(running_now)]
+    found = left(trials, pruner=pruner).estimate(records, progress, now=now)
+    assert found is None or 0 <= found[0] <= found[1]
+
+
+def test_ten_thousand_trials_are_estimated_in_no_time() -> None:
+    import time
+
+    for pruner in ("median", "halving"):
+        records = [ended(n, started=70.0 * n) for n in range(5_000)]
+        began = time.process_time()
+        low, high = left(10_000, pruner=pruner).estimate(records, [], now=350_000.0) or (0, 0)
+        # Measured 0.2 s on a slow machine.
+        assert time.process_time() - began < 2
+        assert 0 < low < high
+
+
+FAMILIES = ("none", "median", "asha", "halving")
+
+
+def looked_at(world: World, looks: int) -> Iterator[tuple[float, float, float]]:
+    """Yield low end, truth and high end at some of the moments from the tenth trial on."""
+    moments = list(Replay(world).moments())
+    end = moments[-1].now
+    later = [moment for moment in moments if _finished(moment) in range(10, world.trials)]
+    estimate = left_of(world)
+    for moment in later[:: max(len(later) // looks, 1)]:
+        found = estimate.estimate(moment.records, moment.progress, moment.now)
+        assert found is not None
+        yield found[0], end - moment.now, found[1]
+
+
+def left_of(world: World) -> TimeLeft:
+    return TimeLeft(Course(world.spec, ROWS), world.trials, world.workers)
+
+
+def _finished(moment: Moment) -> int:
+    return sum(one.state.finished for one in moment.records)
+
+
+def worlds(pruner: str, seeds: int) -> Iterator[World]:
+    """Sweeps of 20 to 60 trials on 1 to 8 workers, with both kinds of sampler, audited or not."""
+    for seed in range(seeds):
+        for workers in (1, 2, 4, 8):
+            sampler = ("random", "tpe")[(seed + workers // 2) % 2]
+            audit = {"pruning": {"audit": 0.1}} if seed % 2 else {}
+            spec = spec_with(pruner, sampler, **audit)
+            yield World(spec, (20, 40, 60)[(seed + workers) % 3], workers, seed, fixed=(0.3, 2.0)[seed // 2 % 2])
+
+
+def coverage(pruner: str, seeds: int, looks: int) -> tuple[float, float]:
+    """Return how often the range held the truth, and how wide it was in the median against its middle."""
+    found = [look for world in worlds(pruner, seeds) for look in looked_at(world, looks)]
+    held = sum(low <= truth <= high for low, truth, high in found) / len(found)
+    return held, statistics.median((high - low) / ((high + low) / 2) for low, _, high in found if high)
+
+
+@pytest.mark.parametrize("pruner", FAMILIES)
+def test_the_range_holds_the_truth_in_eight_of_ten_sweeps(pruner: str) -> None:
+    held, width = coverage(pruner, seeds=6, looks=3)
+    assert held >= 0.8
+    assert width < 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", FAMILIES)
+def test_the_range_holds_the_truth_in_eight_of_ten_of_many_sweeps(pruner: str) -> None:
+    held, width = coverage(pruner, seeds=12, looks=8)
+    assert held >= 0.8
+    assert width < 0.95
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0, 1, "a few s"),
+        (0, 60, "up to 60 s"),
+        (41, 42, "about 40 s"),
+        (12, 80, "10 to 80 s"),
+        (20, 110, "up to 2 min"),
+        (700, 1210, "12 to 20 min"),
+        (1190, 1210, "about 20 min"),
+        (3600, 7200, "1.0 to 2.0 h"),
+        (36_000, 72_000, "10 to 20 h"),
+        (3.6e6, 7.2e6, "1,000 to 2,000 h"),
+    ],
+)
+def test_span(low: float, high: float, shown: str) -> None:
+    assert span(low, high) == shown

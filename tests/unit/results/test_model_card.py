@@ -1,0 +1,42 @@
+"""The winner's card says what the model rests on, and who chose each setting."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from made_records import manifest, record
+
+from finesweep.results.model_card import model_card
+
+
+def card(spec=None, data=None, **effective) -> str:
+    made = manifest()
+    sources = {"train": {"place": "/home/me/train.csv", "digest": "ab" * 32, "revision": None}}
+    facts = {"sources": sources, "rows": {"train": 500, "validation": 50}, "labels": ["a", "b"], "text_pair": False}
+    section = {"validation_fraction": 0.1, "group": None, "max_length": None, **(data or {})}
+    whole = {**made.spec, "task": "text-classification", "fixed": {}, "data": section, **(spec or {})}
+    made = dataclasses.replace(made, spec=whole, data=facts, model={**made.model, "trust_remote_code": False})
+    return model_card(made, record(3, 0.5, effective=effective), [], {"eval_loss": 0.5}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "who"),
+    [
+        ("learning_rate", {}, "searched"),
+        ("warmup_steps", {"spec": {"fixed": {"warmup_steps": 5}}}, "fixed"),
+        ("bf16", {}, "chosen by finesweep"),
+        ("data.max_length", {}, "chosen by finesweep"),
+        ("data.max_length", {"data": {"max_length": 64}}, "fixed"),
+    ],
+)
+def test_card_says_who_chose_each_setting(name, given, who):
+    (line,) = (line for line in card(**given, **{name: 5}).splitlines() if line.startswith(f"| {name} "))
+    assert line.endswith(f" | {who} |")
+
+
+def test_card_says_where_validation_rows_came_from_and_which_sample_was_drawn():
+    text = card(data={"group": "customer", "max_train_rows": 500, "max_eval_rows": 60})
+    assert "- validation: 0.1 of train, split off, stratified by label, whole groups of `customer`, drawn with" in text
+    assert "- train is a sample of 500 rows, drawn with seed 7 (`max_train_rows`)" in text
+    assert "validation is a sample" not in text

@@ -1,0 +1,257 @@
+"""What a sweep will take follows from what was measured: more work takes longer, and what does not fit is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finesweep.calibration.measurement import Load, Measurement
+from finesweep.calibration.readings import Reading, Readings
+from finesweep.cli.plan_screen import lines
+from finesweep.forecast.work import Span
+from finesweep.launch.profile import Limits, Profile
+from finesweep.launch.slurm.profile import SlurmProfile
+from finesweep.spec.sections import SweepSpec
+from finesweep.sweep.estimate import Facts, estimated
+from finesweep.worker.survey import MOST_SECONDS, batch_sizes, loads
+
+
+def spec(pruner: str = "none", batch: object = None, **sections) -> SweepSpec:
+    space = {
+        "learning_rate": {"low": 1e-5, "high": 5e-5, "log": True},
+        "num_train_epochs": {"choices": [2]},
+        "per_device_train_batch_size": batch or {"choices": [8, 32]},
+    }
+    values = {
+        "name": "s",
+        "base": Path(),
+        "model": {"name": "m"},
+        "data": {"train": "t.csv"},
+        "space": {name: axis for name, axis in space.items() if axis != "absent"},
+        "objective": {"metric": "eval_loss", "direction": "minimize"},
+        "search": {"pruner": pruner},
+        "budget": {"trials": 10},
+        "evaluation": {"rows": 200},
+    }
+    return SweepSpec.model_validate({**values, **sections}, strict=False)
+
+
+def measurement(examples: float, **changes) -> Measurement:
+    values = {
+        "examples_per_second": examples,
+        "tokens_per_second": 10 * examples,
+        "rows_per_second": 3 * examples,
+        "fixed_seconds": 0.5,
+        "memory_mb": 700.0,
+        "own_memory_mb": 300.0,
+        "gpu_memory_mb": 0.0,
+        "weights_mb": 100.0,
+        "processes": 2,
+    }
+    return Measurement(**{**values, **changes})
+
+
+def facts(sweep: SweepSpec | None = None, **changes) -> Facts:
+    values = {
+        "spec": sweep or spec(),
+        "profile": Profile(),
+        "rows": {"train": 1000, "validation": 200},
+        "trials": 10,
+        "prepared_bytes": 5e6,
+        "free_bytes": 1e12,
+        "memory_gb": 16.0,
+        "check_seconds": 4.0,
+    }
+    return Facts(**{**values, **changes})
+
+
+def readings(*each: Reading, **changes) -> Readings:
+    found = each or (Reading(8, measurement(100.0)), Reading(32, measurement(300.0)))
+    return Readings(
+        **{
+            "workers": 2,
+            "threads": 1,
+            "per_gpu": 0,
+            "note": "",
+            "warm_seconds": 5.0,
+            "worker_mb": 400.0,
+            "each": found,
+            **changes,
+        }
+    )
+
+
+def test_hours_are_those_of_the_whole_command():
+    """20,000 examples at 150 a second on average over the batch sizes, and what is beside them."""
+    hours = estimated(facts(), readings()).hours
+    assert hours is not None
+    trained = 20_000 * (1 / 100 + 1 / 300) / 2
+    evaluated = 10 * 2 * 200 * (1 / 300 + 1 / 900) / 2
+    fixed = 10 * (0.5 + 0.2) / 2
+    once = 200 * (1 / 150 + 1 / 450) / 2
+    work = trained + evaluated + fixed
+    ends = 4 + 2 * 5
+    assert hours.low * 3600 == pytest.approx(ends + 0.85 * (work + once), rel=0.02)
+    assert hours.middle * 3600 == pytest.approx(ends + work + once + work / 10 * 0.5, rel=0.02)
+    assert hours.high * 3600 == pytest.approx(ends + 1.25 * (work + once + work / 10), rel=0.02)
+
+
+def test_what_one_gpu_does_is_done_by_all_of_them():
+    one = estimated(facts(), readings()).hours
+    four = estimated(facts(), readings(workers=8, per_gpu=2)).hours
+    assert one is not None
+    assert four is not None
+    assert four.low * 3600 - 14 == pytest.approx((one.low * 3600 - 14) / 4, rel=0.05)
+
+
+@settings(deadline=None, max_examples=20)
+@given(factor=st.floats(1.1, 100), pruner=st.sampled_from(["none", "median", "halving", "asha"]))
+def test_who_is_faster_is_done_sooner_and_pruning_takes_no_longer(factor, pruner):
+    slow = facts(spec(pruner))
+    quick = tuple(Reading(batch, measurement(factor * speed)) for batch, speed in ((8, 100.0), (32, 300.0)))
+    one, other = estimated(slow, readings()), estimated(slow, readings(*quick))
+    assert one.hours is not None
+    assert other.hours is not None
+    assert one.hours_unpruned is not None
+    assert one.hours.low <= one.hours.middle <= one.hours.high
+    assert other.hours.middle < one.hours.middle
+    if pruner != "halving":  # which begins some of its trials several times
+        assert one.hours.middle <= one.hours_unpruned.middle
+
+
+def test_the_middle_of_a_range_stands_for_half_of_the_trials():
+    sizes = {"low": 8, "high": 64}
+    assert batch_sizes(spec(batch=sizes)) == (8, 36, 64)
+    found = readings(*(Reading(batch, measurement(speed)) for batch, speed in ((8, 100.0), (36, 200.0), (64, 400.0))))
+    hours = estimated(facts(spec(batch=sizes)), found).hours
+    even = estimated(facts(spec(batch={"choices": [8, 36, 64]})), found).hours
+    assert hours is not None
+    assert even is not None
+    assert hours.low < even.low
+
+
+def test_what_is_measured_is_every_batch_size_with_the_longest_inputs():
+    lengths = {"data.max_length": {"choices": [32, 128, 64]}}
+    space = {"per_device_train_batch_size": {"choices": [32, 8]}, **lengths}
+    small, large = loads(spec(space=space))
+    assert small == Load({"per_device_train_batch_size": 8, "data.max_length": 128}, seconds=MOST_SECONDS)
+    assert large.params["per_device_train_batch_size"] == 32
+    assert [load.params for load in loads(spec(batch="absent", fixed={"per_device_train_batch_size": 4}))] == [
+        {"learning_rate": pytest.approx(2.236e-5, rel=0.01), "num_train_epochs": 2}
+    ]
+    assert batch_sizes(spec(batch="absent")) == (8,)
+    assert batch_sizes(spec(batch={"low": 8, "high": 8})) == (8,)
+
+
+def test_memory_is_that_of_all_workers():
+    memory = estimated(facts(), readings()).memory
+    assert memory is not None
+    assert (memory.trial_gb, memory.worker_gb) == (0.7, pytest.approx(0.7))
+    assert memory.total_gb == pytest.approx(2 * 0.7 + 0.1)
+
+
+def test_disk_holds_weights_in_flight_and_states_of_those_that_wait():
+    plain = estimated(facts(), readings()).disk
+    assert plain is not None
+    assert plain.weights_gb == pytest.approx(0.1 * (1 + 2 + 1))
+    assert plain.states_gb == pytest.approx(0.1 * 4 * 2)
+    halved = estimated(facts(spec("halving")), readings()).disk
+    assert halved is not None
+    assert halved.states_gb == pytest.approx(0.1 * 4 * 10)
+    assert halved.total_gb == pytest.approx(halved.data_gb + halved.weights_gb + halved.states_gb + halved.logs_gb)
+
+
+def test_what_fits_is_no_problem():
+    estimate = estimated(facts(profile=Profile(memory_gb=1.0, limits=Limits(disk_gb=5.0))), readings())
+    assert estimate.problems == ()
+    assert list(lines(estimate))[-1] == "Everything fits."
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "problem"),
+    [
+        (
+            {},
+            readings(Reading(8, measurement(9.0)), Reading(32, misfit="it needs more memory than the GPU has")),
+            (
+                "per_device_train_batch_size: 32 does not fit: it needs more memory than the GPU has "
+                "(8 fits, and with gradient_accumulation_steps: 4 it is the same batch)"
+            ),
+        ),
+        (
+            {},
+            readings(Reading(8, misfit="it needs more memory than there is")),
+            (
+                "per_device_train_batch_size: 8 does not fit: it needs more memory than there is "
+                "(a smaller batch, a shorter data.max_length or a smaller model may)"
+            ),
+        ),
+        (
+            {"profile": Profile(memory_gb=0.8)},
+            readings(Reading(8, measurement(9.0)), Reading(20, measurement(9.0, memory_mb=910.0))),
+            (
+                "per_device_train_batch_size: 20 takes 0.91 GB, more than memory_gb: 0.8 "
+                "(memory_gb: 1.1 would do, or 8 fits)"
+            ),
+        ),
+        (
+            {"memory_gb": 1.0},
+            readings(),
+            "2 workers take 1.5 GB of memory, and the machine has 1.0 (workers: 1 fit)",
+        ),
+        (
+            {"profile": Profile(keep_best=3, limits=Limits(disk_gb=1.0))},
+            readings(),
+            (
+                "the folder takes 1.41 GB at its peak, more than limits.disk_gb: 1 "
+                "(limits: {disk_gb: 1.6} would do, or a smaller keep_best)"
+            ),
+        ),
+        ({"free_bytes": 1e9}, readings(), "the folder takes 1.21 GB at its peak, and 1 GB are free (make room)"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_the_nearest_fix(changes, found, problem):
+    estimate = estimated(facts(**changes), found)
+    assert estimate.problems == (problem,)
+    assert f"  problem   {problem}" in lines(estimate)
+
+
+def test_where_nothing_fits_no_time_is_told():
+    estimate = estimated(facts(), readings(Reading(8, misfit="it needs more memory than there is")))
+    assert (estimate.hours, estimate.memory, estimate.disk) == (None, None, None)
+    assert not any("time" in line for line in lines(estimate))
+
+
+def test_a_person_reads_ranges_and_what_ends_the_sweep_first():
+    estimate = dataclasses.replace(
+        estimated(facts(spec("median")), readings()), hours=Span(1, 2, 3), hours_unpruned=Span(4, 5, 6)
+    )
+    shown = list(lines(dataclasses.replace(estimate, budget_hours=2.0)))
+    assert "  workers   2 with 1 thread each" in shown
+    assert "  time      4.0 to 6.0 h for 10 trials without pruning, 1.0 to 3.0 h with median" in shown
+    assert "            the budget of 2 hours may end it before all 10 trials" in shown
+    assert "            the budget of 0.5 hours ends it before all 10 trials" in lines(
+        dataclasses.replace(estimate, budget_hours=0.5)
+    )
+    assert not any("budget" in line for line in lines(dataclasses.replace(estimate, budget_hours=4.0)))
+
+
+def test_who_measured_beside_others_is_told():
+    each = (Reading(8, measurement(100.0, share=0.97)), Reading(32, measurement(300.0, share=0.4)))
+    estimate = estimated(facts(), readings(*each))
+    assert estimate.busy_share == pytest.approx(0.6)
+    assert any("others had the cores for 60% of the time" in line for line in lines(estimate))
+    calm = estimated(facts(), readings(*(Reading(8, measurement(100.0, share=0.97)),)))
+    assert not any("others" in line for line in lines(calm))
+    assert estimated(facts(), readings(*each, threads=2)).busy_share is None
+    assert estimated(facts(), readings(*each, per_gpu=1)).busy_share is None
+
+
+def test_who_plans_for_another_machine_is_told_that_it_was_measured_here() -> None:
+    elsewhere = estimated(facts(profile=SlurmProfile(launcher="slurm", workers=2)), readings())
+    assert "            measured on this machine; with launcher: slurm they run on others" in list(lines(elsewhere))
+    assert not any("this machine" in line for line in lines(estimated(facts(), readings())))

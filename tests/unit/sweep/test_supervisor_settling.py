@@ -1,0 +1,129 @@
+"""The command starts or ends workers once it is known how many there should be, and lets none begin before."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import made_records
+import pytest
+
+from finesweep.calibration import calibration_file
+from finesweep.calibration.options import Calibration, Option, Speed, options
+from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.host.machine import Machine
+from finesweep.host.signals import Signals
+from finesweep.launch.profile import Profile
+from finesweep.launch.profile import of_run as profile_of
+from finesweep.spec.sections import SweepSpec
+from finesweep.sweep.session import OpenSweep
+from finesweep.sweep.supervisor import Supervisor
+from unit.sweep.test_supervisor import SPACE, Notes, Worker
+
+MACHINE = Machine(cores=4, gpus=(), memory_gb=16.0)
+OPEN = Profile(gpus_per_trial=0)
+
+
+@dataclass
+class Started(Worker):
+    """A worker that knows which it is."""
+
+    index: int = 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunDir:
+    return make_folders(tmp_path / "demo")
+
+
+@pytest.fixture
+def watch(folder) -> Supervisor:
+    """Return a supervisor whose workers are to find out how many they should be."""
+    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": SPACE}
+    sections = {"budget": {"trials": 20}, "objective": {"metric": "eval_loss", "direction": "minimize"}}
+    spec = SweepSpec.model_validate({**values, **sections}, strict=False)
+    run = made_records.run(1, ended=None, profile=OPEN.model_dump())
+    folder.write_run(run)
+    found = options(Profile(), MACHINE, 20)
+    calibration_file.write(folder, Calibration(1, "here", MACHINE, found, {}, 1e6, 20))
+    sweep = OpenSweep(folder, made_records.manifest(), spec, OPEN, run)
+    return Supervisor(sweep, Signals(), Notes(), start=lambda index: Started(pid=1_000_000 + index, index=index))  # type: ignore[arg-type]
+
+
+def find(folder: RunDir, *speeds: tuple[int, float]) -> None:
+    """Write what a worker has found, by the number of workers."""
+    asked = calibration_file.of_run(folder, 1)
+    assert asked is not None
+    measured = tuple(Speed(Option(workers, 4 // workers), value) for workers, value in speeds)
+    calibration_file.write(folder, dataclasses.replace(asked, is_done=True, speeds=measured))
+
+
+def settled(folder: RunDir) -> Profile:
+    (run,) = folder.runs()
+    return profile_of(run.profile)
+
+
+def test_as_many_workers_begin_to_get_ready_as_the_rule_says(watch, folder):
+    watch._start_missing()
+    assert sorted(watch.handles) == [0, 1, 2, 3]
+    watch._settle(watch.sweep.outcome())
+    assert watch.sweep.is_open
+    assert calibration_file.is_open(settled(folder))
+    assert watch.display.said == []
+
+
+def test_those_that_are_too_many_are_told_to_go_before_the_others_begin(watch, folder):
+    watch._start_missing()
+    find(folder, (4, 100.0), (2, 390.0), (1, 380.0))
+    order = []
+    for handle in watch.handles.values():
+        handle.stop = lambda handle=handle: order.append((handle.index, calibration_file.is_open(settled(folder))))
+    watch._settle(watch.sweep.outcome())
+    assert order == [(1, True), (2, True), (3, True)]
+    assert list(watch.handles) == [0]
+    assert len(watch.surplus) == 3
+    assert (settled(folder).workers, settled(folder).threads_per_worker) == (1, 4)
+    assert watch.sweep.profile == settled(folder)
+    assert watch.display.said == ["1 worker with 4 threads: 380 examples/s, against 100 with 4 x 1, 390 with 2 x 2."]
+
+
+def test_those_that_are_missing_are_started(watch, folder):
+    watch._start_missing()
+    for index in (1, 2, 3):
+        del watch.handles[index]
+    find(folder, (4, 400.0), (2, 300.0))
+    watch._settle(watch.sweep.outcome())
+    assert sorted(watch.handles) == [0, 1, 2, 3]
+    assert (settled(folder).workers, watch.sweep.workers) == (4, 4)
+
+
+def test_what_was_settled_stays_when_the_run_ends(watch, folder):
+    watch._start_missing()
+    find(folder, (4, 100.0), (2, 390.0))
+    watch._settle(watch.sweep.outcome())
+    watch.sweep.end_run("all trials have finished")
+    assert settled(folder).workers == 2
+
+
+def test_a_worker_that_dies_while_it_measures_is_replaced_and_the_second_time_nothing_is_measured(watch, folder):
+    watch._start_missing()
+    watch.handles[0].kill()
+    watch._reap()
+    assert watch.sweep.is_open
+    assert sorted(watch.handles) == [0, 1, 2, 3]
+    watch.handles[0].kill()
+    watch._reap()
+    assert not watch.sweep.is_open
+    assert settled(folder).workers == 4
+    assert watch.display.said[-1] == (
+        "4 workers with 1 thread each; nothing was measured, since workers died of it: the last was killed by SIGKILL."
+    )
+
+
+def test_once_the_user_wants_to_stop_nobody_is_started_any_more(watch, folder):
+    watch._start_missing()
+    find(folder, (4, 100.0), (2, 390.0))
+    watch.shutdown.stop("stopped by Ctrl-C")
+    watch._settle(watch.sweep.outcome())
+    assert calibration_file.is_open(settled(folder))
