@@ -163,12 +163,14 @@ def run_stock(given: Path, folder: Path) -> None:
 
 def run_finesweep(folder: Path) -> None:
     """Be finesweep's worker, on a folder that was prepared."""
-    from finesweep.folder.sweep_folder import RunDir
+    from finesweep.folder.sweep_folder import SweepFolder
     from finesweep.worker.worker import Worker
 
-    run_dir = RunDir(folder)
-    first = run_dir.runs()[-1]
-    run = run_dir.begin_run(lambda number: dataclasses.replace(first, number=number, budget={"trials": 1 + TRIALS}))
+    sweep_folder = SweepFolder(folder)
+    first = sweep_folder.runs()[-1]
+    run = sweep_folder.begin_run(
+        lambda number: dataclasses.replace(first, number=number, budget={"trials": 1 + TRIALS})
+    )
     Worker.open(folder, run.number).work()
 
 

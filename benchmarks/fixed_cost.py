@@ -268,12 +268,12 @@ def run_finesweep(folder: Path) -> None:
     from benchmarks.marks import Stopwatch
 
     from finesweep.folder.claims import Claim
-    from finesweep.folder.sweep_folder import RunDir
+    from finesweep.folder.sweep_folder import SweepFolder
     from finesweep.worker.worker import Worker
 
-    run_dir = RunDir(folder)
-    first = run_dir.runs()[-1]
-    run = run_dir.begin_run(lambda number: dataclasses.replace(first, number=number, budget={"trials": 9_999}))
+    sweep_folder = SweepFolder(folder)
+    first = sweep_folder.runs()[-1]
+    run = sweep_folder.begin_run(lambda number: dataclasses.replace(first, number=number, budget={"trials": 9_999}))
     turns, watch = Turns(), Stopwatch()
 
     class TimedWorker(Worker):

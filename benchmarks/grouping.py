@@ -85,10 +85,10 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
     checked = preparing.check(request)
     sweep = preparing.open_folder(preparing.path_of(checked.loaded, request), checked, request, watched=False)
     length = Settings.of(sweep.spec, {}, sweep.manifest.model["max_tokens"]).max_length
-    tokenized(sweep.run_dir, sweep.manifest, length)
+    tokenized(sweep.sweep_folder, sweep.manifest, length)
     scratch = folder / "scratch"
     scratch.mkdir()
-    return TrialContext(sweep.run_dir, sweep.manifest, sweep.spec, {}, None, scratch)
+    return TrialContext(sweep.sweep_folder, sweep.manifest, sweep.spec, {}, None, scratch)
 
 
 def train(context: Any, seed: int, strategy: str, params: Mapping[str, Any]) -> Training:

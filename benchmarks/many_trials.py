@@ -39,7 +39,7 @@ from typing import Any
 
 from benchmarks.storage import METRIC, prepare
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
 SIZES, WINDOW, ROUNDS, LOOKS = (100, 1_000, 10_000), 40, 3, 5
@@ -119,7 +119,7 @@ class Many:
         return sorted({window.trials for window in self.windows})
 
 
-def fill(run_dir: RunDir, trials: int) -> None:
+def fill(sweep_folder: SweepFolder, trials: int) -> None:
     """Put trials in place as if they had run: claim, record, log and scalars."""
     for trial in range(trials):
         loss = 0.3 + (trial * 7919 % 10_007) / 50_000
@@ -152,15 +152,15 @@ def fill(run_dir: RunDir, trials: int) -> None:
             effective={**params, "data.max_length": 128, "per_device_train_batch_size": 16, "seed": 42},
             run=1,
         )
-        run_dir.record_file(trial).write_text(json.dumps(made.to_json(), indent=1), encoding="utf-8")
+        sweep_folder.record_file(trial).write_text(json.dumps(made.to_json(), indent=1), encoding="utf-8")
         claim = {"run": 1, "host": "", "boot": "", "pid": 1, "started": 0.0, "faults": [], "batch_divisor": 1}
-        (run_dir.path / "claims" / f"{trial:04d}.1").write_text(json.dumps({**claim, "beat": 0}), encoding="utf-8")
-        run_dir.trial_log(trial).touch()
-        run_dir.tensorboard(trial).mkdir()
-        (run_dir.tensorboard(trial) / "events.out").touch()
+        (sweep_folder.path / "claims" / f"{trial:04d}.1").write_text(json.dumps({**claim, "beat": 0}), encoding="utf-8")
+        sweep_folder.trial_log(trial).touch()
+        sweep_folder.tensorboard(trial).mkdir()
+        (sweep_folder.tensorboard(trial) / "events.out").touch()
 
 
-def _worker(run_dir: RunDir) -> Any:
+def _worker(sweep_folder: SweepFolder) -> Any:
     """Open a worker whose trials do all but train."""
     import torch
     from safetensors.torch import save_file
@@ -190,7 +190,7 @@ def _worker(run_dir: RunDir) -> Any:
             self._complete(SimpleNamespace(model=NoModel(), processing_class=words, args=SimpleNamespace(to_dict=dict)))
 
     worker_module.Attempt = NoTraining  # in this fork only
-    return worker_module.Worker.open(run_dir.path, 1)
+    return worker_module.Worker.open(sweep_folder.path, 1)
 
 
 def _in_fork(action: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -211,28 +211,28 @@ def _in_fork(action: Callable[[], dict[str, float]]) -> dict[str, float]:
     return found
 
 
-def _prepared(folder: Path, trials: int, finished: int) -> RunDir:
+def _prepared(folder: Path, trials: int, finished: int) -> SweepFolder:
     """Make a sweep whose first trials have finished, and the study that knows them."""
-    run_dir = prepare(folder, trials, None)
-    fill(run_dir, finished)
+    sweep_folder = prepare(folder, trials, None)
+    fill(sweep_folder, finished)
 
     def settle() -> dict[str, float]:
         from finesweep.backends.optuna.backend import shared_study
 
-        shared_study(_worker(run_dir)).settle()
+        shared_study(_worker(sweep_folder)).settle()
         return {}
 
     _in_fork(settle)
-    return run_dir
+    return sweep_folder
 
 
-def _window(run_dir: RunDir, trials: int, count: int) -> Window:
+def _window(sweep_folder: SweepFolder, trials: int, count: int) -> Window:
     """Run some trials with one worker that is warm; that its study is settled before is not measured."""
 
     def run() -> dict[str, float]:
         from finesweep.backends.optuna.backend import _ClaimedTrial, draws_of, shared_study
 
-        worker = _worker(run_dir)
+        worker = _worker(sweep_folder)
         study = shared_study(worker)
         study.settle()
         draws = draws_of(worker)
@@ -252,14 +252,14 @@ def _window(run_dir: RunDir, trials: int, count: int) -> Window:
     return Window(trials, **_in_fork(run))
 
 
-def _command(run_dir: RunDir) -> dict[str, float]:
+def _command(sweep_folder: SweepFolder) -> dict[str, float]:
     """Do what the command does in a folder that is there before it starts the first worker."""
     from finesweep.files.checked_json import refuse_all_but_files
     from finesweep.sweep import prepare as preparing
     from finesweep.sweep.session import OpenSweep
 
     began, used = time.perf_counter(), _cpu()
-    folder = RunDir(run_dir.path)
+    folder = SweepFolder(sweep_folder.path)
     folder.manifest()
     refuse_all_but_files(folder.path, deep=True)
     preparing.tidy(folder)
@@ -274,12 +274,12 @@ def _command(run_dir: RunDir) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "look": (_cpu() - used) / LOOKS}
 
 
-def _first_claim(run_dir: RunDir) -> dict[str, float]:
+def _first_claim(sweep_folder: SweepFolder) -> dict[str, float]:
     """Do what a worker does before its first trial, and let go of that."""
     from finesweep.backends.optuna.backend import shared_study
 
     began, used = time.perf_counter(), _cpu()
-    worker = _worker(run_dir)
+    worker = _worker(sweep_folder)
     shared_study(worker).settle()
     claim = worker.claim()
     seconds, cpu_seconds = time.perf_counter() - began, _cpu() - used
@@ -287,20 +287,22 @@ def _first_claim(run_dir: RunDir) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": cpu_seconds}
 
 
-def _files(run_dir: RunDir) -> dict[str, float]:
+def _files(sweep_folder: SweepFolder) -> dict[str, float]:
     """Write the leaderboard's files as the command does while trials run."""
     from finesweep.sweep.session import OpenSweep
 
-    folder = RunDir(run_dir.path)
+    folder = SweepFolder(sweep_folder.path)
     sweep, records, used = OpenSweep.of_run(folder, folder.runs()[0]), folder.records(), _cpu()
     sweep.write_leaderboard(records)
     return {"cpu_seconds": _cpu() - used}
 
 
-def _typed(command: str, run_dir: RunDir) -> tuple[float, float]:
+def _typed(command: str, sweep_folder: SweepFolder) -> tuple[float, float]:
     """Return the seconds of a command as a person types it, by the clock and of the processor."""
     began, used = time.perf_counter(), _cpu()
-    subprocess.run([sys.executable, "-m", "finesweep", command, str(run_dir.path)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "finesweep", command, str(sweep_folder.path)], check=True, capture_output=True
+    )
     return time.perf_counter() - began, _cpu() - used
 
 

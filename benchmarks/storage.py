@@ -31,7 +31,7 @@ from typing import Any
 
 from finesweep.files.atomic import write_json
 from finesweep.folder.manifest import Manifest, Run
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Profile
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, TrialRecord, TrialState
@@ -73,23 +73,23 @@ class Measured:
     load: float
 
 
-def prepare(folder: Path, trials: int, storage: str | None) -> RunDir:
+def prepare(folder: Path, trials: int, storage: str | None) -> SweepFolder:
     """Make a sweep's folder as ``sweep run`` does, without rows and model."""
     spec = SweepSpec.model_validate({**SPEC, "name": folder.name, "base": Path()}, strict=False)
     values = spec.model_dump(mode="json", exclude={"name", "base", "budget", "stop"})
     source = {"place": "none.csv", "digest": "0", "revision": None}
     data = {"sources": {"train": source}, "rows": {"train": 1}, "labels": None, "text_pair": False}
     model = {"name": "none", "path": None, "revision": None, "digest": "0", "max_tokens": 1, "from_scratch": False}
-    run_dir = make_folders(folder)
+    sweep_folder = make_folders(folder)
     manifest = Manifest(folder.name, values, data, model, [], time.time())
-    write_json(run_dir.spec_file, dataclasses.asdict(manifest))
+    write_json(sweep_folder.spec_file, dataclasses.asdict(manifest))
     profile = Profile(storage=storage, workers=1, threads_per_worker=1, gpus_per_trial=0)
-    run_dir.begin_run(
+    sweep_folder.begin_run(
         lambda number: Run(
             number, {"trials": trials}, {}, profile.model_dump(), {}, socket.gethostname(), os.getpid(), time.time()
         )
     )
-    return run_dir
+    return sweep_folder
 
 
 def work(folder: Path) -> None:
@@ -117,7 +117,7 @@ def work(folder: Path) -> None:
                 evaluations=(evaluation,),
                 run=self.run.number,
             )
-            self.run_dir.record(record)
+            self.sweep_folder.record(record)
             return loss
 
     worker = Untrained.open(folder, 1)
@@ -133,11 +133,11 @@ def measure(workers: int, trials: int, storage: str | None, folder: Path) -> Mea
     import finesweep.worker.worker  # noqa: F401  everything is imported before the first fork
 
     torch.set_num_threads(1)
-    run_dir = prepare(folder, trials, storage)
+    sweep_folder = prepare(folder, trials, storage)
     gc.collect()
     gc.freeze()
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=work, args=(run_dir.path,)) for _ in range(workers)]
+    processes = [context.Process(target=work, args=(sweep_folder.path,)) for _ in range(workers)]
     began = time.perf_counter()
     for process in processes:
         process.start()
@@ -146,25 +146,25 @@ def measure(workers: int, trials: int, storage: str | None, folder: Path) -> Mea
     seconds = time.perf_counter() - began
     gc.unfreeze()
     failed = [f"a worker ended with exit code {process.exitcode}" for process in processes if process.exitcode]
-    lost = [*failed, *missing(run_dir, trials, storage)]
+    lost = [*failed, *missing(sweep_folder, trials, storage)]
     shown = "a journal file" if storage is None else "PostgreSQL"
     return Measured(shown, workers, trials, seconds, lost, os.getloadavg()[0])
 
 
-def missing(run_dir: RunDir, trials: int, storage: str | None) -> list[str]:
+def missing(sweep_folder: SweepFolder, trials: int, storage: str | None) -> list[str]:
     """Say what is wrong with what a sweep has left behind: records, and the study as another process reads it."""
     import optuna
 
     from finesweep.backends.optuna.study import SharedStudy
 
-    records = RunDir(run_dir.path).records()
+    records = SweepFolder(sweep_folder.path).records()
     found = []
     if [record.trial for record in records] != list(range(trials)):
         found.append(f"{len(records)} of {trials} trials are recorded")
     if again := [record.trial for record in records if record.attempt != 1 or record.state is not TrialState.COMPLETE]:
         found.append(f"{len(again)} trials were tried again or did not complete, the first is {again[0]}")
-    spec = run_dir.manifest().spec_for(run_dir.runs()[0])
-    shared = SharedStudy(run_dir, spec, lambda evaluation: evaluation.examples, storage)
+    spec = sweep_folder.manifest().spec_for(sweep_folder.runs()[0])
+    shared = SharedStudy(sweep_folder, spec, lambda evaluation: evaluation.examples, storage)
     store = shared.source.open()
     studied = optuna.load_study(study_name=shared.name, storage=store).get_trials(deepcopy=False)
     store.close()

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import THREAD_COUNTS
 from finesweep.trial import TrialRecord, TrialState
 
@@ -79,9 +79,9 @@ def carry_out(profile: str, trials: int, scratch: Path) -> Sweep:
     cpu, began = _children_cpu(), time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     whole, cpu = time.monotonic() - began, _children_cpu() - cpu
-    run_dir = RunDir(folder / "quickstart")
-    records = run_dir.records()
-    claimed = min(run_dir.claims.holder(record.trial, 1).started for record in records)
+    sweep_folder = SweepFolder(folder / "quickstart")
+    records = sweep_folder.records()
+    claimed = min(sweep_folder.claims.holder(record.trial, 1).started for record in records)
     ended = max(record.started + record.seconds for record in records)
     return Sweep(whole, ended - claimed, cpu, records)
 

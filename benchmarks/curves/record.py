@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import TrialRecord, TrialState
 
 TABLE = Path(__file__).parent / "curves.csv"
@@ -117,7 +117,7 @@ def spec(asked: argparse.Namespace, seed: int) -> dict[str, object]:
     }
 
 
-def sweep(asked: argparse.Namespace, seed: int) -> RunDir:
+def sweep(asked: argparse.Namespace, seed: int) -> SweepFolder:
     """Carry out one seed's sweep, or the rest of it."""
     name = f"curves-seed{seed}"
     asked.results.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def sweep(asked: argparse.Namespace, seed: int) -> RunDir:
     profile.write_text("{launcher: local, workers: 1, threads_per_worker: 1}\n", encoding="utf-8")
     command = [sys.executable, "-m", "finesweep", "run", str(written), "--on", str(profile)]
     subprocess.run([*command, "--name", name, "--results", str(asked.results)], check=True)
-    return RunDir(asked.results / name)
+    return SweepFolder(asked.results / name)
 
 
 def rows_of(seed: int, record: TrialRecord) -> Iterator[Sequence[object]]:
@@ -144,7 +144,7 @@ def rows_of(seed: int, record: TrialRecord) -> Iterator[Sequence[object]]:
         yield record.trial, seed, *tried, evaluation.examples, *metrics, f"{record.seconds:.1f}"
 
 
-def write_table(folders: Sequence[RunDir], table: Path) -> None:
+def write_table(folders: Sequence[SweepFolder], table: Path) -> None:
     """Turn sweeps into the table.
 
     Args:

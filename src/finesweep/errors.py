@@ -3,7 +3,7 @@
     SweepError
     ├─ SpecError(ValueError)      the user edits a YAML or a data file        exit 2
     ├─ MissingExtra(ImportError)  the user installs a package                 exit 2
-    ├─ RunDirError                the folder is another sweep's, or damaged   exit 2
+    ├─ FolderError                the folder is another sweep's, or damaged   exit 2
     ├─ Unreadable                 a path is no file that can be read          exit 2
     ├─ LaunchError                the worker or the cluster refused           exit 3
     ├─ TrialFailed                recorded; the sweep goes on
@@ -76,7 +76,7 @@ class MissingExtra(SweepError, ImportError):
     exit_code = 2
 
 
-class RunDirError(SweepError):
+class FolderError(SweepError):
     """A results folder belongs to another sweep, is in use, or cannot be read or written."""
 
     exit_code = 2

@@ -28,7 +28,7 @@ from finesweep.backends.optuna import database
 from finesweep.backends.optuna.study import SharedStudy, name_among_others
 from finesweep.errors import LaunchError
 from finesweep.files.atomic import write_json
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.launch.storage_url import DatabaseAway
 from finesweep.trial import TrialState
@@ -63,8 +63,8 @@ def over_postgres(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Po
     def beginning(work: RecordedWork, *arguments: Any, **named: Any) -> None:
         begin(work, *arguments, **named)
         work.profile = work.profile.model_copy(update={"storage": server.url})
-        if not work.run_dir.spec_file.exists():
-            write_json(work.run_dir.spec_file, dataclasses.asdict(named_manifest()))
+        if not work.sweep_folder.spec_file.exists():
+            write_json(work.sweep_folder.spec_file, dataclasses.asdict(named_manifest()))
 
     monkeypatch.setattr(RecordedWork, "__init__", beginning)
     monkeypatch.setattr(promises, "_study", lambda folder, _: studied(folder, server))
@@ -96,7 +96,7 @@ def stock(server: PostgresServer) -> Iterator[optuna.storages.RDBStorage]:
 def studied(folder: Path, server: PostgresServer) -> Studied:
     """Read a sweep's study as any tool of Optuna's would."""
     with stock(server) as store:
-        return Studied(optuna.load_study(study_name=name_among_others(RunDir(folder)), storage=store).trials)
+        return Studied(optuna.load_study(study_name=name_among_others(SweepFolder(folder)), storage=store).trials)
 
 
 PROMISES: dict[str, Callable[[Path], None]] = {
@@ -165,7 +165,7 @@ def by_rate(trial: int, params: Any) -> list[float]:
 
 
 def assert_in_step(folder: Path, spec: Any, trials: int) -> None:
-    records = RunDir(folder).records()
+    records = SweepFolder(folder).records()
     assert [(record.trial, record.state) for record in records] == [(i, TrialState.COMPLETE) for i in range(trials)]
     assert promises.in_step(folder, spec)
 
@@ -189,7 +189,7 @@ def test_harm_to_the_study_costs_no_trial(tmp_path: Path, over_postgres: Postgre
 
     def body(trial: int, params: Any) -> list[float]:
         if trial == 4:
-            harm_study(over_postgres, name_among_others(RunDir(folder)), harm)
+            harm_study(over_postgres, name_among_others(SweepFolder(folder)), harm)
         return by_rate(trial, params)
 
     RecordedWork(folder, spec, body).search()
@@ -218,12 +218,12 @@ def test_a_study_that_cannot_be_used_is_set_aside_under_another_name(
 ):
     folder, spec = tmp_path / "s", make_spec(trials=2, sampler="random")
     RecordedWork(folder, spec, by_rate).search()
-    name = name_among_others(RunDir(folder))
+    name = name_among_others(SweepFolder(folder))
     for aside in ("corrupt", "corrupt.2"):
         harm_study(over_postgres, name, harm)
         work = RecordedWork(folder, spec, by_rate)
         work.search()
-        assert re.search(rf"{why}\); set aside as {name}\.{aside} and", work.run_dir.notes[0])
+        assert re.search(rf"{why}\); set aside as {name}\.{aside} and", work.sweep_folder.notes[0])
         assert_in_step(folder, spec, 2)
 
 
@@ -233,7 +233,7 @@ def test_one_database_holds_sweeps_of_one_name_and_a_moved_folder_finds_its_own(
     folders, spec = [tmp_path / "a" / "same", tmp_path / "b" / "same"], make_spec(trials=3, sampler="random")
     for folder in folders:
         RecordedWork(folder, spec, by_rate).search()
-    names = [name_among_others(RunDir(folder)) for folder in folders]
+    names = [name_among_others(SweepFolder(folder)) for folder in folders]
     assert len(set(names)) == 2
     assert all(re.fullmatch(r"sst2-[0-9a-f]{16}", name) for name in names)
     moved = tmp_path / "moved"
@@ -251,7 +251,7 @@ def test_a_sweep_goes_from_its_folder_to_a_database_and_back(tmp_path: Path, ser
         work = RecordedWork(folder, spec, by_rate, run)
         work.profile = Profile(storage=storage)
         if run == 1:
-            write_json(work.run_dir.spec_file, dataclasses.asdict(named_manifest()))
+            write_json(work.sweep_folder.spec_file, dataclasses.asdict(named_manifest()))
         before = (folder / "study.journal").read_bytes() if storage and run > 1 else None
         records = work.search()
         if storage is None:
@@ -274,7 +274,7 @@ def test_a_server_that_is_restarted_costs_no_trial(tmp_path: Path, over_postgres
         over_postgres.start()
         time.sleep(0.5)
     assert ended(processes) == [0, 0]
-    assert {record.attempt for record in RunDir(folder).records()} == {1}
+    assert {record.attempt for record in SweepFolder(folder).records()} == {1}
     assert_in_step(folder, spec, 40)
 
 
@@ -295,7 +295,7 @@ def test_a_trial_ends_with_its_record_while_the_server_is_away(
 
     with pytest.raises(DatabaseAway, match=r"the database 127\.0\.0\.1:\d+/studies: .*refused"):
         RecordedWork(folder, spec, body).search()
-    records = RunDir(folder).records()
+    records = SweepFolder(folder).records()
     assert [(record.trial, record.state.name) for record in records] == [(i, "COMPLETE") for i in range(4)]
     assert len(records[3].evaluations) == 3
     said = capfd.readouterr().out
@@ -320,7 +320,7 @@ def test_a_server_that_is_away_at_the_end_does_no_harm(
 
     work = RecordedWork(folder, spec, body)
     assert [record.state for record in work.search()] == [TrialState.COMPLETE] * 2
-    assert "brought in step with the records when it is used again" in work.run_dir.notes[-1]
+    assert "brought in step with the records when it is used again" in work.sweep_folder.notes[-1]
     over_postgres.start()
     RecordedWork(folder, spec, by_rate, run=2).search()
     assert_in_step(folder, spec, 2)
@@ -391,7 +391,7 @@ def test_nothing_that_is_kept_knows_the_password(tmp_path: Path, over_postgres: 
     import pickle
 
     RecordedWork(tmp_path / "s", make_spec(trials=2, sampler="random"), by_rate).search()
-    shared = SharedStudy(RunDir(tmp_path / "s"), make_spec(), lambda _: None, over_postgres.url)
+    shared = SharedStudy(SweepFolder(tmp_path / "s"), make_spec(), lambda _: None, over_postgres.url)
     store = shared.source.open()
     kept = pickle.dumps(store._backend.url) + repr(vars(store._backend)).encode()
     store.close()

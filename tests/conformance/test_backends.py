@@ -23,10 +23,10 @@ import pytest
 
 from finesweep.backends.optuna.trial_attributes import mark
 from finesweep.backends.search_driver import SearchDriver
-from finesweep.errors import RunDirError, TrialFailed
+from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder.claims import Claim, Lease
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Profile
 from finesweep.registry import BACKENDS
 from finesweep.spec.planned_trials import configuration, planned_trials, trials_wanted
@@ -110,11 +110,11 @@ class RecordedWork:
     def __init__(
         self, folder: Path, spec: SweepSpec, body: Callable[[int, dict], object], run: int = 1, at_a_time: int = 2
     ) -> None:
-        self.run_dir: RunDir = make_folders(folder)
+        self.sweep_folder: SweepFolder = make_folders(folder)
         self.spec, self.body, self.run = spec, body, run
         self.plan = planned_trials(spec, {}, 128)
         self.profile = Profile(workers=at_a_time, threads_per_worker=1, gpus_per_trial=0)
-        self.comparison = Comparison.of(self.run_dir, spec, ROWS, self.wanted)
+        self.comparison = Comparison.of(self.sweep_folder, spec, ROWS, self.wanted)
         self.leases: dict[Claim, Lease] = {}
         self.stop_file = folder / f"stopped-{run}"
 
@@ -128,10 +128,10 @@ class RecordedWork:
 
     @property
     def over(self) -> bool:
-        return self.stopping or all(map(self.run_dir.is_finished, range(self.wanted)))
+        return self.stopping or all(map(self.sweep_folder.is_finished, range(self.wanted)))
 
     def claim(self, wait: bool = True) -> Claim | None:
-        lease = None if self.stopping else self.run_dir.claim(self.run, self.comparison.queue())
+        lease = None if self.stopping else self.sweep_folder.claim(self.run, self.comparison.queue())
         if lease is None:
             return None
         self.leases[lease.claim] = lease
@@ -149,8 +149,8 @@ class RecordedWork:
             lease.release()
 
     def lost(self, claim: Claim, how: str, seconds: float) -> None:
-        if self.run_dir.read_record(claim.trial) is None:
-            self.run_dir.record(self.record_of(claim, TrialState.INTERRUPTED, {}, (), how))
+        if self.sweep_folder.read_record(claim.trial) is None:
+            self.sweep_folder.record(self.record_of(claim, TrialState.INTERRUPTED, {}, (), how))
 
     def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None] | None = None) -> None:
         try:
@@ -160,7 +160,7 @@ class RecordedWork:
 
     def train(self, claim, params, report) -> float:
         evaluations: list[Evaluation] = []
-        before = self.run_dir.read_record(claim.trial)
+        before = self.sweep_folder.read_record(claim.trial)
         judged = len(before.evaluations) if before is not None else 0
 
         def pruned(reason: str) -> TrialRecord:
@@ -173,15 +173,15 @@ class RecordedWork:
                 if index > judged:
                     self.comparison.judge(claim.trial, evaluations)
         except AttemptOutdated:
-            (self.run_dir.path / "outdated").touch()
+            (self.sweep_folder.path / "outdated").touch()
             raise
         except tuple(STATES) as stop:
             if isinstance(stop, TrialInterrupted):
                 self.stop_file.touch()
-            self.run_dir.record(self.record_of(claim, STATES[type(stop)], params, evaluations, str(stop)))
+            self.sweep_folder.record(self.record_of(claim, STATES[type(stop)], params, evaluations, str(stop)))
             raise
         record = self.record_of(claim, TrialState.COMPLETE, params, evaluations)
-        self.run_dir.record(record)
+        self.sweep_folder.record(record)
         assert record.objective is not None
         return record.objective
 
@@ -207,14 +207,14 @@ class RecordedWork:
             RAY.run(functools.partial(backend().search, self))
         else:
             backend().search(self)
-        return self.run_dir.records()
+        return self.sweep_folder.records()
 
 
 class Elsewhere:
     """The same work in a process that Ray has started, which forks for each trial as a worker does."""
 
     def __init__(self, work: RecordedWork) -> None:
-        self.work, self.spec, self.run_dir, self.train = work, work.spec, work.run_dir, work.train
+        self.work, self.spec, self.sweep_folder, self.train = work, work.spec, work.sweep_folder, work.train
         self.comparison = work.comparison
 
     def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None]) -> None:
@@ -376,16 +376,16 @@ def test_what_is_wrong_with_the_folder_elsewhere_ends_the_search_in_those_words(
     """Stock: the trial has failed, and so does every other one."""
 
     def opened() -> RecordedWork:
-        raise RunDirError("/results/s on node-2: there is no such folder")
+        raise FolderError("/results/s on node-2: there is no such folder")
 
     class Unshared(RecordedWork):
         def elsewhere(self) -> Callable[[], RecordedWork]:
             return opened
 
     spec = make_spec(backend=backend, sampler="random", trials=3)
-    with pytest.raises(RunDirError, match="/results/s on node-2: there is no such folder"):
+    with pytest.raises(FolderError, match="/results/s on node-2: there is no such folder"):
         Unshared(tmp_path / "s", spec, by_learning_rate).search()
-    assert RunDir(tmp_path / "s").records() == []
+    assert SweepFolder(tmp_path / "s").records() == []
     records = RecordedWork(tmp_path / "s", spec, by_learning_rate, run=2).search()
     assert {record.state for record in records} == {TrialState.COMPLETE}
 
@@ -472,24 +472,26 @@ def _count(trial: object, params: object) -> float:
 DIED = "its process died"
 
 
-def lost(folder: Path, *, retries: int, before: TrialState | None = None, after: TrialState | None = None) -> RunDir:
+def lost(
+    folder: Path, *, retries: int, before: TrialState | None = None, after: TrialState | None = None
+) -> SweepFolder:
     """Return a folder whose trial 0 ran elsewhere and was lost, and recorded its own end before or after that."""
     from finesweep.worker.worker import Worker
 
-    run_dir, spec = make_folders(folder), make_spec()
-    worker: Any = Worker(run_dir, None, Run(1, {}, {}, {}, {}, "h", 1, 0.0), spec, Profile(retries=retries))  # type: ignore[arg-type]
-    lease = run_dir.claim(1, range(1))
+    sweep_folder, spec = make_folders(folder), make_spec()
+    worker: Any = Worker(sweep_folder, None, Run(1, {}, {}, {}, {}, "h", 1, 0.0), spec, Profile(retries=retries))  # type: ignore[arg-type]
+    lease = sweep_folder.claim(1, range(1))
     assert lease is not None
     own = {
         state: made_records.record(0, None, state, examples=640, reason="its own") for state in (before, after) if state
     }
     if before is not None:
-        run_dir.record(own[before])
+        sweep_folder.record(own[before])
     worker.lost(lease.claim, DIED, 1.0)
     if after is not None:
         with pytest.raises(AttemptOutdated, match=f"trial 0: attempt 1 has ended: {DIED}"):
-            run_dir.record(own[after])
-    return run_dir
+            sweep_folder.record(own[after])
+    return sweep_folder
 
 
 @pytest.mark.parametrize(("retries", "state"), [(0, TrialState.FAILED), (1, TrialState.INTERRUPTED)])
@@ -568,7 +570,7 @@ def test_sixteen_racing_processes_share_the_budget_and_differ(tmp_path, backend,
     trials = 18 if sampler == "gp" else 40
     spec = make_spec(space, backend=backend, sampler=sampler, trials=trials)
     assert ended(started(16, RecordedWork(tmp_path / "s", spec, by_learning_rate).search)) == [0] * 16
-    records = RunDir(tmp_path / "s").records()
+    records = SweepFolder(tmp_path / "s").records()
     assert [(record.trial, record.attempt) for record in records] == [(number, 1) for number in range(trials)]
     assert len({tuple(sorted(record.params.items())) for record in records}) == trials
     assert in_step(tmp_path / "s", spec)
@@ -612,7 +614,7 @@ def test_racing_processes_try_no_configuration_twice(tmp_path, sampler):
     spec = make_spec(SMALL, sampler=sampler, trials=40)
     folder = tmp_path / "s"
     assert ended(started(4, lambda: RecordedWork(folder, spec, pausing).search())) == [0] * 4
-    found = configurations(spec, RecordedWork(folder, spec, pausing).run_dir.records())
+    found = configurations(spec, RecordedWork(folder, spec, pausing).sweep_folder.records())
     assert (len(found), set(found.values())) == (24, {1})
 
 
@@ -628,7 +630,7 @@ def test_a_number_has_the_same_parameters_however_many_workers_and_whatever_beca
     alone = RecordedWork(tmp_path / "alone", spec, by_learning_rate).search()
     folder = tmp_path / "s"
     assert ended(started(3, lambda: RecordedWork(folder, spec, failing).search())) == [0] * 3
-    records = RecordedWork(folder, spec, failing).run_dir.records()
+    records = RecordedWork(folder, spec, failing).sweep_folder.records()
     assert [record.params for record in records] == [record.params for record in alone]
 
 
@@ -655,7 +657,7 @@ def test_the_last_trial_is_raced_for_by_sixteen_and_run_once(tmp_path, backend):
     spec = make_spec(backend=backend, sampler="random", trials=3)
     RecordedWork(tmp_path / "s", make_spec(backend=backend, sampler="random", trials=2), by_learning_rate).search()
     assert ended(started(16, RecordedWork(tmp_path / "s", spec, pausing, run=2).search)) == [0] * 16
-    records = RunDir(tmp_path / "s").records()
+    records = SweepFolder(tmp_path / "s").records()
     assert [(record.trial, record.attempt) for record in records] == [(0, 1), (1, 1), (2, 1)]
     assert len(_study(tmp_path / "s", spec.name).trials) == 3
 
@@ -674,7 +676,7 @@ def test_searches_that_are_killed_at_random_leave_nothing_running_and_lose_nothi
         victim.join()
         processes.remove(victim)
         processes += started(1, search)
-        acknowledged = {record.trial: record for record in RunDir(tmp_path / "s").records()}
+        acknowledged = {record.trial: record for record in SweepFolder(tmp_path / "s").records()}
         assert seen.items() <= acknowledged.items()
         seen = acknowledged
     assert set(ended(processes)) == {0}
@@ -752,7 +754,7 @@ def test_a_full_disk_is_called_that_and_costs_no_trial(tmp_path, backend):
         return by_learning_rate(trial, params)
 
     def search():
-        with pytest.raises(RunDirError, match=r"study\.journal: the disk is full"):
+        with pytest.raises(FolderError, match=r"study\.journal: the disk is full"):
             RecordedWork(folder, spec, filling).search()
 
     assert ended(started(1, search)) == [0]
@@ -794,7 +796,7 @@ def test_a_frozen_search_that_wakes_up_finds_its_trial_given_away(tmp_path, back
     before = RecordedWork(folder, spec, lambda *_: [2.0], run=2).search()
     awake.set()
     assert ended(frozen) == [0]
-    after = RunDir(folder).records()
+    after = SweepFolder(folder).records()
     assert [(record.trial, record.attempt, record.objective) for record in after] == [(0, 2, 2.0), (1, 1, 2.0)]
     assert after == before
     assert (folder / "outdated").exists()

@@ -15,7 +15,7 @@ import pytest
 from cluster.ray_cluster import ray
 from finesweep.errors import LaunchError
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.machine import Machine
 from finesweep.launch.local import LocalLauncher
 from finesweep.launch.profile import Profile
@@ -41,7 +41,7 @@ def launcher(request, monkeypatch):
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> RunDir:
+def sweep_folder(tmp_path: Path) -> SweepFolder:
     """Return a folder that holds a run of no sweep."""
     folder = make_folders(tmp_path / "sweep")
     folder.write_run(RUN)
@@ -49,23 +49,23 @@ def run_dir(tmp_path: Path) -> RunDir:
 
 
 @pytest.fixture
-def start(launcher, run_dir: RunDir):
+def start(launcher, sweep_folder: SweepFolder):
     """Start a worker with each launcher."""
-    yield from starting(launcher, run_dir)
+    yield from starting(launcher, sweep_folder)
 
 
 @pytest.fixture
-def start_here(run_dir: RunDir):
+def start_here(sweep_folder: SweepFolder):
     """Start a worker on this machine."""
-    yield from starting(LocalLauncher(), run_dir)
+    yield from starting(LocalLauncher(), sweep_folder)
 
 
-def starting(launcher, run_dir: RunDir):
+def starting(launcher, sweep_folder: SweepFolder):
     """Yield what starts a worker; whatever a test leaves of it is ended."""
     handles = []
 
     def started(profile: Profile = CPU, index: int = 0, lock: int | None = None):
-        handles.append(launcher.start(run_dir, RUN, profile, lock, index))
+        handles.append(launcher.start(sweep_folder, RUN, profile, lock, index))
         return handles[-1]
 
     yield started
@@ -90,24 +90,24 @@ def ended(handle, seconds: float = 60) -> int:
     return code
 
 
-def environment(run_dir: RunDir, pid: int | None = None) -> dict[str, str]:
+def environment(sweep_folder: SweepFolder, pid: int | None = None) -> dict[str, str]:
     """Return what a worker was started with; for a moment after its start the system shows nothing."""
     deadline = time.monotonic() + 30
     while True:
         for process in [psutil.Process(pid)] if pid else psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
-                if "worker" in words and str(run_dir.path) in words and (found := process.environ()):
+                if "worker" in words and str(sweep_folder.path) in words and (found := process.environ()):
                     return found
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_a_worker_that_cannot_work_ends_with_a_code_and_says_why_in_its_own_log(start, run_dir):
+def test_a_worker_that_cannot_work_ends_with_a_code_and_says_why_in_its_own_log(start, sweep_folder):
     handles = [start(index=index) for index in range(2)]
     for index, handle in enumerate(handles):
         assert ended(handle) == 2
-        log = run_dir.worker_log(1, index).read_text()
+        log = sweep_folder.worker_log(1, index).read_text()
         assert log.count("error: ") == 1
         assert "no sweep's folder" in log
 
@@ -123,22 +123,22 @@ def test_a_worker_can_be_ended_and_ending_it_twice_does_no_harm(start, how):
 
 @pytest.mark.parametrize(("trials_per_gpu", "seen"), [(1, ["3", "GPU-5a"]), (2, ["3", "GPU-5a", "3", "GPU-5a"])])
 def test_each_local_worker_sees_one_gpu_and_has_its_share_of_threads(
-    start_here, run_dir, monkeypatch, trials_per_gpu, seen
+    start_here, sweep_folder, monkeypatch, trials_per_gpu, seen
 ):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     asked = Profile(trials_per_gpu=trials_per_gpu)
     profile = asked.settled(Machine(cores=12, gpus=("3", "GPU-5a"), memory_gb=1.0), trials=9)
-    given = [environment(run_dir, start_here(profile, index).pid) for index in range(len(seen))]
+    given = [environment(sweep_folder, start_here(profile, index).pid) for index in range(len(seen))]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in given] == seen
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert {one[name] for one in given} == {str(12 // len(seen))}
 
 
-def test_without_a_gpu_for_trials_a_worker_sees_none_and_it_has_its_threads(start, run_dir, monkeypatch):
+def test_without_a_gpu_for_trials_a_worker_sees_none_and_it_has_its_threads(start, sweep_folder, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     start(CPU)
-    given = environment(run_dir)
+    given = environment(sweep_folder)
     assert (given["CUDA_VISIBLE_DEVICES"], given["OMP_NUM_THREADS"]) == ("", "1")
 
 
@@ -163,10 +163,12 @@ def stand_in(folder: Path, script: str) -> str:
     return str(program)
 
 
-def test_killing_a_local_worker_that_is_dead_already_ends_the_trial_that_outlived_it(run_dir, tmp_path, monkeypatch):
+def test_killing_a_local_worker_that_is_dead_already_ends_the_trial_that_outlived_it(
+    sweep_folder, tmp_path, monkeypatch
+):
     left = tmp_path / "pid"
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"sleep 600 & echo $! > {left}"))
-    handle = LocalLauncher().start(run_dir, RUN, CPU, None)
+    handle = LocalLauncher().start(sweep_folder, RUN, CPU, None)
     assert ended(handle) == 0
     trial = psutil.Process(int(left.read_text()))
     assert trial.is_running()
@@ -178,27 +180,27 @@ def test_killing_a_local_worker_that_is_dead_already_ends_the_trial_that_outlive
     handle.kill()
 
 
-def test_a_local_worker_that_cannot_be_started_is_named(run_dir, tmp_path, monkeypatch):
+def test_a_local_worker_that_cannot_be_started_is_named(sweep_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(LaunchError, match=r"worker 3 could not be started: .*No such file") as caught:
-        LocalLauncher().start(run_dir, RUN, CPU, None, index=2)
+        LocalLauncher().start(sweep_folder, RUN, CPU, None, index=2)
     assert caught.value.command[0].endswith("nowhere")
 
 
-def test_the_gpus_of_a_local_worker_are_numbered_as_the_driver_numbers_them(run_dir, tmp_path, monkeypatch):
+def test_the_gpus_of_a_local_worker_are_numbered_as_the_driver_numbers_them(sweep_folder, tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"env > {tmp_path}/environment"))
     profile = Profile(workers=2, gpus_per_trial=1, threads_per_worker=3)
     launcher = LocalLauncher(Machine(cores=6, gpus=("0", "1"), memory_gb=1.0))
-    assert ended(launcher.start(run_dir, RUN, profile, None, index=1)) == 0
+    assert ended(launcher.start(sweep_folder, RUN, profile, None, index=1)) == 0
     lines = (tmp_path / "environment").read_text().splitlines()
     assert {"CUDA_VISIBLE_DEVICES=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "OMP_NUM_THREADS=3"} <= set(lines)
 
 
-def test_no_room_for_one_more_local_worker_suggests_fewer(run_dir, monkeypatch):
+def test_no_room_for_one_more_local_worker_suggests_fewer(sweep_folder, monkeypatch):
     def full(*_, **__):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr("finesweep.launch.local.subprocess.Popen", full)
     with pytest.raises(LaunchError, match=r"worker 1 could not be started: .*unavailable; fewer may fit: --workers$"):
-        LocalLauncher().start(run_dir, RUN, CPU, None)
+        LocalLauncher().start(sweep_folder, RUN, CPU, None)

@@ -352,14 +352,14 @@ def test_a_tokenizer_of_bytes_needs_no_files_and_its_cuts_are_counted(project: P
     for file in ("added_tokens.json", "special_tokens_map.json"):
         (folder / file).unlink(missing_ok=True)
     found = checked(project, SPEC.replace("validation.csv}", "validation.csv, max_length: 32}"))
-    run_dir = make_folders(project / "results")
+    sweep_folder = make_folders(project / "results")
     for split, frame in found.data.frames.items():
-        frame.to_parquet(run_dir.data / f"{split}.parquet")
+        frame.to_parquet(sweep_folder.data / f"{split}.parquet")
     manifest = found.manifest()
-    rows = tokenized(run_dir, manifest, 32)["train"]
+    rows = tokenized(sweep_folder, manifest, 32)["train"]
     longer = sum(len(text.encode()) + 1 > 32 for text in found.data.frames["train"]["text"])
     assert longer > 0
-    assert json.loads((run_dir.tokens(32) / "counts.json").read_text())["train"]["cut"] == longer
+    assert json.loads((sweep_folder.tokens(32) / "counts.json").read_text())["train"]["cut"] == longer
     model = build_model(manifest, TextClassification(), {}, load_tokenizer(folder))
     batch = load_tokenizer(folder).pad({"input_ids": rows["input_ids"][:4]}, return_tensors="pt")
     assert model(**batch).logits.shape == (4, 2)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import tiny
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results.leaderboard import to_json
 from finesweep.results.ranking import rank
 from finesweep.trial import Direction
@@ -251,7 +251,7 @@ def check_invariants() -> Callable[..., None]:
     """
 
     def check(project: Project, before: Mapping[str, bytes] | None = None, name: str = "spec") -> None:
-        records = RunDir(project.results(name)).records()
+        records = SweepFolder(project.results(name)).records()
         after = project.ledger(name)
         assert {file: after.get(file) for file in before or {}} == (before or {}), "a result was lost or changed"
         assert [f"{record.trial:04d}.json" for record in records] == [

@@ -134,7 +134,7 @@ from finesweep.worker.worker import Worker
 
 worker = Worker.open(Path(sys.argv[1]), 1)
 worker.warm_up()
-bench = Bench(worker.run_dir, worker.manifest, worker.spec)
+bench = Bench(worker.sweep_folder, worker.manifest, worker.spec)
 small, large = ({"per_device_train_batch_size": batch} for batch in (4, 64))
 found = {
     "one": bench.measure(Load(small), 1),

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from made_records import manifest, record
 
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.results import leaderboard
 from finesweep.trial import TrialState
 
@@ -31,7 +31,7 @@ FORK = multiprocessing.get_context("fork")
 
 def body(path: Path, notes: Path, seed: int) -> None:
     """Claim and record trials that do nothing; now and then release one that is not recorded, or die by a kill."""
-    folder, chance = RunDir(path), random.Random(seed)
+    folder, chance = SweepFolder(path), random.Random(seed)
     with (notes / "running").open("a+b") as running, (notes / f"done-{seed}").open("a") as done:
         while True:
             lease = folder.claim(run=1, trials=range(TRIALS))
@@ -65,7 +65,7 @@ def note_if_somebody_else_runs(trial: int, running: int, notes: Path) -> None:
 
 
 def write_leaderboards(path: Path, notes: Path) -> None:
-    folder = RunDir(path)
+    folder = SweepFolder(path)
     while not (notes / "stop").exists():
         leaderboard.write(folder, manifest(), folder.records(), [])
 
@@ -74,7 +74,7 @@ def write_leaderboards(path: Path, notes: Path) -> None:
 class Reader:
     """Reads what lies in the folder, as anybody may at any moment."""
 
-    folder: RunDir
+    folder: SweepFolder
     seen: set[int] = field(default_factory=set)
     sizes: list[int] = field(default_factory=list)
 
@@ -126,7 +126,7 @@ class Hammer:
         self.killed += 1
 
 
-def hammered(folder: RunDir, notes: Path, reader: Reader) -> Hammer:
+def hammered(folder: SweepFolder, notes: Path, reader: Reader) -> Hammer:
     def start_one(seed: int) -> ForkProcess:
         process = FORK.Process(target=body, args=(folder.path, notes, seed))
         process.start()
@@ -148,7 +148,7 @@ def hammered(folder: RunDir, notes: Path, reader: Reader) -> Hammer:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "demo")
 
 

@@ -21,12 +21,12 @@ ELSEWHERE = """
 import sys, time
 from pathlib import Path
 from finesweep import claims
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import TrialRecord, TrialState
 
 claims._here = lambda: ("another machine", "another boot")
 claims.LEASE_SECONDS = 1.0
-folder = RunDir(Path(sys.argv[1]))
+folder = SweepFolder(Path(sys.argv[1]))
 while (lease := folder.claim(run=1, trials=range(1))) is None:
     time.sleep(0.2)
 facts = {"params": {"learning_rate": 1e-3}, "started": time.time(), "seconds": 1.0, "log": "-", "host": "elsewhere"}

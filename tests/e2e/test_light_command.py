@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
 RECORDS = 1_000
@@ -24,7 +24,7 @@ HEAVY = re.compile(r"/(libtorch|_C\.|pandas/|pyarrow/|sklearn/|scipy/|tokenizers
 LONG = ("--set", "space.num_train_epochs.low=200", "--set", "space.num_train_epochs.high=200")
 
 
-def fill(folder: RunDir, count: int) -> None:
+def fill(folder: SweepFolder, count: int) -> None:
     """Put trials in place as if they had run: with as many evaluations and settings as real ones have."""
     for trial in range(count):
         evaluations = tuple(
@@ -54,7 +54,7 @@ def test_the_command_imports_nothing_heavy_and_stays_small_beside_a_thousand_rec
     until(lambda: (project.results() / "spec.json").exists() or first.poll() is not None, "the folder is made")
     first.send_signal(signal.SIGTERM)
     first.communicate(timeout=60)
-    fill(RunDir(project.results()), RECORDS)
+    fill(SweepFolder(project.results()), RECORDS)
     trials = ("--set", f"budget.trials={RECORDS + 1}")
     again = project.start("run", "spec.yaml", *LONG, *trials, "--workers", "1")
     until(lambda: project.runs(RECORDS, step=1) or again.poll() is not None, "the last trial runs")

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from finesweep.backends.ray import cluster
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -207,7 +207,7 @@ def test_a_hundred_trials_in_two_actors_do_not_hang(project, home, place, check_
     """Each is a fork of a process with Ray's threads; a lock that one of them held would never be released."""
     many = ("--set", "budget.trials=120", "--set", "data.max_train_rows=32", "--set", "search.pruner=asha")
     project.sweep("run", "spec.yaml", *RAY, *many, "--workers", "2", env=home, timeout=280)
-    records = RunDir(project.results()).records()
+    records = SweepFolder(project.results()).records()
     assert [(record.trial, record.attempt) for record in records] == [(number, 1) for number in range(120)]
     assert {record.state.value for record in records} <= {"COMPLETE", "PRUNED"}
     gone(place, until, 30)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from slurm_orders import program
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 
 PROFILE = "launcher: slurm\nworkers: 2\n"
 SUBMIT = ("submit", "spec.yaml", "--on", "slurm.yaml")
@@ -64,7 +64,7 @@ def test_ctrl_c_while_the_cluster_takes_the_jobs_leaves_none_that_nobody_knows(p
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
     assert "sweep cancel" in out
-    assert RunDir(project.results()).jobs(1) == {"workers": "7_[1-2]", "collect": "7"}
+    assert SweepFolder(project.results()).jobs(1) == {"workers": "7_[1-2]", "collect": "7"}
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 
 JUMPS = """
 import os, time
@@ -102,5 +102,5 @@ def test_a_clock_that_jumps_by_an_hour_changes_nothing(project, until, tmp_path,
     (run,) = (json.loads(file.read_text()) for file in (project.results() / "runs").glob("*.json"))
     assert abs(run["ended"] - run["started"] - jump) < 300, "the clock did not jump"
     assert 0 < run["seconds"] < 300
-    assert RunDir(project.results()).hours_used() * 3600 == pytest.approx(run["seconds"])
+    assert SweepFolder(project.results()).hours_used() * 3600 == pytest.approx(run["seconds"])
     check_invariants(project)

@@ -12,7 +12,7 @@ import torch
 import tiny
 from finesweep.files.atomic import write_json
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.model.scratch import make_scratch
 from finesweep.spec import reader
 from finesweep.spec.sections import ScratchModelSpec, SweepSpec
@@ -42,13 +42,13 @@ class Lab:
     """A sweep that is prepared and waits for its first trial.
 
     Attributes:
-        run_dir: Its folder, with rows, tokens and the model's config.
+        sweep_folder: Its folder, with rows, tokens and the model's config.
         manifest: What it is.
         spec: Its spec.
         scratch: What a Trainer may call its output.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     manifest: Manifest
     spec: SweepSpec
     scratch: Path
@@ -56,7 +56,9 @@ class Lab:
     def context(self, params: Mapping[str, Any], **changes: Any) -> TrialContext:
         """Describe a trial: what its parameters and its fixed settings are together, and changes of the spec."""
         spec = self.spec.model_copy(update=changes)
-        return TrialContext(self.run_dir, self.manifest, spec, {"learning_rate": 1e-3, **params}, None, self.scratch)
+        return TrialContext(
+            self.sweep_folder, self.manifest, spec, {"learning_rate": 1e-3, **params}, None, self.scratch
+        )
 
     def build(self, params: Mapping[str, Any], **changes: Any) -> FineTuner:
         """Build a trial's Trainer and do not train."""
@@ -112,16 +114,16 @@ def prepare(
     tiny.write_csv(folder / "validation.csv", validation or tiny.review_rows(VALIDATION_ROWS, seed=2))
     (folder / "spec.yaml").write_text(spec)
     checked = preflight.check(reader.load(folder / "spec.yaml"))
-    run_dir = make_folders(folder / "results")
+    sweep_folder = make_folders(folder / "results")
     for split, frame in checked.data.frames.items():
-        frame.to_parquet(run_dir.data / f"{split}.parquet")
+        frame.to_parquet(sweep_folder.data / f"{split}.parquet")
     model = checked.loaded.spec.model
     assert isinstance(model, ScratchModelSpec)
-    run_dir.model.mkdir()
-    make_scratch(model, checked.data.frames["train"]["text"], run_dir.model, pairs=False)
+    sweep_folder.model.mkdir()
+    make_scratch(model, checked.data.frames["train"]["text"], sweep_folder.model, pairs=False)
     values = checked.manifest().__dict__
-    manifest = Manifest(**{**values, "model": {**values["model"], "path": str(run_dir.model)}})
-    write_json(run_dir.spec_file, manifest.__dict__)
-    tokenized(run_dir, manifest, 24)
+    manifest = Manifest(**{**values, "model": {**values["model"], "path": str(sweep_folder.model)}})
+    write_json(sweep_folder.spec_file, manifest.__dict__)
+    tokenized(sweep_folder, manifest, 24)
     (folder / "scratch").mkdir()
-    return Lab(run_dir, manifest, checked.loaded.spec, folder / "scratch")
+    return Lab(sweep_folder, manifest, checked.loaded.spec, folder / "scratch")

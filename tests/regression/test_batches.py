@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from lab import Lab
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.training import batching
 from finesweep.training.batching import (
     GroupedByLength,
@@ -127,7 +127,7 @@ def test_texts_of_words_that_the_tokenizer_does_not_know_are_counted_and_said(la
     frame = pd.DataFrame({"text": ["the plot is moving", "電影 很 好看", "電影 is 很"], "label": [0, 1, 1]})
     _, counts = _tokens(tokenizer, "train", frame, 24)
     assert counts["unknown"] == 2
-    folder = RunDir(tmp_path)
+    folder = SweepFolder(tmp_path)
     folder.tokens(24).mkdir(parents=True)
     (folder.tokens(24) / "counts.json").write_text(json.dumps({"train": counts}))
     assert folder.text_notes(24) == ["2 of 3 train texts are mostly words that the tokenizer does not know"]
@@ -167,7 +167,7 @@ def test_no_rows_are_no_rows():
 
 @pytest.fixture(scope="module")
 def tokenizer(lab: Lab) -> Any:
-    return transformers.AutoTokenizer.from_pretrained(lab.run_dir.model)
+    return transformers.AutoTokenizer.from_pretrained(lab.sweep_folder.model)
 
 
 @pytest.mark.filterwarnings("ignore:.*fast tokenizer.*")

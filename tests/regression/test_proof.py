@@ -11,7 +11,7 @@ from lab import Lab
 from transformers import pipeline
 
 from finesweep.errors import WinnerMismatch
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results import checkpoints
 from finesweep.results.winner import Evidence
 from finesweep.tasks.text_classification import TextClassification
@@ -24,33 +24,33 @@ from finesweep.worker.verify_winner import verify
 @pytest.fixture
 def ranked(lab, tmp_path):
     """Train a trial and keep it in a copy of the sweep's folder; returns what proves it or finds differences."""
-    run_dir = RunDir(shutil.copytree(lab.run_dir.path, tmp_path / "results"))
-    copy = Lab(run_dir, lab.manifest, lab.spec, lab.scratch)
+    sweep_folder = SweepFolder(shutil.copytree(lab.sweep_folder.path, tmp_path / "results"))
+    copy = Lab(sweep_folder, lab.manifest, lab.spec, lab.scratch)
 
     def train(params):
         context, watch = (
             copy.context({"num_train_epochs": 4, "learning_rate": 5e-3, **params}),
             TrialWatch(Direction.MINIMIZE),
         )
-        checkpoints.save(run_dir.checkpoint(0), copy.trainer_of(context, watch))
+        checkpoints.save(sweep_folder.checkpoint(0), copy.trainer_of(context, watch))
         best = watch.result
         effective = context.settings.named()
         record = TrialRecord(
             0, 1, TrialState.COMPLETE, context.params, 0.0, 1.0, "", "here", objective=best.objective,
             metrics=best.metrics, effective=effective,
         )  # fmt: skip
-        file = run_dir.path / "trials" / "0000.json"
+        file = sweep_folder.path / "trials" / "0000.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(record.to_json()))
         return record
 
     def prove(record):
-        verify(run_dir.path, run_dir.checkpoint(0), 0, tmp_path / "evidence.json")
+        verify(sweep_folder.path, sweep_folder.checkpoint(0), 0, tmp_path / "evidence.json")
         found = json.loads((tmp_path / "evidence.json").read_text())
         evidence = Evidence(0, "eval_loss", record.objective, **found)
         return evidence, evidence.differences(record, TextClassification.metrics)
 
-    return run_dir, train, prove
+    return sweep_folder, train, prove
 
 
 def test_proof_agrees_with_the_evaluation(ranked):
@@ -63,9 +63,9 @@ def test_proof_agrees_with_the_evaluation(ranked):
 
 
 def test_winner_cuts_long_texts_where_training_did(ranked):
-    run_dir, train, _ = ranked
+    sweep_folder, train, _ = ranked
     train({"max_steps": 1})
-    classify = pipeline("text-classification", str(run_dir.checkpoint(0)), device="cpu")
+    classify = pipeline("text-classification", str(sweep_folder.checkpoint(0)), device="cpu")
     (answer,) = classify("moving " * 5_000, truncation=True)
     assert answer["label"] in ("0", "1")
     assert classify.tokenizer.model_max_length == 24
@@ -87,17 +87,17 @@ def test_proof_finds_a_loss_that_the_evaluation_scaled(ranked, monkeypatch):
 
 
 def test_proof_refuses_a_tokenizer_that_cuts_other_tokens(ranked):
-    run_dir, train, prove = ranked
+    sweep_folder, train, prove = ranked
     record = train({"max_steps": 1})
-    file = run_dir.checkpoint(0) / "tokenizer.json"
+    file = sweep_folder.checkpoint(0) / "tokenizer.json"
     content = json.loads(file.read_text())
     vocabulary = content["model"]["vocab"]
     first, last = sorted(vocabulary, key=vocabulary.get)[-2:]
     vocabulary[first], vocabulary[last] = vocabulary[last], vocabulary[first]
     file.write_text(json.dumps(content))
-    frame = pd.read_parquet(run_dir.data / "validation.parquet")
+    frame = pd.read_parquet(sweep_folder.data / "validation.parquet")
     frame["text"] = f"{first} {last}"
-    frame.to_parquet(run_dir.data / "validation.parquet")
+    frame.to_parquet(sweep_folder.data / "validation.parquet")
     with pytest.raises(WinnerMismatch, match="does not give the tokens that the model was trained on"):
         prove(record)
 

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab import Lab, go_on, tuning_of
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.spec.sections import PruningSpec, SearchSpec
 from finesweep.training import fine_tuning, rng_state, tensor_json
 from finesweep.training.callback import TrialContext, TrialWatch
@@ -416,7 +416,7 @@ def forged(folder: Path, **changes: Any) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_named(short, tmp_path):
-    with pytest.raises(RunDirError, match=r"missing/state/state.json: cannot be written \(No such file"):
+    with pytest.raises(FolderError, match=r"missing/state/state.json: cannot be written \(No such file"):
         interrupted(short, LATE, tmp_path / "missing" / "state")
 
 
@@ -426,7 +426,7 @@ def test_a_disk_that_takes_no_more_is_named(short, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(RunDirError, match=r"again/model.safetensors: cannot be written \(.*File too large"):
+        with pytest.raises(FolderError, match=r"again/model.safetensors: cannot be written \(.*File too large"):
             tuning.save_state(tmp_path / "again")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

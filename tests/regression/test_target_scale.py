@@ -45,7 +45,7 @@ HEADS = {
 def _prices(lab):
     import pandas as pd
 
-    return pd.read_parquet(lab.run_dir.data / "validation.parquet")["label"].to_numpy()
+    return pd.read_parquet(lab.sweep_folder.data / "validation.parquet")["label"].to_numpy()
 
 
 def test_prices_near_250_000_are_learned_and_reported_in_their_units(prices, tmp_path):
@@ -63,7 +63,7 @@ def test_prices_near_250_000_are_learned_and_reported_in_their_units(prices, tmp
     exported = Exported.load(tmp_path / "saved", {"data.max_length": 24}, trusted=False)
     import pandas as pd
 
-    scores = _numbers(*exported.answers(pd.read_parquet(prices.run_dir.data / "validation.parquet")))
+    scores = _numbers(*exported.answers(pd.read_parquet(prices.sweep_folder.data / "validation.parquet")))
     assert scores == pytest.approx(metrics, rel=1e-4)
 
 
@@ -121,7 +121,7 @@ def test_equal_targets_are_only_shifted():
 
 
 def test_rehearsal_of_a_regression_agrees_with_a_plain_forward_pass(prices):
-    rehearse(prices.run_dir, prices.manifest, prices.spec)
+    rehearse(prices.sweep_folder, prices.manifest, prices.spec)
 
 
 def test_kept_head_of_a_regression_begins_with_what_it_has_learned(prices, tmp_path):

@@ -83,7 +83,7 @@ def test_t31_what_a_cpu_would_emulate_is_refused_before_anything_is_trained(lab,
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AVX2)
     spec = lab.spec.model_copy(update={"fixed": {"bf16": True}})
     with pytest.raises(SweepError, match=r"fixed.bf16: this CPU only emulates bf16.*remove it"):
-        rehearse(lab.run_dir, lab.manifest, spec)
+        rehearse(lab.sweep_folder, lab.manifest, spec)
 
 
 @pytest.mark.parametrize(("cpu", "hidden"), [(AVX2, WIDE), (AVX512, WIDE), (AVX512, 32)])

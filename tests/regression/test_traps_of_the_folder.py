@@ -21,7 +21,7 @@ from lab import TOKEN, tuning_of
 import tiny
 from finesweep.errors import SweepError
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.local import LocalLauncher
 from finesweep.launch.profile import Profile
 from finesweep.model.pretrained import load_tokenizer
@@ -42,23 +42,23 @@ def finished(trial: int, objective: float, **fields: Any) -> TrialRecord:
     return TrialRecord(trial, 1, TrialState.COMPLETE, {}, 0.0, 1.0, "", "here", objective=objective, **fields)
 
 
-def end(run_dir: RunDir, record: TrialRecord, trainer: Any) -> None:
+def end(sweep_folder: SweepFolder, record: TrialRecord, trainer: Any) -> None:
     """End a COMPLETE trial as its own process does."""
-    kept = checkpoints.keep_if_best(run_dir, Profile(), record, Direction.MINIMIZE, trainer)
-    run_dir.record(kept)
-    checkpoints.remove_beaten(run_dir, 1, Direction.MINIMIZE)
+    kept = checkpoints.keep_if_best(sweep_folder, Profile(), record, Direction.MINIMIZE, trainer)
+    sweep_folder.record(kept)
+    checkpoints.remove_beaten(sweep_folder, 1, Direction.MINIMIZE)
 
 
 def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
     """Stock writes weights and optimizer state at every evaluation of every trial: 12 bytes a parameter."""
-    run_dir, during, after = make_folders(tmp_path / "sweep"), [], []
+    sweep_folder, during, after = make_folders(tmp_path / "sweep"), [], []
     context = dataclasses.replace(lab.context({"num_train_epochs": 1}), scratch=tmp_path / "scratch")
     for trial, objective in enumerate((0.5, 0.7, 0.3)):  # better, worse, best
         watch = TrialWatch(Direction.MINIMIZE)
         look = lambda *_: during.append(weights_below(tmp_path))  # noqa: E731
         tuning = tuning_of(context, watch, on_step=look)
         tuning.train()
-        end(run_dir, finished(trial, objective), tuning.trainer)
+        end(sweep_folder, finished(trial, objective), tuning.trainer)
         after.append(weights_below(tmp_path))
     assert after == [["trial-0000"], ["trial-0000"], ["trial-0002"]]
     looks = len(during) // 3
@@ -69,63 +69,63 @@ def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
 
 def test_t23_a_kill_at_the_record_leaves_the_best_recorded_trial_its_weights(lab, tmp_path):
     """Before the record the old best may still win, so its weights stay; the new one's are there already."""
-    run_dir, trainer = make_folders(tmp_path / "sweep"), lab.build({})
-    end(run_dir, finished(0, 0.5), trainer)
-    checkpoints.keep_if_best(run_dir, Profile(), finished(1, 0.3), Direction.MINIMIZE, trainer)
+    sweep_folder, trainer = make_folders(tmp_path / "sweep"), lab.build({})
+    end(sweep_folder, finished(0, 0.5), trainer)
+    checkpoints.keep_if_best(sweep_folder, Profile(), finished(1, 0.3), Direction.MINIMIZE, trainer)
     # Killed here, before its record.
-    checkpoints.remove_beaten(run_dir, 1, Direction.MINIMIZE)
+    checkpoints.remove_beaten(sweep_folder, 1, Direction.MINIMIZE)
     assert weights_below(tmp_path) == ["trial-0000", "trial-0001"]
 
 
 def _end_some(path: Path, trainer: Any, seed: int) -> None:
     rng = random.Random(seed)
     for number in range(12):
-        end(RunDir(path), finished(seed * 100 + number, rng.random()), trainer)
+        end(SweepFolder(path), finished(seed * 100 + number, rng.random()), trainer)
 
 
 def test_t23_trials_that_end_at_a_time_leave_the_best_one_its_weights_at_every_moment(lab, tmp_path):
-    run_dir, trainer = make_folders(tmp_path / "sweep"), lab.build({})
+    sweep_folder, trainer = make_folders(tmp_path / "sweep"), lab.build({})
     context = multiprocessing.get_context("fork")
-    ends = [context.Process(target=_end_some, args=(run_dir.path, trainer, seed)) for seed in range(4)]
+    ends = [context.Process(target=_end_some, args=(sweep_folder.path, trainer, seed)) for seed in range(4)]
     for process in ends:
         process.start()
     looks = 0
     while any(process.is_alive() for process in ends):
-        before = ranking.winner(run_dir.records(), Direction.MINIMIZE)
+        before = ranking.winner(sweep_folder.records(), Direction.MINIMIZE)
         if before is None:
             continue
-        there = run_dir.checkpoint(before.trial).joinpath("model.safetensors").is_file()
-        after = ranking.winner(run_dir.records(), Direction.MINIMIZE)
+        there = sweep_folder.checkpoint(before.trial).joinpath("model.safetensors").is_file()
+        after = ranking.winner(sweep_folder.records(), Direction.MINIMIZE)
         looks += 1
         assert there or after != before, "the best recorded trial has no weights"
     for process in ends:
         process.join()
         assert process.exitcode == 0
     assert looks > 50
-    records = run_dir.records()
+    records = sweep_folder.records()
     best = ranking.winner(records, Direction.MINIMIZE)
     assert len(records) == 48
-    assert weights_below(tmp_path) == [run_dir.checkpoint(best.trial).name]
-    assert checkpoints.set_aside_if_damaged(run_dir, best) is None
+    assert weights_below(tmp_path) == [sweep_folder.checkpoint(best.trial).name]
+    assert checkpoints.set_aside_if_damaged(sweep_folder, best) is None
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the end", "everything"])
 def test_damaged_weights_are_noticed_set_aside_and_their_trial_runs_again(lab, tmp_path, damage):
-    run_dir, trainer = make_folders(tmp_path / "sweep"), lab.build({})
-    end(run_dir, finished(0, 0.5), trainer)
-    weights = run_dir.checkpoint(0) / "model.safetensors"
+    sweep_folder, trainer = make_folders(tmp_path / "sweep"), lab.build({})
+    end(sweep_folder, finished(0, 0.5), trainer)
+    weights = sweep_folder.checkpoint(0) / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes({"a byte": data, "the end": data[:-100], "everything": b""}[damage])
-    (best,) = run_dir.records()
-    assert run_dir.is_finished(0)
-    found = checkpoints.set_aside_if_damaged(run_dir, best)
-    assert not run_dir.is_finished(0)
+    (best,) = sweep_folder.records()
+    assert sweep_folder.is_finished(0)
+    found = checkpoints.set_aside_if_damaged(sweep_folder, best)
+    assert not sweep_folder.is_finished(0)
     assert found.startswith("trial 0: its kept weights")
     assert "set aside as checkpoints/trial-0000.corrupt; it is trained again" in found
     assert weights_below(tmp_path) == ["trial-0000.corrupt"]
-    assert run_dir.records()[0].state is TrialState.INTERRUPTED
-    assert run_dir.claim(run=1, trials=range(1)).claim.trial == 0
+    assert sweep_folder.records()[0].state is TrialState.INTERRUPTED
+    assert sweep_folder.claim(run=1, trials=range(1)).claim.trial == 0
 
 
 def test_t28_every_path_is_absolute_wherever_the_command_was_started(swept):

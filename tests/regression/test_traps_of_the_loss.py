@@ -127,7 +127,7 @@ def test_t11_accumulation_changes_neither_the_loss_nor_the_step(lab):
 
 def test_t11_the_rehearsal_refuses_a_loss_that_the_trainer_scales(lab, monkeypatch):
     """Stock multiplies eval_loss by the number of devices, for heads like these."""
-    rehearse(lab.run_dir, lab.manifest, lab.spec)
+    rehearse(lab.sweep_folder, lab.manifest, lab.spec)
     compute_loss = FineTuner.compute_loss
 
     def doubled(self, *args, **kwargs):
@@ -136,4 +136,4 @@ def test_t11_the_rehearsal_refuses_a_loss_that_the_trainer_scales(lab, monkeypat
 
     monkeypatch.setattr(FineTuner, "compute_loss", doubled)
     with pytest.raises(SweepError, match=r"where a plain forward pass gives .*; training would be wrong"):
-        rehearse(lab.run_dir, lab.manifest, lab.spec)
+        rehearse(lab.sweep_folder, lab.manifest, lab.spec)

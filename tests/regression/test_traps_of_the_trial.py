@@ -14,7 +14,7 @@ from lab import ROWS, Lab
 
 from finesweep.backends.optuna.backend import OptunaBackend
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
 from finesweep.spec.trial_settings import Settings
@@ -38,12 +38,12 @@ PLAIN = {"train_sampling_strategy": "random", "bf16": False}
 
 def search(lab: Lab, folder: Path, plan, **changes) -> Worker:
     """Run planned trials through `hyperparameter_search`; the weights of all of them are kept."""
-    shutil.copytree(lab.run_dir.path, folder)
+    shutil.copytree(lab.sweep_folder.path, folder)
     budget = lab.spec.budget.model_copy(update={"trials": len(plan)})
     spec = lab.spec.model_copy(update={"budget": budget, **changes})
     manifest = dataclasses.replace(lab.manifest, plan=plan)
     profile = Profile(keep_best=len(plan))
-    worker = InlineWorker(RunDir(folder), manifest, Run(1, {}, {}, {}, {}, "here", 1, 0.0), spec, profile)
+    worker = InlineWorker(SweepFolder(folder), manifest, Run(1, {}, {}, {}, {}, "here", 1, 0.0), spec, profile)
     OptunaBackend().search(worker)
     return worker
 
@@ -116,8 +116,8 @@ def test_t08_nothing_of_one_trial_is_left_in_the_next(lab, tmp_path):
     changes = {"space": space, "fixed": {"num_train_epochs": 1}}
     after = search(lab, tmp_path / "after", [FIRST, SECOND], **changes)
     alone = search(lab, tmp_path / "alone", [SECOND], **changes)
-    assert [record.params for record in after.run_dir.records()] == [FIRST, SECOND]
-    second, only = after.run_dir.checkpoint(1), alone.run_dir.checkpoint(0)
+    assert [record.params for record in after.sweep_folder.records()] == [FIRST, SECOND]
+    second, only = after.sweep_folder.checkpoint(1), alone.sweep_folder.checkpoint(0)
     for file in ("config.json", checkpoints.ARGUMENTS):
         assert json.loads((second / file).read_text()) == json.loads((only / file).read_text())
     assert (second / "model.safetensors").read_bytes() == (only / "model.safetensors").read_bytes()

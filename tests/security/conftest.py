@@ -14,7 +14,7 @@ from made_records import record, run
 import tiny
 from finesweep.cli import command_line
 from finesweep.files.atomic import write_json
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec import reader
 from finesweep.sweep import preflight
 from security.attacks import SPEC, Canary, Evil, Planted, Sweep
@@ -79,7 +79,7 @@ def planted(project: Path) -> Planted:
     """Return a sound folder of the project's spec: two of three trials are recorded, one run is over."""
     checked = preflight.check(reader.load(project / "spec.yaml"))
     path = project / "results" / "spec"
-    made: RunDir = make_folders(path)
+    made: SweepFolder = make_folders(path)
     write_json(made.spec_file, checked.manifest().__dict__)
     made.write_run(run(outcome="done"))
     for number in (0, 1):

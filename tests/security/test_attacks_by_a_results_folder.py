@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.errors import RunDirError, SweepError
+from finesweep.errors import FolderError, SweepError
 from finesweep.files import checked_json
 from finesweep.folder.claims import Claim
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from security.attacks import Canary, Planted, Sweep
 
 READERS = ("status", "leaderboard")
@@ -88,7 +88,7 @@ def test_what_would_be_waited_for_is_not_read(planted: Planted, sweep: Sweep) ->
     code, said = sweep("status", planted.path)
     assert code == 0, said
     assert said.count("could not be read") == 3
-    assert not RunDir(planted.path).alive(2)
+    assert not SweepFolder(planted.path).alive(2)
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,11 @@ def test_a_manifest_that_is_none_is_refused(
 def test_a_manifest_gives_no_leave_to_run_code(planted: Planted) -> None:
     values = json.loads((planted.path / "spec.json").read_text())
     planted.change("spec.json", model={**values["model"], "trust_remote_code": True})
-    assert not RunDir(planted.path).manifest().trusts_code
+    assert not SweepFolder(planted.path).manifest().trusts_code
 
 
 def test_a_run_of_another_number_is_nobodys(planted: Planted) -> None:
-    folder = RunDir(planted.path)
+    folder = SweepFolder(planted.path)
     first = json.loads((planted.path / "runs" / "0001.json").read_text())
     planted.write(
         "runs/0000.json", json.dumps({**first, "number": 1, "trust_remote_code": True, "model_path": "/evil"})
@@ -188,8 +188,8 @@ def test_s34_a_lock_beside_the_folder_that_is_a_link_is_not_followed(
 
 def test_s34_a_lock_of_the_claims_that_is_a_link_is_not_followed(planted: Planted, victim: Path) -> None:
     (planted.path / "claims" / ".lock").symlink_to(victim / ".profile")
-    with pytest.raises(RunDirError, match=r"claims/\.lock: cannot be written \(Too many levels of symbolic links\)"):
-        RunDir(planted.path).claim(1, 3)
+    with pytest.raises(FolderError, match=r"claims/\.lock: cannot be written \(Too many levels of symbolic links\)"):
+        SweepFolder(planted.path).claim(1, 3)
     assert (victim / ".profile").read_text() == "mine"
 
 
@@ -227,7 +227,7 @@ def test_s33_temporary_names_cannot_be_guessed(planted: Planted, monkeypatch: py
     real = Path.replace
     monkeypatch.setattr(Path, "replace", lambda self, target: (seen.append(self.name), real(self, target))[1])
     for _ in range(5):
-        RunDir(planted.path).write_run(RunDir(planted.path).runs()[0])
+        SweepFolder(planted.path).write_run(SweepFolder(planted.path).runs()[0])
     assert len(set(seen)) == 5
 
 
@@ -248,7 +248,7 @@ def test_a_claim_of_any_content_is_a_claim(planted: Planted, content: str) -> No
     planted.write("claims/0002.1", content)
     for stranger in ("0002.../../x", "0002.1.tmp", "9" * 200 + ".1", "٣.1"):
         planted.write(f"claims/{stranger.replace('/', '_')}", content)
-    lease = RunDir(planted.path).claim(1, range(3))
+    lease = SweepFolder(planted.path).claim(1, range(3))
     assert lease is not None
     assert (lease.claim.trial, lease.claim.attempt) == (2, 2)
     assert isinstance(lease.claim, Claim)
@@ -305,7 +305,7 @@ def test_s19_rows_of_a_folder_hold_numbers_and_fetch_nothing(planted: Planted, c
     from finesweep.folder.checked_files import seal
     from finesweep.training.model_and_tokens import tokenized
 
-    folder = RunDir(planted.path)
+    folder = SweepFolder(planted.path)
     places = [{"bytes": None, "path": f"http://{canary.address}/x.png"}, {"bytes": b"x", "path": ""}]
     rows = datasets.Dataset.from_dict({"input_ids": [[1, 2], [3]], "labels": places})
     rows.save_to_disk(str(folder.tokens(24) / "train"))

@@ -16,7 +16,7 @@ from huggingface_hub import constants
 
 import tiny
 from finesweep.errors import WinnerMismatch
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.model.remote_code import FLAG
 from finesweep.results import winner
 from security.attacks import Canary, Sweep
@@ -85,7 +85,7 @@ def swept(own: OwnCode) -> OwnCode:
 
 def test_its_code_is_run_only_where_the_command_line_says_so(swept: OwnCode) -> None:
     assert swept.witness.exists()
-    manifest, [run] = RunDir(swept.results).manifest(), RunDir(swept.results).runs()
+    manifest, [run] = SweepFolder(swept.results).manifest(), SweepFolder(swept.results).runs()
     assert not manifest.trusts_code
     assert run.trust_remote_code
 
@@ -94,7 +94,7 @@ def test_the_leave_is_not_kept_for_the_next_run(swept: OwnCode) -> None:
     code, said = swept.run()
     assert code == 2
     assert FLAG in said
-    assert len(RunDir(swept.results).runs()) == 1
+    assert len(SweepFolder(swept.results).runs()) == 1
 
 
 @pytest.mark.slow
@@ -162,7 +162,7 @@ def test_code_in_a_results_folder_is_not_run_whoever_is_trusted(
 def test_code_in_the_winner_of_a_model_without_code_is_refused(tmp_path: Path, swept: OwnCode) -> None:
     (tmp_path / "modeling.py").touch()
     with pytest.raises(WinnerMismatch, match=r"modeling\.py: this code is not the model's own"):
-        winner._check_code(tmp_path, RunDir(swept.results).manifest())
+        winner._check_code(tmp_path, SweepFolder(swept.results).manifest())
 
 
 @pytest.mark.parametrize(("options", "code"), [((), 2), ((FLAG,), 0)])

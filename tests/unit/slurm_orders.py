@@ -11,7 +11,7 @@ import pytest
 from made_records import run
 
 from finesweep.files.atomic import write_json
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.launch.submitter import Order
 
@@ -22,7 +22,7 @@ def order(path: Path, *, coordinates: bool = False, **keys: Any) -> Order:
     """Return an order for a folder, which is made, with a run in it."""
     for name in ("runs", "logs"):
         (path / name).mkdir(parents=True, exist_ok=True)
-    folder = RunDir(path)
+    folder = SweepFolder(path)
     write_json(folder.spec_file, {})
     profile = SlurmProfile.model_validate({"workers": 3, **keys})
     profile = profile.settled(None, 100)  # type: ignore[arg-type] - which machine it is makes no difference

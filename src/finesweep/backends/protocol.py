@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from finesweep.folder.claims import Claim
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, Params, TrialRecord
@@ -27,13 +27,13 @@ class Work(Protocol):
     """What a worker offers to a backend.
 
     Attributes:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         spec: The sweep's spec.
         plan: Parameters of the first trials by number.
         profile: The run's launch profile, settled.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     spec: SweepSpec
     plan: Sequence[Params]
     profile: Profile

@@ -30,7 +30,7 @@ from finesweep.errors import SweepError
 from finesweep.files.checked_json import open_log
 from finesweep.files.regular_file import last_lines
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.process_memory import resident_gb
 from finesweep.spec.sections import SweepSpec
 from finesweep.training.batching import TokenRows
@@ -58,14 +58,14 @@ class Bench:
     """Trains for a moment in forks of this process, which must be fit to be forked (``Worker.warm_up``).
 
     Attributes:
-        run_dir: The sweep's folder, of which rows and tokens are read and to which nothing is written.
+        sweep_folder: The sweep's folder, of which rows and tokens are read and to which nothing is written.
         manifest: What was prepared.
         spec: The sweep's spec.
         most_gb: Main memory that a process may take, in 1e9 bytes; one above it is ended.
         stopping: Whether to end at once.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     manifest: Manifest
     spec: SweepSpec
     most_gb: float | None = None
@@ -88,7 +88,7 @@ class Bench:
         """
         with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
             context = TrialContext(
-                self.run_dir, self.manifest, self.spec, load.params, scalars=None, scratch=Path(scratch)
+                self.sweep_folder, self.manifest, self.spec, load.params, scalars=None, scratch=Path(scratch)
             )
             forks = _Forks(self, context, load, threads, within)
             try:

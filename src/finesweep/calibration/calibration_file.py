@@ -19,11 +19,11 @@ from pathlib import Path
 
 from finesweep.calibration import options
 from finesweep.calibration.options import Calibration, Option, chosen
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.atomic import write_failure, write_json
 from finesweep.files.checked_json import Damaged, read_as
 from finesweep.files.regular_file import open_own
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.forecast.work import expected_examples
 from finesweep.host.machine import Machine
 from finesweep.launch.profile import Profile
@@ -45,7 +45,7 @@ class _File:
 
 
 def launch(
-    folder: RunDir, spec: SweepSpec, asked: Profile, machine: Machine, trials: int, rows: int
+    folder: SweepFolder, spec: SweepSpec, asked: Profile, machine: Machine, trials: int, rows: int
 ) -> tuple[Profile, Calibration | None]:
     """Return a run's profile, and what its workers are to find out before it is settled.
 
@@ -74,7 +74,7 @@ def launch(
     return _opened(settled), Calibration(0, host, machine, among, load, examples, trials)
 
 
-def known(folder: RunDir, host: str, machine: Machine, among: Sequence[Option]) -> Calibration | None:
+def known(folder: SweepFolder, host: str, machine: Machine, among: Sequence[Option]) -> Calibration | None:
     """Return what an earlier run has found of this machine that answers the same question, None if none has."""
     for one in reversed(_read(folder)):
         answers = one.is_done and (one.host, one.machine) == (host, machine) and set(among) <= set(one.options)
@@ -83,23 +83,23 @@ def known(folder: RunDir, host: str, machine: Machine, among: Sequence[Option]) 
     return None
 
 
-def of_run(folder: RunDir, run: int) -> Calibration | None:
+def of_run(folder: SweepFolder, run: int) -> Calibration | None:
     """Return what a run wants to know, or has found out; None if it never asked."""
     return next((one for one in reversed(_read(folder)) if one.run == run), None)
 
 
-def write(folder: RunDir, calibration: Calibration) -> None:
+def write(folder: SweepFolder, calibration: Calibration) -> None:
     """Write what a run wants to know, or has found out, in the place of what it wrote before.
 
     Raises:
-        RunDirError: The folder cannot be written.
+        FolderError: The folder cannot be written.
     """
     with folder.locked():
         others = [one for one in _read(folder) if one.run != calibration.run]
         write_json(folder.calibration_file, dataclasses.asdict(_File((*others, calibration)[-KEPT:])))
 
 
-def _read(folder: RunDir) -> tuple[Calibration, ...]:
+def _read(folder: SweepFolder) -> tuple[Calibration, ...]:
     """Read what is known; what cannot be read can be measured again."""
     with contextlib.suppress(Damaged, FileNotFoundError):
         return read_as(_File, folder.calibration_file).calibrations
@@ -119,7 +119,7 @@ class Outcome:
     note: str
 
 
-def rule(folder: RunDir, run: int, profile: Profile, trials: int) -> Profile:
+def rule(folder: SweepFolder, run: int, profile: Profile, trials: int) -> Profile:
     """Return a profile with the numbers that hold as long as nothing was measured.
 
     Args:
@@ -142,7 +142,7 @@ def by_rule(settled: Profile, why: str) -> Outcome:
     return Outcome(settled, f"{options.named(settled)}; nothing was measured, since {why}.")
 
 
-def outcome(folder: RunDir, run: int, settled: Profile) -> Outcome | None:
+def outcome(folder: SweepFolder, run: int, settled: Profile) -> Outcome | None:
     """Return what a run's workers have found out, None as long as they have not.
 
     Args:
@@ -171,7 +171,7 @@ def _opened(settled: Profile) -> Profile:
 
 
 def awaited(
-    folder: RunDir,
+    folder: SweepFolder,
     run: int,
     profile: Profile,
     find_out: Callable[[Calibration], Calibration],
@@ -204,12 +204,12 @@ def _alone(file: Path) -> Iterator[bool]:
     """Say whether nobody else is in this block; the lock dies with its owner, and nobody waits for it.
 
     Raises:
-        RunDirError: The file cannot be opened.
+        FolderError: The file cannot be opened.
     """
     try:
         descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise RunDirError(write_failure(file, error)) from None
+        raise FolderError(write_failure(file, error)) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

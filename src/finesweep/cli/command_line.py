@@ -14,7 +14,7 @@ from finesweep import activity
 from finesweep.cli import inspect, internal, run
 from finesweep.cli.app import app
 from finesweep.display.activity_line import ActivityLine
-from finesweep.errors import LaunchError, RunDirError, SpecError, SweepError, Unreadable, printable
+from finesweep.errors import FolderError, LaunchError, SpecError, SweepError, Unreadable, printable
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.run, run.validate, run.plan, run.submit),
@@ -75,7 +75,7 @@ def _lack(error: OSError | RuntimeError) -> SweepError | None:
         return Unreadable(Path(os.fsdecode(error.filename)), f"cannot be used: {error.strerror}")
     if code in (errno.ENOSPC, errno.EDQUOT):
         where = error.filename if isinstance(error, OSError) else None
-        return RunDirError(f"{where or 'writing'}: the disk is full; make room and run it again")
+        return FolderError(f"{where or 'writing'}: the disk is full; make room and run it again")
     if code in (errno.EMFILE, errno.ENFILE):
         return LaunchError(f"{error}: raise the limit (ulimit -n), or start fewer workers (--workers)")
     if code == errno.EAGAIN or "can't start new thread" in str(error):

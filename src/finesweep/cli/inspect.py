@@ -29,14 +29,14 @@ def leaderboard(folder: Folder) -> None:
     """
     from finesweep.cli.summary import Screen
     from finesweep.files import permissions
-    from finesweep.folder.sweep_folder import RunDir
+    from finesweep.folder.sweep_folder import SweepFolder
     from finesweep.results import leaderboard as board
 
-    run_dir = RunDir(folder.absolute())
-    manifest, records, runs = run_dir.manifest(), run_dir.records(), run_dir.runs()
-    permissions.follow(run_dir.path)
-    board.write(run_dir, manifest, records, runs)
-    Screen().print(board.console_table(run_dir, manifest, records, runs))
+    sweep_folder = SweepFolder(folder.absolute())
+    manifest, records, runs = sweep_folder.manifest(), sweep_folder.records(), sweep_folder.runs()
+    permissions.follow(sweep_folder.path)
+    board.write(sweep_folder, manifest, records, runs)
+    Screen().print(board.console_table(sweep_folder, manifest, records, runs))
 
 
 def init(

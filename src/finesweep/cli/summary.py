@@ -55,7 +55,7 @@ def announce(screen: Screen, checked: Checked) -> None:
 
 def conclude(screen: Screen, outcome: Outcome) -> None:
     """Show the leaderboard, why the run ended, and where the winner is."""
-    folder = outcome.sweep.run_dir
+    folder = outcome.sweep.sweep_folder
     screen.print(console_table(folder, outcome.sweep.manifest, outcome.records, folder.runs()))
     path = _relative(folder.path)
     best = winner(outcome.records, outcome.sweep.spec.direction)

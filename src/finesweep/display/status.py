@@ -11,7 +11,7 @@ from finesweep.errors import SweepError, printable
 from finesweep.folder import sweep_lock
 from finesweep.folder.claims import Holder
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.launch.submitted_runs import submitted_runs
 from finesweep.results import leaderboard, ranking
@@ -31,14 +31,14 @@ def status_lines(path: Path, given: Profile | None = None) -> Iterator[str]:
         given: The profile that names the cluster that its jobs are on; None where the environment does.
 
     Raises:
-        RunDirError: The folder is no sweep's.
+        FolderError: The folder is no sweep's.
     """
     # Names, owners and reasons come from files that anybody may have written.
     return (printable(line, LONGEST_LINE) for line in _lines(path, given))
 
 
 def _lines(path: Path, given: Profile | None) -> Iterator[str]:
-    folder = RunDir(path)
+    folder = SweepFolder(path)
     manifest = folder.manifest()
     records, runs = folder.records(), folder.runs()
     owner, jobs = sweep_lock.owner(path), list(_job_lines(folder, given))
@@ -74,7 +74,7 @@ def _unsaid(run: Run) -> str:
     return "never submitted, or its jobs are gone; the same `sweep submit` goes on from here"
 
 
-def _job_lines(folder: RunDir, given: Profile | None) -> Iterator[str]:
+def _job_lines(folder: SweepFolder, given: Profile | None) -> Iterator[str]:
     """Yield a line for each job that a cluster has for this sweep, in the cluster's own words."""
     for run, submitter in submitted_runs(folder):
         try:
@@ -86,7 +86,7 @@ def _job_lines(folder: RunDir, given: Profile | None) -> Iterator[str]:
             yield f"  job      {job.id}, {job.role}: {job.state}" + (f" ({job.detail})" if job.detail else "")
 
 
-def _trial_lines(folder: RunDir) -> Iterator[str]:
+def _trial_lines(folder: SweepFolder) -> Iterator[str]:
     """Yield a line for each trial that has begun and has no result: whether it runs, or waits for another try."""
     progress = {one.trial: one for one in folder.progress()}
     for holder in folder.holders():
@@ -107,7 +107,7 @@ def _waiting_line(trial: int, attempt: int, record: TrialRecord | None) -> str:
     return f"  waiting  trial {trial}{value} at {record.examples:,} examples, {turn}"
 
 
-def _set_aside(folder: RunDir) -> Iterator[str]:
+def _set_aside(folder: SweepFolder) -> Iterator[str]:
     for name in folder.set_aside():
         yield f"{name} was damaged and set aside; nothing reads it, and it may be deleted"
 

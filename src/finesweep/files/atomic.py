@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.checked_json import Damaged, read_values
 from finesweep.files.regular_file import open_own
 
@@ -23,7 +23,7 @@ def write_json(file: Path, values: Any, *, durable: bool = True) -> None:
     """Write JSON atomically; NaN and infinity are refused, since JSON has neither.
 
     Raises:
-        RunDirError: The disk is full or the folder cannot be written.
+        FolderError: The disk is full or the folder cannot be written.
         ValueError: A number is not finite.
     """
     write_text(file, _json(values), durable=durable)
@@ -38,7 +38,7 @@ def write_text(file: Path, text: str, *, durable: bool = True) -> None:
         durable: Whether it must survive a power cut (fsync).
 
     Raises:
-        RunDirError: The disk is full or the folder cannot be written; names the path and what is free.
+        FolderError: The disk is full or the folder cannot be written; names the path and what is free.
     """
     with _staged(file, text, durable=durable) as temporary:
         temporary.replace(file)
@@ -49,7 +49,7 @@ def create(file: Path, content: bytes) -> None:
 
     Raises:
         FileExistsError: There is something of that name.
-        RunDirError: The disk is full or the folder cannot be written.
+        FolderError: The disk is full or the folder cannot be written.
     """
     try:
         with file.open("xb") as stream:
@@ -63,14 +63,14 @@ def create(file: Path, content: bytes) -> None:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RunDirError(f"{file}: cannot be written: {reason}") from None
+        raise FolderError(f"{file}: cannot be written: {reason}") from None
 
 
 def staged_json(file: Path, values: Any) -> contextlib.AbstractContextManager[Path]:
     """Write JSON, durably, beside the file that it shall replace; the block renames it, or it goes again.
 
     Raises:
-        RunDirError: The disk is full or the folder cannot be written.
+        FolderError: The disk is full or the folder cannot be written.
         ValueError: A number is not finite.
     """
     return _staged(file, _json(values), durable=True)
@@ -89,7 +89,7 @@ def _staged(file: Path, text: str, *, durable: bool) -> Iterator[Path]:
         if durable:
             sync(file.parent)
     except OSError as error:
-        raise RunDirError(write_failure(file, error)) from error
+        raise FolderError(write_failure(file, error)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -135,12 +135,12 @@ def exclusive(file: Path) -> Iterator[None]:
     The lock dies with its owner; it is not reentrant.
 
     Raises:
-        RunDirError: The file cannot be opened: its folder is missing or not writable, or it is a link.
+        FolderError: The file cannot be opened: its folder is missing or not writable, or it is a link.
     """
     try:
         descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise RunDirError(write_failure(file, error)) from None
+        raise FolderError(write_failure(file, error)) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -153,12 +153,12 @@ def writing(folder: Path) -> Iterator[None]:
     """Give a library's failure to write in a folder a message that names the folder.
 
     Raises:
-        RunDirError: The disk is full or the folder cannot be written.
+        FolderError: The disk is full or the folder cannot be written.
     """
     try:
         yield
     except OSError as error:
-        raise RunDirError(write_failure(folder, error)) from error
+        raise FolderError(write_failure(folder, error)) from error
 
 
 def write_failure(file: Path, error: OSError) -> str:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from finesweep.errors import RunDirError, Unreadable, printable
+from finesweep.errors import FolderError, Unreadable, printable
 from finesweep.files.regular_file import open_own, read_bytes
 
 MAX_BYTES = 50_000_000
@@ -107,7 +107,7 @@ def refuse_all_but_files(folder: Path, *, deep: bool = False) -> None:
         deep: Whether to look at everything in it, not only at what lies directly there.
 
     Raises:
-        RunDirError: There is one.
+        FolderError: There is one.
     """
     waiting = [str(folder)]
     while waiting:
@@ -121,7 +121,7 @@ def refuse_all_but_files(folder: Path, *, deep: bool = False) -> None:
             if len(others) > len(folders):
                 odd = min((entry for entry in others if entry.path not in folders), key=lambda entry: entry.path)
                 what = "a symbolic link" if odd.is_symlink() else "neither a file nor a folder"
-                raise RunDirError(f"{printable(odd.path, 300)} is {what}; a sweep's folder has none, so it is not used")
+                raise FolderError(f"{printable(odd.path, 300)} is {what}; a sweep's folder has none, so it is not used")
             waiting += folders if deep else []
 
 

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep.errors import RunDirError, Unreadable
+from finesweep.errors import FolderError, Unreadable
 from finesweep.files.atomic import write_json
 from finesweep.files.checked_json import Damaged, read_as
 from finesweep.files.regular_file import open_regular
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 
 NAME = "checked.json"
 
@@ -128,67 +128,67 @@ class TrainedOn:
         """Make sure that nothing has changed since it was checked.
 
         Raises:
-            RunDirError: Something has.
+            FolderError: Something has.
         """
         if (file := self.own.changed() or self.model.changed()) is not None:
-            raise RunDirError(
+            raise FolderError(
                 f"{file}: it was changed or removed while the sweep ran, so that trials would not be comparable; "
                 "put it back and run the same command again, or start anew with --fresh"
             )
 
 
-def note(run_dir: RunDir, model_folder: Path, model_files: Iterable[Path]) -> TrainedOn:
+def note(sweep_folder: SweepFolder, model_folder: Path, model_files: Iterable[Path]) -> TrainedOn:
     """Write down what the files of a sweep are that was just prepared.
 
     Args:
-        run_dir: The sweep's folder, with rows and perhaps a model made from scratch.
+        sweep_folder: The sweep's folder, with rows and perhaps a model made from scratch.
         model_folder: Where the model lies.
         model_files: Its files; none for a model made from scratch, whose files are the sweep's own.
 
     Raises:
-        RunDirError: The folder cannot be written.
+        FolderError: The folder cannot be written.
         OSError, Unreadable: A file cannot be read.
     """
-    own = fingerprints(run_dir.path, _own_files(run_dir))
+    own = fingerprints(sweep_folder.path, _own_files(sweep_folder))
     model = fingerprints(model_folder, model_files)
-    write_json(_file(run_dir), dataclasses.asdict(_File(dict(own), dict(model))))
-    return TrainedOn(CheckedFiles(run_dir.path, own), CheckedFiles(model_folder, model))
+    write_json(_file(sweep_folder), dataclasses.asdict(_File(dict(own), dict(model))))
+    return TrainedOn(CheckedFiles(sweep_folder.path, own), CheckedFiles(model_folder, model))
 
 
-def read(run_dir: RunDir, model_folder: Path) -> TrainedOn | None:
+def read(sweep_folder: SweepFolder, model_folder: Path) -> TrainedOn | None:
     """Return what was written down, None if that is missing or damaged.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         model_folder: Where the model lies at present.
     """
-    return _kept(_file(run_dir), run_dir.path, model_folder)
+    return _kept(_file(sweep_folder), sweep_folder.path, model_folder)
 
 
-def refuse_changed(run_dir: RunDir, model_folder: Path) -> None:
+def refuse_changed(sweep_folder: SweepFolder, model_folder: Path) -> None:
     """Make sure that nothing that trials are trained on has changed.
 
     Raises:
-        RunDirError: Something has.
+        FolderError: Something has.
     """
-    if (files := read(run_dir, model_folder)) is not None:
+    if (files := read(sweep_folder, model_folder)) is not None:
         files.refuse_changed()
 
 
-def _own_files(run_dir: RunDir) -> Iterator[Path]:
-    yield from sorted(run_dir.data.glob("*.parquet"))
-    yield from sorted(file for file in run_dir.model.glob("*") if file.is_file())
+def _own_files(sweep_folder: SweepFolder) -> Iterator[Path]:
+    yield from sorted(sweep_folder.data.glob("*.parquet"))
+    yield from sorted(file for file in sweep_folder.model.glob("*") if file.is_file())
 
 
-def _file(run_dir: RunDir) -> Path:
-    return run_dir.data / NAME
+def _file(sweep_folder: SweepFolder) -> Path:
+    return sweep_folder.data / NAME
 
 
 def seal(folder: Path) -> None:
     """Write into a folder what its files are, to be looked at by ``is_sound``.
 
     Raises:
-        RunDirError: The folder cannot be written.
+        FolderError: The folder cannot be written.
         OSError, Unreadable: A file cannot be read.
     """
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != NAME)

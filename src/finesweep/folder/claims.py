@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.atomic import exclusive, read_json, write_failure
 from finesweep.files.regular_file import open_own
 from finesweep.trial import AttemptOutdated
@@ -175,7 +175,7 @@ class Claims:
         """Keep everybody else from claiming and recording for as long as the block runs; not reentrant.
 
         Raises:
-            RunDirError: The folder is missing or not writable.
+            FolderError: The folder is missing or not writable.
         """
         return exclusive(self._folder / ".lock")
 
@@ -185,7 +185,7 @@ class Claims:
 
         Raises:
             AttemptOutdated: The trial is being tried again by somebody else.
-            RunDirError: The folder is missing or not writable.
+            FolderError: The folder is missing or not writable.
         """
         with self.locked():
             self.refuse_outdated(trial, attempt)
@@ -200,12 +200,12 @@ class Claims:
         """Return the newest attempt of each claimed trial.
 
         Raises:
-            RunDirError: The folder is missing.
+            FolderError: The folder is missing.
         """
         try:
             names = set(os.listdir(self._folder))  # noqa: PTH208 - a Path for each of thousands of names takes its time
         except OSError as error:
-            raise RunDirError(f"{self._folder}: {error.strerror}") from None
+            raise FolderError(f"{self._folder}: {error.strerror}") from None
         new = names - self._listed
         if len(names) - len(new) < len(self._listed):  # somebody has deleted claims
             self._newest, self._listed, new = {}, set(), names
@@ -223,7 +223,7 @@ class Claims:
         later are found one by one.
 
         Raises:
-            RunDirError: The folder is missing.
+            FolderError: The folder is missing.
         """
         if not self._is_listed:
             self.newest()
@@ -238,7 +238,7 @@ class Claims:
         """Take a claim, None if somebody else was faster.
 
         Raises:
-            RunDirError: The folder is missing or not writable.
+            FolderError: The folder is missing or not writable.
         """
         file = self._file(claim.trial, claim.attempt)
         try:
@@ -246,7 +246,7 @@ class Claims:
         except FileExistsError:
             return None
         except OSError as error:
-            raise RunDirError(write_failure(file, error)) from error
+            raise FolderError(write_failure(file, error)) from error
 
     def holder(self, trial: int, attempt: int) -> Holder:
         """Return what an attempt's claim says."""
@@ -269,7 +269,7 @@ class Claims:
         """Return who holds claims on this machine, also of trials that have ended meanwhile.
 
         Raises:
-            RunDirError: The folder is missing.
+            FolderError: The folder is missing.
         """
         looked_at = self.newest().items() - self._released
         locked = {item for item in looked_at if self._is_locked(*item)}

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 
 GB = 1e9
 NO_SPACE_BYTES = 1_000_000
@@ -34,14 +34,14 @@ def refuse_overrun(folder: Path, need: int, what: str, limit_gb: float | None) -
         limit_gb: What the folder may take, in units of 1e9 bytes; None for as much as there is.
 
     Raises:
-        RunDirError: It would overrun the limit or the disk; names the folder and what is needed.
+        FolderError: It would overrun the limit or the disk; names the folder and what is needed.
     """
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise RunDirError(f"{folder}: {what} needs {_mb(need)} and {_mb(free)} are free; {_AGAIN}")
+        raise FolderError(f"{folder}: {what} needs {_mb(need)} and {_mb(free)} are free; {_AGAIN}")
     if limit_gb is not None and (used := used_bytes(folder)) + need > limit_gb * GB:
         allowed = f"of the {limit_gb:g} GB that `limits.disk_gb` allows {_mb(used)} are in use"
-        raise RunDirError(f"{folder}: {what} needs {_mb(need)}, and {allowed}; {_LESS}")
+        raise FolderError(f"{folder}: {what} needs {_mb(need)}, and {allowed}; {_LESS}")
 
 
 def refuse_excess(folder: Path, limit_gb: float | None) -> None:
@@ -52,15 +52,15 @@ def refuse_excess(folder: Path, limit_gb: float | None) -> None:
         limit_gb: What it may take, in units of 1e9 bytes; None for as much as there is.
 
     Raises:
-        RunDirError: It takes more; says how much.
+        FolderError: It takes more; says how much.
     """
     if limit_gb is not None and (used := used_bytes(folder)) > limit_gb * GB:
-        raise RunDirError(f"{folder}: it takes {_mb(used)}, more than the {limit_gb:g} GB of `limits.disk_gb`; {_LESS}")
+        raise FolderError(f"{folder}: it takes {_mb(used)}, more than the {limit_gb:g} GB of `limits.disk_gb`; {_LESS}")
 
 
-def full(folder: Path) -> RunDirError:
+def full(folder: Path) -> FolderError:
     """Return the error that says that the disk is full."""
-    return RunDirError(f"{folder}: the disk is full ({_mb(shutil.disk_usage(folder).free)} free); {_AGAIN}")
+    return FolderError(f"{folder}: the disk is full ({_mb(shutil.disk_usage(folder).free)} free); {_AGAIN}")
 
 
 def is_for_lack_of_space(error: BaseException, folder: Path) -> bool:

@@ -9,30 +9,30 @@ import shutil
 import time
 from pathlib import Path
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.atomic import has_living_writer
 from finesweep.files.checked_json import refuse_all_but_files
 from finesweep.files.regular_file import check_folder_name
-from finesweep.folder.sweep_folder import FOLDERS, RunDir
+from finesweep.folder.sweep_folder import FOLDERS, SweepFolder
 
 
 def refuse_foreign(path: Path) -> None:
     """Make sure that a folder without a manifest holds nothing but the start of a sweep.
 
     Raises:
-        RunDirError: Something else lies there, or it is no folder.
+        FolderError: Something else lies there, or it is no folder.
     """
     if not path.exists():
         return
     if not path.is_dir():
-        raise RunDirError(f"{path} is a file; use another --name")
+        raise FolderError(f"{path} is a file; use another --name")
     refuse_all_but_files(path, deep=True)
     strangers = (item for item in path.iterdir() if not item.match(".spec.json.*.tmp"))
     if foreign := sorted(item.name for item in strangers if item.name not in (*FOLDERS, "model")):
-        raise RunDirError(f"{path} is no sweep's folder (it holds {foreign[0]}); use another --name or --results")
+        raise FolderError(f"{path} is no sweep's folder (it holds {foreign[0]}); use another --name or --results")
 
 
-def remove_leftovers(folder: RunDir, trial: int | None = None) -> None:
+def remove_leftovers(folder: SweepFolder, trial: int | None = None) -> None:
     """Delete what killed processes left half written; to be called where nobody else runs a trial.
 
     Args:
@@ -62,20 +62,20 @@ def check_writable(folder: Path) -> None:
     """Make sure that a folder could be made and written, without leaving anything behind.
 
     Raises:
-        RunDirError: It could not; names the nearest existing folder and the reason.
+        FolderError: It could not; names the nearest existing folder and the reason.
     """
     check_folder_name(folder)
     existing = folder
     while not existing.exists():
         if existing.is_symlink():
-            raise RunDirError(f"{existing}: a symbolic link that leads nowhere; use --results DIR")
+            raise FolderError(f"{existing}: a symbolic link that leads nowhere; use --results DIR")
         existing = existing.parent
     probe = existing / f".finesweep-probe-{secrets.token_hex(8)}"
     try:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise RunDirError(f"{existing}: cannot be written ({error.strerror}); use --results DIR") from None
+        raise FolderError(f"{existing}: cannot be written ({error.strerror}); use --results DIR") from None
 
 
 def move_aside(path: Path) -> Path:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.atomic import read_json, writing
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import TrialState
 
 _FINISHED = frozenset(str(state) for state in TrialState if state.finished)
@@ -16,7 +16,7 @@ _SHOWN = 5
 """How many files a message names."""
 
 
-def lost(folder: RunDir) -> list[int]:
+def lost(folder: SweepFolder) -> list[int]:
     """Return the numbers of the trials that have ended and have no record; one that was damaged is no loss.
 
     A damaged record is set aside and named, and its trial runs again.
@@ -25,7 +25,7 @@ def lost(folder: RunDir) -> list[int]:
     return sorted(trial for trial in told if folder.read_record(trial) is None and not _aside(folder, trial).exists())
 
 
-def refuse(folder: RunDir, *, rerun: bool = False) -> None:
+def refuse(folder: SweepFolder, *, rerun: bool = False) -> None:
     """Make sure that no result is lost of which the folder tells, rather than train it again without a word.
 
     Args:
@@ -33,17 +33,17 @@ def refuse(folder: RunDir, *, rerun: bool = False) -> None:
         rerun: Whether to give up the lost ones, so that their trials run again.
 
     Raises:
-        RunDirError: Some are lost.
+        FolderError: Some are lost.
     """
     trials = lost(folder)
     if trials and not rerun:
-        raise RunDirError(message(folder, trials))
+        raise FolderError(message(folder, trials))
     for trial in trials:
         with writing(folder.path):
             _aside(folder, trial).touch()
 
 
-def message(folder: RunDir, trials: list[int]) -> str:
+def message(folder: SweepFolder, trials: list[int]) -> str:
     """Say which records are lost, and what to do."""
     names = ", ".join(folder.record_file(trial).name for trial in trials[:_SHOWN])
     more = f" and {len(trials) - _SHOWN} more" if len(trials) > _SHOWN else ""
@@ -53,20 +53,20 @@ def message(folder: RunDir, trials: list[int]) -> str:
     )
 
 
-def _aside(folder: RunDir, trial: int) -> Path:
+def _aside(folder: SweepFolder, trial: int) -> Path:
     """Return the name that a record has once it was damaged, or given up."""
     file = folder.record_file(trial)
     return file.with_name(f"{file.name}.corrupt")
 
 
-def _on_the_leaderboard(folder: RunDir) -> Iterator[int]:
+def _on_the_leaderboard(folder: SweepFolder) -> Iterator[int]:
     rows: Any = read_json(folder.leaderboard.with_suffix(".json"))
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, dict) and isinstance(row.get("trial"), int) and row.get("state") in _FINISHED:
             yield row["trial"]
 
 
-def _exported(folder: RunDir) -> Iterator[int]:
+def _exported(folder: SweepFolder) -> Iterator[int]:
     evidence: Any = read_json(folder.winner / "evidence.json")
     if isinstance(evidence, dict) and isinstance(evidence.get("trial"), int):
         yield evidence["trial"]

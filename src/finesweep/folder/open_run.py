@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files import permissions
 from finesweep.files.regular_file import check_folder_name
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 
 VISIBLE_SECONDS = 20.0
 """How long a network file system may take to show a file that another machine has written."""
@@ -43,7 +43,7 @@ def _seal(profile: Mapping[str, Any]) -> str:
     return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
-def open_run(folder: Path, number: int, token: str = "") -> tuple[RunDir, Run]:
+def open_run(folder: Path, number: int, token: str = "") -> tuple[SweepFolder, Run]:
     """Open a prepared folder for one of its runs.
 
     Args:
@@ -52,32 +52,32 @@ def open_run(folder: Path, number: int, token: str = "") -> tuple[RunDir, Run]:
         token: The run's own token, as the machine that prepared it knows it; empty where this is that machine.
 
     Raises:
-        RunDirError: The run is not there, or is another one of that number: the machines do not share the folder. Or
+        FolderError: The run is not there, or is another one of that number: the machines do not share the folder. Or
             its file names addresses that the command which began it did not.
     """
     check_folder_name(folder)
     permissions.follow(folder)
     deadline = time.monotonic() + (VISIBLE_SECONDS if token else 0.0)
     while True:
-        run_dir = RunDir(folder)
-        run = next((run for run in run_dir.runs() if run.number == number), None)
+        sweep_folder = SweepFolder(folder)
+        run = next((run for run in sweep_folder.runs() if run.number == number), None)
         if run is not None and (not token or run.token == token):
             _refuse_other_addresses(run, token)
-            return run_dir, run
+            return sweep_folder, run
         if time.monotonic() >= deadline:
-            raise RunDirError(_unshared(folder, number, run))
+            raise FolderError(_unshared(folder, number, run))
         time.sleep(POLL_SECONDS)
 
 
 def _refuse_other_addresses(run: Run, token: str) -> None:
     named = [key for key in ADDRESSES if run.profile.get(key) not in (None, "auto")]
     if named and token[_WORD:] not in ("", _seal(run.profile)):
-        raise RunDirError(
+        raise FolderError(
             f"run {run.number}: {' or '.join(named)} in its file is not what its command gave; nothing is sent there; "
             "run or submit the sweep again"
         )
     if named and not token:
-        raise RunDirError(f"run {run.number} names {' and '.join(named)}; without its --token nothing is sent there")
+        raise FolderError(f"run {run.number} names {' and '.join(named)}; without its --token nothing is sent there")
 
 
 def _unshared(folder: Path, number: int, found: Run | None) -> str:

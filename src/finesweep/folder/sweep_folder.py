@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.atomic import read_json, staged_json, write_json, writing
 from finesweep.files.checked_json import as_kind, read_numbered, refuse_all_but_files
 from finesweep.files.regular_file import check_folder_name
@@ -46,7 +46,7 @@ UNKNOWN = 0.05
 
 
 @dataclass(frozen=True)
-class RunDir:
+class SweepFolder:
     """One sweep's folder.
 
     Args:
@@ -157,25 +157,25 @@ class RunDir:
         """Read what the sweep is.
 
         Raises:
-            RunDirError: The folder is no sweep's, is damaged, or has another version's layout.
+            FolderError: The folder is no sweep's, is damaged, or has another version's layout.
         """
         check_folder_name(self.path)
         if not self.path.is_dir():
-            raise RunDirError(f"{self.path}: no such folder")
+            raise FolderError(f"{self.path}: no such folder")
         if not self.spec_file.is_file():
-            raise RunDirError(f"{self.path}: this is no sweep's folder (it has no spec.json)")
+            raise FolderError(f"{self.path}: this is no sweep's folder (it has no spec.json)")
         refuse_all_but_files(self.path)
         values = read_json(self.spec_file)
         if not isinstance(values, dict):
-            raise RunDirError(f"{self.spec_file}: cannot be read as JSON; start anew with --fresh")
+            raise FolderError(f"{self.spec_file}: cannot be read as JSON; start anew with --fresh")
         if (found := values.get("format")) != FORMAT:
-            raise RunDirError(
+            raise FolderError(
                 f"{self.spec_file}: layout {found}, this finesweep reads {FORMAT}; use another --name or --fresh"
             )
         try:
             return as_kind(Manifest, values).checked()
         except ValueError as error:
-            raise RunDirError(f"{self.spec_file}: {error}; start anew with --fresh") from None
+            raise FolderError(f"{self.spec_file}: {error}; start anew with --fresh") from None
 
     def runs(self) -> list[Run]:
         """Return every ``sweep run`` so far, oldest first."""
@@ -262,7 +262,7 @@ class RunDir:
         """Return the progress of the trials that somebody alive holds, by number.
 
         Raises:
-            RunDirError: The claims folder is missing.
+            FolderError: The claims folder is missing.
         """
         newest = self.claims.newest()
         current = (item for item in self.progress() if newest.get(item.trial) == item.attempt)
@@ -283,7 +283,7 @@ class RunDir:
         Raises:
             AttemptOutdated: The trial is being tried again, or this attempt is recorded as ended by a fault: what
                 its process has found since counts no more.
-            RunDirError: The disk is full or the folder is gone.
+            FolderError: The disk is full or the folder is gone.
         """
         file = self.record_file(record.trial)
         with staged_json(file, record.to_json()) as staged, self.claims.fenced(record.trial, record.attempt):
@@ -316,7 +316,7 @@ class RunDir:
             The claim, held; None when every one of them is finished or being run.
 
         Raises:
-            RunDirError: The claims folder is missing or not writable.
+            FolderError: The claims folder is missing or not writable.
         """
         with self.claims.locked():
             # Thousands have finished already, and each worker waits while another one looks.
@@ -366,15 +366,15 @@ class RunDir:
 FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "states", "data")
 
 
-def make_folders(path: Path) -> RunDir:
+def make_folders(path: Path) -> SweepFolder:
     """Make a sweep's folder without its manifest, which is written last, when the rest is there.
 
     Raises:
-        RunDirError: The folder cannot be written; names the path and the reason.
+        FolderError: The folder cannot be written; names the path and the reason.
     """
     try:
         for folder in FOLDERS:
             (path / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunDirError(f"{path}: cannot be written ({error.strerror})") from None
-    return RunDir(path)
+        raise FolderError(f"{path}: cannot be written ({error.strerror})") from None
+    return SweepFolder(path)

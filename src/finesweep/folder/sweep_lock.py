@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.atomic import writing
 from finesweep.files.regular_file import open_own
 
@@ -46,7 +46,7 @@ def refuse_owned(path: Path) -> None:
         raise InUse(path, present)
 
 
-class InUse(RunDirError):
+class InUse(FolderError):
     """Another `sweep run` owns a sweep's folder.
 
     Args:
@@ -69,7 +69,7 @@ def held(path: Path) -> Iterator[int]:
 
     Raises:
         InUse: Another process owns it; says which, where and since when.
-        RunDirError: The lock cannot be opened or written.
+        FolderError: The lock cannot be opened or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(_Lock(path)) as lock:
@@ -86,14 +86,14 @@ class _Lock:
         try:
             self.descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise RunDirError(f"{file}: cannot be opened ({error.strerror})") from None
+            raise FolderError(f"{file}: cannot be opened ({error.strerror})") from None
         try:
             self._take()
         except OSError as error:
             present = _signature(self.descriptor)
             self.close()
             if error.errno not in _HELD:
-                raise RunDirError(f"{file}: cannot be locked ({error.strerror})") from None
+                raise FolderError(f"{file}: cannot be locked ({error.strerror})") from None
             raise InUse(path, present) from None
 
     def sign(self) -> None:

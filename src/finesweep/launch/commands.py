@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import own_command
 
 
-def worker_command(python: str, run_dir: RunDir, run: Run) -> list[str]:
+def worker_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str]:
     """Return the command line of a worker.
 
     Args:
         python: The interpreter on the machine where it runs.
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         run: The run.
     """
-    return _command(python, "worker", run_dir, run)
+    return _command(python, "worker", sweep_folder, run)
 
 
-def collect_command(python: str, run_dir: RunDir, run: Run) -> list[str]:
+def collect_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str]:
     """Return the command line that ends a run: leaderboard, winner, and the proof of it."""
-    return _command(python, "collect", run_dir, run)
+    return _command(python, "collect", sweep_folder, run)
 
 
-def supervise_command(python: str, run_dir: RunDir, run: Run) -> list[str]:
+def supervise_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str]:
     """Return the command line that carries a prepared run out: workers, leaderboard, winner."""
-    return _command(python, "supervise", run_dir, run)
+    return _command(python, "supervise", sweep_folder, run)
 
 
-def survey_command(python: str, run_dir: RunDir, run: Run) -> list[str]:
+def survey_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str]:
     """Return the command line that measures a prepared sweep; the file for what it finds is to be added."""
-    return _command(python, "survey", run_dir, run)
+    return _command(python, "survey", sweep_folder, run)
 
 
-def _command(python: str, name: str, run_dir: RunDir, run: Run) -> list[str]:
+def _command(python: str, name: str, sweep_folder: SweepFolder, run: Run) -> list[str]:
     token = ["--token", run.token] if run.token else []
-    return own_command(name, str(run_dir.path), "--run", str(run.number), *token, python=python)
+    return own_command(name, str(sweep_folder.path), "--run", str(run.number), *token, python=python)

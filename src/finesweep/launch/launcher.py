@@ -9,7 +9,7 @@ import signal
 from typing import Protocol
 
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 
 TOLD = frozenset({128 + signal.SIGTERM, 128 + signal.SIGUSR1})
@@ -42,7 +42,7 @@ class Launcher(Protocol):
 
     def start(
         self,
-        run_dir: RunDir,
+        sweep_folder: SweepFolder,
         run: Run,
         profile: Profile,
         lock: int | None,
@@ -53,7 +53,7 @@ class Launcher(Protocol):
         """Start ``sweep worker`` for one run of a sweep.
 
         Args:
-            run_dir: The sweep's folder.
+            sweep_folder: The sweep's folder.
             run: The run that the worker belongs to.
             profile: The launch profile, settled; in one that is not, a worker has this machine's first
                 visible GPU and its own number of threads.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from finesweep.errors import LaunchError
 from finesweep.files.checked_json import open_log
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
 from finesweep.launch.commands import worker_command
@@ -63,7 +63,7 @@ class LocalLauncher:
 
     def start(
         self,
-        run_dir: RunDir,
+        sweep_folder: SweepFolder,
         run: Run,
         profile: Profile,
         lock: int | None,
@@ -79,13 +79,13 @@ class LocalLauncher:
         Raises:
             LaunchError: The process could not be started, or there is no GPU for it.
         """
-        command = [*worker_command(sys.executable, run_dir, run), "--parent", str(os.getpid())]
+        command = [*worker_command(sys.executable, sweep_folder, run), "--parent", str(os.getpid())]
         # Where the number is still to be found out, workers idle meanwhile; each trial sets its own.
         threads = 1 if profile.threads_per_worker == "auto" else profile.threads_per_worker
         device = None if coordinates else self._device(profile, index)
         environment = child_environment(device, threads, all_devices=coordinates)
         try:
-            with os.fdopen(open_log(run_dir.worker_log(run.number, index)), "ab") as log:
+            with os.fdopen(open_log(sweep_folder.worker_log(run.number, index)), "ab") as log:
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from finesweep.errors import Problem, RunDirError, SpecError, did_you_mean
+from finesweep.errors import FolderError, Problem, SpecError, did_you_mean
 from finesweep.files.permissions import Shared
 from finesweep.host.machine import Machine, usable_cores
 from finesweep.launch.storage_url import checked as checked_storage
@@ -200,13 +200,13 @@ def of_run(values: Mapping[str, Any]) -> Profile:
     """Rebuild the profile of a run from what its file says.
 
     Raises:
-        RunDirError: It says what no profile says.
+        FolderError: It says what no profile says.
     """
     try:
         return _kind(values.get("launcher")).model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise RunDirError(f"the run's profile: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise FolderError(f"the run's profile: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def _kind(launcher: Any) -> type[Profile]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.folder import disk
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Limits
 from finesweep.spec.sections import BudgetSpec
 
@@ -18,14 +18,14 @@ class RunLimits:
     """Says when a run is over a limit; in a run that a command watches, that is the command's to say.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         run: The run.
         budget: Its budget.
         limits: Its profile's limits.
     """
 
-    def __init__(self, run_dir: RunDir, run: Run, budget: BudgetSpec, limits: Limits) -> None:
-        self._run_dir, self._run, self._budget, self._limits = run_dir, run, budget, limits
+    def __init__(self, sweep_folder: SweepFolder, run: Run, budget: BudgetSpec, limits: Limits) -> None:
+        self._sweep_folder, self._run, self._budget, self._limits = sweep_folder, run, budget, limits
         self._looked = -LOOK_SECONDS
         self._over: str | None = None
 
@@ -40,10 +40,10 @@ class RunLimits:
 
     def _look(self) -> str | None:
         hours = self._budget.hours
-        if hours is not None and self._run_dir.hours_used() >= hours:
+        if hours is not None and self._sweep_folder.hours_used() >= hours:
             return f"the budget of {hours:g} hours is used up"
         try:
-            disk.refuse_excess(self._run_dir.path, self._limits.disk_gb)
-        except RunDirError as error:
+            disk.refuse_excess(self._sweep_folder.path, self._limits.disk_gb)
+        except FolderError as error:
             return str(error)
         return None

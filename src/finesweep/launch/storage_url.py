@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 
 FORM = "postgresql://host:port/database"
 
@@ -39,7 +39,7 @@ _REST = re.compile(
 )
 
 
-class DatabaseAway(RunDirError):
+class DatabaseAway(FolderError):
     """The database that holds the study cannot be reached, or does not do what it is asked.
 
     Records are written all the same; the study is brought in step with them once it is back.

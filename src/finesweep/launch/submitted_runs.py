@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.submitter import Submitter
 from finesweep.registry import SUBMITTERS
 
 
-def submitted_runs(folder: RunDir) -> Iterator[tuple[Run, Submitter]]:
+def submitted_runs(folder: SweepFolder) -> Iterator[tuple[Run, Submitter]]:
     """Yield the runs that were given to a cluster and have not ended, with whom they were given to."""
     for run in folder.runs():
         launcher = run.profile.get("launcher")

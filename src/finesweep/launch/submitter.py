@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 
 JobState = Literal["queued", "running", "dead", "finished", "unknown"]
@@ -22,7 +22,7 @@ class Order:
     """What is to be submitted.
 
     Attributes:
-        run_dir: The sweep's folder, prepared.
+        sweep_folder: The sweep's folder, prepared.
         run: The run that the jobs belong to.
         profile: Its launch profile, settled.
         name: The sweep's name.
@@ -30,7 +30,7 @@ class Order:
         file: The profile's file, None where it is not known.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     run: Run
     profile: Profile
     name: str
@@ -98,25 +98,25 @@ class Submitter(Protocol):
         """
         ...
 
-    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[Job]:
+    def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[Job]:
         """Return what the cluster says of a run's jobs; empty where it has none.
 
         Args:
-            run_dir: The sweep's folder.
+            sweep_folder: The sweep's folder.
             run: The run, as the folder has it: nothing is sent to an address that only it names.
             given: The profile that the user names in this call.
 
         Raises:
             LaunchError: It says nothing.
-            RunDirError: Only the folder says where the cluster is.
+            FolderError: Only the folder says where the cluster is.
         """
         ...
 
-    def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
+    def cancel(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[str]:
         """End a run's jobs and return a line on each; trials in them save their state; see ``jobs``.
 
         Raises:
             LaunchError: The cluster refused.
-            RunDirError: Only the folder says where the cluster is.
+            FolderError: Only the folder says where the cluster is.
         """
         ...

@@ -18,7 +18,7 @@ from typing import Any
 from finesweep.errors import Unreadable
 from finesweep.files.atomic import sync, write_json
 from finesweep.folder import disk
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.model.weights import WeightsFault, digest
 from finesweep.results.ranking import order, ranks
@@ -29,12 +29,12 @@ _WITHHELD = ("token", "hub_", "output_dir", "push_to", "trackio", "project", "ru
 
 
 def keep_if_best(
-    run_dir: RunDir, profile: Profile, record: TrialRecord, direction: Direction, trainer: Any
+    sweep_folder: SweepFolder, profile: Profile, record: TrialRecord, direction: Direction, trainer: Any
 ) -> TrialRecord:
     """Save a finished trial's best weights if it is among the best; to be called before its record is written.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         profile: Says how many trials keep their weights, and how much of the disk they may take.
         record: The trial, COMPLETE.
         direction: The objective's direction.
@@ -45,20 +45,20 @@ def keep_if_best(
 
     Raises:
         AttemptOutdated: The trial is being tried again.
-        RunDirError: There is no room for the weights.
+        FolderError: There is no room for the weights.
     """
     # Whoever is among the best has weights; of thousands of records no other need be looked at.
-    rivals = filter(None, map(run_dir.read_record, run_dir.checkpoints()))
+    rivals = filter(None, map(sweep_folder.read_record, sweep_folder.checkpoints()))
     if not is_among_best(record, rivals, profile.keep_best, direction):
         return record
-    folder = run_dir.checkpoint(record.trial)
+    folder = sweep_folder.checkpoint(record.trial)
     building = folder.with_name(f".{folder.name}.{record.attempt}.tmp")
     what = f"keeping the weights of trial {record.trial}"
-    disk.refuse_overrun(run_dir.path, weights_bytes(trainer), what, profile.limits.disk_gb)
+    disk.refuse_overrun(sweep_folder.path, weights_bytes(trainer), what, profile.limits.disk_gb)
     try:
         save(building, trainer)
         kept = dataclasses.replace(record, weights_sha256=digest(building))
-        publish(run_dir, record.trial, record.attempt, building, folder)
+        publish(sweep_folder, record.trial, record.attempt, building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return kept
@@ -69,7 +69,7 @@ def weights_bytes(trainer: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in trainer.model.state_dict().values())
 
 
-def publish(run_dir: RunDir, trial: int, attempt: int, building: Path, folder: Path) -> None:
+def publish(sweep_folder: SweepFolder, trial: int, attempt: int, building: Path, folder: Path) -> None:
     """Put a folder that is whole in its place, unless the attempt is outdated.
 
     Raises:
@@ -77,24 +77,24 @@ def publish(run_dir: RunDir, trial: int, attempt: int, building: Path, folder: P
     """
     for file in building.iterdir():
         sync(file)  # a power cut must not leave the name without the bytes
-    with run_dir.claims.fenced(trial, attempt):
+    with sweep_folder.claims.fenced(trial, attempt):
         shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
 
 
-def remove_beaten(run_dir: RunDir, keep: int, direction: Direction) -> None:
+def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction) -> None:
     """Delete the weights of every trial that has a result and is not among the best.
 
     A trial without a result may be about to get one, so its folder stays.
     """
-    with run_dir.locked():
-        kept = run_dir.checkpoints()
+    with sweep_folder.locked():
+        kept = sweep_folder.checkpoints()
         if len(kept) <= keep:  # as many as there may be
             return
-        records = run_dir.records()
+        records = sweep_folder.records()
         for record in records:
             if record.trial in kept and record.state.finished and not is_among_best(record, records, keep, direction):
-                shutil.rmtree(run_dir.checkpoint(record.trial), ignore_errors=True)
+                shutil.rmtree(sweep_folder.checkpoint(record.trial), ignore_errors=True)
 
 
 def is_among_best(record: TrialRecord, records: Iterable[TrialRecord], keep: int, direction: Direction) -> bool:
@@ -106,17 +106,17 @@ def is_among_best(record: TrialRecord, records: Iterable[TrialRecord], keep: int
     return len(list(itertools.islice((other for other in others if order(other, direction) < place), keep))) < keep
 
 
-def set_aside_if_damaged(run_dir: RunDir, record: TrialRecord) -> str | None:
+def set_aside_if_damaged(sweep_folder: SweepFolder, record: TrialRecord) -> str | None:
     """Check a trial's kept weights; put damaged ones aside and its trial back into the queue.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         record: The best trial, COMPLETE.
 
     Returns:
         What was found and done, None where the weights are what the trial left.
     """
-    folder = run_dir.checkpoint(record.trial)
+    folder = sweep_folder.checkpoint(record.trial)
     try:
         if digest(folder) == record.weights_sha256:
             return None
@@ -127,8 +127,10 @@ def set_aside_if_damaged(run_dir: RunDir, record: TrialRecord) -> str | None:
     if folder.exists():
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
-        found += f"; set aside as {aside.relative_to(run_dir.path)}"
-    run_dir.record(dataclasses.replace(record, state=TrialState.INTERRUPTED, reason=f"{found}; to be trained again"))
+        found += f"; set aside as {aside.relative_to(sweep_folder.path)}"
+    sweep_folder.record(
+        dataclasses.replace(record, state=TrialState.INTERRUPTED, reason=f"{found}; to be trained again")
+    )
     return f"trial {record.trial}: {found}; it is trained again"
 
 

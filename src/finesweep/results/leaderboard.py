@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from finesweep.files.atomic import write_text
 from finesweep.folder.manifest import Manifest, Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results.ranking import Outcome, Row, outcome, rank, reasons, winner
 from finesweep.results.sweep_facts import facts, pruning_facts
 from finesweep.results.winner import Evidence, read_evidence
@@ -45,30 +45,30 @@ _FORMULA = re.compile(r"[\s\"]*[=+\-@\t\r＝＋－＠]")
 _MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
 
 
-def write(run_dir: RunDir, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> None:
+def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> None:
     """Write ``leaderboard.md``, ``.csv`` and ``.json``, each atomically.
 
     All three can be made again from the records, so they are not forced to the disk.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         manifest: What the sweep is.
         records: How each trial ended.
         runs: Every ``sweep run``, oldest first.
 
     Raises:
-        RunDirError: The disk is full or the folder cannot be written.
+        FolderError: The disk is full or the folder cannot be written.
     """
     summary = outcome(manifest, records, runs)
-    rows = _with_test(rank(records, summary.direction), proof(run_dir, summary.best))
-    page = "\n".join(_page(run_dir, manifest, summary, rows, runs)) + "\n"
+    rows = _with_test(rank(records, summary.direction), proof(sweep_folder, summary.best))
+    page = "\n".join(_page(sweep_folder, manifest, summary, rows, runs)) + "\n"
     for suffix, text in ((".md", page), (".csv", to_csv(rows, manifest)), (".json", to_json(rows))):
-        write_text(run_dir.leaderboard.with_suffix(suffix), text, durable=False)
+        write_text(sweep_folder.leaderboard.with_suffix(suffix), text, durable=False)
 
 
-def proof(run_dir: RunDir, best: TrialRecord | None) -> Evidence | None:
+def proof(sweep_folder: SweepFolder, best: TrialRecord | None) -> Evidence | None:
     """Return the evidence of the exported winner if it is the best trial's; one of another trial says nothing of it."""
-    evidence = read_evidence(run_dir)
+    evidence = read_evidence(sweep_folder)
     is_best = evidence and best and (evidence.trial, evidence.ranked) == (best.trial, best.objective)
     return evidence if is_best else None
 
@@ -113,12 +113,17 @@ def to_csv(rows: Sequence[Row], manifest: Manifest) -> str:
 
 
 def console_table(
-    run_dir: RunDir, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run], *, limit: int = 20
+    sweep_folder: SweepFolder,
+    manifest: Manifest,
+    records: Sequence[TrialRecord],
+    runs: Sequence[Run],
+    *,
+    limit: int = 20,
 ) -> Group:
     """Return the leaderboard for a terminal; where that is narrow, it drops columns and says which.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         manifest: What the sweep is.
         records: How each trial ended.
         runs: Every ``sweep run``, oldest first.
@@ -138,7 +143,7 @@ def console_table(
     if rest:
         columns = _columns(rest[:limit], _unranked_fields(rest, summary, manifest))
         tables += ["", FittedTable("Not ranked", columns, _more(rest, limit))]
-    if tested := test_scores(proof(run_dir, summary.best)):
+    if tested := test_scores(proof(sweep_folder, summary.best)):
         tables += ["", Text(f"On the test rows: {tested}")]
     if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(summary)]:
         tables += ["", *about_pruning]
@@ -261,14 +266,14 @@ def _csv_cell(value: Any) -> Any:
 
 
 def _page(
-    run_dir: RunDir, manifest: Manifest, summary: Outcome, rows: Sequence[Row], runs: Sequence[Run]
+    sweep_folder: SweepFolder, manifest: Manifest, summary: Outcome, rows: Sequence[Row], runs: Sequence[Run]
 ) -> Iterator[str]:
     """Yield the lines of the page: the result, what it rests on, the ranked trials, the others."""
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
     yield from (f"# {_escaped(manifest.name)}", "", f"**{_escaped(summary.headline())}**", "")
     for name, text in facts(manifest, summary, runs):
         yield f"- {name}: {_escaped(text, limit=1_000)}"
-    yield f"- Winner: {_escaped(_winner_fact(run_dir, summary), limit=1_000)}"
+    yield f"- Winner: {_escaped(_winner_fact(sweep_folder, summary), limit=1_000)}"
     yield from ("", "## Ranked", "")
     yield from _markdown_table(best, _ranked_fields(best, summary, manifest)) if best else ["No trial ranks."]
     if len(best) > 1:
@@ -300,17 +305,17 @@ _CAUTION = (
 )
 
 
-def _winner_fact(run_dir: RunDir, summary: Outcome) -> str:
+def _winner_fact(sweep_folder: SweepFolder, summary: Outcome) -> str:
     """Say where the best trial's weights are; a winner exported from another trial is not its."""
     best = summary.best
     if best is None:
         return "none"
     text = f"trial {best.trial}" + ("" if best.best_step is None else f", step {best.best_step:,}")
-    if (evidence := proof(run_dir, best)) is not None:
-        text += f"; exported to {run_dir.winner.name}/, loaded again and evaluated: {_scores(evidence.reloaded)}"
+    if (evidence := proof(sweep_folder, best)) is not None:
+        text += f"; exported to {sweep_folder.winner.name}/, loaded again and evaluated: {_scores(evidence.reloaded)}"
         return text + (f"; on the test rows: {_scores(evidence.test)}" if evidence.test else "")
-    checkpoint = run_dir.checkpoint(best.trial)
-    place = f"{checkpoint.relative_to(run_dir.path)}/" if checkpoint.is_dir() else "no folder yet"
+    checkpoint = sweep_folder.checkpoint(best.trial)
+    place = f"{checkpoint.relative_to(sweep_folder.path)}/" if checkpoint.is_dir() else "no folder yet"
     return f"{text}; weights in {place}; not exported yet"
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from finesweep import activity
-from finesweep.errors import RunDirError, WinnerMismatch
+from finesweep.errors import FolderError, WinnerMismatch
 from finesweep.files.atomic import write_failure, write_json, write_text
 from finesweep.files.checked_json import Damaged, open_log, read_as
 from finesweep.files.regular_file import read_bytes, read_text
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import child_environment, own_command
 from finesweep.launch.profile import Profile
 from finesweep.model.remote_code import FLAG
@@ -116,14 +116,14 @@ class Evidence:
 
 
 def export(
-    run_dir: RunDir, manifest: Manifest, record: TrialRecord, profile: Profile, stopping: Callable[[], bool]
+    sweep_folder: SweepFolder, manifest: Manifest, record: TrialRecord, profile: Profile, stopping: Callable[[], bool]
 ) -> Evidence | None:
     """Export a trial as ``winner/``: copied, reloaded in a fresh process, evaluated, then put in place.
 
     A winner that is there already and is this very trial stays as it is.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         manifest: What was prepared.
         record: The best trial; its weights are under ``checkpoints/``.
         profile: Says on what device, and with how many threads, it is evaluated.
@@ -133,19 +133,19 @@ def export(
         The evidence, None if it was told to stop.
 
     Raises:
-        RunDirError: The weights are gone, or cannot be copied.
+        FolderError: The weights are gone, or cannot be copied.
         WinnerMismatch: The reloaded model does not give the ranked value.
     """
     metric = manifest.spec["objective"]["metric"]
     assert record.objective is not None
-    if (present := read_evidence(run_dir)) and present.is_of(record, run_dir.winner):
+    if (present := read_evidence(sweep_folder)) and present.is_of(record, sweep_folder.winner):
         return present
-    building = run_dir.path / ".winner.tmp"
+    building = sweep_folder.path / ".winner.tmp"
     shutil.rmtree(building, ignore_errors=True)
-    _copy(run_dir.checkpoint(record.trial), building)
+    _copy(sweep_folder.checkpoint(record.trial), building)
     _check_code(building, manifest)
     activity.tell(f"proving the winner: trial {record.trial}, loaded in a fresh process and evaluated again")
-    found = _evaluate_in_fresh_process(run_dir, building, record, profile, stopping, trusted=manifest.trusts_code)
+    found = _evaluate_in_fresh_process(sweep_folder, building, record, profile, stopping, trusted=manifest.trusts_code)
     activity.tell("")
     if found is None:
         shutil.rmtree(building, ignore_errors=True)
@@ -159,17 +159,17 @@ def export(
         )
     write_json(building / EVIDENCE, evidence.__dict__)
     warnings = evidence.warnings(verdict(manifest, record))
-    cut = run_dir.text_notes(record.effective["data.max_length"])
+    cut = sweep_folder.text_notes(record.effective["data.max_length"])
     write_text(building / "README.md", model_card(manifest, record, cut, evidence.reloaded, evidence.test, warnings))
-    shutil.rmtree(run_dir.winner, ignore_errors=True)
-    building.rename(run_dir.winner)
+    shutil.rmtree(sweep_folder.winner, ignore_errors=True)
+    building.rename(sweep_folder.winner)
     return evidence
 
 
-def read_evidence(run_dir: RunDir) -> Evidence | None:
+def read_evidence(sweep_folder: SweepFolder) -> Evidence | None:
     """Return the evidence of the exported winner, None if there is none."""
     try:
-        return read_as(Evidence, run_dir.winner / EVIDENCE)
+        return read_as(Evidence, sweep_folder.winner / EVIDENCE)
     except (OSError, Damaged):
         return None
 
@@ -180,13 +180,13 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _copy(checkpoint: Path, target: Path) -> None:
     if not checkpoint.is_dir():
-        raise RunDirError(f"{checkpoint}: the best trial's weights are gone; run the sweep anew with --fresh")
+        raise FolderError(f"{checkpoint}: the best trial's weights are gone; run the sweep anew with --fresh")
     try:
         # A hard link costs no space; where the file system has none, the bytes are copied.
         shutil.copytree(checkpoint, target, copy_function=_link_or_copy)
     except (OSError, shutil.Error) as error:
         free = shutil.disk_usage(checkpoint).free / 1e6
-        raise RunDirError(f"{target}: the winner cannot be written ({error}); {free:.0f} MB are free") from error
+        raise FolderError(f"{target}: the winner cannot be written ({error}); {free:.0f} MB are free") from error
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -206,7 +206,7 @@ def _check_code(folder: Path, manifest: Manifest) -> None:
 
 
 def _evaluate_in_fresh_process(
-    run_dir: RunDir,
+    sweep_folder: SweepFolder,
     folder: Path,
     record: TrialRecord,
     profile: Profile,
@@ -217,15 +217,23 @@ def _evaluate_in_fresh_process(
     """Return ``reloaded``, ``test`` and ``sample`` as a new process that only knows the folders finds them."""
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         output = Path(scratch) / "evidence.json"
-        arguments = ["verify", str(run_dir.path), str(folder), "--trial", str(record.trial), "--output", str(output)]
+        arguments = [
+            "verify",
+            str(sweep_folder.path),
+            str(folder),
+            "--trial",
+            str(record.trial),
+            "--output",
+            str(output),
+        ]
         arguments += [FLAG] if trusted else []
-        log = run_dir.path / "logs" / "winner.log"
+        log = sweep_folder.path / "logs" / "winner.log"
         command = own_command(*arguments)
         try:
             with os.fdopen(open_log(log), "ab") as stream:
                 code = _run(command, stream, _environment(profile), stopping)
         except OSError as error:
-            raise RunDirError(write_failure(log, error)) from error
+            raise FolderError(write_failure(log, error)) from error
         if code is None:
             return None
         if code != 0 or not output.is_file():

@@ -20,7 +20,7 @@ from finesweep.errors import Problem, signal_name
 from finesweep.files.atomic import write_json
 from finesweep.folder import sweep_folder
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import child_environment, own_command
 from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.sections import ScratchModelSpec, SweepSpec
@@ -32,7 +32,7 @@ from finesweep.trial import Params, Value
 if TYPE_CHECKING:
     import pandas as pd
 
-Write = Callable[[Checked, RunDir, Manifest], Manifest]
+Write = Callable[[Checked, SweepFolder, Manifest], Manifest]
 
 LONGEST = 1_024
 """Tokens of an input that is tried, at most."""

@@ -86,7 +86,7 @@ def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, s
         profile=sweep.profile,
         rows=checked.data.facts()["rows"],
         trials=sweep.wanted,
-        prepared_bytes=disk.used_bytes(sweep.run_dir.path) / share,
+        prepared_bytes=disk.used_bytes(sweep.sweep_folder.path) / share,
         free_bytes=float(shutil.disk_usage(existing).free),
         memory_gb=usable_memory_gb(),
         check_seconds=seconds,
@@ -103,7 +103,7 @@ class _Survey:
 
     def __init__(self, sweep: OpenSweep, scratch: Path) -> None:
         self._output, self._log = scratch / "readings.json", scratch / "survey.log"
-        command = survey_command(sys.executable, sweep.run_dir, sweep.run)
+        command = survey_command(sys.executable, sweep.sweep_folder, sweep.run)
         device = "" if sweep.profile.gpus_per_trial == 0 else None
         with self._log.open("wb") as stream:
             self._process = subprocess.Popen(

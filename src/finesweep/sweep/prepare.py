@@ -18,7 +18,7 @@ from pathlib import Path
 from finesweep import activity
 from finesweep.calibration import calibration_file
 from finesweep.calibration.options import Calibration
-from finesweep.errors import Problem, RunDirError, SpecError
+from finesweep.errors import FolderError, Problem, SpecError
 from finesweep.files import permissions
 from finesweep.files.atomic import sync_all, write_json, writing
 from finesweep.files.checked_json import refuse_all_but_files
@@ -26,7 +26,7 @@ from finesweep.folder import checked_files, housekeeping, lost_records, sweep_fo
 from finesweep.folder.checked_files import CheckedFiles
 from finesweep.folder.manifest import Manifest, Run, changes
 from finesweep.folder.open_run import new_token
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.machine import Machine, usable_memory_gb
 from finesweep.launch import profile as profile_module
 from finesweep.launch.profile import Profile
@@ -40,7 +40,7 @@ from finesweep.sweep import dry_run, preflight
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.session import OpenSweep
 
-Write = Callable[[RunDir, Manifest], Manifest]
+Write = Callable[[SweepFolder, Manifest], Manifest]
 """Writes what trials need into a new folder; returns the manifest that says what was made."""
 
 SMOKE_ROWS = 32
@@ -85,7 +85,7 @@ def check(request: Request) -> Checked:
 
     Raises:
         SpecError: With every problem found.
-        RunDirError: The results folder could not be written.
+        FolderError: The results folder could not be written.
     """
     checked = checked_spec(load(request), request)
     try_model(checked, request)
@@ -97,7 +97,7 @@ def load(request: Request) -> LoadedSpec:
 
     Raises:
         SpecError: With every problem of both, and then those of the data and the model too.
-        RunDirError: The results folder could not be written.
+        FolderError: The results folder could not be written.
         LaunchError: The database that the profile names for the study cannot be used.
         MissingExtra: It needs a package that is not installed.
     """
@@ -182,7 +182,7 @@ def try_model(checked: Checked, request: Request) -> None:
 
 def is_prepared(loaded: LoadedSpec, request: Request) -> bool:
     """Say whether a sweep's folder is there and goes on, so that its model has been tried."""
-    return RunDir(path_of(loaded, request)).spec_file.exists() and not (request.fresh or request.smoke)
+    return SweepFolder(path_of(loaded, request)).spec_file.exists() and not (request.fresh or request.smoke)
 
 
 def path_of(loaded: LoadedSpec, request: Request) -> Path:
@@ -218,13 +218,13 @@ def open_folder(
         write: Writes rows and model into a new folder; None to have them written here, where ``checked`` has its rows.
 
     Raises:
-        RunDirError: The folder is another sweep's, or cannot be written.
+        FolderError: The folder is another sweep's, or cannot be written.
     """
     moved = None
     if path.exists() and (request.fresh or request.smoke):
         moved = _clear(path, smoke=request.smoke)
     permissions.prepare(path, profile_of(request).shared)
-    folder = RunDir(path)
+    folder = SweepFolder(path)
     write = write or functools.partial(write_prepared, checked)
     if folder.spec_file.exists():
         manifest = same_sweep(folder, checked.manifest())
@@ -239,13 +239,15 @@ def open_folder(
     return begin(folder, manifest, checked, request, watched=watched)
 
 
-def tidy(folder: RunDir) -> None:
+def tidy(folder: SweepFolder) -> None:
     """Delete what killed processes left half written, unless a run that has joined goes on writing."""
     if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
         housekeeping.remove_leftovers(folder)
 
 
-def begin(folder: RunDir, manifest: Manifest, checked: Checked, request: Request, *, watched: bool = True) -> OpenSweep:
+def begin(
+    folder: SweepFolder, manifest: Manifest, checked: Checked, request: Request, *, watched: bool = True
+) -> OpenSweep:
     """Begin a run in a sweep's folder; see ``open_folder``."""
     spec = checked.loaded.spec
     left = [trial for trial in range(trials_wanted(spec, manifest.plan)) if not folder.is_finished(trial)]
@@ -272,7 +274,7 @@ def begin(folder: RunDir, manifest: Manifest, checked: Checked, request: Request
 
 
 def _launch(
-    folder: RunDir, manifest: Manifest, request: Request, spec: SweepSpec, trials: int, *, watched: bool
+    folder: SweepFolder, manifest: Manifest, request: Request, spec: SweepSpec, trials: int, *, watched: bool
 ) -> tuple[Profile, Calibration | None]:
     """Return a run's profile, and what its workers are to find out before it is settled."""
     if request.workers is not None or request.smoke or not watched:
@@ -283,27 +285,27 @@ def _launch(
 
 def _clear(path: Path, *, smoke: bool) -> Path | None:
     """Move an earlier sweep aside and return its new place; an earlier smoke run is deleted."""
-    is_smoke = smoke and RunDir(path).manifest().spec["fixed"].get("max_steps") == 1
+    is_smoke = smoke and SweepFolder(path).manifest().spec["fixed"].get("max_steps") == 1
     aside = housekeeping.move_aside(path)
     if is_smoke:
         shutil.rmtree(aside)
     return None if is_smoke else aside
 
 
-def same_sweep(folder: RunDir, asked: Manifest) -> Manifest:
+def same_sweep(folder: SweepFolder, asked: Manifest) -> Manifest:
     """Return the folder's manifest; refuse a spec that is another sweep's, and links that lead out of it."""
     present = folder.manifest()
     refuse_all_but_files(folder.path, deep=True)
     if differences := changes(present, asked):
         listed = "\n".join(f"  {_with_file(line, folder, asked)}" for line in differences)
-        raise RunDirError(
+        raise FolderError(
             f"{folder.path} holds another sweep; this spec differs:\n{listed}\n"
             "Give it a name of its own with --name, or move the old folder aside with --fresh."
         )
     return present
 
 
-def _with_file(line: str, folder: RunDir, asked: Manifest) -> str:
+def _with_file(line: str, folder: SweepFolder, asked: Manifest) -> str:
     """Return a difference between two sweeps, with the name of the file where it is one of contents."""
     key = line.partition(":")[0]
     if key.startswith("data.content.") and (source := asked.data["sources"].get(key.rpartition(".")[2])):
@@ -315,16 +317,16 @@ def _with_file(line: str, folder: RunDir, asked: Manifest) -> str:
     return line
 
 
-def _renewed(folder: RunDir, manifest: Manifest, model: ResolvedModel, write: Write) -> None:
+def _renewed(folder: SweepFolder, manifest: Manifest, model: ResolvedModel, write: Write) -> None:
     """Make rows, tokens and a model from scratch again where they are not what was prepared.
 
     Raises:
-        RunDirError: A file of the model's folder is not what it was, and cannot be made again.
+        FolderError: A file of the model's folder is not what it was, and cannot be made again.
     """
     known = checked_files.read(folder, model.path or folder.model)
     if known is not None:
         if (file := known.model.changed()) is not None:
-            raise RunDirError(f"{file}: it is not what the sweep began with; put it back, or start anew with --fresh")
+            raise FolderError(f"{file}: it is not what the sweep began with; put it back, or start anew with --fresh")
         if (file := known.own.changed()) is None:
             return
         folder.notes.append(f"{file.relative_to(folder.path)} was not what was prepared; it is made again")
@@ -333,7 +335,7 @@ def _renewed(folder: RunDir, manifest: Manifest, model: ResolvedModel, write: Wr
     write(folder, manifest)
 
 
-def _created(path: Path, manifest: Manifest, write: Write) -> tuple[RunDir, Manifest]:
+def _created(path: Path, manifest: Manifest, write: Write) -> tuple[SweepFolder, Manifest]:
     housekeeping.refuse_foreign(path)
     folder = sweep_folder.make_folders(path)
     manifest = write(folder, manifest)
@@ -341,17 +343,17 @@ def _created(path: Path, manifest: Manifest, write: Write) -> tuple[RunDir, Mani
     return folder, manifest
 
 
-def write_prepared(checked: Checked, folder: RunDir, manifest: Manifest) -> Manifest:
+def write_prepared(checked: Checked, folder: SweepFolder, manifest: Manifest) -> Manifest:
     """Write the rows, and the model where it is made from scratch; return the manifest that says so.
 
     Raises:
-        RunDirError: The folder cannot be written.
+        FolderError: The folder cannot be written.
     """
     with writing(folder.data):
         return _prepared(folder, checked, manifest)
 
 
-def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
+def _prepared(folder: SweepFolder, checked: Checked, manifest: Manifest) -> Manifest:
     activity.tell("writing the rows")
     for split, frame in checked.data.frames.items():
         frame.to_parquet(folder.data / f"{split}.parquet")
@@ -379,7 +381,7 @@ def _prepared(folder: RunDir, checked: Checked, manifest: Manifest) -> Manifest:
 def _refuse_unchecked(files: CheckedFiles, model: ResolvedModel) -> None:
     """Make sure that a model's folder is what was checked a moment ago."""
     if model.digest != checked_files.digest(files):
-        raise RunDirError(f"{files.folder}: it was changed while it was checked; run the same command again")
+        raise FolderError(f"{files.folder}: it was changed while it was checked; run the same command again")
 
 
 def _environment() -> dict[str, str]:

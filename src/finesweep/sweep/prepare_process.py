@@ -16,7 +16,7 @@ from typing import Any
 from finesweep.files import permissions
 from finesweep.folder import sweep_lock
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.signals import STOPS
 from finesweep.sweep import prepare
 from finesweep.sweep.child_process import Apart, Link
@@ -50,7 +50,7 @@ class Preparation:
         """Return the spec, checked, without its rows; see ``prepare``.
 
         Raises:
-            SpecError, RunDirError, LaunchError, MissingExtra: What the check has found, or what has ended it.
+            SpecError, FolderError, LaunchError, MissingExtra: What the check has found, or what has ended it.
         """
         checked: Checked = self._apart.hear()
         return checked
@@ -68,11 +68,11 @@ class Preparation:
                 folder without its manifest is written anew by the next run.
 
         Raises:
-            RunDirError: The folder is another sweep's, or cannot be written.
+            FolderError: The folder is another sweep's, or cannot be written.
             LaunchError: Something has killed the process.
         """
 
-        def write(folder: RunDir, manifest: Manifest) -> Manifest:
+        def write(folder: SweepFolder, manifest: Manifest) -> Manifest:
             self._apart.tell((folder.path, manifest), lock)
             with waiting():
                 written: Manifest = self._apart.hear()
@@ -94,4 +94,4 @@ def _steps(request: Request, link: Link) -> None:
     link.tell(checked.without_rows())
     (path, manifest), _ = link.hear()
     permissions.follow(path)
-    link.tell(prepare.write_prepared(checked, RunDir(path), manifest))
+    link.tell(prepare.write_prepared(checked, SweepFolder(path), manifest))

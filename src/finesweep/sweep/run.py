@@ -14,11 +14,11 @@ from typing import Any
 
 from finesweep import activity
 from finesweep.display.display import open_display
-from finesweep.errors import NoFinishedTrial, Problem, RunDirError, SpecError, SweepError
+from finesweep.errors import FolderError, NoFinishedTrial, Problem, SpecError, SweepError
 from finesweep.files import permissions
 from finesweep.folder import sweep_lock
 from finesweep.folder.open_run import open_run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.forecast.eta import TimeLeft
 from finesweep.forecast.work import Course
 from finesweep.host.signals import Signals
@@ -69,7 +69,7 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
         announce: Called with the ``Checked`` spec before training starts.
 
     Raises:
-        SpecError, RunDirError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
+        SpecError, FolderError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
     """
     _refuse_batch(request)
     with Signals().counted() as signals, contextlib.ExitStack() as owned, contextlib.ExitStack() as apart:
@@ -99,14 +99,14 @@ def supervise(path: Path, number: int, token: str = "", display_of: Any = open_d
         display_of: Opens the live display.
 
     Raises:
-        RunDirError, LaunchError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
+        FolderError, LaunchError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
     """
     with Signals().counted() as signals:
-        run_dir, begun = open_run(path, number, token)
+        sweep_folder, begun = open_run(path, number, token)
         with sweep_lock.held(path) as lock:
             begun = dataclasses.replace(begun, host=socket.gethostname(), pid=os.getpid(), started=time.time())
-            run_dir.write_run(begun)
-            return _carried_out(OpenSweep.of_run(run_dir, begun), lock, signals, display_of)
+            sweep_folder.write_run(begun)
+            return _carried_out(OpenSweep.of_run(sweep_folder, begun), lock, signals, display_of)
 
 
 def collect(path: Path, number: int, token: str = "") -> Outcome:
@@ -118,15 +118,15 @@ def collect(path: Path, number: int, token: str = "") -> Outcome:
         token: The run's token; see ``shared_folder.open_run``.
 
     Raises:
-        RunDirError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
+        FolderError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
     """
     with Signals().counted() as signals:
-        run_dir, ended = open_run(path, number, token)
+        sweep_folder, ended = open_run(path, number, token)
         with sweep_lock.held(path):
-            sweep = OpenSweep.of_run(run_dir, ended)
+            sweep = OpenSweep.of_run(sweep_folder, ended)
             if (found := _damaged(sweep)) is not None:
-                raise RunDirError(f"{path}: {found}; submit the sweep again to train it again")
-            limits = RunLimits(run_dir, ended, sweep.spec.budget, sweep.profile.limits)
+                raise FolderError(f"{path}: {found}; submit the sweep again to train it again")
+            limits = RunLimits(sweep_folder, ended, sweep.spec.budget, sweep.profile.limits)
             left = f"its jobs ended with {sweep.unfinished()} trials left to run"
             why = sweep.nothing_left() or limits.exceeded() or left
             try:
@@ -149,10 +149,10 @@ def _refuse_batch(request: Request) -> None:
 
 def _joined(path: Path, checked: Checked, request: Request, signals: Signals, display_of: Any) -> Outcome:
     """Run trials of a sweep that another command owns, until there are none; collect if that one is gone."""
-    folder = RunDir(path)
+    folder = SweepFolder(path)
     permissions.follow(path)
     if not folder.spec_file.exists():
-        raise RunDirError(f"{path} is being prepared by another `sweep run`; join it in a moment")
+        raise FolderError(f"{path} is being prepared by another `sweep run`; join it in a moment")
     manifest = prepare.same_sweep(folder, checked.manifest())
     sweep = prepare.begin(folder, manifest, checked, request)
     why = _search(sweep, None, signals, display_of)
@@ -172,13 +172,13 @@ def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any)
         why = _search(sweep, lock, signals, display_of)
         if signals.received or (found := _damaged(sweep)) is None:
             return _collected(sweep, why, signals)
-        sweep.run_dir.notes.append(found)
-    raise RunDirError(f"{sweep.run_dir.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
+        sweep.sweep_folder.notes.append(found)
+    raise FolderError(f"{sweep.sweep_folder.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
 
 
 def _damaged(sweep: OpenSweep) -> str | None:
-    best = ranking.winner(sweep.run_dir.records(), sweep.spec.direction)
-    return None if best is None else checkpoints.set_aside_if_damaged(sweep.run_dir, best)
+    best = ranking.winner(sweep.sweep_folder.records(), sweep.spec.direction)
+    return None if best is None else checkpoints.set_aside_if_damaged(sweep.sweep_folder, best)
 
 
 def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
@@ -187,7 +187,7 @@ def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: An
         why = sweep.nothing_left() or _supervised(sweep, lock, signals, display_of)
     except SweepError as error:
         # Where the folder itself is gone, the error that says so must not be replaced by this one.
-        with contextlib.suppress(RunDirError):
+        with contextlib.suppress(FolderError):
             sweep.end_run(str(error).partition("\n")[0])
         raise
     sweep.end_run(why)
@@ -195,7 +195,7 @@ def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: An
 
 
 def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
-    spec, folder = sweep.spec, sweep.run_dir
+    spec, folder = sweep.spec, sweep.sweep_folder
     activity.tell("")
     with display_of(
         spec.name,
@@ -220,22 +220,24 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
 
 def _collected(sweep: OpenSweep, why: str, signals: Signals) -> Outcome:
     """Write the final leaderboard; export and prove the winner unless the user wants to get out."""
-    prepare.tidy(sweep.run_dir)
-    records = sweep.run_dir.records()
+    prepare.tidy(sweep.sweep_folder)
+    records = sweep.sweep_folder.records()
     sweep.write_leaderboard(records)
     received = signals.first
     best = ranking.winner(records, sweep.spec.direction)
     evidence = None
     if best is not None and received is None:
-        evidence = winner.export(sweep.run_dir, sweep.manifest, best, sweep.profile, lambda: bool(signals.received))
+        evidence = winner.export(
+            sweep.sweep_folder, sweep.manifest, best, sweep.profile, lambda: bool(signals.received)
+        )
         received = signals.first
         sweep.write_leaderboard(records)  # it says where the winner is
     if best is None and received is None:
-        raise NoFinishedTrial(_no_winner(sweep.run_dir, records, why))
+        raise NoFinishedTrial(_no_winner(sweep.sweep_folder, records, why))
     return Outcome(sweep, records, why, received, evidence)
 
 
-def _no_winner(folder: RunDir, records: Sequence[TrialRecord], why: str) -> str:
+def _no_winner(folder: SweepFolder, records: Sequence[TrialRecord], why: str) -> str:
     counted = "\n".join(f"  {count} x {reason}" for count, reason in ranking.reasons(records))
     first = next((record for record in records if record.state.finished), None)
     log = f"\nThe first one's log: {folder.path / first.log}" if first else ""

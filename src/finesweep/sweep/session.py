@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finesweep.calibration import calibration_file
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.folder.manifest import Manifest, Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.launch.profile import of_run as profile_of
 from finesweep.registry import BACKENDS
@@ -29,7 +29,7 @@ class OpenSweep:
     """A sweep's folder, with the run that this process has begun there.
 
     Attributes:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         manifest: What the sweep is.
         spec: The spec with this run's budget.
         profile: Where workers run; settled, or still to be settled by what they find out.
@@ -37,7 +37,7 @@ class OpenSweep:
         began: When it began, on the monotonic clock.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     manifest: Manifest
     spec: SweepSpec
     profile: Profile
@@ -45,14 +45,14 @@ class OpenSweep:
     began: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of_run(cls, run_dir: RunDir, run: Run) -> OpenSweep:
+    def of_run(cls, sweep_folder: SweepFolder, run: Run) -> OpenSweep:
         """Open a sweep that another command has prepared, for a run that it has begun.
 
         Raises:
-            RunDirError: The folder is no sweep's, or is damaged.
+            FolderError: The folder is no sweep's, or is damaged.
         """
-        manifest = run_dir.manifest()
-        return cls(run_dir, manifest.of_run(run), manifest.spec_for(run), profile_of(run.profile), run)
+        manifest = sweep_folder.manifest()
+        return cls(sweep_folder, manifest.of_run(run), manifest.spec_for(run), profile_of(run.profile), run)
 
     @functools.cached_property
     def wanted(self) -> int:
@@ -78,7 +78,7 @@ class OpenSweep:
 
     def outcome(self) -> calibration_file.Outcome | None:
         """Return what the workers have found out, None as long as they have not."""
-        return calibration_file.outcome(self.run_dir, self.run.number, self._rule())
+        return calibration_file.outcome(self.sweep_folder, self.run.number, self._rule())
 
     def given_up(self, why: str) -> calibration_file.Outcome:
         """Return how many workers there are if they cannot find it out."""
@@ -88,17 +88,17 @@ class OpenSweep:
         """Let workers begin that wait for their number to be known; it stands in the run's file from now on."""
         self.profile = profile
         self.run = dataclasses.replace(self.run, profile=profile.model_dump())
-        self.run_dir.write_run(self.run)
+        self.sweep_folder.write_run(self.run)
 
     def _rule(self) -> Profile:
         """Return the profile with the numbers that hold as long as nothing was measured."""
         if not self.is_open:
             return self.profile
-        return calibration_file.rule(self.run_dir, self.run.number, self.profile, self.unfinished())
+        return calibration_file.rule(self.sweep_folder, self.run.number, self.profile, self.unfinished())
 
     def finished(self) -> list[TrialRecord]:
         """Return the trials that count against the budget."""
-        return [record for record in self.run_dir.records() if record.state.finished]
+        return [record for record in self.sweep_folder.records() if record.state.finished]
 
     def unfinished(self) -> int:
         """Return how many trials of the budget have no result yet."""
@@ -113,7 +113,7 @@ class OpenSweep:
         hours = self.spec.budget.hours
         if self.unfinished() <= 0:
             return self.all_tried() or f"all {self.wanted} trials of the budget have finished"
-        if hours is not None and self.run_dir.hours_used(besides=self.run.number) >= hours:
+        if hours is not None and self.sweep_folder.hours_used(besides=self.run.number) >= hours:
             return f"the budget of {hours:g} hours is used up"
         return self.ends_early()
 
@@ -130,7 +130,7 @@ class OpenSweep:
 
     def write_leaderboard(self, records: Sequence[TrialRecord]) -> None:
         """Bring the leaderboard up to date."""
-        leaderboard.write(self.run_dir, self.manifest, records, self.run_dir.runs())
+        leaderboard.write(self.sweep_folder, self.manifest, records, self.sweep_folder.runs())
 
     def end_run(self, why: str) -> None:
         """Note when and why this run ended."""
@@ -139,10 +139,10 @@ class OpenSweep:
     def note_time(self) -> None:
         """Note how long this run has run, for those who want to know once it was killed."""
         # It can be done without; whoever needs the folder says what is wrong with it.
-        with contextlib.suppress(RunDirError):
+        with contextlib.suppress(FolderError):
             self._write_run()
 
     def _write_run(self, **facts: Any) -> None:
         # A run that nobody watched ran elsewhere, and longer than the command that ends it.
         seconds = round(time.monotonic() - self.began, 3) if self.run.watched else None
-        self.run_dir.write_run(dataclasses.replace(self.run, seconds=seconds, **facts))
+        self.sweep_folder.write_run(dataclasses.replace(self.run, seconds=seconds, **facts))

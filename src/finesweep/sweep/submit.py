@@ -15,7 +15,7 @@ from finesweep.errors import Problem, SpecError, SweepError
 from finesweep.files import permissions
 from finesweep.folder import sweep_lock
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.signals import Signals
 from finesweep.launch.profile import Profile
 from finesweep.launch.submitted_runs import submitted_runs
@@ -60,7 +60,7 @@ def submit(
         announce: Called with the ``Checked`` spec before anything is prepared.
 
     Raises:
-        SpecError, RunDirError, LaunchError, MissingExtra, Stopped: See ``finesweep.errors``.
+        SpecError, FolderError, LaunchError, MissingExtra, Stopped: See ``finesweep.errors``.
     """
     profile = prepare.profile_of(request)
     submitter = _submitter(profile)
@@ -89,14 +89,14 @@ def submit(
 
 def _handed_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:
     """Give a sweep to the cluster; no signal comes between the jobs and the note of them, or nobody would end them."""
-    order = Order(sweep.run_dir, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates, file)
+    order = Order(sweep.sweep_folder, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates, file)
     try:
         submission = submitter.submit(order, dry_run=dry_run)
     except SweepError as error:
         sweep.end_run(str(error).partition("\n")[0])
         raise
     if submission.jobs:
-        sweep.run_dir.write_jobs(sweep.run.number, submission.jobs)
+        sweep.sweep_folder.write_jobs(sweep.run.number, submission.jobs)
     return submission
 
 
@@ -111,10 +111,10 @@ def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
         A line on each job, and on what is left.
 
     Raises:
-        RunDirError: The folder is no sweep's, or alone says where its jobs are.
+        FolderError: The folder is no sweep's, or alone says where its jobs are.
         LaunchError: The cluster refused.
     """
-    folder = RunDir(path)
+    folder = SweepFolder(path)
     manifest = folder.manifest()
     permissions.follow(path)
     lines = [line for run, submitter in submitted_runs(folder) for line in _cancelled(folder, run, submitter, given)]
@@ -127,7 +127,7 @@ def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
     ]
 
 
-def _cancelled(folder: RunDir, run: Run, submitter: Submitter, given: Profile | None) -> Sequence[str]:
+def _cancelled(folder: SweepFolder, run: Run, submitter: Submitter, given: Profile | None) -> Sequence[str]:
     """End a run's jobs; nobody else is left to note that a run ended whose workers no command watched."""
     lines = submitter.cancel(folder, run, given)
     if lines and not run.watched:
@@ -172,7 +172,7 @@ def _tokenize(sweep: OpenSweep) -> None:
 
     datasets.disable_progress_bars()
     for length in sorted(_lengths(sweep)):
-        tokenized(sweep.run_dir, sweep.manifest, length)
+        tokenized(sweep.sweep_folder, sweep.manifest, length)
 
 
 def _lengths(sweep: OpenSweep) -> set[int]:

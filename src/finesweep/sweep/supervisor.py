@@ -11,7 +11,7 @@ from pathlib import Path
 from finesweep import activity
 from finesweep.calibration.calibration_file import Outcome
 from finesweep.display.display import Display
-from finesweep.errors import LaunchError, RunDirError, SweepError
+from finesweep.errors import FolderError, LaunchError, SweepError
 from finesweep.files.regular_file import last_lines
 from finesweep.folder import disk
 from finesweep.folder.claims import LEASE_SECONDS
@@ -48,20 +48,20 @@ class Supervisor:
         self.shutdown = Shutdown(signals)
         self.handles: dict[int, Handle] = {}
         self.surplus: list[Handle] = []
-        self.hours_before = sweep.run_dir.hours_used(besides=sweep.run.number)
+        self.hours_before = sweep.sweep_folder.hours_used(besides=sweep.run.number)
         self.seen: Sequence[TrialRecord] = ()
         self.write_at = self.inspected = 0.0
         self.deaths = self.finished = 0
         self.idle_since: float | None = None
         self.told = Stage.RUNNING
-        self.known = len(sweep.run_dir.records())
+        self.known = len(sweep.sweep_folder.records())
 
     def wait(self) -> str:
         """Start the workers and return why the last of them ended; none outlives this call.
 
         Raises:
             LaunchError: Workers died of something that is no trial's.
-            RunDirError: The folder was removed or cannot be written.
+            FolderError: The folder was removed or cannot be written.
         """
         try:
             self._start_missing()
@@ -97,9 +97,9 @@ class Supervisor:
         self._start_missing()
 
     def _look(self) -> None:
-        folder = self.sweep.run_dir
+        folder = self.sweep.sweep_folder
         if not folder.spec_file.exists():
-            raise RunDirError(f"{folder.path}: the folder was removed or renamed while its sweep ran")
+            raise FolderError(f"{folder.path}: the folder was removed or renamed while its sweep ran")
         records = folder.records()
         running = folder.running()
         self.display.update(records, running)
@@ -143,15 +143,15 @@ class Supervisor:
         """Look at the disk, and for workers that are frozen: neither they nor their trials would ever end."""
         if self.shutdown.is_running:
             try:
-                disk.refuse_excess(self.sweep.run_dir.path, self.sweep.profile.limits.disk_gb)
-            except RunDirError as error:
+                disk.refuse_excess(self.sweep.sweep_folder.path, self.sweep.profile.limits.disk_gb)
+            except FolderError as error:
                 self.shutdown.stop(failure=error)
         self._end_frozen()
         self.sweep.note_time()
 
     def _end_frozen(self) -> None:
         """End workers that do not renew their claims, and those that linger when nothing is left to do."""
-        claims = self.sweep.run_dir.claims
+        claims = self.sweep.sweep_folder.claims
         held = {holder.pid: claims.seconds_still(holder) for holder in claims.held_here()}
         now = time.monotonic()
         self.idle_since = None if self.sweep.has_work() else self.idle_since or now
@@ -202,12 +202,12 @@ class Supervisor:
         return f"{len(self.sweep.finished())} trials have finished"
 
     def _worker_failure(self, index: int, code: int) -> SweepError:
-        folder = self.sweep.run_dir.path
+        folder = self.sweep.sweep_folder.path
         said = self._last_words(index, code)
         if disk.has_no_space(folder):
             return disk.full(folder)
-        if code == RunDirError.exit_code:
-            return RunDirError(said)
+        if code == FolderError.exit_code:
+            return FolderError(said)
         return LaunchError(f"the worker stopped: {said}\nIts log: {self._log(index)}")
 
     def _last_words(self, index: int, code: int) -> str:
@@ -220,7 +220,7 @@ class Supervisor:
         return next(filter(None, doing), "")
 
     def _log(self, index: int) -> Path:
-        return self.sweep.run_dir.worker_log(self.sweep.run.number, index)
+        return self.sweep.sweep_folder.worker_log(self.sweep.run.number, index)
 
 
 def _how(code: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import transformers
 
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.pruning.early_stopping import out_of_patience
 from finesweep.pruning.evaluation_schedule import Schedule
 from finesweep.pruning.rules import rung_fractions
@@ -35,7 +35,7 @@ class TrialContext:
     """What training one trial needs to know.
 
     Attributes:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         manifest: What was prepared.
         spec: The sweep's spec.
         params: The trial's parameters.
@@ -44,7 +44,7 @@ class TrialContext:
         batch_divisor: What the batch per device is divided by, and the accumulation multiplied by.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     manifest: Manifest
     spec: SweepSpec
     params: Params

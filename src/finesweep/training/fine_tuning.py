@@ -101,7 +101,7 @@ class FineTuning:
                 only once it is synced.
 
         Raises:
-            RunDirError: The disk is full or the folder cannot be written.
+            FolderError: The disk is full or the folder cannot be written.
         """
         watch = self.watch
         state = SavedState(
@@ -158,13 +158,13 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     PartialState._reset_state()  # noqa: SLF001
     settings, task = context.settings, context.task
     model_folder = Path(context.manifest.model["path"])
-    refuse_changed(context.run_dir, model_folder)
-    tokens = tokenized(context.run_dir, context.manifest, settings.max_length)
+    refuse_changed(context.sweep_folder, model_folder)
+    tokens = tokenized(context.sweep_folder, context.manifest, settings.max_length)
     transformers.set_seed(context.spec.search.seed)
     tokenizer = load_tokenizer(model_folder, trusted=context.manifest.trusts_code)
     tokenizer.model_max_length = settings.max_length  # exported with it, so that users cut texts as training did
     model = build_model(context.manifest, task, settings.model, tokenizer)
-    refuse_changed(context.run_dir, model_folder)  # nor meanwhile
+    refuse_changed(context.sweep_folder, model_folder)  # nor meanwhile
     tokenizer.padding_side = padding_side(model.config)
     given = {**_order(settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)

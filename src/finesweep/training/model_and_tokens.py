@@ -19,7 +19,7 @@ from finesweep.files.atomic import exclusive, sync_all, write_json
 from finesweep.files.parquet import read_frame
 from finesweep.folder.checked_files import is_sound, seal
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.model import load_check
 from finesweep.model.folder_check import LAYERS, check_files
 from finesweep.model.load_check import Loading
@@ -86,11 +86,11 @@ def _weights(folder: Path) -> Weights:
         raise SweepError(f"{folder}: {fault.message}") from None
 
 
-def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str, datasets.Dataset]:
+def tokenized(sweep_folder: SweepFolder, manifest: Manifest, max_length: int) -> dict[str, datasets.Dataset]:
     """Return every split as memory-mapped tokens, made on first use, and again where they are not what was made.
 
     Args:
-        run_dir: The sweep's folder, with the rows under ``data/``.
+        sweep_folder: The sweep's folder, with the rows under ``data/``.
         manifest: Says where the tokenizer is.
         max_length: Longest input in tokens; longer ones are cut.
 
@@ -98,14 +98,14 @@ def tokenized(run_dir: RunDir, manifest: Manifest, max_length: int) -> dict[str,
         By split, rows of ``input_ids``, ``attention_mask``, ``labels`` (and ``token_type_ids`` where the
         model has them); not padded, since the collator pads each batch to its own longest row.
     """
-    folder = run_dir.tokens(max_length)
+    folder = sweep_folder.tokens(max_length)
     if not is_sound(folder):
         # One worker makes them, the others wait: texts by the million take minutes.
-        with exclusive(run_dir.data / ".lock"):
+        with exclusive(sweep_folder.data / ".lock"):
             if not is_sound(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 tokenizer = load_tokenizer(Path(manifest.model["path"]), trusted=manifest.trusts_code)
-                _tokenize(run_dir, tokenizer, max_length, folder)
+                _tokenize(sweep_folder, tokenizer, max_length, folder)
     return {split: _numbers(path) for split in SPLITS if (path := folder / split).is_dir()}
 
 
@@ -120,12 +120,12 @@ def _numbers(folder: Path) -> datasets.Dataset:
     return rows
 
 
-def _tokenize(run_dir: RunDir, tokenizer: Any, max_length: int, folder: Path) -> None:
+def _tokenize(sweep_folder: SweepFolder, tokenizer: Any, max_length: int, folder: Path) -> None:
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     counts: dict[str, Mapping[str, int]] = {}
     for split in SPLITS:
-        file = run_dir.data / f"{split}.parquet"
+        file = sweep_folder.data / f"{split}.parquet"
         if file.is_file():
             rows, counts[split] = _tokens(tokenizer, split, read_frame(file), max_length)
             rows.save_to_disk(str(building / split))

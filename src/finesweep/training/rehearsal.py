@@ -16,7 +16,7 @@ import torch
 from finesweep import activity
 from finesweep.errors import SweepError
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.sections import SweepSpec
 from finesweep.training import precision
 from finesweep.training.callback import TrialContext
@@ -30,7 +30,7 @@ FAR_OFF = 1e6
 """How many times the loss of a model that knows nothing an untrained model's loss may be."""
 
 
-def rehearse(run_dir: RunDir, manifest: Manifest, spec: SweepSpec) -> None:
+def rehearse(sweep_folder: SweepFolder, manifest: Manifest, spec: SweepSpec) -> None:
     """Rehearse the first trial in a process that will be forked for each trial.
 
     A process that has used CUDA cannot be forked, so it runs on the CPU. Where there is a GPU it leaves out training,
@@ -41,14 +41,16 @@ def rehearse(run_dir: RunDir, manifest: Manifest, spec: SweepSpec) -> None:
     """
     activity.tell("rehearsing: a few rows through the model and the Trainer")
     params = dict(manifest.plan[0]) if manifest.plan else {}
-    take_through(run_dir, manifest, spec, params, trains=not torch.cuda.is_available())
+    take_through(sweep_folder, manifest, spec, params, trains=not torch.cuda.is_available())
 
 
-def take_through(run_dir: RunDir, manifest: Manifest, spec: SweepSpec, params: Params, *, trains: bool) -> FineTuner:
+def take_through(
+    sweep_folder: SweepFolder, manifest: Manifest, spec: SweepSpec, params: Params, *, trains: bool
+) -> FineTuner:
     """Train one step on a few rows, evaluate them, and compare with a plain forward pass, all on the CPU.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         manifest: What was prepared.
         spec: The sweep's spec.
         params: Parameters of a trial.
@@ -61,7 +63,7 @@ def take_through(run_dir: RunDir, manifest: Manifest, spec: SweepSpec, params: P
         SweepError: Something would fail or mislead in every trial.
     """
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
-        context = TrialContext(run_dir, manifest, spec, params, None, Path(scratch))
+        context = TrialContext(sweep_folder, manifest, spec, params, None, Path(scratch))
         precision.refuse_emulation(context.settings.training)
         trainer = build_trainer(
             context, use_cpu=True, max_steps=1, per_device_train_batch_size=2, bf16=False, fp16=False, tf32=None

@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from finesweep.errors import RunDirError, Unreadable
+from finesweep.errors import FolderError, Unreadable
 from finesweep.files.atomic import write_failure, write_json
 from finesweep.files.regular_file import open_regular, read_text
 from finesweep.host.machine import usable_memory_gb
@@ -107,7 +107,7 @@ def write_state(folder: Path, state: SavedState) -> None:
     """Write a state into a new folder; it survives a power cut only once the caller has synced the files.
 
     Raises:
-        RunDirError: The disk is full or the folder cannot be written.
+        FolderError: The disk is full or the folder cannot be written.
     """
     trainer = {**_shallow(state.trainer), "weights": None}
     evaluations = [dataclasses.asdict(evaluation) for evaluation in state.evaluations]
@@ -118,7 +118,7 @@ def write_state(folder: Path, state: SavedState) -> None:
         folder.mkdir()
         digests = {name: _write_tensors(folder / name, tensors[name]) for name in _FILES}
     except OSError as error:
-        raise RunDirError(write_failure(folder / STATE, error)) from error
+        raise FolderError(write_failure(folder / STATE, error)) from error
     content = {"made_with": _versions(), "files": digests, "values": plain}
     write_json(folder / STATE, {"sha256": _digest_of(content), **content})
 
@@ -156,7 +156,7 @@ def _write_tensors(file: Path, tensors: Weights) -> str:
     try:
         safetensors.torch.save_file(tensors, file)
     except SafetensorError as error:
-        raise RunDirError(f"{file}: cannot be written ({error})") from error
+        raise FolderError(f"{file}: cannot be written ({error})") from error
     return _digest(file)
 
 

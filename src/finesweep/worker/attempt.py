@@ -21,11 +21,11 @@ from typing import Any
 import torch
 
 from finesweep.backends.protocol import Report
-from finesweep.errors import RunDirError, TrialFailed
+from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder import disk
 from finesweep.folder.claims import Claim
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
 from finesweep.spec.sections import SweepSpec
@@ -62,7 +62,7 @@ class Attempt:
     """One attempt at one trial, from its first step to its record.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         manifest: What was prepared.
         spec: The sweep's spec.
         profile: Says whose weights are kept, and on how much of the disk.
@@ -74,7 +74,7 @@ class Attempt:
 
     def __init__(
         self,
-        run_dir: RunDir,
+        sweep_folder: SweepFolder,
         manifest: Manifest,
         spec: SweepSpec,
         profile: Profile,
@@ -83,7 +83,7 @@ class Attempt:
         comparison: Comparison,
         stopping: Callable[[], bool],
     ) -> None:
-        self.run_dir, self.manifest, self.spec, self.profile = run_dir, manifest, spec, profile
+        self.sweep_folder, self.manifest, self.spec, self.profile = sweep_folder, manifest, spec, profile
         self.claim, self.params, self.comparison, self.stopping = claim, params, comparison, stopping
         self.watch = TrialWatch(spec.direction)
         self.started, self._began = time.time(), time.monotonic()
@@ -100,33 +100,33 @@ class Attempt:
         Raises:
             TrialStopped: It was pruned, diverged, was interrupted or came too late.
             TrialFailed: It failed; the record says why.
-            RunDirError: The sweep's folder cannot be written, so there is no record.
+            FolderError: The sweep's folder cannot be written, so there is no record.
         """
         try:
             with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
                 self._train(Path(scratch), report)
-        except (TrialStopped, RunDirError):
+        except (TrialStopped, FolderError):
             raise
         except torch.OutOfMemoryError as error:
             raise self._out_of_memory(error) from error
         except Exception as error:
             traceback.print_exc()
-            if disk.is_for_lack_of_space(error, self.run_dir.path):
-                raise disk.full(self.run_dir.path) from error
+            if disk.is_for_lack_of_space(error, self.sweep_folder.path):
+                raise disk.full(self.sweep_folder.path) from error
             raise self._failed_or_lost(error) from error
         assert self.watch.result is not None
         assert self.watch.result.objective is not None
         return self.watch.result.objective
 
     def _train(self, scratch: Path, report: Report) -> None:
-        scalars = self.run_dir.tensorboard(self.claim.trial)
+        scalars = self.sweep_folder.tensorboard(self.claim.trial)
         context = TrialContext(
-            self.run_dir, self.manifest, self.spec, self.params, scalars, scratch, self.claim.batch_divisor
+            self.sweep_folder, self.manifest, self.spec, self.params, scalars, scratch, self.claim.batch_divisor
         )
         # The state is not kept in a name: it holds weights, which training replaces.
         tuning = FineTuning(context, self.watch, self._reporting(report), self.on_step, self._saved_state())
         self._resumed_step, self._resumed_examples = self.watch.step, self.watch.examples
-        self._go_on_from(self.run_dir.read_record(self.claim.trial))
+        self._go_on_from(self.sweep_folder.read_record(self.claim.trial))
         try:
             tuning.train()
         except AttemptOutdated:
@@ -134,13 +134,13 @@ class Attempt:
         except (TrialWaits, TrialInterrupted) as stop:
             self._save_state(tuning)
             state = TrialState.WAITING if isinstance(stop, TrialWaits) else TrialState.INTERRUPTED
-            self.run_dir.record(self._record(state, str(stop)))
+            self.sweep_folder.record(self._record(state, str(stop)))
             raise
         except TrialDiverged as stop:
-            self.run_dir.record(self._record(TrialState.DIVERGED, str(stop), divergence=stop.divergence))
+            self.sweep_folder.record(self._record(TrialState.DIVERGED, str(stop), divergence=stop.divergence))
             raise
         except TrialPruned as stop:
-            self.run_dir.record(stop.record or self._pruned(str(stop)))
+            self.sweep_folder.record(stop.record or self._pruned(str(stop)))
             raise
         self._complete(tuning.trainer)
 
@@ -182,7 +182,7 @@ class Attempt:
     def _show_progress(self, watch: TrialWatch) -> None:
         self._shown = time.monotonic()
         best = watch.best.objective if watch.best else None
-        self.run_dir.write_progress(
+        self.sweep_folder.write_progress(
             Progress(
                 trial=self.claim.trial,
                 attempt=self.claim.attempt,
@@ -199,11 +199,13 @@ class Attempt:
 
     def _complete(self, trainer: Any) -> None:
         record = self._record(TrialState.COMPLETE, self.watch.ended_early)
-        self.run_dir.record(checkpoints.keep_if_best(self.run_dir, self.profile, record, self.spec.direction, trainer))
-        checkpoints.remove_beaten(self.run_dir, self.profile.keep_best, self.spec.direction)
+        self.sweep_folder.record(
+            checkpoints.keep_if_best(self.sweep_folder, self.profile, record, self.spec.direction, trainer)
+        )
+        checkpoints.remove_beaten(self.sweep_folder, self.profile.keep_best, self.spec.direction)
 
     def _failed(self, reason: str) -> TrialFailed:
-        self.run_dir.record(self._record(TrialState.FAILED, reason))
+        self.sweep_folder.record(self._record(TrialState.FAILED, reason))
         return TrialFailed(self.claim.trial, reason, self._log_name())
 
     def _failed_or_lost(self, error: BaseException) -> Exception:
@@ -212,7 +214,7 @@ class Attempt:
             return self._failed(_one_line(error))
         lost = "a process that loads the data died without a word (out of memory?)"
         verdict = fault(lost, self.claim.faults, self.profile.retries)
-        self.run_dir.record(self._record(verdict.state, verdict.reason, faults=verdict.faults))
+        self.sweep_folder.record(self._record(verdict.state, verdict.reason, faults=verdict.faults))
         is_over = verdict.state is TrialState.FAILED
         return TrialFailed(self.claim.trial, lost, self._log_name()) if is_over else TrialInterrupted(verdict.reason)
 
@@ -224,11 +226,11 @@ class Attempt:
         if self.claim.batch_divisor > 1 or not can_halve(self._settings()):
             return self._failed(f"{tried} ({_one_line(error)})")
         reason = f"{tried}; to be tried again with half of that and twice the accumulation"
-        self.run_dir.record(self._record(TrialState.INTERRUPTED, reason, batch_divisor=2))
+        self.sweep_folder.record(self._record(TrialState.INTERRUPTED, reason, batch_divisor=2))
         return TrialInterrupted(reason)
 
     def _saved_state(self) -> SavedState | None:
-        folder = self.run_dir.state(self.claim.trial)
+        folder = self.sweep_folder.state(self.claim.trial)
         if not folder.is_dir():
             return None
         try:
@@ -244,15 +246,15 @@ class Attempt:
         """Save what the next attempt goes on from; where there is no room it starts anew instead."""
         if not tuning.can_resume:
             return
-        folder = self.run_dir.state(self.claim.trial)
+        folder = self.sweep_folder.state(self.claim.trial)
         building = folder.with_name(f".{folder.name}.{self.claim.attempt}.tmp")
         try:
             what = f"saving the state of trial {self.claim.trial}"
             need = STATE_COPIES * checkpoints.weights_bytes(tuning.trainer)
-            disk.refuse_overrun(self.run_dir.path, need, what, self.profile.limits.disk_gb)
+            disk.refuse_overrun(self.sweep_folder.path, need, what, self.profile.limits.disk_gb)
             tuning.save_state(building)
-            checkpoints.publish(self.run_dir, self.claim.trial, self.claim.attempt, building, folder)
-        except RunDirError as error:
+            checkpoints.publish(self.sweep_folder, self.claim.trial, self.claim.attempt, building, folder)
+        except FolderError as error:
             print(f"the state is not saved: {error}", flush=True)  # noqa: T201
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -266,7 +268,7 @@ class Attempt:
         examples = watch.examples - self._resumed_examples
         return TrialRecord(
             **{
-                **_identity(self.claim, self.run_dir),
+                **_identity(self.claim, self.sweep_folder),
                 "state": state,
                 "reason": reason,
                 "params": self.params,
@@ -290,22 +292,22 @@ class Attempt:
         )
 
     def _log_name(self) -> str:
-        return str(_identity(self.claim, self.run_dir)["log"])
+        return str(_identity(self.claim, self.sweep_folder)["log"])
 
 
-def bare_record(claim: Claim, run_dir: RunDir, seconds: float) -> TrialRecord:
+def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> TrialRecord:
     """Return the record of an attempt that could not write its own, from what its progress says.
 
     Args:
         claim: The attempt.
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         seconds: How long the attempt ran.
     """
-    progress = next((p for p in run_dir.progress() if p.trial == claim.trial), None)
-    before = run_dir.read_record(claim.trial)
+    progress = next((p for p in sweep_folder.progress() if p.trial == claim.trial), None)
+    before = sweep_folder.read_record(claim.trial)
     params = progress.params if progress else before.params if before else {}
     return TrialRecord(
-        **_identity(claim, run_dir),
+        **_identity(claim, sweep_folder),
         state=TrialState.INTERRUPTED,
         params=params,
         started=time.time() - seconds,
@@ -314,14 +316,14 @@ def bare_record(claim: Claim, run_dir: RunDir, seconds: float) -> TrialRecord:
     )
 
 
-def _identity(claim: Claim, run_dir: RunDir) -> dict[str, Any]:
+def _identity(claim: Claim, sweep_folder: SweepFolder) -> dict[str, Any]:
     return {
         "trial": claim.trial,
         "attempt": claim.attempt,
         "run": claim.run,
         "faults": claim.faults,
         "batch_divisor": claim.batch_divisor,
-        "log": str(run_dir.trial_log(claim.trial).relative_to(run_dir.path)),
+        "log": str(sweep_folder.trial_log(claim.trial).relative_to(sweep_folder.path)),
         "host": socket.gethostname(),
     }
 

@@ -20,7 +20,7 @@ from finesweep.errors import SweepError
 from finesweep.files.atomic import write_json
 from finesweep.files.parquet import read_frame
 from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.model.folder_check import SIZES
 from finesweep.model.pretrained import empty_model, load_config
 from finesweep.results.checkpoints import save
@@ -72,9 +72,9 @@ def try_model(folder: Path, asked: str, answer: str) -> None:
         answer: Name of the file to write: ``number`` (the configuration that is being tried) and ``faults``.
     """
     wanted = json.loads((folder / asked).read_text(encoding="utf-8"))
-    run_dir = RunDir(folder / "sweep")
-    manifest = run_dir.manifest()
-    attempt = _Attempt(run_dir, manifest, manifest.spec_for(), wanted["memory_gb"])
+    sweep_folder = SweepFolder(folder / "sweep")
+    manifest = sweep_folder.manifest()
+    attempt = _Attempt(sweep_folder, manifest, manifest.spec_for(), wanted["memory_gb"])
     faults: list[Fault] = []
     for number, params in enumerate(wanted["params"]):
         write_json(folder / answer, {"number": number, "faults": [vars(fault) for fault in faults]})
@@ -89,13 +89,13 @@ class _Attempt:
     """Tries configurations of one sweep.
 
     Attributes:
-        run_dir: A folder with a few rows of it.
+        sweep_folder: A folder with a few rows of it.
         manifest: What it is.
         spec: Its spec.
         memory_gb: Memory of the machine that trains, in units of 1e9 bytes.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     manifest: Manifest
     spec: SweepSpec
     memory_gb: float
@@ -133,7 +133,7 @@ class _Attempt:
         return ...
 
     def _context(self, params: Params, scratch: Path) -> TrialContext:
-        return TrialContext(self.run_dir, self.manifest, self.spec, params, None, scratch)
+        return TrialContext(self.sweep_folder, self.manifest, self.spec, params, None, scratch)
 
     def _weights(self, params: Params) -> int:
         """Count the weights of the model without making them."""
@@ -146,7 +146,7 @@ class _Attempt:
 
     def _take_through(self, params: Params, *, is_saved: bool) -> None:
         with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
-            trainer = take_through(self.run_dir, self.manifest, self.spec, params, trains=True)
+            trainer = take_through(self.sweep_folder, self.manifest, self.spec, params, trains=True)
             if is_saved:
                 folder = Path(scratch) / "winner"
                 save(folder, trainer)
@@ -157,8 +157,8 @@ class _Attempt:
         context = self._context(params, folder)
         settings = {**context.settings.named(), "use_cpu": True}
         exported = Exported.load(folder, settings, trusted=False)
-        found = SCORES[self.spec.task](*exported.answers(read_frame(self.run_dir.data / "validation.parquet")))
-        asked_as_users_will(self.run_dir, folder, context.task.pipeline, exported, trusted=False)
+        found = SCORES[self.spec.task](*exported.answers(read_frame(self.sweep_folder.data / "validation.parquet")))
+        asked_as_users_will(self.sweep_folder, folder, context.task.pipeline, exported, trusted=False)
         if not math.isclose(found["eval_loss"], loss, rel_tol=1e-3, abs_tol=1e-5):
             raise SweepError(f"saved and loaded again, it has a loss of {found['eval_loss']:.6g} instead of {loss:.6g}")
 

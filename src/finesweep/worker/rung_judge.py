@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.pruning.rules import Rung, Standing, Turns, is_audited, is_below_median, rung_examples, turns, values_at
 from finesweep.spec.sections import SweepSpec
 from finesweep.text.format import metric
@@ -32,28 +32,28 @@ class Comparison:
     """Judges trials by those of the others that have come as far.
 
     Attributes:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         spec: The sweep's spec.
         rungs: Training examples after which trials are compared, ascending; empty where the pruner is not ours.
         wanted: Trials that the budget asks for.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     spec: SweepSpec
     rungs: tuple[int, ...]
     wanted: int
 
     @classmethod
-    def of(cls, run_dir: RunDir, spec: SweepSpec, rows: int, wanted: int) -> Comparison:
+    def of(cls, sweep_folder: SweepFolder, spec: SweepSpec, rows: int, wanted: int) -> Comparison:
         """Return the comparison of a sweep's trials.
 
         Args:
-            run_dir: The sweep's folder.
+            sweep_folder: The sweep's folder.
             spec: The sweep's spec.
             rows: Training rows.
             wanted: Trials that the budget asks for.
         """
-        return cls(run_dir, spec, rung_examples(spec, rows), wanted)
+        return cls(sweep_folder, spec, rung_examples(spec, rows), wanted)
 
     @property
     def halves(self) -> bool:
@@ -66,18 +66,20 @@ class Comparison:
         Those that wait in vain are ended first.
 
         Raises:
-            RunDirError: The folder cannot be written.
+            FolderError: The folder cannot be written.
         """
         if not self.halves:
             if self.rungs:  # the trial's process is a fork of this one, and need not read them all again
-                self.run_dir.records()
+                self.sweep_folder.records()
             return range(self.wanted)
         standings = self._standings()
         verdict = self._turns(standings)
         for trial, rung in verdict.dropped.items():
             self._drop(trial, self._lost(standings[trial], rung))
         waiting = {trial for trial, standing in standings.items() if standing.waits}
-        left = (trial for trial in range(self.wanted) if trial not in waiting and not self.run_dir.is_finished(trial))
+        left = (
+            trial for trial in range(self.wanted) if trial not in waiting and not self.sweep_folder.is_finished(trial)
+        )
         return [*verdict.promoted, *left]
 
     def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
@@ -144,9 +146,9 @@ class Comparison:
 
     def _standings(self) -> dict[int, Standing]:
         """Read how far each trial has come; of one that is running, from its progress."""
-        newest = self.run_dir.claims.newest()
-        found = {record.trial: self._of_record(record, newest) for record in self.run_dir.records()}
-        running = (item for item in self.run_dir.progress() if newest.get(item.trial) == item.attempt)
+        newest = self.sweep_folder.claims.newest()
+        found = {record.trial: self._of_record(record, newest) for record in self.sweep_folder.records()}
+        running = (item for item in self.sweep_folder.progress() if newest.get(item.trial) == item.attempt)
         return found | {item.trial: self._of_progress(item) for item in running}
 
     def _of_record(self, record: TrialRecord, newest: dict[int, int]) -> Standing:
@@ -162,7 +164,7 @@ class Comparison:
 
     def _drop(self, trial: int, why: str) -> None:
         """End a trial that can no longer be promoted, or let it be finished for the audit."""
-        record = self.run_dir.read_record(trial)
+        record = self.sweep_folder.read_record(trial)
         if record is None or record.state is not TrialState.WAITING:
             return
         changes: dict[str, Any] = (
@@ -170,7 +172,7 @@ class Comparison:
         )
         # Whoever has claimed it meanwhile has seen more.
         with contextlib.suppress(AttemptOutdated):
-            self.run_dir.record(dataclasses.replace(record, **changes))
+            self.sweep_folder.record(dataclasses.replace(record, **changes))
 
 
 def _listed(trials: Sequence[int]) -> str:

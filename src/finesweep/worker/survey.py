@@ -77,7 +77,7 @@ def survey(folder: Path, run: int, parent: int, token: str, output: Path) -> Non
     worker.warm_up()
     process = psutil.Process()
     warm = time.time() - process.create_time()
-    bench = Bench(worker.run_dir, worker.manifest, worker.spec, stopping=lambda: os.getppid() != parent)
+    bench = Bench(worker.sweep_folder, worker.manifest, worker.spec, stopping=lambda: os.getppid() != parent)
     profile, note = _settled(bench, run, worker.profile)
     resident = process.memory_info().rss / 1e6
     per_gpu = profile.per_gpu if profile.gpus_per_trial == 1 else 0
@@ -90,12 +90,12 @@ def _settled(bench: Bench, run: int, profile: Profile) -> tuple[Profile, str]:
     """Settle a run's profile as its workers would."""
     from finesweep.calibration.bench import calibrate
 
-    asked = calibration_file.of_run(bench.run_dir, run)
+    asked = calibration_file.of_run(bench.sweep_folder, run)
     if asked is None or not calibration_file.is_open(profile):
         return profile, ""
-    settled = calibration_file.rule(bench.run_dir, run, profile, asked.trials)
-    calibration_file.write(bench.run_dir, calibrate(bench, asked))
-    outcome = calibration_file.outcome(bench.run_dir, run, settled)
+    settled = calibration_file.rule(bench.sweep_folder, run, profile, asked.trials)
+    calibration_file.write(bench.sweep_folder, calibrate(bench, asked))
+    outcome = calibration_file.outcome(bench.sweep_folder, run, settled)
     assert outcome is not None
     return outcome.profile, outcome.note
 

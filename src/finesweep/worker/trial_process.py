@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 import torch
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.checked_json import open_log
 from finesweep.folder import disk
 from finesweep.folder.claims import BorrowedLease, Lease
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.process_memory import oom_kills
 from finesweep.launch.profile import Profile
 from finesweep.trial import AttemptOutdated
@@ -43,16 +43,16 @@ class TrialProcess:
     The fork inherits the claim's lock, so that nobody takes the trial for dead before both are.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         profile: Supplies the limits and the threads.
         lease: The claim, held.
         body: What to run there.
     """
 
     def __init__(
-        self, run_dir: RunDir, profile: Profile, lease: Lease | BorrowedLease, body: Callable[[], None]
+        self, sweep_folder: SweepFolder, profile: Profile, lease: Lease | BorrowedLease, body: Callable[[], None]
     ) -> None:
-        self._run_dir, self._profile, self._lease, self._body = run_dir, profile, lease, body
+        self._sweep_folder, self._profile, self._lease, self._body = sweep_folder, profile, lease, body
         self._receiver, self._sender = multiprocessing.Pipe(duplex=False)
         self._process = multiprocessing.get_context("fork").Process(target=self._in_child)
         self._looked = time.monotonic()
@@ -79,7 +79,7 @@ class TrialProcess:
 
     def _watch(self, stopping: Callable[[], bool], attend: Callable[[], None]) -> tuple[bool, Limit | None]:
         claim = self._lease.claim
-        watchdog = Watchdog(self._profile, self._process.pid or 0, self._run_dir.progress_file(claim.trial))
+        watchdog = Watchdog(self._profile, self._process.pid or 0, self._sweep_folder.progress_file(claim.trial))
         asked, limit = False, None
         while self._process.is_alive():
             if not asked and stopping():
@@ -107,7 +107,7 @@ class TrialProcess:
         self._looked = time.monotonic()
         claim = self._lease.claim
         try:
-            self._run_dir.claims.refuse_outdated(claim.trial, claim.attempt)
+            self._sweep_folder.claims.refuse_outdated(claim.trial, claim.attempt)
         except AttemptOutdated:
             self._process.kill()
 
@@ -128,20 +128,20 @@ class TrialProcess:
             )
             torch.set_num_threads(self._profile.threads)
             self._body()
-        except RunDirError as error:
+        except FolderError as error:
             self._complain(error)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self._complain(disk.full(self._run_dir.path))
+            self._complain(disk.full(self._sweep_folder.path))
 
     def _redirect(self) -> None:
-        log = open_log(self._run_dir.trial_log(self._lease.claim.trial))
+        log = open_log(self._sweep_folder.trial_log(self._lease.claim.trial))
         for stream in (1, 2):
             os.dup2(log, stream)
         faulthandler.enable()  # a crash in a library leaves in the log where it was
 
-    def _complain(self, error: RunDirError) -> None:
+    def _complain(self, error: FolderError) -> None:
         """Tell the worker what is wrong with the folder, where no record can be written."""
         self._sender.send_bytes(str(error).encode()[:4000])
         sys.exit(error.exit_code)

@@ -19,7 +19,7 @@ import transformers
 from finesweep.errors import WinnerMismatch
 from finesweep.files.atomic import write_json
 from finesweep.files.parquet import read_frame
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.model.folder_check import check_files
 from finesweep.registry import TASKS
 from finesweep.training import precision
@@ -41,22 +41,22 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
         output: JSON file to write: ``reloaded``, ``test``, ``sample``, ``precision``, ``rows`` and ``same_answer``.
         trusted: Whether code that comes with the model may be run.
     """
-    run_dir = RunDir(folder)
-    manifest = run_dir.manifest()
-    settings = next(item for item in run_dir.records() if item.trial == trial).effective
+    sweep_folder = SweepFolder(folder)
+    manifest = sweep_folder.manifest()
+    settings = next(item for item in sweep_folder.records() if item.trial == trial).effective
     ways = precision.for_evaluation(settings)
     torch.set_float32_matmul_precision("high" if ways.get("tf32") else "highest")
     exported = Exported.load(model, settings, trusted=trusted)
-    _check_tokenizer(exported, run_dir, tokenized(run_dir, manifest, exported.max_length)["validation"])
+    _check_tokenizer(exported, sweep_folder, tokenized(sweep_folder, manifest, exported.max_length)["validation"])
     score = SCORES[manifest.spec["task"]]
-    files = {split: run_dir.data / f"{split}.parquet" for split in ("validation", "test")}
+    files = {split: sweep_folder.data / f"{split}.parquet" for split in ("validation", "test")}
     answers = {split: exported.answers(read_frame(file)) for split, file in files.items() if file.is_file()}
     scores = {split: score(*answer) for split, answer in answers.items()}
     found = {
         "reloaded": scores["validation"],
         "test": scores.get("test", {}),
         "sample": asked_as_users_will(
-            run_dir, model, TASKS.load(manifest.spec["task"]).pipeline, exported, trusted=trusted
+            sweep_folder, model, TASKS.load(manifest.spec["task"]).pipeline, exported, trusted=trusted
         ),
         "precision": ways,
         "rows": len(answers["validation"][1]),
@@ -166,9 +166,9 @@ def _same_answer(logits: torch.Tensor, labels: torch.Tensor, names: list[str] | 
     return names[int(given[0])] if bool((given == given[0]).all()) and bool((labels != labels[0]).any()) else None
 
 
-def _check_tokenizer(exported: Exported, run_dir: RunDir, rows: Any) -> None:
+def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -> None:
     """Raise WinnerMismatch if the exported tokenizer cuts the first texts into other tokens."""
-    frame = read_frame(run_dir.data / "validation.parquet").head(ROWS_COMPARED)
+    frame = read_frame(sweep_folder.data / "validation.parquet").head(ROWS_COMPARED)
     tokens = exported.tokens(frame)
     for ids, mask, trained in zip(tokens["input_ids"], tokens["attention_mask"], rows["input_ids"], strict=False):
         if ids[mask.bool()].tolist() != list(trained):
@@ -176,10 +176,10 @@ def _check_tokenizer(exported: Exported, run_dir: RunDir, rows: Any) -> None:
 
 
 def asked_as_users_will(
-    run_dir: RunDir, model: Path, kind: str, exported: Exported, *, trusted: bool
+    sweep_folder: SweepFolder, model: Path, kind: str, exported: Exported, *, trusted: bool
 ) -> dict[str, Any]:
     """Ask the model for the first validation row the way its users will."""
-    row = read_frame(run_dir.data / "validation.parquet").iloc[0]
+    row = read_frame(sweep_folder.data / "validation.parquet").iloc[0]
     pipeline = transformers.pipeline(kind, model=str(model), trust_remote_code=trusted)
     inputs = {"text": row["text"], **({"text_pair": row["text_pair"]} if "text_pair" in row else {})}
     with without_texts("the stock pipeline, on the first row of validation,"):

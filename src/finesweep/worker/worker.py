@@ -26,12 +26,12 @@ from finesweep.backends.protocol import Report
 from finesweep.calibration.bench import Bench, calibrate
 from finesweep.calibration.calibration_file import awaited
 from finesweep.calibration.options import Calibration
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.folder.claims import BorrowedLease, Claim, Lease
 from finesweep.folder.housekeeping import remove_leftovers
 from finesweep.folder.manifest import Manifest, Run
 from finesweep.folder.open_run import open_run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.launch.profile import of_run as profile_of
 from finesweep.launch.run_limits import RunLimits
@@ -54,7 +54,7 @@ class Worker:
     """Runs trials of one sweep until none is left or it is told to stop.
 
     Attributes:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         manifest: What was prepared.
         run: The run it belongs to.
         spec: The sweep's spec, with this run's budget.
@@ -63,7 +63,7 @@ class Worker:
         is_elsewhere: Whether the trials that run here are claimed by another process.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     manifest: Manifest
     run: Run
     spec: SweepSpec
@@ -77,7 +77,7 @@ class Worker:
     _is_underway: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._limits = RunLimits(self.run_dir, self.run, self.spec.budget, self.profile.limits)
+        self._limits = RunLimits(self.sweep_folder, self.run, self.spec.budget, self.profile.limits)
 
     @classmethod
     def open(cls, folder: Path, run: int, parent: int | None = None, token: str = "") -> Worker:
@@ -90,12 +90,12 @@ class Worker:
             token: What the run's own token must be; empty not to look.
 
         Raises:
-            RunDirError: The folder is no sweep's, or not the one that was prepared.
+            FolderError: The folder is no sweep's, or not the one that was prepared.
         """
-        run_dir, this_run = open_run(folder, run, token)
-        manifest = run_dir.manifest()
+        sweep_folder, this_run = open_run(folder, run, token)
+        manifest = sweep_folder.manifest()
         profile, spec = profile_of(this_run.profile), manifest.spec_for(this_run)
-        return cls(run_dir, manifest.of_run(this_run), this_run, spec, profile, parent or os.getppid())
+        return cls(sweep_folder, manifest.of_run(this_run), this_run, spec, profile, parent or os.getppid())
 
     @classmethod
     def open_elsewhere(cls, folder: Path, run: int, token: str) -> Worker:
@@ -118,7 +118,7 @@ class Worker:
     @functools.cached_property
     def comparison(self) -> Comparison:
         """Says who of the trials goes on."""
-        return Comparison.of(self.run_dir, self.spec, self.manifest.data["rows"]["train"], self.wanted)
+        return Comparison.of(self.sweep_folder, self.spec, self.manifest.data["rows"]["train"], self.wanted)
 
     @property
     def stopping(self) -> bool:
@@ -128,25 +128,25 @@ class Worker:
     @property
     def over(self) -> bool:
         """Whether there will be no more claims."""
-        return self.stopping or self._ends_early() or all(map(self.run_dir.is_finished, range(self.wanted)))
+        return self.stopping or self._ends_early() or all(map(self.sweep_folder.is_finished, range(self.wanted)))
 
     def work(self) -> None:
         """Rehearse, which makes the tokens too, then run trials until none is left."""
         self._listen()
         self.warm_up()
-        self.profile = awaited(self.run_dir, self.run.number, self.profile, self._find_out, lambda: self.stopping)
-        self.run_dir.call_on(self.run.number)
+        self.profile = awaited(self.sweep_folder, self.run.number, self.profile, self._find_out, lambda: self.stopping)
+        self.sweep_folder.call_on(self.run.number)
         BACKENDS.load(self.spec.search.backend)().search(self)
-        self.run_dir.call_on(self.run.number)  # all that were called off have ended
+        self.sweep_folder.call_on(self.run.number)  # all that were called off have ended
         if self._told:
             sys.exit(128 + self._told)
 
     def claim(self, wait: bool = True) -> Claim | None:
         """Take the next trial; see ``backends.Work``."""
         while not self.stopping and not self._ends_early():
-            lease = self.run_dir.claim(self.run.number, self.comparison.queue())
+            lease = self.sweep_folder.claim(self.run.number, self.comparison.queue())
             if lease is None:
-                if not wait or all(map(self.run_dir.is_finished, range(self.wanted))):
+                if not wait or all(map(self.sweep_folder.is_finished, range(self.wanted))):
                     return None
                 time.sleep(LINGER_SECONDS)
             elif len(lease.claim.faults) > self.profile.retries:
@@ -160,7 +160,7 @@ class Worker:
         """Run ``body`` in a fork; if it ends without a record of its own, write one that says how.
 
         Raises:
-            RunDirError: The sweep's folder cannot be written.
+            FolderError: The sweep's folder cannot be written.
         """
         lease = BorrowedLease(claim) if self.is_elsewhere else self._leases.pop(claim)
         worker = os.getpid()
@@ -174,7 +174,7 @@ class Worker:
             return self.stopping or self._is_called_off(claim)
 
         try:
-            ending = TrialProcess(self.run_dir, self.profile, lease, forked).carry_out(stopping, attend)
+            ending = TrialProcess(self.sweep_folder, self.profile, lease, forked).carry_out(stopping, attend)
             # A newer attempt's record is no business of this one.
             with contextlib.suppress(AttemptOutdated):
                 self._conclude(claim, ending)
@@ -184,7 +184,7 @@ class Worker:
     def train(self, claim: Claim, params: Params, report: Report) -> float:
         """Train one trial and write its record, whatever happens; see ``backends.Work``."""
         attempt = Attempt(
-            self.run_dir,
+            self.sweep_folder,
             self.manifest,
             self.spec,
             self.profile,
@@ -197,14 +197,14 @@ class Worker:
 
     def elsewhere(self) -> Callable[[], Worker]:
         """Return what opens this work in another process; see ``backends.Work``."""
-        return functools.partial(Worker.open_elsewhere, self.run_dir.path, self.run.number, self.run.token)
+        return functools.partial(Worker.open_elsewhere, self.sweep_folder.path, self.run.number, self.run.token)
 
     def renew(self) -> None:
         """Keep the claims that are held here alive, and have their trials stopped once this process is to stop."""
         for lease in self._leases.values():
             lease.renew()
         if self._leases and self.stopping:
-            self.run_dir.call_off(self.run.number)
+            self.sweep_folder.call_off(self.run.number)
 
     def release(self, claim: Claim) -> None:
         """Let go of a claim whose trial was run elsewhere."""
@@ -217,12 +217,12 @@ class Worker:
         The trial's own process may have outlived it, and then stops with its state saved. That record is kept, as
         one of an attempt that a fault has ended.
         """
-        record = self.run_dir.read_record(claim.trial)
+        record = self.sweep_folder.read_record(claim.trial)
         own = record if record is not None and record.attempt == claim.attempt else None
         if own is None or (own.state is TrialState.INTERRUPTED and own.faults == claim.faults):
             verdict = fault(how, claim.faults, self.profile.retries)
             with contextlib.suppress(AttemptOutdated):
-                self.run_dir.record(_judged(own or bare_record(claim, self.run_dir, seconds), verdict))
+                self.sweep_folder.record(_judged(own or bare_record(claim, self.sweep_folder, seconds), verdict))
         self.release(claim)
 
     def _is_called_off(self, claim: Claim) -> bool:
@@ -230,39 +230,39 @@ class Worker:
         if not self.is_elsewhere or time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + LINGER_SECONDS
-        alive = self.run_dir.claims.is_alive(claim.trial, claim.attempt)
-        return not alive or self.run_dir.is_called_off(self.run.number)
+        alive = self.sweep_folder.claims.is_alive(claim.trial, claim.attempt)
+        return not alive or self.sweep_folder.is_called_off(self.run.number)
 
     def warm_up(self) -> None:
         """Rehearse, which makes the tokens too, and be fit to be forked."""
         _stay_single_threaded()
-        rehearse(self.run_dir, self.manifest, self.spec)
+        rehearse(self.sweep_folder, self.manifest, self.spec)
         gc.collect()
         gc.freeze()
 
     def _find_out(self, asked: Calibration) -> Calibration:
         most_gb = asked.machine.memory_gb
-        return calibrate(Bench(self.run_dir, self.manifest, self.spec, most_gb, lambda: self.stopping), asked)
+        return calibrate(Bench(self.sweep_folder, self.manifest, self.spec, most_gb, lambda: self.stopping), asked)
 
     def _conclude(self, claim: Claim, ending: Ending) -> None:
-        record = self.run_dir.read_record(claim.trial)
+        record = self.sweep_folder.read_record(claim.trial)
         own = record if record is not None and record.attempt == claim.attempt else None
         verdict = judge(ending, own.state if own else None, claim.faults, self.profile.retries)
         if verdict is not None:
-            self.run_dir.record(_judged(own or bare_record(claim, self.run_dir, ending.seconds), verdict))
-            remove_leftovers(self.run_dir, claim.trial)
+            self.sweep_folder.record(_judged(own or bare_record(claim, self.sweep_folder, ending.seconds), verdict))
+            remove_leftovers(self.sweep_folder, claim.trial)
         if ending.complaint is not None:
-            raise RunDirError(ending.complaint)
+            raise FolderError(ending.complaint)
 
     def _give_up(self, lease: Lease) -> None:
         verdict = Verdict(TrialState.FAILED, given_up(lease.claim.faults), lease.claim.faults)
-        self.run_dir.record(_judged(bare_record(lease.claim, self.run_dir, 0.0), verdict))
+        self.sweep_folder.record(_judged(bare_record(lease.claim, self.sweep_folder, 0.0), verdict))
         lease.release()
 
     def _ends_early(self) -> bool:
         if self._is_underway and self.spec.stop == StopSpec():
             return False
-        records = self.run_dir.records()
+        records = self.sweep_folder.records()
         fails = same_failure(records, self.run.number) is not None
         ended = sum(record.run == self.run.number and record.state.finished for record in records)
         self._is_underway = self._is_underway or (not fails and ended >= SAME_FAILURES)

@@ -107,9 +107,9 @@ def _prune(fault: Fault, **_: Any) -> None:
     raise TrialPruned(fault.text)
 
 
-def _fill(fault: Fault, run_dir: Any = None, **_: Any) -> None:
+def _fill(fault: Fault, sweep_folder: Any = None, **_: Any) -> None:
     if fault.pads:
-        _pad(run_dir.study_file)
+        _pad(sweep_folder.study_file)
     with Path(fault.text).open("wb", buffering=0) as stream, contextlib.suppress(OSError):
         while True:
             stream.write(bytes(4096))
@@ -225,8 +225,8 @@ def _break_weights(contenders: ModuleType) -> None:
     contenders.save = saved
 
 
-def _break_records(run_dir: ModuleType) -> None:
-    staged_json, record = run_dir.staged_json, run_dir.RunDir.record
+def _break_records(sweep_folder: ModuleType) -> None:
+    staged_json, record = sweep_folder.staged_json, sweep_folder.SweepFolder.record
 
     @contextlib.contextmanager
     def staged(file: Path, values: Any) -> Iterator[Path]:
@@ -239,9 +239,9 @@ def _break_records(run_dir: ModuleType) -> None:
 
     def recorded(self: Any, entry: Any) -> None:
         record(self, entry)
-        _strike("recorded", run_dir=self)
+        _strike("recorded", sweep_folder=self)
 
-    run_dir.staged_json, run_dir.RunDir.record = staged, recorded
+    sweep_folder.staged_json, sweep_folder.SweepFolder.record = staged, recorded
 
 
 class _Finder(importlib.abc.MetaPathFinder):

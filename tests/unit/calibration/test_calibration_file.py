@@ -25,7 +25,7 @@ from finesweep.calibration.calibration_file import (
     write,
 )
 from finesweep.calibration.options import Calibration, Option, Speed
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.machine import Machine
 from finesweep.launch.profile import Profile
 from finesweep.spec.sections import SweepSpec
@@ -38,7 +38,7 @@ SPEEDS = (Speed(TWO, 410.0), Speed(ONE, 300.0))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "demo")
 
 
@@ -54,7 +54,9 @@ def spec(**sections) -> SweepSpec:
     return SweepSpec.model_validate({**values, **sections}, strict=False)
 
 
-def asked(folder: RunDir, machine: Machine = MACHINE, trials: int = 20, profile: Profile | None = None, **sections):
+def asked(
+    folder: SweepFolder, machine: Machine = MACHINE, trials: int = 20, profile: Profile | None = None, **sections
+):
     return launch(folder, spec(**sections), profile or Profile(), machine, trials, rows=1000)
 
 
@@ -167,7 +169,7 @@ def test_where_nothing_was_found_the_rule_holds_and_it_is_said_why(folder):
     assert found == by_rule(settled, "it is short")
 
 
-def begun(folder: RunDir) -> tuple[Profile, Calibration]:
+def begun(folder: SweepFolder) -> tuple[Profile, Calibration]:
     profile, question = asked(folder)
     question = dataclasses.replace(question, run=1)
     folder.write_run(made_records.run(1, profile=profile.model_dump()))

@@ -14,7 +14,7 @@ from finesweep import __version__
 from finesweep.cli import command_line
 from finesweep.cli.app import found_folder
 from finesweep.cli.internal import importing
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 
 
 def test_garbage_is_collected_again_after_imports_even_failed_ones() -> None:
@@ -71,14 +71,14 @@ def test_debug_may_stand_anywhere(place, monkeypatch, tmp_path):
     monkeypatch.setenv("FINESWEEP_DEBUG", "")
     words = ["status", str(tmp_path / "none")]
     words.insert(place, "--debug")
-    assert isinstance(CliRunner().invoke(command_line.app, words).exception, RunDirError)
+    assert isinstance(CliRunner().invoke(command_line.app, words).exception, FolderError)
     assert os.environ["FINESWEEP_DEBUG"] == "1"
 
 
 def test_debug_after_two_dashes_is_a_name(monkeypatch):
     monkeypatch.setenv("FINESWEEP_DEBUG", "")
     result = CliRunner().invoke(command_line.app, ["status", "--", "--debug"])
-    assert isinstance(result.exception, RunDirError)
+    assert isinstance(result.exception, FolderError)
     assert os.environ["FINESWEEP_DEBUG"] == ""
 
 

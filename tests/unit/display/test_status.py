@@ -14,7 +14,7 @@ from finesweep.display.status import status_lines
 from finesweep.errors import LaunchError
 from finesweep.files.atomic import write_json
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch import submitted_runs
 from finesweep.launch.profile import Profile
 from finesweep.launch.submitter import Job
@@ -22,18 +22,18 @@ from finesweep.trial import TrialState
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     made = make_folders(tmp_path / "sst2")
     write_json(made.spec_file, manifest().__dict__)
     made.write_run(run())
     return made
 
 
-def said(folder: RunDir) -> str:
+def said(folder: SweepFolder) -> str:
     return "\n".join(status_lines(folder.path))
 
 
-def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder: RunDir) -> None:
+def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder: SweepFolder) -> None:
     leases = [folder.claim(run=1, trials=range(3)) for _ in range(3)]
     folder.write_progress(running(0, step=30))
     assert leases[1] is not None
@@ -45,7 +45,7 @@ def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder:
     assert "trials   0 of 20 finished, 2 RUNNING" in text
 
 
-def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: RunDir) -> None:
+def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: SweepFolder) -> None:
     for trial in range(2):
         folder.record(record(trial, None, TrialState.INTERRUPTED, reason="stopped"))
     lease = folder.claim(run=1, trials=range(1))
@@ -53,7 +53,7 @@ def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: Ru
     assert lease is not None
 
 
-def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: RunDir) -> None:
+def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: SweepFolder) -> None:
     lease = folder.claim(run=1, trials=range(1))
     folder.record(record(0, None, TrialState.INTERRUPTED, reason="killed by SIGKILL; to be tried again"))
     assert lease is not None
@@ -61,7 +61,7 @@ def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: RunDir) -> 
     assert "waiting  trial 0, attempt 2: killed by SIGKILL; to be tried again" in said(folder)
 
 
-def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: RunDir) -> None:
+def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: SweepFolder) -> None:
     leases = [folder.claim(run=1, trials=range(2)) for _ in range(2)]
     folder.record(record(0, 0.6123, TrialState.WAITING, reason="waits after 3,460 examples", examples=3_460))
     folder.record(record(1, 0.7, TrialState.WAITING, audit="weak", examples=3_460))
@@ -75,7 +75,7 @@ def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: RunDir) -> None:
     assert "attempt" not in text
 
 
-def test_what_was_set_aside_is_named(folder: RunDir) -> None:
+def test_what_was_set_aside_is_named(folder: SweepFolder) -> None:
     folder.record_file(3).write_text("{")
     (folder.path / "study.journal.corrupt").write_text("?")
     text = said(folder)
@@ -84,7 +84,7 @@ def test_what_was_set_aside_is_named(folder: RunDir) -> None:
     assert "note     study.journal.corrupt was damaged and set aside" in text
 
 
-def test_a_folder_where_nothing_runs_says_how_it_ended(folder: RunDir) -> None:
+def test_a_folder_where_nothing_runs_says_how_it_ended(folder: SweepFolder) -> None:
     folder.record(record(0, 0.5))
     assert "sst2: not running" in said(folder)
     assert "best     trial 0, eval_loss 0.5000" in said(folder)
@@ -95,14 +95,14 @@ class Cluster:
 
     queue: ClassVar[list[Job] | Exception] = []
 
-    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None) -> Sequence[Job]:
+    def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None) -> Sequence[Job]:
         if isinstance(self.queue, Exception):
             raise self.queue
         return self.queue
 
 
 @pytest.fixture
-def submitted(folder: RunDir, monkeypatch: pytest.MonkeyPatch):
+def submitted(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch):
     """Say what the cluster says of a sweep that it was given."""
     monkeypatch.setattr(submitted_runs, "SUBMITTERS", SimpleNamespace(names=("cluster",), load=lambda _: Cluster))
     folder.write_run(run(2, watched=False, ended=None, profile={"launcher": "cluster"}))
@@ -121,7 +121,7 @@ def test_the_jobs_of_a_cluster_are_told_apart(submitted) -> None:
     assert "ended" not in text
 
 
-def test_a_sweep_that_a_cluster_trains_runs_there(submitted, folder: RunDir) -> None:
+def test_a_sweep_that_a_cluster_trains_runs_there(submitted, folder: SweepFolder) -> None:
     lease = folder.claim(run=2, trials=range(3))
     assert lease is not None
     assert "sst2: running (on a cluster)\n" in submitted([Job("7_0", "worker 1", "running")])
@@ -137,7 +137,7 @@ def test_a_sweep_whose_jobs_are_gone_is_to_be_submitted_again(submitted) -> None
     assert "ended    never submitted, or its jobs are gone; the same `sweep submit` goes on" in submitted([])
 
 
-def test_a_run_that_has_ended_is_not_asked_about(submitted, folder: RunDir) -> None:
+def test_a_run_that_has_ended_is_not_asked_about(submitted, folder: SweepFolder) -> None:
     folder.write_run(run(2, watched=False, profile={"launcher": "cluster"}, outcome="all is done"))
     text = submitted(AssertionError("the cluster was asked"))
     assert "ended    all is done" in text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files import checked_json
 from finesweep.files.checked_json import (
     Damaged,
@@ -126,10 +126,10 @@ def test_a_link_in_a_folder_is_refused(tmp_path: Path, target: str) -> None:
     refuse_all_but_files(sweep, deep=True)
     (sweep / "inner" / "link").symlink_to(tmp_path / target)
     refuse_all_but_files(sweep)
-    with pytest.raises(RunDirError, match=r"inner/link is a symbolic link; a sweep's folder has none"):
+    with pytest.raises(FolderError, match=r"inner/link is a symbolic link; a sweep's folder has none"):
         refuse_all_but_files(sweep, deep=True)
     (sweep / "link").symlink_to(tmp_path / target)
-    with pytest.raises(RunDirError, match=r"sweep/link is a symbolic link"):
+    with pytest.raises(FolderError, match=r"sweep/link is a symbolic link"):
         refuse_all_but_files(sweep)
 
 
@@ -138,7 +138,7 @@ def test_pipe_in_a_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "inner").mkdir()
     os.mkfifo(tmp_path / "inner" / name)
     refuse_all_but_files(tmp_path)
-    with pytest.raises(RunDirError, match=rf"inner/{name} is neither a file nor a folder; a sweep's folder has none"):
+    with pytest.raises(FolderError, match=rf"inner/{name} is neither a file nor a folder; a sweep's folder has none"):
         refuse_all_but_files(tmp_path, deep=True)
 
 

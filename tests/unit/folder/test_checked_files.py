@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.folder import checked_files
 from finesweep.folder.checked_files import (
     CheckedFiles,
@@ -21,7 +21,7 @@ from finesweep.folder.checked_files import (
     refuse_changed,
     seal,
 )
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.model.weights import files_digest
 
 
@@ -35,10 +35,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> RunDir:
-    run_dir = make_folders(tmp_path / "sweep")
-    (run_dir.data / "train.parquet").write_bytes(b"rows")
-    return run_dir
+def sweep_folder(tmp_path: Path) -> SweepFolder:
+    sweep_folder = make_folders(tmp_path / "sweep")
+    (sweep_folder.data / "train.parquet").write_bytes(b"rows")
+    return sweep_folder
 
 
 @pytest.fixture
@@ -112,29 +112,29 @@ def test_a_seal_that_leads_out_of_its_folder_is_none(folder, name):
     assert not is_sound(folder)
 
 
-def test_rows_and_model_that_change_are_refused_by_name(run_dir, model):
+def test_rows_and_model_that_change_are_refused_by_name(sweep_folder, model):
     files = sorted(model.iterdir())
-    known = note(run_dir, model, files)
+    known = note(sweep_folder, model, files)
     assert checked_files.digest(known.model) == files_digest(files)
-    refuse_changed(run_dir, model)
+    refuse_changed(sweep_folder, model)
     overwritten(model / "model.safetensors")
-    with pytest.raises(RunDirError, match=r"model/model\.safetensors: it was changed or removed while the sweep ran"):
-        refuse_changed(run_dir, model)
-    note(run_dir, model, files)
-    refuse_changed(run_dir, model)
-    (run_dir.data / "train.parquet").write_bytes(b"swor")
-    with pytest.raises(RunDirError, match=r"data/train\.parquet: it was changed or removed"):
-        refuse_changed(run_dir, model)
+    with pytest.raises(FolderError, match=r"model/model\.safetensors: it was changed or removed while the sweep ran"):
+        refuse_changed(sweep_folder, model)
+    note(sweep_folder, model, files)
+    refuse_changed(sweep_folder, model)
+    (sweep_folder.data / "train.parquet").write_bytes(b"swor")
+    with pytest.raises(FolderError, match=r"data/train\.parquet: it was changed or removed"):
+        refuse_changed(sweep_folder, model)
 
 
-def test_a_model_that_has_moved_is_the_same(run_dir, model, tmp_path):
-    note(run_dir, model, sorted(model.iterdir()))
+def test_a_model_that_has_moved_is_the_same(sweep_folder, model, tmp_path):
+    note(sweep_folder, model, sorted(model.iterdir()))
     moved = model.rename(tmp_path / "elsewhere")
-    refuse_changed(run_dir, moved)
-    known = read(run_dir, moved)
+    refuse_changed(sweep_folder, moved)
+    known = read(sweep_folder, moved)
     assert known is not None
     assert known.model.folder == moved
 
 
-def test_without_a_note_nothing_is_refused(run_dir, model):
-    refuse_changed(run_dir, model)
+def test_without_a_note_nothing_is_refused(sweep_folder, model):
+    refuse_changed(sweep_folder, model)

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.folder import claims
 from finesweep.folder.claims import LEASE_SECONDS, Claim, Claims
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.trial import AttemptOutdated, Progress, TrialRecord, TrialState
 
 FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "demo")
 
 
@@ -50,19 +50,19 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "_here", lambda: ("elsewhere", "another boot"))
 
 
-def test_the_lowest_free_number_is_claimed(folder: RunDir) -> None:
+def test_the_lowest_free_number_is_claimed(folder: SweepFolder) -> None:
     folder.record(record(1))
     leases = [folder.claim(run=1, trials=range(4)) for _ in range(4)]
     assert [(one.claim.trial, one.claim.attempt) if one else None for one in leases] == [(0, 1), (2, 1), (3, 1), None]
 
 
 @pytest.mark.parametrize("state", [state for state in TrialState if state.finished])
-def test_a_finished_trial_is_never_claimed_again(folder: RunDir, state: TrialState) -> None:
+def test_a_finished_trial_is_never_claimed_again(folder: SweepFolder, state: TrialState) -> None:
     folder.record(record(0, state=state))
     assert folder.claim(run=9, trials=range(1)) is None
 
 
-def test_a_released_claim_without_a_result_is_free_again(folder: RunDir) -> None:
+def test_a_released_claim_without_a_result_is_free_again(folder: SweepFolder) -> None:
     first = folder.claim(run=1, trials=range(1))
     assert first is not None
     assert folder.claim(run=1, trials=range(1)) is None
@@ -72,7 +72,7 @@ def test_a_released_claim_without_a_result_is_free_again(folder: RunDir) -> None
     assert second.claim.attempt == 2
 
 
-def test_a_fork_keeps_its_claim_alive_and_release_ends_it_for_the_fork_too(folder: RunDir) -> None:
+def test_a_fork_keeps_its_claim_alive_and_release_ends_it_for_the_fork_too(folder: SweepFolder) -> None:
     lease = folder.claim(run=1, trials=range(1))
     assert lease is not None
     process = FORK.Process(target=time.sleep, args=(60,))
@@ -86,12 +86,12 @@ def test_a_fork_keeps_its_claim_alive_and_release_ends_it_for_the_fork_too(folde
         process.join()
 
 
-def test_a_killed_holders_claim_is_dead_at_once_as_long_as_nobody_inherited_it(folder: RunDir) -> None:
+def test_a_killed_holders_claim_is_dead_at_once_as_long_as_nobody_inherited_it(folder: SweepFolder) -> None:
     in_another_process(lambda: folder.claim(run=1, trials=range(1)) and None)
     assert not folder.alive(0)
 
 
-def test_a_worker_that_died_in_this_run_is_a_fault_and_one_of_a_run_before_is_none(folder: RunDir) -> None:
+def test_a_worker_that_died_in_this_run_is_a_fault_and_one_of_a_run_before_is_none(folder: SweepFolder) -> None:
     pid = in_another_process(lambda: [folder.claim(run=1, trials=range(2)) for _ in range(2)] and None)
     in_this_run = folder.claim(run=1, trials=range(1))
     assert in_this_run is not None
@@ -101,7 +101,7 @@ def test_a_worker_that_died_in_this_run_is_a_fault_and_one_of_a_run_before_is_no
     assert later.claim == Claim(1, 2, 2)
 
 
-def test_faults_add_up_over_attempts_that_left_no_record(folder: RunDir) -> None:
+def test_faults_add_up_over_attempts_that_left_no_record(folder: SweepFolder) -> None:
     for _ in range(3):
         in_another_process(lambda: folder.claim(run=1, trials=range(1)) and None)
     lease = folder.claim(run=1, trials=range(1))
@@ -110,7 +110,7 @@ def test_faults_add_up_over_attempts_that_left_no_record(folder: RunDir) -> None
     assert len(lease.claim.faults) == 3
 
 
-def test_the_next_attempt_knows_what_the_record_of_the_last_one_says(folder: RunDir) -> None:
+def test_the_next_attempt_knows_what_the_record_of_the_last_one_says(folder: SweepFolder) -> None:
     lease = folder.claim(run=1, trials=range(1))
     assert lease is not None
     folder.record(record(0, state=TrialState.INTERRUPTED, faults=("killed",), batch_divisor=2))
@@ -120,7 +120,7 @@ def test_the_next_attempt_knows_what_the_record_of_the_last_one_says(folder: Run
     assert again.claim == Claim(0, 2, 1, ("killed",), 2)
 
 
-def test_an_outdated_attempt_writes_neither_record_nor_progress_nor_weights(folder: RunDir) -> None:
+def test_an_outdated_attempt_writes_neither_record_nor_progress_nor_weights(folder: SweepFolder) -> None:
     from finesweep.results.checkpoints import publish
 
     first = folder.claim(run=1, trials=range(1))
@@ -145,11 +145,11 @@ def test_an_outdated_attempt_writes_neither_record_nor_progress_nor_weights(fold
 
 
 def test_elsewhere_a_claim_lives_as_long_as_its_beat_moves(
-    folder: RunDir, monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
 ) -> None:
     lease = folder.claim(run=1, trials=range(1))
     assert lease is not None
-    reader = RunDir(folder.path)
+    reader = SweepFolder(folder.path)
     elsewhere(monkeypatch)
     for _ in range(30):
         clock(5.0)
@@ -164,7 +164,7 @@ def test_elsewhere_a_claim_lives_as_long_as_its_beat_moves(
 
 
 def test_a_reader_that_was_asleep_itself_takes_nobody_for_dead(
-    folder: RunDir, monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
 ) -> None:
     lease = folder.claim(run=1, trials=range(1))
     assert lease is not None
@@ -176,7 +176,7 @@ def test_a_reader_that_was_asleep_itself_takes_nobody_for_dead(
 
 @pytest.mark.parametrize("hour", [-3_600.0, 3_600.0])
 def test_a_wall_clock_that_jumps_reaps_nobody_here(
-    folder: RunDir, monkeypatch: pytest.MonkeyPatch, hour: float
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, hour: float
 ) -> None:
     lease = folder.claim(run=1, trials=range(1))
     wall = time.time
@@ -192,14 +192,14 @@ def test_a_wall_clock_that_jumps_reaps_nobody_here(
     "content",
     ["", "{", "[]", "null", '{"run": "x"}', '{"faults": 3}', '{"pid": null}', "\0" * 100, "[" * 5_000],
 )
-def test_a_claim_that_cannot_be_read_is_dead(folder: RunDir, content: str) -> None:
+def test_a_claim_that_cannot_be_read_is_dead(folder: SweepFolder, content: str) -> None:
     (folder.path / "claims" / "0000.1").write_text(content)
     lease = folder.claim(run=1, trials=range(1))
     assert lease is not None
     assert (lease.claim.trial, lease.claim.attempt) == (0, 2)
 
 
-def test_what_else_lies_among_the_claims_does_no_harm(folder: RunDir) -> None:
+def test_what_else_lies_among_the_claims_does_no_harm(folder: SweepFolder) -> None:
     for name in ("0000.1.bak", ".lock~", "notes", "0000.x", "../trials/x", "9" * 40 + ".1"):
         (folder.path / "claims" / name).write_text("?")
     lease = folder.claim(run=1, trials=range(1))
@@ -207,7 +207,7 @@ def test_what_else_lies_among_the_claims_does_no_harm(folder: RunDir) -> None:
     assert lease.claim == Claim(0, 1, 1)
 
 
-def test_a_claim_is_valid_json_at_every_moment(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_is_valid_json_at_every_moment(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.0)
     lease = folder.claim(run=1, trials=range(1))
     assert lease is not None
@@ -220,9 +220,9 @@ def test_a_claim_is_valid_json_at_every_moment(folder: RunDir, monkeypatch: pyte
     assert not list((folder.path / "claims").glob(".*.tmp"))
 
 
-def test_a_lock_that_is_a_link_is_not_followed(folder: RunDir, tmp_path: Path) -> None:
+def test_a_lock_that_is_a_link_is_not_followed(folder: SweepFolder, tmp_path: Path) -> None:
     (folder.path / "claims" / ".lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(RunDirError, match=r"claims/\.lock"):
+    with pytest.raises(FolderError, match=r"claims/\.lock"):
         folder.claim(run=1, trials=range(1))
     assert not (tmp_path / "victim").exists()
 
@@ -246,7 +246,7 @@ RACERS, TRIALS = 16, 48
 
 def _race(path: Path, seed: int) -> None:
     """Claim and record until nothing is left; every fifth claim ends in a sudden death."""
-    rng, folder = random.Random(seed), RunDir(path)
+    rng, folder = random.Random(seed), SweepFolder(path)
     while (lease := folder.claim(run=1, trials=range(TRIALS))) is not None:
         if rng.random() < 0.2:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -254,7 +254,7 @@ def _race(path: Path, seed: int) -> None:
         lease.release()
 
 
-def test_sixteen_that_race_and_die_leave_each_trial_finished_once(folder: RunDir) -> None:
+def test_sixteen_that_race_and_die_leave_each_trial_finished_once(folder: SweepFolder) -> None:
     seeds = iter(range(1_000))
     racers = [FORK.Process(target=_race, args=(folder.path, next(seeds))) for _ in range(RACERS)]
     for racer in racers:
@@ -275,7 +275,7 @@ def test_sixteen_that_race_and_die_leave_each_trial_finished_once(folder: RunDir
     assert sum(newest.values()) == TRIALS + deaths, "each death costs one attempt, and nothing else does"
 
 
-def test_only_trials_that_somebody_alive_holds_are_running(folder: RunDir) -> None:
+def test_only_trials_that_somebody_alive_holds_are_running(folder: SweepFolder) -> None:
     def begin(trial: int, attempt: int = 1) -> None:
         folder.write_progress(Progress(trial, attempt, {}, 1.0))
 
@@ -289,30 +289,30 @@ def test_only_trials_that_somebody_alive_holds_are_running(folder: RunDir) -> No
     assert [(one.trial, one.attempt) for one in folder.running()] == [(0, 2)]
 
 
-def test_claims_that_are_held_here_are_found_also_when_their_trial_has_ended(folder: RunDir) -> None:
+def test_claims_that_are_held_here_are_found_also_when_their_trial_has_ended(folder: SweepFolder) -> None:
     leases = [folder.claim(run=1, trials=range(3)) for _ in range(3)]
     folder.record(record(0))
     leases[1].release()  # type: ignore[union-attr]
     assert [(one.claim.trial, one.pid) for one in folder.claims.held_here()] == [(0, os.getpid()), (2, os.getpid())]
 
 
-def test_who_has_listed_the_claims_before_finds_what_others_have_claimed_since(folder: RunDir) -> None:
-    reader = RunDir(folder.path).claims
+def test_who_has_listed_the_claims_before_finds_what_others_have_claimed_since(folder: SweepFolder) -> None:
+    reader = SweepFolder(folder.path).claims
     assert reader.newest() == {}
     for trial, attempt in [(0, 1), (1, 1), (1, 2), (1, 3)]:
         assert folder.claims.take(Claim(trial, attempt, 1)) is not None
     assert [reader.newest_of(trial) for trial in range(3)] == [1, 3, 0]
-    assert reader.newest() == {0: 1, 1: 3} == RunDir(folder.path).claims.newest()
+    assert reader.newest() == {0: 1, 1: 3} == SweepFolder(folder.path).claims.newest()
 
 
-def test_an_attempt_is_found_whose_first_ones_have_been_deleted(folder: RunDir) -> None:
+def test_an_attempt_is_found_whose_first_ones_have_been_deleted(folder: SweepFolder) -> None:
     for attempt in (1, 2):
         assert folder.claims.take(Claim(4, attempt, 1)) is not None
     (folder.path / "claims" / "0004.1").unlink()
-    assert RunDir(folder.path).claims.newest_of(4) == 2
+    assert SweepFolder(folder.path).claims.newest_of(4) == 2
 
 
-def test_claims_that_somebody_has_deleted_are_gone(folder: RunDir) -> None:
+def test_claims_that_somebody_has_deleted_are_gone(folder: SweepFolder) -> None:
     for trial in range(3):
         assert folder.claims.take(Claim(trial, 1, 1)) is not None
     assert folder.claims.newest() == {0: 1, 1: 1, 2: 1}
@@ -322,7 +322,9 @@ def test_claims_that_somebody_has_deleted_are_gone(folder: RunDir) -> None:
     assert folder.claims.newest() == {0: 1, 1: 1, 2: 1}
 
 
-def test_ten_thousand_claims_are_not_listed_for_each_new_one(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_thousand_claims_are_not_listed_for_each_new_one(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for trial in range(5):
         folder.record(record(trial))
         (folder.path / "claims" / f"{trial:04d}.1").write_text("{}")
@@ -334,7 +336,9 @@ def test_ten_thousand_claims_are_not_listed_for_each_new_one(folder: RunDir, mon
     assert len(listed) == 1
 
 
-def test_a_claim_that_was_let_go_of_is_not_looked_at_again(folder: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_that_was_let_go_of_is_not_looked_at_again(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leases = [folder.claim(run=1, trials=range(3)) for _ in range(3)]
     leases[1].release()  # type: ignore[union-attr]
     looked_at = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.folder import disk
 
 
@@ -33,12 +33,12 @@ def test_what_fits_is_not_refused(folder: Path) -> None:
 
 def test_what_would_overrun_the_limit_is_refused_with_figures(folder: Path) -> None:
     found = r"keeping weights needs 1\.5 MB, and of the 0\.002 GB that `limits\.disk_gb` allows 1\.\d MB are in use"
-    with pytest.raises(RunDirError, match=found):
+    with pytest.raises(FolderError, match=found):
         disk.refuse_overrun(folder, 1_500_000, "keeping weights", 0.002)
 
 
 def test_what_would_overrun_the_disk_is_refused(folder: Path) -> None:
-    with pytest.raises(RunDirError, match=r"keeping weights needs .* are free; make room"):
+    with pytest.raises(FolderError, match=r"keeping weights needs .* are free; make room"):
         disk.refuse_overrun(folder, 10**18, "keeping weights", None)
 
 
@@ -66,5 +66,5 @@ def test_a_full_disk_makes_any_failure_one_for_lack_of_space(tmp_path: Path, mon
 def test_a_folder_that_takes_more_than_it_may_is_refused_with_figures(folder: Path) -> None:
     disk.refuse_excess(folder, None)
     disk.refuse_excess(folder, 0.002)
-    with pytest.raises(RunDirError, match=r"it takes 1\.\d MB, more than the 0\.001 GB of `limits\.disk_gb`"):
+    with pytest.raises(FolderError, match=r"it takes 1\.\d MB, more than the 0\.001 GB of `limits\.disk_gb`"):
         disk.refuse_excess(folder, 0.001)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_records import run
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.folder import open_run as shared_folder
 from finesweep.folder.open_run import new_token, open_run
 from finesweep.folder.sweep_folder import make_folders
@@ -44,7 +44,7 @@ def test_another_machines_folder_is_told_apart(
 ) -> None:
     if made:
         make_folders(tmp_path / "demo").write_run(run(1, token="token 1"))
-    with pytest.raises(RunDirError, match=rf"demo on \S+: {message}; .* all its machines share \(--results\)"):
+    with pytest.raises(FolderError, match=rf"demo on \S+: {message}; .* all its machines share \(--results\)"):
         open_run(tmp_path / "demo", number, token)
 
 
@@ -69,7 +69,7 @@ def test_addresses_that_were_changed_in_the_folder_are_refused(tmp_path: Path, c
     assert open_run(folder.path, 1, token)[1].profile == settled
     folder.write_run(run(1, token=token, profile={**settled, **changed}))
     with pytest.raises(
-        RunDirError, match=r"^run 1: .* in its file is not what its command gave; nothing is sent there;"
+        FolderError, match=r"^run 1: .* in its file is not what its command gave; nothing is sent there;"
     ):
         open_run(folder.path, 1, token)
 
@@ -78,7 +78,7 @@ def test_addresses_without_a_token_are_those_of_the_folder_alone(tmp_path: Path)
     folder = make_folders(tmp_path / "demo")
     folder.write_run(run(1, profile=GIVEN))
     with pytest.raises(
-        RunDirError, match=r"^run 1 names address and storage; without its --token nothing is sent there$"
+        FolderError, match=r"^run 1 names address and storage; without its --token nothing is sent there$"
     ):
         open_run(folder.path, 1)
     folder.write_run(run(1, profile={"launcher": "ray", "address": "auto"}))

@@ -13,7 +13,7 @@ from made_records import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, record
 
 from finesweep.folder import records as records_module
 from finesweep.folder.records import THOROUGH_SECONDS, Records
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.trial import TrialState
 
 WAITING = TrialState.WAITING
@@ -22,7 +22,7 @@ Clock = Callable[[float], None]
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "s")
 
 
@@ -40,7 +40,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def reader(folder: RunDir) -> Records:
+def reader(folder: SweepFolder) -> Records:
     return Records(folder.path / "trials", folder.notes.append)
 
 
@@ -48,7 +48,7 @@ def numbers(records: Records) -> list[int]:
     return [item.trial for item in records.all()]
 
 
-def test_each_record_is_read_once(folder: RunDir, read: list[str]) -> None:
+def test_each_record_is_read_once(folder: SweepFolder, read: list[str]) -> None:
     known = reader(folder)
     for count in range(1, 5):
         folder.record(record(count, 0.5))
@@ -57,7 +57,7 @@ def test_each_record_is_read_once(folder: RunDir, read: list[str]) -> None:
 
 
 def test_what_has_finished_is_not_even_looked_at_again(
-    folder: RunDir, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    folder: SweepFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.record(record(0, 0.5))
     folder.record(record(1, state=WAITING))
@@ -75,7 +75,7 @@ def test_what_has_finished_is_not_even_looked_at_again(
 
 
 def test_the_next_thorough_look_is_the_later_the_longer_the_last_one_took(
-    folder: RunDir, clock: Clock, monkeypatch: pytest.MonkeyPatch, read: list[str]
+    folder: SweepFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch, read: list[str]
 ) -> None:
     """Ten thousand files on a slow network: whoever looked at all of them every five seconds would do nothing else."""
     folder.record(record(0, 0.5))
@@ -91,7 +91,7 @@ def test_the_next_thorough_look_is_the_later_the_longer_the_last_one_took(
 
 
 @pytest.mark.parametrize("state", UNFINISHED)
-def test_who_was_to_go_on_is_seen_to_have_gone_on(folder: RunDir, state: TrialState) -> None:
+def test_who_was_to_go_on_is_seen_to_have_gone_on(folder: SweepFolder, state: TrialState) -> None:
     known = reader(folder)
     folder.record(record(0, state=state))
     assert [item.state for item in known.all()] == [state]
@@ -99,7 +99,7 @@ def test_who_was_to_go_on_is_seen_to_have_gone_on(folder: RunDir, state: TrialSt
     assert [item.state for item in known.all()] == [COMPLETE]
 
 
-def test_a_record_that_is_deleted_is_gone_at_once_and_there_again_when_it_is(folder: RunDir) -> None:
+def test_a_record_that_is_deleted_is_gone_at_once_and_there_again_when_it_is(folder: SweepFolder) -> None:
     known = reader(folder)
     for trial in range(3):
         folder.record(record(trial, 0.5))
@@ -110,7 +110,7 @@ def test_a_record_that_is_deleted_is_gone_at_once_and_there_again_when_it_is(fol
     assert [item.objective for item in known.all()] == [0.5, 0.25, 0.5]
 
 
-def test_damage_to_what_has_finished_is_found_some_seconds_later_at_most(folder: RunDir, clock: Clock) -> None:
+def test_damage_to_what_has_finished_is_found_some_seconds_later_at_most(folder: SweepFolder, clock: Clock) -> None:
     known = reader(folder)
     folder.record(record(0, 0.5))
     known.all()
@@ -122,7 +122,7 @@ def test_damage_to_what_has_finished_is_found_some_seconds_later_at_most(folder:
     assert note.startswith("0000.json could not be read (")
 
 
-def test_one_record_that_is_read_by_itself_is_among_all(folder: RunDir) -> None:
+def test_one_record_that_is_read_by_itself_is_among_all(folder: SweepFolder) -> None:
     known = reader(folder)
     known.all()
     folder.record(record(3, 0.5))
@@ -133,7 +133,7 @@ def test_one_record_that_is_read_by_itself_is_among_all(folder: RunDir) -> None:
     assert numbers(known) == []
 
 
-def test_what_was_handed_out_does_not_change_any_more(folder: RunDir) -> None:
+def test_what_was_handed_out_does_not_change_any_more(folder: SweepFolder) -> None:
     known = reader(folder)
     folder.record(record(0, 0.5))
     before = known.all()
@@ -142,7 +142,7 @@ def test_what_was_handed_out_does_not_change_any_more(folder: RunDir) -> None:
     assert [item.trial for item in before] == [0]
 
 
-def test_what_is_new_is_read_before_anybody_looks_at_the_first(folder: RunDir, read: list[str]) -> None:
+def test_what_is_new_is_read_before_anybody_looks_at_the_first(folder: SweepFolder, read: list[str]) -> None:
     """A worker reads ahead for the trials that are forked from it."""
     known = reader(folder)
     folder.record(record(0, 0.5))
@@ -150,7 +150,7 @@ def test_what_is_new_is_read_before_anybody_looks_at_the_first(folder: RunDir, r
     assert read == ["0000.json"]
 
 
-def test_a_folder_that_is_gone_has_no_records(folder: RunDir) -> None:
+def test_a_folder_that_is_gone_has_no_records(folder: SweepFolder) -> None:
     known = reader(folder)
     folder.record(record(0, 0.5))
     known.all()
@@ -193,7 +193,7 @@ def test_whoever_has_read_before_reads_the_same_as_who_reads_for_the_first_time(
         assert known.all() == reader(folder).all()
 
 
-def test_what_this_process_has_replaced_is_seen_at_once(folder: RunDir, clock: Clock) -> None:
+def test_what_this_process_has_replaced_is_seen_at_once(folder: SweepFolder, clock: Clock) -> None:
     """A trial whose weights are damaged is put back into the queue by whoever has just ranked it."""
     clock(1.0)
     lease = folder.claim(1, range(1))

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.atomic import write_failure, write_json, write_text
 from finesweep.files.checked_json import as_kind
 from finesweep.folder import housekeeping
 from finesweep.folder.manifest import Manifest, Run, changes
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.trial import Divergence, Evaluation, Progress, TrialRecord, TrialState
 
 
@@ -69,11 +69,11 @@ def run(number: int, started: float, seconds: float | None = None) -> Run:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "demo")
 
 
-def test_a_manifest_is_read_as_it_was_written(folder: RunDir) -> None:
+def test_a_manifest_is_read_as_it_was_written(folder: SweepFolder) -> None:
     whole = manifest().checked()
     write_json(folder.spec_file, whole.__dict__)
     assert folder.manifest() == whole
@@ -90,16 +90,16 @@ def test_a_manifest_is_read_as_it_was_written(folder: RunDir) -> None:
         ('{"format": 1, "unknown": 2}', "unknown field 'unknown'; start anew with --fresh"),
     ],
 )
-def test_a_damaged_manifest_is_refused_with_a_way_out(folder: RunDir, content: str | None, message: str) -> None:
+def test_a_damaged_manifest_is_refused_with_a_way_out(folder: SweepFolder, content: str | None, message: str) -> None:
     if content is not None:
         folder.spec_file.write_text(content)
-    with pytest.raises(RunDirError, match=message):
+    with pytest.raises(FolderError, match=message):
         folder.manifest()
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunDirError, match="no such folder"):
-        RunDir(tmp_path / "lost").manifest()
+    with pytest.raises(FolderError, match="no such folder"):
+        SweepFolder(tmp_path / "lost").manifest()
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_changed_space_is_named_by_value() -> None:
     ]
 
 
-def test_an_identity_survives_being_written(folder: RunDir) -> None:
+def test_an_identity_survives_being_written(folder: SweepFolder) -> None:
     made = manifest(
         plan=({"learning_rate": 2e-5},), spec={**manifest().spec, "start": ({"learning_rate": 2e-5},)}
     ).checked()
@@ -142,7 +142,7 @@ def test_an_identity_survives_being_written(folder: RunDir) -> None:
     assert changes(folder.manifest(), made) == []
 
 
-def test_a_record_is_read_as_it_was_written(folder: RunDir) -> None:
+def test_a_record_is_read_as_it_was_written(folder: SweepFolder) -> None:
     made = record(
         7,
         TrialState.DIVERGED,
@@ -157,14 +157,14 @@ def test_a_record_is_read_as_it_was_written(folder: RunDir) -> None:
     assert folder.progress() == []
 
 
-def test_records_come_in_the_order_of_their_numbers(folder: RunDir) -> None:
+def test_records_come_in_the_order_of_their_numbers(folder: SweepFolder) -> None:
     for number in (10_000, 2, 11):
         folder.record(record(number))
     assert [item.trial for item in folder.records()] == [2, 11, 10_000]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"trial": 1, "state": "WON"}', '{"state": "COMPLETE"}'])
-def test_a_damaged_record_is_set_aside_and_its_trial_runs_again(folder: RunDir, content: str) -> None:
+def test_a_damaged_record_is_set_aside_and_its_trial_runs_again(folder: SweepFolder, content: str) -> None:
     folder.record(record(0))
     folder.record_file(1).write_text(content)
     assert [item.trial for item in folder.records()] == [0]
@@ -176,7 +176,7 @@ def test_a_damaged_record_is_set_aside_and_its_trial_runs_again(folder: RunDir, 
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"what": 1}'])
-def test_damaged_progress_and_runs_are_passed_over(folder: RunDir, content: str) -> None:
+def test_damaged_progress_and_runs_are_passed_over(folder: SweepFolder, content: str) -> None:
     progress = Progress(0, 1, {}, 1.0)
     folder.write_progress(progress)
     folder.write_run(run(1, 10.0))
@@ -186,14 +186,14 @@ def test_damaged_progress_and_runs_are_passed_over(folder: RunDir, content: str)
     assert [item.number for item in folder.runs()] == [1]
 
 
-def test_a_folder_that_was_removed_is_not_made_again(folder: RunDir) -> None:
+def test_a_folder_that_was_removed_is_not_made_again(folder: SweepFolder) -> None:
     (folder.path / "claims").rmdir()
-    with pytest.raises(RunDirError, match=r"claims/\.lock: cannot be written \(No such file"):
+    with pytest.raises(FolderError, match=r"claims/\.lock: cannot be written \(No such file"):
         folder.claim(run=1, trials=range(1))
     assert not (folder.path / "claims").exists()
 
 
-def test_a_result_takes_progress_and_saved_state_away_and_an_interruption_keeps_the_state(folder: RunDir) -> None:
+def test_a_result_takes_progress_and_saved_state_away_and_an_interruption_keeps_the_state(folder: SweepFolder) -> None:
     folder.state(0).mkdir()
     folder.record(record(0, TrialState.INTERRUPTED))
     assert folder.state(0).is_dir()
@@ -201,13 +201,13 @@ def test_a_result_takes_progress_and_saved_state_away_and_an_interruption_keeps_
     assert not folder.state(0).exists()
 
 
-def test_runs_are_numbered_without_gaps_also_when_two_begin_at_once(folder: RunDir) -> None:
+def test_runs_are_numbered_without_gaps_also_when_two_begin_at_once(folder: SweepFolder) -> None:
     numbers = [folder.begin_run(lambda number: run(number, 1.0)).number for _ in range(3)]
     assert numbers == [1, 2, 3]
     assert [item.number for item in folder.runs()] == [1, 2, 3]
 
 
-def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(folder: RunDir) -> None:
+def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(folder: SweepFolder) -> None:
     folder.record(record(0))
     (folder.path / "trials" / ".0001.json.99.ab.tmp").write_text("{")
     (folder.path / "checkpoints" / ".trial-0001.1.tmp").mkdir()
@@ -221,7 +221,7 @@ def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(fol
     assert [item.name for item in (folder.path / "checkpoints").iterdir()] == ["trial-0000"]
 
 
-def test_hours_of_a_killed_run_end_with_its_last_record(folder: RunDir) -> None:
+def test_hours_of_a_killed_run_end_with_its_last_record(folder: SweepFolder) -> None:
     folder.write_run(run(1, started=0.0))
     folder.write_run(run(2, started=360_000.0, seconds=3_600.0))
     folder.record(record(0, run=1, started=1_000.0, seconds=800.0))
@@ -230,19 +230,19 @@ def test_hours_of_a_killed_run_end_with_its_last_record(folder: RunDir) -> None:
     assert folder.hours_used(besides=2) == pytest.approx(0.5)
 
 
-def test_hours_in_which_two_runs_ran_count_once(folder: RunDir) -> None:
+def test_hours_in_which_two_runs_ran_count_once(folder: SweepFolder) -> None:
     folder.write_run(run(1, started=0.0, seconds=7_200.0))
     folder.write_run(run(2, started=3_600.0, seconds=7_200.0))
     folder.write_run(run(3, started=4_000.0, seconds=10.0))
     assert folder.hours_used() == pytest.approx(3.0)
 
 
-def test_a_clock_that_was_set_back_meanwhile_changes_no_hours(folder: RunDir) -> None:
+def test_a_clock_that_was_set_back_meanwhile_changes_no_hours(folder: SweepFolder) -> None:
     folder.write_run(dataclasses.replace(run(1, started=10_000.0, seconds=3_600.0), ended=9_000.0))
     assert folder.hours_used() == pytest.approx(1.0)
 
 
-def test_hours_of_a_run_that_recorded_nothing_are_none(folder: RunDir) -> None:
+def test_hours_of_a_run_that_recorded_nothing_are_none(folder: SweepFolder) -> None:
     folder.write_run(run(1, started=50.0))
     assert folder.hours_used() == 0
 
@@ -258,7 +258,7 @@ def test_a_write_replaces_the_whole_file_or_nothing(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
-    with pytest.raises(RunDirError, match="f: cannot be written"):
+    with pytest.raises(FolderError, match="f: cannot be written"):
         write_text(tmp_path / "f", "text")
     assert [item.name for item in tmp_path.iterdir()] == ["f"]
 
@@ -295,9 +295,9 @@ def test_checking_that_a_folder_can_be_written_leaves_nothing(tmp_path: Path) ->
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(RunDirError, match=r"results: cannot be written \(Not a directory\); use --results DIR"):
+    with pytest.raises(FolderError, match=r"results: cannot be written \(Not a directory\); use --results DIR"):
         housekeeping.check_writable(tmp_path / "results" / "demo")
-    with pytest.raises(RunDirError, match=r"cannot be written \(Not a directory\)"):
+    with pytest.raises(FolderError, match=r"cannot be written \(Not a directory\)"):
         make_folders(tmp_path / "results" / "demo")
 
 
@@ -322,7 +322,7 @@ def test_only_one_trials_leftovers_are_removed(tmp_path: Path) -> None:
 def test_what_was_set_aside_is_listed_whoever_did_it(tmp_path: Path) -> None:
     folder = make_folders(tmp_path / "demo")
     (folder.path / "trials/0000.json").write_text("no record")
-    assert RunDir(folder.path).records() == []
+    assert SweepFolder(folder.path).records() == []
     (folder.path / "study.journal.corrupt.2").write_text("")
     (folder.path / "checkpoints/trial-0001.corrupt").mkdir()
     assert folder.notes == []
@@ -344,17 +344,17 @@ def test_a_foreign_folder_is_not_taken_over(tmp_path: Path) -> None:
     housekeeping.refuse_foreign(make_folders(tmp_path / "begun").path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(RunDirError, match=r"photos is no sweep's folder \(it holds cat.jpg\)"):
+    with pytest.raises(FolderError, match=r"photos is no sweep's folder \(it holds cat.jpg\)"):
         housekeeping.refuse_foreign(tmp_path / "photos")
-    with pytest.raises(RunDirError, match=r"cat.jpg is a file; use another --name"):
+    with pytest.raises(FolderError, match=r"cat.jpg is a file; use another --name"):
         housekeeping.refuse_foreign(tmp_path / "photos" / "cat.jpg")
 
 
-def test_a_folder_moved_aside_keeps_what_is_in_it(folder: RunDir) -> None:
+def test_a_folder_moved_aside_keeps_what_is_in_it(folder: SweepFolder) -> None:
     folder.record(record(3))
     aside = housekeeping.move_aside(folder.path)
     assert not folder.path.exists()
-    assert [item.trial for item in RunDir(aside).records()] == [3]
+    assert [item.trial for item in SweepFolder(aside).records()] == [3]
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.none()
@@ -379,7 +379,7 @@ def test_any_record_survives_json(
     assert as_kind(TrialRecord, json.loads(json.dumps(made.to_json(), allow_nan=False))) == made
 
 
-def test_the_trials_of_one_run_are_called_off_and_no_others(folder: RunDir) -> None:
+def test_the_trials_of_one_run_are_called_off_and_no_others(folder: SweepFolder) -> None:
     folder.call_off(3)
     folder.call_off(3)
     assert [folder.is_called_off(run) for run in (2, 3, 4)] == [False, True, False]

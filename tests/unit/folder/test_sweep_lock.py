@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.folder.sweep_lock import InUse, held, owner, refuse_owned
 
 
@@ -54,7 +54,7 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / ".demo.lock").symlink_to(victim)
-    with pytest.raises(RunDirError, match="cannot be opened"), held(tmp_path / "demo"):
+    with pytest.raises(FolderError, match="cannot be opened"), held(tmp_path / "demo"):
         pass
     assert victim.read_text() == "precious"
 
@@ -62,5 +62,5 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_pipe_as_a_lock_is_not_waited_for(sweep: Path) -> None:
     os.mkfifo(sweep.with_name(".demo.lock"))
     assert owner(sweep) is None
-    with pytest.raises(RunDirError, match=r"\.demo\.lock: cannot be opened \(this is a pipe; only regular files"):
+    with pytest.raises(FolderError, match=r"\.demo\.lock: cannot be opened \(this is a pipe; only regular files"):
         held(sweep).__enter__()

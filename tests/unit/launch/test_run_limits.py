@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_records import record, run
 
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch import run_limits
 from finesweep.launch.profile import Limits
 from finesweep.launch.run_limits import RunLimits
@@ -19,17 +19,17 @@ HOUR = 3600.0
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "demo")
 
 
-def exceeded(folder: RunDir, *, watched: bool = False, hours: float | None = None, disk_gb: float | None = None):
+def exceeded(folder: SweepFolder, *, watched: bool = False, hours: float | None = None, disk_gb: float | None = None):
     this = run(1, watched=watched, ended=None)
     folder.write_run(this)
     return RunLimits(folder, this, BudgetSpec(hours=hours), Limits(disk_gb=disk_gb)).exceeded()
 
 
-def trial(folder: RunDir, number: int, start: float, hours: float) -> None:
+def trial(folder: SweepFolder, number: int, start: float, hours: float) -> None:
     folder.record(record(number, run=1, started=start * HOUR, seconds=hours * HOUR))
 
 

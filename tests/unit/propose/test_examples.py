@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from finesweep.cli import command_line
-from finesweep.errors import RunDirError, SpecError
+from finesweep.errors import FolderError, SpecError
 from finesweep.files.atomic import create
 from finesweep.propose.examples import examples, write_example
 from finesweep.spec import reader
@@ -81,16 +81,16 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_whole_is_not_left(tmp_path: Path) -> None:
-    with pytest.raises(RunDirError, match="cannot be written: No such file"):
+    with pytest.raises(FolderError, match="cannot be written: No such file"):
         create(tmp_path / "missing/file", b"content")
-    with pytest.raises(RunDirError, match="cannot be written: File name too long"):
+    with pytest.raises(FolderError, match="cannot be written: File name too long"):
         create(tmp_path / ("x" * 300), b"content")
-    with pytest.raises(RunDirError, match="cannot be written: embedded null byte"):
+    with pytest.raises(FolderError, match="cannot be written: embedded null byte"):
         create(tmp_path / "a\0b", b"content")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (3, before[1]))
     try:
-        with pytest.raises(RunDirError, match="cannot be written: File too large"):
+        with pytest.raises(FolderError, match="cannot be written: File too large"):
             create(tmp_path / "file", b"content")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_records import COMPLETE, DIVERGED, INTERRUPTED, PRUNED, record
 
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Profile
 from finesweep.results.checkpoints import is_among_best, keep_if_best, remove_beaten
 from finesweep.results.ranking import ranked
@@ -25,11 +25,11 @@ ends = st.lists(
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "s")
 
 
-def with_weights(folder: RunDir, trial: int, objective: float | None, state: TrialState = COMPLETE) -> None:
+def with_weights(folder: SweepFolder, trial: int, objective: float | None, state: TrialState = COMPLETE) -> None:
     folder.checkpoint(trial).mkdir()
     folder.record(record(trial, objective, state))
 
@@ -58,40 +58,40 @@ def test_a_weak_trial_is_told_by_the_first_few_records() -> None:
 
 
 def test_a_weak_trial_is_told_without_a_look_at_trials_that_have_no_weights(
-    folder: RunDir, monkeypatch: pytest.MonkeyPatch
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_weights(folder, 0, 0.1)
     for trial in range(1, 50):
         folder.record(record(trial, 0.2))
     looked_at = []
-    read_record = RunDir.read_record
+    read_record = SweepFolder.read_record
 
-    def watched(self: RunDir, trial: int) -> TrialRecord | None:
+    def watched(self: SweepFolder, trial: int) -> TrialRecord | None:
         looked_at.append(trial)
         return read_record(self, trial)
 
-    monkeypatch.setattr(RunDir, "read_record", watched)
+    monkeypatch.setattr(SweepFolder, "read_record", watched)
     weak = record(50, 0.3)
     assert keep_if_best(folder, Profile(), weak, SMALLER, trainer=None) is weak
     assert looked_at == [0]
 
 
 @pytest.mark.parametrize(("direction", "left"), [(SMALLER, {2}), (LARGER, {1})])
-def test_the_weights_of_whoever_is_beaten_go(folder: RunDir, direction: Direction, left: set[int]) -> None:
+def test_the_weights_of_whoever_is_beaten_go(folder: SweepFolder, direction: Direction, left: set[int]) -> None:
     for trial, objective in enumerate([0.5, 0.9, 0.1]):
         with_weights(folder, trial, objective)
     remove_beaten(folder, 1, direction)
     assert folder.checkpoints() == left
 
 
-def test_as_many_are_kept_as_are_asked_for_and_no_more(folder: RunDir) -> None:
+def test_as_many_are_kept_as_are_asked_for_and_no_more(folder: SweepFolder) -> None:
     for trial, objective in enumerate([0.5, 0.9, 0.1]):
         with_weights(folder, trial, objective)
     remove_beaten(folder, 2, SMALLER)
     assert folder.checkpoints() == {0, 2}
 
 
-def test_weights_without_a_result_stay_and_those_of_a_result_that_does_not_rank_go(folder: RunDir) -> None:
+def test_weights_without_a_result_stay_and_those_of_a_result_that_does_not_rank_go(folder: SweepFolder) -> None:
     with_weights(folder, 0, 0.5)
     with_weights(folder, 1, None, DIVERGED)
     with_weights(folder, 2, 0.9, INTERRUPTED)
@@ -100,7 +100,7 @@ def test_weights_without_a_result_stay_and_those_of_a_result_that_does_not_rank_
     assert folder.checkpoints() == {0, 2, 3}
 
 
-def test_what_is_no_trials_is_left_alone(folder: RunDir) -> None:
+def test_what_is_no_trials_is_left_alone(folder: SweepFolder) -> None:
     with_weights(folder, 0, 0.5)
     with_weights(folder, 1, 0.1)
     damaged = folder.checkpoint(0).with_name("trial-0000.corrupt")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, WAITING, manifest, record, run
 from rich.console import Console
 
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results import leaderboard
 from finesweep.results.ranking import rank
 from finesweep.results.winner import EVIDENCE, Evidence
@@ -30,8 +30,8 @@ REQUIRED = (
 
 def written(folder: Path, records: list[TrialRecord]) -> tuple[str, list[dict[str, str]], list[Any]]:
     """Write a leaderboard and read its three files back."""
-    run_dir = RunDir(folder)
-    leaderboard.write(run_dir, manifest(), records, [run()])
+    sweep_folder = SweepFolder(folder)
+    leaderboard.write(sweep_folder, manifest(), records, [run()])
     page = (folder / "leaderboard.md").read_text(encoding="utf-8")
     table = list(csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text(encoding="utf-8"))))
     strict = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
@@ -93,7 +93,7 @@ def test_ten_thousand_records_take_under_a_second(tmp_path: Path) -> None:
     states = [COMPLETE, COMPLETE, PRUNED, FAILED]
     records = [record(n, 1 / (n + 1), states[n % 4], reason="a | b") for n in range(10_000)]
     began = time.process_time()
-    leaderboard.write(RunDir(tmp_path), manifest(), records, [run()])
+    leaderboard.write(SweepFolder(tmp_path), manifest(), records, [run()])
     # Measured 0.5 s on one core of a slow machine; processor time, so that neighbours do not count.
     assert time.process_time() - began < 1.5
     assert len(json.loads((tmp_path / "leaderboard.json").read_text())) == 10_000
@@ -162,7 +162,7 @@ def test_a_winner_exported_from_another_trial_is_not_taken_for_the_best(
 
 def test_page_tells_the_runs_environments_apart(tmp_path: Path) -> None:
     runs = [run(1), run(2), run(3, environment={"torch": "2.12.1"})]
-    leaderboard.write(RunDir(tmp_path), manifest(), [], runs)
+    leaderboard.write(SweepFolder(tmp_path), manifest(), [], runs)
     page = (tmp_path / "leaderboard.md").read_text()
     assert "torch 2.13.0; then finesweep 0.1.0, torch 2.12.1" in page
     assert "- Hours: 2.00 of 12 in 3 runs" in page, "they ran at the same time"
@@ -212,7 +212,7 @@ def test_no_text_adds_or_removes_a_cell(reason: str, choice: str) -> None:
     assert [len(line) for line in parsed] == [len(parsed[0])] * 3
 
     summary = leaderboard.outcome(manifest(), records, [])
-    page = list(leaderboard._page(RunDir(Path("/nowhere")), manifest(), summary, rows, []))
+    page = list(leaderboard._page(SweepFolder(Path("/nowhere")), manifest(), summary, rows, []))
     # Two tables of heading, rule and one row.
     counts = [len(cells(line)) for line in page if line.startswith("|")]
     assert counts == [counts[0]] * 3 + [counts[3]] * 3
@@ -278,7 +278,7 @@ def test_unpaired_surrogates_do_not_stop_the_writing(tmp_path: Path) -> None:
 def printed(records: list[TrialRecord], width: int, folder: Path | None = None, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=width, _environ={})
     console.print(
-        leaderboard.console_table(RunDir(folder or Path("/nowhere")), manifest(), records, [run()], **options)
+        leaderboard.console_table(SweepFolder(folder or Path("/nowhere")), manifest(), records, [run()], **options)
     )
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -374,7 +374,7 @@ def went_on(trial: int, at_step: int) -> TrialRecord:
 def test_a_promotion_is_no_second_try_but_an_interruption_is(tmp_path: Path) -> None:
     for pruner, at_step, again in (("halving", 19, False), ("halving", 21, True), ("median", 19, True)):
         summed = manifest(pruner=pruner)
-        leaderboard.write(RunDir(tmp_path), summed, [record(0, 0.4), went_on(1, at_step)], [run()])
+        leaderboard.write(SweepFolder(tmp_path), summed, [record(0, 0.4), went_on(1, at_step)], [run()])
         assert ("## Tried again" in (tmp_path / "leaderboard.md").read_text()) is again
 
 
@@ -415,6 +415,6 @@ def test_page_is_silent_about_an_audit_that_there_was_not(tmp_path: Path) -> Non
 def test_page_says_on_how_many_rows_the_ranking_rests(tmp_path: Path, rows: int, told: bool) -> None:
     summed = manifest()
     summed.spec["evaluation"] = {"per_epoch": 1, "rows": rows}
-    leaderboard.write(RunDir(tmp_path), summed, [record(0, 0.4, evaluated_rows=872)], [run()])
+    leaderboard.write(SweepFolder(tmp_path), summed, [record(0, 0.4, evaluated_rows=872)], [run()])
     line = f"- Evaluations: while training on {rows:,} of 872 validation rows; the ranking rests on 872"
     assert (line in (tmp_path / "leaderboard.md").read_text().splitlines()) is told

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.errors import LaunchError, Problem, RunDirError, SpecError
+from finesweep.errors import FolderError, LaunchError, Problem, SpecError
 from finesweep.folder import sweep_lock
 from finesweep.sweep.child_process import Apart, Elsewhere, Link
 
@@ -44,7 +44,7 @@ def test_what_a_step_finds_comes_back_and_what_it_imports_does_not() -> None:
     ("error", "message"),
     [
         (SpecError([Problem("a.yaml:1", "no", "yes"), Problem("a.yaml:2", "nor this")]), r"a.yaml:1: no \(yes\)"),
-        (RunDirError("the folder is gone"), "the folder is gone"),
+        (FolderError("the folder is gone"), "the folder is gone"),
         (LaunchError("it refused", ["sweep", "worker"], "words"), "it refused"),
         (sweep_lock.InUse(Path("results/a"), "host b, pid 1"), "is in use by another `sweep run`: host b"),
         (FileNotFoundError(2, "No such file or directory", "a.csv"), r"\[Errno 2\] No such file or directory: 'a.csv'"),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from finesweep.folder import claims
 from finesweep.folder.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
 from finesweep.folder.manifest import hours_ran
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host import signals
 from finesweep.host.signals import Signals
 from finesweep.launch.profile import Profile
@@ -98,7 +98,7 @@ def clock(monkeypatch) -> Clock:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "demo")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from finesweep.calibration import calibration_file
 from finesweep.calibration.options import Calibration, Option, Speed, options
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.machine import Machine
 from finesweep.host.signals import Signals
 from finesweep.launch.profile import Profile
@@ -33,7 +33,7 @@ class Started(Worker):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> RunDir:
+def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "demo")
 
 
@@ -51,7 +51,7 @@ def watch(folder) -> Supervisor:
     return Supervisor(sweep, Signals(), Notes(), start=lambda index: Started(pid=1_000_000 + index, index=index))  # type: ignore[arg-type]
 
 
-def find(folder: RunDir, *speeds: tuple[int, float]) -> None:
+def find(folder: SweepFolder, *speeds: tuple[int, float]) -> None:
     """Write what a worker has found, by the number of workers."""
     asked = calibration_file.of_run(folder, 1)
     assert asked is not None
@@ -59,7 +59,7 @@ def find(folder: RunDir, *speeds: tuple[int, float]) -> None:
     calibration_file.write(folder, dataclasses.replace(asked, is_done=True, speeds=measured))
 
 
-def settled(folder: RunDir) -> Profile:
+def settled(folder: SweepFolder) -> Profile:
     (run,) = folder.runs()
     return profile_of(run.profile)
 

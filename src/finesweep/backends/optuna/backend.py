@@ -111,7 +111,7 @@ class _ClaimedTrial:
         spec = self.work.spec
         with contextlib.closing(self.study.open(self.claim)) as storage, self._passing_over(storage), self._turn:
             if takes_turns(spec):
-                self._turn.enter_context(exclusive(self.work.run_dir.path / ".proposing.lock"))
+                self._turn.enter_context(exclusive(self.work.sweep_folder.path / ".proposing.lock"))
             SearchDriver(functools.partial(self.run, storage)).hyperparameter_search(
                 hp_space=self.draw,
                 compute_objective=lambda metrics: metrics[spec.objective.metric],
@@ -177,7 +177,7 @@ class _ClaimedTrial:
                 if storage.failure is not None:
                     raise storage.failure from None
                 if not self._ended:
-                    self.work.run_dir.claims.refuse_outdated(self.claim.trial, self.claim.attempt)
+                    self.work.sweep_folder.claims.refuse_outdated(self.claim.trial, self.claim.attempt)
                     raise
 
 
@@ -185,7 +185,9 @@ def shared_study(work: Work) -> SharedStudy:
     """Return the study that all trials of a sweep share."""
     from finesweep.backends.optuna.study import SharedStudy
 
-    return SharedStudy(work.run_dir, work.spec, lambda evaluation: step_of(work.spec, evaluation), work.profile.storage)
+    return SharedStudy(
+        work.sweep_folder, work.spec, lambda evaluation: step_of(work.spec, evaluation), work.profile.storage
+    )
 
 
 def draws_of(work: Work) -> RandomDraws | None:
@@ -231,7 +233,7 @@ def sampler_of(
     if not takes_turns(spec) or not SearchSpace(spec.space).can_repeat:
         return sampler
     stored = optuna.load_study(study_name=study.name, storage=storage)
-    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, plan, work.run_dir, stored, claim), seed)
+    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, plan, work.sweep_folder, stored, claim), seed)
 
 
 def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
@@ -287,7 +289,7 @@ def _reporter(work: Work, claim: Claim, trial: optuna.Trial) -> Report:
             _say(f"{away}; the evaluation after {evaluation.examples:,} examples stops no trial")
             return
         if weak:
-            others = others_at(claim.trial, evaluation.examples, work.run_dir.records(), spec.direction)
+            others = others_at(claim.trial, evaluation.examples, work.sweep_folder.records(), spec.direction)
             raise TrialPruned(f"{grounds(spec, evaluation, best)}; {others}")
 
     return report

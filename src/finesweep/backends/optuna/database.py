@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesweep.backends.optuna.trial_attributes import as_seen, marked
-from finesweep.errors import LaunchError, MissingExtra, RunDirError, printable
+from finesweep.errors import FolderError, LaunchError, MissingExtra, printable
 from finesweep.folder.claims import Claim
 from finesweep.launch.storage_url import DatabaseAway, place
 
@@ -171,7 +171,7 @@ class DatabaseStorage(_CachedStorage):
         known: One that was opened before: the ended trials that it has read are not read again.
     """
 
-    failure: RunDirError | None = None
+    failure: FolderError | None = None
     """Always None: what the database does not do is raised at once."""
 
     def __init__(

@@ -21,7 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesweep.backends.optuna.trial_attributes import as_seen, marked
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.atomic import write_failure
 from finesweep.files.regular_file import open_own
 from finesweep.folder.claims import Claim
@@ -52,7 +52,7 @@ class Journal(BaseJournalBackend):
         file: Its folder must exist; the file is made where it is missing.
 
     Raises:
-        RunDirError: It cannot be opened for writing.
+        FolderError: It cannot be opened for writing.
         ValueError: It is something else than a file.
     """
 
@@ -61,7 +61,7 @@ class Journal(BaseJournalBackend):
         self._descriptor = _opened(file)
         self._place = (0, 0)
         self._newest = (0, b"")
-        self.failure: RunDirError | None = None
+        self.failure: FolderError | None = None
         self.lenient = False
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class Journal(BaseJournalBackend):
         They outlive any process; a power cut they need not outlive, see ``sync``.
 
         Raises:
-            RunDirError: The disk is full or the file cannot be written; it is then as it was.
+            FolderError: The disk is full or the file cannot be written; it is then as it was.
         """
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         try:
@@ -123,19 +123,19 @@ class Journal(BaseJournalBackend):
                 self._heal()
                 self._append(text.encode())
         except OSError as error:
-            self.failure = RunDirError(write_failure(self._file, error))
+            self.failure = FolderError(write_failure(self._file, error))
             raise self.failure from error
 
     def sync(self) -> None:
         """Make all events so far survive a power cut.
 
         Raises:
-            RunDirError: The disk fails.
+            FolderError: The disk fails.
         """
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            raise RunDirError(write_failure(self._file, error)) from error
+            raise FolderError(write_failure(self._file, error)) from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -181,7 +181,7 @@ class FileStorage(JournalStorage):
         known: One that was opened and closed before: what it has read is not read again.
 
     Raises:
-        RunDirError: The file cannot be written.
+        FolderError: The file cannot be written.
         Exception: One of ``UNREADABLE``: the journal is damaged.
     """
 
@@ -197,7 +197,7 @@ class FileStorage(JournalStorage):
         self.journal.lenient = True
 
     @property
-    def failure(self) -> RunDirError | None:
+    def failure(self) -> FolderError | None:
         """Why an event could not be written, None as long as all could."""
         return self.journal.failure
 
@@ -209,7 +209,7 @@ class FileStorage(JournalStorage):
         """Make what was written so far survive a power cut.
 
         Raises:
-            RunDirError: The disk fails.
+            FolderError: The disk fails.
         """
         self.journal.sync()
 
@@ -330,7 +330,7 @@ def set_aside(file: Path) -> Path:
     """Rename a file that cannot be used, to a name that is free; return that.
 
     Raises:
-        RunDirError: The folder cannot be written.
+        FolderError: The folder cannot be written.
     """
     first = corrupt_file(file)
     names = itertools.chain([first], (first.with_name(f"{first.name}.{count}") for count in itertools.count(2)))
@@ -338,7 +338,7 @@ def set_aside(file: Path) -> Path:
     try:
         return file.rename(aside)
     except OSError as error:
-        raise RunDirError(write_failure(file, error)) from error
+        raise FolderError(write_failure(file, error)) from error
 
 
 def _opened(file: Path) -> int:
@@ -347,7 +347,7 @@ def _opened(file: Path) -> int:
     try:
         return open_own(file, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     except OSError as error:
-        raise RunDirError(write_failure(file, error)) from error
+        raise FolderError(write_failure(file, error)) from error
 
 
 def _keep(file: Path, tail: bytes) -> None:

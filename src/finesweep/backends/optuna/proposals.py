@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial
 from finesweep.backends.optuna.drawing import suggest
 from finesweep.backends.optuna.trial_attributes import mark
 from finesweep.folder.claims import Claim
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.planned_trials import Configuration, configuration
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
@@ -187,19 +187,19 @@ class Draft:
 
 
 def taken_by_others(
-    spec: SweepSpec, plan: Sequence[Params], run_dir: RunDir, study: optuna.Study, claim: Claim
+    spec: SweepSpec, plan: Sequence[Params], sweep_folder: SweepFolder, study: optuna.Study, claim: Claim
 ) -> set[Configuration]:
     """Return the configurations of a sweep's other trials, planned, running or ended.
 
     Args:
         spec: The sweep's spec.
         plan: Parameters of the first trials.
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         study: The study, whose trials say which of the sweep's they are.
         claim: The trial that is proposed for.
     """
     known: list[tuple[int, Params]] = [(mark(trial)[0], trial.params) for trial in study.get_trials(deepcopy=False)]
-    known += [(record.trial, record.params) for record in run_dir.records()]
-    known += [(progress.trial, progress.params) for progress in run_dir.progress()]
+    known += [(record.trial, record.params) for record in sweep_folder.records()]
+    known += [(progress.trial, progress.params) for progress in sweep_folder.progress()]
     others = (params for trial, params in known if trial != claim.trial and params)
     return {configuration(spec, params) for params in (*plan, *others)}

@@ -25,7 +25,7 @@ from finesweep.backends.optuna.drawing import suggest
 from finesweep.backends.optuna.journal import UNREADABLE, FileSource
 from finesweep.backends.optuna.trial_attributes import NUMBER, mark, marks
 from finesweep.folder.claims import Claim
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.storage_url import DatabaseAway
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
@@ -96,13 +96,13 @@ class SharedStudy:
     not read all of it again.
 
     Args:
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         spec: The sweep's spec.
         step: Where on the pruner's axis an evaluation lies, None where it is not reported.
         url: The database that holds it, None for a file in the folder.
     """
 
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     spec: SweepSpec
     step: Callable[[Evaluation], int | None]
     url: str | None = None
@@ -113,10 +113,10 @@ class SharedStudy:
     def source(self) -> Source:
         """Where the study is kept."""
         if self.url is None:
-            return FileSource(self.run_dir.study_file, self.spec.name)
+            return FileSource(self.sweep_folder.study_file, self.spec.name)
         from finesweep.backends.optuna.database import DatabaseSource
 
-        return DatabaseSource(self.url, name_among_others(self.run_dir))
+        return DatabaseSource(self.url, name_among_others(self.sweep_folder))
 
     @functools.cached_property
     def _space(self) -> SearchSpace:
@@ -135,7 +135,7 @@ class SharedStudy:
         study says of completed trials is compared with the records.
 
         Raises:
-            RunDirError: The folder cannot be written.
+            FolderError: The folder cannot be written.
             DatabaseAway: The database cannot be reached, and the study was never settled here; later it is left
                 as it is, since whoever opens it next settles it.
         """
@@ -147,9 +147,11 @@ class SharedStudy:
             self._note(f"{away}; the study is brought in step with the records when it is used again")
 
     def _settle(self) -> None:
-        with self.run_dir.locked():
+        with self.sweep_folder.locked():
             # Read before the study: a trial is in the study first, so that none can be added twice.
-            ends = {(record.trial, record.attempt): record for record in self.run_dir.records() if _is_told(record)}
+            ends = {
+                (record.trial, record.attempt): record for record in self.sweep_folder.records() if _is_told(record)
+            }
             with contextlib.closing(self._sound_storage(ends)) as storage:
                 self._close_abandoned(storage, ends)
                 self._add_missing(storage, ends)
@@ -175,7 +177,7 @@ class SharedStudy:
         """Open the study for one claimed trial, made anew if it was lost or damaged since it was settled.
 
         Raises:
-            RunDirError: The folder cannot be written.
+            FolderError: The folder cannot be written.
             DatabaseAway: The database cannot be reached.
         """
         with contextlib.suppress(*UNREADABLE):
@@ -204,10 +206,10 @@ class SharedStudy:
         )
 
     def _noted_params(self, trial: int) -> Iterator[Params]:
-        record = self.run_dir.read_record(trial)
+        record = self.sweep_folder.read_record(trial)
         if record is not None:
             yield record.params
-        yield from (progress.params for progress in self.run_dir.progress() if progress.trial == trial)
+        yield from (progress.params for progress in self.sweep_folder.progress() if progress.trial == trial)
 
     def _as_told(self, record: TrialRecord) -> FrozenTrial:
         """Return the trial that the study would have if it had been told all that a record says."""
@@ -263,7 +265,7 @@ class SharedStudy:
         return self._checked_storage(ends)
 
     def _note(self, text: str) -> None:
-        self.run_dir.notes.append(text)
+        self.sweep_folder.notes.append(text)
         print(text, flush=True)  # noqa: T201  goes into the log of the worker or the trial
 
     def _checked_storage(self, ends: Ends) -> Storage:
@@ -307,7 +309,7 @@ class SharedStudy:
         states = (StudyState.RUNNING, StudyState.WAITING)
         for trial in self._study(storage).get_trials(deepcopy=False, states=states):
             number, attempt = mark(trial)
-            if number >= 0 and self.run_dir.alive(number):
+            if number >= 0 and self.sweep_folder.alive(number):
                 continue
             told = self._as_told(ends[number, attempt]) if (number, attempt) in ends else None
             if told is not None and told.state is trial.state:
@@ -334,13 +336,13 @@ class SharedStudy:
         return optuna.load_study(study_name=self.name, storage=storage)
 
 
-def name_among_others(run_dir: RunDir) -> str:
+def name_among_others(sweep_folder: SweepFolder) -> str:
     """Return a name for a sweep's study that no other sweep has, and that it keeps when its folder is moved.
 
     Raises:
-        RunDirError: The folder is no sweep's.
+        FolderError: The folder is no sweep's.
     """
-    manifest = run_dir.manifest()
+    manifest = sweep_folder.manifest()
     what = json.dumps([manifest.created, manifest.identity()], sort_keys=True, default=str)
     return f"{manifest.name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
 

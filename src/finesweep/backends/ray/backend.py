@@ -37,7 +37,7 @@ class RayBackend:
 
         Raises:
             LaunchError: Ray could not be started or joined.
-            RunDirError: The folder cannot be written here, or not where a trial was to run.
+            FolderError: The folder cannot be written here, or not where a trial was to run.
         """
         study = shared_study(work)
         study.settle()
@@ -52,7 +52,7 @@ def _search(work: Work, study: SharedStudy, folder: Path | None) -> None:
     from finesweep.backends.ray.search import Heartbeat, TrialSearch
     from finesweep.backends.search_driver import SearchDriver
 
-    scheduler = scheduler_of(work.spec, work.run_dir.records(), study)
+    scheduler = scheduler_of(work.spec, work.sweep_folder.records(), study)
     search = TrialSearch(work, study, scheduler)
     asked = resources(work.profile)
     driver = SearchDriver(ActorTrials(work.elsewhere(), secrets.token_hex(8), sees_gpu="gpu" in asked, folder=folder))

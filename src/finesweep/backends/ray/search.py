@@ -22,7 +22,7 @@ from finesweep.backends.optuna.trial_attributes import ATTEMPT
 from finesweep.backends.protocol import Work
 from finesweep.backends.ray.scheduler import MODES
 from finesweep.backends.ray.trial import COMPLAINT, ENDED, OBJECTIVE, PRUNED, STEP, compared, config_of
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files.checked_json import as_kind
 from finesweep.folder.claims import Claim
 from finesweep.launch.storage_url import DatabaseAway
@@ -79,7 +79,7 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         self._asked: dict[str, _Asked] = {}
         self._draws = draws_of(work)
         self._idle_until = 0.0
-        self.failure: RunDirError | None = None
+        self.failure: FolderError | None = None
         self.is_done = False
 
     def __enter__(self) -> TrialSearch:
@@ -123,11 +123,11 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         """Tell the study of an evaluation; see Ray.
 
         Raises:
-            RunDirError: The folder cannot be written, here or where the trial was to run.
+            FolderError: The folder cannot be written, here or where the trial was to run.
         """
         with self._noting():
             if COMPLAINT in result:
-                raise RunDirError(str(result[COMPLAINT]))
+                raise FolderError(str(result[COMPLAINT]))
             if OBJECTIVE in result:
                 self._report(trial_id, result)
 
@@ -135,7 +135,7 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         """Write and tell the study how a trial ended, where the trial could not; see Ray.
 
         Raises:
-            RunDirError: The folder cannot be written.
+            FolderError: The folder cannot be written.
         """
         asked = self._asked.pop(trial_id, None)
         if asked is None:  # it failed a moment ago, and Ray says so once more
@@ -155,7 +155,7 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         """Keep an error, of which Ray makes a text."""
         try:
             yield
-        except RunDirError as error:
+        except FolderError as error:
             self.failure = error
             raise
 
@@ -185,21 +185,21 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         if text is None:
             return None
         record = as_kind(TrialRecord, json.loads(text))
-        return compared(record, self._work.run_dir.records(), self._work.spec.direction) if is_stopped else record
+        return compared(record, self._work.sweep_folder.records(), self._work.spec.direction) if is_stopped else record
 
     def _keep(self, record: TrialRecord) -> None:
         """Write a trial's record, unless it has done so itself and this machine can see it."""
-        seen = self._work.run_dir.read_record(record.trial)
+        seen = self._work.sweep_folder.read_record(record.trial)
         if seen is None or seen.attempt < record.attempt:
             with contextlib.suppress(AttemptOutdated):
-                self._work.run_dir.record(record)
+                self._work.sweep_folder.record(record)
 
     def _how(self, trial_id: str) -> str:
         why = self._scheduler.errors.get(trial_id)
         return f"its process, or the machine that it ran on, died ({why or 'Ray says no more'})"
 
     def _tell(self, trial_id: str, asked: _Asked) -> None:
-        record = self._work.run_dir.read_record(asked.claim.trial)
+        record = self._work.sweep_folder.read_record(asked.claim.trial)
         own = record if record is not None and record.attempt == asked.claim.attempt else None
         if own is not None and own.state is TrialState.WAITING:
             put_back(asked.storage, self._ot_trials[trial_id])

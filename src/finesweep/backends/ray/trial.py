@@ -17,7 +17,7 @@ from typing import Any
 
 from finesweep.backends.optuna.backend import grounds, step_of
 from finesweep.backends.protocol import Work
-from finesweep.errors import RunDirError, TrialFailed
+from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder.claims import Claim
 from finesweep.pruning.rules import others_at
 from finesweep.spec.sections import SweepSpec
@@ -79,7 +79,7 @@ class ActorTrials:
         claim, params = _claimed(config)
         try:
             record = _carried_out(self._work(), claim, params)
-        except RunDirError as error:
+        except FolderError as error:
             ray.tune.report({COMPLAINT: str(error)})
         else:
             if record is not None:
@@ -101,13 +101,13 @@ def _carried_out(work: Work, claim: Claim, params: Params) -> TrialRecord | None
 
     Raises:
         SystemExit: Ray has stopped it, and has its record.
-        RunDirError: The folder cannot be written.
+        FolderError: The folder cannot be written.
     """
-    with contextlib.closing(_Line(work.spec, work.run_dir.records)) as line:
+    with contextlib.closing(_Line(work.spec, work.sweep_folder.records)) as line:
         work.isolated(claim, lambda: _train(work, claim, params, line), line.attend)
     if line.is_pruned:
         raise SystemExit(0)  # as Ray's own report does; to return would be to report once more
-    record = work.run_dir.read_record(claim.trial)
+    record = work.sweep_folder.read_record(claim.trial)
     return record if record is not None and record.attempt == claim.attempt else None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from finesweep.errors import LaunchError
 from finesweep.files.checked_json import open_log
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.commands import worker_command
 from finesweep.launch.profile import Profile
 from finesweep.launch.ray.link import GONE, Inspection, RayLink
@@ -24,13 +24,13 @@ class RayHandle:
     Attributes:
         link: Who has started it.
         number: What it is called there.
-        run_dir: The sweep's folder.
+        sweep_folder: The sweep's folder.
         log: The worker's log.
     """
 
     link: RayLink
     number: int
-    run_dir: RunDir
+    sweep_folder: SweepFolder
     log: str
     _code: int | None = field(default=None, init=False)
 
@@ -61,10 +61,10 @@ class RayHandle:
         # Where the folder is gone, whoever reads it next says so.
         with (
             contextlib.suppress(OSError),
-            os.fdopen(open_log(self.run_dir.path / self.log), "a", encoding="utf-8") as log,
+            os.fdopen(open_log(self.sweep_folder.path / self.log), "a", encoding="utf-8") as log,
         ):
             log.write(f"Ray: {text}\n")
-        self.run_dir.notes.append(f"{self.log}: {text}")
+        self.sweep_folder.notes.append(f"{self.log}: {text}")
 
 
 class RayLauncher:
@@ -76,7 +76,7 @@ class RayLauncher:
 
     def start(
         self,
-        run_dir: RunDir,
+        sweep_folder: SweepFolder,
         run: Run,
         profile: Profile,
         lock: int | None,
@@ -94,24 +94,24 @@ class RayLauncher:
         """
         settled = RayProfile.of(profile)
         need = settled.need(coordinates=coordinates)
-        link = self._connected(run_dir, run, settled.address, need)
+        link = self._connected(sweep_folder, run, settled.address, need)
         if not able(self._nodes, need):
             raise LaunchError(refusal(self._nodes, need))
-        log = run_dir.worker_log(run.number, index)
+        log = sweep_folder.worker_log(run.number, index)
         work = {
-            "arguments": worker_command("python", run_dir, run)[1:],
+            "arguments": worker_command("python", sweep_folder, run)[1:],
             "log": str(log),
             "threads": None if coordinates else settled.threads,
             "gpu": bool(need.gpus),
             "joins": coordinates,
             "environment": _credentials() if settled.storage else {},
         }
-        return RayHandle(link, link.start(work, need), run_dir, str(log.relative_to(run_dir.path)))
+        return RayHandle(link, link.start(work, need), sweep_folder, str(log.relative_to(sweep_folder.path)))
 
-    def _connected(self, run_dir: RunDir, run: Run, address: str, need: Amounts) -> RayLink:
+    def _connected(self, sweep_folder: SweepFolder, run: Run, address: str, need: Amounts) -> RayLink:
         if self._link is None or self._link.is_gone:
-            link = RayLink(_chosen(address), run_dir.path / "logs" / "ray.log")
-            self._nodes = link.connect(Inspection(str(run_dir.path), run.number, run.token, run.model_path, need))
+            link = RayLink(_chosen(address), sweep_folder.path / "logs" / "ray.log")
+            self._nodes = link.connect(Inspection(str(sweep_folder.path), run.number, run.token, run.model_path, need))
             self._link = link
         return self._link
 

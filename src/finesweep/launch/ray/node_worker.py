@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep import __version__
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.files import permissions
 from finesweep.files.checked_json import open_log
 from finesweep.folder.open_run import open_run
@@ -108,7 +108,7 @@ def look(folder: str, run: int, token: str, model: str | None, version: str) -> 
         return f"finesweep {__version__} is installed there, {version} here"
     try:
         open_run(Path(folder), run, token)
-    except RunDirError as error:
+    except FolderError as error:
         return str(error)
     if model is not None and not Path(model).is_dir():
         return f"{model}: there is no such folder; the model must lie on a file system that all nodes share"

@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from finesweep.errors import LaunchError, RunDirError
+from finesweep.errors import FolderError, LaunchError
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import SAFE_IMPORTS
 from finesweep.launch.commands import supervise_command
 from finesweep.launch.profile import Profile
@@ -69,28 +69,28 @@ class RaySubmitter:
             said = f"Nothing was submitted. {dashboard.url} would be given this job, {job}:"
             return Submission({}, [said, f"  {entrypoint}"])
         run = {"run": str(order.run.number), "token": order.run.token}
-        metadata = {"sweep": order.name, "folder": str(order.run_dir.path), **run}
+        metadata = {"sweep": order.name, "folder": str(order.sweep_folder.path), **run}
         dashboard.submit(job, entrypoint, _environment(), metadata)
         lines = _lines(dashboard.url, job, order)
         return Submission({ROLE: job}, [*lines, OPEN] if dashboard.is_open else lines)
 
-    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[Job]:
+    def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[Job]:
         """Return what the dashboard says of a run's job.
 
         Raises:
             LaunchError: It cannot be reached, or refuses.
-            RunDirError: Only the folder says where it is.
+            FolderError: Only the folder says where it is.
         """
-        return [_job(_named(run, given), role, job, run) for role, job in run_dir.jobs(run.number).items()]
+        return [_job(_named(run, given), role, job, run) for role, job in sweep_folder.jobs(run.number).items()]
 
-    def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
+    def cancel(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[str]:
         """Stop a run's job, and wait until its trials have saved their state.
 
         Raises:
             LaunchError: The dashboard cannot be reached, or refuses.
-            RunDirError: Only the folder says where it is.
+            FolderError: Only the folder says where it is.
         """
-        return [_stopped(_named(run, given), job, run) for job in run_dir.jobs(run.number).values()]
+        return [_stopped(_named(run, given), job, run) for job in sweep_folder.jobs(run.number).values()]
 
 
 def _dashboard(profile: Profile) -> Dashboard:
@@ -110,14 +110,14 @@ def _named(run: Run, given: Profile | None) -> Dashboard:
 
     Raises:
         LaunchError: No dashboard is named at all.
-        RunDirError: Only the folder names one.
+        FolderError: Only the folder names one.
     """
     if given is not None and given.launcher == LAUNCHER:
         return _dashboard(given)
     recorded, here = RayProfile.of(profile_of(run.profile)).dashboard, RayProfile()
     if recorded is None or _same(recorded, here.jobs_url or ""):
         return _dashboard(here)
-    raise RunDirError(
+    raise FolderError(
         f"its job was given to {recorded}, says this folder, which may come from anybody: nothing is sent there; "
         f"if that is your cluster, name it with --on PROFILE.yaml or {DASHBOARD_VARIABLE}={recorded}"
     )
@@ -129,8 +129,8 @@ def _same(url: str, other: str) -> bool:
 
 def _entrypoint(python: str, order: Order) -> str:
     """Return the job's shell command: its output goes to the sweep's folder, and the end of it to Ray if it fails."""
-    log = shlex.quote(str(order.run_dir.path / "logs" / f"job-{order.run.number:04d}.log"))
-    command = shlex.join(supervise_command(python, order.run_dir, order.run))
+    log = shlex.quote(str(order.sweep_folder.path / "logs" / f"job-{order.run.number:04d}.log"))
+    command = shlex.join(supervise_command(python, order.sweep_folder, order.run))
     return f"{command} >> {log} 2>&1 || {{ code=$?; tail -n {TAIL_LINES} {log}; exit $code; }}"
 
 
@@ -143,14 +143,14 @@ def _environment() -> dict[str, str]:
 
 
 def _lines(url: str, job: str, order: Order) -> list[str]:
-    folder = shlex.quote(str(order.run_dir.path))
+    folder = shlex.quote(str(order.sweep_folder.path))
     on = "" if order.file is None else f" --on {shlex.quote(str(order.file))}"
     return [
         f"Submitted to {url} as {job}.",
         f"  sweep status {folder}{on}  how far it is",
         f"  sweep cancel {folder}{on}  end it; the same sweep submit goes on from there",
         f"  sweep leaderboard {folder}  the trials so far",
-        f"  {order.run_dir.path / 'logs'}  what workers and trials print",
+        f"  {order.sweep_folder.path / 'logs'}  what workers and trials print",
     ]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from finesweep.errors import printable
 from finesweep.files.regular_file import last_lines
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.slurm.client import LOOK_SECONDS, call
 from finesweep.launch.slurm.script import collect_log, comment, note_name
 from finesweep.launch.submitter import Job, JobState
@@ -55,7 +55,7 @@ class Entry:
         return self.state not in QUEUED | RUNNING
 
 
-def entries(run_dir: RunDir, run: Run) -> list[Entry]:
+def entries(sweep_folder: SweepFolder, run: Run) -> list[Entry]:
     """Ask the queue for the jobs of a run, those that ended minutes ago included.
 
     They are told by the comment that the scripts give them, with the run's own random word: a folder that
@@ -65,14 +65,14 @@ def entries(run_dir: RunDir, run: Run) -> list[Entry]:
         LaunchError: The queue cannot be asked.
     """
     # A large cluster has tens of thousands of jobs; the folder's owner has fewer.
-    owner = str(run_dir.spec_file.stat().st_uid)
+    owner = str(sweep_folder.spec_file.stat().st_uid)
     command = ["squeue", "--noheader", "--array", "--states=all", f"--user={owner}", f"--format={_FORMAT}"]
     mine = comment(run.token)
     lines = (line.split("|", 5) for line in call(command, LOOK_SECONDS).splitlines())
     return [_entry(fields) for fields in lines if len(fields) == 6 and fields[5].strip() == mine]
 
 
-def jobs(run_dir: RunDir, run: Run) -> list[Job]:
+def jobs(sweep_folder: SweepFolder, run: Run) -> list[Job]:
     """Return the state of each job of a run, by id.
 
     What the queue no longer lists has ended; the note that it left says how.
@@ -80,8 +80,10 @@ def jobs(run_dir: RunDir, run: Run) -> list[Job]:
     Raises:
         LaunchError: The queue cannot be asked.
     """
-    listed = {entry.id: _job(run_dir, run, entry) for entry in entries(run_dir, run)}
-    gone = {job: _gone(run_dir, run, job, note) for job, note in _known(run_dir, run).items() if job not in listed}
+    listed = {entry.id: _job(sweep_folder, run, entry) for entry in entries(sweep_folder, run)}
+    gone = {
+        job: _gone(sweep_folder, run, job, note) for job, note in _known(sweep_folder, run).items() if job not in listed
+    }
     return sorted([*listed.values(), *gone.values()], key=lambda job: [int(part) for part in job.id.split("_")])
 
 
@@ -90,7 +92,7 @@ def _entry(fields: list[str]) -> Entry:
     return Entry(job, task if task.isdecimal() else None, state, "" if reason == "None" else reason, node)
 
 
-def _job(run_dir: RunDir, run: Run, entry: Entry) -> Job:
+def _job(sweep_folder: SweepFolder, run: Run, entry: Entry) -> Job:
     state: JobState = "dead"
     if entry.state in QUEUED:
         state, detail = "queued", entry.reason
@@ -99,7 +101,7 @@ def _job(run_dir: RunDir, run: Run, entry: Entry) -> Job:
     elif entry.state == "COMPLETED":
         state, detail = "finished", ""
     else:
-        detail = _death(run_dir, run, entry)
+        detail = _death(sweep_folder, run, entry)
     return Job(entry.id, _role(entry.task), state, printable(detail, 500))
 
 
@@ -107,35 +109,35 @@ def _role(task: str | None) -> str:
     return "collect" if task is None else f"worker {task}"
 
 
-def _death(run_dir: RunDir, run: Run, entry: Entry) -> str:
+def _death(sweep_folder: SweepFolder, run: Run, entry: Entry) -> str:
     """Say how a job ended that did not end well: in Slurm's words, and in the last ones of its log."""
     where = f" on {entry.node}" if entry.node else ""
     what = entry.state + where + (f", {entry.reason}" if entry.reason not in ("", "NonZeroExitCode") else "")
     if entry.reason == "JobLaunchFailure":
         return f"{what}: {UNSHARED}"
-    last = _last_words(run_dir, run, entry.task)
+    last = _last_words(sweep_folder, run, entry.task)
     return f"{what}: {last}" if last and entry.state != "CANCELLED" else what
 
 
-def _known(run_dir: RunDir, run: Run) -> dict[str, list[str]]:
+def _known(sweep_folder: SweepFolder, run: Run) -> dict[str, list[str]]:
     """Return the notes of the run's jobs by id, with those that were submitted and left none."""
-    submitted = run_dir.jobs(run.number)
+    submitted = sweep_folder.jobs(run.number)
     known: dict[str, list[str]] = {}
     if array := _ARRAY.fullmatch(submitted.get("workers", "")):
         known |= {f"{array[1]}_{task}": [] for task in range(1, int(array[2]) + 1)}
     if _ID.fullmatch(collect := submitted.get("collect", "")):
         known[collect] = []
-    return known | dict(_notes(run_dir, run))
+    return known | dict(_notes(sweep_folder, run))
 
 
-def _notes(run_dir: RunDir, run: Run) -> Iterator[tuple[str, list[str]]]:
+def _notes(sweep_folder: SweepFolder, run: Run) -> Iterator[tuple[str, list[str]]]:
     prefix = note_name(run.number, "")
-    for file in (run_dir.path / "runs").glob(f"{prefix}*"):
+    for file in (sweep_folder.path / "runs").glob(f"{prefix}*"):
         if _ID.fullmatch(job := file.name.removeprefix(prefix)):
             yield job, last_lines(file)
 
 
-def _gone(run_dir: RunDir, run: Run, job: str, note: list[str]) -> Job:
+def _gone(sweep_folder: SweepFolder, run: Run, job: str, note: list[str]) -> Job:
     """Return the state of a job that the queue has forgotten."""
     task = job.partition("_")[2] or None
     match note[-1].split() if note else []:
@@ -147,12 +149,12 @@ def _gone(run_dir: RunDir, run: Run, job: str, note: list[str]) -> Job:
             detail = f"it was killed on {host}"
         case _:
             return Job(job, _role(task), "dead", "the queue no longer has it, and it left no note in the folder")
-    last = _last_words(run_dir, run, task)
+    last = _last_words(sweep_folder, run, task)
     return Job(job, _role(task), "dead", printable(f"{detail}: {last}" if last else detail, 500))
 
 
-def _last_words(run_dir: RunDir, run: Run, task: str | None) -> str:
-    log = collect_log(run_dir, run.number) if task is None else run_dir.worker_log(run.number, int(task) - 1)
+def _last_words(sweep_folder: SweepFolder, run: Run, task: str | None) -> str:
+    log = collect_log(sweep_folder, run.number) if task is None else sweep_folder.worker_log(run.number, int(task) - 1)
     lines = last_lines(log)
     # What srun says of the exit code comes after what the worker says of the reason.
     telling = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]

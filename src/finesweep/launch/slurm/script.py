@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import RunDirError, printable
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.errors import FolderError, printable
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import FOR_TRAINING, THREAD_COUNTS, UNLESS_SET
 from finesweep.launch.commands import collect_command, worker_command
 from finesweep.launch.slurm.profile import SlurmProfile
@@ -47,9 +47,9 @@ def note_name(run: int, job: str) -> str:
     return f"{run:04d}.slurm-{job}"
 
 
-def collect_log(run_dir: RunDir, run: int) -> Path:
+def collect_log(sweep_folder: SweepFolder, run: int) -> Path:
     """Return where the output of a run's last job goes."""
-    return run_dir.path / "logs" / f"collect-{run:04d}.log"
+    return sweep_folder.path / "logs" / f"collect-{run:04d}.log"
 
 
 def width(order: Order) -> int:
@@ -66,11 +66,11 @@ def refuse_folder(path: Path) -> None:
     """Make sure that a folder's path means the same to the shell, to Slurm and to a person.
 
     Raises:
-        RunDirError: It has a character that Slurm gives a meaning of its own, or none that can be shown.
+        FolderError: It has a character that Slurm gives a meaning of its own, or none that can be shown.
     """
     if bad := sorted({character for character in str(path) if character in _UNSAFE or not character.isprintable()}):
         found = ", ".join(printable(character) for character in bad)
-        raise RunDirError(f"{printable(str(path), 300)}: Slurm takes no path with {found} in it; use another --results")
+        raise FolderError(f"{printable(str(path), 300)}: Slurm takes no path with {found} in it; use another --results")
 
 
 def by_hand(path: Path) -> list[str]:
@@ -83,11 +83,11 @@ def by_hand(path: Path) -> list[str]:
 
 def workers_script(order: Order, profile: SlurmProfile) -> str:
     """Return the script of the workers, an array of which each task is one worker."""
-    log = order.run_dir.path / "logs" / f"worker-{order.run.number:04d}-%a.log"
+    log = order.sweep_folder.path / "logs" / f"worker-{order.run.number:04d}-%a.log"
     tasks = width(order)
     array = f"1-{tasks}" + (f"%{profile.at_once}" if profile.at_once and profile.at_once < tasks else "")
     own = {"array": array, "signal": f"USR1@{profile.signal_seconds}"}
-    first = by_hand(order.run_dir.path)
+    first = by_hand(order.sweep_folder.path)
     about = [
         f"Workers of the sweep {order.name}, run {order.run.number}: each task of this array is one.",
         "`sweep submit` has made and submitted this. After --dry-run, and any time later, you can do so yourself:",
@@ -99,18 +99,18 @@ def workers_script(order: Order, profile: SlurmProfile) -> str:
         "none is left, so there may be more or fewer of them at any time. `sweep status` and `sweep cancel` with the",
         "sweep's folder know these jobs, however they were submitted.",
     ]
-    command = worker_command(sys.executable, order.run_dir, order.run)
+    command = worker_command(sys.executable, order.sweep_folder, order.run)
     return _script(order, profile, about, {**own, "output": str(log)}, _TASK_ID, command)
 
 
 def collect_script(order: Order, profile: SlurmProfile) -> str:
     """Return the script of the job that exports and proves the winner when the workers have ended."""
-    log = collect_log(order.run_dir, order.run.number)
+    log = collect_log(order.sweep_folder, order.run.number)
     about = [
         f"Ends run {order.run.number} of the sweep {order.name}: leaderboard, winner, and the proof of it.",
         f"It is submitted so that it waits for the workers; {WORKERS} says how.",
     ]
-    command = collect_command(sys.executable, order.run_dir, order.run)
+    command = collect_command(sys.executable, order.sweep_folder, order.run)
     return _script(order, profile, about, {"output": str(log)}, _JOB_ID, command)
 
 
@@ -171,7 +171,7 @@ def _sbatch_word(value: object) -> str:
 
 
 def _begins(order: Order, job: str) -> Iterator[str]:
-    note = f"{order.run_dir.path}/runs/{note_name(order.run.number, '')}"
+    note = f"{order.sweep_folder.path}/runs/{note_name(order.run.number, '')}"
     variable = "SLURM_ARRAY_TASK_ID" if job == _TASK_ID else "SLURM_JOB_ID"
     yield f': "${{{variable}:?submit this file with sbatch}}"'
     yield f'job="{job}"'

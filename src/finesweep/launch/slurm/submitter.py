@@ -12,7 +12,7 @@ from typing import ClassVar
 from finesweep.errors import LaunchError, printable
 from finesweep.files.atomic import write_text
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir
+from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.launch.slurm.client import SUBMIT_SECONDS, call, require
 from finesweep.launch.slurm.profile import SlurmProfile
@@ -61,10 +61,10 @@ class SlurmSubmitter:
 
         Raises:
             LaunchError: Slurm refused; holds its own words and the command.
-            RunDirError: The folder cannot be written, or its path is none that Slurm takes.
+            FolderError: The folder cannot be written, or its path is none that Slurm takes.
         """
         assert isinstance(order.profile, SlurmProfile)
-        path = order.run_dir.path
+        path = order.sweep_folder.path
         refuse_folder(path)
         scripts = {WORKERS: workers_script(order, order.profile), COLLECT: collect_script(order, order.profile)}
         for name, text in scripts.items():
@@ -80,35 +80,35 @@ class SlurmSubmitter:
             raise
         return Submission({"workers": array_id(workers, order), "collect": collect}, _told(order, workers, collect))
 
-    def jobs(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[Job]:
+    def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[Job]:
         """Return the state of each worker and of the last job; of those submitted by hand too.
 
         Raises:
             LaunchError: ``squeue`` is missing, or the controller does not answer.
         """
-        return listed_jobs(run_dir, run)
+        return listed_jobs(sweep_folder, run)
 
-    def cancel(self, run_dir: RunDir, run: Run, given: Profile | None = None) -> Sequence[str]:
+    def cancel(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[str]:
         """End the jobs of a run; wait a while until they are gone, since trials save their state first.
 
         Raises:
             LaunchError: ``squeue`` or ``scancel`` is missing or failed.
         """
-        present = _present(run_dir, run)
+        present = _present(sweep_folder, run)
         if not present:
             return []
         # The last job first: once its array is gone it would start.
         ids = dict.fromkeys(entry.job for entry in sorted(present, key=lambda entry: entry.task is not None))
         call(["scancel", *ids], SUBMIT_SECONDS)
         deadline = time.monotonic() + END_SECONDS
-        while (left := _present(run_dir, run)) and time.monotonic() < deadline:
+        while (left := _present(sweep_folder, run)) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         still = {entry.id for entry in left}
         return [f"job {entry.id}: {'ending' if entry.id in still else 'cancelled'}" for entry in present]
 
 
-def _present(run_dir: RunDir, run: Run) -> list[Entry]:
-    return [entry for entry in entries(run_dir, run) if not entry.is_over]
+def _present(sweep_folder: SweepFolder, run: Run) -> list[Entry]:
+    return [entry for entry in entries(sweep_folder, run) if not entry.is_over]
 
 
 def _submitted(order: Order, arguments: list[str]) -> str:
@@ -123,13 +123,13 @@ def _submitted(order: Order, arguments: list[str]) -> str:
 
 
 def _told(order: Order, workers: str, collect: str) -> list[str]:
-    folder = shlex.quote(str(order.run_dir.path))
+    folder = shlex.quote(str(order.sweep_folder.path))
     count = width(order)
     return [
         f"Submitted {count} worker{'s' * (count != 1)} as job array {workers}.",
         f"Job {collect} exports the winner when they have ended.",
-        f"  folder   {order.run_dir.path}",
-        f"  script   {order.run_dir.path / WORKERS}",
+        f"  folder   {order.sweep_folder.path}",
+        f"  script   {order.sweep_folder.path / WORKERS}",
         "Next:",
         f"  sweep status {folder}",
         f"  sweep leaderboard {folder}",
@@ -140,8 +140,8 @@ def _told(order: Order, workers: str, collect: str) -> list[str]:
 def _shown(order: Order, scripts: dict[str, str]) -> list[str]:
     lines = []
     for name, text in scripts.items():
-        lines += [f"--- {order.run_dir.path / name}", *text.splitlines()]
-    commands = [f"  {command}" for command in by_hand(order.run_dir.path)]
+        lines += [f"--- {order.sweep_folder.path / name}", *text.splitlines()]
+    commands = [f"  {command}" for command in by_hand(order.sweep_folder.path)]
     return [
         *lines,
         "---",

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from finesweep.backends.optuna.journal import UNREADABLE, Journal, corrupt_file, set_aside
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 
 EVENTS = [{"op_code": 1, "text": "é" * count, "number": count} for count in range(5)]
 
@@ -94,7 +94,7 @@ def test_a_write_that_does_not_fit_leaves_the_file_as_it_was(file):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) + 10, limits[1]))
     try:
-        with pytest.raises(RunDirError, match=r"study\.journal: the disk is full"):
+        with pytest.raises(FolderError, match=r"study\.journal: the disk is full"):
             journal.append_logs([{"op_code": 1, "text": "long" * 100}])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -148,7 +148,7 @@ def test_line_without_end_is_read_up_to_a_limit_only(file):
         stream.truncate(10**12)  # of which the disk holds nothing
     with pytest.raises(ValueError, match="a line is too long for an event"):
         read(file)
-    with pytest.raises(RunDirError, match=r"cannot be written \(its last line is too long for an event\)"):
+    with pytest.raises(FolderError, match=r"cannot be written \(its last line is too long for an event\)"):
         written(file, [{"op_code": 9}])
     with file.open("rb") as stream:
         assert stream.read(len(content)) == content
@@ -165,7 +165,7 @@ def test_what_is_no_file_is_not_opened(file, what):
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path):
-    with pytest.raises(RunDirError, match=r"gone/study\.journal: cannot be written"):
+    with pytest.raises(FolderError, match=r"gone/study\.journal: cannot be written"):
         Journal(tmp_path / "gone" / "study.journal")
 
 

@@ -16,7 +16,7 @@ from finesweep.backends.optuna.drawing import suggest
 from finesweep.backends.optuna.journal import FileStorage, Journal
 from finesweep.backends.optuna.study import SharedStudy
 from finesweep.folder.claims import Claim
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, Progress, TrialRecord, TrialState
@@ -44,12 +44,12 @@ WITHOUT = {key: value for key, value in FULL.items() if key != "warmup_steps"} |
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> RunDir:
+def sweep_folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "s")
 
 
-def shared(run_dir: RunDir) -> SharedStudy:
-    return SharedStudy(run_dir, SPEC, lambda evaluation: evaluation.examples)
+def shared(sweep_folder: SweepFolder) -> SharedStudy:
+    return SharedStudy(sweep_folder, SPEC, lambda evaluation: evaluation.examples)
 
 
 def record_of(trial: int, state=TrialState.COMPLETE, params=FULL, attempt: int = 1, values=(0.5, 0.4, 0.9)):
@@ -58,21 +58,21 @@ def record_of(trial: int, state=TrialState.COMPLETE, params=FULL, attempt: int =
     return TrialRecord(trial, attempt, state, params, 0.0, 1.0, "", "h", objective=best, evaluations=evaluations)
 
 
-def trials(run_dir: RunDir) -> list[optuna.trial.FrozenTrial]:
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(run_dir.study_file)))
+def trials(sweep_folder: SweepFolder) -> list[optuna.trial.FrozenTrial]:
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep_folder.study_file)))
     return optuna.load_study(study_name=SPEC.name, storage=storage).trials
 
 
-def outline(run_dir: RunDir) -> list[tuple[int, int, str]]:
-    return [(t.user_attrs.get("number"), t.user_attrs.get("attempt"), t.state.name) for t in trials(run_dir)]
+def outline(sweep_folder: SweepFolder) -> list[tuple[int, int, str]]:
+    return [(t.user_attrs.get("number"), t.user_attrs.get("attempt"), t.state.name) for t in trials(sweep_folder)]
 
 
 REPORTS = ((100, 0.5), (200, 0.4), (300, 0.4))
 
 
-def begin(run_dir: RunDir, claim: Claim, params=FULL, reports=REPORTS) -> None:
+def begin(sweep_folder: SweepFolder, claim: Claim, params=FULL, reports=REPORTS) -> None:
     """Leave a trial RUNNING, with the parameters drawn and the reports made so far, as a killed process does."""
-    storage = shared(run_dir).open(claim)
+    storage = shared(sweep_folder).open(claim)
     study = optuna.load_study(
         study_name=SPEC.name,
         storage=storage,
@@ -88,7 +88,7 @@ def begin(run_dir: RunDir, claim: Claim, params=FULL, reports=REPORTS) -> None:
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
 
-def test_a_missing_study_is_made_of_the_records(run_dir):
+def test_a_missing_study_is_made_of_the_records(sweep_folder):
     told = [
         record_of(0),
         record_of(1, TrialState.PRUNED, WITHOUT, values=(0.7, 0.6)),
@@ -98,109 +98,109 @@ def test_a_missing_study_is_made_of_the_records(run_dir):
         record_of(5, TrialState.INTERRUPTED),
     ]
     for record in told:
-        run_dir.record(record)
-    shared(run_dir).settle()
-    made = trials(run_dir)
+        sweep_folder.record(record)
+    shared(sweep_folder).settle()
+    made = trials(sweep_folder)
     states = ["COMPLETE", "PRUNED", "PRUNED", "PRUNED", "FAIL"]
-    assert outline(run_dir) == [(i, 3 if i == 4 else 1, state) for i, state in enumerate(states)]
+    assert outline(sweep_folder) == [(i, 3 if i == 4 else 1, state) for i, state in enumerate(states)]
     assert [trial.value for trial in made] == [0.4, 0.6, 0.8, None, None]
     assert [trial.params for trial in made] == [FULL, WITHOUT, FULL, FULL, {}]
     assert made[0].intermediate_values == {100: 0.5, 200: 0.4, 300: 0.4}
 
 
-def test_what_is_made_of_a_record_is_what_telling_it_made(run_dir):
-    begin(run_dir, Claim(0, 1, 1))
-    run_dir.record(record_of(0))
-    shared(run_dir).settle()
-    live = trials(run_dir)[0]
-    run_dir.study_file.unlink()
-    shared(run_dir).settle()
-    again = trials(run_dir)[0]
+def test_what_is_made_of_a_record_is_what_telling_it_made(sweep_folder):
+    begin(sweep_folder, Claim(0, 1, 1))
+    sweep_folder.record(record_of(0))
+    shared(sweep_folder).settle()
+    live = trials(sweep_folder)[0]
+    sweep_folder.study_file.unlink()
+    shared(sweep_folder).settle()
+    again = trials(sweep_folder)[0]
     assert (again.params, again.distributions, again.value) == (live.params, live.distributions, live.value)
     assert again.user_attrs == live.user_attrs
 
 
-def test_settling_again_changes_nothing(run_dir):
-    run_dir.record(record_of(0))
-    shared(run_dir).settle()
-    before = run_dir.study_file.read_bytes()
-    shared(run_dir).settle()
-    assert run_dir.study_file.read_bytes() == before
+def test_settling_again_changes_nothing(sweep_folder):
+    sweep_folder.record(record_of(0))
+    shared(sweep_folder).settle()
+    before = sweep_folder.study_file.read_bytes()
+    shared(sweep_folder).settle()
+    assert sweep_folder.study_file.read_bytes() == before
 
 
-def test_a_dead_trials_end_is_told_from_its_record_or_as_a_failure(run_dir):
+def test_a_dead_trials_end_is_told_from_its_record_or_as_a_failure(sweep_folder):
     for number in range(3):
-        begin(run_dir, Claim(number, 1, 1))
-    run_dir.record(record_of(0))
-    run_dir.record(record_of(1, TrialState.PRUNED))
-    shared(run_dir).settle()
-    assert outline(run_dir) == [(0, 1, "COMPLETE"), (1, 1, "PRUNED"), (2, 1, "FAIL")]
+        begin(sweep_folder, Claim(number, 1, 1))
+    sweep_folder.record(record_of(0))
+    sweep_folder.record(record_of(1, TrialState.PRUNED))
+    shared(sweep_folder).settle()
+    assert outline(sweep_folder) == [(0, 1, "COMPLETE"), (1, 1, "PRUNED"), (2, 1, "FAIL")]
 
 
-def test_a_trial_that_somebody_holds_is_left_to_them(run_dir):
-    lease = run_dir.claim(1, range(1))
-    begin(run_dir, lease.claim)
-    run_dir.record(record_of(0))
-    shared(run_dir).settle()
-    assert outline(run_dir) == [(0, 1, "RUNNING")]
+def test_a_trial_that_somebody_holds_is_left_to_them(sweep_folder):
+    lease = sweep_folder.claim(1, range(1))
+    begin(sweep_folder, lease.claim)
+    sweep_folder.record(record_of(0))
+    shared(sweep_folder).settle()
+    assert outline(sweep_folder) == [(0, 1, "RUNNING")]
     lease.release()
-    shared(run_dir).settle()
-    assert outline(run_dir) == [(0, 1, "COMPLETE")]
+    shared(sweep_folder).settle()
+    assert outline(sweep_folder) == [(0, 1, "COMPLETE")]
 
 
-def test_a_running_trial_of_nobody_is_closed(run_dir):
-    shared(run_dir).settle()
-    storage = FileStorage(run_dir.study_file)
+def test_a_running_trial_of_nobody_is_closed(sweep_folder):
+    shared(sweep_folder).settle()
+    storage = FileStorage(sweep_folder.study_file)
     optuna.load_study(study_name=SPEC.name, storage=storage).ask()
     storage.close()
-    shared(run_dir).settle()
-    assert outline(run_dir) == [(None, None, "FAIL")]
+    shared(sweep_folder).settle()
+    assert outline(sweep_folder) == [(None, None, "FAIL")]
 
 
-def test_a_trial_is_marked_from_its_first_moment(run_dir):
+def test_a_trial_is_marked_from_its_first_moment(sweep_folder):
     """A process may die between any two events; the first one says already whose the trial is."""
-    storage = shared(run_dir).open(Claim(7, 2, 1))
+    storage = shared(sweep_folder).open(Claim(7, 2, 1))
     optuna.load_study(study_name=SPEC.name, storage=storage).ask()
     storage.close()
-    assert outline(run_dir) == [(7, 2, "RUNNING")]
+    assert outline(sweep_folder) == [(7, 2, "RUNNING")]
 
 
-def test_a_later_attempt_is_added_beside_the_failed_one(run_dir):
-    begin(run_dir, Claim(0, 1, 1))
-    shared(run_dir).settle()
-    run_dir.record(record_of(0, attempt=2))
-    shared(run_dir).settle()
-    assert outline(run_dir) == [(0, 1, "FAIL"), (0, 2, "COMPLETE")]
+def test_a_later_attempt_is_added_beside_the_failed_one(sweep_folder):
+    begin(sweep_folder, Claim(0, 1, 1))
+    shared(sweep_folder).settle()
+    sweep_folder.record(record_of(0, attempt=2))
+    shared(sweep_folder).settle()
+    assert outline(sweep_folder) == [(0, 1, "FAIL"), (0, 2, "COMPLETE")]
 
 
 @pytest.mark.parametrize(("params", "reports"), [(FULL, REPORTS[:1]), ({"learning_rate": 3e-4}, ())])
-def test_a_trial_of_which_the_study_lost_a_part_is_added_as_a_whole(run_dir, params, reports):
-    begin(run_dir, Claim(0, 1, 1), params, reports)
-    run_dir.record(record_of(0))
-    shared(run_dir).settle()
-    assert outline(run_dir) == [(0, 1, "FAIL"), (0, 1, "COMPLETE")]
-    assert (trials(run_dir)[1].params, trials(run_dir)[1].intermediate_values) == (FULL, dict(REPORTS))
+def test_a_trial_of_which_the_study_lost_a_part_is_added_as_a_whole(sweep_folder, params, reports):
+    begin(sweep_folder, Claim(0, 1, 1), params, reports)
+    sweep_folder.record(record_of(0))
+    shared(sweep_folder).settle()
+    assert outline(sweep_folder) == [(0, 1, "FAIL"), (0, 1, "COMPLETE")]
+    assert (trials(sweep_folder)[1].params, trials(sweep_folder)[1].intermediate_values) == (FULL, dict(REPORTS))
 
 
 @pytest.mark.parametrize("kept", ["study", "record", "progress", "nothing"])
-def test_parameters_of_an_earlier_attempt_come_from_wherever_they_are_left(run_dir, kept):
+def test_parameters_of_an_earlier_attempt_come_from_wherever_they_are_left(sweep_folder, kept):
     if kept == "study":
-        begin(run_dir, Claim(0, 1, 1))
+        begin(sweep_folder, Claim(0, 1, 1))
     if kept == "record":
-        run_dir.record(record_of(0, TrialState.INTERRUPTED))
+        sweep_folder.record(record_of(0, TrialState.INTERRUPTED))
     if kept == "progress":
-        run_dir.write_progress(Progress(0, 1, FULL, 0.0))
-    begin(run_dir, Claim(0, 2, 1), {"learning_rate": 1e-4})  # cut short: half a set is none
-    study = shared(run_dir)
+        sweep_folder.write_progress(Progress(0, 1, FULL, 0.0))
+    begin(sweep_folder, Claim(0, 2, 1), {"learning_rate": 1e-4})  # cut short: half a set is none
+    study = shared(sweep_folder)
     storage = study.open(Claim(0, 3, 1))
     assert study.params_to_repeat(Claim(0, 3, 1), storage) == (None if kept == "nothing" else FULL)
     storage.close()
-    assert {state for _, _, state in outline(run_dir)} == {"FAIL"}
+    assert {state for _, _, state in outline(sweep_folder)} == {"FAIL"}
 
 
-def test_closing_a_trial_that_was_ended_meanwhile_does_no_harm(run_dir, monkeypatch):
-    begin(run_dir, Claim(0, 1, 1))
-    study = shared(run_dir)
+def test_closing_a_trial_that_was_ended_meanwhile_does_no_harm(sweep_folder, monkeypatch):
+    begin(sweep_folder, Claim(0, 1, 1))
+    study = shared(sweep_folder)
     storage = study.open(Claim(0, 2, 1))
     ended = optuna.exceptions.UpdateFinishedTrialError
 
@@ -213,79 +213,79 @@ def test_closing_a_trial_that_was_ended_meanwhile_does_no_harm(run_dir, monkeypa
 
 
 @pytest.mark.parametrize("garbage", [b"no JSON\n", bytes(64) + b"\n", b'{"op_code":99}\n', b"[]\n", b'{"op_code":4}\n'])
-def test_garbage_is_set_aside_and_the_study_made_anew(run_dir, capfd, garbage):
-    run_dir.record(record_of(0))
-    shared(run_dir).settle()
+def test_garbage_is_set_aside_and_the_study_made_anew(sweep_folder, capfd, garbage):
+    sweep_folder.record(record_of(0))
+    shared(sweep_folder).settle()
     for name in ("study.journal.corrupt", "study.journal.corrupt.2"):
-        content = run_dir.study_file.read_bytes() + garbage
-        run_dir.study_file.write_bytes(content)
-        shared(run_dir).settle()
-        assert outline(run_dir) == [(0, 1, "COMPLETE")]
-        assert (run_dir.path / name).read_bytes() == content
+        content = sweep_folder.study_file.read_bytes() + garbage
+        sweep_folder.study_file.write_bytes(content)
+        shared(sweep_folder).settle()
+        assert outline(sweep_folder) == [(0, 1, "COMPLETE")]
+        assert (sweep_folder.path / name).read_bytes() == content
         assert f"set aside as {name} and made anew" in capfd.readouterr().out
-        assert f"set aside as {name} and made anew" in run_dir.notes[-1]
+        assert f"set aside as {name} and made anew" in sweep_folder.notes[-1]
 
 
 @pytest.mark.parametrize(("old", "new"), [(b'"directions":[1]', b'"directions":[2]'), (b'"value":0.4', b'"value":0.7')])
-def test_a_study_that_contradicts_the_sweep_is_made_anew(run_dir, old, new):
+def test_a_study_that_contradicts_the_sweep_is_made_anew(sweep_folder, old, new):
     """A flipped bit may leave valid JSON behind."""
-    run_dir.record(record_of(0))
-    shared(run_dir).settle()
-    content = run_dir.study_file.read_bytes()
+    sweep_folder.record(record_of(0))
+    shared(sweep_folder).settle()
+    content = sweep_folder.study_file.read_bytes()
     assert old in content
-    run_dir.study_file.write_bytes(content.replace(old, new))
-    shared(run_dir).settle()
-    assert run_dir.notes
-    assert trials(run_dir)[0].value == 0.4
+    sweep_folder.study_file.write_bytes(content.replace(old, new))
+    shared(sweep_folder).settle()
+    assert sweep_folder.notes
+    assert trials(sweep_folder)[0].value == 0.4
 
 
 @pytest.mark.parametrize("what", ["link", "folder"])
-def test_something_else_in_the_journals_place_is_moved_away(run_dir, tmp_path, what):
+def test_something_else_in_the_journals_place_is_moved_away(sweep_folder, tmp_path, what):
     victim = tmp_path / "victim"
     victim.write_text("torn")
-    run_dir.study_file.symlink_to(victim) if what == "link" else run_dir.study_file.mkdir()
-    run_dir.record(record_of(0))
-    shared(run_dir).settle()
-    assert outline(run_dir) == [(0, 1, "COMPLETE")]
+    sweep_folder.study_file.symlink_to(victim) if what == "link" else sweep_folder.study_file.mkdir()
+    sweep_folder.record(record_of(0))
+    shared(sweep_folder).settle()
+    assert outline(sweep_folder) == [(0, 1, "COMPLETE")]
     assert victim.read_text() == "torn"
 
 
 @pytest.mark.parametrize("values", [{"objective": None}, {"objective": float("nan")}, {"params": FULL | {"n": 1}}])
-def test_an_edited_record_does_not_stop_the_sweep(run_dir, values):
+def test_an_edited_record_does_not_stop_the_sweep(sweep_folder, values):
     edited = dataclasses.replace(record_of(0), **values)
-    assert shared(run_dir)._as_told(edited).state.is_finished()
+    assert shared(sweep_folder)._as_told(edited).state.is_finished()
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> tuple[RunDir, bytes]:
-    run_dir = make_folders(tmp_path_factory.mktemp("whole") / "s")
+def whole(tmp_path_factory) -> tuple[SweepFolder, bytes]:
+    sweep_folder = make_folders(tmp_path_factory.mktemp("whole") / "s")
     for number in range(4):
-        begin(run_dir, Claim(number, 1, 1), FULL | {"learning_rate": 1e-4 + number * 1e-5})
+        begin(sweep_folder, Claim(number, 1, 1), FULL | {"learning_rate": 1e-4 + number * 1e-5})
         params = FULL | {"learning_rate": 1e-4 + number * 1e-5}
-        run_dir.record(record_of(number, params=params))
-        shared(run_dir).settle()
-    return run_dir, run_dir.study_file.read_bytes()
+        sweep_folder.record(record_of(number, params=params))
+        shared(sweep_folder).settle()
+    return sweep_folder, sweep_folder.study_file.read_bytes()
 
 
-def complete(run_dir: RunDir) -> dict[int, tuple[dict, float | None]]:
-    return {t.user_attrs["number"]: (t.params, t.value) for t in trials(run_dir) if t.state.name == "COMPLETE"}
+def complete(sweep_folder: SweepFolder) -> dict[int, tuple[dict, float | None]]:
+    return {t.user_attrs["number"]: (t.params, t.value) for t in trials(sweep_folder) if t.state.name == "COMPLETE"}
 
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_after_any_flipped_bit_or_cut_the_study_says_what_the_records_say(whole, data):
-    run_dir, content = whole
-    run_dir.study_file.write_bytes(content)
-    wanted = complete(run_dir)
+    sweep_folder, content = whole
+    sweep_folder.study_file.write_bytes(content)
+    wanted = complete(sweep_folder)
     place, bit = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 7))
     flipped = bytes([content[place] ^ (1 << bit)])
     harmed = content[:place] + (flipped + content[place + 1 :] if data.draw(st.booleans()) else b"")
-    run_dir.study_file.write_bytes(harmed)
-    shared(run_dir).settle()
-    found = complete(run_dir)
+    sweep_folder.study_file.write_bytes(harmed)
+    shared(sweep_folder).settle()
+    found = complete(sweep_folder)
     # A flipped number makes a trial of its own, which no record contradicts; every record is there all the same.
     assert {number: found.get(number) for number in wanted} == wanted
-    assert all(trial.state.is_finished() for trial in trials(run_dir))
+    assert all(trial.state.is_finished() for trial in trials(sweep_folder))
 
 
 def told(storage: FileStorage, params: dict) -> int:
@@ -298,8 +298,8 @@ def told(storage: FileStorage, params: dict) -> int:
 DISTRIBUTIONS = {"learning_rate": optuna.distributions.FloatDistribution(1e-5, 1e-3)}
 
 
-def opened(run_dir: RunDir, known: FileStorage | None = None) -> FileStorage:
-    storage = FileStorage(run_dir.study_file, known=known)
+def opened(sweep_folder: SweepFolder, known: FileStorage | None = None) -> FileStorage:
+    storage = FileStorage(sweep_folder.study_file, known=known)
     storage.close()
     return storage
 
@@ -309,25 +309,25 @@ def held(storage: FileStorage) -> list[optuna.trial.FrozenTrial]:
     return list(storage._replay_result._trials.values())
 
 
-def test_what_a_worker_knows_is_not_read_again_by_its_trials(run_dir, monkeypatch):
+def test_what_a_worker_knows_is_not_read_again_by_its_trials(sweep_folder, monkeypatch):
     """Each trial would else read the whole journal: with thousands of trials most of what a trial costs."""
-    shared(run_dir).settle()
-    with contextlib.closing(FileStorage(run_dir.study_file)) as storage:
+    shared(sweep_folder).settle()
+    with contextlib.closing(FileStorage(sweep_folder.study_file)) as storage:
         for count in range(20):
             told(storage, {"learning_rate": 1e-4 + count * 1e-6})
-    known = opened(run_dir)
-    with contextlib.closing(FileStorage(run_dir.study_file)) as storage:
+    known = opened(sweep_folder)
+    with contextlib.closing(FileStorage(sweep_folder.study_file)) as storage:
         told(storage, {"learning_rate": 9e-4})
     read = []
     monkeypatch.setattr(Journal, "_event", lambda _, line: read.append(line) or json.loads(line))
-    assert held(opened(run_dir, known)) == held(opened(run_dir))
-    assert len(read) == 1 + len(run_dir.study_file.read_bytes().splitlines())
+    assert held(opened(sweep_folder, known)) == held(opened(sweep_folder))
+    assert len(read) == 1 + len(sweep_folder.study_file.read_bytes().splitlines())
 
 
-def test_two_trials_that_begin_with_the_same_knowledge_do_not_disturb_each_other(run_dir):
-    shared(run_dir).settle()
-    known = opened(run_dir)
-    storages = [FileStorage(run_dir.study_file, Claim(number, 1, 1), known) for number in range(2)]
+def test_two_trials_that_begin_with_the_same_knowledge_do_not_disturb_each_other(sweep_folder):
+    shared(sweep_folder).settle()
+    known = opened(sweep_folder)
+    storages = [FileStorage(sweep_folder.study_file, Claim(number, 1, 1), known) for number in range(2)]
     asked = [optuna.load_study(study_name=SPEC.name, storage=storage).ask() for storage in storages]
     for storage in storages:
         storage.close()
@@ -339,21 +339,21 @@ def test_two_trials_that_begin_with_the_same_knowledge_do_not_disturb_each_other
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_a_file_that_is_no_longer_the_one_that_was_read_is_read_from_its_start(whole, place, is_other_file):
     """It was removed and begun anew, or an older copy of it was put back, perhaps under the same inode."""
-    run_dir, content = whole
-    run_dir.study_file.write_bytes(content)
-    known = opened(run_dir)
+    sweep_folder, content = whole
+    sweep_folder.study_file.write_bytes(content)
+    known = opened(sweep_folder)
     lines = content.splitlines(keepends=True)
     kept = lines[: place % (len(lines) + 1)]
     if is_other_file:
         kept = [line.replace(b'"worker_id":"', b'"worker_id":"f') for line in kept]
-    run_dir.study_file.write_bytes(b"".join(kept))
-    assert held(opened(run_dir, known)) == held(opened(run_dir))
+    sweep_folder.study_file.write_bytes(b"".join(kept))
+    assert held(opened(sweep_folder, known)) == held(opened(sweep_folder))
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_the_best_trial_is_known_without_a_look_at_all_of_them(run_dir, monkeypatch, direction):
+def test_the_best_trial_is_known_without_a_look_at_all_of_them(sweep_folder, monkeypatch, direction):
     values = [0.5, 0.3, 0.9, 0.3, 0.1, 0.95, 0.7]
-    with contextlib.closing(FileStorage(run_dir.study_file)) as storage:
+    with contextlib.closing(FileStorage(sweep_folder.study_file)) as storage:
         study = optuna.create_study(study_name=SPEC.name, storage=storage, direction=direction)
         with pytest.raises(ValueError, match="No trials are completed yet"):
             _ = study.best_trial
@@ -364,6 +364,6 @@ def test_the_best_trial_is_known_without_a_look_at_all_of_them(run_dir, monkeypa
         expected = optuna.storages.BaseStorage.get_best_trial(storage, study._study_id)
         monkeypatch.setattr(FileStorage, "get_all_trials", None)
         assert study.best_trial == expected
-    known = FileStorage(run_dir.study_file, known=storage)
+    known = FileStorage(sweep_folder.study_file, known=storage)
     with contextlib.closing(known):
         assert known.get_best_trial(0) == expected, "handed over with the rest"

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from finesweep.errors import LaunchError, RunDirError
+from finesweep.errors import FolderError, LaunchError
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Profile
 from finesweep.launch.ray import dashboard as ray_dashboard
 from finesweep.launch.ray import submitter as submitter_module
@@ -240,14 +240,14 @@ def test_a_folder_of_any_name_stays_one_word_of_the_jobs_shell(stub, tmp_path, n
     assert not (tmp_path / "PWNED").exists()
 
 
-def submitted(stub: Stub, folder: Path, *status: Any) -> tuple[RunDir, Run, RayProfile]:
+def submitted(stub: Stub, folder: Path, *status: Any) -> tuple[SweepFolder, Run, RayProfile]:
     """Return a folder whose run is the job ``id``, which the dashboard has in each state in turn, and its profile."""
     given = order(folder, stub)
-    given.run_dir.write_jobs(3, {"sweep": "id"})
+    given.sweep_folder.write_jobs(3, {"sweep": "id"})
     own = {"metadata": {"token": "t0k"}}
     stub.answers["GET /api/jobs/id"] = [{**own, **one} if isinstance(one, dict) else one for one in status]
     assert isinstance(given.profile, RayProfile)
-    return given.run_dir, given.run, given.profile
+    return given.sweep_folder, given.run, given.profile
 
 
 UNKNOWN = "the cluster knows no such job of this run: it was deleted, or the cluster is another one"
@@ -272,8 +272,8 @@ def test_the_dashboards_states_are_told_in_ours(stub, tmp_path, said, state, det
 
 def test_without_a_job_nobody_is_asked(stub, tmp_path):
     given = order(tmp_path / "s", stub)
-    assert submitter().jobs(given.run_dir, given.run) == []
-    assert submitter().cancel(given.run_dir, given.run) == []
+    assert submitter().jobs(given.sweep_folder, given.run) == []
+    assert submitter().cancel(given.sweep_folder, given.run) == []
     assert stub.asked == []
 
 
@@ -310,8 +310,8 @@ def test_a_job_that_is_not_the_runs_own_is_not_stopped(stub, tmp_path, said):
 
 def test_an_id_from_the_folder_is_one_part_of_the_address(stub, tmp_path):
     given = order(tmp_path / "s", stub)
-    given.run_dir.write_jobs(3, {"sweep": "../../x?y"})
-    submitter().jobs(given.run_dir, given.run, given.profile)
+    given.sweep_folder.write_jobs(3, {"sweep": "../../x?y"})
+    submitter().jobs(given.sweep_folder, given.run, given.profile)
     assert stub.asked[0][1] == "/api/jobs/..%2F..%2Fx%3Fy"
 
 
@@ -325,27 +325,27 @@ def test_a_dashboard_that_only_a_folder_names_is_told_nothing(stub, tmp_path, mo
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     if named is not None:
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", named)
-    run_dir, run, _ = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
+    sweep_folder, run, _ = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
     message = rf"was given to {stub.url}, says this folder, .*--on PROFILE\.yaml or RAY_API_SERVER_ADDRESS={stub.url}$"
     for given in (None, Profile(), SlurmProfile()):
-        with pytest.raises(RunDirError, match=message):
-            getattr(submitter(), ask)(run_dir, run, given)
+        with pytest.raises(FolderError, match=message):
+            getattr(submitter(), ask)(sweep_folder, run, given)
     assert stub.asked == []
 
 
 @pytest.mark.parametrize("by", ["profile", "environment"])
 def test_a_dashboard_that_the_call_names_is_asked_with_the_token(stub, tmp_path, monkeypatch, by):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    run_dir, run, profile = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
+    sweep_folder, run, profile = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
     if by == "environment":
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", stub.url + "/")
-    assert submitter().jobs(run_dir, run, profile if by == "profile" else None) == [Job("id", "sweep", "running")]
+    assert submitter().jobs(sweep_folder, run, profile if by == "profile" else None) == [Job("id", "sweep", "running")]
     assert stub.asked == [("GET", "/api/jobs/id", f"Bearer {TOKEN}", None)]
 
 
 def test_what_the_profile_names_is_asked_and_not_what_the_folder_names(stub, tmp_path):
-    run_dir, run, profile = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
+    sweep_folder, run, profile = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
     moved = dataclasses.replace(run, profile={**run.profile, "dashboard": OTHER})
-    assert submitter().jobs(run_dir, moved, profile) == [Job("id", "sweep", "running")]
+    assert submitter().jobs(sweep_folder, moved, profile) == [Job("id", "sweep", "running")]
     with pytest.raises(LaunchError, match=f"dashboard at {OTHER} cannot be reached"):
-        submitter().jobs(run_dir, run, profile.model_copy(update={"dashboard": OTHER}))
+        submitter().jobs(sweep_folder, run, profile.model_copy(update={"dashboard": OTHER}))

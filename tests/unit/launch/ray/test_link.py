@@ -17,7 +17,7 @@ import pytest
 
 from finesweep.errors import LaunchError
 from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import RunDir, make_folders
+from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.ray import driver as ray_driver
 from finesweep.launch.ray import launcher
 from finesweep.launch.ray import link as ray_link
@@ -56,7 +56,7 @@ def _no_cluster(monkeypatch):
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> RunDir:
+def sweep_folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "sweep")
 
 
@@ -151,67 +151,69 @@ def test_the_nodes_are_asked_for_once(driver, monkeypatch):
     assert len(told.read_text().splitlines()) == 1
 
 
-def launched(driver: Any, run_dir: RunDir, *lines: str, coordinates: bool = False, **keys: Any) -> RayHandle:
+def launched(driver: Any, sweep_folder: SweepFolder, *lines: str, coordinates: bool = False, **keys: Any) -> RayHandle:
     driver(*says(LISTED, '{"complaints": []}'), *lines)
     profile = RayProfile(workers=1, gpus_per_trial=0, threads_per_worker=2, **keys)
-    return RayLauncher().start(run_dir, RUN, profile, None, coordinates=coordinates)
+    return RayLauncher().start(sweep_folder, RUN, profile, None, coordinates=coordinates)
 
 
-def test_a_worker_is_asked_for_with_what_it_needs(driver, run_dir, tmp_path):
-    handle = launched(driver, run_dir, "read work; echo $work >&3", "cat > /dev/null")
+def test_a_worker_is_asked_for_with_what_it_needs(driver, sweep_folder, tmp_path):
+    handle = launched(driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null")
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     said = (tmp_path / "told").read_text().splitlines()[1]
     assert '"do": "start", "id": 1' in said
-    assert f'["-P", "-m", "finesweep", "worker", "{run_dir.path}", "--run", "1", "--token", "t0k"]' in said
-    assert f'"log": "{run_dir.path}/logs/worker-0001-1.log", "threads": 2, "gpu": false, "joins": false' in said
+    assert f'["-P", "-m", "finesweep", "worker", "{sweep_folder.path}", "--run", "1", "--token", "t0k"]' in said
+    assert f'"log": "{sweep_folder.path}/logs/worker-0001-1.log", "threads": 2, "gpu": false, "joins": false' in said
     assert '"need": {"cpus": 2.0, "gpus": 0.0, "memory_gb": 0.0, "resources": {}}' in said
     assert (handle.pid, handle.poll()) == (None, None)
 
 
-def test_a_worker_that_runs_its_trials_elsewhere_takes_nothing_and_joins_the_cluster(driver, run_dir, tmp_path):
-    launched(driver, run_dir, "read work; echo $work >&3", "cat > /dev/null", coordinates=True)
+def test_a_worker_that_runs_its_trials_elsewhere_takes_nothing_and_joins_the_cluster(driver, sweep_folder, tmp_path):
+    launched(driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null", coordinates=True)
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     said = (tmp_path / "told").read_text().splitlines()[1]
     assert '"threads": null, "gpu": false, "joins": true' in said
     assert '"need": {"cpus": 0.0, "gpus": 0.0' in said
 
 
-def test_the_end_of_a_worker_and_what_ray_says_of_it_are_passed_on(driver, run_dir):
+def test_the_end_of_a_worker_and_what_ray_says_of_it_are_passed_on(driver, sweep_folder):
     ended = '{"id": 1, "ended": 3, "why": "no such file"}'
-    handle = launched(driver, run_dir, "read work", *says('{"id": 1, "pending": "waits"}'), "read go", *says(ended))
-    until(lambda: (handle.poll(), "Ray: waits\n" in log(run_dir))[1])
+    handle = launched(
+        driver, sweep_folder, "read work", *says('{"id": 1, "pending": "waits"}'), "read go", *says(ended)
+    )
+    until(lambda: (handle.poll(), "Ray: waits\n" in log(sweep_folder))[1])
     assert handle.poll() is None
     handle.stop()
     until(lambda: handle.poll() is not None)
     assert handle.poll() == 3
-    assert log(run_dir) == "Ray: waits\nRay: no such file\n"
-    assert run_dir.notes == ["logs/worker-0001-1.log: waits", "logs/worker-0001-1.log: no such file"]
+    assert log(sweep_folder) == "Ray: waits\nRay: no such file\n"
+    assert sweep_folder.notes == ["logs/worker-0001-1.log: waits", "logs/worker-0001-1.log: no such file"]
 
 
-def log(run_dir: RunDir) -> str:
-    file = run_dir.worker_log(1, 0)
+def log(sweep_folder: SweepFolder) -> str:
+    file = sweep_folder.worker_log(1, 0)
     return file.read_text() if file.exists() else ""
 
 
-def test_without_the_connection_workers_are_lost_and_the_next_one_connects_anew(driver, run_dir):
+def test_without_the_connection_workers_are_lost_and_the_next_one_connects_anew(driver, sweep_folder):
     driver(*says(LISTED, '{"complaints": []}'), "read work; exit 1")
     launcher = RayLauncher()
     profile = RayProfile(workers=1, gpus_per_trial=0, threads_per_worker=1)
-    handle = launcher.start(run_dir, RUN, profile, None)
+    handle = launcher.start(sweep_folder, RUN, profile, None)
     until(lambda: handle.poll() is not None)
     assert handle.poll() == -signal.SIGKILL
     handle.stop()
     handle.kill()
     told = driver(*says(LISTED, '{"complaints": []}'), "read work; cat > /dev/null")
-    assert launcher.start(run_dir, RUN, profile, None).poll() is None
+    assert launcher.start(sweep_folder, RUN, profile, None).poll() is None
     assert len(told.read_text().splitlines()) == 2
 
 
-def test_a_worker_that_no_node_could_take_is_not_asked_for(driver, run_dir):
+def test_a_worker_that_no_node_could_take_is_not_asked_for(driver, sweep_folder):
     with pytest.raises(
         LaunchError, match=r"no node of the Ray cluster could take a worker: it asks for CPU: 2, a: 1; "
     ):
-        launched(driver, run_dir, "cat > /dev/null", resources={"a": 1.0})
+        launched(driver, sweep_folder, "cat > /dev/null", resources={"a": 1.0})
 
 
 class Recorder:
@@ -283,21 +285,23 @@ def test_on_its_node_a_worker_has_its_threads_no_gpu_and_a_parent(node_worker, t
 
 
 def test_a_worker_with_a_database_finds_its_credentials_on_any_node(
-    node_worker, driver, run_dir, tmp_path, monkeypatch
+    node_worker, driver, sweep_folder, tmp_path, monkeypatch
 ):
     shown = work(tmp_path, "import os; print(os.environ['PGPASSWORD'])", environment={"PGPASSWORD": "s3cret"})
     assert node_worker.run(shown) == 0
     assert (tmp_path / "w.log").read_text() == "s3cret\n"
     monkeypatch.setenv("PGPASSWORD", "s3cret")
-    launched(driver, run_dir, "read work; echo $work >&3", "cat > /dev/null", storage="postgresql://db.cluster/sweeps")
+    launched(
+        driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null", storage="postgresql://db.cluster/sweeps"
+    )
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     assert '"PGPASSWORD": "s3cret"' in (tmp_path / "told").read_text()
-    assert not [file for file in run_dir.path.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()]
+    assert not [file for file in sweep_folder.path.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()]
 
 
-def test_without_a_database_no_credentials_travel(driver, run_dir, tmp_path, monkeypatch):
+def test_without_a_database_no_credentials_travel(driver, sweep_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "s3cret")
-    launched(driver, run_dir, "read work; echo $work >&3", "cat > /dev/null")
+    launched(driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null")
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     assert "s3cret" not in (tmp_path / "told").read_text()
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slurm_orders import TOKEN, calls, environment, fake_slurm, order, program
 
-from finesweep.errors import RunDirError
+from finesweep.errors import FolderError
 from finesweep.host.python_process import FOR_TRAINING, THREAD_COUNTS
 from finesweep.launch.commands import collect_command, worker_command
 from finesweep.launch.slurm.profile import SlurmProfile
@@ -100,7 +100,7 @@ def test_the_last_job_asks_for_what_a_worker_has_and_is_no_array(tmp_path):
 
 def test_a_task_writes_the_log_that_a_local_worker_would_write(tmp_path):
     made = order(tmp_path)
-    assert asked(workers(made))["output"].replace("%a", "3") == str(made.run_dir.worker_log(1, 2))
+    assert asked(workers(made))["output"].replace("%a", "3") == str(made.sweep_folder.worker_log(1, 2))
 
 
 def test_one_worker_that_runs_all_trials_asks_for_the_share_of_each(tmp_path):
@@ -115,8 +115,8 @@ def test_the_scripts_hold_the_folder_as_one_word(tmp_path: Path, folder: str) ->
     path = tmp_path / folder
     made = order(path)
     for script, command in (
-        (workers(made), worker_command(sys.executable, made.run_dir, made.run)),
-        (collect_script(made, profile_of(made)), collect_command(sys.executable, made.run_dir, made.run)),
+        (workers(made), worker_command(sys.executable, made.sweep_folder, made.run)),
+        (collect_script(made, profile_of(made)), collect_command(sys.executable, made.sweep_folder, made.run)),
     ):
         joined = script.replace("\\\n", " ")
         (line,) = (line for line in joined.splitlines() if line.startswith("srun "))
@@ -128,7 +128,7 @@ def test_the_scripts_hold_the_folder_as_one_word(tmp_path: Path, folder: str) ->
 
 @pytest.mark.parametrize("name", ["a%j", "a\\b", 'a"b', "a\nb", "a\x1b[2Jb"])
 def test_a_folder_that_slurm_reads_in_its_own_way_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RunDirError, match=r"Slurm takes no path with .* in it; use another --results"):
+    with pytest.raises(FolderError, match=r"Slurm takes no path with .* in it; use another --results"):
         refuse_folder(tmp_path / name)
 
 
@@ -137,7 +137,7 @@ def test_a_folder_is_refused_or_one_word_to_bash_and_one_line_to_sbatch(name: st
     path = Path("/results", name)
     try:
         refuse_folder(path)
-    except RunDirError:
+    except FolderError:
         return
     assert shlex.split(by_hand(path)[0], comments=True) == ["sbatch", f"{path}/submit.sbatch"]
     assert str(path).isprintable()
@@ -161,7 +161,7 @@ def carried_out(
 
 
 def note_of(made: Order, job: str = "7_2") -> list[str]:
-    lines = (made.run_dir.path / f"runs/0001.slurm-{job}").read_text().splitlines()
+    lines = (made.sweep_folder.path / f"runs/0001.slurm-{job}").read_text().splitlines()
     return [line.split(maxsplit=2)[2] for line in lines]
 
 
@@ -191,9 +191,9 @@ def test_a_folder_of_any_name_is_one_word_to_bash_and_to_sbatch(tmp_path, monkey
     assert note_of(made) == ["started", "ended 0"]
     assert sorted(file.name for file in tmp_path.iterdir()) == [AWKWARD.split("/")[0], "bin"]
     (arguments,) = calls(programs, "srun")
-    assert str(made.run_dir.path) in arguments
+    assert str(made.sweep_folder.path) in arguments
     # sbatch reads quotes as bash does, and nothing else.
-    assert f'#SBATCH --output="{made.run_dir.path}/logs/worker-0001-%a.log"\n' in workers(made)
+    assert f'#SBATCH --output="{made.sweep_folder.path}/logs/worker-0001-%a.log"\n' in workers(made)
 
 
 def test_a_killed_worker_goes_back_only_so_often(tmp_path, monkeypatch):
@@ -286,7 +286,7 @@ def test_the_last_job_notes_its_own_id(tmp_path, monkeypatch):
 
 
 def worker_and_token(made: Order) -> Sequence[Any]:
-    return ["finesweep", "collect", str(made.run_dir.path), "--run", "1", "--token", TOKEN]
+    return ["finesweep", "collect", str(made.sweep_folder.path), "--run", "1", "--token", TOKEN]
 
 
 def test_no_secret_of_the_environment_is_written_down(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from slurm_orders import TOKEN, calls, fake_slurm, order
 
-from finesweep.errors import LaunchError, RunDirError
+from finesweep.errors import FolderError, LaunchError
 from finesweep.launch.slurm import client, queue, submitter
 from finesweep.launch.slurm.client import call
 from finesweep.launch.slurm.submitter import SlurmSubmitter
@@ -24,19 +24,19 @@ def listing(*lines: str) -> str:
 
 
 def states(made: Order) -> list[tuple[str, str, str, str]]:
-    return [(job.id, job.role, job.state, job.detail) for job in SlurmSubmitter().jobs(made.run_dir, made.run)]
+    return [(job.id, job.role, job.state, job.detail) for job in SlurmSubmitter().jobs(made.sweep_folder, made.run)]
 
 
 def note(made: Order, job: str, *lines: str) -> None:
     text = "".join(f"2026-01-01T00:00:00 n5 {line}\n" for line in lines)
-    (made.run_dir.path / f"runs/0001.slurm-{job}").write_text(text)
+    (made.sweep_folder.path / f"runs/0001.slurm-{job}").write_text(text)
 
 
 def test_the_array_and_the_job_that_waits_for_it_are_submitted_by_argv(tmp_path, monkeypatch):
     programs = fake_slurm(tmp_path / "bin", monkeypatch, sbatch=SUBMITTED)
     made = order(tmp_path / "a b; touch x")
     submission = SlurmSubmitter().submit(made, dry_run=False)
-    path = made.run_dir.path
+    path = made.sweep_folder.path
     assert calls(programs, "sbatch") == [
         ["--parsable", f"{path}/submit.sbatch"],
         ["--parsable", "--dependency=afterany:7", f"{path}/collect.sbatch"],
@@ -56,9 +56,9 @@ def test_a_dry_run_writes_and_shows_both_scripts_and_calls_nobody(tmp_path, monk
     assert submission.jobs == {}
     said = "\n".join(submission.lines)
     for name in ("submit.sbatch", "collect.sbatch"):
-        assert (made.run_dir.path / name).read_text().rstrip("\n") in said
+        assert (made.sweep_folder.path / name).read_text().rstrip("\n") in said
     assert "Nothing was submitted." in said
-    assert f"  sbatch --dependency=afterany:ID {made.run_dir.path}/collect.sbatch" in said
+    assert f"  sbatch --dependency=afterany:ID {made.sweep_folder.path}/collect.sbatch" in said
 
 
 def test_without_sbatch_it_says_where_there_is_one(tmp_path, monkeypatch):
@@ -74,8 +74,8 @@ def test_what_slurm_refuses_is_repeated_with_the_command(tmp_path, monkeypatch):
     made = order(tmp_path / "a b")
     with pytest.raises(LaunchError, match="Slurm refused: sbatch: error: invalid partition specified: nope") as caught:
         SlurmSubmitter().submit(made, dry_run=False)
-    assert f"The command: sbatch --parsable '{made.run_dir.path}/submit.sbatch'" in str(caught.value)
-    assert caught.value.command == ("sbatch", "--parsable", f"{made.run_dir.path}/submit.sbatch")
+    assert f"The command: sbatch --parsable '{made.sweep_folder.path}/submit.sbatch'" in str(caught.value)
+    assert caught.value.command == ("sbatch", "--parsable", f"{made.sweep_folder.path}/submit.sbatch")
     assert "invalid partition" in caught.value.output
     assert "\x1b" not in str(caught.value)
 
@@ -98,10 +98,10 @@ def test_what_is_no_id_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.
 def test_a_folder_that_slurm_cannot_take_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     programs = fake_slurm(tmp_path / "bin", monkeypatch, sbatch=SUBMITTED)
     made = order(tmp_path / "100%")
-    with pytest.raises(RunDirError, match="Slurm takes no path with % in it"):
+    with pytest.raises(FolderError, match="Slurm takes no path with % in it"):
         SlurmSubmitter().submit(made, dry_run=False)
     assert calls(programs, "sbatch") == []
-    assert not list(made.run_dir.path.glob("*.sbatch"))
+    assert not list(made.sweep_folder.path.glob("*.sbatch"))
 
 
 def test_variables_that_go_before_the_script_have_no_say(tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def test_each_state_is_told_in_the_words_of_the_status(
 ) -> None:
     made = order(tmp_path / "results")
     fake_slurm(tmp_path / "bin", monkeypatch, squeue=listing(f"7|2|{state}|{reason}|n1|{MINE}"))
-    made.run_dir.worker_log(1, 1).write_text("more\nerror: the last word\nsrun: error: n1: task 0: Exited\n\n")
+    made.sweep_folder.worker_log(1, 1).write_text("more\nerror: the last word\nsrun: error: n1: task 0: Exited\n\n")
     assert states(made) == [("7_2", "worker 2", *expected)]
 
 
@@ -171,13 +171,13 @@ def test_only_the_runs_own_jobs_are_its_jobs(tmp_path, monkeypatch):
 def test_what_the_queue_has_forgotten_is_told_by_its_note(tmp_path, monkeypatch):
     made = order(tmp_path / "results", workers=5)
     fake_slurm(tmp_path / "bin", monkeypatch, squeue="true")
-    made.run_dir.write_jobs(1, {"workers": "7_[1-5]", "collect": "8"})
+    made.sweep_folder.write_jobs(1, {"workers": "7_[1-5]", "collect": "8"})
     note(made, "7_1", "started", "back to the queue: killed, exit 137", "started", "ended 0")
     note(made, "7_2", "started", "ended 2")
     note(made, "7_3", "started")
     note(made, "7_4", "started", "back to the queue: its time was nearly up")
     note(made, "11_1", "started", "ended 0")  # submitted by hand, later
-    made.run_dir.worker_log(1, 1).write_text("error: the folder is not shared\n")
+    made.sweep_folder.worker_log(1, 1).write_text("error: the folder is not shared\n")
     forgotten = "the queue no longer has it, and it left no note in the folder"
     assert states(made) == [
         ("7_1", "worker 1", "finished", ""),
@@ -193,7 +193,7 @@ def test_what_the_queue_has_forgotten_is_told_by_its_note(tmp_path, monkeypatch)
 def test_what_the_queue_lists_counts_more_than_a_note(tmp_path, monkeypatch):
     made = order(tmp_path / "results", workers=1)
     fake_slurm(tmp_path / "bin", monkeypatch, squeue=listing(f"7|1|PENDING|BeginTime||{MINE}"))
-    made.run_dir.write_jobs(1, {"workers": "7_[1-1]"})
+    made.sweep_folder.write_jobs(1, {"workers": "7_[1-1]"})
     note(made, "7_1", "started", "back to the queue: its time was nearly up")
     assert states(made) == [("7_1", "worker 1", "queued", "BeginTime")]
 
@@ -201,14 +201,14 @@ def test_what_the_queue_lists_counts_more_than_a_note(tmp_path, monkeypatch):
 def test_notes_and_logs_that_anybody_may_have_written_are_read_with_care(tmp_path, monkeypatch):
     made = order(tmp_path / "results")
     fake_slurm(tmp_path / "bin", monkeypatch, squeue="true")
-    runs = made.run_dir.path / "runs"
+    runs = made.sweep_folder.path / "runs"
     (tmp_path / "secret").write_text("secret\n")
     (runs / "0001.slurm-1_1").symlink_to(tmp_path / "secret")
     os.mkfifo(runs / "0001.slurm-2_1")
     (runs / "0001.slurm-3_1").write_bytes(b"\xff\0" * 1_000_000 + b"\nx n\x1b[2J ended 5\n")
     (runs / "0001.slurm-4; touch x").write_text("started\n")
-    made.run_dir.worker_log(1, 0).symlink_to(tmp_path / "secret")
-    made.run_dir.write_jobs(1, {"workers": "7_[1-999999999]", "collect": "$(id)"})
+    made.sweep_folder.worker_log(1, 0).symlink_to(tmp_path / "secret")
+    made.sweep_folder.write_jobs(1, {"workers": "7_[1-999999999]", "collect": "$(id)"})
     found = states(made)
     assert [job[0] for job in found] == ["1_1", "2_1", "3_1"]
     said = "\n".join(job[3] for job in found)
@@ -221,7 +221,7 @@ def test_without_squeue_it_is_one_line(tmp_path, monkeypatch):
     made = order(tmp_path / "results")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LaunchError, match=r"squeue is not on this machine's PATH: it is on .* login nodes$"):
-        SlurmSubmitter().jobs(made.run_dir, made.run)
+        SlurmSubmitter().jobs(made.sweep_folder, made.run)
 
 
 def test_a_controller_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
@@ -229,7 +229,7 @@ def test_a_controller_that_does_not_answer_is_not_waited_for(tmp_path, monkeypat
     fake_slurm(tmp_path / "bin", monkeypatch, squeue="exec sleep 30")
     monkeypatch.setattr(queue, "LOOK_SECONDS", 0.2)
     with pytest.raises(LaunchError, match=r"Slurm did not answer within 0.2 seconds: squeue"):
-        SlurmSubmitter().jobs(made.run_dir, made.run)
+        SlurmSubmitter().jobs(made.sweep_folder, made.run)
 
 
 def test_a_program_that_cannot_be_started_is_no_traceback(tmp_path, monkeypatch):
@@ -253,14 +253,14 @@ END
 
 def test_cancelling_ends_the_runs_jobs_the_last_one_first(tmp_path, monkeypatch):
     made = order(tmp_path / "results")
-    made.run_dir.write_jobs(1, {"workers": "5", "collect": "5"})  # what a folder says is no reason to end a job
+    made.sweep_folder.write_jobs(1, {"workers": "5", "collect": "5"})  # what a folder says is no reason to end a job
     programs = fake_slurm(
         tmp_path / "bin", monkeypatch, squeue=QUEUE.format(tmp_path, MINE), scancel=f'touch "{tmp_path}/gone"'
     )
-    said = SlurmSubmitter().cancel(made.run_dir, made.run)
+    said = SlurmSubmitter().cancel(made.sweep_folder, made.run)
     assert calls(programs, "scancel") == [["8", "7"]]
     assert said == ["job 7_1: cancelled", "job 7_2: cancelled", "job 8: cancelled"]
-    assert SlurmSubmitter().cancel(made.run_dir, made.run) == []
+    assert SlurmSubmitter().cancel(made.sweep_folder, made.run) == []
     assert len(calls(programs, "scancel")) == 1
 
 
@@ -269,7 +269,7 @@ def test_cancelling_does_not_wait_for_ever(tmp_path, monkeypatch):
     fake_slurm(tmp_path / "bin", monkeypatch, squeue=QUEUE.format(tmp_path, MINE), scancel="true")
     monkeypatch.setattr(submitter, "END_SECONDS", 0.2)
     monkeypatch.setattr(submitter, "POLL_SECONDS", 0.05)
-    assert SlurmSubmitter().cancel(made.run_dir, made.run)[0] == "job 7_1: ending"
+    assert SlurmSubmitter().cancel(made.sweep_folder, made.run)[0] == "job 7_1: ending"
 
 
 def test_nobody_watches_workers_on_slurm():
