@@ -32,7 +32,7 @@ SECONDS = 45.0
 TOGETHER_SECONDS = 1.0
 """Signals within this time of the first may be seen at once, on a busy machine; Python then takes the lowest first."""
 
-LEFT_SECONDS = 5.0
+LEFT_SECONDS = 15.0
 """How long killed processes may take to be gone."""
 
 MARK = "FINESWEEP_TEST_STORM"
