@@ -11,7 +11,7 @@ import architectures
 import tiny
 from finesweep.spec import reader
 from finesweep.sweep import dry_run, preflight
-from finesweep.sweep.prepare import write_prepared
+from finesweep.sweep.prepare import Request, check, write_prepared
 from finesweep.worker import dry_run_steps
 
 DATA = "data: {train: train.csv, validation: validation.csv, max_length: 24}\n"
@@ -40,7 +40,7 @@ def here(monkeypatch):
     monkeypatch.setattr(dry_run, "_carried_out", carried_out)
 
 
-def problems(folder: Path, model: str, rest: str = SPACE, memory_gb: float = 8.0) -> list[str]:
+def problems(folder: Path, model: str, rest: str = SPACE, memory_gb: float | None = 8.0) -> list[str]:
     (folder / "spec.yaml").write_text(f"{model}{DATA}{rest}")
     checked = preflight.check(reader.load(folder / "spec.yaml"))
     found = dry_run.problems(checked, write_prepared, memory_gb)
@@ -82,3 +82,18 @@ def test_models_that_need_padding_or_a_start_of_their_own_pass(folder, here, kin
     """GPT-2 has no padding token and pads on the left; T5 starts from padding; XLNet's head reads the last token."""
     architectures.tiny_folder(kind, folder / "model")
     assert problems(folder, "model: ./model\n") == []
+
+
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_a_model_is_tried_wherever_its_trials_will_run(folder, here, launcher):
+    """The memory of another machine is not known, and refuses no model."""
+    architectures.tiny_folder("gpt2", folder / "model")
+    (folder / "profile.yaml").write_text(f"launcher: {launcher}\n")
+    (folder / "spec.yaml").write_text(f"model: ./model\n{DATA}{SPACE}")
+    request = Request(folder / "spec.yaml", profile=folder / "profile.yaml", results=folder / "results")
+    assert check(request).model.name == "./model"
+
+
+def test_a_model_for_another_machine_may_be_larger_than_this_one(folder, here):
+    large = "model: {config: bert, hidden_size: 12288, num_hidden_layers: 96}\n"
+    assert problems(folder, large, memory_gb=None) == []

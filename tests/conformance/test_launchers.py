@@ -173,11 +173,32 @@ def test_killing_a_local_worker_that_is_dead_already_ends_the_trial_that_outlive
     trial = psutil.Process(int(left.read_text()))
     assert trial.is_running()
     handle.kill()
+    dies(trial)
+    handle.kill()
+
+
+def dies(process: psutil.Process) -> None:
     deadline = time.monotonic() + 10
-    while trial.is_running() and trial.status() != psutil.STATUS_ZOMBIE:
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_killing_a_local_worker_ends_what_it_started_in_a_session_of_its_own(run_dir, tmp_path, monkeypatch):
+    """As Ray's processes are."""
+    left = tmp_path / "pid"
+    script = f"setsid sh -c 'echo $$ > {left}.new; mv {left}.new {left}; sleep 600' & wait"
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, script))
+    handle = LocalLauncher().start(run_dir, RUN, CPU, None)
+    deadline = time.monotonic() + 10
+    while not left.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    outsider = psutil.Process(int(left.read_text()))
+    assert os.getpgid(outsider.pid) != handle.pid
     handle.kill()
+    dies(outsider)
+    assert ended(handle) != 0
 
 
 def test_a_local_worker_that_cannot_be_started_is_named(sweep_folder, tmp_path, monkeypatch):

@@ -194,14 +194,14 @@ class Reader(threading.Thread):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_twenty_kills_of_everything_at_random_moments_lose_nothing(project, until, check_invariants):
+def test_ten_kills_of_everything_at_random_moments_lose_nothing(project, until, check_invariants):
     rng = random.Random(3)
-    budget = ("--set", "budget.trials=12", "--set", "space.num_train_epochs.low=20")
+    budget = ("--set", "budget.trials=8", "--set", "space.num_train_epochs.low=20")
     command = ("run", "spec.yaml", *budget, "--set", "space.num_train_epochs.high=30", "--workers", "2")
     claims = project.results() / "claims"
     reader, ledger, kills = Reader(project.results()), {}, 0
     reader.start()
-    for _ in range(20):
+    for _ in range(10):
         known = set(claims.glob("0*"))
         process = project.start(*command)
         if rng.random() < 0.3:
@@ -219,10 +219,10 @@ def test_twenty_kills_of_everything_at_random_moments_lose_nothing(project, unti
     reader.done.set()
     reader.join()
     assert reader.found == []
-    assert reader.read > 100
-    assert kills >= 15, "the sweep was done too early to be killed"
-    assert states(project) == [(number, "COMPLETE") for number in range(12)]
-    assert sum(row["rank"] is not None for row in project.leaderboard()) == 12
+    assert reader.read > 50
+    assert kills >= 7, "the sweep was done too early to be killed"
+    assert states(project) == [(number, "COMPLETE") for number in range(8)]
+    assert sum(row["rank"] is not None for row in project.leaderboard()) == 8
     check_invariants(project, ledger)
 
 

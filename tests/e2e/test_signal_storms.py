@@ -32,11 +32,11 @@ SECONDS = 45.0
 TOGETHER_SECONDS = 1.0
 """Signals within this time of the first may be seen at once, on a busy machine; Python then takes the lowest first."""
 
-LEFT_SECONDS = 5.0
+LEFT_SECONDS = 15.0
 """How long killed processes may take to be gone."""
 
 MARK = "FINESWEEP_TEST_STORM"
-STORMS = 3
+STORMS = 2
 RUN = ("run", "spec.yaml", "--on", "plain.yaml", "--set", "budget.trials=2", "--set", "search.sampler=random")
 COMMANDS = {
     "optuna": RUN,
@@ -169,7 +169,7 @@ def board_is_true(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("backend", "seed"),
-    [*(("optuna", seed) for seed in seeds(2)), *(("ray", seed) for seed in seeds(1))],
+    [*(("optuna", seed) for seed in seeds(1)), *(("ray", seed) for seed in seeds(1))],
 )
 def test_a_run_ends_whatever_signals_come_and_goes_on(project, begin, check_invariants, backend, seed):
     rng = random.Random(f"{backend} {seed}")

@@ -9,7 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import psutil
 
 from finesweep.errors import LaunchError
 from finesweep.files.checked_json import open_log
@@ -45,10 +48,24 @@ class LocalHandle:
             self.process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker and its trial; the group is there until the last of them is gone."""
+        """Send SIGKILL to the worker, its trial and all that it has started.
+
+        The trial is in the worker's process group, which is there until the last of them is gone. Ray's processes are
+        in groups of their own. One of them that has just begun would otherwise run on until it misses the others.
+        """
+        started = self._descendants()
         # For a group of which nothing but zombies is left macOS says that it is not permitted.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        for process in started:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def _descendants(self) -> Sequence[psutil.Process]:
+        """Return what the worker has started, and what that has started; nothing once the worker is gone."""
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return ()
 
 
 class LocalLauncher:

@@ -69,13 +69,13 @@ class Variant:
     params: Params
 
 
-def problems(checked: Checked, write: Write, memory_gb: float) -> Sequence[Problem]:
+def problems(checked: Checked, write: Write, memory_gb: float | None) -> Sequence[Problem]:
     """Try a model, and return what fails.
 
     Args:
         checked: A spec whose data and model have been looked at; with its rows.
         write: Writes the rows, and the model where it is made from scratch, into a folder.
-        memory_gb: Memory of the machine that trains, in units of 1e9 bytes.
+        memory_gb: Memory of the machine that trains, in units of 1e9 bytes; None if that is another machine.
     """
     spec = checked.loaded.spec
     # Code that comes with a model runs where trials do, and not before.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
-import math
 import os
 import platform
 import shutil
@@ -175,7 +174,7 @@ def try_model(checked: Checked, request: Request) -> None:
         SpecError: With everything that fails.
     """
     is_local = profile_module.load(request.profile).launcher == "local"
-    memory_gb = usable_memory_gb() if is_local else math.inf
+    memory_gb = usable_memory_gb() if is_local else None
     if problems := dry_run.problems(checked, write_prepared, memory_gb):
         raise SpecError(in_order(problems))
 

@@ -92,13 +92,13 @@ class _Attempt:
         sweep_folder: A folder with a few rows of it.
         manifest: What it is.
         spec: Its spec.
-        memory_gb: Memory of the machine that trains, in units of 1e9 bytes.
+        memory_gb: Memory of the machine that trains, in units of 1e9 bytes; None if that is another machine.
     """
 
     sweep_folder: SweepFolder
     manifest: Manifest
     spec: SweepSpec
-    memory_gb: float
+    memory_gb: float | None
 
     def fault(self, number: int, params: Params) -> Fault | None:
         """Return what fails with a configuration, None if nothing does."""
@@ -106,7 +106,8 @@ class _Attempt:
             weights = self._weights(params)
         except FAULTS as error:
             return Fault(number, f"it cannot be made: {_said(error)}")
-        if (needed := weights * _BYTES / 1e9) > self.memory_gb:
+        needed = weights * _BYTES / 1e9
+        if self.memory_gb is not None and needed > self.memory_gb:
             message = f"its {weights:,} weights take {needed:,.0f} GB, and this machine has {self.memory_gb:,.0f} GB"
             return Fault(number, message, "take a smaller model")
         if weights > (MOST_WEIGHTS_AGAIN if number else MOST_WEIGHTS):
