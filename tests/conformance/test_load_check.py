@@ -274,7 +274,9 @@ def saved_and_loaded(kind: str, saved_as: str) -> Iterable[Loaded]:
         model = getattr(transformers, saved_as).from_config(copy.deepcopy(config))
     tied = model.all_tied_weights_keys or {}
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
-    yield load_model(named(revert_weight_conversion(model, state)), config, only_names=True)
+    yield load_model(
+        named(revert_weight_conversion(model, state)), config, "AutoModelForSequenceClassification", only_names=True
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_every_metric_but_the_loss_is_scored(task):
     encoded = task.encode(LABELS, None)
     width = task.head(encoded.names)["num_labels"]
     logits = np.random.default_rng(0).normal(size=(3, width)).astype(np.float32)
-    score = task.score(logits, np.asarray(encoded.splits["validation"]))
+    score = task.score(logits, task.collate(encoded.splits["validation"], encoded.names))
     assert {f"eval_{name}" for name in score} == set(task.metrics) - {"eval_loss"}
     assert all(math.isfinite(value) for value in score.values())
     assert task.metrics["eval_loss"] is Direction.MINIMIZE
@@ -50,32 +50,31 @@ def test_every_metric_but_the_loss_is_scored(task):
 @pytest.mark.filterwarnings("ignore")
 def test_the_head_gives_a_loss_near_that_of_knowing_nothing(task):
     """Fresh weights know nothing, so their loss is the yardstick that the guard takes, within a factor of two."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification, set_seed
+    import transformers
 
-    set_seed(0)
+    transformers.set_seed(0)
     encoded = task.encode(LABELS, None)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = AutoConfig.for_model("bert", vocab_size=50, **sizes, **task.head(encoded.names))
-    model = AutoModelForSequenceClassification.from_config(config).eval()
+    config = transformers.AutoConfig.for_model("bert", vocab_size=50, **sizes, **task.head(encoded.names))
+    model = getattr(transformers, task.model_class).from_config(config).eval()
     assert model.num_labels == task.head(encoded.names)["num_labels"]
     import torch
 
-    kind = torch.long if encoded.names else torch.float
+    labels = torch.from_numpy(task.collate(encoded.splits["train"], encoded.names))
     inputs = torch.randint(5, 50, (ROWS, 6), generator=torch.Generator().manual_seed(0))
-    loss = model(input_ids=inputs, labels=torch.tensor(encoded.splits["train"], dtype=kind)).loss.item()
-    naive = task.naive_loss(np.asarray(encoded.splits["train"]), encoded.names)
+    loss = model(input_ids=inputs, labels=labels).loss.item()
+    naive = task.naive_loss(encoded.splits["train"], encoded.names)
     assert naive / 2 < loss < naive * 2
 
 
 @pytest.mark.parametrize("kind", ["varied", "constant", "tied", "perfect"])
 def test_the_proof_computes_every_metric_alike(task, kind):
-    """It shares no code with the task, so a task needs its metrics there too."""
+    """It shares no code with the scores that rank a trial."""
     import torch
 
-    from finesweep.worker.verify_winner import SCORES
-
     encoded = task.encode(LABELS, None)
-    labels = np.asarray(encoded.splits["train"])
+    kept = encoded.splits["train"]
+    labels = task.collate(kept, encoded.names)
     logits = np.random.default_rng(0).normal(size=(ROWS, task.head(encoded.names)["num_labels"]))
     if kind == "constant":
         logits[:] = logits[0]
@@ -83,7 +82,6 @@ def test_the_proof_computes_every_metric_alike(task, kind):
         logits = np.round(logits)
     elif kind == "perfect":
         logits = 9.0 * np.eye(3)[labels] if encoded.names else labels[:, None] + 0.0
-    (name,) = (name for name in TASKS.names if isinstance(task, TASKS.load(name)))
-    again = SCORES[name](torch.tensor(logits), torch.tensor(labels))
+    again = task.proof(torch.tensor(logits), kept)
     scores = {"loss": task.loss(logits, labels), **task.score(logits, labels)}
     assert again == pytest.approx({f"eval_{metric}": value for metric, value in scores.items()}, rel=1e-12, abs=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 from pathlib import Path
@@ -20,6 +21,8 @@ from lab import Lab
 from torch.utils.data import RandomSampler, SequentialSampler
 
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.tasks.text_classification import TextClassification
+from finesweep.tasks.text_regression import TextRegression
 from finesweep.training import batching
 from finesweep.training.batching import (
     GroupedByLength,
@@ -34,6 +37,7 @@ from finesweep.training.model_and_tokens import _tokens
 
 lengths_of = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
 batches = st.integers(1, 40)
+CLASSIFY, REGRESS = TextClassification(), TextRegression()
 seeds = st.integers(0, 5)
 
 
@@ -172,15 +176,18 @@ def tokenizer(lab: Lab) -> Any:
 
 @pytest.mark.filterwarnings("ignore:.*fast tokenizer.*")
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("label", [1, 0.25])
-def test_a_batch_is_what_stock_pads(tokenizer, monkeypatch, side, label):
+@pytest.mark.parametrize(("task", "label"), [(CLASSIFY, 1), (REGRESS, 0.25)])
+def test_a_batch_is_what_stock_pads(tokenizer, monkeypatch, side, task, label):
+    collate = functools.partial(task.collate, names=None)
     monkeypatch.setattr(tokenizer, "padding_side", side)
     rows = [
         {"input_ids": [5] * n, "attention_mask": [1] * n, "token_type_ids": [1] * n, "labels": n * label}
         for n in (3, 1, 9, 4)
     ]
     for multiple in (1, 8):
-        ours = Padding(tokenizer, multiple)([{name: np.asarray(value) for name, value in row.items()} for row in rows])
+        ours = Padding(tokenizer, collate, multiple)(
+            [{name: np.asarray(value) for name, value in row.items()} for row in rows]
+        )
         stock = transformers.DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple)(rows)
         assert ours.keys() == stock.keys()
         assert all(torch.equal(ours[name], stock[name]) and ours[name].dtype == stock[name].dtype for name in ours)
@@ -188,7 +195,7 @@ def test_a_batch_is_what_stock_pads(tokenizer, monkeypatch, side, label):
 
 @pytest.mark.parametrize(("longest", "width"), [(3, 8), (8, 8), (9, 12), (12, 12), (15, 15)])
 def test_rounding_a_width_up_never_passes_what_the_model_takes(tokenizer, longest, width):
-    batch = Padding(tokenizer, multiple=8, widest=12)([{"input_ids": [5] * longest}])
+    batch = Padding(tokenizer, np.asarray, multiple=8, widest=12)([{"input_ids": [5] * longest}])
     assert batch["input_ids"].shape == (1, width)
 
 
@@ -202,19 +209,20 @@ def test_no_step_counts_operations(lab, monkeypatch, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("lengths", "labels", "tell"),
+    ("task", "lengths", "labels", "tell"),
     [
-        ([5, 6, 7, 8] * 50, [0, 1, 1, 0] * 50, False),
-        ([5, 6, 25, 26] * 50, [0, 0, 1, 1] * 50, True),
-        ([5, 6, 7, 8] * 50, [0.5, 0.6, 0.7, 0.8] * 50, True),
-        ([5, 6, 7, 8] * 50, [0.8, 0.1, 0.3, 0.7] * 50, False),
-        ([5] * 200, [0, 1] * 100, False),
-        ([5, 6, 7, 8] * 50, [1] * 200, False),
-        ([5], [1], False),
+        (CLASSIFY, [5, 6, 7, 8] * 50, [0, 1, 1, 0] * 50, False),
+        (CLASSIFY, [5, 6, 25, 26] * 50, [0, 0, 1, 1] * 50, True),
+        (REGRESS, [5, 6, 7, 8] * 50, [0.5, 0.6, 0.7, 0.8] * 50, True),
+        (REGRESS, [5, 6, 7, 8] * 50, [0.8, 0.1, 0.3, 0.7] * 50, False),
+        (CLASSIFY, [5] * 200, [0, 1] * 100, False),
+        (CLASSIFY, [5, 6, 7, 8] * 50, [1] * 200, False),
+        (REGRESS, [5, 6, 7, 8] * 50, [0.5] * 200, False),
+        (CLASSIFY, [5], [1], False),
     ],
 )
-def test_whether_a_rows_length_tells_its_label(lengths, labels, tell):
-    assert lengths_tell_labels(np.array(lengths), np.array(labels)) is tell
+def test_whether_a_rows_length_tells_its_label(task, lengths, labels, tell):
+    assert bool(lengths_tell_labels(np.array(lengths), np.array(labels), task)) is tell
 
 
 def test_rows_are_shuffled_plainly_where_batches_of_one_length_would_be_batches_of_one_label(lab, monkeypatch):

@@ -13,11 +13,12 @@ from torch import nn
 
 from finesweep.errors import SweepError
 from finesweep.results import checkpoints
+from finesweep.tasks.text_regression import TextRegression
 from finesweep.training.callback import TrialWatch
 from finesweep.training.rehearsal import rehearse
 from finesweep.training.target_scale import TargetScale
 from finesweep.trial import Direction
-from finesweep.worker.verify_winner import Exported, _numbers
+from finesweep.worker.verify_winner import Exported
 
 LEARNING = {"num_train_epochs": 4, "learning_rate": 5e-3}
 
@@ -60,10 +61,10 @@ def test_prices_near_250_000_are_learned_and_reported_in_their_units(prices, tmp
     assert 240_000 < watch.settled["data.target_mean"] < 260_000
 
     checkpoints.save(tmp_path / "saved", trainer)
-    exported = Exported.load(tmp_path / "saved", {"data.max_length": 24}, trusted=False)
+    exported = Exported.load(tmp_path / "saved", TextRegression(), {"data.max_length": 24}, trusted=False)
     import pandas as pd
 
-    scores = _numbers(*exported.answers(pd.read_parquet(prices.sweep_folder.data / "validation.parquet")))
+    scores = TextRegression().proof(*exported.answers(pd.read_parquet(prices.sweep_folder.data / "validation.parquet")))
     assert scores == pytest.approx(metrics, rel=1e-4)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from finesweep.errors import SpecError, SweepError
+from finesweep.tasks.text_classification import TextClassification
 from finesweep.training.model_and_tokens import _tokens, without_texts
 from finesweep.worker.verify_winner import Exported
 
@@ -37,7 +38,7 @@ def no_debugging(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_text_in_an_error_of_the_tokenizer_is_left_out(kind: type[Exception]) -> None:
     for step in (
         lambda: _tokens(Tokenizer(kind), "validation", FRAME, 8),
-        lambda: Exported(None, Tokenizer(kind), 8).tokens(FRAME),
+        lambda: Exported(None, Tokenizer(kind), TextClassification(), 8).tokens(FRAME),
     ):
         with pytest.raises(SweepError, match=f"failed with {kind.__name__}, whose words may be a row's text") as caught:
             step()

@@ -34,7 +34,7 @@ EARLY = {
     "backends.ray.scheduler": {"ray"},
     "backends.ray.search": {"optuna", "ray"},
     "backends.optuna.study": {"optuna"},
-    "training.model_and_tokens": {"datasets", "pandas", "transformers"},
+    "training.model_and_tokens": {"datasets", "pandas"},
     "model.pretrained": {"torch", "transformers"},
     "training.rng_state": {"torch"},
     "training.tensor_json": {"torch"},

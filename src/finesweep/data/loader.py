@@ -77,7 +77,7 @@ class _Loader:
         self._raise_problems()
         kept = [role for role in ("text", "text_pair", "label") if role in self.roles]
         final = {split: frame[kept].reset_index(drop=True) for split, frame in frames.items()}
-        train, validation = (final[split]["label"].to_numpy() for split in ("train", "validation"))
+        train, validation = (final[split]["label"].tolist() for split in ("train", "validation"))
         return LoadedData(final, names, self.sources, tuple(self.notes), self.task.naive(train, validation, names))
 
     def _add(self, key: str, message: str, hint: str = "") -> None:
@@ -269,20 +269,18 @@ class _Loader:
 
     def _validation_rows(self, train: pd.DataFrame) -> list[int]:
         rng = np.random.default_rng([self.seed, 0])
-        classes = train["label"].tolist() if self.task.stratified else None
+        strata = self.task.strata(train["label"].tolist())
         if self.spec.group is None:
-            return splits.hold_out(self.spec.validation_fraction, len(train), rng, classes)
-        return splits.hold_out_groups(self.spec.validation_fraction, train["group"].tolist(), rng, classes)
+            return splits.hold_out(self.spec.validation_fraction, len(train), rng, strata)
+        return splits.hold_out_groups(self.spec.validation_fraction, train["group"].tolist(), rng, strata)
 
     def _note_split(self, made: Mapping[str, pd.DataFrame], names: Sequence[str] | None) -> None:
         rows = {split: len(frame) for split, frame in made.items()}
-        manner = ["stratified by label"] if self.task.stratified else []
+        manner = [self.task.split_by] if self.task.split_by else []
         manner += [f"whole groups of {self.spec.group!r}"] if self.spec.group else []
         how = ", ".join([*manner, f"seed {self.seed}"])
         self.notes.append(f"validation: {rows['validation']:,} of {sum(rows.values()):,} rows of train, {how}.")
-        present = set(made["validation"]["label"])
-        absent = [name for position, name in enumerate(names or ()) if position not in present]
-        if absent:
+        if absent := self.task.absent(made["validation"]["label"].tolist(), names):
             shown = ", ".join(repr(name) for name in absent[:_SHOWN]) + (", ..." if len(absent) > _SHOWN else "")
             self.notes.append(f"validation: too few rows to have the label {shown}.")
 
@@ -319,11 +317,11 @@ class _Loader:
         limit = getattr(self.spec, key)
         if limit is None or limit >= len(frame):
             return frame
-        classes = frame["label"].tolist() if self.task.stratified else None
-        if split == "train" and classes is not None and limit < len(set(classes)):
-            self._add(key, f"fewer rows ({limit}) than labels ({len(set(classes))})", "allow a row of each")
+        strata = self.task.strata(frame["label"].tolist())
+        if split == "train" and strata is not None and limit < len(set(strata)):
+            self._add(key, f"fewer rows ({limit}) than labels ({len(set(strata))})", "allow a row of each")
             return frame
         rng = np.random.default_rng([self.seed, 1 + SPLITS.index(split)])
-        rows = splits.sample(limit, len(frame), rng, classes)
+        rows = splits.sample(limit, len(frame), rng, strata)
         self.notes.append(f"{split}: a sample of {limit:,} of {len(frame):,} rows, seed {self.seed} (data.{key}).")
         return frame.iloc[rows]

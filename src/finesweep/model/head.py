@@ -32,7 +32,13 @@ class HeadFault(ValueError):
 
 
 def choose(
-    config: Mapping[str, Any], names: Sequence[str] | None, rows_there: int | None, keep: bool | None, *, layer: str
+    config: Mapping[str, Any],
+    names: Sequence[str] | None,
+    needed: int,
+    rows_there: int | None,
+    keep: bool | None,
+    *,
+    layer: str,
 ) -> Head:
     """Decide what becomes of a head.
 
@@ -41,7 +47,8 @@ def choose(
 
     Args:
         config: The checkpoint's ``config.json``.
-        names: The data's labels in the order of their ids; None for a regression.
+        names: The data's labels in the order of their ids; None where labels are numbers.
+        needed: Outputs that the task needs.
         rows_there: Rows of the last layer in the checkpoint; None where it lacks that layer.
         keep: What the spec says; None to decide by the labels.
         layer: Name of the last layer, for messages.
@@ -49,7 +56,6 @@ def choose(
     Raises:
         HeadFault: The spec says to keep a head that is not there, or has another number of rows.
     """
-    needed = len(names) if names is not None else 1
     if keep and rows_there != needed:
         has = (
             "the checkpoint has no head" if rows_there is None else f"the checkpoint's head has {_outputs(rows_there)}"
@@ -65,7 +71,7 @@ def choose(
         return Head(
             tuple(range(needed)), f"The checkpoint's head is kept as it is, by `keep_head`{_as(labels, names)}."
         )
-    return Head(None, _new_note(labels, names, rows_there, keep, layer))
+    return Head(None, _new_note(labels, names, needed, rows_there, keep, layer))
 
 
 def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -112,9 +118,8 @@ def _as(labels: Sequence[str], names: Sequence[str] | None) -> str:
 
 
 def _new_note(
-    labels: Sequence[str], names: Sequence[str] | None, rows_there: int, keep: bool | None, layer: str
+    labels: Sequence[str], names: Sequence[str] | None, needed: int, rows_there: int, keep: bool | None, layer: str
 ) -> str:
-    needed = len(names) if names is not None else 1
     new = f"so its last layer ({layer}) is new"
     if rows_there != needed:
         return f"The checkpoint's head has {_outputs(rows_there)}, {_needed(needed)}, {new}."

@@ -83,8 +83,8 @@ def check(
     assert isinstance(asked, ModelSpec)
     activity.tell(f"comparing the weights of {model.name} with its config.json")
     try:
-        fields = TASKS.load(spec.task)().head(data.names) if data is not None else {}
-        look = _Look(model, fields, trusted=trusted)
+        task = TASKS.load(spec.task)()
+        look = _Look(model, task.model_class, task.head(data.names) if data is not None else {}, trusted=trusted)
         chosen = look.choose_head(data.names, asked.keep_head) if data is not None else head.Head(None)
     except head.HeadFault as fault:
         raise SpecError([Problem(source.where("model", "keep_head"), str(fault), "leave keep_head out")]) from None
@@ -105,11 +105,12 @@ class _Look:
         notes: Remarks on the tokenizer.
     """
 
-    def __init__(self, model: ResolvedModel, fields: Mapping[str, Any], *, trusted: bool) -> None:
+    def __init__(self, model: ResolvedModel, model_class: str, fields: Mapping[str, Any], *, trusted: bool) -> None:
         from finesweep.model import pretrained
 
         assert model.path is not None
-        self.model, self.trusted, self._folder, self._fields = model, trusted, model.path, fields
+        self.model, self.trusted, self._folder = model, trusted, model.path
+        self._model_class, self._fields = model_class, fields
         self.weights = read_weights(self._folder)
         self._tokenizer = pretrained.load_tokenizer(self._folder, trusted=trusted)
         said = pretrained.load_config(self._folder, trusted=trusted)
@@ -131,7 +132,8 @@ class _Look:
     def _load(self, config: Any = None, without: Collection[str] = ()) -> Loaded:
         from finesweep.model.pretrained import load_model
 
-        return load_model(self.weights, config or self.config, trusted=self.trusted, without=without, only_names=True)
+        made = config or self.config
+        return load_model(self.weights, made, self._model_class, trusted=self.trusted, without=without, only_names=True)
 
     def _output(self) -> tuple[str, ...]:
         """Return the parameters whose shape follows the number of labels."""
@@ -139,7 +141,7 @@ class _Look:
 
         wider = copy.deepcopy(self.config)
         wider.num_labels = self.config.num_labels + 1
-        others = dict(empty_model(wider, trusted=self.trusted).named_parameters())
+        others = dict(empty_model(wider, self._model_class, trusted=self.trusted).named_parameters())
         ours = self.loaded.model.named_parameters()
         return tuple(name for name, tensor in ours if name not in others or others[name].shape != tensor.shape)
 
@@ -150,7 +152,7 @@ class _Look:
             HeadFault: The spec says to keep it, and it cannot be kept.
         """
         layer = ", ".join(_modules(self.output))
-        chosen = head.choose(self.model.config, names, self._rows_there(), keep, layer=layer)
+        chosen = head.choose(self.model.config, names, self.config.num_labels, self._rows_there(), keep, layer=layer)
         if chosen.rows is None and not self.loaded.new.issuperset(self.output):
             self.without = self.output
             self.loaded = self._load(without=self.output)

@@ -7,8 +7,9 @@ checked can be loaded, whatever else lies in the folder.
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from finesweep.model.weights import Weights
 
 _INSIDE = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _AROUND = ("module.", "model.")
-_CLASSES: dict[tuple[type, bool], type] = {}
-"""The class of the model with a head, by the class of its config and by whether its own code may run."""
+_CLASSES: dict[tuple[type, str, bool], type] = {}
+"""The class of the model with a head, by the class of its config, the auto class, and whether its own code may run."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,33 @@ def settle_padding(config: Any, tokenizer: Any) -> None:
         config.decoder_start_token_id = config.pad_token_id  # as T5's is
 
 
-def empty_model(config: Any, *, trusted: bool = False) -> Any:
-    """Make the model of a config, with a head, on the meta device: names and shapes, and no numbers."""
+def new_model(config: Any, model_class: str, *, trusted: bool = False) -> Any:
+    """Make the model of a config, with a head; its weights are drawn at random.
+
+    Args:
+        config: The model's config.
+        model_class: Name of the auto class of transformers that makes it.
+        trusted: Whether code that comes with the model may be run.
+    """
+    return getattr(transformers, model_class).from_config(config, trust_remote_code=trusted)
+
+
+def empty_model(config: Any, model_class: str, *, trusted: bool = False) -> Any:
+    """Make the same on the meta device: names and shapes, and no numbers."""
     with torch.device("meta"):
-        model = transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=trusted)
-    _CLASSES[type(config), trusted] = type(model)
+        model = new_model(config, model_class, trusted=trusted)
+    _CLASSES[type(config), model_class, trusted] = type(model)
     return model
 
 
 def load_model(
-    weights: Weights, config: Any, *, trusted: bool = False, without: Collection[str] = (), only_names: bool = False
+    weights: Weights,
+    config: Any,
+    model_class: str,
+    *,
+    trusted: bool = False,
+    without: Collection[str] = (),
+    only_names: bool = False,
 ) -> Loaded:
     """Make the model of a config, with a head, and fill it with the tensors of files.
 
@@ -113,16 +131,19 @@ def load_model(
     Args:
         weights: The files.
         config: Belongs to the caller; the model gets a copy.
+        model_class: Name of the auto class of transformers that makes the model.
         trusted: Whether code that comes with the model may be run.
         without: Parameters that are drawn at random although the files have them.
         only_names: Read nothing: the model stays on the meta device, only names and shapes are compared.
     """
-    kind: Any = _CLASSES.get((type(config), trusted)) or type(empty_model(config, trusted=trusted))
+    known = _CLASSES.get((type(config), model_class, trusted))
+    kind: Any = known or type(empty_model(config, model_class, trusted=trusted))
     used: set[str] = set()
     with contextlib.ExitStack() as files:
         files.enter_context(_quiet())
         tensors = _only_names(weights, used) if only_names else _slices(weights, files)
-        own = _own_names(tensors, kind, config, trusted=trusted)
+        make = functools.partial(empty_model, config, model_class, trusted=trusted)
+        own = _own_names(tensors, kind.base_model_prefix, make)
         dropped = {*without, *(name.removeprefix(f"{kind.base_model_prefix}.") for name in without)}
         model, report = kind.from_pretrained(
             None,
@@ -157,18 +178,18 @@ def put_rows(model: Any, names: Sequence[str], rows: Sequence[int]) -> None:
         parameter.data = parameter.data[list(rows)].clone()
 
 
-def _own_names(names: Collection[str], kind: Any, config: Any, *, trusted: bool) -> Mapping[str, str]:
+def _own_names(names: Collection[str], prefix: str, make: Callable[[], Any]) -> Mapping[str, str]:
     """Return what each tensor was called before its model was compiled, or put into another one that was saved."""
     own = {name: _INSIDE.sub("", name) for name in names}
     if len(set(own.values())) < len(own):
         return {name: name for name in names}
-    base = f"{kind.base_model_prefix}."
+    base = f"{prefix}."
     for around in _AROUND:
         # Where the model has such names itself, they are wrapped only if they have the prefix twice.
         prefix = around if around != base else 2 * around
         if all(name.startswith(prefix) for name in own.values()):
             bare = {name: value.removeprefix(around) for name, value in own.items()}
-            known = empty_model(config, trusted=trusted).state_dict().keys()
+            known = make().state_dict().keys()
             if _known(bare, known, base) > _known(own, known, base):
                 own = bare
     return own

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finesweep.registry import TASKS
+
 FLAG = "--trust-remote-code"
 """Option of ``sweep run`` and ``sweep validate``; nothing in a YAML or a results folder stands for it."""
-
-HEAD = "AutoModelForSequenceClassification"
-"""The class that a model with code of its own must bring, in the library's word for it."""
 
 _MAPS = ("auto_map", "custom_pipelines")
 _REFERENCE = re.compile(r"([A-Za-z_]\w*)\.([A-Za-z_]\w*)\Z")
@@ -120,6 +119,7 @@ def _unusable(path: Path, file: str, references: Sequence[Any]) -> Iterator[Faul
 
 def _missing_classes(config: Mapping[str, Any]) -> Iterator[Fault]:
     classes = config.get("auto_map")
-    for name in ("AutoConfig", HEAD):
-        if not isinstance(classes, dict) or name not in classes:
-            yield Fault(f"config.json: auto_map names no {name}", "the model's code must bring it")
+    heads = dict.fromkeys(TASKS.load(name).model_class for name in TASKS.names)
+    for names in (("AutoConfig",), tuple(heads)):
+        if not isinstance(classes, dict) or classes.keys().isdisjoint(names):
+            yield Fault(f"config.json: auto_map names no {' or '.join(names)}", "the model's code must bring it")

@@ -45,7 +45,7 @@ def model_card(
 def _front_matter(manifest: Manifest) -> Iterator[str]:
     yield "---"
     yield "library_name: transformers"
-    yield "pipeline_tag: text-classification"
+    yield f"pipeline_tag: {TASKS.load(manifest.spec['task']).pipeline}"
     if manifest.model["revision"]:
         yield f"base_model: {manifest.model['name']}"
     yield "tags: [finesweep]"
@@ -101,7 +101,7 @@ def _by_whom(name: str, manifest: Manifest, record: TrialRecord) -> str:
 def _split_off(manifest: Manifest) -> str:
     """Say how the validation rows were taken from train."""
     data, task = manifest.spec["data"], TASKS.load(manifest.spec["task"])
-    manner = ["stratified by label"] if task.stratified else []
+    manner = [task.split_by] if task.split_by else []
     manner += [f"whole groups of `{plain(data['group'])}`"] if data["group"] else []
     return ", ".join([f"{data['validation_fraction']:.3g} of train, split off", *manner, _drawn(manifest)])
 
@@ -144,7 +144,8 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield "from transformers import pipeline"
     yield ""
     code = ", trust_remote_code=True" if manifest.trusts_code else ""
-    yield f'classify = pipeline("text-classification", "path/to/this/folder"{code})'
+    pipeline = TASKS.load(manifest.spec["task"]).pipeline
+    yield f'classify = pipeline("{pipeline}", "path/to/this/folder"{code})'
     yield f"classify({text}, truncation=True)"
     yield "```"
     yield ""

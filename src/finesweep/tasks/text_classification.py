@@ -1,14 +1,14 @@
-"""Owns text classification: one class per text, learned with cross entropy."""
+"""Learns one class for each text, by cross entropy."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from finesweep.errors import did_you_mean
+from finesweep.tasks import label_names
 from finesweep.tasks.label_column import (
     MANY,
     MOST_CLASSES,
@@ -18,8 +18,8 @@ from finesweep.tasks.label_column import (
     is_number,
     is_whole,
     look,
-    readings,
 )
+from finesweep.tasks.label_names import AS_WRITTEN, FEW_CLASSES, listed
 from finesweep.tasks.naive_answer import Naive
 from finesweep.tasks.task import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
@@ -27,18 +27,13 @@ from finesweep.trial import Direction
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-FEW_CLASSES = 10
-"""Up to this many classes are never too many for the rows there are."""
+    import torch
 
 _ROWS_AT_ONCE = 4_096
 """Rows whose cross entropy is computed in one go: of a thousand classes they take 100 MB."""
 
-_SHOWN = 10
-_LONGEST = 40
 _UNLABELLED = ("-1", "-100")
 _PERHAPS_NONE = ("None", "none", "NA", "N/A", "n/a")
-_AS_WRITTEN = "`data: {labels: as_written}` takes each as it stands"
 
 
 class TextClassification:
@@ -51,7 +46,8 @@ class TextClassification:
     }
     standardizes: ClassVar[bool] = False
     unusable: ClassVar[Mapping[str, str]] = {}
-    stratified: ClassVar[bool] = True
+    split_by: ClassVar[str] = "stratified by label"
+    model_class: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
 
     def encode(
@@ -70,34 +66,52 @@ class TextClassification:
             LabelProblem: There is one class, there are too many, the labels are a measure, or a split
                 has labels that train lacks.
         """
-        texts = _texts(labels)
+        texts = label_names.texts(labels)
         notes: list[str] = []
         if names is not None:
-            texts = {split: _as_names(column, names) for split, column in texts.items()}
+            texts = {split: label_names.as_names(column, names) for split, column in texts.items()}
         elif not as_written:
             _check_meaning(texts)
-            texts, notes = _joined(texts)
+            texts, notes = label_names.joined(texts)
         train = Counter(texts["train"])
         _check_classes(train, len(names or ()), as_written=as_written)
-        order = tuple(_sorted(train) if names is None else names)
+        order = tuple(label_names.in_order(train) if names is None else names)
         if names is not None:
-            _check_known(texts, order, f"there are names for 0 to {len(order) - 1} only")
+            label_names.check_known(texts, order, f"there are names for 0 to {len(order) - 1} only")
         elif not as_written:
             notes += _meaning_notes(train)
-        _check_known(texts, train, f"train has only {_list(_sorted(train))}")
+        label_names.check_known(texts, train, f"train has only {listed(label_names.in_order(train))}")
         ids = {text: position for position, text in enumerate(order)}
         splits = {split: [ids[text] for text in column] for split, column in texts.items()}
-        return EncodedLabels(splits, order, (*notes, *_alike_notes(order), *_absent_notes(splits, order)))
+        notes += [*label_names.alike_notes(order), *label_names.absent_notes(self, splits, order)]
+        return EncodedLabels(splits, order, tuple(notes))
+
+    def strata(self, labels: Sequence[int]) -> Sequence[int]:
+        """Return the class of each row."""
+        return labels
+
+    def absent(self, labels: Sequence[int], names: Sequence[str] | None) -> list[str]:
+        """Return the classes that no row has."""
+        present = set(labels)
+        return [name for position, name in enumerate(names or ()) if position not in present]
+
+    def explained(self, lengths: np.ndarray, labels: Sequence[int]) -> float:
+        """Return the correlation ratio of the classes."""
+        import numpy as np
+
+        counts = np.bincount(labels)
+        means = np.bincount(labels, weights=lengths) / np.maximum(counts, 1)
+        return float(counts @ (means - lengths.mean()) ** 2 / (len(lengths) * lengths.var()))
 
     def head(self, names: Sequence[str] | None) -> dict[str, Any]:
         """Return the config fields of a head with one output per class."""
-        names = names or ()
-        return {
-            "num_labels": len(names),
-            "id2label": dict(enumerate(names)),
-            "label2id": {name: position for position, name in enumerate(names)},
-            "problem_type": "single_label_classification",
-        }
+        return {**label_names.named_outputs(names or ()), "problem_type": "single_label_classification"}
+
+    def collate(self, labels: Sequence[int], names: Sequence[str] | None) -> np.ndarray:
+        """Return the class ids, as (rows,) of int64."""
+        import numpy as np
+
+        return np.asarray(labels, np.int64)
 
     def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score class predictions.
@@ -120,7 +134,7 @@ class TextClassification:
         losses = (_cross_entropy(logits[start : start + _ROWS_AT_ONCE], labels[start:]) for start in starts)
         return math.fsum(losses) / len(labels)
 
-    def naive(self, train: np.ndarray, validation: np.ndarray, names: Sequence[str] | None) -> Naive:
+    def naive(self, train: Sequence[int], validation: Sequence[int], names: Sequence[str] | None) -> Naive:
         """Return what answering the most frequent class scores, its loss with the classes' shares in train.
 
         Its macro F1 is below that of guessing, which is what a model is held against.
@@ -131,14 +145,35 @@ class TextClassification:
         # A class that train has no row of would cost an infinite loss.
         shares = np.maximum(np.bincount(train, minlength=classes), 0.5) / len(train)
         answer = int(shares.argmax())
-        losses = {"eval_loss": float(-np.log(shares[validation]).mean())}
-        accuracy = float(np.mean(validation == answer))
-        scores = {"eval_accuracy": accuracy, "eval_macro_f1": 1 / len(np.unique(validation))}
-        return Naive.of((names or ())[answer], losses, scores, len(validation))
+        truth = np.asarray(validation)
+        losses = {"eval_loss": float(-np.log(shares[truth]).mean())}
+        accuracy = float(np.mean(truth == answer))
+        scores = {"eval_accuracy": accuracy, "eval_macro_f1": 1 / len(np.unique(truth))}
+        return Naive.of((names or ())[answer], losses, scores, len(truth))
 
-    def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:
+    def naive_loss(self, labels: Sequence[int], names: Sequence[str] | None) -> float:
         """Return the cross entropy of equal probabilities, ln(classes)."""
         return math.log(len(names or ()))
+
+    def proof(self, logits: torch.Tensor, labels: Sequence[int]) -> dict[str, float]:
+        """Compute every metric a second time, by torch alone."""
+        import torch
+
+        truth = torch.as_tensor(labels)
+        given, count = logits.argmax(dim=-1), logits.shape[-1]
+        right = torch.bincount(truth[given == truth], minlength=count).double()
+        either = torch.bincount(truth, minlength=count) + torch.bincount(given, minlength=count)
+        return {
+            "eval_loss": float(torch.nn.functional.cross_entropy(logits, truth)),
+            "eval_accuracy": float(right.sum()) / len(truth),
+            "eval_macro_f1": float((2 * right / either)[either > 0].mean()),
+        }
+
+    def same_answer(self, logits: np.ndarray, labels: Sequence[int], names: Sequence[str] | None) -> str | None:
+        """Return the class that is answered to each row if it is always the same and the truth is not, else None."""
+        given = logits.argmax(axis=-1)
+        is_same = bool((given == given[0]).all()) and any(label != labels[0] for label in labels)
+        return (names or ())[int(given[0])] if is_same else None
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -151,45 +186,17 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
         return float(np.sum(np.log(np.exp(shifted).sum(axis=-1)) - right))
 
 
-def _texts(labels: Mapping[str, pd.Series]) -> dict[str, list[str]]:
-    """Write labels as text; if all are whole numbers, then without the ``.0`` that a missing value gives them."""
-    texts = {split: [str(value).strip() for value in series] for split, series in labels.items()}
-    distinct = set().union(*texts.values())
-    if any("." in text for text in distinct) and all(is_whole(text) for text in distinct):
-        return {split: [text.partition(".")[0] for text in column] for split, column in texts.items()}
-    return texts
-
-
-def _as_names(texts: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Read labels as names, or else as positions in them."""
-    positions = {str(position): name for position, name in enumerate(names)}
-    return [text if text in names else positions.get(text, text) for text in texts]
-
-
 def _check_meaning(texts: Mapping[str, Sequence[str]]) -> None:
     """Refuse labels that are no classes: infinite numbers, and cells that hold several labels."""
     for split, column in texts.items():
         distinct = set(column)
         infinite = sorted(filter(is_infinite, distinct))
         if infinite and all(is_number(text) or is_infinite(text) for text in distinct):
-            message = f"{_list(infinite)} among the labels, which are numbers ({_rows_of(infinite, column)})"
-            raise LabelProblem(split, message, f"remove these rows; {_AS_WRITTEN}")
+            message = f"{listed(infinite)} among the labels, which are numbers ({_rows_of(infinite, column)})"
+            raise LabelProblem(split, message, f"remove these rows; {AS_WRITTEN}")
     found = look(texts["train"])
     if found.kind is LabelKind.SEVERAL:
-        raise LabelProblem("train", f"several labels in one cell: {found.reason}", f"one is learned; {_AS_WRITTEN}")
-
-
-def _joined(texts: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Join labels that are one label written in several ways; return them with a note."""
-    read = readings(Counter(texts["train"]), {text for column in texts.values() for text in column})
-    ways = defaultdict(list)
-    for text, name in read.items():
-        ways[name].append(text)
-    joined = [f"{_list(sorted(found))} as {name!r}" for name, found in sorted(ways.items()) if found != [name]]
-    more = f" and {len(joined) - _SHOWN:,} more" if len(joined) > _SHOWN else ""
-    notes = [f"Labels written in several ways are one: {'; '.join(joined[:_SHOWN])}{more} ({_AS_WRITTEN})."]
-    splits = {split: [read[text] for text in column] for split, column in texts.items()}
-    return splits, notes if joined else []
+        raise LabelProblem("train", f"several labels in one cell: {found.reason}", f"one is learned; {AS_WRITTEN}")
 
 
 def _meaning_notes(train: Counter[str]) -> Iterator[str]:
@@ -198,25 +205,17 @@ def _meaning_notes(train: Counter[str]) -> Iterator[str]:
     if (found.is_measure and len(train) > FEW_CLASSES) or found.kind is LabelKind.DECIMAL_COMMAS:
         yield f"The labels are {found.reason}, taken as classes; for a measure: `task: text-regression`."
     if empty := [text for text in train if text in _PERHAPS_NONE]:
-        yield f"The label {_list(sorted(empty))} is a class like others ({_rows_of(empty, train.elements())})."
+        yield f"The label {listed(sorted(empty))} is a class like others ({_rows_of(empty, train.elements())})."
     if paths := [text for text in train if "|" in text]:
-        yield f"A label with '|' in it, as {_list(sorted(paths)[:1])}, is one class."
+        yield f"A label with '|' in it, as {listed(sorted(paths)[:1])}, is one class."
     numbers = [text for text in train if is_number(text)]
     if numbers and len(numbers) < len(train):
-        yield f"The labels {_list(_sorted(numbers))} are numbers, others are words; all are classes."
+        yield f"The labels {listed(label_names.in_order(numbers))} are numbers, others are words; all are classes."
 
 
 def _rows_of(texts: Collection[str], column: Iterable[str]) -> str:
     count = sum(1 for text in column if text in texts)
     return "1 row" if count == 1 else f"{count:,} rows"
-
-
-def _sorted(texts: Iterable[str]) -> list[str]:
-    """Put numbers in the order of their values, anything else in that of its letters."""
-    found = set(texts)
-    if decimal_comma(found):
-        return sorted(found, key=lambda text: (float(text.replace(",", ".")), text))
-    return sorted(found, key=lambda text: (float(text), text)) if all(map(is_number, found)) else sorted(found)
 
 
 def _check_classes(train: Counter[str], named: int, *, as_written: bool) -> None:
@@ -242,35 +241,3 @@ def _constant(label: str) -> tuple[str, str]:
     if label in _UNLABELLED:
         return f"every label is {label}, which marks rows without one", "give labelled rows"
     return f"every label is {label!r}; at least two classes are needed", "is this the right column?"
-
-
-def _check_known(texts: Mapping[str, Sequence[str]], known: Collection[str], why: str) -> None:
-    for split, column in texts.items():
-        unknown = Counter(text for text in column if text not in known)
-        if unknown:
-            count = f"{unknown.total():,} of {len(column):,} rows"
-            message = f"{_list(_sorted(unknown))} cannot be learned ({count}); {why}"
-            raise LabelProblem(split, message, did_you_mean(next(iter(unknown)), known))
-
-
-def _alike_notes(names: Sequence[str]) -> Iterator[str]:
-    alike = defaultdict(list)
-    for name in names:
-        alike[" ".join(name.casefold().split())].append(name)
-    for same in alike.values():
-        if len(same) > 1:
-            yield f"The labels {_list(same)} differ only in case or spaces and are separate classes."
-
-
-def _absent_notes(splits: Mapping[str, Sequence[int]], names: Sequence[str]) -> Iterator[str]:
-    for split, column in splits.items():
-        present = set(column)
-        absent = [name for position, name in enumerate(names) if position not in present]
-        if absent:
-            yield f"No row of {split} has the label {_list(absent)}."
-
-
-def _list(names: Sequence[str]) -> str:
-    """List the first few names."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(repr(name if len(name) <= _LONGEST else name[:_LONGEST] + "...") for name in names[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""Owns text regression: one number per text, learned with the mean squared error."""
+"""Learns one number for each text, by the mean squared error."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from finesweep.trial import Direction
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import torch
 
 _SHOWN = 3
 _FOR_CLASSES = "for classes: `task: text-classification`"
@@ -22,6 +23,9 @@ _LARGEST = 1e15
 
 _LEAST_SPREAD = 1e-5
 """Standard deviation of the labels, in units of the largest, below which single precision cannot tell them apart."""
+
+SAME = 1e-3
+"""Standard deviation of predicted numbers, in those of the labels, below which they count as one answer."""
 
 _FAR = 20.0
 """Standard deviations from the mean beyond which the squared error is about little else than that label."""
@@ -39,7 +43,8 @@ class TextRegression:
     }
     standardizes: ClassVar[bool] = True
     unusable: ClassVar[Mapping[str, str]] = {"label_smoothing_factor": "numbers have no classes to smooth between"}
-    stratified: ClassVar[bool] = False
+    split_by: ClassVar[str] = ""
+    model_class: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
 
     def encode(
@@ -65,9 +70,29 @@ class TextRegression:
         far = _far_notes(labels["train"], splits["train"])
         return EncodedLabels(splits, None, (*far, *_notes(labels["train"], commas=commas)))
 
+    def strata(self, labels: Sequence[float]) -> None:
+        """Return nothing: rows are drawn by chance."""
+
+    def absent(self, labels: Sequence[float], names: Sequence[str] | None) -> list[str]:
+        """Return nothing: numbers have no names."""
+        return []
+
+    def explained(self, lengths: np.ndarray, labels: Sequence[float]) -> float:
+        """Return the square of Spearman's correlation."""
+        import numpy as np
+
+        ranks = np.stack([np.unique(values, return_inverse=True)[1] for values in (lengths, labels)])
+        return float(np.asarray(np.corrcoef(ranks))[0, 1] ** 2) if np.ptp(ranks[1]) else 0.0
+
     def head(self, names: Sequence[str] | None) -> dict[str, Any]:
         """Return the config fields of a head with one output."""
         return {"num_labels": 1, "problem_type": "regression"}
+
+    def collate(self, labels: Sequence[float], names: Sequence[str] | None) -> np.ndarray:
+        """Return the numbers, as (rows,) of float32."""
+        import numpy as np
+
+        return np.asarray(labels, np.float32)
 
     def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score predicted numbers.
@@ -93,24 +118,47 @@ class TextRegression:
         """Return the mean squared error."""
         return self.score(logits, labels)["mse"]
 
-    def naive(self, train: np.ndarray, validation: np.ndarray, names: Sequence[str] | None) -> Naive:
+    def naive(self, train: Sequence[float], validation: Sequence[float], names: Sequence[str] | None) -> Naive:
         """Return what answering the mean of train scores; the absolute error is that of its median, which is less."""
         import numpy as np
 
-        mean = float(np.mean(train, dtype=np.float64))
-        squared = float(np.mean((validation - mean) ** 2, dtype=np.float64))
+        mean, truth = float(np.mean(train, dtype=np.float64)), np.asarray(validation)
+        squared = float(np.mean((truth - mean) ** 2, dtype=np.float64))
         losses = {
             "eval_loss": squared,
             "eval_mse": squared,
-            "eval_mae": float(np.mean(abs(validation - np.median(train)))),
+            "eval_mae": float(np.mean(abs(truth - np.median(train)))),
         }
-        return Naive.of(f"{mean:.6g}", losses, dict.fromkeys(CORRELATIONS, 0.0), len(validation))
+        return Naive.of(f"{mean:.6g}", losses, dict.fromkeys(CORRELATIONS, 0.0), len(truth))
 
-    def naive_loss(self, labels: np.ndarray, names: Sequence[str] | None) -> float:
+    def naive_loss(self, labels: Sequence[float], names: Sequence[str] | None) -> float:
         """Return the mean square of the labels: a fresh head predicts about 0."""
         import numpy as np
 
         return float(np.mean(np.square(labels, dtype=np.float64)))
+
+    def proof(self, logits: torch.Tensor, labels: Sequence[float]) -> dict[str, float]:
+        """Compute every metric a second time, by torch and pandas."""
+        import pandas as pd
+        import torch
+
+        given, truth = logits.flatten(), torch.as_tensor(labels).double()
+        error = given - truth
+        ranks = [torch.tensor(pd.Series(side.numpy()).rank().to_numpy()) for side in (given, truth)]
+        return {
+            "eval_loss": float(error.square().mean()),
+            "eval_mse": float(error.square().mean()),
+            "eval_mae": float(error.abs().mean()),
+            "eval_pearson": _correlation_again(given, truth),
+            "eval_spearman": _correlation_again(*ranks),
+        }
+
+    def same_answer(self, logits: np.ndarray, labels: Sequence[float], names: Sequence[str] | None) -> str | None:
+        """Return the number that is answered to each row, but for rounding, if it is always the same; else None."""
+        import numpy as np
+
+        given = logits.ravel()
+        return f"{float(given.mean()):.6g}" if given.std() <= SAME * np.std(labels) else None
 
 
 def _has_decimal_commas(labels: Mapping[str, pd.Series]) -> bool:
@@ -195,3 +243,11 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     first, second = first - first.mean(), second - second.mean()
     # Rounding can carry a perfect correlation beyond 1.
     return float(np.clip(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)), -1, 1))
+
+
+def _correlation_again(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return Pearson's correlation for the proof, which shares nothing with the scores; 0 for a constant side."""
+    import torch
+
+    is_constant = any(bool((side == side[0]).all()) for side in (one, other))
+    return 0.0 if is_constant else float(torch.corrcoef(torch.stack([one, other]))[0, 1])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
+
+from finesweep.tasks.task import Task
 
 if TYPE_CHECKING:
     import datasets
@@ -49,11 +51,10 @@ class TokenRows(Dataset[Row]):
     def __getitem__(self, row: int) -> Row:
         return {name: column[row] for name, column in self._columns.items()}
 
-    def column(self, name: str) -> Numbers:
-        """Return the numbers of a column that has one for each row."""
-        column = self._columns[name]
-        assert not isinstance(column, _Lists)
-        return column
+    def column(self, name: str) -> Sequence[Any]:
+        """Return a column: a number, or an array of numbers, for each row."""
+        column: Any = self._columns[name]
+        return [column[row] for row in range(len(self))] if isinstance(column, _Lists) else column
 
     @property
     def lengths(self) -> Numbers:
@@ -97,24 +98,25 @@ class Padding:
 
     Args:
         tokenizer: Says what is put where a row is shorter, and on which side.
+        collate: Makes one array of the labels that rows keep.
         multiple: The width is rounded up to a multiple of this; GPUs multiply matrices of such sizes faster.
         widest: Most tokens that the model takes; rounding goes no further.
     """
 
-    def __init__(self, tokenizer: Any, multiple: int = 1, widest: int = 2**31) -> None:
-        self.multiple, self.widest = multiple, widest
+    def __init__(
+        self, tokenizer: Any, collate: Callable[[Sequence[Any]], Numbers], multiple: int = 1, widest: int = 2**31
+    ) -> None:
+        self.collate, self.multiple, self.widest = collate, multiple, widest
         self._filling = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self._on_the_left = tokenizer.padding_side == "left"
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Pad the columns of lists, and stack the others: whole numbers as int64, others as float32."""
+        """Pad the columns of tokens, and collate the labels."""
         return {name: self._batch(name, [row[name] for row in rows]) for name in rows[0]}
 
     def _batch(self, name: str, values: Sequence[Any]) -> torch.Tensor:
-        if np.ndim(values[0]):
-            return torch.from_numpy(self._padded(values, self._filling.get(name, 0)))
-        stacked = torch.from_numpy(np.asarray(values))
-        return stacked.float() if stacked.is_floating_point() else stacked.long()
+        is_labels = name == "labels"
+        return torch.from_numpy(self.collate(values) if is_labels else self._padded(values, self._filling.get(name, 0)))
 
     def _padded(self, rows: Sequence[Any], filling: int) -> Numbers:
         padded = np.full((len(rows), self._width(max(map(len, rows)))), filling, np.int64)
@@ -187,24 +189,15 @@ def grouped(lengths: Numbers, batch: int, seed: int, epoch: int) -> Numbers:
     return np.concatenate([batches[0], batches[shuffled].ravel(), rest])
 
 
-def lengths_tell_labels(lengths: Numbers, labels: Numbers) -> bool:
+def lengths_tell_labels(lengths: Numbers, labels: Sequence[Any], task: Task) -> bool:
     """Say whether rows of one length have much the same label, so that they should not be trained on together.
 
     Args:
         lengths: Tokens of each row.
-        labels: Class ids, or targets as floats. How much they explain is the correlation ratio of the classes, or the
-            square of Spearman's correlation.
+        labels: What the rows keep of their labels.
+        task: Says how much of the lengths they explain.
     """
-    if len(lengths) < 2 or np.ptp(lengths) == 0 or np.ptp(labels) == 0:
-        return False
-    if np.issubdtype(labels.dtype, np.floating):
-        ranks = np.stack([np.unique(values, return_inverse=True)[1] for values in (lengths, labels)])
-        explained = np.asarray(np.corrcoef(ranks))[0, 1] ** 2
-    else:
-        counts = np.bincount(labels)
-        means = np.bincount(labels, weights=lengths) / np.maximum(counts, 1)
-        explained = counts @ (means - lengths.mean()) ** 2 / (len(lengths) * lengths.var())
-    return bool(explained > TELLING)
+    return len(lengths) > 1 and np.ptp(lengths) > 0 and task.explained(lengths, labels) > TELLING
 
 
 def evaluation_order(lengths: Numbers) -> list[int]:

@@ -139,7 +139,7 @@ class FineTuning:
 
 
 def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
-    labels = np.asarray(trainer.train_dataset["labels"])
+    labels: Any = TokenRows(trainer.train_dataset).column("labels")
     if trainer.target_scale is not None:
         labels = labels - trainer.target_scale.mean  # which a fresh head answers
     naive_loss = context.task.naive_loss(labels, context.manifest.data["labels"])
@@ -166,7 +166,7 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     model = build_model(context.manifest, task, settings.model, tokenizer)
     refuse_changed(context.sweep_folder, model_folder)  # nor meanwhile
     tokenizer.padding_side = padding_side(model.config)
-    given = {**_order(settings, TokenRows(tokens["train"])), **overrides}
+    given = {**_order(task, settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)
     arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)
     return FineTuner(
@@ -176,15 +176,20 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
         train_dataset=tokens["train"],
         eval_dataset=tokens["validation"],
         processing_class=tokenizer,
-        data_collator=Padding(tokenizer, precision.multiple(arguments), context.manifest.model["max_tokens"]),
+        data_collator=_collator(context, tokenizer, precision.multiple(arguments)),
         compute_metrics=functools.partial(_scores, task),
     )
+
+
+def _collator(context: TrialContext, tokenizer: Any, multiple: int) -> Padding:
+    collate = functools.partial(context.task.collate, names=context.manifest.data["labels"])
+    return Padding(tokenizer, collate, multiple, context.manifest.model["max_tokens"])
 
 
 def _target_scale(context: TrialContext, model: Any, rows: datasets.Dataset) -> TargetScale | None:
     if not (context.task.standardizes and context.spec.data.standardize):
         return None
-    scale = TargetScale.of(TokenRows(rows).column("labels"), model)
+    scale = TargetScale.of(np.asarray(TokenRows(rows).column("labels")), model)
     if (context.manifest.model.get("loading") or {}).get("rows") is not None:
         scale.unfold(model)  # the checkpoint's head, which is kept, answers in the data's units
     return scale
@@ -195,11 +200,11 @@ def _scores(task: Task, prediction: transformers.EvalPrediction) -> dict[str, fl
     return {"loss": task.loss(logits, labels), **task.score(logits, labels)}
 
 
-def _order(settings: Settings, rows: TokenRows) -> dict[str, str]:
+def _order(task: Task, settings: Settings, rows: TokenRows) -> dict[str, str]:
     """Return the training argument by which rows are shuffled plainly, where grouping them would group their labels."""
     is_open = "train_sampling_strategy" not in settings.training
-    labels = rows.column("labels")
-    return {"train_sampling_strategy": "random"} if is_open and lengths_tell_labels(rows.lengths, labels) else {}
+    tells = is_open and lengths_tell_labels(rows.lengths, rows.column("labels"), task)
+    return {"train_sampling_strategy": "random"} if tells else {}
 
 
 def training_arguments(

@@ -11,7 +11,6 @@ from typing import Any
 
 import datasets
 import pandas as pd
-import transformers
 
 from finesweep import activity
 from finesweep.errors import SweepError
@@ -23,7 +22,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.model import load_check
 from finesweep.model.folder_check import LAYERS, check_files
 from finesweep.model.load_check import Loading
-from finesweep.model.pretrained import load_config, load_model, load_tokenizer, put_rows, settle_padding
+from finesweep.model.pretrained import load_config, load_model, load_tokenizer, new_model, put_rows, settle_padding
 from finesweep.model.weights import Weights, WeightsFault, read_weights
 from finesweep.tasks.task import Task
 from finesweep.trial import Params
@@ -57,11 +56,11 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
     config = load_config(folder, trusted=manifest.trusts_code, **fields)
     settle_padding(config, tokenizer)
     if manifest.model["from_scratch"]:
-        return transformers.AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        return new_model(config, task.model_class)
     said = manifest.model.get("loading")
     loading = Loading(**said) if said is not None else None
     without = loading.without if loading is not None else ()
-    loaded = load_model(_weights(folder), config, trusted=manifest.trusts_code, without=without)
+    loaded = load_model(_weights(folder), config, task.model_class, trusted=manifest.trusts_code, without=without)
     fewer_layers = not settings.keys().isdisjoint(LAYERS)
     if faults := load_check.changed(loaded, loading, fewer_layers=fewer_layers):
         raise SweepError("\n".join(f"{folder}: {fault}" for fault in faults))

@@ -10,7 +10,6 @@ import math
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from finesweep import activity
@@ -19,6 +18,7 @@ from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.sections import SweepSpec
 from finesweep.training import precision
+from finesweep.training.batching import TokenRows
 from finesweep.training.callback import TrialContext
 from finesweep.training.fine_tuning import build_trainer
 from finesweep.training.trainer import FineTuner
@@ -71,7 +71,7 @@ def take_through(
         trainer.train_dataset = trainer.train_dataset.select(range(min(ROWS, len(trainer.train_dataset))))
         trainer.eval_dataset = trainer.eval_dataset.select(range(min(ROWS, len(trainer.eval_dataset))))
         metrics = trainer.evaluate()
-        labels = np.asarray(trainer.eval_dataset["labels"])
+        labels = TokenRows(trainer.eval_dataset).column("labels")
         _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data["labels"]))
         _check(trainer, metrics, spec, own_code=manifest.trusts_code)
         if trains:

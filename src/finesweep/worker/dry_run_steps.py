@@ -28,7 +28,7 @@ from finesweep.spec.sections import ScratchModelSpec, SweepSpec
 from finesweep.training.callback import TrialContext
 from finesweep.training.rehearsal import take_through
 from finesweep.trial import Params
-from finesweep.worker.verify_winner import SCORES, Exported, asked_as_users_will
+from finesweep.worker.verify_winner import Exported, asked_as_users_will
 
 MOST_WEIGHTS = 400_000_000
 """Weights of the largest model that rows are taken through; of a larger one only the shapes are made."""
@@ -143,7 +143,7 @@ class _Attempt:
         config = load_config(Path(self.manifest.model["path"]), **{**head, **context.settings.model})
         if isinstance(self.spec.model, ScratchModelSpec) and hasattr(config, "vocab_size"):
             config.vocab_size = self.spec.model.vocab_size  # its tokenizer has not seen all texts yet
-        return sum(parameter.numel() for parameter in empty_model(config).parameters())
+        return sum(parameter.numel() for parameter in empty_model(config, context.task.model_class).parameters())
 
     def _take_through(self, params: Params, *, is_saved: bool) -> None:
         with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
@@ -157,9 +157,9 @@ class _Attempt:
         """Load a saved model and evaluate it as a winner is."""
         context = self._context(params, folder)
         settings = {**context.settings.named(), "use_cpu": True}
-        exported = Exported.load(folder, settings, trusted=False)
-        found = SCORES[self.spec.task](*exported.answers(read_frame(self.sweep_folder.data / "validation.parquet")))
-        asked_as_users_will(self.sweep_folder, folder, context.task.pipeline, exported, trusted=False)
+        exported = Exported.load(folder, context.task, settings, trusted=False)
+        found = context.task.proof(*exported.answers(read_frame(self.sweep_folder.data / "validation.parquet")))
+        asked_as_users_will(self.sweep_folder, folder, exported, trusted=False)
         if not math.isclose(found["eval_loss"], loss, rel_tol=1e-3, abs_tol=1e-5):
             raise SweepError(f"saved and loaded again, it has a loss of {found['eval_loss']:.6g} instead of {loss:.6g}")
 

@@ -1,13 +1,14 @@
 """Evaluates an exported model in a fresh process, with nothing but transformers, torch and the rows.
 
 The proof of a winner must not repeat a mistake of the evaluation that ranked it. So this module shares no Trainer, no
-batches, no loss and no metrics with it: texts are read and cut into tokens anew, and the scores are computed here.
+batches, no loss and no metrics with it: texts are read and cut into tokens anew, and each task computes its scores a
+second time (``Task.proof``).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,12 @@ from finesweep.files.parquet import read_frame
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.model.folder_check import check_files
 from finesweep.registry import TASKS
+from finesweep.tasks.task import Task
 from finesweep.training import precision
 from finesweep.training.model_and_tokens import tokenized, without_texts
 
 ROWS_COMPARED = 64
 ROWS_AT_ONCE = 32
-EQUAL = 1e-3
-"""Standard deviation of predicted numbers, in those of the labels, below which they count as one answer."""
 
 
 def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool = False) -> None:
@@ -46,21 +46,20 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
     settings = next(item for item in sweep_folder.records() if item.trial == trial).effective
     ways = precision.for_evaluation(settings)
     torch.set_float32_matmul_precision("high" if ways.get("tf32") else "highest")
-    exported = Exported.load(model, settings, trusted=trusted)
+    task = TASKS.load(manifest.spec["task"])()
+    exported = Exported.load(model, task, settings, trusted=trusted)
     _check_tokenizer(exported, sweep_folder, tokenized(sweep_folder, manifest, exported.max_length)["validation"])
-    score = SCORES[manifest.spec["task"]]
     files = {split: sweep_folder.data / f"{split}.parquet" for split in ("validation", "test")}
     answers = {split: exported.answers(read_frame(file)) for split, file in files.items() if file.is_file()}
-    scores = {split: score(*answer) for split, answer in answers.items()}
+    scores = {split: task.proof(*answer) for split, answer in answers.items()}
+    logits, labels = answers["validation"]
     found = {
         "reloaded": scores["validation"],
         "test": scores.get("test", {}),
-        "sample": asked_as_users_will(
-            sweep_folder, model, TASKS.load(manifest.spec["task"]).pipeline, exported, trusted=trusted
-        ),
+        "sample": asked_as_users_will(sweep_folder, model, exported, trusted=trusted),
         "precision": ways,
-        "rows": len(answers["validation"][1]),
-        "same_answer": _same_answer(*answers["validation"], manifest.data["labels"]),
+        "rows": len(labels),
+        "same_answer": task.same_answer(logits.numpy(), labels, manifest.data["labels"]) if len(labels) > 1 else None,
     }
     write_json(output, found)
 
@@ -72,32 +71,35 @@ class Exported:
     Attributes:
         model: The model.
         tokenizer: Its tokenizer.
+        task: What it was trained for.
         max_length: Longest input in tokens.
         batch: Rows that go through the model at a time.
     """
 
     model: Any
     tokenizer: Any
+    task: Task
     max_length: int
     batch: int = ROWS_AT_ONCE
 
     @classmethod
-    def load(cls, folder: Path, settings: Mapping[str, Any], *, trusted: bool) -> Exported:
+    def load(cls, folder: Path, task: Task, settings: Mapping[str, Any], *, trusted: bool) -> Exported:
         """Load a folder.
 
         Args:
             folder: Model and tokenizer.
+            task: What the model was trained for.
             settings: The trial's.
             trusted: Whether code that comes with the model may be run.
         """
         check_files(folder)
         known = {"local_files_only": True, "trust_remote_code": trusted}
-        kind = transformers.AutoModelForSequenceClassification
+        kind = getattr(transformers, task.model_class)
         model = kind.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **known)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **known)
         batch = min(ROWS_AT_ONCE, settings.get("per_device_eval_batch_size") or ROWS_AT_ONCE)
         on_gpu = torch.cuda.is_available() and not settings.get("use_cpu")
-        return cls(model.eval().to("cuda" if on_gpu else "cpu"), tokenizer, settings["data.max_length"], batch)
+        return cls(model.eval().to("cuda" if on_gpu else "cpu"), tokenizer, task, settings["data.max_length"], batch)
 
     def tokens(self, rows: pd.DataFrame) -> Any:
         """Return the tokens of rows, padded to the longest of them."""
@@ -107,8 +109,8 @@ class Exported:
                 *texts, truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
             )
 
-    def answers(self, rows: pd.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return logits and labels of all rows, in double precision and in the rows' order."""
+    def answers(self, rows: pd.DataFrame) -> tuple[torch.Tensor, Sequence[Any]]:
+        """Return the logits of all rows in double precision, and the labels that the rows keep, in the rows' order."""
         accepted = inspect.signature(self.model.forward).parameters
         logits = []
         for start in range(0, len(rows), self.batch):
@@ -116,54 +118,7 @@ class Exported:
             inputs = {name: tensor.to(self.model.device) for name, tensor in tokens.items() if name in accepted}
             with torch.no_grad():
                 logits.append(self.model(**inputs).logits.double().cpu())
-        return torch.cat(logits), torch.tensor(rows["label"].to_numpy())
-
-
-def _classes(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    given, count = logits.argmax(dim=-1), logits.shape[-1]
-    right = torch.bincount(labels[given == labels], minlength=count).double()
-    either = torch.bincount(labels, minlength=count) + torch.bincount(given, minlength=count)
-    return {
-        "eval_loss": float(torch.nn.functional.cross_entropy(logits, labels)),
-        "eval_accuracy": float(right.sum()) / len(labels),
-        "eval_macro_f1": float((2 * right / either)[either > 0].mean()),
-    }
-
-
-def _numbers(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    given, truth = logits.flatten(), labels.double()
-    error = given - truth
-    ranks = [torch.tensor(pd.Series(side.numpy()).rank().to_numpy()) for side in (given, truth)]
-    return {
-        "eval_loss": float(error.square().mean()),
-        "eval_mse": float(error.square().mean()),
-        "eval_mae": float(error.abs().mean()),
-        "eval_pearson": _correlation(given, truth),
-        "eval_spearman": _correlation(*ranks),
-    }
-
-
-def _correlation(one: torch.Tensor, other: torch.Tensor) -> float:
-    is_constant = any(bool((side == side[0]).all()) for side in (one, other))
-    return 0.0 if is_constant else float(torch.corrcoef(torch.stack([one, other]))[0, 1])
-
-
-SCORES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], dict[str, float]]] = {
-    "text-classification": _classes,
-    "text-regression": _numbers,
-}
-"""By task, its metrics a second time: from logits and labels."""
-
-
-def _same_answer(logits: torch.Tensor, labels: torch.Tensor, names: list[str] | None) -> str | None:
-    """Return what a model answers to each of some rows if it is always the same, else None."""
-    if len(labels) < 2:
-        return None
-    if names is None:
-        given, spread = logits.flatten(), labels.double().std()
-        return f"{float(given.mean()):.6g}" if given.std() <= EQUAL * spread else None
-    given = logits.argmax(dim=-1)
-    return names[int(given[0])] if bool((given == given[0]).all()) and bool((labels != labels[0]).any()) else None
+        return torch.cat(logits), rows["label"].tolist()
 
 
 def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -> None:
@@ -175,12 +130,10 @@ def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -
             raise WinnerMismatch("the exported tokenizer does not give the tokens that the model was trained on")
 
 
-def asked_as_users_will(
-    sweep_folder: SweepFolder, model: Path, kind: str, exported: Exported, *, trusted: bool
-) -> dict[str, Any]:
+def asked_as_users_will(sweep_folder: SweepFolder, model: Path, exported: Exported, *, trusted: bool) -> dict[str, Any]:
     """Ask the model for the first validation row the way its users will."""
     row = read_frame(sweep_folder.data / "validation.parquet").iloc[0]
-    pipeline = transformers.pipeline(kind, model=str(model), trust_remote_code=trusted)
+    pipeline = transformers.pipeline(exported.task.pipeline, model=str(model), trust_remote_code=trusted)
     inputs = {"text": row["text"], **({"text_pair": row["text_pair"]} if "text_pair" in row else {})}
     with without_texts("the stock pipeline, on the first row of validation,"):
         answer = pipeline([inputs], truncation=True, max_length=exported.max_length)[0]

@@ -6,21 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.model.head import HeadFault, choose, labels_of
+from finesweep.model import head
+from finesweep.model.head import Head, HeadFault, labels_of
 
 
 def config(*labels: str) -> dict[str, object]:
     return {"id2label": {str(place): label for place, label in enumerate(labels)}}
 
 
+def choose(there: dict[str, object], names: list[str] | None, rows_there: int | None, keep: bool | None) -> Head:
+    return head.choose(there, names, len(names) if names else 1, rows_there, keep, layer="classifier")
+
+
 def rows(there: dict[str, object], names: list[str] | None, rows_there: int | None, keep: bool | None = None) -> object:
-    return choose(there, names, rows_there, keep, layer="classifier").rows
+    return choose(there, names, rows_there, keep).rows
 
 
 @given(order=st.permutations(["bad", "fair", "good", "great"]))
 def test_same_labels_in_any_order_give_each_its_own_row(order: list[str]) -> None:
     names = ["bad", "fair", "good", "great"]
-    chosen = choose(config(*order), names, 4, None, layer="classifier")
+    chosen = choose(config(*order), names, 4, None)
     assert chosen.rows is not None
     assert [order[row] for row in chosen.rows] == names
     assert ("another order" in chosen.note) == (order != names)
@@ -112,8 +117,8 @@ def test_a_head_that_does_not_fit_cannot_be_kept(rows_there: int | None, names: 
 def test_the_note_says_which_and_why(
     there: dict[str, object], names: list[str] | None, rows_there: int, keep: bool | None, note: str
 ) -> None:
-    assert note in choose(there, names, rows_there, keep, layer="classifier").note
+    assert note in choose(there, names, rows_there, keep).note
 
 
 def test_without_a_head_there_is_nothing_to_say() -> None:
-    assert choose({}, ["a", "b"], None, None, layer="classifier").note == ""
+    assert choose({}, ["a", "b"], None, None).note == ""

@@ -1,0 +1,106 @@
+"""Reads labels as names: writes them as text, joins their spellings, puts them in order, and lists them in messages."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from finesweep.errors import did_you_mean
+from finesweep.tasks.label_column import decimal_comma, is_number, is_whole, readings
+from finesweep.tasks.task import LabelProblem, Task
+
+FEW_CLASSES = 10
+"""Up to this many classes are never too many for the rows there are."""
+
+AS_WRITTEN = "`data: {labels: as_written}` takes each as it stands"
+
+_SHOWN = 10
+_LONGEST = 40
+
+
+def texts(labels: Mapping[str, Iterable[Any]]) -> dict[str, list[str]]:
+    """Write labels as text; if all are whole numbers, then without the ``.0`` that a missing value gives them."""
+    found = {split: [str(value).strip() for value in column] for split, column in labels.items()}
+    distinct = set().union(*found.values())
+    if any("." in text for text in distinct) and all(is_whole(text) for text in distinct):
+        return {split: [text.partition(".")[0] for text in column] for split, column in found.items()}
+    return found
+
+
+def as_names(labels: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Read labels as names, or else as positions in them."""
+    positions = {str(position): name for position, name in enumerate(names)}
+    return [text if text in names else positions.get(text, text) for text in labels]
+
+
+def joined(labels: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Join labels that are one label written in several ways; return them with a note."""
+    read = readings(Counter(labels["train"]), {text for column in labels.values() for text in column})
+    ways = defaultdict(list)
+    for text, name in read.items():
+        ways[name].append(text)
+    found = [f"{listed(sorted(same))} as {name!r}" for name, same in sorted(ways.items()) if same != [name]]
+    more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+    notes = [f"Labels written in several ways are one: {'; '.join(found[:_SHOWN])}{more} ({AS_WRITTEN})."]
+    splits = {split: [read[text] for text in column] for split, column in labels.items()}
+    return splits, notes if found else []
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Return the different labels: numbers in the order of their values, anything else in that of its letters."""
+    found = set(labels)
+    if decimal_comma(found):
+        return sorted(found, key=lambda text: (float(text.replace(",", ".")), text))
+    return sorted(found, key=lambda text: (float(text), text)) if all(map(is_number, found)) else sorted(found)
+
+
+def check_known(labels: Mapping[str, Sequence[str]], known: Collection[str], why: str) -> None:
+    """Refuse labels that are not known.
+
+    Args:
+        labels: Labels by split.
+        known: The labels that can be learned.
+        why: Says which these are.
+
+    Raises:
+        LabelProblem: A split has others.
+    """
+    for split, column in labels.items():
+        unknown = Counter(text for text in column if text not in known)
+        if unknown:
+            count = f"{unknown.total():,} of {len(column):,} rows"
+            message = f"{listed(in_order(unknown))} cannot be learned ({count}); {why}"
+            raise LabelProblem(split, message, did_you_mean(next(iter(unknown)), known))
+
+
+def alike_notes(names: Sequence[str]) -> Iterator[str]:
+    """Remark labels that differ in little."""
+    alike = defaultdict(list)
+    for name in names:
+        alike[" ".join(name.casefold().split())].append(name)
+    for same in alike.values():
+        if len(same) > 1:
+            yield f"The labels {listed(same)} differ only in case or spaces and are separate classes."
+
+
+def absent_notes(task: Task, splits: Mapping[str, Sequence[Any]], names: Sequence[str]) -> Iterator[str]:
+    """Remark the names that no row of a split has."""
+    for split, column in splits.items():
+        if absent := task.absent(column, names):
+            yield f"No row of {split} has the label {listed(absent)}."
+
+
+def named_outputs(names: Sequence[str]) -> dict[str, Any]:
+    """Return the config fields of a head with one output per name."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: position for position, name in enumerate(names)},
+    }
+
+
+def listed(names: Sequence[str]) -> str:
+    """List the first few names."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(name if len(name) <= _LONGEST else name[:_LONGEST] + "...") for name in names[:_SHOWN]) + more
