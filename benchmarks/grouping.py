@@ -75,7 +75,7 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
     """Make a sweep's folder with rows, tokens and model, and return what describes a trial of it."""
     import torch
 
-    from finesweep.spec.trial_settings import Settings
+    from finesweep.spec.trial_settings import TrialSettings
     from finesweep.sweep import prepare as preparing
     from finesweep.training.callback import TrialContext
     from finesweep.training.model_and_tokens import tokenized
@@ -84,7 +84,7 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
     request = preparing.Request(SPEC, results=folder, overrides=tuple(changes))
     checked = preparing.check(request)
     sweep = preparing.open_folder(preparing.path_of(checked.loaded, request), checked, request, watched=False)
-    length = Settings.of(sweep.spec, {}, sweep.manifest.model["max_tokens"]).max_length
+    length = TrialSettings.of(sweep.spec, {}, sweep.manifest.model["max_tokens"]).max_length
     tokenized(sweep.sweep_folder, sweep.manifest, length)
     scratch = folder / "scratch"
     scratch.mkdir()

@@ -22,7 +22,7 @@ class UnknownName(KeyError):
         super().__init__(self.message)
 
 
-class Table:
+class Registry:
     """One explicit table from names to objects.
 
     Args:
@@ -51,30 +51,30 @@ class Table:
         return getattr(importlib.import_module(module), attribute)
 
 
-TASKS = Table(
+TASKS = Registry(
     "task",
     {
         "text-classification": "finesweep.tasks.text_classification:TextClassification",
         "text-regression": "finesweep.tasks.text_regression:TextRegression",
     },
 )
-BACKENDS = Table(
+BACKENDS = Registry(
     "backend",
     {"optuna": "finesweep.backends.optuna.backend:OptunaBackend", "ray": "finesweep.backends.ray.backend:RayBackend"},
 )
-LAUNCHERS = Table(
+LAUNCHERS = Registry(
     "launcher",
     {"local": "finesweep.launch.local:LocalLauncher", "ray": "finesweep.launch.ray.launcher:RayLauncher"},
 )
 """Who starts workers and stays with them: ``sweep run``."""
 
-SUBMITTERS = Table(
+SUBMITTERS = Registry(
     "launcher",
     {"slurm": "finesweep.launch.slurm.submitter:SlurmSubmitter", "ray": "finesweep.launch.ray.submitter:RaySubmitter"},
 )
 """Who takes a whole sweep and lets the command go: ``sweep submit``."""
 
-PROFILES = Table(
+PROFILES = Registry(
     "launcher",
     {
         "local": "finesweep.launch.profile:Profile",

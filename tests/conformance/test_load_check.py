@@ -21,7 +21,7 @@ from finesweep.folder.sweep_folder import make_folders
 from finesweep.model.folder_check import TOKENIZERS_WITHOUT_FILES
 from finesweep.model.load_check import dropped_faults, encoder_faults, head_of
 from finesweep.model.pretrained import Loaded, load_model, load_tokenizer
-from finesweep.model.weights import Tensor, Weights
+from finesweep.model.weights import Tensor, WeightFiles
 from finesweep.spec.reader import load
 from finesweep.sweep.preflight import Checked, check
 from finesweep.tasks.text_classification import TextClassification
@@ -260,9 +260,9 @@ def small_config(kind: str) -> Any:
     return config
 
 
-def named(tensors: Mapping[str, torch.Tensor]) -> Weights:
+def named(tensors: Mapping[str, torch.Tensor]) -> WeightFiles:
     """Return what the headers of files with these tensors would say."""
-    return Weights((), {name: Tensor(Path(), "F32", tuple(tensor.shape), 0, 0) for name, tensor in tensors.items()})
+    return WeightFiles((), {name: Tensor(Path(), "F32", tuple(tensor.shape), 0, 0) for name, tensor in tensors.items()})
 
 
 def saved_and_loaded(kind: str, saved_as: str) -> Iterable[Loaded]:

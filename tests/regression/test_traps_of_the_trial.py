@@ -17,7 +17,7 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
-from finesweep.spec.trial_settings import Settings
+from finesweep.spec.trial_settings import TrialSettings
 from finesweep.training.callback import TrialWatch
 from finesweep.training.fine_tuning import build_trainer, training_arguments
 from finesweep.trial import Direction
@@ -190,7 +190,7 @@ def test_t12_trials_report_at_equal_examples_whatever_their_batch(lab, per_epoch
 @pytest.mark.parametrize(("name", "value"), [("warmup_steps", 0.06), ("num_train_epochs", 2.5)])
 def test_t07_a_value_is_not_cast_to_the_type_of_the_default(lab, name, value):
     """Stock turns `warmup_steps: 0.06` into 0, and 2.5 epochs into 2 where the default is an integer."""
-    settings = Settings.of(lab.spec, {name: value}, 32)
+    settings = TrialSettings.of(lab.spec, {name: value}, 32)
     assert getattr(training_arguments(settings, 32, 0, lab.scratch), name) == value
 
 

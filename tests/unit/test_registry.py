@@ -5,18 +5,18 @@ import sys
 
 import pytest
 
-from finesweep.registry import BACKENDS, LAUNCHERS, PROFILES, SUBMITTERS, TASKS, Table, UnknownName
+from finesweep.registry import BACKENDS, LAUNCHERS, PROFILES, SUBMITTERS, TASKS, Registry, UnknownName
 
 TABLES = [TASKS, BACKENDS, LAUNCHERS, SUBMITTERS, PROFILES]
 
 
 @pytest.mark.parametrize(("table", "name"), [(table, name) for table in TABLES for name in table.names])
-def test_every_listed_name_can_be_loaded(table: Table, name: str) -> None:
+def test_every_listed_name_can_be_loaded(table: Registry, name: str) -> None:
     assert isinstance(table.load(name), type)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.kind)
-def test_an_unknown_name_lists_the_choices(table: Table) -> None:
+def test_an_unknown_name_lists_the_choices(table: Registry) -> None:
     wrong = table.names[0] + "x"
     with pytest.raises(UnknownName, match=f"no {table.kind} is called '{wrong}'; there are {table.names[0]}") as caught:
         table.load(wrong)
@@ -24,11 +24,11 @@ def test_an_unknown_name_lists_the_choices(table: Table) -> None:
 
 
 def test_names_keep_the_order_of_the_table() -> None:
-    assert Table("thing", {"b": "x:y", "a": "x:y"}).names == ("b", "a")
+    assert Registry("thing", {"b": "x:y", "a": "x:y"}).names == ("b", "a")
 
 
 def test_an_entry_is_imported_only_when_asked_for() -> None:
-    table = Table("thing", {"lost": "no_such_module:Thing", "path": "pathlib:Path"})
+    table = Registry("thing", {"lost": "no_such_module:Thing", "path": "pathlib:Path"})
     assert table.load("path").__name__ == "Path"
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         table.load("lost")

@@ -107,7 +107,7 @@ def _read(folder: SweepFolder) -> tuple[Calibration, ...]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ChosenProfile:
     """How many workers a run has, and why.
 
     Attributes:
@@ -132,17 +132,17 @@ def rule(folder: SweepFolder, run: int, profile: Profile, trials: int) -> Profil
     return profile.settled(asked.machine if asked else Machine.probe(), max(trials, 1))
 
 
-def by_rule(settled: Profile, why: str) -> Outcome:
+def by_rule(settled: Profile, why: str) -> ChosenProfile:
     """Return the outcome where nothing could be measured.
 
     Args:
         settled: The profile by the rule.
         why: Why not.
     """
-    return Outcome(settled, f"{options.named(settled)}; nothing was measured, since {why}.")
+    return ChosenProfile(settled, f"{options.named(settled)}; nothing was measured, since {why}.")
 
 
-def outcome(folder: SweepFolder, run: int, settled: Profile) -> Outcome | None:
+def chosen_profile(folder: SweepFolder, run: int, settled: Profile) -> ChosenProfile | None:
     """Return what a run's workers have found out, None as long as they have not.
 
     Args:
@@ -157,7 +157,7 @@ def outcome(folder: SweepFolder, run: int, settled: Profile) -> Outcome | None:
         return None
     if (option := chosen(found.speeds, found.options)) is None:
         return by_rule(settled, found.remark or "nothing fits")
-    return Outcome(options.applied(settled, option), f"{options.in_words(found.speeds, option)}.")
+    return ChosenProfile(options.applied(settled, option), f"{options.in_words(found.speeds, option)}.")
 
 
 def is_open(profile: Profile) -> bool:

@@ -15,7 +15,7 @@ from finesweep.registry import TASKS
 from finesweep.results.leaderboard import console_table
 from finesweep.results.ranking import verdict, winner
 from finesweep.sweep.preflight import Checked
-from finesweep.sweep.run import Outcome
+from finesweep.sweep.run import RunResult
 from finesweep.sweep.submit import Submitted
 from finesweep.text.format import clean, metric, setting
 
@@ -53,7 +53,7 @@ def announce(screen: Screen, checked: Checked) -> None:
         screen.say(f"  note      {clean(note)}")
 
 
-def conclude(screen: Screen, outcome: Outcome) -> None:
+def conclude(screen: Screen, outcome: RunResult) -> None:
     """Show the leaderboard, why the run ended, and where the winner is."""
     folder = outcome.sweep.sweep_folder
     screen.print(console_table(folder, outcome.sweep.manifest, outcome.records, folder.runs()))

@@ -33,7 +33,7 @@ class RowProblem(ValueError):
         super().__init__(message)
 
 
-def clean(table: Table, roles: Mapping[str, str], name: str) -> tuple[pd.DataFrame, list[str]]:
+def clean_rows(table: Table, roles: Mapping[str, str], name: str) -> tuple[pd.DataFrame, list[str]]:
     """Keep the rows that have text and a label.
 
     Args:

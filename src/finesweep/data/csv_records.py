@@ -22,7 +22,7 @@ PLAIN_NOTE = "double quotes are read as plain characters (data.quoting)"
 
 
 @dataclass(frozen=True)
-class Records:
+class CsvRecords:
     """Lines split into cells; blank lines are left out.
 
     Attributes:
@@ -53,7 +53,7 @@ class Records:
         return [at for at, (start, end) in enumerate(zip(self.starts, self.ends, strict=True)) if end > start]
 
 
-def split(text: str, delimiter: str, quoting: Quoting | None, name: str, line: int = 1) -> Records:
+def split(text: str, delimiter: str, quoting: Quoting | None, name: str, line: int = 1) -> CsvRecords:
     """Split a text into records.
 
     A TSV is read without quoting unless its quotes are those that a program writes: around every cell of a column,
@@ -91,10 +91,10 @@ def split(text: str, delimiter: str, quoting: Quoting | None, name: str, line: i
     return quoted
 
 
-def _read(text: str, delimiter: str, quoting: Literal[0, 3], name: str, line: int) -> Records:
+def _read(text: str, delimiter: str, quoting: Literal[0, 3], name: str, line: int) -> CsvRecords:
     before = csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
-    records = Records([], [], [])
+    records = CsvRecords([], [], [])
     start = line
     try:
         for row in reader:
@@ -113,7 +113,7 @@ def _read(text: str, delimiter: str, quoting: Literal[0, 3], name: str, line: in
     return records
 
 
-def _of_even_lines(text: str, plain: Records, name: str, line: int) -> Records:
+def _of_even_lines(text: str, plain: CsvRecords, name: str, line: int) -> CsvRecords:
     """Read a TSV each of whose lines has as many cells: with quoting only if a program wrote the quotes."""
     try:
         quoted = _read(text, "\t", csv.QUOTE_MINIMAL, name, line)
@@ -125,7 +125,7 @@ def _of_even_lines(text: str, plain: Records, name: str, line: int) -> Records:
         if all(_is_quoted_by_rule(raw, read) for raw, read in columns):
             return quoted
     header = [_unquoted(cell) for cell in plain.rows[0]] if plain.rows else []
-    return Records([header, *plain.rows[1:]], plain.starts, plain.ends, PLAIN_NOTE)
+    return CsvRecords([header, *plain.rows[1:]], plain.starts, plain.ends, PLAIN_NOTE)
 
 
 def _is_quoted_by_rule(raw: Sequence[str], read: Sequence[str]) -> bool:
@@ -145,7 +145,7 @@ def _unquoted(cell: str) -> str:
     return inner.replace('""', '"') if is_whole else cell
 
 
-def _refuse_swallowed(records: Records, delimiter: str, name: str) -> None:
+def _refuse_swallowed(records: CsvRecords, delimiter: str, name: str) -> None:
     """Refuse fields over several lines which hold what looks like rows of their own."""
     long = set(records.long)
     if not long or not records.is_even or len(records.rows[0]) == 1:

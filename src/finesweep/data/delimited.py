@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from finesweep.data import csv_records, labelled_lines, table_header
-from finesweep.data.csv_records import Records
+from finesweep.data.csv_records import CsvRecords
 from finesweep.data.table_header import HeaderLook
 from finesweep.errors import Problem, SpecError
 from finesweep.spec.sections import Quoting
@@ -80,7 +80,7 @@ def read(text: str, delimiter: str, name: str, layout: Layout) -> Rows:
     raise _error(f"{name}:{line}", labelled_lines.FOUND, command)
 
 
-def _named(records: Records, delimiter: str, name: str, layout: Layout) -> Rows:
+def _named(records: CsvRecords, delimiter: str, name: str, layout: Layout) -> Rows:
     first, where = tuple(cell.strip() for cell in records.rows[0]), f"{name}:{records.starts[0]}"
     _check_separator(first, where, delimiter)
     _check_widths(records, name)
@@ -110,7 +110,7 @@ def _refuse_header(look: HeaderLook, first: Sequence[str], where: str) -> None:
         raise _error(where, message, "leave out data.columns, or write `header: false` if this is a row")
 
 
-def _below_header(records: Records, rows: Rows) -> Rows:
+def _below_header(records: CsvRecords, rows: Rows) -> Rows:
     """Leave out lines that repeat the header, as files have that were joined."""
     header = records.rows[0]
     again = [at for at, row in enumerate(rows.rows) if row == header]
@@ -126,7 +126,7 @@ def _below_header(records: Records, rows: Rows) -> Rows:
     )
 
 
-def _line_notes(records: Records) -> list[str]:
+def _line_notes(records: CsvRecords) -> list[str]:
     """Say how many records there are where that is fewer than lines."""
     if not (long := records.long):
         return []
@@ -156,7 +156,7 @@ def _check_header(header: Sequence[str], where: str) -> None:
         raise _error(where, f"the column {twice[0]!r} stands in the header twice", "rename or remove one")
 
 
-def _check_widths(records: Records, name: str) -> None:
+def _check_widths(records: CsvRecords, name: str) -> None:
     width = len(records.rows[0])
     wrong = [(place, len(row)) for place, row in zip(records.starts, records.rows, strict=True) if len(row) != width]
     if not wrong:

@@ -208,7 +208,7 @@ class _Loader:
 
     def _clean(self, split: str, table: Table) -> pd.DataFrame:
         try:
-            frame, notes = cleaning.clean(table, self.roles, self._name(split))
+            frame, notes = cleaning.clean_rows(table, self.roles, self._name(split))
         except cleaning.RowProblem as error:
             self._add(error.role, error.message, error.hint)
             return pd.DataFrame()

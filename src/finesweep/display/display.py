@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from finesweep.display.live_table import Screen
+from finesweep.display.live_table import LiveTable
 from finesweep.display.progress_lines import Announcer, Subject
 from finesweep.forecast.eta import TimeLeft
 from finesweep.text.format import clean, without_numbers
@@ -197,7 +197,7 @@ class LiveDisplay:
         self._console = console
         self._outlet = _Outlet()
         self._announcer: Announcer | None = None
-        self._screen = Screen(subject, started=time.time())
+        self._screen = LiveTable(subject, started=time.time())
         self._live = Live(self._screen, console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
 
     def __enter__(self) -> LiveDisplay:

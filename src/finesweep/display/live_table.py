@@ -13,7 +13,7 @@ from finesweep.display.progress_lines import Subject
 from finesweep.forecast.eta import span
 from finesweep.results.ranking import ranked, unranked, without_running
 from finesweep.text.format import clock, headings, metric, setting
-from finesweep.text.table import GAP, Cell, Column, fit, lines, shortened, wrapped_name
+from finesweep.text.table import GAP, Cell, FittedColumn, fit, lines, shortened, wrapped_name
 from finesweep.trial import Params, Progress, TrialRecord, TrialState
 
 _BAR = 8
@@ -45,7 +45,7 @@ class _Entry:
 
 
 @dataclass
-class Screen:
+class LiveTable:
     """The live table, laid out anew for the terminal's size at each drawing.
 
     Attributes:
@@ -145,19 +145,23 @@ class Screen:
         shown = running + [_ended(record, place) for place, record in places]
         return shown, count - len(shown)
 
-    def _columns(self, entries: Sequence[_Entry], bar: str) -> list[Column]:
+    def _columns(self, entries: Sequence[_Entry], bar: str) -> list[FittedColumn]:
         columns = [
-            Column("rank", [Cell("" if one.rank is None else str(one.rank), _style(one)) for one in entries], 50, True),
-            Column("trial", [Cell(str(one.trial), _style(one)) for one in entries], right=True),
-            Column("state", [Cell(_state(one, bar), _STYLES.get(one.state, "")) for one in entries]),
-            Column("loss", [Cell(metric(one.loss)) for one in entries], 20, True),
-            Column(self.subject.metric, [Cell(metric(one.objective), _style(one)) for one in entries], right=True),
+            FittedColumn(
+                "rank", [Cell("" if one.rank is None else str(one.rank), _style(one)) for one in entries], 50, True
+            ),
+            FittedColumn("trial", [Cell(str(one.trial), _style(one)) for one in entries], right=True),
+            FittedColumn("state", [Cell(_state(one, bar), _STYLES.get(one.state, "")) for one in entries]),
+            FittedColumn("loss", [Cell(metric(one.loss)) for one in entries], 20, True),
+            FittedColumn(
+                self.subject.metric, [Cell(metric(one.objective), _style(one)) for one in entries], right=True
+            ),
         ]
         names = self.subject.parameters
         for index, (name, heading) in enumerate(zip(names, headings(names), strict=True)):
             cells = [Cell(setting(one.params[name], 16) if name in one.params else "") for one in entries]
-            columns.append(Column(heading, cells, drop=min(39 + index, 49) if index else 10, right=True))
-        columns.append(Column("time", [Cell(clock(one.seconds)) for one in entries], 30, True))
+            columns.append(FittedColumn(heading, cells, drop=min(39 + index, 49) if index else 10, right=True))
+        columns.append(FittedColumn("time", [Cell(clock(one.seconds)) for one in entries], 30, True))
         return columns
 
 

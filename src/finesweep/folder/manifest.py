@@ -185,11 +185,11 @@ class Run:
         StopSpec.model_validate(dict(self.stop))
 
 
-Span = tuple[float, float]
+Period = tuple[float, float]
 """Start and end in Unix time."""
 
 
-def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord], running: Sequence[Span] = ()) -> float:
+def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord], running: Sequence[Period] = ()) -> float:
     """Return the hours in which runs ran, each hour once also where several ran at a time.
 
     A run that goes on or was killed counts up to when it last noted its time. How long a run ran is taken
@@ -208,7 +208,7 @@ def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord], running: Sequ
     return total / 3600
 
 
-def _spans(run: Run, records: Sequence[TrialRecord]) -> list[Span]:
+def _spans(run: Run, records: Sequence[TrialRecord]) -> list[Period]:
     trials = [(record.started, record.started + record.seconds) for record in records if record.run == run.number]
     if not run.watched:
         return trials

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from finesweep.forecast.work import LEARNING, SHARES, Course, going_on, stop
 from finesweep.pruning.rules import FEWEST, cohorts, values_at
-from finesweep.spec.trial_length import Plan
+from finesweep.spec.trial_length import Workload
 from finesweep.trial import Direction, Evaluation, Progress, TrialRecord, TrialState
 
 _LATEST = 40
@@ -46,7 +46,7 @@ class Begun:
     """
 
     trial: int
-    plan: Plan
+    plan: Workload
     seen: int
     before: int = 0
     elapsed: float | None = None
@@ -64,7 +64,7 @@ class Task:
         begun: The trial, where it runs already.
     """
 
-    plan: Plan
+    plan: Workload
     examples: int
     begun: Begun | None = None
 
@@ -102,7 +102,7 @@ class Outlook:
     trials: int
     begun: Mapping[int, Begun]
     over: Mapping[int, TrialRecord]
-    latest: Sequence[tuple[TrialRecord, Plan]] = field(init=False)
+    latest: Sequence[tuple[TrialRecord, Workload]] = field(init=False)
     unseen: Sequence[int] = field(init=False)
     _seen_values: dict[int, Mapping[int, float]] = field(default_factory=dict, init=False, repr=False)
 
@@ -174,7 +174,7 @@ class Outlook:
         return Draw(running, [*begun, *standing], standing, max(len(fresh) / _MOST_COHORTS, 1.0))
 
     def _cohort(
-        self, cohort: range, fate: Callable[[Plan], int], proposed: Callable[[int], Plan], source: random.Random
+        self, cohort: range, fate: Callable[[Workload], int], proposed: Callable[[int], Workload], source: random.Random
     ) -> list[Task]:
         """Draw who of a cohort goes on from which rung; what running trials do until the next one is left out."""
         members = {number: self._member(number, proposed) for number in cohort}
@@ -221,7 +221,7 @@ class Outlook:
     def _was_pruned(self, number: int) -> bool:
         return number in self.over and self.over[number].state is not TrialState.COMPLETE
 
-    def _member(self, number: int, proposed: Callable[[int], Plan]) -> Begun:
+    def _member(self, number: int, proposed: Callable[[int], Workload]) -> Begun:
         if number in self.begun:
             return self.begun[number]
         is_spared = self.course.is_baseline(number)
@@ -262,7 +262,7 @@ class Outlook:
         on_their_way = sum(trial.seen > rung and trial.elapsed is not None for trial in self.begun.values())
         return len(ends) + on_their_way, sum(end > rung for end in ends) + on_their_way
 
-    def _fate(self, source: random.Random) -> Callable[[Plan], int]:
+    def _fate(self, source: random.Random) -> Callable[[Workload], int]:
         """Draw how often trials end by themselves before their planned end: diverged, failed, out of patience."""
         ends = [
             record.examples / plan.examples
@@ -271,14 +271,14 @@ class Outlook:
         ]
         often = source.betavariate(len(ends) + 0.3, len(self.latest) - len(ends) + 6)
 
-        def fate(plan: Plan) -> int:
+        def fate(plan: Workload) -> int:
             if source.random() >= often:
                 return plan.examples
             return int(plan.examples * (source.choice(ends) if ends else source.uniform(0.0, 0.6)))
 
         return fate
 
-    def _proposed(self, source: random.Random) -> Callable[[int], Plan]:
+    def _proposed(self, source: random.Random) -> Callable[[int], Workload]:
         """Draw what will be proposed: anything in the space, or what was good or frequent, where the sampler learns."""
         recent = [plan for _, plan in self.latest[-_RECENT:]]
         learns = bool(recent) and self.course.spec.search.sampler in LEARNING
@@ -286,7 +286,7 @@ class Outlook:
         favourites = source.choices(self._best_plans, k=2)
         like_the_last = source.uniform(0.0, 1.0 - like_the_best) if learns else 0.0
 
-        def proposed(number: int) -> Plan:
+        def proposed(number: int) -> Workload:
             if number < len(self.course.planned):
                 return self.course.planned[number]
             drawn = source.random()
@@ -297,7 +297,7 @@ class Outlook:
         return proposed
 
     @functools.cached_property
-    def _best_plans(self) -> Sequence[Plan]:
+    def _best_plans(self) -> Sequence[Workload]:
         """Plans of the best of the latest trials: near them is what a learning sampler proposes."""
         sign = 1 if self.course.spec.direction is Direction.MINIMIZE else -1
         known = [(sign * record.objective, plan) for record, plan in self.latest if record.objective is not None]

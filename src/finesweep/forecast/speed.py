@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from finesweep.spec.trial_length import Plan
+from finesweep.spec.trial_length import Workload
 from finesweep.trial import TrialRecord, Value
 
 Kind = tuple[int, Value]
@@ -62,7 +62,7 @@ class Leg:
     run: int
 
     @classmethod
-    def of(cls, record: TrialRecord, plan: Plan) -> Leg | None:
+    def of(cls, record: TrialRecord, plan: Workload) -> Leg | None:
         """Read the last attempt of a record; None where it says nothing of the speed."""
         speed = record.examples_per_second
         if not speed or not math.isfinite(speed) or not record.seconds > 0:
@@ -72,7 +72,7 @@ class Leg:
         return cls(kind(plan), examples, record.seconds, ended, record.run) if examples > 0 else None
 
 
-def kind(plan: Plan) -> Kind:
+def kind(plan: Workload) -> Kind:
     """Return what a trial's speed depends on."""
     return plan.batch, plan.longest
 

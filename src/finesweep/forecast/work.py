@@ -17,7 +17,7 @@ from finesweep.pruning.rules import FEWEST, cohorts, is_audited, is_outdone, run
 from finesweep.spec.planned_trials import planned_trials
 from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.sections import ON_RUNGS, SweepSpec
-from finesweep.spec.trial_length import Plan
+from finesweep.spec.trial_length import Workload
 from finesweep.trial import Direction, Params, Value
 
 SHARES: Mapping[str, tuple[float, float, float]] = {
@@ -94,22 +94,22 @@ class Course:
         each = self.rows / self.spec.evaluation.per_epoch
         return tuple(int(each * 2**power) for power in range(12))
 
-    def plan(self, params: Params) -> Plan:
+    def plan(self, params: Params) -> Workload:
         """Return what a trial with these parameters would train."""
-        return Plan.of({**self.spec.fixed, **params}, self.rows)
+        return Workload.of({**self.spec.fixed, **params}, self.rows)
 
     @functools.cached_property
-    def planned(self) -> list[Plan]:
+    def planned(self) -> list[Workload]:
         """Plans of the first trials, as far as they are known before any sampler is asked."""
         known = planned_trials(self.spec, {}, self.spec.data.max_length or 512)
         return [self.plan(params) for params in known]
 
     @functools.cached_property
-    def pool(self) -> list[Plan]:
+    def pool(self) -> list[Workload]:
         """Plans as a random sampler would propose them."""
         return self.draw(_DRAWS, random.Random(0))
 
-    def draw(self, count: int, source: random.Random) -> list[Plan]:
+    def draw(self, count: int, source: random.Random) -> list[Workload]:
         """Draw plans as a random sampler would."""
         space = SearchSpace(self.spec.space)
         return [self.plan(_drawn(space, source)) for _ in range(count)]
@@ -195,7 +195,7 @@ def _forecast(course: Course, trials: int, pruned: bool, cost: Callable[[int, bo
     return Span.of(totals)
 
 
-def proposals(pool: Sequence[Plan], count: int, source: random.Random, sampler: str) -> list[Plan]:
+def proposals(pool: Sequence[Workload], count: int, source: random.Random, sampler: str) -> list[Workload]:
     """Draw what a sampler may propose.
 
     One that learns comes to prefer something that cannot be known beforehand: each call chooses one plan, and
@@ -214,7 +214,7 @@ def proposals(pool: Sequence[Plan], count: int, source: random.Random, sampler: 
     return drawn
 
 
-def trained(course: Course, plans: Sequence[Plan], source: random.Random) -> list[int]:
+def trained(course: Course, plans: Sequence[Workload], source: random.Random) -> list[int]:
     """Draw how many examples each trial of a sweep trains until it ends or is pruned."""
     rungs = course.rungs
     if course.halves:
@@ -227,7 +227,7 @@ def trained(course: Course, plans: Sequence[Plan], source: random.Random) -> lis
     ]
 
 
-def stop(plan: Plan, seen: int, rungs: Sequence[int], shares: Sequence[float], source: random.Random) -> int:
+def stop(plan: Workload, seen: int, rungs: Sequence[int], shares: Sequence[float], source: random.Random) -> int:
     """Draw the examples at which a trial ends that has come past some rungs.
 
     Args:
@@ -245,7 +245,7 @@ def stop(plan: Plan, seen: int, rungs: Sequence[int], shares: Sequence[float], s
     return plan.examples
 
 
-def _halved(course: Course, plans: Sequence[Plan], cohort: range, source: random.Random) -> list[int]:
+def _halved(course: Course, plans: Sequence[Workload], cohort: range, source: random.Random) -> list[int]:
     """Draw where the trials of a cohort end.
 
     What makes a trial good is drawn too: how far it is chance at each rung, how much the sampler gains from one trial

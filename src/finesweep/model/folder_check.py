@@ -14,7 +14,7 @@ from typing import Any
 from finesweep.errors import Unreadable, did_you_mean
 from finesweep.files.regular_file import check_folder, read_bytes, read_text
 from finesweep.model.remote_code import Fault, code_faults, code_files
-from finesweep.model.weights import Weights, WeightsFault, files_digest, read_weights
+from finesweep.model.weights import WeightFiles, WeightsFault, files_digest, read_weights
 from finesweep.spec.training_arguments import describe
 
 MAX_JSON = 200_000_000
@@ -75,7 +75,7 @@ class ModelFolder:
 
     path: Path
     config: dict[str, Any] = field(default_factory=dict)
-    weights: Weights = field(default_factory=lambda: Weights((), {}))
+    weights: WeightFiles = field(default_factory=lambda: WeightFiles((), {}))
     tokenizer: dict[str, Any] = field(default_factory=dict)
     code: Sequence[Path] = ()
     faults: list[Fault] = field(default_factory=list)

@@ -19,7 +19,7 @@ from finesweep.model import head
 from finesweep.model.folder_check import LAYERS, position_offset
 from finesweep.model.remote_code import Fault
 from finesweep.model.source import ResolvedModel
-from finesweep.model.weights import FLOATS, Weights, not_finite, read_weights
+from finesweep.model.weights import FLOATS, WeightFiles, not_finite, read_weights
 from finesweep.registry import TASKS
 from finesweep.spec.sections import ModelSpec, SweepSpec
 from finesweep.spec.yaml_source import KeyPath, YamlSource
@@ -321,7 +321,7 @@ def _padding_notes(config: Any, tokenizer: Any) -> Iterator[str]:
         yield f"The model's config pads with token {there}, its tokenizer with {here}; {here} is used by both."
 
 
-def _cause(weights: Weights, model: Any) -> str:
+def _cause(weights: WeightFiles, model: Any) -> str:
     """Say what the names of the tensors tell of where they come from; empty if nothing."""
     if any(_ADAPTED.search(name) for name in weights.tensors):
         return "these are the weights of an adapter (PEFT): call merge_and_unload(), and save the model that it returns"

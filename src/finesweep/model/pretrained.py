@@ -20,7 +20,7 @@ import transformers
 
 from finesweep.errors import SweepError
 from finesweep.model.folder_check import foreign_code
-from finesweep.model.weights import Weights
+from finesweep.model.weights import WeightFiles
 
 _INSIDE = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _AROUND = ("module.", "model.")
@@ -115,7 +115,7 @@ def empty_model(config: Any, model_class: str, *, trusted: bool = False) -> Any:
 
 
 def load_model(
-    weights: Weights,
+    weights: WeightFiles,
     config: Any,
     model_class: str,
     *,
@@ -211,11 +211,11 @@ class _OnlyName:
         return torch.empty(self.shape, device="meta")
 
 
-def _only_names(weights: Weights, used: set[str]) -> dict[str, Any]:
+def _only_names(weights: WeightFiles, used: set[str]) -> dict[str, Any]:
     return {name: _OnlyName(name, tensor.shape, used) for name, tensor in weights.tensors.items()}
 
 
-def _slices(weights: Weights, files: contextlib.ExitStack) -> dict[str, Any]:
+def _slices(weights: WeightFiles, files: contextlib.ExitStack) -> dict[str, Any]:
     """Return tensors that are read when they are taken, as long as the files are open."""
     paths = {tensor.file for tensor in weights.tensors.values()}
     opened = {path: files.enter_context(safetensors.safe_open(path, framework="pt")) for path in sorted(paths)}

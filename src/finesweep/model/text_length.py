@@ -15,10 +15,10 @@ from finesweep.model.folder_check import MAX_JSON
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Row = Sequence[str]
+Texts = Sequence[str]
 """The texts that a model reads together: one, or the two of a pair."""
 
-Counter = Callable[[Row], int]
+Counter = Callable[[Texts], int]
 """Says how many tokens a row has, special tokens included."""
 
 LOOKED_AT = 20_000
@@ -65,7 +65,7 @@ def tokenizer_counter(folder: Path) -> Counter | None:
     return None if tokenizer is None else counter_of(tokenizer)
 
 
-def unknown_share(folder: Path, rows: Iterable[Row]) -> float:
+def unknown_share(folder: Path, rows: Iterable[Texts]) -> float:
     """Return which share of the tokens of texts a tokenizer does not know, 0 to 1; 0 where it knows everything.
 
     Args:
@@ -109,7 +109,7 @@ def counter_of_loaded(tokenizer: Any) -> Counter:
 
 
 def _counter(tokens_of: Callable[[str, str | None], int]) -> Counter:
-    def count(row: Row) -> int:
+    def count(row: Texts) -> int:
         parts = [text[:LOOKED_AT] for text in row]
         tokens = tokens_of(parts[0], parts[1] if len(parts) > 1 else None)
         looked_at, characters = sum(map(len, parts)), sum(map(len, row))
@@ -118,12 +118,12 @@ def _counter(tokens_of: Callable[[str, str | None], int]) -> Counter:
     return count
 
 
-def bytes_of(row: Row) -> int:
+def bytes_of(row: Texts) -> int:
     """Count the tokens of a tokenizer that takes each byte for one, with a mark after each text."""
     return sum(len(text.encode()) + 1 for text in row)
 
 
-def estimated_tokens(row: Row) -> int:
+def estimated_tokens(row: Texts) -> int:
     """Estimate how many tokens a row has for a usual model of its language, by the scripts of its characters."""
     return _SPECIAL + len(row) - 1 + sum(map(_estimated, row))
 

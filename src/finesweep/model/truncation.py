@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from finesweep import activity
 from finesweep.model.source import ResolvedModel
-from finesweep.model.text_length import Counter, Row, counter_of, counter_of_loaded, tokenizer_counter, unknown_share
+from finesweep.model.text_length import Counter, Texts, counter_of, counter_of_loaded, tokenizer_counter, unknown_share
 from finesweep.spec.sections import ScratchModelSpec, SweepSpec
-from finesweep.spec.trial_settings import Settings
+from finesweep.spec.trial_settings import TrialSettings
 from finesweep.trial import Value
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def truncation_notes(
         yield f"model: its tokenizer does not know {percent(unknown)} of the words; is it the one for these texts?"
 
 
-def sample(frames: Mapping[str, pd.DataFrame], seed: int) -> tuple[list[Row], int]:
+def sample(frames: Mapping[str, pd.DataFrame], seed: int) -> tuple[list[Texts], int]:
     """Draw rows of all splits.
 
     Returns:
@@ -73,7 +73,7 @@ def sample(frames: Mapping[str, pd.DataFrame], seed: int) -> tuple[list[Row], in
     splits = [[frame[name] for name in ("text", "text_pair") if name in frame] for frame in frames.values()]
     ends = list(itertools.accumulate(len(columns[0]) for columns in splits))
     total, characters = ends[-1], 0
-    rows: list[Row] = []
+    rows: list[Texts] = []
     for place in random.Random(seed).sample(range(total), min(SAMPLE, total)):
         split = bisect.bisect_right(ends, place)
         texts = tuple(column.iloc[place - ends[split]] for column in splits[split])
@@ -115,9 +115,9 @@ def _limits(spec: SweepSpec, max_tokens: int) -> list[int]:
     """Return the lengths that trials take: every choice, both ends of a range, or the one that is set."""
     parameter = spec.space.get("data.max_length")
     if parameter is None:
-        return [Settings.of(spec, {}, max_tokens).max_length]
+        return [TrialSettings.of(spec, {}, max_tokens).max_length]
     values: Sequence[Value] = parameter.choices or (parameter.low, parameter.high)
-    return sorted({Settings.of(spec, {"data.max_length": value}, max_tokens).max_length for value in values})
+    return sorted({TrialSettings.of(spec, {"data.max_length": value}, max_tokens).max_length for value in values})
 
 
 def _cut(lengths: Sequence[int], limit: int) -> str:

@@ -63,7 +63,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightFiles:
     """The weights in a folder.
 
     Attributes:
@@ -88,7 +88,7 @@ class WeightsFault(ValueError):
         super().__init__(message)
 
 
-def read_weights(folder: Path) -> Weights:
+def read_weights(folder: Path) -> WeightFiles:
     """Find a folder's weights and read their headers.
 
     Raises:
@@ -96,12 +96,12 @@ def read_weights(folder: Path) -> Weights:
             index names a file outside the folder.
     """
     if (folder / SINGLE).is_file():
-        return Weights((folder / SINGLE,), tensors_in(folder / SINGLE))
+        return WeightFiles((folder / SINGLE,), tensors_in(folder / SINGLE))
     if not (folder / INDEX).is_file():
         raise _missing(folder)
     shards = _shards(folder)
     tensors = {name: tensor for shard in shards for name, tensor in tensors_in(shard).items()}
-    return Weights((folder / INDEX, *shards), tensors)
+    return WeightFiles((folder / INDEX, *shards), tensors)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from finesweep.data.delimited import Layout
 from finesweep.data.readers import Table
 from finesweep.errors import Problem, SpecError, Unreadable
 from finesweep.files.regular_file import read_bytes
-from finesweep.model.text_length import Row
+from finesweep.model.text_length import Texts
 from finesweep.propose import other_tasks
 from finesweep.propose.column_roles import Column, Guess, NoGuess, columns_of, guess
 from finesweep.propose.sibling_files import siblings
@@ -53,7 +53,7 @@ class DataLook:
 
     guess: Guess
     rows: int
-    texts: Sequence[Row] = field(repr=False)
+    texts: Sequence[Texts] = field(repr=False)
     columns: tuple[str, ...] = ()
     no_header: str = ""
     siblings: Mapping[str, Path] = field(default_factory=dict)
@@ -156,7 +156,7 @@ def _renamed(found: Guess, names: Mapping[str, str]) -> Guess:
     return Guess(renamed(found.text), pair, renamed(found.label), second)
 
 
-def _sample(found: Guess, table: Table) -> list[Row]:
+def _sample(found: Guess, table: Table) -> list[Texts]:
     columns = [table.columns[column.name] for column in found.texts]
     rows = range(len(table.places))
     drawn = random.Random(0).sample(rows, min(SAMPLE, len(rows)))

@@ -15,7 +15,7 @@ from finesweep.model.truncation import percent, shares_cut
 from finesweep.propose import data_look, starting_model, starting_values
 from finesweep.propose.data_look import DataLook, relative_path
 from finesweep.propose.starting_model import StartingModel
-from finesweep.propose.starting_values import Facts, Proposal
+from finesweep.propose.starting_values import Proposal, ProposalFacts
 from finesweep.spec.sections import is_name
 from finesweep.spec.yaml_source import expand, parse_value
 from finesweep.tasks.label_column import is_number
@@ -55,7 +55,7 @@ def propose(data: Path, target: Path, model: str | None = None, machine: Machine
     look = data_look.look(path, str(data))
     chosen = starting_model.pick(model, (text for row in look.texts for text in row), machine)
     activity.tell(f"counting the tokens of {len(look.texts):,} rows")
-    facts = Facts(
+    facts = ProposalFacts(
         rows=look.rows,
         classes=None if look.guess.measure else len(look.guess.label.values),
         lengths=[chosen.count(row) for row in look.texts],
@@ -73,7 +73,7 @@ class _Writer:
 
     look: DataLook
     model: StartingModel
-    facts: Facts
+    facts: ProposalFacts
     chosen: Proposal
     path: Path
     target: Path

@@ -83,7 +83,7 @@ KNOWN = (*ENGLISH.values(), *MULTILINGUAL.values())
 
 
 @dataclass(frozen=True)
-class Facts:
+class ProposalFacts:
     """What the choices are made by.
 
     Attributes:
@@ -143,7 +143,7 @@ def device(machine: Machine) -> str:
     return "GPU" if machine.gpus else "CPU"
 
 
-def propose(facts: Facts) -> Proposal:
+def propose(facts: ProposalFacts) -> Proposal:
     """Choose the numbers of a search space."""
     length = _max_length(facts)
     fewest, most = _of(facts.rows, _EPOCHS)
@@ -179,20 +179,20 @@ def _first(config: Mapping[str, Any], names: Sequence[str], default: int) -> int
     return next((config[name] for name in names if type(config.get(name)) is int and config[name] > 0), default)
 
 
-def _max_length(facts: Facts) -> int:
+def _max_length(facts: ProposalFacts) -> int:
     """Return the power of two that nearly all texts fit into, within what the model takes."""
     ordered = sorted(facts.lengths) or [0]
     most = ordered[min(math.ceil(len(ordered) * FITTING), len(ordered)) - 1]
     return min(next((length for length in LENGTHS if most <= length), LENGTHS[-1]), facts.max_tokens)
 
 
-def _learning_rate(facts: Facts) -> tuple[str, str]:
+def _learning_rate(facts: ProposalFacts) -> tuple[str, str]:
     """Return the ends of the range: small models want larger rates, and so does a head for many classes."""
     low, high, higher = next(ends for least, ends in _RATES if facts.model.layers >= least)
     return low, higher if has_many_classes(facts) else high
 
 
-def has_many_classes(facts: Facts) -> bool:
+def has_many_classes(facts: ProposalFacts) -> bool:
     """Say whether there are so many classes that larger learning rates are worth a try."""
     return facts.classes is not None and facts.classes > MANY_CLASSES
 
@@ -201,7 +201,7 @@ def _of(rows: int, table: Sequence[tuple[float, tuple[int, ...]]]) -> tuple[int,
     return next(entry for most, entry in table if rows <= most)
 
 
-def _row_hours(facts: Facts, tokens: float) -> float:
+def _row_hours(facts: ProposalFacts, tokens: float) -> float:
     """Return how many hours of the whole machine a row takes to be trained on once, pruning counted in."""
     machine = facts.machine
     speed = _GPU_FLOPS * len(machine.gpus) if machine.gpus else _CORE_FLOPS * machine.cores

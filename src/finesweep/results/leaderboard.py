@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from finesweep.files.atomic import write_text
 from finesweep.folder.manifest import Manifest, Run
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.results.ranking import Outcome, Row, outcome, rank, reasons, winner
+from finesweep.results.ranking import Row, SweepSummary, rank, reasons, summarize, winner
 from finesweep.results.sweep_facts import facts, pruning_facts
 from finesweep.results.winner import Evidence, read_evidence
 from finesweep.text.format import clean, duration, finite, headings, metric, setting
@@ -24,16 +24,16 @@ from finesweep.trial import TrialRecord
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from finesweep.text.table import Column
+    from finesweep.text.table import FittedColumn
 
 __all__ = [
-    "Outcome",
     "Row",
+    "SweepSummary",
     "console_table",
-    "outcome",
     "proof",
     "rank",
     "reasons",
+    "summarize",
     "test_scores",
     "to_csv",
     "to_json",
@@ -59,7 +59,7 @@ def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[Trial
     Raises:
         FolderError: The disk is full or the folder cannot be written.
     """
-    summary = outcome(manifest, records, runs)
+    summary = summarize(manifest, records, runs)
     rows = _with_test(rank(records, summary.direction), proof(sweep_folder, summary.best))
     page = "\n".join(_page(sweep_folder, manifest, summary, rows, runs)) + "\n"
     for suffix, text in ((".md", page), (".csv", to_csv(rows, manifest)), (".json", to_json(rows))):
@@ -134,7 +134,7 @@ def console_table(
 
     from finesweep.text.table import FittedTable
 
-    summary = outcome(manifest, records, runs)
+    summary = summarize(manifest, records, runs)
     rows = rank(records, summary.direction)
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
     title = f"{clean(manifest.name)}: {summary.headline()}"
@@ -165,7 +165,7 @@ class _Field:
     heading: str = ""
 
 
-def _ranked_fields(rows: Sequence[Row], summary: Outcome, manifest: Manifest) -> list[_Field]:
+def _ranked_fields(rows: Sequence[Row], summary: SweepSummary, manifest: Manifest) -> list[_Field]:
     others = sorted((name for name in _metric_names(rows) if name != summary.metric), key=lambda name: "loss" in name)
     return [
         _Field("rank", lambda row: "" if row.rank is None else str(row.rank)),
@@ -181,7 +181,7 @@ def _ranked_fields(rows: Sequence[Row], summary: Outcome, manifest: Manifest) ->
     ]
 
 
-def _unranked_fields(rows: Sequence[Row], summary: Outcome, manifest: Manifest) -> list[_Field]:
+def _unranked_fields(rows: Sequence[Row], summary: SweepSummary, manifest: Manifest) -> list[_Field]:
     return [
         _Field("trial", lambda row: str(row.trial)),
         _Field("state", lambda row: str(row.state), right=False),
@@ -266,7 +266,7 @@ def _csv_cell(value: Any) -> Any:
 
 
 def _page(
-    sweep_folder: SweepFolder, manifest: Manifest, summary: Outcome, rows: Sequence[Row], runs: Sequence[Run]
+    sweep_folder: SweepFolder, manifest: Manifest, summary: SweepSummary, rows: Sequence[Row], runs: Sequence[Run]
 ) -> Iterator[str]:
     """Yield the lines of the page: the result, what it rests on, the ranked trials, the others."""
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
@@ -305,7 +305,7 @@ _CAUTION = (
 )
 
 
-def _winner_fact(sweep_folder: SweepFolder, summary: Outcome) -> str:
+def _winner_fact(sweep_folder: SweepFolder, summary: SweepSummary) -> str:
     """Say where the best trial's weights are; a winner exported from another trial is not its."""
     best = summary.best
     if best is None:
@@ -347,11 +347,11 @@ def _escaped(text: str, limit: int = 300) -> str:
     return _MARKDOWN.sub(r"\\\1", html.escape(clean(text, limit), quote=False))
 
 
-def _columns(rows: Sequence[Row], fields: Sequence[_Field]) -> list[Column]:
-    from finesweep.text.table import Cell, Column
+def _columns(rows: Sequence[Row], fields: Sequence[_Field]) -> list[FittedColumn]:
+    from finesweep.text.table import Cell, FittedColumn
 
     return [
-        Column(
+        FittedColumn(
             name=field.heading or clean(field.name),
             cells=[Cell(field.show(row), "bold" if row.rank == 1 else "") for row in rows],
             drop=field.drop,

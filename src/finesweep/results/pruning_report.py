@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from finesweep.spec.trial_length import Plan
+from finesweep.spec.trial_length import Workload
 from finesweep.text.format import finite, metric
 from finesweep.trial import Direction, TrialRecord, TrialState, Value
 
@@ -103,7 +103,7 @@ def trained(records: Iterable[TrialRecord], rows: int, fixed: Mapping[str, Value
     for record in records:
         is_early = record.state is TrialState.COMPLETE and record.reason is not None
         was_cut = is_early or record.state in _CUT_SHORT
-        planned = Plan.of({**fixed, **record.params}, rows).examples if was_cut else 0
+        planned = Workload.of({**fixed, **record.params}, rows).examples if was_cut else 0
         examples += record.examples
         full += max(planned, record.examples)
         early += is_early

@@ -73,7 +73,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepSummary:
     """How a sweep stands.
 
     Attributes:
@@ -204,7 +204,7 @@ def reasons(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
     return [(count, shown[key]) for key, count in counts.most_common()]
 
 
-def outcome(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> Outcome:
+def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> SweepSummary:
     """Sum up a sweep for its summaries.
 
     Args:
@@ -215,7 +215,7 @@ def outcome(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[R
     direction = Direction(manifest.spec["objective"]["direction"])
     budget: Mapping[str, int | None] = runs[-1].budget if runs else {}
     best = winner(records, direction)
-    return Outcome(
+    return SweepSummary(
         metric=manifest.spec["objective"]["metric"],
         direction=direction,
         counts=dict(Counter(record.state for record in sorted(records, key=lambda r: _STATES.index(r.state)))),

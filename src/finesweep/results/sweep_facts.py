@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from finesweep.folder.manifest import Manifest, Run
-from finesweep.results.ranking import Outcome
+from finesweep.results.ranking import SweepSummary
 from finesweep.text.format import clean, setting
 
 
-def facts(manifest: Manifest, summary: Outcome, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
     """Yield what the result rests on, as names and texts that may hold anything a file or a spec does.
 
     Args:
@@ -67,7 +67,7 @@ def _axis(axis: Mapping[str, Any]) -> str:
     return clean(text) + (f", when {clean(axis['when'])}" if axis.get("when") else "")
 
 
-def pruning_facts(summary: Outcome) -> Iterator[tuple[str, str]]:
+def pruning_facts(summary: SweepSummary) -> Iterator[tuple[str, str]]:
     """Yield how much was trained, and what became of the trials that were finished to audit the pruner."""
     if summary.trained is not None and summary.trained.examples:
         yield "Trained", summary.trained.text()
@@ -75,14 +75,14 @@ def pruning_facts(summary: Outcome) -> Iterator[tuple[str, str]]:
         yield "Pruning audit", summary.audit.text()
 
 
-def _trials_fact(summary: Outcome) -> str:
+def _trials_fact(summary: SweepSummary) -> str:
     finished = f"{summary.finished:,}" + (f" of {summary.trials:,}" if summary.trials is not None else "") + " finished"
     ended = ", ".join(f"{count:,} {state}" for state, count in summary.counts.items() if state.finished)
     others = "".join(f", {count:,} {state}" for state, count in summary.counts.items() if not state.finished)
     return (f"{finished} ({ended})" if ended else finished) + others
 
 
-def _evaluations_fact(manifest: Manifest, summary: Outcome) -> str:
+def _evaluations_fact(manifest: Manifest, summary: SweepSummary) -> str:
     """Say on how many rows the ranking rests, where evaluations while training were on fewer."""
     steering, rows = manifest.spec.get("evaluation", {}).get("rows"), manifest.data["rows"].get("validation", 0)
     if steering is None or steering >= rows:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from finesweep import __version__
 from finesweep.errors import Problem, did_you_mean
-from finesweep.registry import BACKENDS, TASKS, Table, UnknownName
+from finesweep.registry import BACKENDS, TASKS, Registry, UnknownName
 from finesweep.spec import setting_rules
 from finesweep.spec.draft import Draft, LoadedSpec
 from finesweep.spec.messages import Finding, example, findings, near_key, unknown_keys
@@ -304,7 +304,7 @@ class _Reader:
         elif (size := len(grid.grid())) > budget.trials:
             self.notes.append(f"The grid has {size} points; budget.trials covers {budget.trials}, drawn by the seed.")
 
-    def _loaded(self, table: Table, name: str, path: KeyPath) -> Any:
+    def _loaded(self, table: Registry, name: str, path: KeyPath) -> Any:
         try:
             return table.load(name)
         except UnknownName as error:

@@ -18,7 +18,7 @@ FORMAT = 1
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Quoting = Literal["none", "minimal"]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
+SweepName = Annotated[str, StringConstraints(pattern=_NAME)]
 
 ON_RUNGS = frozenset({"median", "halving"})
 """Pruners of our own, which compare trials at rungs."""
@@ -174,7 +174,7 @@ class SweepSpec(Section):
         base: Folder that relative paths in ``data`` and ``model`` start from.
     """
 
-    name: Name
+    name: SweepName
     base: Path = Field(exclude=True, strict=False)
     task: str = "text-classification"
     model: ModelSpec | ScratchModelSpec
@@ -198,7 +198,7 @@ class SweepSpec(Section):
 
 
 SECTIONS: dict[str, tuple[Any, str]] = {
-    "name": (Name, "Name of results/<name>/; default: this file's name."),
+    "name": (SweepName, "Name of results/<name>/; default: this file's name."),
     "task": (str, "What is trained."),
     "model": (str | ModelSpec | ScratchModelSpec, "Hub id, local folder, or a config to make one from scratch."),
     "data": (DataSpec, "Where the rows come from."),

@@ -10,7 +10,7 @@ from finesweep.trial import Value
 
 
 @dataclass(frozen=True)
-class Plan:
+class Workload:
     """What one trial trains if nothing ends it early.
 
     Attributes:
@@ -24,8 +24,8 @@ class Plan:
     longest: Value = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, Value], rows: int) -> Plan:
-        """Read a plan from a trial's settings.
+    def of(cls, settings: Mapping[str, Value], rows: int) -> Workload:
+        """Read it from a trial's settings.
 
         Args:
             settings: By dotted name, searched or fixed; what is missing has its default.

@@ -12,7 +12,7 @@ from finesweep.trial import Params, Value
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrialSettings:
     """Everything that is set in one trial, searched or fixed.
 
     Attributes:
@@ -26,7 +26,7 @@ class Settings:
     max_length: int
 
     @classmethod
-    def of(cls, spec: SweepSpec, params: Params, max_tokens: int, batch_divisor: int = 1) -> Settings:
+    def of(cls, spec: SweepSpec, params: Params, max_tokens: int, batch_divisor: int = 1) -> TrialSettings:
         """Merge a spec's fixed settings with one trial's parameters.
 
         Args:
@@ -55,7 +55,7 @@ class Settings:
         return _value(self.training, name)
 
 
-def can_halve(settings: Settings) -> bool:
+def can_halve(settings: TrialSettings) -> bool:
     """Say whether a trial can be trained in batches half as large, two for each one."""
     batch: int = settings.training_value(_BATCH)
     return batch % 2 == 0

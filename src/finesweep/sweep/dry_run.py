@@ -24,7 +24,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import child_environment, own_command
 from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.sections import ScratchModelSpec, SweepSpec
-from finesweep.spec.trial_settings import Settings
+from finesweep.spec.trial_settings import TrialSettings
 from finesweep.spec.yaml_source import KeyPath
 from finesweep.sweep.preflight import Checked
 from finesweep.trial import Params, Value
@@ -119,7 +119,7 @@ def variants(spec: SweepSpec, plan: Sequence[Params], max_tokens: int) -> list[V
     """Return what is tried: the first configuration, and each end or choice of a searched ``model.*`` beside it."""
     names = [name for name in spec.space if name.startswith(_PREFIX)]
     first = dict(plan[0]) if plan else {name: next(_ends(spec.space[name]))[1] for name in names}
-    length = {_LENGTH: min(Settings.of(spec, first, max_tokens).max_length, LONGEST)}
+    length = {_LENGTH: min(TrialSettings.of(spec, first, max_tokens).max_length, LONGEST)}
     found = [Variant(("model",), {**first, **length})]
     for name in names:
         needed = _conditions(SearchSpace(spec.space), name)

@@ -34,7 +34,7 @@ RECORD_BYTES = 60_000
 
 
 @dataclass(frozen=True)
-class Facts:
+class SweepFacts:
     """What is known of a sweep before anything is measured.
 
     Attributes:
@@ -140,7 +140,7 @@ class Estimate:
     busy_share: float | None
 
 
-def estimated(facts: Facts, found: Readings) -> Estimate:
+def estimated(facts: SweepFacts, found: Readings) -> Estimate:
     """Say what a sweep will take.
 
     Args:
@@ -184,7 +184,7 @@ def _busy_share(found: Readings, fitting: Sequence[Measurement]) -> float | None
 class _Time:
     """How long the work takes at the speed that was measured."""
 
-    facts: Facts
+    facts: SweepFacts
     found: Readings
     fitting: dict[int, Measurement]
 
@@ -251,7 +251,7 @@ def _memory(found: Readings, fitting: Sequence[Measurement]) -> Memory:
     )
 
 
-def _disk(facts: Facts, found: Readings, one: Measurement) -> Disk:
+def _disk(facts: SweepFacts, found: Readings, one: Measurement) -> Disk:
     weights = one.weights_mb / 1000
     waits = facts.spec.search.pruner == "halving"
     waiting = max(map(len, cohorts(facts.trials))) if waits else found.workers
@@ -262,7 +262,7 @@ def _disk(facts: Facts, found: Readings, one: Measurement) -> Disk:
     return Disk(data, kept, states, logs, data + kept + states + logs)
 
 
-def _problems(facts: Facts, found: Readings, memory: Memory | None, disk: Disk | None) -> Iterator[str]:
+def _problems(facts: SweepFacts, found: Readings, memory: Memory | None, disk: Disk | None) -> Iterator[str]:
     """Yield what does not fit, each with the nearest fix."""
     yield from _too_large(found, facts.profile)
     if memory is not None:
@@ -295,7 +295,7 @@ def _instead(batch: int, smaller: int | None) -> str:
     return f"{smaller} fits, and with gradient_accumulation_steps: {batch // smaller} it is the same batch"
 
 
-def _too_much_memory(facts: Facts, found: Readings, memory: Memory) -> Iterator[str]:
+def _too_much_memory(facts: SweepFacts, found: Readings, memory: Memory) -> Iterator[str]:
     if memory.total_gb > facts.memory_gb and found.workers > 1:
         fits = max(1, int((facts.memory_gb - COMMAND_MB / 1000) / memory.worker_gb))
         yield (
@@ -304,7 +304,7 @@ def _too_much_memory(facts: Facts, found: Readings, memory: Memory) -> Iterator[
         )
 
 
-def _too_much_disk(facts: Facts, disk: Disk) -> Iterator[str]:
+def _too_much_disk(facts: SweepFacts, disk: Disk) -> Iterator[str]:
     limit = facts.profile.limits.disk_gb
     need = f"{disk.total_gb:.3g} GB"
     if limit is not None and disk.total_gb > limit:

@@ -25,7 +25,7 @@ from finesweep.host.python_process import child_environment
 from finesweep.host.signals import Signals
 from finesweep.launch.commands import survey_command
 from finesweep.sweep import prepare
-from finesweep.sweep.estimate import Estimate, Facts, estimated
+from finesweep.sweep.estimate import Estimate, SweepFacts, estimated
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.prepare import Request
 from finesweep.sweep.session import OpenSweep
@@ -77,11 +77,11 @@ def _sampled(checked: Checked) -> tuple[Checked, float]:
     return dataclasses.replace(checked, data=dataclasses.replace(checked.data, frames=few)), share
 
 
-def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, seconds: float) -> Facts:
+def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, seconds: float) -> SweepFacts:
     existing = request.results.absolute()
     while not existing.exists():
         existing = existing.parent
-    return Facts(
+    return SweepFacts(
         spec=checked.loaded.spec,
         profile=sweep.profile,
         rows=checked.data.facts()["rows"],

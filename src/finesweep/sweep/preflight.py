@@ -25,7 +25,7 @@ from finesweep.spec.draft import Draft, LoadedSpec, in_order
 from finesweep.spec.planned_trials import planned_trials
 from finesweep.spec.sections import ModelSpec, ScratchModelSpec, SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
-from finesweep.spec.trial_settings import Settings
+from finesweep.spec.trial_settings import TrialSettings
 from finesweep.spec.yaml_source import YamlSource
 from finesweep.trial import Value
 
@@ -90,7 +90,7 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     stages.run()
     if stages.problems or stages.data is None or stages.model is None:
         raise SpecError(in_order(stages.problems))
-    longest = Settings.of(spec, {}, stages.model.max_tokens).max_length
+    longest = TrialSettings.of(spec, {}, stages.model.max_tokens).max_length
     plan = planned_trials(spec, stages.defaults, longest)
     data, model = stages.data, stages.model
     loading = stages.loading

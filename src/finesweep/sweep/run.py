@@ -40,7 +40,7 @@ MOST_REPAIRS = 3
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """How one ``sweep run`` ended.
 
     Attributes:
@@ -60,7 +60,7 @@ class Outcome:
     owner: str | None = None
 
 
-def run(request: Request, display_of: Any = open_display, announce: Any = lambda _: None) -> Outcome:
+def run(request: Request, display_of: Any = open_display, announce: Any = lambda _: None) -> RunResult:
     """Carry a spec out: search, rank, export and prove the winner.
 
     Args:
@@ -89,7 +89,7 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
         return _carried_out(sweep, lock, signals, display_of)
 
 
-def supervise(path: Path, number: int, token: str = "", display_of: Any = open_display) -> Outcome:
+def supervise(path: Path, number: int, token: str = "", display_of: Any = open_display) -> RunResult:
     """Carry a run out that ``sweep submit`` has prepared, as ``sweep run`` does after its own preparations.
 
     Args:
@@ -109,7 +109,7 @@ def supervise(path: Path, number: int, token: str = "", display_of: Any = open_d
             return _carried_out(OpenSweep.of_run(sweep_folder, begun), lock, signals, display_of)
 
 
-def collect(path: Path, number: int, token: str = "") -> Outcome:
+def collect(path: Path, number: int, token: str = "") -> RunResult:
     """End a run whose workers have ended: the final leaderboard, the winner, and the proof of it.
 
     Args:
@@ -147,7 +147,7 @@ def _refuse_batch(request: Request) -> None:
         raise SpecError([Problem(f"{request.profile} launcher", message, "sweep submit does that")])
 
 
-def _joined(path: Path, checked: Checked, request: Request, signals: Signals, display_of: Any) -> Outcome:
+def _joined(path: Path, checked: Checked, request: Request, signals: Signals, display_of: Any) -> RunResult:
     """Run trials of a sweep that another command owns, until there are none; collect if that one is gone."""
     folder = SweepFolder(path)
     permissions.follow(path)
@@ -163,10 +163,10 @@ def _joined(path: Path, checked: Checked, request: Request, signals: Signals, di
                 _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals, display_of)
             )
     except sweep_lock.InUse as error:
-        return Outcome(sweep, folder.records(), why, signals.first, owner=error.owner)
+        return RunResult(sweep, folder.records(), why, signals.first, owner=error.owner)
 
 
-def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> Outcome:
+def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> RunResult:
     """Search, and go on searching as long as the best trial's weights turn out to be damaged."""
     for _ in range(MOST_REPAIRS):
         why = _search(sweep, lock, signals, display_of)
@@ -218,7 +218,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
         return Supervisor(sweep, signals, display, start).wait()
 
 
-def _collected(sweep: OpenSweep, why: str, signals: Signals) -> Outcome:
+def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
     """Write the final leaderboard; export and prove the winner unless the user wants to get out."""
     prepare.tidy(sweep.sweep_folder)
     records = sweep.sweep_folder.records()
@@ -234,7 +234,7 @@ def _collected(sweep: OpenSweep, why: str, signals: Signals) -> Outcome:
         sweep.write_leaderboard(records)  # it says where the winner is
     if best is None and received is None:
         raise NoFinishedTrial(_no_winner(sweep.sweep_folder, records, why))
-    return Outcome(sweep, records, why, received, evidence)
+    return RunResult(sweep, records, why, received, evidence)
 
 
 def _no_winner(folder: SweepFolder, records: Sequence[TrialRecord], why: str) -> str:

@@ -76,11 +76,11 @@ class OpenSweep:
         """Whether its workers are still to find out how many they should be."""
         return calibration_file.is_open(self.profile)
 
-    def outcome(self) -> calibration_file.Outcome | None:
+    def outcome(self) -> calibration_file.ChosenProfile | None:
         """Return what the workers have found out, None as long as they have not."""
-        return calibration_file.outcome(self.sweep_folder, self.run.number, self._rule())
+        return calibration_file.chosen_profile(self.sweep_folder, self.run.number, self._rule())
 
-    def given_up(self, why: str) -> calibration_file.Outcome:
+    def given_up(self, why: str) -> calibration_file.ChosenProfile:
         """Return how many workers there are if they cannot find it out."""
         return calibration_file.by_rule(self._rule(), why)
 

@@ -22,7 +22,7 @@ from finesweep.launch.submitted_runs import submitted_runs
 from finesweep.launch.submitter import Order, Submission, Submitter
 from finesweep.registry import SUBMITTERS
 from finesweep.results import leaderboard
-from finesweep.spec.trial_settings import Settings
+from finesweep.spec.trial_settings import TrialSettings
 from finesweep.sweep import prepare
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.prepare import Request
@@ -183,4 +183,4 @@ def _lengths(sweep: OpenSweep) -> set[int]:
         planned.append({})
     elif parameter.choices is not None:
         planned += [{"data.max_length": choice} for choice in parameter.choices]
-    return {Settings.of(sweep.spec, params, limit).max_length for params in planned}
+    return {TrialSettings.of(sweep.spec, params, limit).max_length for params in planned}

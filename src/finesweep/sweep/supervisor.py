@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from finesweep import activity
-from finesweep.calibration.calibration_file import Outcome
+from finesweep.calibration.calibration_file import ChosenProfile
 from finesweep.display.display import Display
 from finesweep.errors import FolderError, LaunchError, SweepError
 from finesweep.files.regular_file import last_lines
@@ -82,7 +82,7 @@ class Supervisor:
             if self.shutdown.advance() is Stage.RUNNING and index not in self.handles:
                 self.handles[index] = self.start(index)
 
-    def _settle(self, outcome: Outcome | None) -> None:
+    def _settle(self, outcome: ChosenProfile | None) -> None:
         """Start or end workers once it is known how many there should be; until then they wait."""
         if outcome is None or not self.shutdown.is_running:
             return

@@ -27,7 +27,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class FittedColumn:
     """One column of a table.
 
     Attributes:
@@ -68,7 +68,7 @@ class FittedTable:
     """A table as rich prints it, at the width that the terminal then has."""
 
     title: str
-    columns: Sequence[Column]
+    columns: Sequence[FittedColumn]
     note: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
@@ -97,7 +97,7 @@ def wrapped_name(name: str, width: int = NAME_WIDTH) -> list[str]:
     return [line.strip() for line in result]
 
 
-def fit(columns: Sequence[Column], width: int) -> list[Column]:
+def fit(columns: Sequence[FittedColumn], width: int) -> list[FittedColumn]:
     """Return the columns that a line of ``width`` cells has room for, in their order."""
     kept = list(columns)
     while sum(column.least for column in kept) + GAP * (len(kept) - 1) > width:
@@ -109,7 +109,7 @@ def fit(columns: Sequence[Column], width: int) -> list[Column]:
     return [_limited(column, room) if column.flexible else column for column in kept]
 
 
-def lines(columns: Sequence[Column], width: int) -> Iterator[Text]:
+def lines(columns: Sequence[FittedColumn], width: int) -> Iterator[Text]:
     """Yield the heading and the rows of columns that were fitted."""
     if not columns:
         return
@@ -125,7 +125,7 @@ def lines(columns: Sequence[Column], width: int) -> Iterator[Text]:
             yield _row(columns, line, widths, width)
 
 
-def _row(columns: Sequence[Column], cells: Sequence[Cell], widths: Sequence[int], width: int) -> Text:
+def _row(columns: Sequence[FittedColumn], cells: Sequence[Cell], widths: Sequence[int], width: int) -> Text:
     line = Text(no_wrap=True, overflow="crop")
     for index, (column, cell, size) in enumerate(zip(columns, cells, widths, strict=True)):
         padding = " " * (size - cell_len(cell.text))
@@ -138,7 +138,7 @@ def _row(columns: Sequence[Column], cells: Sequence[Cell], widths: Sequence[int]
     return line
 
 
-def _limited(column: Column, room: int) -> Column:
+def _limited(column: FittedColumn, room: int) -> FittedColumn:
     return replace(column, room=max(room, min(_NARROWEST_TEXT, column.width)))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow
 
-Row = Mapping[str, Any]
+TokenRow = Mapping[str, Any]
 """One row: numbers, and arrays of numbers, by column."""
 
 Numbers = npt.NDArray[Any]
@@ -33,7 +33,7 @@ TELLING = 0.1
 """Share of the lengths' variance that labels may explain before batches of one length are batches of one label."""
 
 
-class TokenRows(Dataset[Row]):
+class TokenRows(Dataset[TokenRow]):
     """Rows of numbers, read from the columns that hold them: nothing is copied, so they stay memory-mapped.
 
     Args:
@@ -48,7 +48,7 @@ class TokenRows(Dataset[Row]):
     def __len__(self) -> int:
         return self._rows
 
-    def __getitem__(self, row: int) -> Row:
+    def __getitem__(self, row: int) -> TokenRow:
         return {name: column[row] for name, column in self._columns.items()}
 
     def column(self, name: str) -> Sequence[Any]:
@@ -110,7 +110,7 @@ class Padding:
         self._filling = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
         self._on_the_left = tokenizer.padding_side == "left"
 
-    def __call__(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
         """Pad the columns of tokens, and collate the labels."""
         return {name: self._batch(name, [row[name] for row in rows]) for name in rows[0]}
 

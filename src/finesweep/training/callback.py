@@ -19,7 +19,7 @@ from finesweep.pruning.evaluation_schedule import Schedule
 from finesweep.pruning.rules import rung_fractions
 from finesweep.registry import TASKS
 from finesweep.spec.sections import SweepSpec
-from finesweep.spec.trial_settings import Settings
+from finesweep.spec.trial_settings import TrialSettings
 from finesweep.tasks.task import Task
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.training.saved_state import Weights
@@ -59,9 +59,9 @@ class TrialContext:
         return task
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> TrialSettings:
         """The trial's settings by whom they concern."""
-        return Settings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.batch_divisor)
+        return TrialSettings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.batch_divisor)
 
 
 @dataclass

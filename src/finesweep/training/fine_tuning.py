@@ -19,7 +19,7 @@ from transformers.integrations import TensorBoardCallback
 from finesweep.folder.checked_files import refuse_changed
 from finesweep.model.pretrained import load_tokenizer
 from finesweep.spec.training_arguments import TRAINING_FIELDS
-from finesweep.spec.trial_settings import Settings
+from finesweep.spec.trial_settings import TrialSettings
 from finesweep.tasks.task import Task
 from finesweep.training import precision
 from finesweep.training.batching import Padding, TokenRows, lengths_tell_labels
@@ -200,7 +200,7 @@ def _scores(task: Task, prediction: transformers.EvalPrediction) -> dict[str, fl
     return {"loss": task.loss(logits, labels), **task.score(logits, labels)}
 
 
-def _order(task: Task, settings: Settings, rows: TokenRows) -> dict[str, str]:
+def _order(task: Task, settings: TrialSettings, rows: TokenRows) -> dict[str, str]:
     """Return the training argument by which rows are shuffled plainly, where grouping them would group their labels."""
     is_open = "train_sampling_strategy" not in settings.training
     tells = is_open and lengths_tell_labels(rows.lengths, rows.column("labels"), task)
@@ -208,7 +208,7 @@ def _order(task: Task, settings: Settings, rows: TokenRows) -> dict[str, str]:
 
 
 def training_arguments(
-    settings: Settings, width: int | None, seed: int, output: Path, **overrides: Any
+    settings: TrialSettings, width: int | None, seed: int, output: Path, **overrides: Any
 ) -> transformers.TrainingArguments:
     """Build one trial's training arguments: the library's defaults, finesweep's own, the trial's.
 

@@ -23,7 +23,7 @@ from finesweep.model import load_check
 from finesweep.model.folder_check import LAYERS, check_files
 from finesweep.model.load_check import Loading
 from finesweep.model.pretrained import load_config, load_model, load_tokenizer, new_model, put_rows, settle_padding
-from finesweep.model.weights import Weights, WeightsFault, read_weights
+from finesweep.model.weights import WeightFiles, WeightsFault, read_weights
 from finesweep.tasks.task import Task
 from finesweep.trial import Params
 
@@ -78,7 +78,7 @@ def padding_side(config: Any) -> str:
     return "left" if getattr(config, "summary_type", None) == "last" else "right"
 
 
-def _weights(folder: Path) -> Weights:
+def _weights(folder: Path) -> WeightFiles:
     try:
         return read_weights(folder)
     except WeightsFault as fault:

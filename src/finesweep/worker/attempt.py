@@ -29,7 +29,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
 from finesweep.spec.sections import SweepSpec
-from finesweep.spec.trial_settings import Settings, can_halve
+from finesweep.spec.trial_settings import TrialSettings, can_halve
 from finesweep.training.callback import TrialContext, TrialWatch
 from finesweep.training.fine_tuning import FineTuning, interrupt_if
 from finesweep.training.saved_state import SavedState, StateDamaged, read_state
@@ -259,8 +259,8 @@ class Attempt:
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
-    def _settings(self) -> Settings:
-        return Settings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.claim.batch_divisor)
+    def _settings(self) -> TrialSettings:
+        return TrialSettings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.claim.batch_divisor)
 
     def _record(self, state: TrialState, reason: str | None, **changes: Any) -> TrialRecord:
         watch, best = self.watch, self.watch.result

@@ -47,7 +47,7 @@ _LONGEST_MESSAGE = 300
 
 
 @dataclass(frozen=True)
-class Fault:
+class Failure:
     """One thing that fails.
 
     Attributes:
@@ -74,8 +74,8 @@ def try_model(folder: Path, asked: str, answer: str) -> None:
     wanted = json.loads((folder / asked).read_text(encoding="utf-8"))
     sweep_folder = SweepFolder(folder / "sweep")
     manifest = sweep_folder.manifest()
-    attempt = _Attempt(sweep_folder, manifest, manifest.spec_for(), wanted["memory_gb"])
-    faults: list[Fault] = []
+    attempt = _DryRun(sweep_folder, manifest, manifest.spec_for(), wanted["memory_gb"])
+    faults: list[Failure] = []
     for number, params in enumerate(wanted["params"]):
         write_json(folder / answer, {"number": number, "faults": [vars(fault) for fault in faults]})
         fault = attempt.fault(number, params)
@@ -85,7 +85,7 @@ def try_model(folder: Path, asked: str, answer: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Attempt:
+class _DryRun:
     """Tries configurations of one sweep.
 
     Attributes:
@@ -100,25 +100,25 @@ class _Attempt:
     spec: SweepSpec
     memory_gb: float | None
 
-    def fault(self, number: int, params: Params) -> Fault | None:
+    def fault(self, number: int, params: Params) -> Failure | None:
         """Return what fails with a configuration, None if nothing does."""
         try:
             weights = self._weights(params)
         except FAULTS as error:
-            return Fault(number, f"it cannot be made: {_said(error)}")
+            return Failure(number, f"it cannot be made: {_said(error)}")
         needed = weights * _BYTES / 1e9
         if self.memory_gb is not None and needed > self.memory_gb:
             message = f"its {weights:,} weights take {needed:,.0f} GB, and this machine has {self.memory_gb:,.0f} GB"
-            return Fault(number, message, "take a smaller model")
+            return Failure(number, message, "take a smaller model")
         if weights > (MOST_WEIGHTS_AGAIN if number else MOST_WEIGHTS):
             return None
         try:
             self._take_through(params, is_saved=weights <= MOST_WEIGHTS_AGAIN)
         except FAULTS as error:
-            return Fault(number, f"two rows cannot be taken through it: {_said(error)}")
+            return Failure(number, f"two rows cannot be taken through it: {_said(error)}")
         return None
 
-    def blamed(self, fault: Fault, params: Params, settings: list[str]) -> Fault:
+    def blamed(self, fault: Failure, params: Params, settings: list[str]) -> Failure:
         """Return a fault with the first setting without which it does not occur; sizes are what they have to be."""
         for name in [name for name in settings if name not in SIZES]:
             default = self._default(name)

@@ -95,7 +95,7 @@ def _settled(bench: Bench, run: int, profile: Profile) -> tuple[Profile, str]:
         return profile, ""
     settled = calibration_file.rule(bench.sweep_folder, run, profile, asked.trials)
     calibration_file.write(bench.sweep_folder, calibrate(bench, asked))
-    outcome = calibration_file.outcome(bench.sweep_folder, run, settled)
+    outcome = calibration_file.chosen_profile(bench.sweep_folder, run, settled)
     assert outcome is not None
     return outcome.profile, outcome.note
 

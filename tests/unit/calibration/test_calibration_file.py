@@ -16,11 +16,11 @@ from finesweep.calibration import calibration_file
 from finesweep.calibration.calibration_file import (
     awaited,
     by_rule,
+    chosen_profile,
     is_open,
     known,
     launch,
     of_run,
-    outcome,
     rule,
     write,
 )
@@ -150,9 +150,9 @@ def test_what_the_workers_found_is_the_outcome(folder):
     write(folder, dataclasses.replace(question, run=1))
     settled = rule(folder, 1, profile, 20)
     assert (settled.workers, settled.threads_per_worker, settled.trials_per_gpu) == (2, 1, 1)
-    assert outcome(folder, 1, settled) is None
+    assert chosen_profile(folder, 1, settled) is None
     write(folder, answered(dataclasses.replace(question, run=1), speeds=(Speed(TWO, 200.0), Speed(ONE, 300.0))))
-    found = outcome(folder, 1, settled)
+    found = chosen_profile(folder, 1, settled)
     assert found is not None
     assert (found.profile.workers, found.profile.threads_per_worker) == (1, 2)
     assert found.note == "1 worker with 2 threads: 300 examples/s, against 200 with 2 x 1."
@@ -161,11 +161,11 @@ def test_what_the_workers_found_is_the_outcome(folder):
 def test_where_nothing_was_found_the_rule_holds_and_it_is_said_why(folder):
     profile, question = asked(folder)
     settled = rule(folder, 1, profile, 20)
-    found = outcome(folder, 1, settled)
+    found = chosen_profile(folder, 1, settled)
     assert found is not None
     assert found.note == "2 workers with 1 thread each; nothing was measured, since calibration.json is gone."
     write(folder, answered(dataclasses.replace(question, run=1), speeds=(), remark="it is short"))
-    found = outcome(folder, 1, settled)
+    found = chosen_profile(folder, 1, settled)
     assert found == by_rule(settled, "it is short")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from finesweep.data.cleaning import RowProblem, clean, without_labels
+from finesweep.data.cleaning import RowProblem, clean_rows, without_labels
 from finesweep.data.readers import Table
 
 ROLES = {"text": "body", "label": "stars"}
@@ -21,7 +21,7 @@ def table(texts: list[Any], labels: list[Any], names: tuple[str, ...] | None = N
 
 @pytest.mark.parametrize("empty", ["", "  \t", None, float("nan")])
 def test_a_row_without_text_is_dropped_and_counted(empty: object) -> None:
-    frame, notes = clean(table(["a", empty, "b"], [1, 2, 3]), ROLES, "train (my.csv)")
+    frame, notes = clean_rows(table(["a", empty, "b"], [1, 2, 3]), ROLES, "train (my.csv)")
     assert frame["text"].tolist() == ["a", "b"]
     assert frame["label"].tolist() == [1, 3]
     assert frame.index.tolist() == [2, 4]
@@ -30,20 +30,20 @@ def test_a_row_without_text_is_dropped_and_counted(empty: object) -> None:
 
 @pytest.mark.parametrize("alien", [["a"], {"a": 1}, b"a"])
 def test_a_row_whose_text_is_no_text_is_dropped_and_counted(alien: object) -> None:
-    frame, notes = clean(table(["a", alien], [1, 2]), ROLES, "train")
+    frame, notes = clean_rows(table(["a", alien], [1, 2]), ROLES, "train")
     assert frame["text"].tolist() == ["a"]
     assert notes == ["train: 1 row (line 3) with something other than text in 'body' left out."]
 
 
 @pytest.mark.parametrize("empty", ["", "  ", None, float("nan")])
 def test_a_missing_label_is_dropped_counted_and_its_first_rows_named(empty: object) -> None:
-    frame, notes = clean(table(list("abcdefgh"), ["x", *[empty] * 6, "y"]), ROLES, "train")
+    frame, notes = clean_rows(table(list("abcdefgh"), ["x", *[empty] * 6, "y"]), ROLES, "train")
     assert frame["label"].tolist() == ["x", "y"]
     assert notes == ["train: 6 rows (lines 3, 4, 5, 6, 7, ...) with no label in 'stars' left out."]
 
 
 def test_a_row_that_lacks_both_is_counted_once() -> None:
-    _, notes = clean(table(["a", "", ""], [1, None, 2]), ROLES, "train")
+    _, notes = clean_rows(table(["a", "", ""], [1, None, 2]), ROLES, "train")
     assert notes == ["train: 2 rows (lines 3, 4) with no text in 'body' left out."]
 
 
@@ -60,18 +60,18 @@ def test_a_row_that_lacks_both_is_counted_once() -> None:
 )
 def test_nothing_left_is_a_problem(texts: list[Any], labels: list[Any], message: str) -> None:
     with pytest.raises(RowProblem, match=message):
-        clean(table(texts, labels), ROLES, "train")
+        clean_rows(table(texts, labels), ROLES, "train")
 
 
 @pytest.mark.parametrize("number", [7, 7.5, Decimal("7.5"), True])
 def test_numbers_as_texts_become_text(number: object) -> None:
-    frame, _ = clean(table([number], [1]), ROLES, "train")
+    frame, _ = clean_rows(table([number], [1]), ROLES, "train")
     assert frame["text"].tolist() == [str(number)]
 
 
 def test_labels_keep_their_kind_and_lose_their_margins() -> None:
     labels = [" pos ", 3, True, 2.5, Decimal("2"), Decimal("2.5")]
-    frame, _ = clean(table(list("abcdef"), labels), ROLES, "train")
+    frame, _ = clean_rows(table(list("abcdef"), labels), ROLES, "train")
     assert [(type(label), label) for label in frame["label"]] == [
         (str, "pos"),
         (int, 3),
@@ -84,26 +84,26 @@ def test_labels_keep_their_kind_and_lose_their_margins() -> None:
 
 def test_a_pair_without_its_second_text_is_dropped() -> None:
     roles = {**ROLES, "text_pair": "other"}
-    frame, notes = clean(table(["a", "b"], [1, 2], other=["", "c"]), roles, "train")
+    frame, notes = clean_rows(table(["a", "b"], [1, 2], other=["", "c"]), roles, "train")
     assert frame["text_pair"].tolist() == ["c"]
     assert notes == ["train: 1 row (line 2) with no text in 'other' left out."]
 
 
 def test_minus_one_is_no_label_where_classes_have_names() -> None:
-    frame, _ = clean(table(["a", "b"], [-1, 1], ("no", "yes")), ROLES, "test")
+    frame, _ = clean_rows(table(["a", "b"], [-1, 1], ("no", "yes")), ROLES, "test")
     assert frame["label"].tolist() == ["yes"]
     with pytest.raises(RowProblem, match="every row has no label"):
-        clean(table(["a", "b"], [-1, -1], ("no", "yes")), ROLES, "test")
+        clean_rows(table(["a", "b"], [-1, -1], ("no", "yes")), ROLES, "test")
 
 
 def test_minus_one_is_a_label_like_others_where_they_have_none() -> None:
-    frame, _ = clean(table(["a", "b"], [-1, 1]), ROLES, "train")
+    frame, _ = clean_rows(table(["a", "b"], [-1, 1]), ROLES, "train")
     assert frame["label"].tolist() == [-1, 1]
 
 
 def test_positions_become_the_names_that_the_file_gives_them() -> None:
     labels = [1, 0, 1.0, "no", 2, True]
-    frame, _ = clean(table(list("abcdef"), labels, ("no", "1")), ROLES, "train")
+    frame, _ = clean_rows(table(list("abcdef"), labels, ("no", "1")), ROLES, "train")
     assert frame["label"].tolist() == ["1", "no", "1", "no", 2, True]
 
 
@@ -117,11 +117,11 @@ def test_positions_become_the_names_that_the_file_gives_them() -> None:
     ],
 )
 def test_numbers_and_words_for_nothing_are_remarked_among_texts(texts: list[Any], note: str) -> None:
-    assert clean(table(texts, [1, 2]), ROLES, "train")[1] == [note]
+    assert clean_rows(table(texts, [1, 2]), ROLES, "train")[1] == [note]
 
 
 def test_rows_with_a_word_for_no_label_are_left_out_and_named() -> None:
-    frame, _ = clean(table(list("abc"), ["x", "NULL", "y"]), ROLES, "train")
+    frame, _ = clean_rows(table(list("abc"), ["x", "NULL", "y"]), ROLES, "train")
     kept, note = without_labels(frame, {"NULL", "nan"}, "train")
     assert kept["label"].tolist() == ["x", "y"]
     assert note.startswith(

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep.data import csv_records
-from finesweep.data.csv_records import Quoting, Records
+from finesweep.data.csv_records import CsvRecords, Quoting
 from finesweep.errors import SpecError
 
 FEW = [("pos", '"Not worth a cent'), ("neg", "broken"), ("neg", "never again"), ("pos", 'lovely 27"'), ("pos", "ok")]
 MANY = [*FEW, *[(("pos", "neg")[n % 2], f"text {n}") for n in range(100)]]
 
 
-def split(text: str, suffix: str = ".csv", quoting: Quoting | None = None) -> Records:
+def split(text: str, suffix: str = ".csv", quoting: Quoting | None = None) -> CsvRecords:
     return csv_records.split(text, {".csv": ",", ".tsv": "\t"}[suffix], quoting, f"my{suffix}")
 
 
@@ -135,7 +135,7 @@ def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, ...]], quot
         assert judged.note or judged.rows == told.rows
 
 
-def judge(text: str, suffix: str) -> Records | SpecError:
+def judge(text: str, suffix: str) -> CsvRecords | SpecError:
     try:
         return split(text, suffix)
     except SpecError as error:

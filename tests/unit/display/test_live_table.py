@@ -11,7 +11,7 @@ from made_records import COMPLETE, FAILED, INTERRUPTED, PRUNED, WAITING, record,
 from rich.cells import cell_len
 from sweep_replays import ROWS, spec_with
 
-from finesweep.display.live_table import Screen
+from finesweep.display.live_table import LiveTable
 from finesweep.display.progress_lines import Subject
 from finesweep.forecast.eta import TimeLeft
 from finesweep.forecast.work import Course
@@ -33,7 +33,7 @@ def shown(
     left: TimeLeft | None = None,
 ) -> list[str]:
     subject = Subject("sst2", Direction.MINIMIZE, "eval_loss", trials, PARAMETERS, hours, left)
-    screen = Screen(subject, 0.0, records, progress, now=lambda: now)
+    screen = LiveTable(subject, 0.0, records, progress, now=lambda: now)
     return [line.plain for line in screen.lines(width, height, ascii_only=ascii_only)]
 
 
@@ -161,7 +161,7 @@ def test_ten_thousand_trials_are_drawn_in_no_time() -> None:
 
 
 def test_what_the_workers_do_is_shown_before_the_first_trial() -> None:
-    screen = Screen(Subject("sst2", Direction.MINIMIZE, "eval_loss", 20, PARAMETERS, None), 0.0, now=lambda: 5.0)
+    screen = LiveTable(Subject("sst2", Direction.MINIMIZE, "eval_loss", 20, PARAMETERS, None), 0.0, now=lambda: 5.0)
     screen.starting = "tokenising train: 5,000 of 67,349 rows"
     lines = [line.plain for line in screen.lines(40, 10)]
     assert lines[-1] == "starting: tokenising train: 5,000 of..."

@@ -15,7 +15,7 @@ from finesweep.forecast.eta import TimeLeft, _makespan, span
 from finesweep.forecast.remaining_work import Begun, Draw, Task
 from finesweep.forecast.speed import Pace
 from finesweep.forecast.work import Course
-from finesweep.spec.trial_length import Plan
+from finesweep.spec.trial_length import Workload
 from finesweep.trial import Progress, TrialRecord
 
 FIXED = {"num_train_epochs": {"choices": [3]}, "per_device_train_batch_size": {"choices": [16]}}
@@ -126,7 +126,7 @@ def test_waiting_trials_are_work_that_is_left() -> None:
 
 
 def test_each_worker_takes_the_next_task_as_soon_as_it_is_free() -> None:
-    plan, pace = Plan(10_000, 16), Pace(fixed=0.0, usual=1.0, spread=0.0, doubt=0.0)
+    plan, pace = Workload(10_000, 16), Pace(fixed=0.0, usual=1.0, spread=0.0, doubt=0.0)
     short, long = [Task(plan, 30), Task(plan, 20), Task(plan, 20)], Task(plan, 100)
     running = [Task(plan, 50, Begun(0, plan, 50, 0, elapsed=50.0))]
 

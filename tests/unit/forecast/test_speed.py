@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from made_records import FAILED, record
 
 from finesweep.forecast.speed import Leg, between_attempts, measured
-from finesweep.spec.trial_length import Plan
+from finesweep.spec.trial_length import Workload
 
 SMALL, LARGE = (8, None), (32, None)
 
@@ -23,12 +23,12 @@ def test_nothing_is_measured_without_attempts() -> None:
 
 def test_a_record_says_what_its_last_attempt_did() -> None:
     one = record(0, 0.5, seconds=50.0, examples=3_000, examples_per_second=20.0, run=2)
-    assert Leg.of(one, Plan(3_000, 8)) == Leg(SMALL, 1_000, 50.0, 50.0, 2)
+    assert Leg.of(one, Workload(3_000, 8)) == Leg(SMALL, 1_000, 50.0, 50.0, 2)
 
 
 @pytest.mark.parametrize("speed", [None, 0.0, float("nan"), float("inf")])
 def test_a_record_without_a_speed_says_nothing(speed: float | None) -> None:
-    assert Leg.of(record(0, None, FAILED, examples_per_second=speed, examples=10), Plan(10, 8)) is None
+    assert Leg.of(record(0, None, FAILED, examples_per_second=speed, examples=10), Workload(10, 8)) is None
 
 
 def test_what_is_fixed_is_told_from_what_each_example_takes() -> None:

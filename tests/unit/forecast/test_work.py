@@ -9,7 +9,7 @@ from sweep_replays import Replay, World, spec_with
 
 from finesweep.forecast.work import Course, Span, evaluated_rows, expected_examples, going_on
 from finesweep.pruning.rules import FEWEST, Standing, cohorts, is_audited, turns
-from finesweep.spec.trial_length import Plan
+from finesweep.spec.trial_length import Workload
 from finesweep.trial import Direction
 
 ROWS = 4_000
@@ -33,7 +33,7 @@ def test_a_span_leaves_the_same_share_out_at_each_end() -> None:
     ],
 )
 def test_a_plan_is_read_from_the_settings(settings: dict[str, float], examples: int) -> None:
-    assert Plan.of(settings, ROWS).examples == examples
+    assert Workload.of(settings, ROWS).examples == examples
 
 
 def test_without_a_pruner_all_trials_train_to_their_end() -> None:

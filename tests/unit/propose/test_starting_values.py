@@ -9,15 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep.host.machine import Machine
-from finesweep.propose.starting_values import ENGLISH, FEWEST_ROWS, HOURS, LENGTHS, BaseModel, Facts, of_config, propose
+from finesweep.propose.starting_values import (
+    ENGLISH,
+    FEWEST_ROWS,
+    HOURS,
+    LENGTHS,
+    BaseModel,
+    ProposalFacts,
+    of_config,
+    propose,
+)
 
 CPU = Machine(cores=2, gpus=(), memory_gb=8.0)
 GPU = Machine(cores=8, gpus=("0",), memory_gb=64.0)
 SMALL, LARGE = ENGLISH["CPU"], ENGLISH["GPU"]
-FACTS = Facts(rows=3_000, classes=2, lengths=[20] * 10, max_tokens=512, machine=CPU, model=SMALL)
+FACTS = ProposalFacts(rows=3_000, classes=2, lengths=[20] * 10, max_tokens=512, machine=CPU, model=SMALL)
 
 
-def width(facts: Facts) -> float:
+def width(facts: ProposalFacts) -> float:
     low, high = map(float, propose(facts).learning_rate)
     return high / low
 
@@ -70,7 +79,7 @@ def test_nearly_all_texts_fit_into_the_length(lengths: list[int], max_tokens: in
 def test_every_proposal_is_one_that_can_be_run(rows, classes, length, layers, cores, gpus):
     machine = Machine(cores, tuple(map(str, range(gpus))), 16.0)
     model = BaseModel("model", layers, 1.0)
-    found = propose(Facts(rows, classes, [length], 512, machine, model))
+    found = propose(ProposalFacts(rows, classes, [length], 512, machine, model))
     trained = found.max_train_rows or rows
     assert 10 <= found.trials <= 20
     assert found.max_length in LENGTHS

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_records import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, manifest, record, run
 
-from finesweep.results.ranking import outcome, rank, reasons, winner
+from finesweep.results.ranking import rank, reasons, summarize, winner
 from finesweep.trial import Direction, Divergence, TrialRecord, TrialState
 
 MINIMIZE, MAXIMIZE = Direction.MINIMIZE, Direction.MAXIMIZE
@@ -106,7 +106,7 @@ def test_reasons_are_grouped_most_common_first() -> None:
 
 def test_outcome_counts_and_compares_with_the_untuned_default() -> None:
     records = [record(0, 0.5), record(1, 0.4), record(2, None, FAILED), record(3, None, INTERRUPTED)]
-    found = outcome(manifest(), records, [run()])
+    found = summarize(manifest(), records, [run()])
     assert found.counts == {COMPLETE: 2, FAILED: 1, INTERRUPTED: 1}
     assert (found.finished, found.trials, found.hours_budget, found.hours) == (3, 20, 12.0, 2.0)
     assert found.gain == pytest.approx(0.1)
@@ -130,13 +130,13 @@ def test_outcome_counts_and_compares_with_the_untuned_default() -> None:
 def test_headline_claims_no_gain_that_is_not_there(
     records: list[TrialRecord], search: dict[str, object], headline: str
 ) -> None:
-    assert outcome(manifest(**search), records, [run()]).headline() == headline
+    assert summarize(manifest(**search), records, [run()]).headline() == headline
 
 
 def test_headline_of_a_maximised_metric() -> None:
     sweep = manifest()
     sweep.spec["objective"].update(metric="eval_accuracy", direction="maximize")
-    text = outcome(sweep, [record(0, 0.8), record(1, 0.9)], [run()]).headline()
+    text = summarize(sweep, [record(0, 0.8), record(1, 0.9)], [run()]).headline()
     assert text == "eval_accuracy 0.9000 (trial 1), 0.1000 above the untuned default (trial 0: 0.8000)"
 
 
@@ -144,16 +144,16 @@ def test_hours_of_a_killed_run_end_with_its_own_last_record() -> None:
     # Run 1 was killed; its only record ended at second 142. Run 2 began a day later and took an hour.
     runs = [run(1, started=0.0, ended=None), run(2, started=86_400.0, ended=90_000.0)]
     records = [record(1, 0.5, run=1), record(2, 0.4, started=86_500.0, run=2)]
-    assert outcome(manifest(), records, runs).hours == pytest.approx((142 + 3600) / 3600)
+    assert summarize(manifest(), records, runs).hours == pytest.approx((142 + 3600) / 3600)
 
 
 def test_hours_before_the_first_run_are_none() -> None:
-    found = outcome(manifest(), [], [])
+    found = summarize(manifest(), [], [])
     assert (found.hours, found.trials, found.hours_budget) == (0.0, None, None)
 
 
 def test_states_are_counted_in_their_order() -> None:
-    found = outcome(manifest(), [record(0, None, FAILED), record(1, 0.5), record(2, 0.5, PRUNED)], [])
+    found = summarize(manifest(), [record(0, None, FAILED), record(1, 0.5), record(2, 0.5, PRUNED)], [])
     assert list(found.counts) == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED]
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep.spec.sections import SweepSpec
-from finesweep.spec.trial_settings import Settings, can_halve
+from finesweep.spec.trial_settings import TrialSettings, can_halve
 
 TRAIN, EVALUATE, ACCUMULATE = (
     "per_device_train_batch_size",
@@ -16,9 +16,9 @@ TRAIN, EVALUATE, ACCUMULATE = (
 )
 
 
-def settings_of(params, divisor: int = 1, **fixed) -> Settings:
+def settings_of(params, divisor: int = 1, **fixed) -> TrialSettings:
     spec = SweepSpec.model_construct(fixed=fixed)
-    return Settings.of(spec, {"data.max_length": 32, **params}, 512, divisor)
+    return TrialSettings.of(spec, {"data.max_length": 32, **params}, 512, divisor)
 
 
 def test_without_a_divisor_nothing_is_added_to_what_was_set():

@@ -16,7 +16,7 @@ from finesweep.forecast.work import Span
 from finesweep.launch.profile import Limits, Profile
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.spec.sections import SweepSpec
-from finesweep.sweep.estimate import Facts, estimated
+from finesweep.sweep.estimate import SweepFacts, estimated
 from finesweep.worker.survey import MOST_SECONDS, batch_sizes, loads
 
 
@@ -55,7 +55,7 @@ def measurement(examples: float, **changes) -> Measurement:
     return Measurement(**{**values, **changes})
 
 
-def facts(sweep: SweepSpec | None = None, **changes) -> Facts:
+def facts(sweep: SweepSpec | None = None, **changes) -> SweepFacts:
     values = {
         "spec": sweep or spec(),
         "profile": Profile(),
@@ -66,7 +66,7 @@ def facts(sweep: SweepSpec | None = None, **changes) -> Facts:
         "memory_gb": 16.0,
         "check_seconds": 4.0,
     }
-    return Facts(**{**values, **changes})
+    return SweepFacts(**{**values, **changes})
 
 
 def readings(*each: Reading, **changes) -> Readings:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_records import manifest, record
 
-from finesweep.results.ranking import outcome
+from finesweep.results.ranking import summarize
 from finesweep.results.winner import Evidence
 from finesweep.spec.search_space import Parameter
 from finesweep.sweep.preflight import _long_warmup
@@ -92,11 +92,11 @@ def test_headline_calls_a_useless_winner_so_instead_of_its_gain():
     made = dataclasses.replace(made, spec=spec, data={**made.data, "naive": dataclasses.asdict(CLASSES)})
     useless, good = ({"eval_loss": loss, "eval_accuracy": 0.5, "eval_macro_f1": 0.5} for loss in (0.84, 0.3))
     records = [record(0, 0.9, metrics=useless), record(1, 0.84, metrics=useless)]
-    assert outcome(made, records, []).headline() == (
+    assert summarize(made, records, []).headline() == (
         "eval_loss 0.8400 (trial 1): no better than always answering 'good', but for chance "
         "(eval_loss 0.8370, eval_accuracy 0.5000)"
     )
-    assert "below the untuned default" in outcome(made, [records[0], record(1, 0.3, metrics=good)], []).headline()
+    assert "below the untuned default" in summarize(made, [records[0], record(1, 0.3, metrics=good)], []).headline()
     assert Naive.read(None) is None
 
 

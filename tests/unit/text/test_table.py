@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from finesweep.text.table import Cell, Column, FittedTable, fit, lines, shortened, wrapped_name
+from finesweep.text.table import Cell, FittedColumn, FittedTable, fit, lines, shortened, wrapped_name
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def test_names_break_at_their_joints(name: str, broken: list[str]) -> None:
     assert "".join(broken).replace(" ", "") == name.replace(" ", "")
 
 
-def columns() -> list[Column]:
+def columns() -> list[FittedColumn]:
     return [
-        Column("trial", [Cell("1"), Cell("12")], right=True),
-        Column("loss", [Cell("0.5000"), Cell("")], drop=1, right=True),
-        Column("rate", [Cell("1e-05"), Cell("3e-05")], drop=2),
+        FittedColumn("trial", [Cell("1"), Cell("12")], right=True),
+        FittedColumn("loss", [Cell("0.5000"), Cell("")], drop=1, right=True),
+        FittedColumn("rate", [Cell("1e-05"), Cell("3e-05")], drop=2),
     ]
 
 
@@ -44,13 +44,16 @@ def test_the_least_important_columns_go_first() -> None:
 
 
 def test_numbers_align_right_and_headings_stand_at_the_bottom() -> None:
-    table = [Column("best epoch number", [Cell("7")], right=True), Column("state", [Cell("DONE")])]
+    table = [FittedColumn("best epoch number", [Cell("7")], right=True), FittedColumn("state", [Cell("DONE")])]
     assert [line.plain for line in lines(table, 80)] == ["best epoch", "    number  state", "         7  DONE"]
 
 
 def test_a_flexible_column_wraps_in_what_is_left() -> None:
     words = "lost against the best two of five others that had come as far"
-    table = [Column("trial", [Cell("1"), Cell("2")]), Column("reason", [Cell(words), Cell("x" * 60)], flexible=True)]
+    table = [
+        FittedColumn("trial", [Cell("1"), Cell("2")]),
+        FittedColumn("reason", [Cell(words), Cell("x" * 60)], flexible=True),
+    ]
     assert [line.plain for line in lines(fit(table, 37), 37)] == [
         "trial  reason",
         "1      lost against the best two of",
@@ -63,7 +66,7 @@ def test_a_flexible_column_wraps_in_what_is_left() -> None:
 
 @given(st.text("ab日 ", max_size=80), st.integers(8, 60))
 def test_wrapping_loses_no_character(text: str, width: int) -> None:
-    table = [Column("reason", [Cell(text)], flexible=True)]
+    table = [FittedColumn("reason", [Cell(text)], flexible=True)]
     shown = [line.plain for line in lines(fit(table, width), width)][1:]
     assert "".join(shown).replace(" ", "") == text.replace(" ", "")
 
@@ -83,7 +86,7 @@ def test_the_note_names_the_hidden_columns() -> None:
     st.integers(1, 60),
 )
 def test_no_line_is_wider_than_asked(parts: list[tuple[str, str, int]], width: int) -> None:
-    table = [Column(name, [Cell(text)], drop, flexible=drop == 1) for name, text, drop in parts]
+    table = [FittedColumn(name, [Cell(text)], drop, flexible=drop == 1) for name, text, drop in parts]
     assert all(cell_len(line.plain) <= width for line in lines(fit(table, width), width))
 
 

@@ -114,7 +114,7 @@ class Unrepeated(BaseSampler):
         space = SearchSpace(self._spec.space)
 
         def propose() -> Params:
-            return suggest(Draft(self._inner, study, trial), space)
+            return suggest(DraftTrial(self._inner, study, trial), space)
 
         self._params = unrepeated(self._spec, propose, self._taken(), self._seed)
         return {}
@@ -142,7 +142,7 @@ class Unrepeated(BaseSampler):
         self._inner.after_trial(study, trial, state, values)
 
 
-class Draft:
+class DraftTrial:
     """Stands for a trial whose parameters are only thought of: nothing of it reaches the study.
 
     Args:
