@@ -82,8 +82,10 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
 
     torch.set_num_threads(1)
     request = preparing.Request(SPEC, results=folder, overrides=tuple(changes))
-    checked = preparing.check(request)
-    sweep = preparing.open_folder(preparing.path_of(checked.loaded, request), checked, request, watched=False)
+    profile = preparing.profile_of(request)
+    checked = preparing.check(request, profile)
+    path = preparing.path_of(checked.loaded, request)
+    sweep = preparing.open_folder(path, checked, request, profile, watched=False)
     length = TrialSettings.of(sweep.spec, {}, sweep.manifest.model["max_tokens"]).max_length
     tokenized(sweep.sweep_folder, sweep.manifest, length)
     scratch = folder / "scratch"

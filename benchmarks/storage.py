@@ -32,7 +32,7 @@ from typing import Any
 from finesweep.files.atomic import write_json
 from finesweep.folder.manifest import Manifest, Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
@@ -83,11 +83,9 @@ def prepare(folder: Path, trials: int, storage: str | None) -> SweepFolder:
     sweep_folder = make_folders(folder)
     manifest = Manifest(folder.name, values, data, model, [], time.time())
     write_json(sweep_folder.spec_file, dataclasses.asdict(manifest))
-    profile = Profile(storage=storage, workers=1, threads_per_worker=1, gpus_per_trial=0)
+    profile = SettledProfile(Profile(storage=storage), 1, 0, 1, 1).record()
     sweep_folder.begin_run(
-        lambda number: Run(
-            number, {"trials": trials}, {}, profile.model_dump(), {}, socket.gethostname(), os.getpid(), time.time()
-        )
+        lambda number: Run(number, {"trials": trials}, {}, profile, {}, socket.gethostname(), os.getpid(), time.time())
     )
     return sweep_folder
 

@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from made_profiles import settled
+
 AT_A_TIME = 2
 
 
@@ -54,9 +56,8 @@ class RaySearches:
 def serve(connection: multiprocessing.connection.Connection) -> None:
     """Call what is sent until nobody sends any more."""
     from finesweep.backends.ray.cluster import connected
-    from finesweep.launch.profile import Profile
 
-    with connected(Profile(workers=AT_A_TIME, threads_per_worker=1, gpus_per_trial=0)):
+    with connected(settled(workers=AT_A_TIME)):
         from ray import cloudpickle
 
         while True:

@@ -32,6 +32,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.launch.storage_url import DatabaseAway
 from finesweep.trial import TrialState
+from made_profiles import settled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")]
 
@@ -62,7 +63,7 @@ def over_postgres(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Po
 
     def beginning(work: RecordedWork, *arguments: Any, **named: Any) -> None:
         begin(work, *arguments, **named)
-        work.profile = work.profile.model_copy(update={"storage": server.url})
+        work.profile = settled(Profile(storage=server.url), workers=2)
         if not work.sweep_folder.spec_file.exists():
             write_json(work.sweep_folder.spec_file, dataclasses.asdict(named_manifest()))
 
@@ -249,7 +250,7 @@ def test_a_sweep_goes_from_its_folder_to_a_database_and_back(tmp_path: Path, ser
     for run, (storage, trials) in enumerate([(None, 3), (server.url, 6), (None, 9), (server.url, 12)], start=1):
         spec = make_spec(trials=trials, sampler="random")
         work = RecordedWork(folder, spec, by_rate, run)
-        work.profile = Profile(storage=storage)
+        work.profile = settled(Profile(storage=storage))
         if run == 1:
             write_json(work.sweep_folder.spec_file, dataclasses.asdict(named_manifest()))
         before = (folder / "study.journal").read_bytes() if storage and run > 1 else None

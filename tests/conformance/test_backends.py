@@ -44,6 +44,7 @@ from finesweep.trial import (
     TrialWaits,
 )
 from finesweep.worker.rung_judge import Comparison
+from made_profiles import settled
 from ray_searches import RaySearches
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -113,7 +114,7 @@ class RecordedWork:
         self.sweep_folder: SweepFolder = make_folders(folder)
         self.spec, self.body, self.run = spec, body, run
         self.plan = planned_trials(spec, {}, 128)
-        self.profile = Profile(workers=at_a_time, threads_per_worker=1, gpus_per_trial=0)
+        self.profile = settled(workers=at_a_time)
         self.comparison = Comparison.of(self.sweep_folder, spec, ROWS, self.wanted)
         self.leases: dict[Claim, Lease] = {}
         self.stop_file = folder / f"stopped-{run}"
@@ -479,7 +480,9 @@ def lost(
     from finesweep.worker.worker import Worker
 
     sweep_folder, spec = make_folders(folder), make_spec()
-    worker: Any = Worker(sweep_folder, None, Run(1, {}, {}, {}, {}, "h", 1, 0.0), spec, Profile(retries=retries))  # type: ignore[arg-type]
+    worker: Any = Worker(
+        sweep_folder, None, Run(1, {}, {}, {}, {}, "h", 1, 0.0), spec, settled(Profile(retries=retries))
+    )  # type: ignore[arg-type]
     lease = sweep_folder.claim(1, range(1))
     assert lease is not None
     own = {

@@ -18,13 +18,14 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.machine import Machine
 from finesweep.launch.local import LocalLauncher
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.registry import LAUNCHERS
+from made_profiles import settled
 
 __all__ = ["ray"]
 
 RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
-CPU = Profile(workers=2, gpus_per_trial=0, threads_per_worker=1)
+CPU = settled(workers=2)
 
 
 NEEDS_CLUSTER = {"ray"}
@@ -64,7 +65,7 @@ def starting(launcher, sweep_folder: SweepFolder):
     """Yield what starts a worker; whatever a test leaves of it is ended."""
     handles = []
 
-    def started(profile: Profile = CPU, index: int = 0, lock: int | None = None):
+    def started(profile: SettledProfile = CPU, index: int = 0, lock: int | None = None):
         handles.append(launcher.start(sweep_folder, RUN, profile, lock, index))
         return handles[-1]
 
@@ -144,7 +145,7 @@ def test_without_a_gpu_for_trials_a_worker_sees_none_and_it_has_its_threads(star
 
 def test_a_local_worker_for_which_there_is_no_gpu_is_not_started(start_here, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    profile = Profile(workers=5, gpus_per_trial=1, threads_per_worker=1, trials_per_gpu=2)
+    profile = settled(workers=5, gpus=1, per_gpu=2)
     with pytest.raises(LaunchError, match="worker 5 has no GPU: 2 GPUs were found for trials_per_gpu: 2"):
         start_here(profile, index=4)
 
@@ -211,7 +212,7 @@ def test_a_local_worker_that_cannot_be_started_is_named(sweep_folder, tmp_path, 
 def test_the_gpus_of_a_local_worker_are_numbered_as_the_driver_numbers_them(sweep_folder, tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"env > {tmp_path}/environment"))
-    profile = Profile(workers=2, gpus_per_trial=1, threads_per_worker=3)
+    profile = settled(workers=2, gpus=1, threads=3)
     launcher = LocalLauncher(Machine(cores=6, gpus=("0", "1"), memory_gb=1.0))
     assert ended(launcher.start(sweep_folder, RUN, profile, None, index=1)) == 0
     lines = (tmp_path / "environment").read_text().splitlines()

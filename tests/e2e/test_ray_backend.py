@@ -238,8 +238,8 @@ OF_OUR_OWN = """
 import json, sys
 from pathlib import Path
 from finesweep.backends.ray.cluster import connected
-from finesweep.launch.profile import Profile
-with connected(Profile(workers=3, threads_per_worker=5, gpus_per_trial=0)):
+from finesweep.launch.profile import Profile, SettledProfile
+with connected(SettledProfile(Profile(), 3, 0, 1, 5)):
     import ray
     path = ray.get(ray.remote(num_cpus=0)(lambda: __import__("sys").path).remote())
     has = [int(ray.cluster_resources().get(name, 0)) for name in ("CPU", "GPU")]

@@ -29,6 +29,7 @@ from finesweep.results import checkpoints, ranking
 from finesweep.training.callback import TrialWatch
 from finesweep.training.model_and_tokens import build_model
 from finesweep.trial import Direction, TrialRecord, TrialState
+from made_profiles import settled
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "optimizer*", "scheduler*", "rng_state*")
 
@@ -158,7 +159,7 @@ def _environment_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> d
     stand_in.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stand_in))
     with (folder / "lock").open("w") as lock:
-        handle = LocalLauncher().start(make_folders(folder / "sweep"), RUN, Profile(), lock.fileno())
+        handle = LocalLauncher().start(make_folders(folder / "sweep"), RUN, settled(), lock.fileno())
     assert handle.process.wait(timeout=60) == 0
     return dict(entry.split("=", 1) for entry in seen.read_text().split("\0") if entry)
 

@@ -22,6 +22,7 @@ from finesweep.training.callback import TrialWatch
 from finesweep.training.fine_tuning import build_trainer, training_arguments
 from finesweep.trial import Direction
 from finesweep.worker.worker import Worker
+from made_profiles import settled
 
 
 @dataclasses.dataclass
@@ -42,7 +43,7 @@ def search(lab: Lab, folder: Path, plan, **changes) -> Worker:
     budget = lab.spec.budget.model_copy(update={"trials": len(plan)})
     spec = lab.spec.model_copy(update={"budget": budget, **changes})
     manifest = dataclasses.replace(lab.manifest, plan=plan)
-    profile = Profile(keep_best=len(plan))
+    profile = settled(Profile(keep_best=len(plan)))
     worker = InlineWorker(SweepFolder(folder), manifest, Run(1, {}, {}, {}, {}, "here", 1, 0.0), spec, profile)
     OptunaBackend().search(worker)
     return worker

@@ -24,9 +24,9 @@ def order(path: Path, *, coordinates: bool = False, **keys: Any) -> Order:
         (path / name).mkdir(parents=True, exist_ok=True)
     folder = SweepFolder(path)
     write_json(folder.spec_file, {})
-    profile = SlurmProfile.model_validate({"workers": 3, **keys})
-    profile = profile.settled(None, 100)  # type: ignore[arg-type] - which machine it is makes no difference
-    begun = run(profile=profile.model_dump(mode="json"), token=TOKEN, watched=False, ended=None)
+    asked = SlurmProfile.model_validate({"workers": 3, **keys})
+    profile = asked.settled(None, 100)  # type: ignore[arg-type] - which machine it is makes no difference
+    begun = run(profile=profile.record(), token=TOKEN, watched=False, ended=None)
     folder.write_run(begun)
     return Order(folder, begun, profile, "spec", coordinates)
 

@@ -96,7 +96,7 @@ def test_the_profile_of_a_gpu_machine_runs_a_trial_on_each_gpu():
     box = Machine(cores=32, gpus=("0", "1", "2", "3"), memory_gb=256.0)
     loaded = profile.load(ROOT / "sweeps/gpu_box.yaml")
     found = loaded.settled(box, trials=40)
-    assert (found.workers, found.gpus_per_trial, found.threads) == (4, 1, 8)
+    assert (found.workers, found.gpus_per_trial, found.threads_per_worker) == (4, 1, 8)
     assert not found.notes(box)
     assert None not in (loaded.memory_gb, *loaded.limits.model_dump().values())
     with pytest.raises(SpecError, match="no GPU was found"):

@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 
 from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, Params, TrialRecord
 
@@ -30,13 +30,13 @@ class Work(Protocol):
         sweep_folder: The sweep's folder.
         spec: The sweep's spec.
         plan: Parameters of the first trials by number.
-        profile: The run's launch profile, settled.
+        profile: The run's launch profile.
     """
 
     sweep_folder: SweepFolder
     spec: SweepSpec
     plan: Sequence[Params]
-    profile: Profile
+    profile: SettledProfile
 
     @property
     def stopping(self) -> bool:

@@ -23,11 +23,11 @@ from finesweep.errors import FolderError
 from finesweep.files.atomic import write_failure, write_json
 from finesweep.files.checked_json import Damaged, read_as
 from finesweep.files.regular_file import open_own
+from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.forecast.work import expected_examples
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import Profile
-from finesweep.launch.profile import of_run as profile_of
+from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.registry import BACKENDS
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
@@ -46,8 +46,8 @@ class _File:
 
 def launch(
     folder: SweepFolder, spec: SweepSpec, asked: Profile, machine: Machine, trials: int, rows: int
-) -> tuple[Profile, Calibration | None]:
-    """Return a run's profile, and what its workers are to find out before it is settled.
+) -> tuple[SettledProfile, Calibration | None]:
+    """Return a run's profile, and what its workers measure before they begin; None where that is no question.
 
     Args:
         folder: The sweep's folder, in which earlier runs may have found it out.
@@ -62,7 +62,7 @@ def launch(
     """
     settled = asked.settled(machine, trials)
     among = options.options(asked, machine, trials)
-    if settled.launcher != "local" or BACKENDS.load(spec.search.backend).coordinates or len(among) < 2:
+    if asked.launcher != "local" or BACKENDS.load(spec.search.backend).coordinates or len(among) < 2:
         return settled, None
     host = socket.gethostname()
     if (found := known(folder, host, machine, among)) is not None:
@@ -71,7 +71,7 @@ def launch(
         return options.applied(settled, option), None
     examples = expected_examples(spec, rows, trials, pruned=True).middle
     load = SearchSpace(spec.space).untuned({})
-    return _opened(settled), Calibration(0, host, machine, among, load, examples, trials)
+    return settled, Calibration(0, host, machine, among, load, examples, trials)
 
 
 def known(folder: SweepFolder, host: str, machine: Machine, among: Sequence[Option]) -> Calibration | None:
@@ -111,44 +111,31 @@ class ChosenProfile:
     """How many workers a run has, and why.
 
     Attributes:
-        profile: The run's profile, settled.
+        profile: The run's profile.
         note: One line for a person.
     """
 
-    profile: Profile
+    profile: SettledProfile
     note: str
 
 
-def rule(folder: SweepFolder, run: int, profile: Profile, trials: int) -> Profile:
-    """Return a profile with the numbers that hold as long as nothing was measured.
-
-    Args:
-        folder: The sweep's folder.
-        run: Number of the run.
-        profile: The run's profile.
-        trials: How many trials are left.
-    """
-    asked = of_run(folder, run)
-    return profile.settled(asked.machine if asked else Machine.probe(), max(trials, 1))
-
-
-def by_rule(settled: Profile, why: str) -> ChosenProfile:
+def by_rule(settled: SettledProfile, why: str) -> ChosenProfile:
     """Return the outcome where nothing could be measured.
 
     Args:
-        settled: The profile by the rule.
+        settled: The run's profile, whose numbers nothing was measured for.
         why: Why not.
     """
     return ChosenProfile(settled, f"{options.named(settled)}; nothing was measured, since {why}.")
 
 
-def chosen_profile(folder: SweepFolder, run: int, settled: Profile) -> ChosenProfile | None:
+def chosen_profile(folder: SweepFolder, run: int, settled: SettledProfile) -> ChosenProfile | None:
     """Return what a run's workers have found out, None as long as they have not.
 
     Args:
         folder: The sweep's folder.
         run: Number of the run.
-        settled: Its profile by the rule.
+        settled: Its profile, whose numbers nothing was measured for.
     """
     found = of_run(folder, run)
     if found is None:
@@ -160,43 +147,28 @@ def chosen_profile(folder: SweepFolder, run: int, settled: Profile) -> ChosenPro
     return ChosenProfile(options.applied(settled, option), f"{options.in_words(found.speeds, option)}.")
 
 
-def is_open(profile: Profile) -> bool:
-    """Say whether a run's profile leaves to its workers to find out how many they should be."""
-    return profile.workers == "auto"
-
-
-def _opened(settled: Profile) -> Profile:
-    """Return a profile that leaves to the workers to find out how many they should be."""
-    return settled.model_copy(update=dict.fromkeys(("workers", "threads_per_worker", "trials_per_gpu"), "auto"))
-
-
 def awaited(
-    folder: SweepFolder,
-    run: int,
-    profile: Profile,
-    find_out: Callable[[Calibration], Calibration],
-    stopping: Callable[[], bool],
-) -> Profile:
-    """Return the profile of a worker's run once it is settled; one of its workers finds out what is to be known.
+    folder: SweepFolder, run: Run, find_out: Callable[[Calibration], Calibration], stopping: Callable[[], bool]
+) -> Run:
+    """Return a worker's run once its number of workers is known; one of them measures it.
 
     Args:
         folder: The sweep's folder.
-        run: Number of the run.
-        profile: Its profile when the worker was started.
+        run: The run when the worker was started.
         find_out: Measures.
-        stopping: Whether to end at once, with whatever profile there is.
+        stopping: Whether to end at once, with the run as it is.
     """
-    while is_open(profile) and not stopping():
-        asked = of_run(folder, run)
+    while run.measures and not stopping():
+        asked = of_run(folder, run.number)
         if asked is not None and not asked.is_done:
             with _alone(folder.data / ".calibration") as is_first:
-                if is_first and (asked := of_run(folder, run)) is not None and not asked.is_done:
+                if is_first and (asked := of_run(folder, run.number)) is not None and not asked.is_done:
                     with contextlib.suppress(TrialInterrupted):
                         write(folder, find_out(asked))
                     continue
         time.sleep(WAIT_SECONDS)
-        profile = next((profile_of(one.profile) for one in folder.runs() if one.number == run), profile)
-    return profile
+        run = next((one for one in folder.runs() if one.number == run.number), run)
+    return run
 
 
 @contextlib.contextmanager

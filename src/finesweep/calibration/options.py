@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from finesweep.calibration.measurement import Load, Measurement, Misfit
 from finesweep.errors import SweepError
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import MAX_CHOSEN, Profile
+from finesweep.launch.profile import MAX_CHOSEN, Profile, SettledProfile, number
 from finesweep.trial import Params
 
 MOST_WORKERS = 32
@@ -122,9 +122,8 @@ def options(asked: Profile, machine: Machine, trials: int) -> tuple[Option, ...]
     """
     if asked.workers != "auto":
         return ()
-    gpus = min(len(machine.gpus), 1) if asked.gpus_per_trial == "auto" else asked.gpus_per_trial
-    found = _on_gpus(asked, machine, trials) if gpus else _on_cores(asked, machine)
-    most = MOST_WORKERS if gpus else min(MOST_WORKERS, max(MAX_CHOSEN, trials // TRIALS_EACH))
+    found = _on_gpus(asked, machine, trials) if asked.gpus_on(machine) else _on_cores(asked, machine)
+    most = MOST_WORKERS if asked.gpus_on(machine) else min(MOST_WORKERS, max(MAX_CHOSEN, trials // TRIALS_EACH))
     if asked.memory_gb is not None:
         most = min(most, int(machine.memory_gb / asked.memory_gb))
     return tuple(option for option in found if option.workers <= min(trials, most))
@@ -145,8 +144,7 @@ def _on_gpus(asked: Profile, machine: Machine, trials: int) -> Iterator[Option]:
         for per_gpu in range(1, MOST_PER_GPU + 1):
             workers = len(machine.gpus) * per_gpu
             if per_gpu == 1 or workers <= machine.cores:
-                threads = asked.threads_per_worker
-                each = max(1, machine.cores // workers) if threads == "auto" else threads
+                each = number(asked.threads_per_worker, max(1, machine.cores // workers))
                 yield Option(min(workers, trials) if per_gpu == 1 else workers, each, per_gpu)
 
 
@@ -180,10 +178,12 @@ def _last_worth_it(found: Sequence[Option], known: dict[Option, float]) -> Optio
     return best
 
 
-def applied(profile: Profile, option: Option) -> Profile:
+def applied(profile: SettledProfile, option: Option) -> SettledProfile:
     """Return a profile that runs as many trials at a time as an option says."""
-    shared = {"trials_per_gpu": option.per_gpu} if option.per_gpu else {}
-    return profile.model_copy(update={"workers": option.workers, "threads_per_worker": option.threads, **shared})
+    per_gpu = option.per_gpu or profile.trials_per_gpu
+    return dataclasses.replace(
+        profile, workers=option.workers, threads_per_worker=option.threads, trials_per_gpu=per_gpu
+    )
 
 
 def in_words(speeds: Sequence[Speed], option: Option) -> str:
@@ -193,10 +193,10 @@ def in_words(speeds: Sequence[Speed], option: Option) -> str:
     return f"{_long(option)}: {known[option]:,.0f} examples/s{f', against {others}' if others else ''}"
 
 
-def named(profile: Profile) -> str:
-    """Say how a settled profile shares the machine out."""
-    assert profile.workers != "auto"
-    return _long(Option(profile.workers, profile.threads, profile.per_gpu if profile.gpus_per_trial == 1 else 0))
+def named(profile: SettledProfile) -> str:
+    """Say how a profile shares the machine out."""
+    per_gpu = profile.trials_per_gpu if profile.gpus_per_trial else 0
+    return _long(Option(profile.workers, profile.threads_per_worker, per_gpu))
 
 
 def _long(option: Option) -> str:

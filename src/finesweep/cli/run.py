@@ -144,7 +144,7 @@ def validate(
     screen = summary.Screen()
     request = prepare.Request(spec, overrides or [], on, name, results, trust_remote_code=trust_remote_code)
     with Signals().counted() as signals, signals.ending_the_block():
-        checked = prepare.check(request)
+        checked = prepare.check(request, prepare.profile_of(request))
     summary.announce(screen, checked)
     screen.say("No problems found.")
 

@@ -149,7 +149,7 @@ class Run:
         number: From 1.
         budget: ``trials`` and ``hours``.
         stop: ``target`` and ``no_gain_trials``.
-        profile: The launch profile.
+        profile: The launch profile, with numbers; see ``profile.SettledProfile.record``.
         environment: Versions and device.
         host: Machine that the command ran on.
         pid: Process id of the command.
@@ -162,6 +162,8 @@ class Run:
         token: A random word, by which a worker on another machine knows that it sees this very folder.
         watched: Whether a command watches its workers. Where a cluster runs them without one, they keep the
             sweep's limits themselves.
+        measures: Whether its workers still measure how many they should be. None begins a trial until the command
+            has written the number into the profile.
     """
 
     number: int
@@ -179,6 +181,7 @@ class Run:
     trust_remote_code: bool = False
     token: str = ""
     watched: bool = True
+    measures: bool = False
 
     def __post_init__(self) -> None:
         BudgetSpec.model_validate(dict(self.budget))

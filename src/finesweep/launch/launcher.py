@@ -10,7 +10,7 @@ from typing import Protocol
 
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 
 TOLD = frozenset({128 + signal.SIGTERM, 128 + signal.SIGUSR1})
 """Exit codes of a worker that was told to stop; SIGUSR1 is how a cluster says that its time is nearly up."""
@@ -44,7 +44,7 @@ class Launcher(Protocol):
         self,
         sweep_folder: SweepFolder,
         run: Run,
-        profile: Profile,
+        profile: SettledProfile,
         lock: int | None,
         index: int = 0,
         *,
@@ -55,8 +55,7 @@ class Launcher(Protocol):
         Args:
             sweep_folder: The sweep's folder.
             run: The run that the worker belongs to.
-            profile: The launch profile, settled; in one that is not, a worker has this machine's first
-                visible GPU and its own number of threads.
+            profile: The run's launch profile.
             lock: Descriptor of the folder's lock, which local workers inherit; None where the run has
                 joined another one, which owns the folder.
             index: Which of the run's workers it is, in ``0 .. workers - 1``; says which GPU it gets.

@@ -21,7 +21,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
 from finesweep.launch.commands import worker_command
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 
 _TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """What the system says when it has no room for one more process or open file."""
@@ -82,7 +82,7 @@ class LocalLauncher:
         self,
         sweep_folder: SweepFolder,
         run: Run,
-        profile: Profile,
+        profile: SettledProfile,
         lock: int | None,
         index: int = 0,
         *,
@@ -97,8 +97,8 @@ class LocalLauncher:
             LaunchError: The process could not be started, or there is no GPU for it.
         """
         command = [*worker_command(sys.executable, sweep_folder, run), "--parent", str(os.getpid())]
-        # Where the number is still to be found out, workers idle meanwhile; each trial sets its own.
-        threads = 1 if profile.threads_per_worker == "auto" else profile.threads_per_worker
+        # While one of them measures, the others idle; each trial sets its own number of threads.
+        threads = 1 if run.measures else profile.threads_per_worker
         device = None if coordinates else self._device(profile, index)
         environment = child_environment(device, threads, all_devices=coordinates)
         try:
@@ -121,14 +121,12 @@ class LocalLauncher:
     def _machine(self) -> Machine:
         return self._given or Machine.probe()
 
-    def _device(self, profile: Profile, index: int) -> str | None:
-        """Return the GPU that a worker sees: empty for none, None where the profile leaves it open."""
-        if profile.gpus_per_trial == "auto":
-            return None
+    def _device(self, profile: SettledProfile, index: int) -> str:
+        """Return the GPU that a worker sees, empty for none."""
         if profile.gpus_per_trial == 0:
             return ""
         gpus = self._machine.gpus
-        if index >= len(gpus) * profile.per_gpu:
+        if index >= len(gpus) * profile.trials_per_gpu:
             found = f"{len(gpus)} GPUs were found for trials_per_gpu: {profile.trials_per_gpu}"
             raise LaunchError(f"worker {index + 1} has no GPU: {found}")
         return gpus[index % len(gpus)]

@@ -7,6 +7,7 @@ own and a line in ``finesweep.registry.PROFILES``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from finesweep.errors import FolderError, Problem, SpecError, did_you_mean
 from finesweep.files.permissions import Shared
-from finesweep.host.machine import Machine, usable_cores
+from finesweep.host.machine import Machine
 from finesweep.launch.storage_url import checked as checked_storage
 from finesweep.registry import PROFILES
 from finesweep.spec.messages import example, findings, unknown_keys
@@ -29,6 +30,34 @@ run at a time, the fewer ends the sampler has seen when it proposes the next."""
 MAX_PER_GPU = 64
 
 
+Auto = Literal["auto"]
+
+
+def number(asked: Auto | int, otherwise: int) -> int:
+    """Return the number that was asked for, or the one that ``auto`` stands for.
+
+    Args:
+        asked: The key's value.
+        otherwise: What ``auto`` stands for.
+    """
+    return otherwise if asked == "auto" else asked
+
+
+def one_gpu_at_most(instead: str) -> Callable[[Any], Any]:
+    """Make the check of a number of GPUs for a trial, for which more than one is refused.
+
+    Args:
+        instead: The keys that say how many trials run.
+    """
+
+    def checked(value: Any) -> Any:
+        if type(value) is int and value > 1:
+            raise ValueError(f"more than one GPU per trial is not supported yet; {instead} how many trials run")
+        return value
+
+    return checked
+
+
 def _auto_or_integer(low: int, high: int) -> Callable[[Any], Any]:
     """Make the check of a key that is a number or left to finesweep; a union would name only half of that."""
 
@@ -40,19 +69,14 @@ def _auto_or_integer(low: int, high: int) -> Callable[[Any], Any]:
     return checked
 
 
-def _one_gpu_at_most(value: Any) -> Any:
-    if type(value) is int and value > 1:
-        raise ValueError(
-            "more than one GPU per trial is not supported yet; `workers` and `trials_per_gpu` say how many trials run"
-        )
-    return value
-
-
-Auto = Literal["auto"]
 WorkerCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_000))]
 ThreadCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, 1_024))]
 SharedCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(1, MAX_PER_GPU))]
-GpuCount = Annotated[Auto | int, BeforeValidator(_auto_or_integer(0, 1)), BeforeValidator(_one_gpu_at_most)]
+GpuCount = Annotated[
+    Auto | int,
+    BeforeValidator(_auto_or_integer(0, 1)),
+    BeforeValidator(one_gpu_at_most("`workers` and `trials_per_gpu` say")),
+]
 
 
 StorageUrl = Annotated[str, AfterValidator(checked_storage)]
@@ -66,7 +90,7 @@ class Limits(Section):
 
 
 class Profile(Section):
-    """One YAML of ``sweeps/``."""
+    """One YAML of ``sweeps/``, as it was written; ``settled`` puts a number in the place of each ``auto``."""
 
     launcher: str = Field("local", description="Where workers run.")
     workers: WorkerCount = Field("auto", description="How many trials run at a time; auto: as many as fit.")
@@ -92,21 +116,15 @@ class Profile(Section):
     limits: Limits = Field(Limits(), description="What a trial and the sweep may use.")
 
     @property
-    def threads(self) -> int:
-        """CPU threads for one trial."""
-        return usable_cores() if self.threads_per_worker == "auto" else self.threads_per_worker
-
-    @property
-    def per_gpu(self) -> int:
-        """How many trials share a GPU; one each as long as nobody has found out more."""
-        return 1 if self.trials_per_gpu == "auto" else self.trials_per_gpu
-
-    @property
     def shell_lines(self) -> tuple[str, ...]:
         """Lines of shell code that it would run; who wrote it must be trusted."""
         return ()
 
-    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> Profile:
+    def gpus_on(self, machine: Machine) -> int:
+        """Return how many GPUs a trial has on a machine: 0 or 1."""
+        return number(self.gpus_per_trial, min(len(machine.gpus), 1))
+
+    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> SettledProfile:
         """Return this profile with a number wherever it says ``auto``, as far as can be said without measuring.
 
         Args:
@@ -118,39 +136,36 @@ class Profile(Section):
             SpecError: It asks for a GPU, or for a number of workers, that the machine has no place for.
         """
         asked = self.workers if workers is None else workers
-        gpus = min(len(machine.gpus), 1) if self.gpus_per_trial == "auto" else self.gpus_per_trial
+        gpus = self.gpus_on(machine)
         if gpus:
             self._refuse_without_place(machine, asked, "workers" if workers is None else "--workers")
-        fitting = self._fitting(machine, gpus) if asked == "auto" else asked
-        count = max(1, min(fitting, trials))
-        threads = max(1, machine.cores // count) if self.threads_per_worker == "auto" else self.threads_per_worker
-        shared = -(-count // len(machine.gpus)) if gpus else 1
-        numbers = {
-            "workers": count,
-            "gpus_per_trial": gpus,
-            "threads_per_worker": threads,
-            "trials_per_gpu": shared if self.trials_per_gpu == "auto" else self.trials_per_gpu,
-        }
-        return self.model_copy(update=numbers)
+        count = max(1, min(number(asked, self._fitting(machine, gpus)), trials))
+        threads = number(self.threads_per_worker, max(1, machine.cores // count))
+        shared = number(self.trials_per_gpu, -(-count // len(machine.gpus)) if gpus else 1)
+        return SettledProfile(self, count, gpus, shared, threads)
 
-    def notes(self, machine: Machine) -> list[str]:
-        """Say what of a settled profile is allowed and was perhaps not meant."""
-        if self.workers == "auto":
-            return []
-        found, workers = [], _counted(self.workers, "worker")
-        is_fed_by_few_cores = self.gpus_per_trial == 1 and self.threads == 1
-        if self.workers * self.threads > machine.cores and not is_fed_by_few_cores:
-            threads = _counted(self.threads, "thread") + (" each" if self.workers > 1 else "")
-            found.append(f"{workers} with {threads} share {_counted(machine.cores, 'core')} and slow each other down")
-        if self.memory_gb is not None and self.workers * self.memory_gb > machine.memory_gb:
-            total = f"{self.workers * self.memory_gb:g} of {machine.memory_gb:.1f} GB"
+    def notes(self, settled: SettledProfile, machine: Machine) -> list[str]:
+        """Say what of this profile's numbers is allowed and was perhaps not meant.
+
+        Args:
+            settled: What ``settled`` has made of this profile.
+            machine: Where the workers will run.
+        """
+        found, count, threads = [], settled.workers, settled.threads_per_worker
+        workers = _counted(count, "worker")
+        is_fed_by_few_cores = settled.gpus_per_trial == 1 and threads == 1
+        if count * threads > machine.cores and not is_fed_by_few_cores:
+            each = _counted(threads, "thread") + (" each" if count > 1 else "")
+            found.append(f"{workers} with {each} share {_counted(machine.cores, 'core')} and slow each other down")
+        if self.memory_gb is not None and count * self.memory_gb > machine.memory_gb:
+            total = f"{count * self.memory_gb:g} of {machine.memory_gb:.1f} GB"
             found.append(f"{workers} with memory_gb: {self.memory_gb:g} may take {total} of memory")
         return found
 
     def _fitting(self, machine: Machine, gpus: int) -> int:
         """Return how many workers the machine has room for; 0 where not even one fits into its memory."""
         if gpus:
-            count = len(machine.gpus) * self.per_gpu
+            count = len(machine.gpus) * number(self.trials_per_gpu, 1)
         elif self.threads_per_worker == "auto":
             count = min(machine.cores, MAX_CHOSEN)
         else:
@@ -162,7 +177,7 @@ class Profile(Section):
         if not machine.gpus:
             message = "1 is asked for, and no GPU was found on this machine (nvidia-smi, CUDA_VISIBLE_DEVICES)"
             raise SpecError([Problem("gpus_per_trial", message, "auto takes one where there is one, 0 takes none")])
-        shared = MAX_PER_GPU if self.trials_per_gpu == "auto" else self.trials_per_gpu
+        shared = number(self.trials_per_gpu, MAX_PER_GPU)
         places = len(machine.gpus) * shared
         if asked == "auto" or asked <= places:
             return
@@ -171,6 +186,37 @@ class Profile(Section):
         fix = f"trials_per_gpu: {needed} shares them" if needed <= MAX_PER_GPU else f"at most {places} can run"
         message = f"{asked} are asked for, and {found} have place for {places}"
         raise SpecError([Problem(key, message, f"{fix}; gpus_per_trial: 0 uses none")])
+
+
+@dataclass(frozen=True)
+class SettledProfile:
+    """A launch profile with a number wherever it may say ``auto``: what a run's workers are started by.
+
+    Attributes:
+        asked: The profile as it was written, for all that is no matter of numbers.
+        workers: How many trials run at a time, 1 or more.
+        gpus_per_trial: 0 or 1.
+        trials_per_gpu: How many trials share a GPU, 1 or more.
+        threads_per_worker: CPU threads of a trial, 1 or more.
+    """
+
+    asked: Profile
+    workers: int
+    gpus_per_trial: int
+    trials_per_gpu: int
+    threads_per_worker: int
+
+    def notes(self, machine: Machine) -> list[str]:
+        """Say what of it is allowed and was perhaps not meant."""
+        return self.asked.notes(self, machine)
+
+    def record(self) -> dict[str, Any]:
+        """Return the keys of the profile with the numbers, as a run's file has them; ``of_run`` reads them."""
+        return {**self.asked.model_dump(), **{name: getattr(self, name) for name in NUMBERS}}
+
+
+NUMBERS = ("workers", "gpus_per_trial", "trials_per_gpu", "threads_per_worker")
+"""Keys of a profile that may say ``auto``, and that a settled one has a number for."""
 
 
 def load(path: Path | None) -> Profile:
@@ -196,17 +242,27 @@ def load(path: Path | None) -> Profile:
     return profile
 
 
-def of_run(values: Mapping[str, Any]) -> Profile:
+def of_run(values: Mapping[str, Any]) -> SettledProfile:
     """Rebuild the profile of a run from what its file says.
+
+    Earlier versions left ``auto`` in the file of a run that was killed before its workers had begun, or that ran
+    on a Ray cluster. It counts as the smallest number there.
 
     Raises:
         FolderError: It says what no profile says.
     """
     try:
-        return _kind(values.get("launcher")).model_validate(dict(values))
+        asked = _kind(values.get("launcher")).model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise FolderError(f"the run's profile: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return SettledProfile(
+        asked,
+        number(asked.workers, 1),
+        number(asked.gpus_per_trial, 0),
+        number(asked.trials_per_gpu, 1),
+        number(asked.threads_per_worker, 1),
+    )
 
 
 def _kind(launcher: Any) -> type[Profile]:

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, Protocol
 
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import Profile, SettledProfile
 
 JobState = Literal["queued", "running", "dead", "finished", "unknown"]
 
@@ -24,7 +24,7 @@ class Order:
     Attributes:
         sweep_folder: The sweep's folder, prepared.
         run: The run that the jobs belong to.
-        profile: Its launch profile, settled.
+        profile: Its launch profile.
         name: The sweep's name.
         coordinates: Whether one worker runs all trials; see ``backends.Backend``.
         file: The profile's file, None where it is not known.
@@ -32,7 +32,7 @@ class Order:
 
     sweep_folder: SweepFolder
     run: Run
-    profile: Profile
+    profile: SettledProfile
     name: str
     coordinates: bool
     file: Path | None = None

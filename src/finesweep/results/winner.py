@@ -23,7 +23,7 @@ from finesweep.files.regular_file import read_bytes, read_text
 from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import child_environment, own_command
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 from finesweep.model.remote_code import FLAG
 from finesweep.model.weights import files_digest
 from finesweep.registry import TASKS
@@ -116,7 +116,11 @@ class Evidence:
 
 
 def export(
-    sweep_folder: SweepFolder, manifest: Manifest, record: TrialRecord, profile: Profile, stopping: Callable[[], bool]
+    sweep_folder: SweepFolder,
+    manifest: Manifest,
+    record: TrialRecord,
+    profile: SettledProfile,
+    stopping: Callable[[], bool],
 ) -> Evidence | None:
     """Export a trial as ``winner/``: copied, reloaded in a fresh process, evaluated, then put in place.
 
@@ -209,7 +213,7 @@ def _evaluate_in_fresh_process(
     sweep_folder: SweepFolder,
     folder: Path,
     record: TrialRecord,
-    profile: Profile,
+    profile: SettledProfile,
     stopping: Callable[[], bool],
     *,
     trusted: bool,
@@ -242,8 +246,8 @@ def _evaluate_in_fresh_process(
         return found
 
 
-def _environment(profile: Profile) -> dict[str, str]:
-    return child_environment("" if profile.gpus_per_trial == 0 else None, profile.threads)
+def _environment(profile: SettledProfile) -> dict[str, str]:
+    return child_environment("" if profile.gpus_per_trial == 0 else None, profile.threads_per_worker)
 
 
 def _run(

@@ -55,12 +55,13 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
         signals.ending_the_block(),
     ):
         began = time.monotonic()
-        checked = prepare.check(request)
+        profile = prepare.profile_of(request)
+        checked = prepare.check(request, profile)
         activity.tell("")
         announce(checked)
         here = dataclasses.replace(request, results=Path(scratch))
         sample, share = _sampled(checked)
-        sweep = prepare.open_folder(Path(scratch) / checked.loaded.spec.name, sample, here)
+        sweep = prepare.open_folder(Path(scratch) / checked.loaded.spec.name, sample, here, profile)
         seconds = time.monotonic() - began
         with signals.held_back():
             survey = stack.enter_context(_Survey(sweep, Path(scratch)))
@@ -83,7 +84,7 @@ def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, s
         existing = existing.parent
     return SweepFacts(
         spec=checked.loaded.spec,
-        profile=sweep.profile,
+        profile=sweep.profile.asked,
         rows=checked.data.facts()["rows"],
         trials=sweep.wanted,
         prepared_bytes=disk.used_bytes(sweep.sweep_folder.path) / share,

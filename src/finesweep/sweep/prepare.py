@@ -16,7 +16,6 @@ from pathlib import Path
 
 from finesweep import activity
 from finesweep.calibration import calibration_file
-from finesweep.calibration.options import Calibration
 from finesweep.errors import FolderError, Problem, SpecError
 from finesweep.files import permissions
 from finesweep.files.atomic import sync_all, write_json, writing
@@ -28,7 +27,7 @@ from finesweep.folder.open_run import new_token
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.machine import Machine, usable_memory_gb
 from finesweep.launch import profile as profile_module
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.model.scratch import make_scratch
 from finesweep.model.source import ResolvedModel
 from finesweep.spec import reader
@@ -79,20 +78,40 @@ class Request:
     rerun_lost: bool = False
 
 
-def check(request: Request) -> Checked:
+def check(request: Request, profile: Profile) -> Checked:
     """Do everything that ``sweep run`` does before it writes or trains anything.
+
+    Args:
+        request: What the user asked for.
+        profile: Its launch profile, as it was written.
 
     Raises:
         SpecError: With every problem found.
         FolderError: The results folder could not be written.
     """
-    checked = checked_spec(load(request), request)
-    try_model(checked, request)
+    checked = checked_spec(load(request, profile), request, profile)
+    try_model(checked, profile)
     return checked
 
 
-def load(request: Request) -> LoadedSpec:
-    """Read the spec and the profile.
+def profile_of(request: Request) -> Profile:
+    """Read the launch profile; a command does so once, before anything else.
+
+    Raises:
+        SpecError: With every problem of the profile, and those of the spec, the data and the model.
+    """
+    try:
+        return profile_module.load(request.profile)
+    except SpecError as error:
+        raise _all_problems(request, _draft(request), error.problems) from None
+
+
+def load(request: Request, profile: Profile) -> LoadedSpec:
+    """Read the spec, and hold the profile against this machine.
+
+    Args:
+        request: What the user asked for.
+        profile: Its launch profile, as it was written.
 
     Raises:
         SpecError: With every problem of both, and then those of the data and the model too.
@@ -100,12 +119,9 @@ def load(request: Request) -> LoadedSpec:
         LaunchError: The database that the profile names for the study cannot be used.
         MissingExtra: It needs a package that is not installed.
     """
-    activity.tell(f"reading {request.spec}")
-    draft = reader.draft(request.spec, request.overrides, request.name)
-    profile, problems = _profile(request, draft)
-    if draft.problems or problems:
-        raise SpecError([*preflight.problems(draft, trusted=request.trust_remote_code), *in_order(problems)])
-    assert profile is not None
+    draft = _draft(request)
+    if (problems := _without_place(request, profile, draft.sound())) or draft.problems:
+        raise _all_problems(request, draft, problems)
     loaded = draft.finished()
     if profile.storage is not None:
         from finesweep.backends.optuna import database
@@ -116,31 +132,28 @@ def load(request: Request) -> LoadedSpec:
     return found
 
 
-def profile_of(request: Request) -> Profile:
-    """Read the launch profile alone.
+def _draft(request: Request) -> Draft:
+    activity.tell(f"reading {request.spec}")
+    return reader.draft(request.spec, request.overrides, request.name)
 
-    Raises:
-        SpecError: With every problem of it, and those of the spec, the data and the model.
-    """
+
+def _all_problems(request: Request, draft: Draft, of_profile: Sequence[Problem]) -> SpecError:
+    """Return the error that lists the problems of the spec, the data and the model, and then the profile's."""
+    return SpecError([*preflight.problems(draft, trusted=request.trust_remote_code), *in_order(of_profile)])
+
+
+def _without_place(request: Request, profile: Profile, spec: SweepSpec) -> Sequence[Problem]:
+    """Return what keeps this machine from carrying the profile out."""
     try:
-        return profile_module.load(request.profile)
-    except SpecError:
-        load(request)
-        raise
-
-
-def _profile(request: Request, draft: Draft) -> tuple[Profile | None, Sequence[Problem]]:
-    """Return the launch profile as this machine carries it out, or what keeps it from that."""
-    spec = draft.sound()
-    try:
-        return _settled(request, spec, spec.budget.trials), ()
+        _settled(request, profile, spec, spec.budget.trials)
     except SpecError as error:
-        return None, error.problems
+        return error.problems
+    return ()
 
 
-def _settled(request: Request, spec: SweepSpec, trials: int) -> Profile:
+def _settled(request: Request, profile: Profile, spec: SweepSpec, trials: int) -> SettledProfile:
     """Return the launch profile as this machine carries it out; refuse what it cannot."""
-    return profile_module.load(request.profile).settled(_machine(spec), trials, request.workers)
+    return profile.settled(_machine(spec), trials, request.workers)
 
 
 def _machine(spec: SweepSpec) -> Machine:
@@ -148,7 +161,7 @@ def _machine(spec: SweepSpec) -> Machine:
     return dataclasses.replace(machine, gpus=()) if spec.fixed.get("use_cpu") else machine
 
 
-def checked_spec(loaded: LoadedSpec, request: Request) -> Checked:
+def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Checked:
     """Hold a spec against its data, its model and the profile.
 
     Raises:
@@ -157,24 +170,23 @@ def checked_spec(loaded: LoadedSpec, request: Request) -> Checked:
     folder = path_of(loaded, request)
     checked = preflight.check(loaded, trusted=request.trust_remote_code)
     preflight.refuse_model_inside(checked, folder)
-    profile = _settled(request, loaded.spec, trials_wanted(loaded.spec, checked.plan))
+    settled = _settled(request, profile, loaded.spec, trials_wanted(loaded.spec, checked.plan))
     why = used_up(loaded.spec, checked.plan)
     small = [f"{why[0].upper()}{why[1:]}; it ends when all are tried."] if why else []
-    return dataclasses.replace(checked, notes=[*checked.notes, *small, *profile.notes(_machine(loaded.spec))])
+    return dataclasses.replace(checked, notes=[*checked.notes, *small, *settled.notes(_machine(loaded.spec))])
 
 
-def try_model(checked: Checked, request: Request) -> None:
+def try_model(checked: Checked, profile: Profile) -> None:
     """Take two rows through the model, with each end of its searched settings.
 
     Args:
         checked: With its rows.
-        request: What the user asked for.
+        profile: The launch profile.
 
     Raises:
         SpecError: With everything that fails.
     """
-    is_local = profile_module.load(request.profile).launcher == "local"
-    memory_gb = usable_memory_gb() if is_local else None
+    memory_gb = usable_memory_gb() if profile.launcher == "local" else None
     if problems := dry_run.problems(checked, write_prepared, memory_gb):
         raise SpecError(in_order(problems))
 
@@ -205,7 +217,13 @@ def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
 
 
 def open_folder(
-    path: Path, checked: Checked, request: Request, *, watched: bool = True, write: Write | None = None
+    path: Path,
+    checked: Checked,
+    request: Request,
+    profile: Profile,
+    *,
+    watched: bool = True,
+    write: Write | None = None,
 ) -> OpenSweep:
     """Open the sweep's folder, made with its rows and its model if need be, and begin a run in it.
 
@@ -213,6 +231,7 @@ def open_folder(
         path: The folder.
         checked: The spec.
         request: What the user asked for.
+        profile: Its launch profile, as it was written.
         watched: Whether a command will watch the run's workers.
         write: Writes rows and model into a new folder; None to have them written here, where ``checked`` has its rows.
 
@@ -222,7 +241,7 @@ def open_folder(
     moved = None
     if path.exists() and (request.fresh or request.smoke):
         moved = _clear(path, smoke=request.smoke)
-    permissions.prepare(path, profile_of(request).shared)
+    permissions.prepare(path, profile.shared)
     folder = SweepFolder(path)
     write = write or functools.partial(write_prepared, checked)
     if folder.spec_file.exists():
@@ -235,7 +254,7 @@ def open_folder(
         folder, manifest = _created(path, checked.manifest(), write)
     if moved is not None:
         folder.notes.append(f"the earlier sweep of this name was moved to {moved}")
-    return begin(folder, manifest, checked, request, watched=watched)
+    return begin(folder, manifest, checked, request, profile, watched=watched)
 
 
 def tidy(folder: SweepFolder) -> None:
@@ -245,41 +264,43 @@ def tidy(folder: SweepFolder) -> None:
 
 
 def begin(
-    folder: SweepFolder, manifest: Manifest, checked: Checked, request: Request, *, watched: bool = True
+    folder: SweepFolder,
+    manifest: Manifest,
+    checked: Checked,
+    request: Request,
+    profile: Profile,
+    *,
+    watched: bool = True,
 ) -> OpenSweep:
     """Begin a run in a sweep's folder; see ``open_folder``."""
     spec = checked.loaded.spec
     left = [trial for trial in range(trials_wanted(spec, manifest.plan)) if not folder.is_finished(trial)]
-    profile, question = _launch(folder, manifest, request, spec, max(len(left), 1), watched=watched)
+    is_fixed = request.workers is not None or request.smoke or not watched
+    if is_fixed:
+        settled, question = _settled(request, profile, spec, max(len(left), 1)), None
+    else:
+        rows = manifest.data["rows"]["train"]
+        settled, question = calibration_file.launch(folder, spec, profile, _machine(spec), max(len(left), 1), rows)
     run = folder.begin_run(
         lambda number: Run(
             number=number,
             budget=spec.budget.model_dump(),
             stop=spec.stop.model_dump(),
-            profile=profile.model_dump(),
+            profile=settled.record(),
             environment=_environment(),
             host=socket.gethostname(),
             pid=os.getpid(),
             started=time.time(),
             model_path=str(checked.model.path or folder.model),
             trust_remote_code=request.trust_remote_code,
-            token=new_token(profile.model_dump()),
+            token=new_token(settled.record()),
             watched=watched,
+            measures=question is not None,
         )
     )
     if question is not None:
         calibration_file.write(folder, dataclasses.replace(question, run=run.number))
-    return OpenSweep(folder, manifest.of_run(run), spec, profile, run)
-
-
-def _launch(
-    folder: SweepFolder, manifest: Manifest, request: Request, spec: SweepSpec, trials: int, *, watched: bool
-) -> tuple[Profile, Calibration | None]:
-    """Return a run's profile, and what its workers are to find out before it is settled."""
-    if request.workers is not None or request.smoke or not watched:
-        return _settled(request, spec, trials), None
-    asked = profile_module.load(request.profile)
-    return calibration_file.launch(folder, spec, asked, _machine(spec), trials, manifest.data["rows"]["train"])
+    return OpenSweep(folder, manifest.of_run(run), spec, settled, run)
 
 
 def _clear(path: Path, *, smoke: bool) -> Path | None:

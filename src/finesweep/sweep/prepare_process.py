@@ -18,6 +18,7 @@ from finesweep.folder import sweep_lock
 from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.signals import STOPS
+from finesweep.launch.profile import Profile
 from finesweep.sweep import prepare
 from finesweep.sweep.child_process import Apart, Link
 from finesweep.sweep.preflight import Checked
@@ -32,11 +33,12 @@ class Preparation:
 
     Args:
         request: What the user asked for.
+        profile: Its launch profile, as it was written.
     """
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._apart = Apart("the process that checks and prepares", functools.partial(_steps, request))
+    def __init__(self, request: Request, profile: Profile) -> None:
+        self._request, self._profile = request, profile
+        self._apart = Apart("the process that checks and prepares", functools.partial(_steps, request, profile))
 
     def __enter__(self) -> Preparation:
         """Begin."""
@@ -78,16 +80,16 @@ class Preparation:
                 written: Manifest = self._apart.hear()
             return written
 
-        return prepare.open_folder(path, checked, self._request, write=write)
+        return prepare.open_folder(path, checked, self._request, self._profile, write=write)
 
 
-def _steps(request: Request, link: Link) -> None:
-    loaded = prepare.load(request)
+def _steps(request: Request, profile: Profile, link: Link) -> None:
+    loaded = prepare.load(request, profile)
     if not request.join:
         sweep_lock.refuse_owned(prepare.path_of(loaded, request))  # before minutes are spent on large data
-    checked = prepare.checked_spec(loaded, request)
+    checked = prepare.checked_spec(loaded, request, profile)
     if not prepare.is_prepared(loaded, request):
-        prepare.try_model(checked, request)
+        prepare.try_model(checked, profile)
     # From here on the command, not a signal, says when this ends: it may be about to say what it was asked.
     for number in (*STOPS, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -23,6 +23,7 @@ from finesweep.forecast.eta import TimeLeft
 from finesweep.forecast.work import Course
 from finesweep.host.signals import Signals
 from finesweep.launch.launcher import Handle
+from finesweep.launch.profile import Profile
 from finesweep.launch.run_limits import RunLimits
 from finesweep.registry import LAUNCHERS
 from finesweep.results import checkpoints, ranking, winner
@@ -71,18 +72,19 @@ def run(request: Request, display_of: Any = open_display, announce: Any = lambda
     Raises:
         SpecError, FolderError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
     """
-    _refuse_batch(request)
+    profile = prepare.profile_of(request)
+    _refuse_batch(profile, request.profile)
     with Signals().counted() as signals, contextlib.ExitStack() as owned, contextlib.ExitStack() as apart:
         with signals.ending_the_block():
-            preparation = apart.enter_context(Preparation(request))
+            preparation = apart.enter_context(Preparation(request, profile))
             checked = preparation.checked()
             activity.tell("")
             announce(checked)
         path = prepare.path_of(checked.loaded, request)
         if request.join and sweep_lock.owner(path) is not None:
             apart.close()
-            return _joined(path, checked, request, signals, display_of)
-        permissions.prepare(path, prepare.profile_of(request).shared)
+            return _joined(path, checked, request, profile, signals, display_of)
+        permissions.prepare(path, profile.shared)
         lock = owned.enter_context(sweep_lock.held(path))
         sweep = preparation.open_folder(path, checked, lock, signals.ending_the_block)
         apart.close()
@@ -126,7 +128,7 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
             sweep = OpenSweep.of_run(sweep_folder, ended)
             if (found := _damaged(sweep)) is not None:
                 raise FolderError(f"{path}: {found}; submit the sweep again to train it again")
-            limits = RunLimits(sweep_folder, ended, sweep.spec.budget, sweep.profile.limits)
+            limits = RunLimits(sweep_folder, ended, sweep.spec.budget, sweep.profile.asked.limits)
             left = f"its jobs ended with {sweep.unfinished()} trials left to run"
             why = sweep.nothing_left() or limits.exceeded() or left
             try:
@@ -135,26 +137,27 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
                 sweep.end_run(why)
 
 
-def _refuse_batch(request: Request) -> None:
+def _refuse_batch(profile: Profile, file: Path | None) -> None:
     """Make sure that the profile's launcher is one that a command starts and stays with.
 
     Raises:
-        SpecError: It takes whole sweeps as batches, or cannot be read.
+        SpecError: It takes whole sweeps as batches.
     """
-    launcher = prepare.profile_of(request).launcher
-    if launcher not in LAUNCHERS.names:
-        message = f"{launcher} takes whole sweeps as batches"
-        raise SpecError([Problem(f"{request.profile} launcher", message, "sweep submit does that")])
+    if profile.launcher not in LAUNCHERS.names:
+        message = f"{profile.launcher} takes whole sweeps as batches"
+        raise SpecError([Problem(f"{file} launcher", message, "sweep submit does that")])
 
 
-def _joined(path: Path, checked: Checked, request: Request, signals: Signals, display_of: Any) -> RunResult:
+def _joined(
+    path: Path, checked: Checked, request: Request, profile: Profile, signals: Signals, display_of: Any
+) -> RunResult:
     """Run trials of a sweep that another command owns, until there are none; collect if that one is gone."""
     folder = SweepFolder(path)
     permissions.follow(path)
     if not folder.spec_file.exists():
         raise FolderError(f"{path} is being prepared by another `sweep run`; join it in a moment")
     manifest = prepare.same_sweep(folder, checked.manifest())
-    sweep = prepare.begin(folder, manifest, checked, request)
+    sweep = prepare.begin(folder, manifest, checked, request, profile)
     why = _search(sweep, None, signals, display_of)
     try:
         with sweep_lock.held(path) as lock:
@@ -207,7 +210,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
         left=TimeLeft(Course(spec, sweep.manifest.data["rows"]["train"]), sweep.wanted, sweep.workers),
     ) as display:
         display.update(folder.records(), [])  # what earlier runs did is no news
-        launcher = LAUNCHERS.load(sweep.profile.launcher)()
+        launcher = LAUNCHERS.load(sweep.profile.asked.launcher)()
 
         def start(index: int) -> Handle:
             handle: Handle = launcher.start(

@@ -14,7 +14,7 @@ from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError
 from finesweep.folder.manifest import Manifest, Run
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 from finesweep.launch.profile import of_run as profile_of
 from finesweep.registry import BACKENDS
 from finesweep.results import leaderboard
@@ -32,7 +32,7 @@ class OpenSweep:
         sweep_folder: The sweep's folder.
         manifest: What the sweep is.
         spec: The spec with this run's budget.
-        profile: Where workers run; settled, or still to be settled by what they find out.
+        profile: Where workers run.
         run: This run.
         began: When it began, on the monotonic clock.
     """
@@ -40,7 +40,7 @@ class OpenSweep:
     sweep_folder: SweepFolder
     manifest: Manifest
     spec: SweepSpec
-    profile: Profile
+    profile: SettledProfile
     run: Run
     began: float = field(default_factory=time.monotonic)
 
@@ -67,34 +67,21 @@ class OpenSweep:
     @property
     def workers(self) -> int:
         """How many workers this run starts."""
-        count = 1 if self.coordinates else self._rule().workers
-        assert count != "auto", "the profile is settled"
-        return count
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its workers are still to find out how many they should be."""
-        return calibration_file.is_open(self.profile)
+        return 1 if self.coordinates else self.profile.workers
 
     def outcome(self) -> calibration_file.ChosenProfile | None:
         """Return what the workers have found out, None as long as they have not."""
-        return calibration_file.chosen_profile(self.sweep_folder, self.run.number, self._rule())
+        return calibration_file.chosen_profile(self.sweep_folder, self.run.number, self.profile)
 
     def given_up(self, why: str) -> calibration_file.ChosenProfile:
         """Return how many workers there are if they cannot find it out."""
-        return calibration_file.by_rule(self._rule(), why)
+        return calibration_file.by_rule(self.profile, why)
 
-    def settle(self, profile: Profile) -> None:
+    def settle(self, profile: SettledProfile) -> None:
         """Let workers begin that wait for their number to be known; it stands in the run's file from now on."""
         self.profile = profile
-        self.run = dataclasses.replace(self.run, profile=profile.model_dump())
+        self.run = dataclasses.replace(self.run, profile=profile.record(), measures=False)
         self.sweep_folder.write_run(self.run)
-
-    def _rule(self) -> Profile:
-        """Return the profile with the numbers that hold as long as nothing was measured."""
-        if not self.is_open:
-            return self.profile
-        return calibration_file.rule(self.sweep_folder, self.run.number, self.profile, self.unfinished())
 
     def finished(self) -> list[TrialRecord]:
         """Return the trials that count against the budget."""

@@ -69,16 +69,16 @@ def submit(
         with signals.ending_the_block():
             if not dry_run:
                 submitter.check(profile)
-            loaded = prepare.load(request)
+            loaded = prepare.load(request, profile)
             path = prepare.path_of(loaded, request)
             sweep_lock.refuse_owned(path)  # before minutes are spent on large data
-            checked = prepare.checked_spec(loaded, request)
+            checked = prepare.checked_spec(loaded, request, profile)
             if not prepare.is_prepared(loaded, request):
-                prepare.try_model(checked, request)
+                prepare.try_model(checked, profile)
             announce(checked)
             permissions.prepare(path, profile.shared)
             owned.enter_context(sweep_lock.held(path))
-            sweep = prepare.open_folder(path, checked, request, watched=submitter.watched)
+            sweep = prepare.open_folder(path, checked, request, profile, watched=submitter.watched)
             if (why := sweep.nothing_left()) is None:
                 _tokenize(sweep)
         if why is not None:

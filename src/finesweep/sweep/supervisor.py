@@ -66,7 +66,7 @@ class Supervisor:
         try:
             self._start_missing()
             while self.handles and self.shutdown.stage is not Stage.ENDED:
-                self._settle(self.sweep.outcome() if self.sweep.is_open else None)
+                self._settle(self.sweep.outcome() if self.sweep.run.measures else None)
                 self._look()
                 self._enforce()
                 self._reap()
@@ -87,7 +87,6 @@ class Supervisor:
         if outcome is None or not self.shutdown.is_running:
             return
         wanted = outcome.profile.workers
-        assert wanted != "auto"
         # Who is told before the others may begin does not begin.
         for index in [index for index in self.handles if index >= wanted]:
             self.surplus.append(self.handles.pop(index))
@@ -143,7 +142,7 @@ class Supervisor:
         """Look at the disk, and for workers that are frozen: neither they nor their trials would ever end."""
         if self.shutdown.is_running:
             try:
-                disk.refuse_excess(self.sweep.sweep_folder.path, self.sweep.profile.limits.disk_gb)
+                disk.refuse_excess(self.sweep.sweep_folder.path, self.sweep.profile.asked.limits.disk_gb)
             except FolderError as error:
                 self.shutdown.stop(failure=error)
         self._end_frozen()
@@ -189,7 +188,7 @@ class Supervisor:
         if code != 0:
             self.display.note(f"Worker {index + 1} {how}; another one is started.")
         self.handles[index] = self.start(index)
-        if self.sweep.is_open and self.deaths > 1:
+        if self.sweep.run.measures and self.deaths > 1:
             self._settle(self.sweep.given_up(f"workers died of it: the last {how}"))
 
     def _why(self) -> str:

@@ -15,7 +15,7 @@ from finesweep.calibration import calibration_file
 from finesweep.calibration.measurement import Load, Misfit
 from finesweep.calibration.readings import BATCH, Reading, Readings
 from finesweep.files.atomic import write_json
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
@@ -80,29 +80,23 @@ def survey(folder: Path, run: int, parent: int, token: str, output: Path) -> Non
     bench = Bench(worker.sweep_folder, worker.manifest, worker.spec, stopping=lambda: os.getppid() != parent)
     profile, note = _settled(bench, run, worker.profile)
     resident = process.memory_info().rss / 1e6
-    per_gpu = profile.per_gpu if profile.gpus_per_trial == 1 else 0
-    each = _readings(bench, profile.threads, per_gpu or _count(profile))
-    readings = Readings(_count(profile), profile.threads, per_gpu, note, warm, resident, each)
+    threads, per_gpu = profile.threads_per_worker, profile.trials_per_gpu if profile.gpus_per_trial else 0
+    each = _readings(bench, threads, per_gpu or profile.workers)
+    readings = Readings(profile.workers, threads, per_gpu, note, warm, resident, each)
     write_json(output, dataclasses.asdict(readings))
 
 
-def _settled(bench: Bench, run: int, profile: Profile) -> tuple[Profile, str]:
+def _settled(bench: Bench, run: int, profile: SettledProfile) -> tuple[SettledProfile, str]:
     """Settle a run's profile as its workers would."""
     from finesweep.calibration.bench import calibrate
 
     asked = calibration_file.of_run(bench.sweep_folder, run)
-    if asked is None or not calibration_file.is_open(profile):
+    if asked is None:
         return profile, ""
-    settled = calibration_file.rule(bench.sweep_folder, run, profile, asked.trials)
     calibration_file.write(bench.sweep_folder, calibrate(bench, asked))
-    outcome = calibration_file.chosen_profile(bench.sweep_folder, run, settled)
+    outcome = calibration_file.chosen_profile(bench.sweep_folder, run, profile)
     assert outcome is not None
     return outcome.profile, outcome.note
-
-
-def _count(profile: Profile) -> int:
-    assert profile.workers != "auto"
-    return profile.workers
 
 
 def _readings(bench: Bench, threads: int, processes: int) -> tuple[Reading, ...]:

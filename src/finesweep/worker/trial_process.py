@@ -20,7 +20,7 @@ from finesweep.folder import disk
 from finesweep.folder.claims import BorrowedLease, Lease
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.process_memory import oom_kills
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 from finesweep.trial import AttemptOutdated
 from finesweep.worker.verdict import Ending, Limit
 from finesweep.worker.watchdog import Watchdog
@@ -50,7 +50,7 @@ class TrialProcess:
     """
 
     def __init__(
-        self, sweep_folder: SweepFolder, profile: Profile, lease: Lease | BorrowedLease, body: Callable[[], None]
+        self, sweep_folder: SweepFolder, profile: SettledProfile, lease: Lease | BorrowedLease, body: Callable[[], None]
     ) -> None:
         self._sweep_folder, self._profile, self._lease, self._body = sweep_folder, profile, lease, body
         self._receiver, self._sender = multiprocessing.Pipe(duplex=False)
@@ -79,7 +79,7 @@ class TrialProcess:
 
     def _watch(self, stopping: Callable[[], bool], attend: Callable[[], None]) -> tuple[bool, Limit | None]:
         claim = self._lease.claim
-        watchdog = Watchdog(self._profile, self._process.pid or 0, self._sweep_folder.progress_file(claim.trial))
+        watchdog = Watchdog(self._profile.asked, self._process.pid or 0, self._sweep_folder.progress_file(claim.trial))
         asked, limit = False, None
         while self._process.is_alive():
             if not asked and stopping():
@@ -126,7 +126,7 @@ class TrialProcess:
             print(  # noqa: T201
                 f"--- trial {claim.trial}, attempt {claim.attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True
             )
-            torch.set_num_threads(self._profile.threads)
+            torch.set_num_threads(self._profile.threads_per_worker)
             self._body()
         except FolderError as error:
             self._complain(error)

@@ -32,7 +32,7 @@ from finesweep.folder.housekeeping import remove_leftovers
 from finesweep.folder.manifest import Manifest, Run
 from finesweep.folder.open_run import open_run
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 from finesweep.launch.profile import of_run as profile_of
 from finesweep.launch.run_limits import RunLimits
 from finesweep.registry import BACKENDS
@@ -58,7 +58,7 @@ class Worker:
         manifest: What was prepared.
         run: The run it belongs to.
         spec: The sweep's spec, with this run's budget.
-        profile: The run's launch profile, settled.
+        profile: The run's launch profile.
         parent: Process id of whoever started it, and without whom it stops.
         is_elsewhere: Whether the trials that run here are claimed by another process.
     """
@@ -67,7 +67,7 @@ class Worker:
     manifest: Manifest
     run: Run
     spec: SweepSpec
-    profile: Profile
+    profile: SettledProfile
     parent: int = field(default_factory=os.getppid)
     is_elsewhere: bool = False
     _told: int | None = field(default=None, init=False)
@@ -77,7 +77,7 @@ class Worker:
     _is_underway: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._limits = RunLimits(self.sweep_folder, self.run, self.spec.budget, self.profile.limits)
+        self._limits = RunLimits(self.sweep_folder, self.run, self.spec.budget, self.profile.asked.limits)
 
     @classmethod
     def open(cls, folder: Path, run: int, parent: int | None = None, token: str = "") -> Worker:
@@ -134,7 +134,8 @@ class Worker:
         """Rehearse, which makes the tokens too, then run trials until none is left."""
         self._listen()
         self.warm_up()
-        self.profile = awaited(self.sweep_folder, self.run.number, self.profile, self._find_out, lambda: self.stopping)
+        self.run = awaited(self.sweep_folder, self.run, self._find_out, lambda: self.stopping)
+        self.profile = profile_of(self.run.profile)
         self.sweep_folder.call_on(self.run.number)
         BACKENDS.load(self.spec.search.backend)().search(self)
         self.sweep_folder.call_on(self.run.number)  # all that were called off have ended
@@ -149,7 +150,7 @@ class Worker:
                 if not wait or all(map(self.sweep_folder.is_finished, range(self.wanted))):
                     return None
                 time.sleep(LINGER_SECONDS)
-            elif len(lease.claim.faults) > self.profile.retries:
+            elif len(lease.claim.faults) > self.profile.asked.retries:
                 self._give_up(lease)
             else:
                 self._leases[lease.claim] = lease
@@ -187,7 +188,7 @@ class Worker:
             self.sweep_folder,
             self.manifest,
             self.spec,
-            self.profile,
+            self.profile.asked,
             claim,
             params,
             self.comparison,
@@ -220,7 +221,7 @@ class Worker:
         record = self.sweep_folder.read_record(claim.trial)
         own = record if record is not None and record.attempt == claim.attempt else None
         if own is None or (own.state is TrialState.INTERRUPTED and own.faults == claim.faults):
-            verdict = fault(how, claim.faults, self.profile.retries)
+            verdict = fault(how, claim.faults, self.profile.asked.retries)
             with contextlib.suppress(AttemptOutdated):
                 self.sweep_folder.record(_judged(own or bare_record(claim, self.sweep_folder, seconds), verdict))
         self.release(claim)
@@ -247,7 +248,7 @@ class Worker:
     def _conclude(self, claim: Claim, ending: Ending) -> None:
         record = self.sweep_folder.read_record(claim.trial)
         own = record if record is not None and record.attempt == claim.attempt else None
-        verdict = judge(ending, own.state if own else None, claim.faults, self.profile.retries)
+        verdict = judge(ending, own.state if own else None, claim.faults, self.profile.asked.retries)
         if verdict is not None:
             self.sweep_folder.record(_judged(own or bare_record(claim, self.sweep_folder, ending.seconds), verdict))
             remove_leftovers(self.sweep_folder, claim.trial)

@@ -13,18 +13,9 @@ import made_records
 import pytest
 
 from finesweep.calibration import calibration_file
-from finesweep.calibration.calibration_file import (
-    awaited,
-    by_rule,
-    chosen_profile,
-    is_open,
-    known,
-    launch,
-    of_run,
-    rule,
-    write,
-)
+from finesweep.calibration.calibration_file import awaited, by_rule, chosen_profile, known, launch, of_run, write
 from finesweep.calibration.options import Calibration, Option, Speed
+from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.machine import Machine
 from finesweep.launch.profile import Profile
@@ -66,8 +57,7 @@ def answered(question: Calibration, **changes) -> Calibration:
 
 def test_where_it_matters_the_workers_are_asked(folder):
     profile, question = asked(folder)
-    assert is_open(profile)
-    assert (profile.gpus_per_trial, profile.threads_per_worker, profile.trials_per_gpu) == (0, "auto", "auto")
+    assert profile == Profile().settled(MACHINE, 20), "the numbers by the rule, until others are known"
     assert question is not None
     assert (question.host, question.machine, question.options) == (socket.gethostname(), MACHINE, (TWO, ONE))
     assert question.load == {"per_device_train_batch_size": 16}
@@ -115,14 +105,14 @@ def test_the_next_run_on_the_same_machine_does_not_ask_again(folder):
 def test_what_was_found_elsewhere_or_not_at_all_answers_nothing(folder, changes):
     _, question = asked(folder)
     write(folder, answered(dataclasses.replace(question, run=1), **changes))
-    assert is_open(asked(folder)[0])
+    assert asked(folder)[1] is not None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"calibrations": 5}', '{"calibrations": [{"run": 1}]}'])
 def test_a_damaged_file_is_measured_anew(folder, content):
     folder.calibration_file.write_text(content)
-    profile, question = asked(folder)
-    assert is_open(profile)
+    _, question = asked(folder)
+    assert question is not None
     write(folder, dataclasses.replace(question, run=1))
     assert of_run(folder, 1) is not None
 
@@ -146,9 +136,8 @@ def test_each_run_has_one_entry_and_old_ones_go(folder):
 
 
 def test_what_the_workers_found_is_the_outcome(folder):
-    profile, question = asked(folder)
+    settled, question = asked(folder)
     write(folder, dataclasses.replace(question, run=1))
-    settled = rule(folder, 1, profile, 20)
     assert (settled.workers, settled.threads_per_worker, settled.trials_per_gpu) == (2, 1, 1)
     assert chosen_profile(folder, 1, settled) is None
     write(folder, answered(dataclasses.replace(question, run=1), speeds=(Speed(TWO, 200.0), Speed(ONE, 300.0))))
@@ -159,8 +148,7 @@ def test_what_the_workers_found_is_the_outcome(folder):
 
 
 def test_where_nothing_was_found_the_rule_holds_and_it_is_said_why(folder):
-    profile, question = asked(folder)
-    settled = rule(folder, 1, profile, 20)
+    settled, question = asked(folder)
     found = chosen_profile(folder, 1, settled)
     assert found is not None
     assert found.note == "2 workers with 1 thread each; nothing was measured, since calibration.json is gone."
@@ -169,17 +157,23 @@ def test_where_nothing_was_found_the_rule_holds_and_it_is_said_why(folder):
     assert found == by_rule(settled, "it is short")
 
 
-def begun(folder: SweepFolder) -> tuple[Profile, Calibration]:
+def begun(folder: SweepFolder) -> tuple[Run, Calibration]:
     profile, question = asked(folder)
     question = dataclasses.replace(question, run=1)
-    folder.write_run(made_records.run(1, profile=profile.model_dump()))
+    run = made_records.run(1, profile=profile.record(), measures=True)
+    folder.write_run(run)
     write(folder, question)
-    return profile, question
+    return run, question
+
+
+def settled(run: Run) -> Run:
+    """Return a run as the command writes it once the number of workers is known."""
+    return dataclasses.replace(run, measures=False)
 
 
 def test_one_worker_finds_out_and_all_wait_for_the_command(folder, monkeypatch):
     monkeypatch.setattr(calibration_file, "WAIT_SECONDS", 0.01)
-    profile, question = begun(folder)
+    run, question = begun(folder)
     measured, results = [], []
     measuring = threading.Event()
 
@@ -189,7 +183,7 @@ def test_one_worker_finds_out_and_all_wait_for_the_command(folder, monkeypatch):
         return answered(wanted)
 
     def wait() -> None:
-        results.append(awaited(folder, 1, profile, find_out, lambda: False))
+        results.append(awaited(folder, run, find_out, lambda: False))
 
     workers = [threading.Thread(target=wait) for _ in range(3)]
     for worker in workers:
@@ -199,46 +193,45 @@ def test_one_worker_finds_out_and_all_wait_for_the_command(folder, monkeypatch):
     while of_run(folder, 1) == question:
         deadline.wait(0.01)
     assert not results, "nobody begins before the command has settled the run"
-    settled = rule(folder, 1, profile, 20)
-    folder.write_run(made_records.run(1, profile=settled.model_dump()))
+    folder.write_run(settled(run))
     for worker in workers:
         worker.join(10)
     assert measured == [question]
-    assert results == [settled] * 3
+    assert results == [settled(run)] * 3
 
 
 def test_a_worker_that_is_told_to_stop_neither_waits_nor_answers(folder):
-    profile, question = begun(folder)
-    assert awaited(folder, 1, profile, pytest.fail, lambda: True) is profile
+    run, question = begun(folder)
+    assert awaited(folder, run, pytest.fail, lambda: True) is run
 
     def interrupted(_: Calibration) -> Calibration:
         told.append(True)
         raise TrialInterrupted("stopped")
 
     told: list[bool] = []
-    assert awaited(folder, 1, profile, interrupted, lambda: bool(told)) is profile
+    assert awaited(folder, run, interrupted, lambda: bool(told)) is run
     assert of_run(folder, 1) == question
 
 
 def test_who_measured_and_died_is_followed_by_another(folder, monkeypatch):
     monkeypatch.setattr(calibration_file, "WAIT_SECONDS", 0.01)
-    profile, _ = begun(folder)
+    run, _ = begun(folder)
     seen = []
 
     def find_out(wanted: Calibration) -> Calibration:
         seen.append(wanted.run)
-        folder.write_run(made_records.run(1, profile=rule(folder, 1, profile, 20).model_dump()))
+        folder.write_run(settled(run))
         return answered(wanted)
 
     with (folder.data / ".calibration").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waits = iter([False] * 5)
-        assert awaited(folder, 1, profile, find_out, lambda: next(waits, True)) == profile
+        assert awaited(folder, run, find_out, lambda: next(waits, True)) == run
         assert seen == [], "somebody alive measures"
-    assert awaited(folder, 1, profile, find_out, lambda: False).workers == 2
+    assert awaited(folder, run, find_out, lambda: False) == settled(run)
     assert seen == [1]
 
 
-def test_a_settled_profile_is_not_waited_for(folder):
-    profile = Profile(workers=1)
-    assert awaited(folder, 1, profile, pytest.fail, lambda: False) is profile
+def test_a_run_that_measures_nothing_is_not_waited_for(folder):
+    run = made_records.run(1)
+    assert awaited(folder, run, pytest.fail, lambda: False) is run

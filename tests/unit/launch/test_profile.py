@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.errors import SpecError
+from finesweep.errors import FolderError, SpecError
 from finesweep.host.machine import Machine
-from finesweep.launch import profile as module
-from finesweep.launch.profile import MAX_CHOSEN, MAX_PER_GPU, Limits, Profile, load
+from finesweep.launch.profile import MAX_CHOSEN, MAX_PER_GPU, NUMBERS, Limits, Profile, load, of_run
 
 LAPTOP = Machine(cores=8, gpus=(), memory_gb=16.0)
 BOX = Machine(cores=64, gpus=("0", "1", "2", "3"), memory_gb=256.0)
@@ -42,7 +41,6 @@ def test_without_a_profile_everything_runs_here():
         stall_minutes=15.0,
         limits=Limits(trial_minutes=None, disk_gb=None),
     )
-    assert load(None).threads >= 1
 
 
 def test_every_key_is_read(tmp_path):
@@ -198,11 +196,10 @@ def test_more_workers_than_places_on_gpus_are_refused_with_what_would_fit(gpus):
 
 def test_a_number_of_workers_says_how_many_share_a_gpu_where_nothing_else_does():
     found = Profile(workers=9).settled(BOX, trials=100)
-    assert (found.workers, found.trials_per_gpu, found.per_gpu) == (9, 3, 3)
+    assert (found.workers, found.trials_per_gpu) == (9, 3)
     assert Profile().settled(BOX, trials=100, workers=4).trials_per_gpu == 1
     assert Profile(trials_per_gpu=5).settled(BOX, trials=100, workers=4).trials_per_gpu == 5
     assert Profile(workers=9).settled(LAPTOP, trials=100).trials_per_gpu == 1
-    assert Profile().per_gpu == 1
 
 
 def test_the_message_names_the_option_where_that_asked():
@@ -212,9 +209,30 @@ def test_the_message_names_the_option_where_that_asked():
 
 def test_a_settled_profile_survives_its_record():
     found = Profile(memory_gb=4.0, limits=Limits(disk_gb=2.0)).settled(BOX, 100)
-    again = Profile.model_validate(json.loads(json.dumps(found.model_dump())))
-    assert again == found
-    assert again.threads == found.threads_per_worker == 16
+    again = of_run(json.loads(json.dumps(found.record())))
+    assert again.record() == found.record()
+    assert (again.workers, again.gpus_per_trial, again.trials_per_gpu, again.threads_per_worker) == (4, 1, 1, 16)
+    assert (again.asked.memory_gb, again.asked.limits) == (4.0, Limits(disk_gb=2.0))
+
+
+def test_a_record_holds_a_number_for_each_key_that_may_be_auto():
+    autos = {name for name, value in Profile().model_dump().items() if value == "auto"}
+    assert autos == set(NUMBERS)
+    assert list(Profile().settled(BOX, 100).record()) == list(Profile.model_fields)
+
+
+@pytest.mark.parametrize("launcher", ["local", "ray"])
+@pytest.mark.parametrize("key", NUMBERS)
+def test_auto_in_the_record_of_an_earlier_version_is_the_least(launcher, key):
+    values = {"launcher": launcher, **dict.fromkeys(NUMBERS, 1), key: "auto"}
+    found = of_run(values)
+    assert getattr(found, key) == (0 if key == "gpus_per_trial" else 1)
+    assert all(type(getattr(found, name)) is int for name in NUMBERS)
+
+
+def test_a_record_that_is_no_profile_is_refused():
+    with pytest.raises(FolderError, match=r"^the run's profile: workers: .*must be auto or an integer from 1 to 1,000"):
+        of_run({"workers": 0})
 
 
 MACHINES = st.builds(
@@ -238,13 +256,13 @@ def test_what_is_left_to_finesweep_fits_the_machine(machine, trials, threads, tr
     found = asked.settled(machine, trials)
     workers = found.workers
     assert 1 <= workers <= max(trials, 1)
-    assert Profile.model_validate(json.loads(json.dumps(found.model_dump()))) == found
+    assert of_run(json.loads(json.dumps(found.record()))).record() == found.record()
     if found.gpus_per_trial:
         assert workers <= len(machine.gpus) * trials_per_gpu
     else:
-        assert workers * found.threads <= max(machine.cores, workers, found.threads)
+        assert workers * found.threads_per_worker <= max(machine.cores, workers, found.threads_per_worker)
     if threads == "auto":
-        assert workers * found.threads <= max(machine.cores, workers)
+        assert workers * found.threads_per_worker <= max(machine.cores, workers)
     if memory_gb is not None and workers > 1:
         assert workers * memory_gb <= machine.memory_gb
 
@@ -257,7 +275,7 @@ def test_a_number_that_is_asked_for_is_kept_or_refused(machine, trials, workers)
         assert workers > MAX_PER_GPU * len(machine.gpus) > 0
     else:
         assert found.workers == min(workers, trials)
-        assert found.workers * found.threads <= max(machine.cores, found.workers)
+        assert found.workers * found.threads_per_worker <= max(machine.cores, found.workers)
 
 
 def notes(machine: Machine, **keys) -> list[str]:
@@ -282,9 +300,3 @@ def test_more_threads_than_cores_are_remarked_on():
 def test_more_memory_than_there_is_is_remarked_on():
     assert notes(LAPTOP, workers=4, memory_gb=6.0) == ["4 workers with memory_gb: 6 may take 24 of 16.0 GB of memory"]
     assert len(notes(LAPTOP, memory_gb=17.0)) == 1
-
-
-def test_a_profile_that_is_not_settled_has_no_remarks_and_all_cores(monkeypatch):
-    monkeypatch.setattr(module, "usable_cores", lambda: 7)
-    assert Profile().notes(LAPTOP) == []
-    assert Profile().threads == 7

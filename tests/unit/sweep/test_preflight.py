@@ -10,7 +10,7 @@ import tiny
 from finesweep.errors import SpecError
 from finesweep.spec.reader import load
 from finesweep.sweep import prepare
-from finesweep.sweep.preflight import check
+from finesweep.sweep.preflight import Checked, check
 
 pytestmark = pytest.mark.torch
 
@@ -34,6 +34,11 @@ def spec(folder: Path, text: str = SPEC) -> Path:
     file = folder / "spec.yaml"
     file.write_text(text)
     return file
+
+
+def check_all(request: prepare.Request) -> Checked:
+    """Check what `sweep validate` checks."""
+    return prepare.check(request, prepare.profile_of(request))
 
 
 def test_a_sound_spec_is_planned_with_its_data_and_its_model(folder: Path) -> None:
@@ -126,13 +131,13 @@ def test_a_model_inside_the_results_folder_is_refused(folder: Path) -> None:
     tiny.write_model_files(inside, max_position_embeddings=64)
     request = prepare.Request(spec(folder, SPEC.replace("./model", str(inside))), results=folder / "results")
     with pytest.raises(SpecError, match=r"model: .* lies inside .*results/spec"):
-        prepare.check(request)
+        check_all(request)
 
 
 def test_checking_writes_nothing(folder: Path) -> None:
     file = spec(folder, SPEC.replace("./model", "{config: bert}"))
     before = sorted(folder.rglob("*"))
-    prepare.check(prepare.Request(file, results=folder / "results"))
+    check_all(prepare.Request(file, results=folder / "results"))
     assert sorted(folder.rglob("*")) == before
 
 
@@ -155,7 +160,7 @@ def test_checking_writes_nothing(folder: Path) -> None:
 def test_no_broken_section_hides_columns_and_settings(folder: Path, broken: str) -> None:
     text = SPEC.replace("train.csv,", "train.csv, label: stars,") + f"  model.droput: {{choices: [0.1]}}\n{broken}\n"
     with pytest.raises(SpecError) as caught:
-        prepare.check(prepare.Request(spec(folder, text), results=folder / "results"))
+        check_all(prepare.Request(spec(folder, text), results=folder / "results"))
     found = str(caught.value)
     assert f"spec.yaml:6 {broken.partition(':')[0]}" in found
     assert "spec.yaml:2 data.label: train.csv has no column 'stars'" in found
@@ -165,7 +170,7 @@ def test_no_broken_section_hides_columns_and_settings(folder: Path, broken: str)
 def test_an_unknown_key_of_the_data_hides_no_column(folder: Path) -> None:
     text = SPEC.replace("train.csv,", "train.csv, label: stars, max_lenght: 8,")
     with pytest.raises(SpecError) as caught:
-        prepare.check(prepare.Request(spec(folder, text), results=folder / "results"))
+        check_all(prepare.Request(spec(folder, text), results=folder / "results"))
     found = str(caught.value)
     assert "spec.yaml:2 data.max_lenght: no such key (did you mean max_length?)" in found
     assert "spec.yaml:2 data.label: train.csv has no column 'stars'" in found
@@ -186,9 +191,8 @@ def test_a_broken_stage_hides_no_stage_beside_it(folder: Path, old: str, new: st
     text = text.replace("train.csv,", "train.csv, label: stars,").replace(old, new)
     (folder / "profile.yaml").write_text("launcher: locl\nworkers: -3\n")
     request = prepare.Request(spec(folder, text), profile=folder / "profile.yaml", results=folder / "results")
-    for check_all in (prepare.check, prepare.profile_of):
-        with pytest.raises(SpecError) as caught:
-            check_all(request)
-        places = [problem.where.split(" ")[1] for problem in caught.value.problems]
-        assert places[-2:] == ["launcher", "workers"]
-        assert set(others) <= set(places)
+    with pytest.raises(SpecError) as caught:
+        prepare.profile_of(request)
+    places = [problem.where.split(" ")[1] for problem in caught.value.problems]
+    assert places[-2:] == ["launcher", "workers"]
+    assert set(others) <= set(places)

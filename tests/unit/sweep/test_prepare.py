@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finesweep.sweep.prepare import SMOKE_ROWS, Request, load
+import pytest
+
+from finesweep.errors import SpecError
+from finesweep.sweep.prepare import SMOKE_ROWS, Request, load, profile_of
 
 SPEC = """model: {config: bert}
 data: {train: a.csv, test: b.csv, max_test_rows: 900}
@@ -14,5 +17,24 @@ space: {adam_beta1: {low: 0.8, high: 0.9}}
 
 def test_a_smoke_run_takes_few_rows_of_every_split(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(SPEC, encoding="utf-8")
-    data = load(Request(tmp_path / "my.yaml", smoke=True, results=tmp_path)).spec.data
+    request = Request(tmp_path / "my.yaml", smoke=True, results=tmp_path)
+    data = load(request, profile_of(request)).spec.data
     assert (data.max_train_rows, data.max_eval_rows, data.max_test_rows) == (SMOKE_ROWS,) * 3
+
+
+def test_a_profile_that_was_read_is_not_read_again(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "here.yaml").write_text("workers: 1\n", encoding="utf-8")
+    request = Request(tmp_path / "my.yaml", profile=tmp_path / "here.yaml", results=tmp_path)
+    profile = profile_of(request)
+    (tmp_path / "here.yaml").unlink()
+    assert load(request, profile).spec.name == "my"
+
+
+def test_a_profile_without_place_is_refused_beside_the_problems_of_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text(f"{SPEC}task: translation\n", encoding="utf-8")
+    (tmp_path / "here.yaml").write_text("gpus_per_trial: 1\n", encoding="utf-8")
+    request = Request(tmp_path / "my.yaml", profile=tmp_path / "here.yaml", results=tmp_path)
+    profile = profile_of(request)
+    with pytest.raises(SpecError, match=r"(?s)task: .*gpus_per_trial: 1 is asked for, and no GPU was found"):
+        load(request, profile)

@@ -22,11 +22,11 @@ from finesweep.folder.manifest import hours_ran
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host import signals
 from finesweep.host.signals import Signals
-from finesweep.launch.profile import Profile
 from finesweep.spec.sections import SweepSpec
 from finesweep.sweep import session, shutdown, supervisor
 from finesweep.sweep.session import OpenSweep
 from finesweep.sweep.supervisor import INSPECT_SECONDS, Supervisor
+from made_profiles import settled
 
 SPACE = {"learning_rate": {"low": 1e-5, "high": 5e-5, "log": True}}
 
@@ -108,7 +108,7 @@ def make_watch(folder, clock) -> Callable[[Callable[[int], Worker]], Supervisor]
     values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": SPACE}
     sections = {"budget": {"trials": 2}, "objective": {"metric": "eval_loss", "direction": "minimize"}}
     spec = SweepSpec.model_validate({**values, **sections}, strict=False)
-    profile = Profile(workers=1, gpus_per_trial=0, threads_per_worker=1)
+    profile = settled()
     run = made_records.run(1, ended=None)
     folder.write_run(run)
 

@@ -14,7 +14,7 @@ from finesweep.calibration.options import Calibration, Option, Speed, options
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.machine import Machine
 from finesweep.host.signals import Signals
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.launch.profile import of_run as profile_of
 from finesweep.spec.sections import SweepSpec
 from finesweep.sweep.session import OpenSweep
@@ -22,7 +22,7 @@ from finesweep.sweep.supervisor import Supervisor
 from unit.sweep.test_supervisor import SPACE, Notes, Worker
 
 MACHINE = Machine(cores=4, gpus=(), memory_gb=16.0)
-OPEN = Profile(gpus_per_trial=0)
+BY_RULE = Profile(gpus_per_trial=0).settled(MACHINE, 20)
 
 
 @dataclass
@@ -43,11 +43,11 @@ def watch(folder) -> Supervisor:
     values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": SPACE}
     sections = {"budget": {"trials": 20}, "objective": {"metric": "eval_loss", "direction": "minimize"}}
     spec = SweepSpec.model_validate({**values, **sections}, strict=False)
-    run = made_records.run(1, ended=None, profile=OPEN.model_dump())
+    run = made_records.run(1, ended=None, profile=BY_RULE.record(), measures=True)
     folder.write_run(run)
     found = options(Profile(), MACHINE, 20)
     calibration_file.write(folder, Calibration(1, "here", MACHINE, found, {}, 1e6, 20))
-    sweep = OpenSweep(folder, made_records.manifest(), spec, OPEN, run)
+    sweep = OpenSweep(folder, made_records.manifest(), spec, BY_RULE, run)
     return Supervisor(sweep, Signals(), Notes(), start=lambda index: Started(pid=1_000_000 + index, index=index))  # type: ignore[arg-type]
 
 
@@ -59,17 +59,22 @@ def find(folder: SweepFolder, *speeds: tuple[int, float]) -> None:
     calibration_file.write(folder, dataclasses.replace(asked, is_done=True, speeds=measured))
 
 
-def settled(folder: SweepFolder) -> Profile:
+def settled(folder: SweepFolder) -> SettledProfile:
     (run,) = folder.runs()
     return profile_of(run.profile)
+
+
+def measures(folder: SweepFolder) -> bool:
+    (run,) = folder.runs()
+    return run.measures
 
 
 def test_as_many_workers_begin_to_get_ready_as_the_rule_says(watch, folder):
     watch._start_missing()
     assert sorted(watch.handles) == [0, 1, 2, 3]
     watch._settle(watch.sweep.outcome())
-    assert watch.sweep.is_open
-    assert calibration_file.is_open(settled(folder))
+    assert watch.sweep.run.measures
+    assert measures(folder)
     assert watch.display.said == []
 
 
@@ -78,13 +83,13 @@ def test_those_that_are_too_many_are_told_to_go_before_the_others_begin(watch, f
     find(folder, (4, 100.0), (2, 390.0), (1, 380.0))
     order = []
     for handle in watch.handles.values():
-        handle.stop = lambda handle=handle: order.append((handle.index, calibration_file.is_open(settled(folder))))
+        handle.stop = lambda handle=handle: order.append((handle.index, measures(folder)))
     watch._settle(watch.sweep.outcome())
     assert order == [(1, True), (2, True), (3, True)]
     assert list(watch.handles) == [0]
     assert len(watch.surplus) == 3
     assert (settled(folder).workers, settled(folder).threads_per_worker) == (1, 4)
-    assert watch.sweep.profile == settled(folder)
+    assert watch.sweep.profile.record() == settled(folder).record()
     assert watch.display.said == ["1 worker with 4 threads: 380 examples/s, against 100 with 4 x 1, 390 with 2 x 2."]
 
 
@@ -110,11 +115,11 @@ def test_a_worker_that_dies_while_it_measures_is_replaced_and_the_second_time_no
     watch._start_missing()
     watch.handles[0].kill()
     watch._reap()
-    assert watch.sweep.is_open
+    assert watch.sweep.run.measures
     assert sorted(watch.handles) == [0, 1, 2, 3]
     watch.handles[0].kill()
     watch._reap()
-    assert not watch.sweep.is_open
+    assert not watch.sweep.run.measures
     assert settled(folder).workers == 4
     assert watch.display.said[-1] == (
         "4 workers with 1 thread each; nothing was measured, since workers died of it: the last was killed by SIGKILL."
@@ -126,4 +131,4 @@ def test_once_the_user_wants_to_stop_nobody_is_started_any_more(watch, folder):
     find(folder, (4, 100.0), (2, 390.0))
     watch.shutdown.stop("stopped by Ctrl-C")
     watch._settle(watch.sweep.outcome())
-    assert calibration_file.is_open(settled(folder))
+    assert measures(folder)

@@ -186,7 +186,7 @@ def shared_study(work: Work) -> SharedStudy:
     from finesweep.backends.optuna.study import SharedStudy
 
     return SharedStudy(
-        work.sweep_folder, work.spec, lambda evaluation: step_of(work.spec, evaluation), work.profile.storage
+        work.sweep_folder, work.spec, lambda evaluation: step_of(work.spec, evaluation), work.profile.asked.storage
     )
 
 

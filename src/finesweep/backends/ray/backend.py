@@ -13,7 +13,7 @@ from finesweep.backends.optuna.backend import shared_study
 from finesweep.backends.protocol import Work
 from finesweep.backends.ray.cluster import connected
 from finesweep.backends.ray.trial import ActorTrials
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 from finesweep.launch.ray.profile import RayProfile
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _search(work: Work, study: SharedStudy, folder: Path | None) -> None:
             scheduler=scheduler,
             callbacks=[Heartbeat(work)],
             resources_per_trial=asked,
-            max_concurrent_trials=trials_at_a_time(work.profile),
+            max_concurrent_trials=work.profile.workers,
             reuse_actors=True,
             raise_on_failed_trial=False,
             # Nothing of what Ray keeps there is ever read again: the records say all.
@@ -79,21 +79,16 @@ def _search(work: Work, study: SharedStudy, folder: Path | None) -> None:
         )
 
 
-def trials_at_a_time(profile: Profile) -> int:
-    """Return how many trials a settled profile runs at a time."""
-    return 1 if profile.workers == "auto" else profile.workers
-
-
-def resources(profile: Profile) -> dict[str, float]:
+def resources(profile: SettledProfile) -> dict[str, float]:
     """Return what a trial takes of the cluster; as many trials share a GPU as fractions of it add up to one.
 
     Memory and what else a profile of a Ray cluster asks for is said to that cluster; one of our own has no such
     counts.
     """
-    gpu = {"gpu": 1 / profile.per_gpu} if profile.gpus_per_trial == 1 else {}
-    if profile.launcher != "ray":
-        return {"cpu": profile.threads, **gpu}
-    need = RayProfile.of(profile).need()
+    gpu = {"gpu": 1 / profile.trials_per_gpu} if profile.gpus_per_trial == 1 else {}
+    if profile.asked.launcher != "ray":
+        return {"cpu": profile.threads_per_worker, **gpu}
+    need = RayProfile.of(profile.asked).need(profile)
     memory = {"memory": need.memory_gb * 1e9} if need.memory_gb else {}
     return {"cpu": need.cpus, **gpu, **memory, **need.resources}
 

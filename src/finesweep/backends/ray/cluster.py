@@ -17,7 +17,7 @@ from typing import Any
 from finesweep.errors import LaunchError
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import FOR_TRAINING, LIBRARY, SAFE_IMPORTS, UNLESS_SET
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -64,7 +64,7 @@ _TAKEN_ALONG = (*FOR_TRAINING, *UNLESS_SET)
 
 
 @contextlib.contextmanager
-def connected(profile: Profile) -> Iterator[Path | None]:
+def connected(profile: SettledProfile) -> Iterator[Path | None]:
     """Be connected to Ray for as long as the block runs, unless this process is already.
 
     Yields:
@@ -73,7 +73,7 @@ def connected(profile: Profile) -> Iterator[Path | None]:
     Raises:
         LaunchError: Ray could not be started, or the cluster could not be joined.
     """
-    address = os.environ.get("RAY_ADDRESS") if profile.launcher != "local" else None
+    address = os.environ.get("RAY_ADDRESS") if profile.asked.launcher != "local" else None
     with _set({**QUIET, **ACTORS}):
         if _is_connected():
             yield None
@@ -91,7 +91,7 @@ def _is_connected() -> bool:
 
 
 @contextlib.contextmanager
-def _private(profile: Profile) -> Iterator[None]:
+def _private(profile: SettledProfile) -> Iterator[None]:
     """Run a cluster that nobody but this user can reach, and of which nothing is left.
 
     Ray opens its own temporary folder to all users. So it gets one inside of another, to which they have no access.
@@ -112,15 +112,14 @@ def _private(profile: Profile) -> Iterator[None]:
             yield
 
 
-def _own(profile: Profile, folder: Path) -> dict[str, Any]:
+def _own(profile: SettledProfile, folder: Path) -> dict[str, Any]:
     """Return what a cluster of our own has: what the profile shares out, not what Ray counts.
 
     Ray counts the machine's cores, also where a container or a batch job has fewer.
     """
-    trials = 1 if profile.workers == "auto" else profile.workers
     return {
         "address": "local",
-        "num_cpus": trials * profile.threads,
+        "num_cpus": profile.workers * profile.threads_per_worker,
         "num_gpus": len(Machine.probe().gpus) if profile.gpus_per_trial == 1 else 0,
         "object_store_memory": STORE_BYTES,
         "include_dashboard": False,

@@ -11,7 +11,7 @@ from finesweep.files.checked_json import open_log
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.commands import worker_command
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import SettledProfile
 from finesweep.launch.ray.link import GONE, Inspection, RayLink
 from finesweep.launch.ray.nodes import Amounts, RayNode, able
 from finesweep.launch.ray.profile import RayProfile, refusal
@@ -78,7 +78,7 @@ class RayLauncher:
         self,
         sweep_folder: SweepFolder,
         run: Run,
-        profile: Profile,
+        profile: SettledProfile,
         lock: int | None,
         index: int = 0,
         *,
@@ -92,19 +92,19 @@ class RayLauncher:
         Raises:
             LaunchError: The cluster does not answer, a node does not see the folder, or none could take the worker.
         """
-        settled = RayProfile.of(profile)
-        need = settled.need(coordinates=coordinates)
-        link = self._connected(sweep_folder, run, settled.address, need)
+        asked = RayProfile.of(profile.asked)
+        need = Amounts(resources=asked.resources) if coordinates else asked.need(profile)
+        link = self._connected(sweep_folder, run, asked.address, need)
         if not able(self._nodes, need):
             raise LaunchError(refusal(self._nodes, need))
         log = sweep_folder.worker_log(run.number, index)
         work = {
             "arguments": worker_command("python", sweep_folder, run)[1:],
             "log": str(log),
-            "threads": None if coordinates else settled.threads,
+            "threads": None if coordinates else profile.threads_per_worker,
             "gpu": bool(need.gpus),
             "joins": coordinates,
-            "environment": _credentials() if settled.storage else {},
+            "environment": _credentials() if asked.storage else {},
         }
         return RayHandle(link, link.start(work, need), sweep_folder, str(log.relative_to(sweep_folder.path)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from finesweep.errors import Problem, SpecError
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import Auto, Profile
+from finesweep.launch.profile import Auto, Profile, SettledProfile, number
 from finesweep.launch.ray.dashboard import Dashboard
 from finesweep.launch.ray.link import nodes_of
 from finesweep.launch.ray.nodes import Amounts, RayNode, able, places, threads_for
@@ -104,18 +105,16 @@ class RayProfile(Profile):
         except ValueError as error:
             raise SpecError([Problem(f"environment {DASHBOARD_VARIABLE}", str(error))]) from None
 
-    def need(self, *, coordinates: bool = False) -> Amounts:
-        """Return what a worker takes of its node; one that runs its trials elsewhere takes nothing.
+    def need(self, numbers: SettledProfile) -> Amounts:
+        """Return what a worker that trains takes of its node.
 
         Args:
-            coordinates: Whether it runs its trials elsewhere.
+            numbers: This profile, settled.
         """
-        if coordinates:
-            return Amounts(resources=self.resources)
-        gpus = 0.0 if self.gpus_per_trial in ("auto", 0) else 1 / self.per_gpu
-        return Amounts(float(self.threads), gpus, self.memory_gb or 0.0, self.resources)
+        gpus = numbers.gpus_per_trial / numbers.trials_per_gpu
+        return Amounts(float(numbers.threads_per_worker), gpus, self.memory_gb or 0.0, self.resources)
 
-    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> RayProfile:
+    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> SettledProfile:
         """Return this profile with a number wherever it says ``auto``, as the cluster has room.
 
         The cluster is asked only where something is ``auto``.
@@ -130,26 +129,25 @@ class RayProfile(Profile):
             SpecError: No node could take a worker.
         """
         asked = self.workers if workers is None else workers
-        if "auto" not in (asked, self.gpus_per_trial, self.threads_per_worker):
-            assert asked != "auto"
-            return self.model_copy(update={"workers": max(1, min(asked, trials))})
-        return self._fitted(self._nodes(), asked, trials)
+        per_gpu, threads = number(self.trials_per_gpu, 1), number(self.threads_per_worker, 1)
+        if asked != "auto" and self.gpus_per_trial != "auto" and self.threads_per_worker != "auto":
+            return SettledProfile(self, max(1, min(asked, trials)), self.gpus_per_trial, per_gpu, threads)
+        nodes = self._nodes()
+        gpus = number(self.gpus_per_trial, int(any(node.has.gpus >= 1 for node in nodes)))
+        return self._fitted(nodes, SettledProfile(self, 1, gpus, per_gpu, threads), asked, trials)
 
-    def notes(self, machine: Machine) -> list[str]:
+    def notes(self, settled: SettledProfile, machine: Machine) -> list[str]:
         """Say nothing: workers that do not fit wait for their place, and Ray says so."""
         return []
 
-    def _fitted(self, nodes: Sequence[RayNode], asked: Auto | int, trials: int) -> RayProfile:
-        gpus = int(any(node.has.gpus >= 1 for node in nodes)) if self.gpus_per_trial == "auto" else self.gpus_per_trial
-        chosen = {"gpus_per_trial": gpus}
-        threads = 1 if self.threads_per_worker == "auto" else self.threads_per_worker
-        one = self.model_copy(update={**chosen, "threads_per_worker": threads}).need()
-        if not able(nodes, one):
-            raise SpecError([Problem("launcher: ray", refusal(nodes, one))])
-        count = max(1, min(places(nodes, one) if asked == "auto" else asked, trials))
-        if self.threads_per_worker == "auto":
-            threads = threads_for(nodes, one, count)
-        return self.model_copy(update={**chosen, "workers": count, "threads_per_worker": threads})
+    def _fitted(self, nodes: Sequence[RayNode], one: SettledProfile, asked: Auto | int, trials: int) -> SettledProfile:
+        """Return the numbers that nodes have room for, given those of one worker with as few threads as it may have."""
+        need = self.need(one)
+        if not able(nodes, need):
+            raise SpecError([Problem("launcher: ray", refusal(nodes, need))])
+        count = max(1, min(number(asked, places(nodes, need)), trials))
+        threads = number(self.threads_per_worker, threads_for(nodes, need, count))
+        return dataclasses.replace(one, workers=count, threads_per_worker=threads)
 
     def _nodes(self) -> Sequence[RayNode]:
         url = self.jobs_url

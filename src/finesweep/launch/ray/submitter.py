@@ -62,7 +62,7 @@ class RaySubmitter:
         Raises:
             LaunchError: The dashboard cannot be reached, or refuses.
         """
-        profile = RayProfile.of(order.profile)
+        profile = RayProfile.of(order.profile.asked)
         dashboard, job = _dashboard(profile), _job_id(order)
         entrypoint = _entrypoint(profile.python, order)
         if dry_run:
@@ -114,7 +114,7 @@ def _named(run: Run, given: Profile | None) -> Dashboard:
     """
     if given is not None and given.launcher == LAUNCHER:
         return _dashboard(given)
-    recorded, here = RayProfile.of(profile_of(run.profile)).dashboard, RayProfile()
+    recorded, here = RayProfile.of(profile_of(run.profile).asked).dashboard, RayProfile()
     if recorded is None or _same(recorded, here.jobs_url or ""):
         return _dashboard(here)
     raise FolderError(

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from finesweep.errors import did_you_mean, printable
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import Profile
+from finesweep.launch.profile import Profile, SettledProfile, number, one_gpu_at_most
 
 DEFAULT_WORKERS = 4
 """Workers where the profile says ``auto``: the submitting machine cannot know how many a cluster has room for."""
@@ -95,13 +95,8 @@ def _shell_line(value: str) -> str:
     raise ValueError(f"'{printable(value, 60)}' is no line of shell code; each line is an entry of its own")
 
 
+GpuCount = Annotated[int, BeforeValidator(one_gpu_at_most("`workers` says"))]
 ShellLine = Annotated[str, Field(max_length=1_000), AfterValidator(_shell_line)]
-
-
-def _one_gpu_at_most(value: Any) -> Any:
-    if type(value) is int and value > 1:
-        raise ValueError("more than one GPU per trial is not supported yet; `workers` says how many trials run")
-    return value
 
 
 def _option(name: Any, value: Any) -> Any:
@@ -136,7 +131,7 @@ class SlurmProfile(Profile):
     constraint: Constraint | None = Field(None, description="Features that a node must have.")
     minutes: int | None = Field(None, ge=2, le=525_600, description="Time limit of a job; default: the partition's.")
     cpus: int = Field(1, ge=1, le=1_024, description="CPU threads of a worker.")
-    gpus: Annotated[int, BeforeValidator(_one_gpu_at_most)] = Field(0, ge=0, description="GPUs of a worker: 0 or 1.")
+    gpus: GpuCount = Field(0, ge=0, description="GPUs of a worker: 0 or 1.")
     gpu_type: Word | None = Field(None, description="Kind of GPU, as the cluster calls it.")
     at_once: int | None = Field(None, ge=1, le=1_000, description="How many of the workers run at a time.")
     signal_seconds: int = Field(
@@ -185,7 +180,7 @@ class SlurmProfile(Profile):
             raise ValueError("options: mem-per-cpu and mem-per-gpu do not go with memory_gb")
         return self
 
-    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> SlurmProfile:
+    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> SettledProfile:
         """Return this profile with a number wherever it says ``auto``.
 
         Args:
@@ -194,12 +189,11 @@ class SlurmProfile(Profile):
             workers: Replaces the profile's own number.
         """
         asked = self.workers if workers is None else workers
-        count = max(1, min(DEFAULT_WORKERS if asked == "auto" else asked, trials))
-        numbers = {"workers": count, "gpus_per_trial": self.gpus, "threads_per_worker": self.cpus, "trials_per_gpu": 1}
-        return self.model_copy(update=numbers)
+        count = max(1, min(number(asked, DEFAULT_WORKERS), trials))
+        return SettledProfile(self, count, self.gpus, 1, self.cpus)
 
-    def notes(self, machine: Machine) -> list[str]:
-        """Say what of a settled profile is allowed and was perhaps not meant; the machine is not looked at."""
+    def notes(self, settled: SettledProfile, machine: Machine) -> list[str]:
+        """Say what of this profile is allowed and was perhaps not meant; numbers and machine are not looked at."""
         if self.minutes is not None and self.limits.trial_minutes is not None:
             useful = self.minutes - self.signal_seconds / 60
             if self.limits.trial_minutes > useful:

@@ -54,7 +54,7 @@ def collect_log(sweep_folder: SweepFolder, run: int) -> Path:
 
 def width(order: Order) -> int:
     """Return how many tasks the array has: one for each worker, or one that runs all trials itself."""
-    return 1 if order.coordinates else int(order.profile.workers)
+    return 1 if order.coordinates else order.profile.workers
 
 
 def array_id(job: str, order: Order) -> str:
@@ -134,7 +134,7 @@ def _script(
 
 def _asks(order: Order, profile: SlurmProfile, own: dict[str, Any]) -> Iterator[str]:
     """Yield the ``#SBATCH`` lines."""
-    share = int(order.profile.workers) if order.coordinates else 1
+    share = order.profile.workers if order.coordinates else 1
     gpus = f"gpu:{profile.gpu_type}:{profile.gpus * share}" if profile.gpu_type else f"gpu:{profile.gpus * share}"
     asked = {
         "job-name": job_name(order.name),
@@ -161,7 +161,7 @@ def _asks(order: Order, profile: SlurmProfile, own: dict[str, Any]) -> Iterator[
 
 
 def _threads(order: Order, profile: SlurmProfile) -> int:
-    return profile.cpus * (int(order.profile.workers) if order.coordinates else 1)
+    return profile.cpus * (order.profile.workers if order.coordinates else 1)
 
 
 def _sbatch_word(value: object) -> str:

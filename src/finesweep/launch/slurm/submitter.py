@@ -63,10 +63,10 @@ class SlurmSubmitter:
             LaunchError: Slurm refused; holds its own words and the command.
             FolderError: The folder cannot be written, or its path is none that Slurm takes.
         """
-        assert isinstance(order.profile, SlurmProfile)
-        path = order.sweep_folder.path
+        asked, path = order.profile.asked, order.sweep_folder.path
+        assert isinstance(asked, SlurmProfile)
         refuse_folder(path)
-        scripts = {WORKERS: workers_script(order, order.profile), COLLECT: collect_script(order, order.profile)}
+        scripts = {WORKERS: workers_script(order, asked), COLLECT: collect_script(order, asked)}
         for name, text in scripts.items():
             write_text(path / name, text)
         if dry_run:
@@ -114,8 +114,8 @@ def _present(sweep_folder: SweepFolder, run: Run) -> list[Entry]:
 def _submitted(order: Order, arguments: list[str]) -> str:
     """Submit a script and return the id of its job."""
     command = ["sbatch", "--parsable", *arguments]
-    given = frozenset(name for name in ("account", "partition", "qos") if getattr(order.profile, name))
-    options = frozenset(getattr(order.profile, "options", {}))
+    given = frozenset(name for name in ("account", "partition", "qos") if getattr(order.profile.asked, name))
+    options = frozenset(getattr(order.profile.asked, "options", {}))
     said = call(command, SUBMIT_SECONDS, given | options).strip()
     if (match := _ACCEPTED.fullmatch(said)) is None:
         raise LaunchError(f"sbatch printed no job id: {printable(said, 200)}", command, said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import stat
 import sys
@@ -16,18 +17,19 @@ from finesweep.backends.ray import cluster
 from finesweep.launch.profile import Profile
 from finesweep.launch.ray import driver
 from finesweep.launch.ray.profile import RayProfile
+from made_profiles import settled
 
 
 @pytest.mark.parametrize(("workers", "threads", "cpus"), [(3, 2, 6), (1, 1, 1), ("auto", 4, 4)])
 def test_it_has_what_the_profile_shares_out(workers, threads, cpus):
     """Ray counts the machine's cores, of which a container or a batch job may have a few."""
-    settings = cluster._own(Profile(workers=workers, threads_per_worker=threads, gpus_per_trial=0), Path("/tmp/x"))
+    settings = cluster._own(settled(workers=workers, threads=threads), Path("/tmp/x"))
     assert (settings["num_cpus"], settings["num_gpus"], settings["address"]) == (cpus, 0, "local")
 
 
 def test_it_has_the_gpus_that_this_process_sees(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5,7")
-    settings = cluster._own(Profile(workers=3, threads_per_worker=1, gpus_per_trial=1), Path("/tmp/x"))
+    settings = cluster._own(settled(workers=3, gpus=1), Path("/tmp/x"))
     assert settings["num_gpus"] == 3
 
 
@@ -62,7 +64,7 @@ def test_ray_gets_a_folder_inside_of_one_that_only_this_user_can_enter(tmp_path,
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
     before = os.umask(0)
     try:
-        with cluster._private(Profile(workers=1, threads_per_worker=1, gpus_per_trial=0)):
+        with cluster._private(settled()):
             pass
     finally:
         os.umask(before)
@@ -92,7 +94,7 @@ def test_ray_is_never_connected_to_from_the_current_folder(tmp_path, monkeypatch
         if how == "joined":
             monkeypatch.setenv("RAY_ADDRESS", "head:6379")
         profile = Profile if how == "private" else RayProfile
-        with cluster.connected(profile(workers=1, threads_per_worker=1, gpus_per_trial=0)) as folder:
+        with cluster.connected(settled(profile())) as folder:
             assert folder == (tmp_path if how == "private" else None)
             assert how == "joined" or os.environ["PYTHONSAFEPATH"] == "1"
     ((current, settings),) = seen
@@ -146,14 +148,14 @@ def test_the_environment_is_as_before_afterwards(monkeypatch):
 def test_trials_that_share_a_gpu_ask_for_a_fraction(shared, gpu):
     from finesweep.backends.ray.backend import resources
 
-    profile = Profile(workers=1, threads_per_worker=3, gpus_per_trial=1, trials_per_gpu=shared)
+    profile = settled(gpus=1, per_gpu=shared, threads=3)
     assert resources(profile) == {"cpu": 3, "gpu": gpu}
-    assert resources(profile.model_copy(update={"gpus_per_trial": 0})) == {"cpu": 3}
+    assert resources(dataclasses.replace(profile, gpus_per_trial=0)) == {"cpu": 3}
 
 
 def test_a_clusters_memory_and_own_resources_are_asked_for_there():
     from finesweep.backends.ray.backend import resources
     from finesweep.launch.ray.profile import RayProfile
 
-    values = {"workers": 2, "threads_per_worker": 1, "gpus_per_trial": 0, "memory_gb": 2.0, "resources": {"fast": 1.0}}
-    assert resources(RayProfile(**values)) == {"cpu": 1, "memory": 2e9, "fast": 1}
+    asked = RayProfile(memory_gb=2.0, resources={"fast": 1.0})
+    assert resources(settled(asked, workers=2)) == {"cpu": 1, "memory": 2e9, "fast": 1}

@@ -28,6 +28,7 @@ from finesweep.launch.ray.profile import RayProfile
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.launch.submitter import Job, Order
 from finesweep.registry import SUBMITTERS
+from made_profiles import settled
 
 TOKEN = "d34d"
 
@@ -92,8 +93,9 @@ def _no_token(monkeypatch, tmp_path):
 
 def order(folder: Path, stub: Stub, *, file: Path | None = None, **keys: Any) -> Order:
     profile = RayProfile(dashboard=stub.url, workers=2, **keys)
-    run = Run(3, {}, {}, profile.model_dump(), {}, "here", 1, 0.0, token="t0k")
-    return Order(make_folders(folder), run, profile, "my-sweep", False, file)
+    numbers = settled(profile, workers=2)
+    run = Run(3, {}, {}, numbers.record(), {}, "here", 1, 0.0, token="t0k")
+    return Order(make_folders(folder), run, numbers, "my-sweep", False, file)
 
 
 def submitter() -> Any:
@@ -246,8 +248,8 @@ def submitted(stub: Stub, folder: Path, *status: Any) -> tuple[SweepFolder, Run,
     given.sweep_folder.write_jobs(3, {"sweep": "id"})
     own = {"metadata": {"token": "t0k"}}
     stub.answers["GET /api/jobs/id"] = [{**own, **one} if isinstance(one, dict) else one for one in status]
-    assert isinstance(given.profile, RayProfile)
-    return given.sweep_folder, given.run, given.profile
+    assert isinstance(given.profile.asked, RayProfile)
+    return given.sweep_folder, given.run, given.profile.asked
 
 
 UNKNOWN = "the cluster knows no such job of this run: it was deleted, or the cluster is another one"
@@ -311,7 +313,7 @@ def test_a_job_that_is_not_the_runs_own_is_not_stopped(stub, tmp_path, said):
 def test_an_id_from_the_folder_is_one_part_of_the_address(stub, tmp_path):
     given = order(tmp_path / "s", stub)
     given.sweep_folder.write_jobs(3, {"sweep": "../../x?y"})
-    submitter().jobs(given.sweep_folder, given.run, given.profile)
+    submitter().jobs(given.sweep_folder, given.run, given.profile.asked)
     assert stub.asked[0][1] == "/api/jobs/..%2F..%2Fx%3Fy"
 
 

@@ -60,7 +60,12 @@ def test_the_profile_that_the_script_writes_loads(tmp_path):
     (tmp_path / "ray.yaml").write_text(found.stdout)
     loaded = profile.load(tmp_path / "ray.yaml")
     assert isinstance(loaded, RayProfile)
-    assert (loaded.address, loaded.workers, loaded.threads, loaded.gpus_per_trial) == ("10.0.0.1:6401", 6, 4, 1)
+    assert (loaded.address, loaded.workers, loaded.threads_per_worker, loaded.gpus_per_trial) == (
+        "10.0.0.1:6401",
+        6,
+        4,
+        1,
+    )
 
 
 def test_a_cluster_without_a_token_is_in_no_file():

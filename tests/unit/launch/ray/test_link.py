@@ -26,6 +26,7 @@ from finesweep.launch.ray.link import Inspection, RayLink
 from finesweep.launch.ray.node_worker import NodeWorker, look
 from finesweep.launch.ray.nodes import Amounts, RayNode
 from finesweep.launch.ray.profile import RayProfile
+from made_profiles import settled
 
 RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0, token="t0k")
 NODES = [RayNode("a", "node-a", Amounts(4.0))]
@@ -153,7 +154,7 @@ def test_the_nodes_are_asked_for_once(driver, monkeypatch):
 
 def launched(driver: Any, sweep_folder: SweepFolder, *lines: str, coordinates: bool = False, **keys: Any) -> RayHandle:
     driver(*says(LISTED, '{"complaints": []}'), *lines)
-    profile = RayProfile(workers=1, gpus_per_trial=0, threads_per_worker=2, **keys)
+    profile = settled(RayProfile(**keys), threads=2)
     return RayLauncher().start(sweep_folder, RUN, profile, None, coordinates=coordinates)
 
 
@@ -198,7 +199,7 @@ def log(sweep_folder: SweepFolder) -> str:
 def test_without_the_connection_workers_are_lost_and_the_next_one_connects_anew(driver, sweep_folder):
     driver(*says(LISTED, '{"complaints": []}'), "read work; exit 1")
     launcher = RayLauncher()
-    profile = RayProfile(workers=1, gpus_per_trial=0, threads_per_worker=1)
+    profile = settled(RayProfile())
     handle = launcher.start(sweep_folder, RUN, profile, None)
     until(lambda: handle.poll() is not None)
     assert handle.poll() == -signal.SIGKILL

@@ -15,6 +15,7 @@ from finesweep.launch.profile import Profile
 from finesweep.launch.ray import profile
 from finesweep.launch.ray.nodes import Amounts, RayNode
 from finesweep.launch.ray.profile import RayProfile
+from made_profiles import settled
 
 HEAD = Machine(cores=2, gpus=(), memory_gb=4.0)
 NASTY = [
@@ -67,7 +68,9 @@ def test_every_key_is_read_and_survives_its_record(tmp_path):
     assert isinstance(found, RayProfile)
     assert (found.address, found.dashboard) == ("head.cluster:6379", "https://ray.example.org/cluster-1")
     assert (found.resources, found.python, found.memory_gb) == ({"a100": 1.0, "disk": 0.5}, "/opt/venv/bin/python", 2.5)
-    assert profiles.of_run(json.loads(json.dumps(found.model_dump()))) == found
+    numbers = settled(found, workers=3)
+    again = profiles.of_run(json.loads(json.dumps(numbers.record())))
+    assert again.record() == numbers.record()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_where_jobs_go_is_said_by_the_profile_or_else_by_the_environment(monkeyp
 def test_numbers_need_no_cluster(cluster):
     asked = cluster()
     found = RayProfile(workers=8, gpus_per_trial=1, threads_per_worker=4).settled(HEAD, trials=5)
-    assert (found.workers, found.gpus_per_trial, found.threads) == (5, 1, 4)
+    assert (found.workers, found.gpus_per_trial, found.threads_per_worker) == (5, 1, 4)
     assert RayProfile(workers=8, gpus_per_trial=0, threads_per_worker=1).settled(HEAD, 9, workers=2).workers == 2
     assert asked == []
 
@@ -165,7 +168,7 @@ def test_numbers_need_no_cluster(cluster):
 def test_auto_is_what_the_cluster_has_room_for(cluster, keys, sizes, expected):
     cluster(*sizes)
     found = RayProfile(**keys).settled(HEAD, trials=100)
-    assert (found.workers, found.gpus_per_trial, found.threads) == expected
+    assert (found.workers, found.gpus_per_trial, found.threads_per_worker) == expected
     assert found.notes(HEAD) == []
 
 
@@ -183,9 +186,9 @@ def test_what_no_node_could_take_is_refused_with_what_nodes_have(cluster):
 
 
 def test_a_worker_asks_for_its_threads_and_its_part_of_a_gpu():
-    found = RayProfile(gpus_per_trial=1, trials_per_gpu=4, threads_per_worker=2, memory_gb=3.0, resources={"a": 1.0})
-    assert found.need() == Amounts(2.0, 0.25, 3.0, {"a": 1.0})
-    assert found.need(coordinates=True) == Amounts(resources={"a": 1.0})
+    asked = RayProfile(memory_gb=3.0, resources={"a": 1.0})
+    assert asked.need(settled(asked, gpus=1, per_gpu=4, threads=2)) == Amounts(2.0, 0.25, 3.0, {"a": 1.0})
+    assert asked.need(settled(asked, per_gpu=4, threads=2)) == Amounts(2.0, 0.0, 3.0, {"a": 1.0})
 
 
 def test_any_profile_can_be_read_as_one_of_ray():

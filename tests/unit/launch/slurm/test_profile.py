@@ -70,7 +70,7 @@ def test_every_key_is_read(tmp_path):
 def test_without_keys_a_worker_is_a_job_of_one_core():
     found = made().settled(LAPTOP, trials=100)
     assert (found.workers, found.threads_per_worker, found.gpus_per_trial) == (DEFAULT_WORKERS, 1, 0)
-    assert found.shell_lines == ()
+    assert found.asked.shell_lines == ()
     assert not found.notes(LAPTOP)
 
 
@@ -98,7 +98,7 @@ def test_the_submitting_machine_has_no_say():
 
 def test_a_settled_profile_is_the_same_read_back_from_its_run():
     settled = made(gpus=1, cpus=8, setup=["module load cuda"], options={"nice": 5}).settled(LAPTOP, trials=9)
-    assert module.of_run(json.loads(json.dumps(settled.model_dump()))) == settled
+    assert module.of_run(json.loads(json.dumps(settled.record()))).record() == settled.record()
 
 
 @pytest.mark.parametrize("key", TEXTS)
@@ -202,7 +202,7 @@ def test_a_key_of_slurm_under_another_launcher_is_told_where_it_belongs(tmp_path
 
 def test_a_job_that_is_shorter_than_a_trial_may_be_is_noted():
     found = made(minutes=60, limits={"trial_minutes": 90.0})
-    assert found.notes(LAPTOP) == [
+    assert found.settled(LAPTOP, 100).notes(LAPTOP) == [
         "a job of 60 minutes ends before limits.trial_minutes: 90; such a trial goes on in the next job"
     ]
-    assert not made(minutes=240, limits={"trial_minutes": 90.0}).notes(LAPTOP)
+    assert not made(minutes=240, limits={"trial_minutes": 90.0}).settled(LAPTOP, 100).notes(LAPTOP)

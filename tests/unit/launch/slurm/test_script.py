@@ -26,8 +26,8 @@ AWKWARD = "a b; touch x/$(touch y)/`touch z`/it's #1/&|<>*?~{}[]!"
 
 
 def profile_of(made: Order) -> SlurmProfile:
-    assert isinstance(made.profile, SlurmProfile)
-    return made.profile
+    assert isinstance(made.profile.asked, SlurmProfile)
+    return made.profile.asked
 
 
 def workers(made: Order) -> str:
