@@ -8,13 +8,8 @@ import time
 from dataclasses import dataclass, field
 
 from finesweep.errors import SweepError, signal_name
+from finesweep.host import deadlines
 from finesweep.host.signals import Signals
-
-STOP_SECONDS = 40.0
-"""How long workers have to stop; each gives its trial less than that."""
-
-GONE_SECONDS = 3.0
-"""How long a killed process may take to be gone; one that hangs in the system is not waited for."""
 
 
 class Stage(enum.IntEnum):
@@ -57,7 +52,7 @@ class Shutdown:
             self.why = self.why or why
             self.failure = self.failure or failure
         if self.is_running:
-            self._enter(Stage.STOPPING, STOP_SECONDS)
+            self._enter(Stage.STOPPING, deadlines.COMMAND_SECONDS)
 
     def advance(self) -> Stage:
         """Look at the signals and the clock; return the stage that follows from them."""
@@ -65,7 +60,7 @@ class Shutdown:
             self.stop(f"stopped by {signal_name(self.signals.first)}")
         is_late = time.monotonic() >= self._deadline
         if self.stage is Stage.STOPPING and (is_late or self.signals.is_urgent):
-            self._enter(Stage.KILLING, GONE_SECONDS)
+            self._enter(Stage.KILLING, deadlines.KILLED_SECONDS)
         elif self.stage is Stage.KILLING and is_late:
             self.stage = Stage.ENDED
         return self.stage

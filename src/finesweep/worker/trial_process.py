@@ -19,6 +19,7 @@ from finesweep.files.checked_json import open_log
 from finesweep.folder import disk
 from finesweep.folder.claims import BorrowedLease, Lease
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.host import deadlines
 from finesweep.host.process_memory import oom_kills
 from finesweep.launch.profile import SettledProfile
 from finesweep.trial import AttemptOutdated
@@ -29,9 +30,6 @@ POLL_SECONDS = 0.1
 
 LOOK_SECONDS = 5.0
 """How often to look whether the trial was given to somebody else."""
-
-STOP_SECONDS = 25.0
-"""How long a trial that was told to stop has for its step and for saving its state; Slurm gives 30 by default."""
 
 KILL_SECONDS = 5.0
 """How long a trial that is over a limit has; it may be hung."""
@@ -84,7 +82,7 @@ class TrialProcess:
         while self._process.is_alive():
             if not asked and stopping():
                 asked = True
-                self._end_within(STOP_SECONDS)
+                self._end_within(deadlines.TRIAL_SECONDS)
             if limit is None and (limit := watchdog.look()) is not None:
                 self._end_within(KILL_SECONDS)
             attend()

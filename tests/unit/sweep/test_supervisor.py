@@ -20,7 +20,7 @@ from finesweep.folder import claims
 from finesweep.folder.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
 from finesweep.folder.manifest import hours_ran
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
-from finesweep.host import signals
+from finesweep.host import deadlines, signals
 from finesweep.host.signals import Signals
 from finesweep.spec.sections import SweepSpec
 from finesweep.sweep import session, shutdown, supervisor
@@ -255,7 +255,7 @@ def test_whatever_signals_come_the_run_ends_in_time(make_watch, clock, moments, 
         watch._reap()
         stages.append(watch.shutdown.stage)
         clock.now += 0.5
-        assert clock.now - began < 5 + shutdown.STOP_SECONDS + shutdown.GONE_SECONDS + 1
+        assert clock.now - began < 5 + deadlines.COMMAND_SECONDS + deadlines.KILLED_SECONDS + 1
     assert stages == sorted(stages)
     assert started == [0]
     assert watch._why().startswith("stopped by")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finesweep import __version__
+from finesweep.host import deadlines
 from finesweep.host.python_process import LIBRARY
 from finesweep.launch.ray.node_worker import TOLD, NodeWorker, look
 from finesweep.launch.ray.nodes import Amounts, RayNode, able
@@ -29,9 +30,6 @@ PENDING_SECONDS = 60.0
 
 KILL_SECONDS = 5.0
 """How long a node has to kill a worker itself, which takes the trial along."""
-
-STOP_SECONDS = 35.0
-"""How long workers have to save when nobody is left who waits for them."""
 
 KILLED = -signal.SIGKILL
 COULD_NOT = 3
@@ -243,7 +241,7 @@ def serve(driver: Driver, requests: int) -> None:
                 for line in lines:
                     driver.obey(json.loads(line))
             else:
-                stop_at = time.monotonic() + STOP_SECONDS
+                stop_at = time.monotonic() + deadlines.WORKER_SECONDS
                 driver.stop_all()
         elif stop_at is not None:
             time.sleep(LOOK_SECONDS)

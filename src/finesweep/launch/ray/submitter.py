@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from finesweep.errors import FolderError, LaunchError
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.host import deadlines
 from finesweep.host.python_process import SAFE_IMPORTS
 from finesweep.launch.commands import supervise_command
 from finesweep.launch.profile import Profile
@@ -21,10 +22,6 @@ from finesweep.launch.submitter import Job, JobState, Order, Submission
 
 LAUNCHER = "ray"
 ROLE = "sweep"
-STOP_SECONDS = 60
-"""How long the job has to stop: workers save, the leaderboard is written. Ray by itself gives three seconds."""
-
-CANCEL_SECONDS = 70.0
 POLL_SECONDS = 0.5
 TAIL_LINES = 20
 OPEN = (
@@ -139,7 +136,7 @@ def _job_id(order: Order) -> str:
 
 
 def _environment() -> dict[str, str]:
-    return {**SAFE_IMPORTS, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+    return {**SAFE_IMPORTS, "RAY_JOB_STOP_WAIT_TIME_S": str(deadlines.RAY_JOB_SECONDS)}
 
 
 def _lines(url: str, job: str, order: Order) -> list[str]:
@@ -185,7 +182,7 @@ def _stopped(dashboard: Dashboard, job: str, run: Run) -> str:
             return f"{job} had ended already"
     except NoSuchJob:
         return f"{job} is not known to the cluster as a job of this run"
-    deadline = time.monotonic() + CANCEL_SECONDS
+    deadline = time.monotonic() + deadlines.CANCEL_SECONDS
     while _job(dashboard, ROLE, job, run).state in ("queued", "running"):
         if time.monotonic() >= deadline:
             return f"{job} was told to stop, and still runs"

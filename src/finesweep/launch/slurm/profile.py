@@ -13,14 +13,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from finesweep.errors import did_you_mean, printable
+from finesweep.host.deadlines import SLURM_SECONDS
 from finesweep.host.machine import Machine
 from finesweep.launch.profile import Profile, SettledProfile, number, one_gpu_at_most
 
 DEFAULT_WORKERS = 4
 """Workers where the profile says ``auto``: the submitting machine cannot know how many a cluster has room for."""
-
-SAVING_SECONDS = 45
-"""What a worker that is told to stop needs at most, with some to spare, until its trial is saved."""
 
 EARLY_SECONDS = 60
 """How much earlier than asked Slurm may send a signal."""
@@ -135,7 +133,7 @@ class SlurmProfile(Profile):
     gpu_type: Word | None = Field(None, description="Kind of GPU, as the cluster calls it.")
     at_once: int | None = Field(None, ge=1, le=1_000, description="How many of the workers run at a time.")
     signal_seconds: int = Field(
-        120, ge=SAVING_SECONDS, le=3_600, description="How long before the time limit a worker saves and stops."
+        120, ge=SLURM_SECONDS, le=3_600, description="How long before the time limit a worker saves and stops."
     )
     requeues: int = Field(5, ge=0, le=1_000, description="How often a worker that was killed goes back to the queue.")
     setup: tuple[ShellLine, ...] = Field(

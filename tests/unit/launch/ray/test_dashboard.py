@@ -19,6 +19,7 @@ import pytest
 from finesweep.errors import FolderError, LaunchError
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
+from finesweep.host import deadlines
 from finesweep.launch.profile import Profile
 from finesweep.launch.ray import dashboard as ray_dashboard
 from finesweep.launch.ray import submitter as submitter_module
@@ -297,7 +298,7 @@ def test_a_job_is_stopped_and_waited_for(stub, tmp_path, monkeypatch):
     ],
 )
 def test_a_job_that_is_not_stopped_is_told(stub, tmp_path, monkeypatch, answer, line):
-    monkeypatch.setattr(submitter_module, "CANCEL_SECONDS", 0.0)
+    monkeypatch.setattr(deadlines, "CANCEL_SECONDS", 0.0)
     stub.answers["POST /api/jobs/id/stop"] = answer
     assert submitter().cancel(*submitted(stub, tmp_path / "s", {"status": "RUNNING"})) == [line]
 

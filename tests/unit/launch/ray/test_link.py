@@ -18,6 +18,7 @@ import pytest
 from finesweep.errors import LaunchError
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
+from finesweep.host import deadlines
 from finesweep.launch.ray import driver as ray_driver
 from finesweep.launch.ray import launcher
 from finesweep.launch.ray import link as ray_link
@@ -246,7 +247,7 @@ def test_requests_are_read_by_line_however_they_come_and_the_end_of_them_stops_a
 
 
 def test_workers_that_do_not_stop_are_waited_for_no_longer_than_they_have(monkeypatch):
-    monkeypatch.setattr(ray_driver, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(deadlines, "WORKER_SECONDS", 0.2)
     reading, writing = os.pipe()
     os.close(writing)
     workers: Any = Recorder()

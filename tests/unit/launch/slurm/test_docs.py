@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from finesweep.host.deadlines import SLURM_SECONDS
 from finesweep.launch import profile
 from finesweep.launch.profile import Profile
-from finesweep.launch.slurm.profile import DEFAULT_WORKERS, FLAGS, SAVING_SECONDS, VALUES, SlurmProfile
+from finesweep.launch.slurm.profile import DEFAULT_WORKERS, FLAGS, VALUES, SlurmProfile
 
 PAGE = (Path(__file__).parents[4] / "docs/slurm.md").read_text(encoding="utf-8")
 KEYS = {name: field for name, field in SlurmProfile.model_fields.items() if name not in Profile.model_fields}
@@ -35,7 +36,7 @@ def test_every_option_is_named():
 
 def test_numbers_are_those_of_the_code():
     assert f"`auto` means {DEFAULT_WORKERS}" in PAGE
-    assert f"{SAVING_SECONDS} to 3,600" in PAGE
+    assert f"{SLURM_SECONDS} to 3,600" in PAGE
 
 
 @pytest.mark.parametrize("example", re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
