@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from finesweep.calibration import options
 from finesweep.calibration.options import Calibration, Option, chosen
-from finesweep.errors import FolderError
-from finesweep.files.atomic import write_failure, write_json
+from finesweep.files.atomic import alone, write_json
 from finesweep.files.checked_json import Damaged, read_as
-from finesweep.files.regular_file import open_own
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.forecast.work import expected_examples
@@ -161,7 +156,7 @@ def awaited(
     while run.measures and not stopping():
         asked = of_run(folder, run.number)
         if asked is not None and not asked.is_done:
-            with _alone(folder.data / ".calibration") as is_first:
+            with alone(folder.data / ".calibration") as is_first:
                 if is_first and (asked := of_run(folder, run.number)) is not None and not asked.is_done:
                     with contextlib.suppress(TrialInterrupted):
                         write(folder, find_out(asked))
@@ -169,25 +164,3 @@ def awaited(
         time.sleep(WAIT_SECONDS)
         run = next((one for one in folder.runs() if one.number == run.number), run)
     return run
-
-
-@contextlib.contextmanager
-def _alone(file: Path) -> Iterator[bool]:
-    """Say whether nobody else is in this block; the lock dies with its owner, and nobody waits for it.
-
-    Raises:
-        FolderError: The file cannot be opened.
-    """
-    try:
-        descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise FolderError(write_failure(file, error)) from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)

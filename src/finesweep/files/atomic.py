@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import FolderError
+from finesweep.files import file_lock
 from finesweep.files.checked_json import Damaged, read_values
 from finesweep.files.regular_file import open_own
 
@@ -137,13 +137,30 @@ def exclusive(file: Path) -> Iterator[None]:
     Raises:
         FolderError: The file cannot be opened: its folder is missing or not writable, or it is a link.
     """
+    with _lock_file(file) as descriptor:
+        file_lock.lock(descriptor)
+        yield
+
+
+@contextlib.contextmanager
+def alone(file: Path) -> Iterator[bool]:
+    """Lock a lock file for as long as the block runs, unless another process holds it; the block gets which it is.
+
+    Raises:
+        FolderError: As for ``exclusive``.
+    """
+    with _lock_file(file) as descriptor:
+        yield file_lock.try_lock(descriptor)
+
+
+@contextlib.contextmanager
+def _lock_file(file: Path) -> Iterator[int]:
     try:
         descriptor = open_own(file, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise FolderError(write_failure(file, error)) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

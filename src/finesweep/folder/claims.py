@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import json
 import os
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finesweep.errors import FolderError
+from finesweep.files import file_lock
 from finesweep.files.atomic import exclusive, read_json, write_failure
 from finesweep.files.regular_file import open_own
 from finesweep.trial import AttemptOutdated
@@ -119,7 +119,7 @@ class Lease:
     def release(self) -> None:
         """Let the claim go, also for processes that inherited it and live on."""
         if self._descriptor >= 0:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            file_lock.unlock(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -297,12 +297,11 @@ class Claims:
         except OSError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return file_lock.is_locked(descriptor)
         except OSError:
             return True
         finally:
             os.close(descriptor)
-        return False
 
     def _file(self, trial: int, attempt: int) -> Path:
         return self._folder / f"{trial:04d}.{attempt}"
@@ -327,7 +326,7 @@ def _create(file: Path, text: bytes) -> int:
 def _written(file: Path, text: bytes) -> int:
     descriptor = open_own(file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        file_lock.lock(descriptor)
         if os.write(descriptor, text) < len(text):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import socket
 import time
@@ -12,13 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finesweep.errors import FolderError
+from finesweep.files import file_lock
 from finesweep.files.atomic import writing
 from finesweep.files.regular_file import open_own
 
-LOOK_SECONDS = 0.1
-"""Far longer than it takes to look who the owner is."""
-
-_HELD = (errno.EAGAIN, errno.EACCES)
+LOOKS, LOOK_SECONDS = 4, 0.1
+"""How often the lock is tried, and seconds between: far longer than another process takes to look for the owner."""
 
 
 def owner(path: Path) -> str | None:
@@ -28,12 +25,11 @@ def owner(path: Path) -> str | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return _signature(descriptor) if error.errno in _HELD else None
+        return _signature(descriptor) if file_lock.is_locked(descriptor) else None
+    except OSError:
+        return None
     finally:
         os.close(descriptor)
-    return None
 
 
 def refuse_owned(path: Path) -> None:
@@ -88,13 +84,14 @@ class _Lock:
         except OSError as error:
             raise FolderError(f"{file}: cannot be opened ({error.strerror})") from None
         try:
-            self._take()
+            is_mine = self._is_taken()
         except OSError as error:
+            self.close()
+            raise FolderError(f"{file}: cannot be locked ({error.strerror})") from None
+        if not is_mine:
             present = _signature(self.descriptor)
             self.close()
-            if error.errno not in _HELD:
-                raise FolderError(f"{file}: cannot be locked ({error.strerror})") from None
-            raise InUse(path, present) from None
+            raise InUse(path, present)
 
     def sign(self) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -104,17 +101,13 @@ class _Lock:
     def close(self) -> None:
         os.close(self.descriptor)
 
-    def _take(self) -> None:
-        """Lock it; whoever only looks for the owner holds the lock too, for a moment."""
-        for last in (False, False, False, True):
-            try:
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if last or error.errno not in _HELD:
-                    raise
-                time.sleep(LOOK_SECONDS)
-            else:
-                return
+    def _is_taken(self) -> bool:
+        """Lock it; a process that only looks for the owner holds the lock too, for a moment."""
+        for look in range(LOOKS):
+            time.sleep(LOOK_SECONDS if look else 0.0)
+            if file_lock.try_lock(self.descriptor):
+                return True
+        return False
 
 
 def _file(path: Path) -> Path:

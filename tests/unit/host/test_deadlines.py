@@ -13,7 +13,7 @@ ENDED = deadlines.COMMAND_SECONDS + deadlines.KILLED_SECONDS
 """Seconds after which the command has ended, whatever its workers do."""
 
 
-@pytest.mark.parametrize(("inner", "outer"), itertools.pairwise(deadlines.ORDER))
+@pytest.mark.parametrize(("inner", "outer"), list(itertools.pairwise(deadlines.ORDER)))
 def test_each_deadline_is_longer_than_the_one_inside(inner: float, outer: float) -> None:
     assert inner < outer
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import itertools
 import json
@@ -22,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from finesweep.backends.optuna.trial_attributes import as_seen, marked
 from finesweep.errors import FolderError
+from finesweep.files import file_lock
 from finesweep.files.atomic import write_failure
 from finesweep.files.regular_file import open_own
 from finesweep.folder.claims import Claim
@@ -139,11 +139,11 @@ class Journal(BaseJournalBackend):
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        file_lock.lock(self._descriptor)
         try:
             yield
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            file_lock.unlock(self._descriptor)
 
     def _heal(self) -> None:
         """Cut the file back to its last whole line, keeping what is cut off in ``*.corrupt``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import LaunchError
+from finesweep.files import file_lock
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import FOR_TRAINING, LIBRARY, SAFE_IMPORTS, UNLESS_SET
 from finesweep.launch.profile import SettledProfile
@@ -185,7 +185,7 @@ def _put(values: Mapping[str, str | None]) -> None:
 def _owned(folder: Path) -> Iterator[None]:
     """Show that a folder is in use, by a lock that dies with this process."""
     with (folder / _LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        file_lock.lock(lock.fileno())
         yield
 
 
@@ -200,8 +200,8 @@ def remove_abandoned(parent: Path) -> None:
 def _remove_unowned(folder: Path) -> None:
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        if file_lock.try_lock(lock):
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
 
