@@ -158,6 +158,12 @@ def printable(text: str, limit: int = 80) -> str:
     return shown if len(text) <= limit else shown[: limit - 3] + "..."
 
 
+def lines_of(error: BaseException) -> list[str]:
+    """Return the lines of an error's message, without those that are empty; its class's name where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines or [type(error).__name__]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suggest the nearest allowed word.
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep import errors
-from finesweep.errors import LaunchError, Problem, SpecError, SweepError, did_you_mean, printable
+from finesweep.errors import LaunchError, Problem, SpecError, SweepError, did_you_mean, lines_of, printable
 
 TREE = [
     item
@@ -47,6 +47,13 @@ def test_a_launch_error_keeps_command_and_output() -> None:
 def test_did_you_mean_finds_the_nearest_word_or_nothing() -> None:
     assert did_you_mean("learning_rat", ["learning_rate", "weight_decay"]) == "did you mean learning_rate?"
     assert did_you_mean("zzz", ["learning_rate"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"), [("", ["ValueError"]), ("\n \n", ["ValueError"]), (" one\n\n  two \n", ["one", "two"])]
+)
+def test_an_error_has_at_least_one_line(text: str, lines: list[str]) -> None:
+    assert lines_of(ValueError(text)) == lines
 
 
 def test_what_is_shown_cannot_control_a_terminal() -> None:

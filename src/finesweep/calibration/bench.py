@@ -28,7 +28,7 @@ from finesweep.calibration.measurement import Load, Measurement, Misfit
 from finesweep.calibration.options import Calibration, carried_out
 from finesweep.errors import SweepError
 from finesweep.files.checked_json import open_log
-from finesweep.files.regular_file import last_lines
+from finesweep.files.regular_file import last_words
 from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.process_memory import resident_gb
@@ -163,8 +163,7 @@ class _Fork:
 
     def last_words(self) -> str:
         """Return the last line that it printed."""
-        lines = last_lines(self.log)
-        return lines[-1] if lines else f"exit code {self.process.exitcode}"
+        return last_words(self.log, self.process.exitcode)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from typing import Any
 from finesweep.data import delimited, labelled_lines
 from finesweep.data.delimited import Layout
 from finesweep.data.table_header import HeaderLook
-from finesweep.errors import Problem, SpecError, Unreadable
+from finesweep.errors import Problem, SpecError, Unreadable, lines_of
 from finesweep.files import parquet
 from finesweep.files.regular_file import read_bytes
 from finesweep.host.machine import usable_memory_gb
@@ -219,8 +219,7 @@ def _parquet(data: bytes, name: str, wanted: Collection[str]) -> Table:
     except parquet.TooLarge as error:
         raise _error(name, str(error), "split it, or take a sample of its rows") from None
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise _error(name, f"cannot be read as Parquet: {reason}") from None
+        raise _error(name, f"cannot be read as Parquet: {lines_of(error)[0]}") from None
 
 
 def from_arrow(table: Any, names: Sequence[str], name: str, class_names: Mapping[str, tuple[str, ...]]) -> Table:

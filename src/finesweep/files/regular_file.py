@@ -119,20 +119,31 @@ def read_text(path: Path, limit: int, *, encoding: str = "utf-8", errors: str = 
         raise Unreadable(path, f"not {encoding.upper()} at byte {error.start:,}") from None
 
 
-def last_lines(path: Path, limit: int = TAIL_BYTES) -> list[str]:
+def last_lines(path: Path, start: int = 0) -> list[str]:
     """Return the lines at the end of a file, without those that are empty; nothing where it cannot be read.
 
     Args:
         path: The file, as a log; no symbolic link.
-        limit: Bytes at its end that are looked at.
+        start: Where in the file to begin, in bytes, if that is nearer to its end than ``TAIL_BYTES``.
     """
     try:
         with open_regular(path, links=False) as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - limit))
-            text = stream.read(limit).decode(errors="replace")
+            stream.seek(max(start, os.fstat(stream.fileno()).st_size - TAIL_BYTES))
+            text = stream.read(TAIL_BYTES).decode(errors="replace")
     except (OSError, Unreadable):
         return []
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def last_words(path: Path, code: int) -> str:
+    """Return why a process of ours has ended: the last line of its log, or its exit code where it printed nothing.
+
+    Args:
+        path: The log.
+        code: The exit code.
+    """
+    lines = last_lines(path)
+    return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
 
 
 def check(path: Path, *, limit: int | None = None, links: bool = True) -> None:

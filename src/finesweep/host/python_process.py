@@ -36,6 +36,8 @@ FOR_TRAINING = {
 }
 """What a process that trains or evaluates has in its environment, whoever starts it."""
 
+_LIBRARIES = ("finesweep", "transformers", "torch", "datasets", "accelerate", "optuna", "ray", "tokenizers")
+
 UNLESS_SET = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 """The same, where the user says nothing else. A spinning thread takes the core that the other ones wait for: on a
 busy machine a trial with two threads ran 15 times slower with GNU OpenMP's default."""
@@ -110,3 +112,13 @@ def own_command(*arguments: str, python: str | None = None, module: str = "fines
         module: What it runs.
     """
     return [python or sys.executable, "-P", "-m", module, *arguments]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of the system and of the libraries, as a run's record has them."""
+    # Imported here: this module is loaded while the current folder may still be on the import path.
+    import importlib.metadata
+    import platform
+
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "platform": platform.platform(), **libraries}

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from finesweep.errors import Problem, SpecError, did_you_mean
+from finesweep.errors import Problem, SpecError, did_you_mean, lines_of
 from finesweep.model.folder_check import LAYERS, SIZES, known_model_types, size_fault
 from finesweep.model.source import ResolvedModel
 from finesweep.spec.search_space import Parameter
@@ -109,8 +109,7 @@ class _Check:
         try:
             return self.kind.from_dict(dict(model.config))
         except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
-            lines = str(error).strip().splitlines()
-            message = f"{model.name}: config.json: {lines[-1].strip() if lines else type(error).__name__}"
+            message = f"{model.name}: config.json: {lines_of(error)[-1]}"
             raise SpecError([Problem(self.source.where("model"), message)]) from None
 
     def scratch_settings(self) -> None:

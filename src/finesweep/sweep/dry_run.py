@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from finesweep import activity
 from finesweep.errors import Problem, signal_name
 from finesweep.files.atomic import write_json
+from finesweep.files.regular_file import last_words
 from finesweep.folder import sweep_folder
 from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
@@ -190,8 +191,7 @@ def _carried_out(folder: Path) -> Sequence[Mapping[str, Any]]:
         killed = f"the process that tried two rows was killed by {signal_name(-done.returncode)}"
         return _ended(folder, killed, "mostly the system does that, when memory runs out")
     if done.returncode:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return _ended(folder, f"two rows could not be tried: {lines[-1] if lines else f'exit code {done.returncode}'}")
+        return _ended(folder, f"two rows could not be tried: {last_words(log, done.returncode)}")
     return _faults(folder)[1]
 
 

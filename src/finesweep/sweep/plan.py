@@ -18,7 +18,7 @@ from finesweep import activity
 from finesweep.calibration.readings import Readings
 from finesweep.errors import SweepError
 from finesweep.files.checked_json import read_as
-from finesweep.files.regular_file import last_lines
+from finesweep.files.regular_file import last_words
 from finesweep.folder import disk
 from finesweep.host.machine import usable_memory_gb
 from finesweep.host.python_process import child_environment
@@ -141,10 +141,5 @@ class _Survey:
                 told = doing
         activity.tell("")
         if code:
-            raise SweepError(f"nothing could be measured: {_last_words(self._log, code)}")
+            raise SweepError(f"nothing could be measured: {last_words(self._log, code)}")
         return read_as(Readings, self._output)
-
-
-def _last_words(log: Path, code: int) -> str:
-    lines = last_lines(log)
-    return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"

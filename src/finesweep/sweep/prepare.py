@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 import os
-import platform
 import shutil
 import socket
 import time
@@ -26,6 +24,7 @@ from finesweep.folder.manifest import Manifest, Run, changes
 from finesweep.folder.open_run import new_token
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.machine import Machine, usable_memory_gb
+from finesweep.host.python_process import versions
 from finesweep.launch import profile as profile_module
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.model.scratch import make_scratch
@@ -44,7 +43,6 @@ Write = Callable[[SweepFolder, Manifest], Manifest]
 SMOKE_ROWS = 32
 SMOKE_TRIALS = 2
 _CAPS = ("max_train_rows", "max_eval_rows", "max_test_rows")
-_LIBRARIES = ("finesweep", "transformers", "torch", "datasets", "accelerate", "optuna", "ray", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -79,11 +77,7 @@ class Request:
 
 
 def check(request: Request, profile: Profile) -> Checked:
-    """Do everything that ``sweep run`` does before it writes or trains anything.
-
-    Args:
-        request: What the user asked for.
-        profile: Its launch profile, as it was written.
+    """Do everything that ``sweep run`` does with a request and its profile before it writes or trains anything.
 
     Raises:
         SpecError: With every problem found.
@@ -287,7 +281,7 @@ def begin(
             budget=spec.budget.model_dump(),
             stop=spec.stop.model_dump(),
             profile=settled.record(),
-            environment=_environment(),
+            environment=versions(),
             host=socket.gethostname(),
             pid=os.getpid(),
             started=time.time(),
@@ -402,8 +396,3 @@ def _refuse_unchecked(files: CheckedFiles, model: ResolvedModel) -> None:
     """Make sure that a model's folder is what was checked a moment ago."""
     if model.digest != checked_files.digest(files):
         raise FolderError(f"{files.folder}: it was changed while it was checked; run the same command again")
-
-
-def _environment() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), "platform": platform.platform(), **versions}

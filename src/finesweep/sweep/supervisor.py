@@ -12,7 +12,7 @@ from finesweep import activity
 from finesweep.calibration.calibration_file import ChosenProfile
 from finesweep.display.display import Display
 from finesweep.errors import FolderError, LaunchError, SweepError
-from finesweep.files.regular_file import last_lines
+from finesweep.files.regular_file import last_words
 from finesweep.folder import disk
 from finesweep.folder.claims import LEASE_SECONDS
 from finesweep.host.signals import Signals
@@ -202,16 +202,12 @@ class Supervisor:
 
     def _worker_failure(self, index: int, code: int) -> SweepError:
         folder = self.sweep.sweep_folder.path
-        said = self._last_words(index, code)
+        said = last_words(self._log(index), code)
         if disk.has_no_space(folder):
             return disk.full(folder)
         if code == FolderError.exit_code:
             return FolderError(said)
         return LaunchError(f"the worker stopped: {said}\nIts log: {self._log(index)}")
-
-    def _last_words(self, index: int, code: int) -> str:
-        lines = last_lines(self._log(index))
-        return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
 
     def _activity(self) -> str:
         """Return what the workers do before the first of them begins a trial."""

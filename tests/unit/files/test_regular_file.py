@@ -107,10 +107,23 @@ def test_control_characters_of_a_path_are_escaped(tmp_path: Path) -> None:
         regular_file.check(tmp_path / "a\x1b[31m\n\u202eb")
 
 
-def test_last_lines_of_a_log_or_nothing(odd: Path) -> None:
+ODD = ("pipe", "device", "folder", "nothing")
+
+
+def test_last_lines_of_a_log_or_nothing(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regular_file, "TAIL_BYTES", 16)
     (odd / "log").write_bytes(b"x" * 1_000 + b"\nfirst\n\n  last \xff\n")
-    assert regular_file.last_lines(odd / "log", 16) == ["first", "last \ufffd"]
-    assert [regular_file.last_lines(odd / name, 20) for name in ("pipe", "device", "folder", "nothing")] == [[]] * 4
+    assert regular_file.last_lines(odd / "log") == ["first", "last \ufffd"]
+    assert regular_file.last_lines(odd / "log", 1_008) == ["last \ufffd"]
+    assert regular_file.last_lines(odd / "log", 10_000) == []
+    assert [regular_file.last_lines(odd / name) for name in ODD] == [[]] * 4
+
+
+def test_last_words_of_a_process_are_its_error_or_its_exit_code(odd: Path) -> None:
+    (odd / "log").write_text("... reading train.csv\nerror: the disk is full\n\n")
+    assert regular_file.last_words(odd / "log", 2) == "the disk is full"
+    (odd / "log").write_text(" \n")
+    assert [regular_file.last_words(odd / name, -9) for name in ("log", *ODD)] == ["exit code -9"] * 5
 
 
 @pytest.mark.parametrize("name", ["pipe", "device", "socket", "circle"])

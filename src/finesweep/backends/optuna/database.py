@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from finesweep.backends.optuna.trial_attributes import as_seen, marked
-from finesweep.errors import FolderError, LaunchError, MissingExtra, printable
+from finesweep.errors import FolderError, LaunchError, MissingExtra, lines_of, printable
 from finesweep.folder.claims import Claim
 from finesweep.launch.storage_url import DatabaseAway, place
 
@@ -353,6 +353,6 @@ def _may_pass(error: BaseException) -> bool:
 
 def _said(where: str, error: BaseException) -> str:
     """Say what is wrong, in the server's words."""
-    words = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
-    text = f"the database {where}: {printable(' '.join(words[0].split()), 300)}"
+    said = lines_of(getattr(error, "orig", None) or error)[0]
+    text = f"the database {where}: {printable(' '.join(said.split()), 300)}"
     return f"{text} ({_CREDENTIALS})" if "password" in text or "role" in text else text

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import LaunchError
+from finesweep.errors import LaunchError, lines_of
 from finesweep.files import file_lock
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import FOR_TRAINING, LIBRARY, SAFE_IMPORTS, UNLESS_SET
@@ -151,8 +151,7 @@ def _begun(where: str, settings: Mapping[str, Any], current: Path | str) -> Iter
         with contextlib.chdir(current):
             ray.init(log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise LaunchError(f"Ray on {where}: {first}") from error
+        raise LaunchError(f"Ray on {where}: {lines_of(error)[0]}") from error
     try:
         # Ray has taken the signals: it would end the process without a word to the trials.
         for number, handler in handlers.items():

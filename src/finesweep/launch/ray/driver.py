@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finesweep import __version__
+from finesweep.errors import lines_of
 from finesweep.host import deadlines
 from finesweep.host.python_process import LIBRARY
 from finesweep.launch.ray.node_worker import TOLD, NodeWorker, look
@@ -167,14 +168,9 @@ def _outcome(ended: Any) -> tuple[int, str | None]:
     try:
         return int(ray.get(ended)), None
     except ray.exceptions.RayTaskError as error:
-        return COULD_NOT, _last_line(error)
+        return COULD_NOT, lines_of(error)[-1]
     except ray.exceptions.RayError as error:
-        return KILLED, _last_line(error)
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+        return KILLED, lines_of(error)[-1]
 
 
 def cluster_nodes() -> list[RayNode]:
@@ -208,7 +204,7 @@ def _answer(reference: Any) -> str | None:
     try:
         said: str | None = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return f"finesweep could not be run there: {_last_line(error)}"
+        return f"finesweep could not be run there: {lines_of(error)[-1]}"
     return said
 
 

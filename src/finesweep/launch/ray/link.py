@@ -21,6 +21,7 @@ from typing import Any
 
 from finesweep.errors import LaunchError, printable
 from finesweep.files.checked_json import open_log
+from finesweep.files.regular_file import last_lines
 from finesweep.host.python_process import own_command, own_environment
 from finesweep.launch.ray.nodes import Amounts, RayNode
 
@@ -38,7 +39,6 @@ GONE = -9
 """Exit code of workers whose connection is lost, and with it their actors."""
 
 _STAMP = re.compile(r"^\[[\d :,-]+ \w \d+ \d+\] \S+ |^\S+ \S+\t\w+ \S+ -- |\x1b\[[\d;]*m")
-_TAIL_BYTES = 4_000
 
 
 @dataclass(frozen=True)
@@ -177,9 +177,7 @@ class RayLink:
 
     def _last_words(self) -> str:
         """Return the last line of what Ray has said here."""
-        with self.log.open("rb") as log:
-            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = [_STAMP.sub("", line).strip() for line in log.read().decode(errors="replace").splitlines()]
+        lines = [_STAMP.sub("", line).strip() for line in last_lines(self.log, self._log_start)]
         return next((printable(line, 500) for line in reversed(lines) if line), "")
 
 

@@ -20,7 +20,7 @@ from finesweep.launch.ray.profile import RayProfile
 from made_profiles import settled
 
 
-@pytest.mark.parametrize(("workers", "threads", "cpus"), [(3, 2, 6), (1, 1, 1), ("auto", 4, 4)])
+@pytest.mark.parametrize(("workers", "threads", "cpus"), [(3, 2, 6), (1, 1, 1), (1, 4, 4)])
 def test_it_has_what_the_profile_shares_out(workers, threads, cpus):
     """Ray counts the machine's cores, of which a container or a batch job may have a few."""
     settings = cluster._own(settled(workers=workers, threads=threads), Path("/tmp/x"))
