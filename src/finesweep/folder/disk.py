@@ -14,6 +14,9 @@ GB = 1e9
 NO_SPACE_BYTES = 1_000_000
 """So little free space that whatever went wrong in writing went wrong for lack of it."""
 
+STATE_COPIES = 4
+"""Sizes of the weights that a saved state takes: the weights, the best weights, two moments of the usual optimizer."""
+
 _WORDS = ("No space left", "disk quota exceeded", "os error 28")
 """How libraries put it that hide the system's error number."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from finesweep.calibration.measurement import Measurement
 from finesweep.calibration.readings import BATCH, Reading, Readings
+from finesweep.folder.disk import STATE_COPIES
 from finesweep.forecast.work import Span, evaluated_rows, expected_examples
 from finesweep.launch.profile import Profile
 from finesweep.pruning.rules import cohorts
@@ -25,9 +26,6 @@ trials with three rungs, a half or a third going on."""
 
 COMMAND_MB = 100.0
 """About what the command itself takes of memory, beside its workers."""
-
-STATE_COPIES = 4
-"""A saved state holds the weights, the best weights, and two moments of the usual optimizer."""
 
 RECORD_BYTES = 60_000
 """About what log, scalars, record and the study's entries of one trial take."""

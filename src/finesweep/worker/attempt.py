@@ -50,9 +50,6 @@ from finesweep.worker.rung_judge import Comparison
 from finesweep.worker.verdict import fault
 
 PROGRESS_SECONDS = 1.0
-STATE_COPIES = 4
-"""A state holds the weights, the best weights, and two moments of the usual optimizer."""
-
 # torch does not say of what it died; where it was killed, there is often no more than this.
 _LOST_LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: Killed)")
 _IN_LOADER = re.compile(r"Caught \w+ in (DataLoader worker process) \d+\.$")
@@ -250,7 +247,7 @@ class Attempt:
         building = folder.with_name(f".{folder.name}.{self.claim.attempt}.tmp")
         try:
             what = f"saving the state of trial {self.claim.trial}"
-            need = STATE_COPIES * checkpoints.weights_bytes(tuning.trainer)
+            need = disk.STATE_COPIES * checkpoints.weights_bytes(tuning.trainer)
             disk.refuse_overrun(self.sweep_folder.path, need, what, self.profile.limits.disk_gb)
             tuning.save_state(building)
             checkpoints.publish(self.sweep_folder, self.claim.trial, self.claim.attempt, building, folder)
