@@ -29,7 +29,7 @@ test-all: lint ## the same with the slow tests and those on real clusters, in ab
 	$(PYTEST) -m "not cluster"
 	$(MAKE) test-cluster
 
-test-cluster: $(VENV)/.installed-test ## sweeps on a real Slurm, Ray and PostgreSQL, installed with apt where it may
+test-cluster: $(VENV)/.installed-test ## sweeps on a real Slurm and Ray, installed with apt where it may
 	tests/cluster/install.sh
 	env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -q -m cluster tests/cluster tests/conformance/test_launchers.py
 

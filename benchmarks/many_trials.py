@@ -2,18 +2,20 @@
 
     python -m benchmarks.many_trials
     python -m benchmarks.many_trials --trials 100 1000 10000 --window 60
+    python -m benchmarks.many_trials --sampler tpe --pruner asha
 
-The sweeps are the real ones: a worker claims each trial, forks for it, opens the study, draws the parameters, reports
-one evaluation, keeps the weights of the best, writes the record, and tells the study. Only the training is left out,
-and with it the rehearsal. So that nobody waits for 10,000 trials, all but the last ones are put in place as if they had
-run: their claims, records and logs are written, and the study is made from them, which is what it is made from anyway.
+The sweeps are the real ones: a worker claims each trial, forks for it, makes the study, draws the parameters, reports
+one evaluation, keeps the weights of the best and writes the record. Only the training is left out, and with it the
+rehearsal. All trials but the last ones are put in place as if they had run: their claims, records and logs are written.
 The windows of trials that do run are then measured in turns, a window of each size after the other.
 
 What reading such a sweep costs is measured on the largest: ``sweep status`` and ``sweep leaderboard`` as a person
 types them, with the start of Python; the three leaderboard files; and resuming, which is all that the command and a
 worker do from the moment when both have imported what they need until the first new claim.
 
-The sampler is random and there is no pruner: what a sampler such as TPE computes from all earlier trials is its own.
+By default the sampler is random and there is no pruner: what TPE computes from all earlier trials is its own. With TPE,
+or a pruner that compares trials, a worker makes the study's trials of all records before its first claim; that is part
+of resuming.
 """
 
 from __future__ import annotations
@@ -31,13 +33,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.storage import METRIC, prepare
+from benchmarks.many_workers import METRIC, prepare
 
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import Evaluation, TrialRecord, TrialState
@@ -211,30 +213,21 @@ def _in_fork(action: Callable[[], dict[str, float]]) -> dict[str, float]:
     return found
 
 
-def _prepared(folder: Path, trials: int, finished: int) -> SweepFolder:
-    """Make a sweep whose first trials have finished, and the study that knows them."""
-    sweep_folder = prepare(folder, trials, None)
+def _prepared(folder: Path, trials: int, finished: int, search: Mapping[str, str]) -> SweepFolder:
+    """Make a sweep whose first trials have finished."""
+    sweep_folder = prepare(folder, trials, **search)
     fill(sweep_folder, finished)
-
-    def settle() -> dict[str, float]:
-        from finesweep.backends.optuna.backend import shared_study
-
-        shared_study(_worker(sweep_folder)).settle()
-        return {}
-
-    _in_fork(settle)
     return sweep_folder
 
 
 def _window(sweep_folder: SweepFolder, trials: int, count: int) -> Window:
-    """Run some trials with one worker that is warm; that its study is settled before is not measured."""
+    """Run some trials with one worker that is warm and has read the records."""
 
     def run() -> dict[str, float]:
-        from finesweep.backends.optuna.backend import _ClaimedTrial, draws_of, shared_study
+        from finesweep.backends.optuna.backend import _ClaimedTrial, draws_of, sweep_study
 
         worker = _worker(sweep_folder)
-        study = shared_study(worker)
-        study.settle()
+        study = sweep_study(worker)
         draws = draws_of(worker)
 
         def one() -> None:
@@ -276,12 +269,13 @@ def _command(sweep_folder: SweepFolder) -> dict[str, float]:
 
 def _first_claim(sweep_folder: SweepFolder) -> dict[str, float]:
     """Do what a worker does before its first trial, and let go of that."""
-    from finesweep.backends.optuna.backend import shared_study
+    from finesweep.backends.optuna.backend import sweep_study
 
     began, used = time.perf_counter(), _cpu()
     worker = _worker(sweep_folder)
-    shared_study(worker).settle()
+    study = sweep_study(worker)
     claim = worker.claim()
+    study.refresh()
     seconds, cpu_seconds = time.perf_counter() - began, _cpu() - used
     worker.release(claim)
     return {"seconds": seconds, "cpu_seconds": cpu_seconds}
@@ -306,7 +300,9 @@ def _typed(command: str, sweep_folder: SweepFolder) -> tuple[float, float]:
     return time.perf_counter() - began, _cpu() - used
 
 
-def measure(sizes: Sequence[int], window: int, rounds: int, folder: Path) -> Many:
+def measure(
+    sizes: Sequence[int], window: int, rounds: int, folder: Path, sampler: str = "random", pruner: str = "none"
+) -> Many:
     """Measure sweeps of several sizes in an empty folder.
 
     Args:
@@ -314,6 +310,8 @@ def measure(sizes: Sequence[int], window: int, rounds: int, folder: Path) -> Man
         window: Trials that are run and measured at a time.
         rounds: How often each size has its turn.
         folder: Where the sweeps are made.
+        sampler: What proposes.
+        pruner: What compares the trials.
     """
     import torch
 
@@ -324,7 +322,8 @@ def measure(sizes: Sequence[int], window: int, rounds: int, folder: Path) -> Man
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
-    sweeps = {size: _prepared(folder / f"s{size}", 2 * size + rounds * (window + 1), size) for size in sizes}
+    search = {"sampler": sampler, "pruner": pruner}
+    sweeps = {size: _prepared(folder / f"s{size}", 2 * size + rounds * (window + 1), size, search) for size in sizes}
     windows = [_window(sweeps[size], size, window) for _ in range(rounds) for size in sizes]
     largest = sweeps[sizes[-1]]
     command = _in_fork(functools.partial(_command, largest))
@@ -386,9 +385,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=SIZES)
     parser.add_argument("--window", type=int, default=WINDOW)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--sampler", default="random")
+    parser.add_argument("--pruner", default="none")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(report(measure(sorted(asked.trials), asked.window, asked.rounds, Path(folder))))  # noqa: T201
+        many = measure(sorted(asked.trials), asked.window, asked.rounds, Path(folder), asked.sampler, asked.pruner)
+        print(report(many))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import json
 import multiprocessing
 import os
 import pickle
@@ -20,8 +19,10 @@ from typing import Any
 
 import made_records
 import pytest
+from optuna.trial import FrozenTrial
 
-from finesweep.backends.optuna.trial_attributes import mark
+from finesweep.backends.optuna.backend import step_of
+from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.search_driver import SearchDriver
 from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder.claims import Claim, Lease
@@ -320,15 +321,14 @@ def test_trials_wait_for_each_other_and_go_on_under_their_numbers_in_the_same_st
     assert len(by_state[TrialState.PRUNED]) == 11
     assert Counter(len(record.evaluations) for record in records) == {1: 8, 2: 3, 4: 1}
     assert max(record.attempt for record in records) > 1
-    study = _study(tmp_path / "s", "conformance")
-    assert sorted(mark(trial)[0] for trial in study.trials) == list(range(12))
-    best = next(trial for trial in study.trials if mark(trial)[0] == 0)
+    best, *others = studied(tmp_path / "s", spec)
+    assert [trial.number for trial in others] == list(range(1, 12))
     assert best.intermediate_values == pytest.approx({100: 3.0, 200: 2.9, 300: 2.8, 400: 2.7})
     assert in_step(tmp_path / "s", spec)
 
 
 @pytest.mark.parametrize("backend", ALL)
-def test_a_trial_that_waits_waits_again_in_a_study_that_was_made_anew(tmp_path, backend):
+def test_a_trial_that_waits_goes_on_in_the_next_run_with_its_parameters(tmp_path, backend):
     def body(trial, params):
         if trial == 5 and not (tmp_path / "again").exists():
             raise TrialInterrupted("stop")
@@ -339,7 +339,6 @@ def test_a_trial_that_waits_waits_again_in_a_study_that_was_made_anew(tmp_path, 
     waiting = {record.trial: record for record in first if record.state is TrialState.WAITING}
     assert waiting
     (tmp_path / "again").touch()
-    (tmp_path / "s" / "study.journal").unlink()
     records = RecordedWork(tmp_path / "s", spec, body, run=2, at_a_time=1).search()
     assert [record.trial for record in records] == list(range(6))
     assert all(record.state.finished for record in records)
@@ -450,20 +449,12 @@ def test_a_killed_search_goes_on_with_the_same_parameters_and_without_zombies(tm
     assert [(record.trial, record.attempt) for record in records] == [(0, 1), (1, 2), (2, 1), (3, 1)]
     undisturbed = RecordedWork(tmp_path / "u", spec, by_learning_rate).search()
     assert [record.params for record in records] == [record.params for record in undisturbed]
-    assert _running(tmp_path / "s", spec.name) == []
+    assert in_step(tmp_path / "s", spec)
 
 
-def _running(folder: Path, name: str) -> list[int]:
-    return [trial.number for trial in _study(folder, name).trials if not trial.state.is_finished()]
-
-
-def _study(folder: Path, name: str):
-    """Open a sweep's study as any tool of Optuna's would."""
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-    return optuna.load_study(study_name=name, storage=storage)
+def studied(folder: Path, spec: SweepSpec) -> list[FrozenTrial]:
+    """Return the trials of a sweep as the next one to be proposed sees them."""
+    return SweepStudy(SweepFolder(folder), spec, functools.partial(step_of, spec)).others(-1)
 
 
 def _count(trial: object, params: object) -> float:
@@ -549,16 +540,14 @@ def ended(processes: list[multiprocessing.Process], seconds: float = 100.0) -> l
 
 
 def in_step(folder: Path, spec: SweepSpec) -> bool:
-    """Whether the study has exactly the records' trials as finished ones, and none that is RUNNING."""
-    records = make_folders(folder).records()
-    trials = _study(folder, spec.name).trials
-    complete = [(t.user_attrs["number"], t.params, t.value) for t in trials if t.state.name == "COMPLETE"]
-    wanted = [(r.trial, r.params, r.objective) for r in records if r.state is TrialState.COMPLETE]
-    return sorted(complete, key=by_number) == wanted and all(trial.state.is_finished() for trial in trials)
-
-
-def by_number(item) -> int:
-    return item[0]
+    """Whether a study has the records' trials, and none that is RUNNING, and all attempts at a trial are alike."""
+    sweep_folder = SweepFolder(folder)
+    records, trials = sweep_folder.records(), studied(folder, spec)
+    complete = [(trial.number, trial.params, trial.value) for trial in trials if trial.state.name == "COMPLETE"]
+    assert complete == [(r.trial, r.params, r.objective) for r in records if r.state is TrialState.COMPLETE]
+    for record in records:
+        assert all(params == record.params for params in sweep_folder.claims.params(record.trial))
+    return all(trial.state.is_finished() for trial in trials)
 
 
 def pausing(trial: int, params) -> list[float]:
@@ -662,7 +651,7 @@ def test_the_last_trial_is_raced_for_by_sixteen_and_run_once(tmp_path, backend):
     assert ended(started(16, RecordedWork(tmp_path / "s", spec, pausing, run=2).search)) == [0] * 16
     records = SweepFolder(tmp_path / "s").records()
     assert [(record.trial, record.attempt) for record in records] == [(0, 1), (1, 1), (2, 1)]
-    assert len(_study(tmp_path / "s", spec.name).trials) == 3
+    assert len(studied(tmp_path / "s", spec)) == 3
 
 
 @pytest.mark.parametrize("backend", PARALLEL)
@@ -691,74 +680,23 @@ def test_searches_that_are_killed_at_random_leave_nothing_running_and_lose_nothi
     assert in_step(tmp_path / "s", spec)
 
 
-@pytest.mark.parametrize("backend", ALL)
-@pytest.mark.parametrize("harm", ["removed", "emptied", "torn", "garbage", "zeros"])
-def test_harm_to_the_study_while_it_is_searched_costs_no_trial(tmp_path, backend, harm):
-    """Stock: what is written next is glued to a torn line, and the study cannot be opened ever again."""
-
-    def body(trial, params):
-        if trial in (3, 7):
-            damage(tmp_path / "s" / "study.journal", harm)
-        return by_learning_rate(trial, params)
-
-    spec = make_spec(backend=backend, trials=12)
-    if backend in PARALLEL:
-        assert ended(started(2, RecordedWork(tmp_path / "s", spec, body).search)) == [0, 0]
-    records = RecordedWork(tmp_path / "s", spec, body, run=2).search()
-    assert [(record.trial, record.state) for record in records] == [(i, TrialState.COMPLETE) for i in range(12)]
-    assert {record.attempt for record in records} == {1}
-    assert in_step(tmp_path / "s", spec)
-
-
-def damage(journal: Path, how: str) -> None:
-    if how == "removed":
-        journal.unlink()
-    elif how == "emptied":
-        journal.replace(journal.with_name("elsewhere"))
-        journal.touch()
-    else:
-        with journal.open("ab") as stream:
-            stream.write({"torn": b'{"op_code":4,"wor', "garbage": b"\xff\xfe no JSON\n", "zeros": bytes(512)}[how])
-
-
-@pytest.mark.parametrize("backend", ALL)
-def test_the_study_is_in_step_before_the_first_trial_and_after_the_last(tmp_path, backend):
-    """A power cut took the end of the journal; while the last trial runs, all of it goes."""
-    folder, seen = tmp_path / "s", tmp_path / "seen.json"
-
-    def body(trial, params):
-        if trial == 4:
-            seen.write_text(json.dumps([t.state.name for t in _study(folder, "conformance").trials]))
-        if trial == 5:
-            (folder / "study.journal").unlink()
-        return by_learning_rate(trial, params)
-
-    spec = make_spec(backend=backend, sampler="random", trials=4)
-    RecordedWork(folder, spec, body, at_a_time=1).search()
-    lines = (folder / "study.journal").read_bytes().splitlines(keepends=True)
-    (folder / "study.journal").write_bytes(b"".join(lines[:-1]))
-    assert _running(folder, spec.name) == [3]
-    spec = make_spec(backend=backend, sampler="random", trials=6)
-    RecordedWork(folder, spec, body, run=2, at_a_time=1).search()
-    assert json.loads(seen.read_text()) == ["COMPLETE"] * 4 + ["RUNNING"]
-    assert in_step(folder, spec)
-
-
 @pytest.mark.parametrize("backend", PARALLEL)
 def test_a_full_disk_is_called_that_and_costs_no_trial(tmp_path, backend):
     """Stock: `AssertionError: Should not reach.`, and the study cannot be opened any more."""
     folder = tmp_path / "s"
     spec = make_spec(backend=backend, sampler="random", trials=3)
 
-    def filling(trial, params):
-        if trial == 1:
-            size = (folder / "study.journal").stat().st_size
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 7, resource.RLIM_INFINITY))
-        return by_learning_rate(trial, params)
+    class Filling(RecordedWork):
+        def claim(self, wait: bool = True) -> Claim | None:
+            claim = super().claim(wait)
+            if claim is not None and claim.trial == 1:
+                size = (folder / "claims" / "0001.1").stat().st_size
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size + 7, resource.RLIM_INFINITY))
+            return claim
 
     def search():
-        with pytest.raises(FolderError, match=r"study\.journal: the disk is full"):
-            RecordedWork(folder, spec, filling).search()
+        with pytest.raises(FolderError, match=r"claims/0001\.1: the disk is full"):
+            Filling(folder, spec, by_learning_rate).search()
 
     assert ended(started(1, search)) == [0]
     records = RecordedWork(folder, spec, by_learning_rate, run=2).search()

@@ -257,7 +257,7 @@ def check_invariants() -> Callable[..., None]:
         assert [f"{record.trial:04d}.json" for record in records] == [
             file.name for file in sorted((project.results(name) / "trials").glob("*.json"))
         ], "a record is unreadable"
-        _check_study(project.results(name), name)
+        _check_params(SweepFolder(project.results(name)))
         assert (project.results(name) / "leaderboard.json").read_text() == to_json(
             rank(records, Direction(project.manifest(name)["spec"]["objective"]["direction"]))
         )
@@ -271,20 +271,11 @@ def check_invariants() -> Callable[..., None]:
     return check
 
 
-def _check_study(results: Path, name: str) -> None:
-    """Fail if a trial is RUNNING in the study, or an attempt COMPLETE there twice."""
-    import optuna
-
-    from finesweep.backends.optuna.journal import FileStorage
-
-    if not (results / "study.journal").exists():
-        return
-    with contextlib.closing(FileStorage(results / "study.journal")) as storage:
-        trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-    assert [trial.user_attrs for trial in trials if not trial.state.is_finished()] == []
-    # A trial whose record or weights were lost is trained again, as the next attempt.
-    complete = [tuple(trial.user_attrs.items()) for trial in trials if trial.state.name == "COMPLETE"]
-    assert len(complete) == len(set(complete))
+def _check_params(folder: SweepFolder) -> None:
+    """Fail if two attempts at a trial had other parameters, or a trial without a result is still held."""
+    for record in folder.records():
+        assert all(params == record.params for params in folder.claims.params(record.trial)), record.trial
+    assert [trial for trial, attempt in folder.open_claims() if folder.claims.is_alive(trial, attempt)] == []
 
 
 def _check_winner(project: Project, name: str) -> None:

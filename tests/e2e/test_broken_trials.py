@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+from finesweep.folder.sweep_folder import SweepFolder
 
 ONE, TWO = ("--workers", "1"), ("--workers", "2")
 
@@ -116,18 +117,11 @@ def test_what_kills_a_trial_is_no_fault_of_its_own(project, provoke, check_invar
 
 
 def _check_same_params(project: Any, trials: list[int]) -> None:
-    """Fail if an attempt that was killed, of which the study still knows, had other parameters than the last one."""
-    import optuna
-
-    from finesweep.backends.optuna.journal import FileStorage
-
-    with contextlib.closing(FileStorage(project.results() / "study.journal")) as storage:
-        told = optuna.load_study(study_name="spec", storage=storage).get_trials(deepcopy=False)
+    """Fail if an attempt that was killed had other parameters than the last one."""
+    folder = SweepFolder(project.results())
     params = {record["trial"]: record["params"] for record in project.records()}
-    # Killed at its very start a trial has drawn nothing yet, or all of its parameters.
-    drawn = [trial for trial in told if trial.user_attrs["number"] in trials and trial.params]
-    assert len(drawn) > len(trials)
-    assert all(dict(trial.params) == params[trial.user_attrs["number"]] for trial in drawn)
+    for trial in trials:
+        assert list(folder.claims.params(trial)) == [params[trial]] * 2
 
 
 @pytest.mark.slow

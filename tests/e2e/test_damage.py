@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -93,28 +94,30 @@ def test_a_record_that_is_damaged_while_the_sweep_runs_is_set_aside(project, unt
 
 
 @pytest.mark.slow
-def test_a_journal_with_a_torn_last_line_is_healed(copied, check_invariants):
-    journal, before = copied.results() / "study.journal", copied.ledger()
-    cut(journal)
-    torn = journal.read_bytes().rpartition(b"\n")[2]
-    assert torn
-    out, _ = copied.sweep(*SAME, "--set", "budget.trials=4")
-    assert "study.journal.corrupt" in out
-    assert (copied.results() / "study.journal.corrupt").read_bytes() == torn + b"\n"
+def test_claims_that_are_cut_off_cost_no_result(copied, check_invariants):
+    before = copied.ledger()
+    for claim in (copied.results() / "claims").glob("0*"):
+        cut(claim)
+    copied.sweep(*SAME, "--set", "budget.trials=4")
     assert [record["state"] for record in copied.records()] == ["COMPLETE"] * 4
     check_invariants(copied, before)
 
 
 @pytest.mark.slow
-def test_a_journal_with_garbage_in_it_is_made_again_from_the_records(copied, check_invariants):
-    journal, before = copied.results() / "study.journal", copied.ledger()
-    lines = journal.read_bytes().splitlines(keepends=True)
-    damaged = b"".join([*lines[:3], b"\x00\xff garbage\n", *lines[3:]])
-    journal.write_bytes(damaged)
+def test_a_folder_of_an_earlier_version_goes_on_and_its_journal_is_left_alone(copied, check_invariants):
+    """Its claims have no parameters, and its runs a profile with a key that is gone."""
+    before = copied.ledger()
+    for claim in (copied.results() / "claims").glob("0*"):
+        claim.write_bytes(claim.read_bytes().partition(b"\n")[0] + b"\n")
+    run = json.loads((copied.results() / "runs/0001.json").read_text())
+    run["profile"]["storage"] = None
+    (copied.results() / "runs/0001.json").write_text(json.dumps(run))
+    (copied.results() / "study.journal").write_bytes(b"\x00\xff garbage\n")
+    copied.sweep("status", "results/spec")
     out, _ = copied.sweep(*SAME, "--set", "budget.trials=4")
-    assert "study.journal.corrupt" in out
-    assert (copied.results() / "study.journal.corrupt").read_bytes() == damaged
+    assert "journal" not in out
     assert [record["state"] for record in copied.records()] == ["COMPLETE"] * 4
+    assert (copied.results() / "study.journal").read_bytes() == b"\x00\xff garbage\n"
     check_invariants(copied, before)
 
 

@@ -56,12 +56,12 @@ def assert_all_complete(project: Any, count: int) -> None:
     quick_first(
         weights={"where": "weights"},
         record={"where": "staging", "trial": 1},
-        study={"where": "recorded", "trial": 1, "pads": True},
+        claim={"where": "recorded", "trial": 1},
         leaderboard={"where": "recorded", "trial": 2},
     ),
 )
 def test_a_disk_that_fills_up_stops_the_sweep_and_costs_no_trial(project, provoke, small_disk, check_invariants, fault):
-    arguments = ("run", "spec.yaml", *(ONE if "pads" in fault else TWO), "--set", "budget.trials=4")
+    arguments = ("run", "spec.yaml", *(ONE if fault.get("trial") == 1 else TWO), "--set", "budget.trials=4")
     filler = str(project.path / "results/filler")
     _, err = project.sweep(*arguments, env=provoke({**fault, "do": "fill", "text": filler}), code=2)
     assert "the disk is full" in err

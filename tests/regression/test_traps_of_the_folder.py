@@ -169,29 +169,26 @@ RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
 HOLDER = """\
 import sys, time
 from pathlib import Path
-from finesweep.backends.optuna.journal import FileStorage
-lock = FileStorage(Path(sys.argv[1])).journal._locked()
+from finesweep.folder.sweep_folder import SweepFolder
+lock = SweepFolder(Path(sys.argv[1])).claims.locked()
 lock.__enter__()
 print("held", flush=True)
 time.sleep(600)
 """
 
 
-def test_a_dead_owner_of_the_studys_lock_costs_nothing(tmp_path):
+def test_a_dead_owner_of_a_sweeps_lock_costs_nothing(tmp_path):
     """Optuna's own lock file makes the next one wait 30 seconds, or for ever where its path is relative."""
-    from finesweep.backends.optuna.journal import FileStorage
-
-    study = tmp_path / "study.journal"
-    command = [sys.executable, "-c", HOLDER, str(study)]
+    folder = make_folders(tmp_path / "s")
+    command = [sys.executable, "-c", HOLDER, str(folder.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         holder.kill()
     started = time.monotonic()
-    storage = FileStorage(study)
-    storage.create_new_study([])
+    lease = folder.claim(1, range(1))
     assert time.monotonic() - started < 10
-    assert len(storage.get_all_studies()) == 1
+    assert lease is not None
 
 
 def test_no_token_is_in_what_is_saved_of_a_model(lab, tmp_path):

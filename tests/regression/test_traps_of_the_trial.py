@@ -77,14 +77,16 @@ def test_t05_the_objective_is_the_named_metric_and_not_the_sum_of_all(swept):
         assert record["objective"] == max(accuracies)
 
 
-def test_t05_the_study_is_told_that_metric_with_its_direction(swept):
+def test_t05_a_study_has_that_metric_with_its_direction(swept):
     import optuna
 
-    from finesweep.backends.optuna.journal import FileStorage
+    from finesweep.backends.optuna.study import SweepStudy, TrialStorage
 
-    study = optuna.load_study(study_name="spec", storage=FileStorage(swept.results / "study.journal"))
-    assert study.direction is optuna.study.StudyDirection.MAXIMIZE
-    told = {trial.user_attrs["number"]: trial.value for trial in study.trials}
+    folder = SweepFolder(swept.results)
+    spec = folder.manifest().spec_for(folder.runs()[0])
+    study = SweepStudy(folder, spec, lambda evaluation: evaluation.examples)
+    assert study.made(TrialStorage(99)).direction is optuna.study.StudyDirection.MAXIMIZE
+    told = {trial.number: trial.value for trial in study.others(99)}
     assert told == {record["trial"]: record["objective"] for record in swept.records()}
 
 

@@ -193,22 +193,24 @@ def test_s34_a_lock_of_the_claims_that_is_a_link_is_not_followed(planted: Plante
     assert (victim / ".profile").read_text() == "mine"
 
 
-def test_s34_a_journal_that_is_a_link_is_not_followed(planted: Planted, victim: Path) -> None:
-    from finesweep.backends.optuna.journal import Journal
-
-    (planted.path / "study.journal").symlink_to(victim / ".profile")
-    with pytest.raises(ValueError, match=r"study\.journal is no file"):
-        Journal(planted.path / "study.journal")
+def test_s34_a_claim_that_is_a_link_is_not_written_through(planted: Planted, victim: Path) -> None:
+    (planted.path / "claims" / "0005.1").symlink_to(victim / ".profile")
+    with pytest.raises(FolderError, match=r"claims/0005\.1: cannot be written \(Too many levels of symbolic links\)"):
+        SweepFolder(planted.path).claims.note(Claim(5, 1, 1), {"learning_rate": 1e-3})
     assert (victim / ".profile").read_text() == "mine"
 
 
-def test_s10_a_journal_that_is_a_pickle_is_not_loaded(planted: Planted, evil_pickle: bytes) -> None:
-    from finesweep.backends.optuna.journal import Journal
+def test_s34_an_exported_study_is_not_written_through_a_link(planted: Planted, victim: Path, sweep: Sweep) -> None:
+    (planted.path.parent / "exported").symlink_to(victim / ".profile")
+    code, said = sweep("export-study", planted.path, str(planted.path.parent / "exported"))
+    assert code == 2, said
+    assert (victim / ".profile").read_text() == "mine"
 
-    journal = Journal(planted.write("study.journal", evil_pickle + b"\n"))
-    with pytest.raises(ValueError, match=r"codec can't decode|Expecting value"):
-        list(journal.read_logs(0))
-    journal.close()
+
+def test_s10_a_claim_that_is_a_pickle_is_not_loaded(planted: Planted, evil_pickle: bytes) -> None:
+    for content in (evil_pickle, b"{}\n" + evil_pickle + b"\n", b'{}\n{"params": {"learning_rate": [1]}}\n'):
+        planted.write("claims/0005.1", content)
+        assert list(SweepFolder(planted.path).params_of(5)) == []
 
 
 @pytest.mark.parametrize("name", ["leaderboard.md", "leaderboard.csv", "study.journal", "spec.json"])
@@ -319,23 +321,21 @@ def test_s19_rows_of_a_folder_hold_numbers_and_fetch_nothing(planted: Planted, c
 
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the user a token for Ray and a password for PostgreSQL, and no address for either."""
-    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS", "PGHOST"):
+    """Give the user a token for Ray, and no address for it."""
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "d34d")
-    monkeypatch.setenv("PGPASSWORD", "s3cret")
 
 
 @pytest.mark.parametrize("command", ["status", "cancel", "supervise --run 1", "collect --run 1"])
 def test_s44_an_address_in_a_folder_gets_no_credentials(
     planted: Planted, sweep: Sweep, canary: Canary, credentials: None, command: str
 ) -> None:
-    """Neither Ray's dashboard and head nor the database: the address is shown, with what confirms it."""
+    """Neither Ray's dashboard nor its head: the address is shown, with what confirms it."""
     profile = {
         "launcher": "ray",
         "address": canary.address,
         "dashboard": f"http://{canary.address}",
-        "storage": f"postgresql://{canary.address}/sweeps",
     }
     planted.change("runs/0001.json", profile=profile, ended=None, outcome=None, token="t0k")
     planted.write("runs/0001.jobs", json.dumps({"sweep": "id"}))
@@ -346,4 +346,4 @@ def test_s44_an_address_in_a_folder_gets_no_credentials(
         assert f"was given to http://{canary.address}" in said
         assert f"--on PROFILE.yaml or RAY_API_SERVER_ADDRESS=http://{canary.address}" in said
     else:
-        assert "run 1 names address and dashboard and storage; without its --token nothing is sent there" in said
+        assert "run 1 names address and dashboard; without its --token nothing is sent there" in said

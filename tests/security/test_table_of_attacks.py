@@ -95,7 +95,7 @@ SHOWN = {
     9: [RESULTS + "test_s9_s10_no_pickle_in_a_folder_is_loaded"],
     10: [
         RESULTS + "test_s9_s10_no_pickle_in_a_folder_is_loaded",
-        RESULTS + "test_s10_a_journal_that_is_a_pickle_is_not_loaded",
+        RESULTS + "test_s10_a_claim_that_is_a_pickle_is_not_loaded",
     ],
     13: [
         PROFILE + "test_s13_s15_no_value_becomes_code",
@@ -158,7 +158,8 @@ SHOWN = {
         RESULTS + "test_s34_a_link_deeper_in_a_folder_ends_a_run",
         RESULTS + "test_s34_a_lock_beside_the_folder_that_is_a_link_is_not_followed",
         RESULTS + "test_s34_a_lock_of_the_claims_that_is_a_link_is_not_followed",
-        RESULTS + "test_s34_a_journal_that_is_a_link_is_not_followed",
+        RESULTS + "test_s34_a_claim_that_is_a_link_is_not_written_through",
+        RESULTS + "test_s34_an_exported_study_is_not_written_through_a_link",
         "unit/files/test_checked_json.py::test_a_log_is_appended_to_and_never_through_a_link",
     ],
     37: ["unit/data/test_hub_datasets.py::test_s37_a_loading_script_is_refused_and_not_run"],
@@ -193,7 +194,7 @@ UNNUMBERED = {
 
 OUT_OF_REACH = {
     11: "there is no Redis backend",
-    27: "there is no database; the study is a file",
+    27: "there is no database; the study is in memory",
     29: "no dashboard is started or shipped",
     30: "there is no Ray yet",
     31: "there is no storage server",

@@ -15,12 +15,11 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NEEDED = [Requirement(text) for text in PROJECT["dependencies"]]
-FOR_EXTRAS = [Requirement(text) for text in PROJECT["optional-dependencies"]["postgres"]]
 FOR_TESTS = [Requirement(text) for text in PROJECT["optional-dependencies"]["test"]]
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
 IMPORTED_AS = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
-COMES_WITH = {"httpx2": "huggingface_hub", "sqlalchemy": "optuna"}
-"""Imported to tell the errors of another package apart, or to set it up, which brings it along."""
+COMES_WITH = {"httpx2": "huggingface_hub"}
+"""Imported to tell the errors of another package apart, which brings it along."""
 
 
 def canonical(name: str) -> str:
@@ -39,7 +38,7 @@ def imported() -> set[str]:
     return found - set(sys.stdlib_module_names) - {"finesweep"}
 
 
-@pytest.mark.parametrize("requirement", [*NEEDED, *FOR_EXTRAS, *FOR_TESTS], ids=lambda requirement: requirement.name)
+@pytest.mark.parametrize("requirement", [*NEEDED, *FOR_TESTS], ids=lambda requirement: requirement.name)
 def test_a_range_has_both_ends_and_holds_the_tested_version(requirement: Requirement) -> None:
     pins = {canonical(name): version for name, version in PINS.items()}
     assert requirement.specifier.contains(pins[canonical(requirement.name)])
@@ -48,7 +47,7 @@ def test_a_range_has_both_ends_and_holds_the_tested_version(requirement: Require
 
 
 def test_what_is_imported_is_asked_for_and_nothing_else():
-    asked = {IMPORTED_AS.get(requirement.name, requirement.name) for requirement in [*NEEDED, *FOR_EXTRAS]}
+    asked = {IMPORTED_AS.get(requirement.name, requirement.name) for requirement in NEEDED}
     assert imported() - set(COMES_WITH) == asked
 
 

@@ -18,7 +18,7 @@ from finesweep.errors import FolderError, LaunchError, SpecError, SweepError, Un
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.run, run.validate, run.plan, run.submit),
-    *(inspect.status, inspect.leaderboard, run.cancel, inspect.init, inspect.schema),
+    *(inspect.status, inspect.leaderboard, inspect.export_study, run.cancel, inspect.init, inspect.schema),
 )
 """The commands in the order in which they are shown."""
 

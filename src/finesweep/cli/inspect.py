@@ -39,6 +39,19 @@ def leaderboard(folder: Folder) -> None:
     Screen().print(board.console_table(sweep_folder, manifest, records, runs))
 
 
+def export_study(
+    folder: Folder,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write.", show_default=False)],
+) -> None:
+    """Write a sweep's trials as a journal that Optuna and optuna-dashboard open."""
+    from finesweep.backends.optuna.export import export_study as export
+    from finesweep.folder.sweep_folder import SweepFolder
+
+    trials = export(SweepFolder(folder.absolute()), file)
+    shown = printable(str(file), limit=1_000)
+    typer.echo(f"Wrote {trials} trials to {shown}. To look at them: optuna-dashboard {shlex.quote(shown)}")
+
+
 def init(
     data: Annotated[
         Path | None, typer.Argument(metavar="DATA.csv", help="CSV, TSV, JSON lines or Parquet.", show_default=False)

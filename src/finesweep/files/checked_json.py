@@ -42,16 +42,25 @@ def read_values(file: Path) -> Any:
         FileNotFoundError: There is no such file.
         Damaged: It is no regular file, too large, or not JSON; NaN and infinity are none.
     """
+    return _values(_read(file))
+
+
+def read_lines(file: Path, most: int) -> list[Any]:
+    """Return the values in the first lines of a file of JSON lines, None for one that is damaged or not yet whole.
+
+    Of a file that is missing or no regular file there are none.
+    """
     try:
-        text = _read(file)
-        values = _adapter(Any).validate_json(text)
-        if _may_be_infinite(text):
-            json.dumps(values, allow_nan=False)  # the parser lets infinity pass
-    except ValidationError as error:
-        raise Damaged(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
-    except ValueError as error:
-        raise Damaged(str(error)) from None
-    return values
+        lines = _read(file).split(b"\n", most)[:most]
+    except (OSError, Damaged):
+        return []
+    found: list[Any] = []
+    for line in lines:
+        try:
+            found.append(_values(line))
+        except Damaged:
+            found.append(None)
+    return found
 
 
 def read_as(kind: type[T], file: Path) -> T:
@@ -144,6 +153,18 @@ def _may_be_infinite(text: bytes) -> bool:
     if b"Infinity" in text or b"NaN" in text or any(large.search(text) for large in _LARGE):
         return True
     return max(map(len, text.split(b"\n"))) >= _LONG
+
+
+def _values(text: bytes) -> Any:
+    try:
+        values = _adapter(Any).validate_json(text)
+        if _may_be_infinite(text):
+            json.dumps(values, allow_nan=False)  # the parser lets infinity pass
+    except ValidationError as error:
+        raise Damaged(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
+    except ValueError as error:
+        raise Damaged(str(error)) from None
+    return values
 
 
 def _read(file: Path) -> bytes:

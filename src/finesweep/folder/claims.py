@@ -7,6 +7,9 @@ still for ``LEASE_SECONDS`` on the reader's own monotonic clock. Clocks of two m
 
 The attempt is the fencing token: once there is a claim of the next attempt, whoever holds this one may
 write nothing more.
+
+Once a trial's parameters are drawn they are appended to its claim, in a line of their own. So other processes know what
+is being tried, and a later attempt has the same parameters.
 """
 
 from __future__ import annotations
@@ -23,12 +26,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from finesweep.errors import FolderError
 from finesweep.files import file_lock
-from finesweep.files.atomic import exclusive, read_json, write_failure
+from finesweep.files.atomic import exclusive, write_failure
+from finesweep.files.checked_json import read_lines
 from finesweep.files.regular_file import open_own
-from finesweep.trial import AttemptOutdated
+from finesweep.trial import AttemptOutdated, Params, Value
 
 LEASE_SECONDS = 60.0
 """How long another machine's claim may stand still before its trial is tried again."""
@@ -250,8 +255,7 @@ class Claims:
 
     def holder(self, trial: int, attempt: int) -> Holder:
         """Return what an attempt's claim says."""
-        values = read_json(self._file(trial, attempt))
-        known = values if isinstance(values, dict) else {}
+        known = self._line(trial, attempt, 0)
         try:
             faults = tuple(map(str, known.get("faults", ())))
             claim = Claim(trial, attempt, int(known.get("run", 0)), faults, int(known.get("batch_divisor", 1)))
@@ -259,6 +263,27 @@ class Claims:
             return Holder(claim, host, boot, pid, float(known.get("started", 0)), int(known.get("beat", 0)))
         except (TypeError, ValueError):
             return Holder(Claim(trial, attempt, 0), "", "", 0, 0.0, 0)
+
+    def note(self, claim: Claim, params: Params) -> None:
+        """Append a trial's parameters to its claim, durably; to be called before the trial trains.
+
+        Raises:
+            AttemptOutdated: The trial is being tried again.
+            FolderError: The disk is full or the folder is gone.
+        """
+        self.refuse_outdated(claim.trial, claim.attempt)
+        file = self._file(claim.trial, claim.attempt)
+        try:
+            _append(file, f"{json.dumps({'params': params}, allow_nan=False)}\n".encode())
+        except OSError as error:
+            raise FolderError(write_failure(file, error)) from error
+
+    def params(self, trial: int) -> Iterator[Params]:
+        """Yield the parameters that a trial's claims say, the newest attempt's first; of many there are none yet."""
+        for attempt in range(self.newest_of(trial), 0, -1):
+            params = self._line(trial, attempt, 1).get("params")
+            if isinstance(params, dict) and all(isinstance(value, Value) for value in params.values()):
+                yield params
 
     def is_alive(self, trial: int, attempt: int) -> bool:
         """Say whether somebody holds an attempt's claim."""
@@ -303,6 +328,12 @@ class Claims:
         finally:
             os.close(descriptor)
 
+    def _line(self, trial: int, attempt: int, number: int) -> dict[str, Any]:
+        """Return one of the lines of a claim, nothing where that is missing or damaged."""
+        lines = read_lines(self._file(trial, attempt), number + 1)
+        values = lines[number] if number < len(lines) else None
+        return values if isinstance(values, dict) else {}
+
     def _file(self, trial: int, attempt: int) -> Path:
         return self._folder / f"{trial:04d}.{attempt}"
 
@@ -334,6 +365,16 @@ def _written(file: Path, text: bytes) -> int:
         file.unlink(missing_ok=True)
         raise
     return descriptor
+
+
+def _append(file: Path, line: bytes) -> None:
+    descriptor = open_own(file, os.O_WRONLY | os.O_APPEND)
+    try:
+        if os.write(descriptor, line) < len(line):  # readers pass over half a line
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @functools.cache

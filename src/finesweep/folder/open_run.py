@@ -22,7 +22,7 @@ VISIBLE_SECONDS = 20.0
 
 POLL_SECONDS = 0.5
 
-ADDRESSES = ("address", "dashboard", "storage")
+ADDRESSES = ("address", "dashboard")
 """Keys of a profile that say where credentials go."""
 
 _WORD = 16

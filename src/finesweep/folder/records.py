@@ -43,6 +43,7 @@ class Records:
         self._known: dict[str, tuple[Version, TrialRecord]] = {}
         self._settled: set[str] = set()
         self._sorted: list[TrialRecord] = []
+        self._changes: list[tuple[int, TrialRecord | None]] = []
         self._next_thorough = 0.0
 
     def all(self) -> list[TrialRecord]:
@@ -84,6 +85,15 @@ class Records:
             return None
         return known[1]
 
+    def changed(self, since: int) -> list[tuple[int, TrialRecord | None]]:
+        """Return the trials whose records were read anew since, in order, each with its record, None if that is gone.
+
+        Args:
+            since: How many changes the caller has seen.
+        """
+        self.each()
+        return self._changes[since:]
+
     def look_again(self, name: str) -> None:
         """Look at a file at once the next time, since this process has replaced it."""
         self._settled.discard(name)
@@ -97,6 +107,7 @@ class Records:
     def _keep(self, name: str, known: tuple[Version, TrialRecord]) -> None:
         self._forget(name)
         self._known[name] = known
+        self._changes.append((known[1].trial, known[1]))
         bisect.insort(self._sorted, known[1], key=_NUMBER)
         if known[1].state.finished:
             self._settled.add(name)
@@ -104,6 +115,7 @@ class Records:
     def _forget(self, name: str) -> None:
         if (known := self._known.pop(name, None)) is not None:
             del self._sorted[bisect.bisect_left(self._sorted, known[1].trial, key=_NUMBER)]
+            self._changes.append((known[1].trial, None))
         self._settled.discard(name)
 
     def _set_aside(self, file: Path, why: str) -> None:

@@ -7,8 +7,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     runs/0001.jobs          ids of the jobs that a cluster was given for it
     runs/0001.stop          its trials on other machines are to stop
     calibration.json        how many trials at a time suit which machine (Calibration)
-    study.journal           Optuna's log
-    claims/0007.1           trial and attempt, held by one worker (Claims)
+    claims/0007.1           trial and attempt, held by one worker, and its parameters (Claims)
     progress/0007.json      a running trial, rewritten once a second
     trials/0007.json        how a trial ended (TrialRecord)
     logs/ tensorboard/      one each per trial
@@ -27,19 +26,19 @@ import functools
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from finesweep.errors import FolderError
 from finesweep.files.atomic import read_json, staged_json, write_json, writing
-from finesweep.files.checked_json import as_kind, read_numbered, refuse_all_but_files
+from finesweep.files.checked_json import Damaged, as_kind, read_as, read_numbered, refuse_all_but_files
 from finesweep.files.regular_file import check_folder_name
 from finesweep.folder.claims import Claim, Claims, Holder, Lease
 from finesweep.folder.manifest import Manifest, Run, hours_ran
 from finesweep.folder.records import Records
 from finesweep.spec.sections import FORMAT
-from finesweep.trial import AttemptOutdated, Progress, TrialRecord
+from finesweep.trial import AttemptOutdated, Params, Progress, TrialRecord
 
 UNKNOWN = 0.05
 """Share of texts that are mostly unknown words above which that is said."""
@@ -61,11 +60,6 @@ class SweepFolder:
     def spec_file(self) -> Path:
         """The manifest; its existence means that the folder is whole."""
         return self.path / "spec.json"
-
-    @property
-    def study_file(self) -> Path:
-        """Optuna's journal."""
-        return self.path / "study.journal"
 
     @property
     def calibration_file(self) -> Path:
@@ -249,6 +243,20 @@ class SweepFolder:
         """Return how a trial's last attempt ended, None if none has."""
         return self._records.read(self.record_file(trial).name)
 
+    def changed_records(self, since: int) -> list[tuple[int, TrialRecord | None]]:
+        """Return the trials whose records came, changed or went, in order, after the first so many changes."""
+        return self._records.changed(since)
+
+    def params_of(self, trial: int) -> Iterator[Params]:
+        """Yield what is known of a trial's parameters, the surest first; a trial keeps them in all its attempts."""
+        record = self.read_record(trial)
+        if record is not None:
+            yield record.params
+        yield from self.claims.params(trial)
+        progress = self.read_progress(trial)
+        if progress is not None:  # claims of earlier versions have none
+            yield progress.params
+
     def set_aside(self) -> list[str]:
         """Return what was found damaged, by this process or another, and set aside; by its path in the folder."""
         found = (item for part in ("", *FOLDERS) for item in (self.path / part).glob("*.corrupt*"))
@@ -257,6 +265,14 @@ class SweepFolder:
     def progress(self) -> list[Progress]:
         """Return the running trials' progress, by number."""
         return [item for number, item in read_numbered(Progress, self.path / "progress") if item.trial == number]
+
+    def read_progress(self, trial: int) -> Progress | None:
+        """Return a trial's progress, None if it has none or that cannot be read."""
+        try:
+            progress = read_as(Progress, self.progress_file(trial))
+        except (Damaged, OSError):
+            return None
+        return progress if progress.trial == trial else None
 
     def running(self) -> list[Progress]:
         """Return the progress of the trials that somebody alive holds, by number.
@@ -330,8 +346,11 @@ class SweepFolder:
 
     def holders(self) -> list[Holder]:
         """Return who holds, or held when they died, the trials that are claimed and have no result."""
-        newest = self.claims.newest()
-        return [self.claims.holder(*item) for item in sorted(newest.items()) if not self.is_finished(item[0])]
+        return [self.claims.holder(*item) for item in self.open_claims()]
+
+    def open_claims(self) -> list[tuple[int, int]]:
+        """Return the trials that are claimed and have no result, by number, each with its newest attempt."""
+        return sorted(item for item in self.claims.newest().items() if not self.is_finished(item[0]))
 
     def alive(self, trial: int) -> bool:
         """Say whether somebody holds a trial's newest claim."""

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from finesweep.errors import FolderError, Problem, SpecError, did_you_mean
 from finesweep.files.permissions import Shared
 from finesweep.host.machine import Machine
-from finesweep.launch.storage_url import checked as checked_storage
 from finesweep.registry import PROFILES
 from finesweep.spec.messages import example, findings, unknown_keys
 from finesweep.spec.sections import Section
@@ -28,6 +27,9 @@ MAX_CHOSEN = 8
 run at a time, the fewer ends the sampler has seen when it proposes the next."""
 
 MAX_PER_GPU = 64
+
+GONE = {"storage": "is no longer needed, since the study is made of the sweep's own records; take this line out"}
+"""Keys that profiles had in earlier versions, and what became of them."""
 
 
 Auto = Literal["auto"]
@@ -79,9 +81,6 @@ GpuCount = Annotated[
 ]
 
 
-StorageUrl = Annotated[str, AfterValidator(checked_storage)]
-
-
 class Limits(Section):
     """What one trial and the whole sweep may use; above it they are stopped."""
 
@@ -107,9 +106,6 @@ class Profile(Section):
     keep_best: int = Field(1, ge=1, le=1_000, description="How many of the best trials keep their weights.")
     retries: int = Field(2, ge=0, le=10, description="How often a trial is tried again that died of no own fault.")
     stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is tried again.")
-    storage: StorageUrl | None = Field(
-        None, description="postgresql://host/database that holds the study; default: a file in the sweep's folder."
-    )
     shared: Shared | None = Field(
         None, description="Who else may use a new results folder: group, which writes too, or world, which reads."
     )
@@ -252,7 +248,8 @@ def of_run(values: Mapping[str, Any]) -> SettledProfile:
         FolderError: It says what no profile says.
     """
     try:
-        asked = _kind(values.get("launcher")).model_validate(dict(values))
+        known = {key: value for key, value in values.items() if key not in GONE}
+        asked = _kind(values.get("launcher")).model_validate(known)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise FolderError(f"the run's profile: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -280,6 +277,9 @@ def _unknown_launcher(source: YamlSource) -> Iterator[Problem]:
 
 def _problems(source: YamlSource, kind: type[Profile], error: ValidationError) -> Iterator[Problem]:
     for path, key in unknown_keys(error):
+        if path == (key,) and key in GONE:
+            yield Problem(source.where(*path), GONE[key], "")
+            continue
         known = list((kind if len(path) == 1 else Limits).model_fields)
         hint = f"it stands in limits, {example(Limits)}" if key in Limits.model_fields else did_you_mean(key, known)
         elsewhere = f"it goes with launcher: {' or '.join(others)}" if (others := _with_key(key)) else ""

@@ -18,7 +18,7 @@ SPEED = (0.85, 1.0, 1.25)
 """How far a whole sweep's speed may be from that of a few steps: low, likely and high times its time."""
 
 TRIAL_SECONDS = 0.2
-"""What a trial takes beside model, Trainer, steps and evaluations: its fork, the study, the copy of its weights."""
+"""What a trial takes beside model, Trainer, steps and evaluations: its fork, the proposal, the copy of its weights."""
 
 TAKEN_UP = 0.2
 """How often a trial is taken up again that has waited at a rung, on average: 0.18 to 0.25 in random orders of 20 or 30
@@ -28,7 +28,7 @@ COMMAND_MB = 100.0
 """About what the command itself takes of memory, beside its workers."""
 
 RECORD_BYTES = 60_000
-"""About what log, scalars, record and the study's entries of one trial take."""
+"""About what log, scalars, record and claim of one trial take."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Disk:
         data_gb: Rows, tokens, and the model if it is made from scratch.
         weights_gb: Weights that are kept, those that are just being written, and the winner.
         states_gb: States of trials that wait or were interrupted.
-        logs_gb: Logs, scalars, records, the study.
+        logs_gb: Logs, scalars, records and claims.
         total_gb: All of it.
     """
 

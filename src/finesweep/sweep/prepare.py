@@ -110,17 +110,12 @@ def load(request: Request, profile: Profile) -> LoadedSpec:
     Raises:
         SpecError: With every problem of both, and then those of the data and the model too.
         FolderError: The results folder could not be written.
-        LaunchError: The database that the profile names for the study cannot be used.
         MissingExtra: It needs a package that is not installed.
     """
     draft = _draft(request)
     if (problems := _without_place(request, profile, draft.sound())) or draft.problems:
         raise _all_problems(request, draft, problems)
     loaded = draft.finished()
-    if profile.storage is not None:
-        from finesweep.backends.optuna import database
-
-        database.check(profile.storage)
     found = _for_smoke(loaded) if request.smoke else loaded
     housekeeping.check_writable(path_of(found, request))
     return found

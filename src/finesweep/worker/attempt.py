@@ -293,20 +293,18 @@ class Attempt:
 
 
 def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> TrialRecord:
-    """Return the record of an attempt that could not write its own, from what its progress says.
+    """Return the record of an attempt that could not write its own, from what is known of its trial.
 
     Args:
         claim: The attempt.
         sweep_folder: The sweep's folder.
         seconds: How long the attempt ran.
     """
-    progress = next((p for p in sweep_folder.progress() if p.trial == claim.trial), None)
     before = sweep_folder.read_record(claim.trial)
-    params = progress.params if progress else before.params if before else {}
     return TrialRecord(
         **_identity(claim, sweep_folder),
         state=TrialState.INTERRUPTED,
-        params=params,
+        params=next(filter(None, sweep_folder.params_of(claim.trial)), {}),
         started=time.time() - seconds,
         seconds=round(seconds, 3),
         earlier_seconds=before.trained_seconds if before else 0.0,

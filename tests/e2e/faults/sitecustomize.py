@@ -35,14 +35,13 @@ class Fault:
     Attributes:
         where: ``start``, ``model`` (its forward pass in training), ``loader``, ``metric``, ``weights`` (before they are
             written, to ``kill`` with half of them there), ``staging`` (before the record is written), ``record``
-            (when it is written beside its place), ``recorded`` (the study is told next), ``saving`` and ``state``
-            (before and after an interrupted trial's state is written).
+            (when it is written beside its place), ``recorded`` (the next trial is claimed next), ``saving`` and
+            ``state`` (before and after an interrupted trial's state is written).
         do: What happens there.
         trial: Which trial, None for every one.
         attempt: Which attempt, None for every one.
         step: How many passes go well before.
         text: Of the exception; ``{trial}`` is replaced. For ``fill``: the file that takes all space that is left.
-        pads: For ``fill``: whether the study's journal fills its last block first, so that it cannot grow either.
         most: For ``oom``: the largest batch that fits. For ``swell``: megabytes that are taken.
     """
 
@@ -52,7 +51,6 @@ class Fault:
     attempt: int | None = None
     step: int = 0
     text: str = "provoked"
-    pads: bool = False
     most: int = 16
 
 
@@ -107,20 +105,10 @@ def _prune(fault: Fault, **_: Any) -> None:
     raise TrialPruned(fault.text)
 
 
-def _fill(fault: Fault, sweep_folder: Any = None, **_: Any) -> None:
-    if fault.pads:
-        _pad(sweep_folder.study_file)
+def _fill(fault: Fault, **_: Any) -> None:
     with Path(fault.text).open("wb", buffering=0) as stream, contextlib.suppress(OSError):
         while True:
             stream.write(bytes(4096))
-
-
-def _pad(journal: Path) -> None:
-    """Add an event that changes nothing and ends where a block of the disk ends."""
-    start, end = b'{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"padding": "', b'"}}\n'
-    room = -(journal.stat().st_size + len(start) + len(end)) % 4096
-    with journal.open("ab") as stream:
-        stream.write(start + b"." * room + end)
 
 
 def _swell(fault: Fault, **_: Any) -> None:
@@ -239,7 +227,7 @@ def _break_records(sweep_folder: ModuleType) -> None:
 
     def recorded(self: Any, entry: Any) -> None:
         record(self, entry)
-        _strike("recorded", sweep_folder=self)
+        _strike("recorded")
 
     sweep_folder.staged_json, sweep_folder.SweepFolder.record = staged, recorded
 

@@ -77,11 +77,11 @@ def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: SweepFolder) -> N
 
 def test_what_was_set_aside_is_named(folder: SweepFolder) -> None:
     folder.record_file(3).write_text("{")
-    (folder.path / "study.journal.corrupt").write_text("?")
+    (folder.path / "calibration.json.corrupt").write_text("?")
     text = said(folder)
     assert "note     0003.json could not be read" in text
     assert "note     trials/0003.json.corrupt was damaged and set aside" in text
-    assert "note     study.journal.corrupt was damaged and set aside" in text
+    assert "note     calibration.json.corrupt was damaged and set aside" in text
 
 
 def test_a_folder_where_nothing_runs_says_how_it_ended(folder: SweepFolder) -> None:

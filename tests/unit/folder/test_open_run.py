@@ -54,12 +54,10 @@ def test_what_a_network_file_system_shows_late_is_waited_for(tmp_path: Path, mon
     assert open_run(folder.path, 1, "late")[1] == dataclasses.replace(run(1), token="late")
 
 
-GIVEN = {"launcher": "ray", "address": "head:6379", "dashboard": None, "storage": "postgresql://db/sweeps"}
+GIVEN = {"launcher": "ray", "address": "head:6379", "dashboard": None}
 
 
-@pytest.mark.parametrize(
-    "changed", [{"address": "evil:6379"}, {"dashboard": "http://evil"}, {"storage": "postgresql://e/s"}]
-)
+@pytest.mark.parametrize("changed", [{"address": "evil:6379"}, {"dashboard": "http://evil"}])
 def test_addresses_that_were_changed_in_the_folder_are_refused(tmp_path: Path, changed: dict[str, str]) -> None:
     folder, token = make_folders(tmp_path / "demo"), new_token(GIVEN)
     folder.write_run(run(1, token=token, profile=GIVEN))
@@ -76,9 +74,9 @@ def test_addresses_that_were_changed_in_the_folder_are_refused(tmp_path: Path, c
 
 def test_addresses_without_a_token_are_those_of_the_folder_alone(tmp_path: Path) -> None:
     folder = make_folders(tmp_path / "demo")
-    folder.write_run(run(1, profile=GIVEN))
+    folder.write_run(run(1, profile=GIVEN | {"dashboard": "http://head"}))
     with pytest.raises(
-        FolderError, match=r"^run 1 names address and storage; without its --token nothing is sent there$"
+        FolderError, match=r"^run 1 names address and dashboard; without its --token nothing is sent there$"
     ):
         open_run(folder.path, 1)
     folder.write_run(run(1, profile={"launcher": "ray", "address": "auto"}))

@@ -323,12 +323,12 @@ def test_what_was_set_aside_is_listed_whoever_did_it(tmp_path: Path) -> None:
     folder = make_folders(tmp_path / "demo")
     (folder.path / "trials/0000.json").write_text("no record")
     assert SweepFolder(folder.path).records() == []
-    (folder.path / "study.journal.corrupt.2").write_text("")
+    (folder.path / "calibration.json.corrupt").write_text("")
     (folder.path / "checkpoints/trial-0001.corrupt").mkdir()
     assert folder.notes == []
     assert folder.set_aside() == [
+        "calibration.json.corrupt",
         "checkpoints/trial-0001.corrupt",
-        "study.journal.corrupt.2",
         "trials/0000.json.corrupt",
     ]
 

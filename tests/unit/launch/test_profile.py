@@ -47,12 +47,11 @@ def test_every_key_is_read(tmp_path):
     text = (
         "launcher: local\nworkers: 3\ngpus_per_trial: 0\ntrials_per_gpu: 2\nthreads_per_worker: 4\nmemory_gb: 2.5\n"
         "keep_best: 5\nretries: 0\nstall_minutes: 1\nlimits: {trial_minutes: 90, disk_gb: 0.5}\n"
-        "storage: postgresql://db/sweeps\nshared: group\n"
+        "shared: group\n"
     )
     found = load(write(tmp_path, text)).model_dump()
     assert list(found.values()) == [
         *("local", 3, 0, 2, 4, 2.5, 5, 0, 1.0),
-        "postgresql://db/sweeps",
         "group",
         {"trial_minutes": 90.0, "disk_gb": 0.5},
     ]
@@ -66,6 +65,23 @@ def test_a_key_without_a_value_is_left_out(tmp_path, key):
 def test_an_unknown_key_names_the_line_and_the_nearest_one(tmp_path):
     with pytest.raises(SpecError, match=r"p\.yaml:2 keep_bst: no such key; there are .*did you mean keep_best\?"):
         load(write(tmp_path, "launcher: local\nkeep_bst:\n"))
+
+
+@pytest.mark.parametrize("value", ["postgresql://db/sweeps", "null", ""])
+@pytest.mark.parametrize("launcher", ["local", "slurm", "ray"])
+def test_a_key_of_an_earlier_version_is_said_to_be_no_longer_needed(tmp_path, launcher, value):
+    with pytest.raises(SpecError) as caught:
+        load(write(tmp_path, f"launcher: {launcher}\nstorage: {value}\n"))
+    said = [str(problem) for problem in caught.value.problems if "storage" in problem.where]
+    assert len(said) == 1
+    assert said[0].endswith(
+        "p.yaml:2 storage: is no longer needed, since the study is made of the sweep's own records; take this line out"
+    )
+
+
+def test_a_run_of_an_earlier_version_is_read():
+    values = Profile().model_dump()
+    assert of_run({**values, "storage": None}) == of_run(values)
 
 
 def test_an_unknown_limit_names_the_line_and_the_nearest_one(tmp_path):

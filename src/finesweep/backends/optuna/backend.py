@@ -8,31 +8,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from finesweep.backends.protocol import Report, Work
+from finesweep.backends.protocol import Work
 from finesweep.errors import TrialFailed
 from finesweep.files.atomic import exclusive
 from finesweep.folder.claims import Claim
-from finesweep.launch.storage_url import DatabaseAway
 from finesweep.pruning.rules import others_at
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.text.format import metric
-from finesweep.trial import (
-    AttemptOutdated,
-    Evaluation,
-    Params,
-    TrialDiverged,
-    TrialPruned,
-    TrialStopped,
-    TrialWaits,
-    Value,
-)
+from finesweep.trial import Evaluation, Params, TrialDiverged, TrialPruned, TrialStopped, Value
 
 if TYPE_CHECKING:
     import optuna
 
     from finesweep.backends.optuna.proposals import RandomDraws
-    from finesweep.backends.optuna.study import SharedStudy, Storage
+    from finesweep.backends.optuna.study import SweepStudy, TrialStorage
 
 
 @dataclass(frozen=True)
@@ -52,6 +42,11 @@ class PrunerEntry:
     counts_evaluations: bool = False
     longest: str | None = None
 
+    @property
+    def compares(self) -> bool:
+        """Whether it compares what trials have reported."""
+        return self.kind != "NopPruner"
+
 
 # A grid is planned point by point (finesweep.spec.planned_trials), so nothing is left for its sampler to propose.
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "gp": "GPSampler"}
@@ -69,25 +64,18 @@ PRUNERS = {
 
 
 class OptunaBackend:
-    """Runs each trial as one call of ``hyperparameter_search`` on a study that all trials share."""
+    """Runs each trial as one call of ``hyperparameter_search``, on a study that is made of the sweep's folder."""
 
     samplers: ClassVar = tuple(SAMPLERS)
     pruners: ClassVar = tuple(PRUNERS)
     coordinates: ClassVar = False
 
     def search(self, work: Work) -> None:
-        """Claim and run trials, each in a process of its own, until there are no more claims.
-
-        The study is settled before the first trial, for what died earlier, and after the last one, for what
-        died meanwhile.
-        """
-        study = shared_study(work)
-        study.settle()
-        draws = draws_of(work)
+        """Claim and run trials, each in a process of its own, until there are no more claims."""
+        study, draws = sweep_study(work), draws_of(work)
         while (claim := work.claim()) is not None:
             study.refresh()
             work.isolated(claim, _ClaimedTrial(work, claim, study, draws).search)
-        study.settle()
 
 
 @dataclass
@@ -99,95 +87,96 @@ class _ClaimedTrial:
 
     work: Work
     claim: Claim
-    study: SharedStudy
+    study: SweepStudy
     draws: RandomDraws | None
     _ended: bool = field(default=False, init=False)
     _turn: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
 
     def search(self) -> None:
-        """Call ``hyperparameter_search`` for this one trial of the shared study."""
+        """Call ``hyperparameter_search`` for this one trial."""
         from finesweep.backends.search_driver import SearchDriver
 
         spec = self.work.spec
-        with contextlib.closing(self.study.open(self.claim)) as storage, self._passing_over(storage), self._turn:
-            if takes_turns(spec):
-                self._turn.enter_context(exclusive(self.work.sweep_folder.path / ".proposing.lock"))
+        with self._passing_over(), self._turn:
+            self._turn.enter_context(proposing(self.work))
+            storage = self.study.open(self.claim)
             SearchDriver(functools.partial(self.run, storage)).hyperparameter_search(
                 hp_space=self.draw,
                 compute_objective=lambda metrics: metrics[spec.objective.metric],
                 n_trials=1,
                 direction=str(spec.direction),
                 backend="optuna",
-                study_name=self.study.name,
+                study_name=spec.name,
                 storage=storage,
-                load_if_exists=True,
-                sampler=sampler_of(self.work, self.study, self.claim, storage, self.draws),
-                pruner=_pruner(spec),
+                sampler=sampler_of(self.work, self.study, self.claim, self.draws),
+                pruner=pruner_of(spec),
             )
 
     def draw(self, trial: optuna.Trial) -> dict[str, Value]:
-        """Draw the trial's parameters."""
-        from finesweep.backends.optuna.drawing import suggest
-
+        """Draw the trial's parameters, and write them into its claim."""
         with self._turn:  # ends here
-            return suggest(trial, SearchSpace(self.work.spec.space))
+            return drawn(self.work, self.claim, trial)
 
-    def run(self, storage: Storage, trial: optuna.Trial, params: Params) -> float:
+    def run(self, storage: TrialStorage, trial: optuna.Trial, params: Params) -> float:
         """Train the trial; return its objective."""
         import optuna
 
-        from finesweep.backends.optuna.study import put_back
-        from finesweep.backends.optuna.trial_attributes import ATTEMPT
-
-        # The one thing that no record says of a trial that dies with the whole machine.
-        storage.keep()
+        report = _Reporter(self.work, self.claim, self.study, storage, trial).report
         try:
-            trial.set_user_attr(ATTEMPT, self.claim.attempt)
-            objective = self.work.train(self.claim, params, _reporter(self.work, self.claim, trial))
-        except (TrialStopped, TrialFailed) as end:
+            objective = self.work.train(self.claim, params, report)
+        except (TrialPruned, TrialDiverged) as end:
             self._ended = True
-            if isinstance(end, TrialPruned | TrialDiverged):
-                raise optuna.TrialPruned(str(end)) from None  # see finesweep.backends.optuna.study.STATES
-            if isinstance(end, TrialWaits):
-                put_back(storage, trial)
+            raise optuna.TrialPruned(str(end)) from None  # see finesweep.backends.optuna.study.STATES
+        except (TrialStopped, TrialFailed):
+            self._ended = True
             raise
         self._ended = True
         return objective
 
     @contextlib.contextmanager
-    def _passing_over(self, storage: Storage) -> Iterator[None]:
+    def _passing_over(self) -> Iterator[None]:
         """Pass over what the search raises about a trial that has ended: it counts as its record says.
 
-        The stock call raises as long as no trial of a study has completed. Optuna cannot tell the end of a
-        trial that somebody else, who took it for dead, has told already; nor any end on a full disk, where it
-        raises an ``AssertionError`` instead of the reason; nor one while the database is away.
+        The stock call raises as long as no trial of its study has completed.
         """
-        from optuna.exceptions import UpdateFinishedTrialError
-
-        with contextlib.suppress(TrialStopped, TrialFailed):
-            try:
-                yield
-            except (DatabaseAway, UnboundLocalError) as error:
-                # Where Optuna can neither tell a trial's end nor read the trial, it stumbles over a variable.
-                away = error if isinstance(error, DatabaseAway) else error.__context__
-                if not self._ended:
-                    raise away or error from None
-                _say(f"{away}; the study learns of this trial's end from its record")
-            except (AssertionError, ValueError, UpdateFinishedTrialError):
-                if storage.failure is not None:
-                    raise storage.failure from None
-                if not self._ended:
-                    self.work.sweep_folder.claims.refuse_outdated(self.claim.trial, self.claim.attempt)
-                    raise
+        try:
+            yield
+        except (TrialStopped, TrialFailed):
+            pass
+        except ValueError:
+            if not self._ended:
+                raise
 
 
-def shared_study(work: Work) -> SharedStudy:
-    """Return the study that all trials of a sweep share."""
-    from finesweep.backends.optuna.study import SharedStudy
+def sweep_study(work: Work) -> SweepStudy:
+    """Return what samplers and pruners are to know of a sweep's trials."""
+    from finesweep.backends.optuna.study import SweepStudy
 
-    return SharedStudy(
-        work.sweep_folder, work.spec, lambda evaluation: step_of(work.spec, evaluation), work.profile.asked.storage
+    spec = work.spec
+    compares, learns = PRUNERS[spec.search.pruner].compares, SAMPLERS[spec.search.sampler] != "RandomSampler"
+    pruner = pruner_of(spec) if compares else None
+    return SweepStudy(
+        work.sweep_folder, spec, functools.partial(step_of, spec), pruner=pruner, is_read=compares or learns
     )
+
+
+def drawn(work: Work, claim: Claim, trial: optuna.Trial) -> dict[str, Value]:
+    """Draw a trial's parameters, and write them into its claim, where others see what is being tried."""
+    from finesweep.backends.optuna.drawing import suggest
+
+    params = suggest(trial, SearchSpace(work.spec.space))
+    work.sweep_folder.claims.note(claim, params)
+    return params
+
+
+@contextlib.contextmanager
+def proposing(work: Work) -> Iterator[None]:
+    """Be the only process that asks a sampler, where one proposal depends on those before it.
+
+    It ends when the parameters stand in the claim.
+    """
+    with exclusive(work.sweep_folder.path / ".proposing.lock") if takes_turns(work.spec) else contextlib.nullcontext():
+        yield
 
 
 def draws_of(work: Work) -> RandomDraws | None:
@@ -208,9 +197,7 @@ def takes_turns(spec: SweepSpec) -> bool:
     return kind == "GPSampler" or (kind != "RandomSampler" and SearchSpace(spec.space).can_repeat)
 
 
-def sampler_of(
-    work: Work, study: SharedStudy, claim: Claim, storage: Storage, draws: RandomDraws | None
-) -> optuna.samplers.BaseSampler:
+def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws | None) -> optuna.samplers.BaseSampler:
     """Return what proposes one trial's parameters: what it had before, what is planned, the rest by the spec's sampler.
 
     Its seed follows from the sweep's and the trial's number.
@@ -223,7 +210,7 @@ def sampler_of(
     make = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])
     seed = trial_seed(spec.search.seed, claim.trial)
     sampler: optuna.samplers.BaseSampler = make(seed=seed)
-    fixed = study.params_to_repeat(claim, storage) if claim.attempt > 1 else None
+    fixed = study.params_of(claim.trial) if claim.attempt > 1 else None
     if fixed is None and claim.trial < len(plan):
         fixed = plan[claim.trial]
     if fixed is None and draws is not None:
@@ -232,11 +219,11 @@ def sampler_of(
         return optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
     if not takes_turns(spec) or not SearchSpace(spec.space).can_repeat:
         return sampler
-    stored = optuna.load_study(study_name=study.name, storage=storage)
-    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, plan, work.sweep_folder, stored, claim), seed)
+    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, plan, work.sweep_folder, claim.trial), seed)
 
 
-def _pruner(spec: SweepSpec) -> optuna.pruners.BasePruner:
+def pruner_of(spec: SweepSpec) -> optuna.pruners.BasePruner:
+    """Return Optuna's pruner for a spec, which prunes nothing where trials are compared at rungs of our own."""
     import optuna
 
     entry = PRUNERS[spec.search.pruner]
@@ -269,36 +256,34 @@ def step_of(spec: SweepSpec, evaluation: Evaluation) -> int | None:
     return round(count) if abs(count - round(count)) <= 0.01 else None
 
 
-def _reporter(work: Work, claim: Claim, trial: optuna.Trial) -> Report:
-    from optuna.exceptions import UpdateFinishedTrialError
+@dataclass
+class _Reporter:
+    """Tells the pruner of a trial's evaluations."""
 
-    spec = work.spec
-    reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)  # noqa: SLF001
+    work: Work
+    claim: Claim
+    study: SweepStudy
+    storage: TrialStorage
+    trial: optuna.Trial
+    _reported: set[int] = field(default_factory=set, init=False)
 
-    def report(evaluation: Evaluation, best: float, last: bool, _: object) -> None:
-        step = step_of(spec, evaluation)
-        if step is None or step in reported:
+    def report(self, evaluation: Evaluation, best: float, last: bool, _: object) -> None:
+        """Report an evaluation, once for each step; see ``backends.Report``."""
+        work, claim = self.work, self.claim
+        step = step_of(work.spec, evaluation)
+        if step is None or step in self._reported:
             return
-        reported.add(step)
-        try:
-            trial.report(best, step)
-            weak = not last and trial.should_prune()
-        except UpdateFinishedTrialError:
-            raise AttemptOutdated(f"trial {claim.trial}: attempt {claim.attempt} was given up") from None
-        except DatabaseAway as away:
-            _say(f"{away}; the evaluation after {evaluation.examples:,} examples stops no trial")
+        work.sweep_folder.claims.refuse_outdated(claim.trial, claim.attempt)
+        self._reported.add(step)
+        self.trial.report(best, step)
+        if last or self.study.pruner is None:
             return
-        if weak:
-            others = others_at(claim.trial, evaluation.examples, work.sweep_folder.records(), spec.direction)
-            raise TrialPruned(f"{grounds(spec, evaluation, best)}; {others}")
-
-    return report
+        self.storage.others = self.study.others(claim.trial)
+        if self.trial.should_prune():
+            others = others_at(claim.trial, evaluation.examples, work.sweep_folder.records(), work.spec.direction)
+            raise TrialPruned(f"{grounds(work.spec, evaluation, best)}; {others}")
 
 
 def grounds(spec: SweepSpec, evaluation: Evaluation, best: float) -> str:
     """Say what a trial had reached when it was pruned."""
     return f"{spec.search.pruner}: {spec.objective.metric} {metric(best)} after {evaluation.examples:,} examples"
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  goes into the trial's log

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
 from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.trial import Value
 
@@ -47,3 +49,14 @@ def _suggest_one(trial: Suggesting, name: str, parameter: Parameter) -> Value:
             name, int(parameter.low), int(parameter.high), step=int(parameter.step or 1), log=parameter.log
         )
     return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
+
+
+def distribution_of(parameter: Parameter) -> BaseDistribution:
+    """Return what a parameter is drawn from, as Optuna keeps it with each trial."""
+    if parameter.choices is not None:
+        return CategoricalDistribution(parameter.choices)
+    assert parameter.low is not None
+    assert parameter.high is not None
+    if parameter.is_integer:
+        return IntDistribution(int(parameter.low), int(parameter.high), parameter.log, int(parameter.step or 1))
+    return FloatDistribution(parameter.low, parameter.high, parameter.log, parameter.step)

@@ -2,7 +2,7 @@
 
 With the random sampler a proposal follows from the seed and from those of lower numbers, so that a number has the same
 parameters however many workers there are. The other samplers learn from what has ended; they are asked one at a time
-where a configuration can repeat at all, and see what all others of the sweep have in the study and in its folder.
+where a configuration can repeat at all, and see what all others of the sweep have in their records and claims.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from finesweep.backends.optuna.drawing import suggest
-from finesweep.backends.optuna.trial_attributes import mark
-from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.planned_trials import Configuration, configuration
 from finesweep.spec.search_space import SearchSpace
@@ -187,7 +185,7 @@ class DraftTrial:
 
 
 def taken_by_others(
-    spec: SweepSpec, plan: Sequence[Params], sweep_folder: SweepFolder, study: optuna.Study, claim: Claim
+    spec: SweepSpec, plan: Sequence[Params], sweep_folder: SweepFolder, trial: int
 ) -> set[Configuration]:
     """Return the configurations of a sweep's other trials, planned, running or ended.
 
@@ -195,11 +193,10 @@ def taken_by_others(
         spec: The sweep's spec.
         plan: Parameters of the first trials.
         sweep_folder: The sweep's folder.
-        study: The study, whose trials say which of the sweep's they are.
-        claim: The trial that is proposed for.
+        trial: The trial that is proposed for.
     """
-    known: list[tuple[int, Params]] = [(mark(trial)[0], trial.params) for trial in study.get_trials(deepcopy=False)]
+    known = [(number, params) for number, _ in sweep_folder.open_claims() for params in sweep_folder.params_of(number)]
+    # Afterwards, so that a trial that ends meanwhile is not missed.
     known += [(record.trial, record.params) for record in sweep_folder.records()]
-    known += [(progress.trial, progress.params) for progress in sweep_folder.progress()]
-    others = (params for trial, params in known if trial != claim.trial and params)
+    others = (params for number, params in known if number != trial and params)
     return {configuration(spec, params) for params in (*plan, *others)}

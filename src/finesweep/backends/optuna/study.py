@@ -1,247 +1,240 @@
-"""Owns the study that all trials of a sweep share: what Optuna knows, kept in step with the records.
+"""Builds an Optuna study in memory from a sweep's records, claims and progress, for one trial at a time.
 
-The records are the truth and the study a cache of them: whatever becomes of its file or its database, it is
-made again.
+The folder is the truth: the trials of a study are what it says of them, under their own numbers. Equal folders make
+equal studies, and there is no second store that could contradict the records. Only the trial that a study is opened for
+changes in it, and that study ends with its process.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
-import functools
-import hashlib
-import json
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from operator import attrgetter
+from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
-from optuna.trial import FixedTrial, FrozenTrial
+from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as StudyState
 
-from finesweep.backends.optuna.drawing import suggest
-from finesweep.backends.optuna.journal import UNREADABLE, FileSource
-from finesweep.backends.optuna.trial_attributes import NUMBER, mark, marks
+from finesweep.backends.optuna.drawing import distribution_of
 from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.storage_url import DatabaseAway
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
-from finesweep.trial import Evaluation, Params, TrialRecord, TrialState
+from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
 
-if TYPE_CHECKING:
-    from finesweep.backends.optuna.database import DatabaseStorage
-    from finesweep.backends.optuna.journal import FileStorage
-
-    Storage = FileStorage | DatabaseStorage
-
-# PRUNED keeps a diverged trial's last value in the sampler's memory. FAIL would be ignored, and the sampler
-# would walk into the same corner again.
 STATES = {
     TrialState.COMPLETE: StudyState.COMPLETE,
     TrialState.PRUNED: StudyState.PRUNED,
+    # Samplers pass over FAIL, and would propose the same corner again.
     TrialState.DIVERGED: StudyState.PRUNED,
+    # What it has shown so far counts, and it repels no proposal, since it does not run.
+    TrialState.WAITING: StudyState.PRUNED,
     TrialState.FAILED: StudyState.FAIL,
-    TrialState.WAITING: StudyState.WAITING,
+    TrialState.INTERRUPTED: StudyState.FAIL,
 }
-"""What the study is told of a trial that is finished, or waits at a rung."""
+"""What a trial with a record is in the study of another one."""
 
-Ends = Mapping[tuple[int, int], TrialRecord]
-"""The record of each trial of which the study is told, by number and attempt."""
+ATTEMPT = "attempt"
+"""Attribute of a study's trial that says which attempt at it that is."""
+
+_NUMBER = attrgetter("number")
 
 
-class Source(Protocol):
-    """Where a study is kept.
+class TrialStorage(InMemoryStorage):
+    """Holds one trial that can change, and the other trials of its sweep as they were when the study was opened.
 
-    Attributes:
-        refresh_seconds: How old what a worker knows may be for the trials that are forked from it.
+    Args:
+        number: The number of the trial in its sweep.
+        others: The other trials, by number.
     """
 
-    refresh_seconds: float
+    def __init__(self, number: int, others: Sequence[FrozenTrial] = ()) -> None:
+        super().__init__()
+        self._number = number
+        self.others = others
 
-    @property
-    def name(self) -> str:
-        """The study's name there."""
-        ...
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Make the trial, under its number in the sweep; see Optuna."""
+        trial_id: int = super().create_new_trial(study_id, template_trial)
+        self.get_trial(trial_id).number = self._number
+        return trial_id
 
-    @property
-    def shown(self) -> str:
-        """What messages call it."""
-        ...
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[StudyState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return all trials by number; see Optuna. None of the others is ever WAITING, to be asked for here."""
+        own: list[FrozenTrial] = super().get_all_trials(study_id, deepcopy, states)
+        if states is not None and StudyState.WAITING in states:
+            return own
+        found = [trial for trial in self.others if states is None or trial.state in states]
+        for trial in own:
+            bisect.insort(found, trial, key=_NUMBER)
+        return copy.deepcopy(found) if deepcopy else found
 
-    def open(self, claim: Claim | None = None, known: Any = None) -> Storage:
-        """Open it, for one trial or as a whole, with what an earlier opening has read; closed before a fork."""
-        ...
-
-    def set_aside(self) -> str:
-        """Give a study that cannot be used another name; return that."""
-        ...
-
-    def persist(self, action: Callable[[], None]) -> None:
-        """Do something there, again if it fails and may not fail again."""
-        ...
-
-    def hastily(self) -> contextlib.AbstractContextManager[None]:
-        """Try everything in the block once only, since somebody waits for it."""
-        ...
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        """Say that there is none, since the others need not be known here: the leaderboard has it."""
+        raise ValueError("No trials are completed yet.")
 
 
 @dataclass
-class SharedStudy:
-    """The study of one sweep.
+class SweepStudy:
+    """What Optuna is to know of a sweep's trials.
 
-    A worker settles it and keeps what it has read, so that its trials' processes, which are forks of it, need
-    not read all of it again.
+    A worker refreshes it before each trial, so that the trial's process, a fork of it, has little left to read.
 
     Args:
         sweep_folder: The sweep's folder.
         spec: The sweep's spec.
         step: Where on the pruner's axis an evaluation lies, None where it is not reported.
-        url: The database that holds it, None for a file in the folder.
+        pruner: Optuna's pruner, None where it compares no trials.
+        is_read: Whether the sampler or the pruner looks at other trials at all.
     """
 
     sweep_folder: SweepFolder
     spec: SweepSpec
     step: Callable[[Evaluation], int | None]
-    url: str | None = None
-    _known: Storage | None = field(default=None, init=False, repr=False)
-    _refreshed: float = field(default=-math.inf, init=False, repr=False)
+    pruner: BasePruner | None = None
+    is_read: bool = True
+    _recorded: dict[int, FrozenTrial] = field(default_factory=dict, init=False, repr=False)
+    _seen: int = field(default=0, init=False, repr=False)
 
-    @functools.cached_property
-    def source(self) -> Source:
-        """Where the study is kept."""
-        if self.url is None:
-            return FileSource(self.sweep_folder.study_file, self.spec.name)
-        from finesweep.backends.optuna.database import DatabaseSource
-
-        return DatabaseSource(self.url, name_among_others(self.sweep_folder))
-
-    @functools.cached_property
-    def _space(self) -> SearchSpace:
-        return SearchSpace(self.spec.space)
-
-    @property
-    def name(self) -> str:
-        """The study's name where it is kept."""
-        return self.source.name
-
-    def settle(self) -> None:
-        """Bring the study in step with the records, making it anew where it is damaged.
-
-        Afterwards it has every finished trial as its record says, and no trial is RUNNING but those that
-        somebody alive holds. Any number of workers may do this at any time. The first time here, all that the
-        study says of completed trials is compared with the records.
-
-        Raises:
-            FolderError: The folder cannot be written.
-            DatabaseAway: The database cannot be reached, and the study was never settled here; later it is left
-                as it is, since whoever opens it next settles it.
-        """
-        try:
-            self.source.persist(self._settle)
-        except DatabaseAway as away:
-            if self._known is None:
-                raise
-            self._note(f"{away}; the study is brought in step with the records when it is used again")
-
-    def _settle(self) -> None:
-        with self.sweep_folder.locked():
-            # Read before the study: a trial is in the study first, so that none can be added twice.
-            ends = {
-                (record.trial, record.attempt): record for record in self.sweep_folder.records() if _is_told(record)
-            }
-            with contextlib.closing(self._sound_storage(ends)) as storage:
-                self._close_abandoned(storage, ends)
-                self._add_missing(storage, ends)
-        self._known, self._refreshed = storage, time.monotonic()
+    def __post_init__(self) -> None:
+        self._space = SearchSpace(self.spec.space)
+        self._distributions = {name: distribution_of(one) for name, one in self._space.parameters.items()}
 
     def refresh(self) -> None:
-        """Read what others have told the study since, for the trials' processes that are forked from now on."""
-        if time.monotonic() - self._refreshed < self.source.refresh_seconds:
+        """Read the records that are new."""
+        if not self.is_read:
             return
-        self._refreshed = time.monotonic()
-        # Whoever calls this may hold a claim, and does not renew it meanwhile.
-        try:
-            with self.source.hastily(), contextlib.closing(self.source.open(known=self._known)) as storage:
-                storage.read(self.name)
-        except DatabaseAway:  # left to the trial's process, which waits
-            return
-        except UNREADABLE:
-            self._known = None
-        else:
-            self._known = storage
+        changed = self.sweep_folder.changed_records(self._seen)
+        self._seen += len(changed)
+        for trial, record in changed:
+            self._recorded.pop(trial, None)
+            if record is not None:
+                self._recorded[trial] = self.of_record(record, STATES[record.state])
 
-    def open(self, claim: Claim) -> Storage:
-        """Open the study for one claimed trial, made anew if it was lost or damaged since it was settled.
+    def open(self, claim: Claim) -> TrialStorage:
+        """Return a study's storage for one claimed trial, as the folder is now."""
+        return TrialStorage(claim.trial, self.others(claim.trial))
 
-        Raises:
-            FolderError: The folder cannot be written.
-            DatabaseAway: The database cannot be reached.
+    def made(self, storage: TrialStorage, **parts: Any) -> optuna.Study:
+        """Return a study with a storage.
+
+        Args:
+            storage: A new storage.
+            parts: Its sampler, its pruner.
         """
-        with contextlib.suppress(*UNREADABLE):
-            storage = self.source.open(claim, self._known)
-            if storage.has_study(self.name):
-                return storage
-            storage.close()
-        self._known = None
-        self.settle()
-        return self.source.open(claim, self._known)
+        direction = StudyDirection[self.spec.direction.name]
+        with _quietly():
+            return optuna.create_study(storage=storage, study_name=self.spec.name, direction=direction, **parts)
 
-    def params_to_repeat(self, claim: Claim, storage: Storage) -> Params | None:
-        """Return the parameters that an earlier attempt of a trial had, None where there is none.
+    def others(self, trial: int) -> list[FrozenTrial]:
+        """Return the trials of the sweep besides one, by number: recorded, or running now."""
+        if not self.is_read:
+            return []
+        running = list(self.running())
+        self.refresh()  # afterwards, so that a trial that ends meanwhile is not missed
+        found = dict(self._recorded)
+        for other in running:
+            recorded = found.get(other.number)
+            if recorded is None or recorded.user_attrs[ATTEMPT] < other.user_attrs[ATTEMPT]:
+                found[other.number] = other
+        found.pop(trial, None)
+        return [found[number] for number in sorted(found)]
 
-        What an earlier attempt left RUNNING in the study is closed, since the sampler counts running trials
-        and would be repelled by a dead one. A trial that waited at a rung goes on as what it is there.
+    def running(self) -> Iterator[FrozenTrial]:
+        """Yield the trials that run now, each with its parameters as soon as it has them."""
+        for trial, attempt in self.sweep_folder.open_claims():
+            record = self.sweep_folder.read_record(trial)
+            if record is not None and record.attempt == attempt:
+                continue
+            if self.sweep_folder.claims.is_alive(trial, attempt):
+                yield self._of_running(trial, attempt, record)
+
+    def of_record(self, record: TrialRecord, state: StudyState) -> FrozenTrial:
+        """Return a trial as its record says; one whose record Optuna refuses has failed.
+
+        Args:
+            record: The record.
+            state: What the trial is in the study.
         """
-        trials = self._study(storage).get_trials(deepcopy=False)
-        earlier = [trial for trial in trials if trial.user_attrs.get(NUMBER) == claim.trial]
-        for trial in earlier:
-            if trial.state is not StudyState.WAITING:
-                _tell(storage, trial, StudyState.FAIL, None)
-        told = [trial.params for trial in reversed(earlier)]
-        return next(
-            (params for params in (*told, *self._noted_params(claim.trial)) if self._space.contains(params)), None
-        )
-
-    def _noted_params(self, trial: int) -> Iterator[Params]:
-        record = self.sweep_folder.read_record(trial)
-        if record is not None:
-            yield record.params
-        yield from (progress.params for progress in self.sweep_folder.progress() if progress.trial == trial)
-
-    def _as_told(self, record: TrialRecord) -> FrozenTrial:
-        """Return the trial that the study would have if it had been told all that a record says."""
-        state, reports = STATES[record.state], self.reports(record)
+        # The evaluation that ends the training is judged by no pruner.
+        judged = record.evaluations[:-1] if record.state is TrialState.COMPLETE else record.evaluations
+        reports = self.reports(record.evaluations)
         last = reports[max(reports)] if reports else None
         value = {StudyState.COMPLETE: record.objective, StudyState.PRUNED: last}.get(state)
+        return self._made(record.trial, record.attempt, state, record.params, reports, judged, value)
+
+    def _of_running(self, trial: int, attempt: int, before: TrialRecord | None) -> FrozenTrial:
+        progress = self.sweep_folder.read_progress(trial)
+        if progress is None or progress.attempt != attempt:  # it has just begun, or goes on from an earlier attempt
+            judged = evaluations = before.evaluations if before is not None else ()
+        else:
+            judged = evaluations = progress.evaluations
+            if evaluations and evaluations[-1].step >= progress.total_steps:
+                judged = evaluations[:-1]
+        params, reports = self.params_of(trial) or {}, self.reports(evaluations)
+        return self._made(trial, attempt, StudyState.RUNNING, params, reports, judged)
+
+    def _made(
+        self,
+        trial: int,
+        attempt: int,
+        state: StudyState,
+        params: Params,
+        reports: dict[int, float],
+        judged: Sequence[Evaluation],
+        value: float | None = None,
+    ) -> FrozenTrial:
+        notes = self._notes(trial, self.reports(judged))
         try:
-            params, distributions = self._drawn(record.params)
-            return optuna.trial.create_trial(
+            made = create_trial(
                 state=state,
                 value=value,
-                params=params,
-                distributions=distributions,
-                user_attrs=marks(record),
+                params={name: self._as_drawn(name, value) for name, value in params.items()},
+                distributions={name: self._distributions[name] for name in params},
                 intermediate_values=reports,
+                system_attrs=notes,
             )
-        except ValueError:  # Optuna refuses what it says, such as a value that somebody has edited
-            return optuna.trial.create_trial(state=StudyState.FAIL, user_attrs=marks(record))
+        except (KeyError, TypeError, ValueError):  # somebody has edited the record
+            made = create_trial(state=StudyState.FAIL, intermediate_values=reports, system_attrs=notes)
+        made.number, made.user_attrs = trial, {ATTEMPT: attempt}
+        return made
 
-    def _drawn(self, params: Params) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return parameters with their distributions, nothing of what was cut short before it was drawn."""
-        if not self._space.contains(params):
-            return {}, {}
-        fixed = FixedTrial(dict(params))
-        suggest(fixed, self._space)
-        return fixed.params, fixed.distributions
+    def _as_drawn(self, name: str, value: Value) -> Any:
+        distribution = self._distributions[name]
+        return distribution.to_external_repr(distribution.to_internal_repr(value))
 
-    def reports(self, record: TrialRecord) -> dict[int, float]:
+    def _notes(self, trial: int, reports: Mapping[int, float]) -> dict[str, Any]:
+        """Return what Optuna's pruner notes on a trial while it reports, and compares later trials with.
+
+        For that the trial needs no others: alone in a study it is never weak.
+        """
+        if self.pruner is None or not reports:
+            return {}
+        study = self.made(TrialStorage(trial), pruner=self.pruner)
+        alone = study.ask()
+        for step, value in sorted(reports.items()):
+            alone.report(value, step)
+            alone.should_prune()
+        return dict(study.get_trials(deepcopy=False)[0].system_attrs)
+
+    def params_of(self, trial: int) -> Params | None:
+        """Return the parameters that a trial has, and keeps when it is tried again; None if none were drawn yet."""
+        return next(filter(self._space.contains, self.sweep_folder.params_of(trial)), None)
+
+    def reports(self, evaluations: Sequence[Evaluation]) -> dict[int, float]:
         """Return what a trial has reported, by its step on the pruner's axis: its best objective so far."""
         reports: dict[int, float] = {}
         best: float | None = None
-        for evaluation in record.evaluations:
+        for evaluation in evaluations:
             if evaluation.objective is None:
                 continue
             if self.spec.direction.better(evaluation.objective, best):
@@ -251,123 +244,13 @@ class SharedStudy:
                 reports.setdefault(step, best)
         return reports
 
-    def _sound_storage(self, ends: Ends) -> Storage:
-        """Open the study, set aside and begun anew if it is damaged."""
-        try:
-            return self._checked_storage(ends)
-        except UNREADABLE as error:
-            aside = self.source.set_aside()
-            self._known = None
-            self._note(
-                f"{self.source.shown} cannot be used ({_shortly(error)}); "
-                f"set aside as {aside} and made anew from trials/"
-            )
-        return self._checked_storage(ends)
 
-    def _note(self, text: str) -> None:
-        self.sweep_folder.notes.append(text)
-        print(text, flush=True)  # noqa: T201  goes into the log of the worker or the trial
-
-    def _checked_storage(self, ends: Ends) -> Storage:
-        """Open the study, and compare it with the records, since a flipped bit may well replay.
-
-        Raises:
-            Exception: One of ``UNREADABLE``.
-        """
-        storage = self.source.open(known=self._known)
-        try:
-            self._check(storage, ends)
-        except BaseException:
-            storage.close()
-            raise
-        return storage
-
-    def _check(self, storage: Storage, ends: Ends) -> None:
-        direction = StudyDirection[self.spec.direction.name]
-        if not storage.has_study(self.name):
-            optuna.create_study(study_name=self.name, storage=storage, direction=direction)
-        study = self._study(storage)
-        if study.direction is not direction:
-            raise ValueError(f"it is to {study.direction.name}, the sweep to {direction.name}")
-        if self._known is not None:
-            return
-        for trial in study.get_trials(deepcopy=False, states=(StudyState.COMPLETE,)):
-            number, attempt = mark(trial)
-            if number < 0:
-                raise ValueError(f"its trial {trial.number} is nobody's")
-            if (number, attempt) in ends and not self._agrees(trial, ends[number, attempt]):
-                raise ValueError(f"it contradicts the record of trial {number}")
-
-    def _agrees(self, trial: FrozenTrial, record: TrialRecord) -> bool:
-        """Say whether the study and a record have the same to say of one completed trial."""
-        told = self._as_told(record)
-        same = (told.params, told.distributions, told.values) == (trial.params, trial.distributions, trial.values)
-        return told.state is not trial.state or same
-
-    def _close_abandoned(self, storage: Storage, ends: Ends) -> None:
-        """End what has not ended and is held by nobody: as its record says, where the study knows all but the end."""
-        states = (StudyState.RUNNING, StudyState.WAITING)
-        for trial in self._study(storage).get_trials(deepcopy=False, states=states):
-            number, attempt = mark(trial)
-            if number >= 0 and self.sweep_folder.alive(number):
-                continue
-            told = self._as_told(ends[number, attempt]) if (number, attempt) in ends else None
-            if told is not None and told.state is trial.state:
-                continue
-            if told is not None and _is_all_but_told(trial, told):
-                _tell(storage, trial, told.state, told.values)
-            else:
-                _tell(storage, trial, StudyState.FAIL, None)
-
-    def _add_missing(self, storage: Storage, ends: Ends) -> None:
-        study = self._study(storage)
-        trials = study.get_trials(deepcopy=False)
-        known = {(mark(trial), trial.state) for trial in trials}
-        # Whoever holds a trial tells its end, or that it waits again.
-        held = {mark(trial)[0] for trial in trials if trial.state is StudyState.RUNNING}
-        for which, record in sorted(ends.items(), key=lambda item: item[0]):
-            if which[0] in held or (which, STATES[record.state]) in known:
-                continue
-            told = self._as_told(record)
-            if (which, told.state) not in known:
-                study.add_trial(told)
-
-    def _study(self, storage: Storage) -> optuna.Study:
-        return optuna.load_study(study_name=self.name, storage=storage)
-
-
-def name_among_others(sweep_folder: SweepFolder) -> str:
-    """Return a name for a sweep's study that no other sweep has, and that it keeps when its folder is moved.
-
-    Raises:
-        FolderError: The folder is no sweep's.
-    """
-    manifest = sweep_folder.manifest()
-    what = json.dumps([manifest.created, manifest.identity()], sort_keys=True, default=str)
-    return f"{manifest.name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
-
-
-def _tell(storage: Storage, trial: FrozenTrial, state: StudyState, values: Sequence[float] | None) -> None:
-    """End a trial of the study, unless somebody else was faster."""
-    if not trial.state.is_finished():
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            storage.set_trial_state_values(trial._trial_id, state, values)  # noqa: SLF001
-
-
-def put_back(storage: Storage, trial: optuna.Trial) -> None:
-    """Let a running trial of the study wait; it is asked for again under its number, with all that it has told."""
-    storage.set_trial_state_values(trial._trial_id, StudyState.WAITING)  # noqa: SLF001
-
-
-def _is_told(record: TrialRecord) -> bool:
-    """Say whether the study is told of what a record says; who is tried again anew has nothing to tell yet."""
-    return record.state.finished or record.state is TrialState.WAITING
-
-
-def _is_all_but_told(trial: FrozenTrial, told: FrozenTrial) -> bool:
-    return (trial.params, trial.intermediate_values) == (told.params, told.intermediate_values)
-
-
-def _shortly(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep Optuna from saying that a study was made."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)

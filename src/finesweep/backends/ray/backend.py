@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from finesweep.backends.optuna.backend import shared_study
+from finesweep.backends.optuna.backend import sweep_study
 from finesweep.backends.protocol import Work
 from finesweep.backends.ray.cluster import connected
 from finesweep.backends.ray.trial import ActorTrials
@@ -17,14 +17,13 @@ from finesweep.launch.profile import SettledProfile
 from finesweep.launch.ray.profile import RayProfile
 
 if TYPE_CHECKING:
-    from finesweep.backends.optuna.study import SharedStudy
     from finesweep.backends.ray.search import TrialSearch
 
 
 class RayBackend:
     """Runs all trials of a run in one call of ``hyperparameter_search``, several at a time.
 
-    The study, and with it the samplers, are those of the Optuna backend; Ray places the trials, keeps their
+    Samplers, and what they know, are those of the Optuna backend; Ray places the trials, keeps their
     actors warm and stops the weak ones.
     """
 
@@ -39,19 +38,17 @@ class RayBackend:
             LaunchError: Ray could not be started or joined.
             FolderError: The folder cannot be written here, or not where a trial was to run.
         """
-        study = shared_study(work)
-        study.settle()
         if not work.over:
             with connected(work.profile) as folder:
-                _search(work, study, folder)
-        study.settle()
+                _search(work, folder)
 
 
-def _search(work: Work, study: SharedStudy, folder: Path | None) -> None:
+def _search(work: Work, folder: Path | None) -> None:
     from finesweep.backends.ray.scheduler import scheduler_of
     from finesweep.backends.ray.search import Heartbeat, TrialSearch
     from finesweep.backends.search_driver import SearchDriver
 
+    study = sweep_study(work)
     scheduler = scheduler_of(work.spec, work.sweep_folder.records(), study)
     search = TrialSearch(work, study, scheduler)
     asked = resources(work.profile)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from finesweep.backends.optuna.study import SharedStudy
+from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.ray.trial import LAST, OBJECTIVE, STEP
 from finesweep.files.regular_file import last_lines
 from finesweep.spec.sections import SweepSpec
@@ -71,19 +71,19 @@ class _Past:
     trial_id: str
 
 
-def scheduler_of(spec: SweepSpec, records: Sequence[TrialRecord], study: SharedStudy) -> FairScheduler:
+def scheduler_of(spec: SweepSpec, records: Sequence[TrialRecord], study: SweepStudy) -> FairScheduler:
     """Return what stops weak trials, told of all that earlier runs have seen.
 
     Args:
         spec: The sweep's spec.
         records: How each ended trial ended.
-        study: Knows what of a record is reported.
+        study: Knows what of an evaluation is reported.
     """
     scheduler = _made(spec)
     for record in records:
         past = _Past(f"past-{record.trial}")
         scheduler.on_trial_add(None, past)
-        for step, objective in sorted(study.reports(record).items()):
+        for step, objective in sorted(study.reports(record.evaluations).items()):
             scheduler.on_trial_result(None, past, {STEP: step, OBJECTIVE: objective, LAST: True})
     return scheduler
 

@@ -10,27 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import optuna
-from optuna.trial import TrialState as StudyState
 from ray.tune import Callback
-from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search import Searcher
 
-from finesweep.backends.optuna.backend import draws_of, sampler_of
-from finesweep.backends.optuna.drawing import suggest
-from finesweep.backends.optuna.study import STATES, SharedStudy, put_back
-from finesweep.backends.optuna.trial_attributes import ATTEMPT
+from finesweep.backends.optuna.backend import drawn, draws_of, proposing, sampler_of
+from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.protocol import Work
 from finesweep.backends.ray.scheduler import MODES
-from finesweep.backends.ray.trial import COMPLAINT, ENDED, OBJECTIVE, PRUNED, STEP, compared, config_of
+from finesweep.backends.ray.trial import COMPLAINT, ENDED, OBJECTIVE, PRUNED, compared, config_of
 from finesweep.errors import FolderError
 from finesweep.files.checked_json import as_kind
 from finesweep.folder.claims import Claim
-from finesweep.launch.storage_url import DatabaseAway
-from finesweep.spec.search_space import SearchSpace
-from finesweep.trial import AttemptOutdated, TrialRecord, TrialState
+from finesweep.trial import AttemptOutdated, Params, TrialRecord
 
 if TYPE_CHECKING:
-    from finesweep.backends.optuna.study import Storage
     from finesweep.backends.ray.scheduler import FairScheduler
 
 IDLE_SECONDS = 0.5
@@ -45,27 +38,22 @@ class _Asked:
 
     Attributes:
         claim: The claim, held here.
-        storage: The study's store, opened for this trial.
-        study: The study.
         began: When it was claimed, on the monotonic clock.
     """
 
     claim: Claim
-    storage: Storage
-    study: optuna.Study
     began: float = field(default_factory=time.monotonic)
 
 
-class TrialSearch(OptunaSearch):  # type: ignore[misc]
-    """Proposes claimed trials on the study that all trials of the sweep share.
+class TrialSearch(Searcher):  # type: ignore[misc]
+    """Proposes claimed trials.
 
-    Ray's class asks a study of its own with one sampler. Here each trial is asked from the shared study with
-    the sampler of its number, so that the backends propose the same; and what the study is told of its end
-    is what its record says.
+    Ray's own search with Optuna asks one study with one sampler. Here each trial is asked for with the sampler of its
+    number, in a study that is made of the sweep's folder, so that the backends propose the same.
 
     Args:
         work: Claims and records.
-        study: The shared study.
+        study: What is known of the sweep's trials.
         scheduler: Knows which trials were stopped, and why others broke off.
 
     Attributes:
@@ -73,9 +61,9 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         is_done: Whether there are no more claims.
     """
 
-    def __init__(self, work: Work, study: SharedStudy, scheduler: FairScheduler) -> None:
-        super().__init__(space=self._draw, metric=OBJECTIVE, mode=MODES[work.spec.direction])
-        self._work, self._shared, self._scheduler = work, study, scheduler
+    def __init__(self, work: Work, study: SweepStudy, scheduler: FairScheduler) -> None:
+        super().__init__(metric=OBJECTIVE, mode=MODES[work.spec.direction])
+        self._work, self._study, self._scheduler = work, study, scheduler
         self._asked: dict[str, _Asked] = {}
         self._draws = draws_of(work)
         self._idle_until = 0.0
@@ -88,7 +76,6 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
     def __exit__(self, *_: object) -> None:
         """Let go of what is still held; it was cut short together with Ray."""
         for asked in self._asked.values():
-            asked.storage.close()
             self._work.release(asked.claim)
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
@@ -102,25 +89,18 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
             self._idle_until = time.monotonic() + IDLE_SECONDS
             self.is_done = self._work.over
             return str(self.FINISHED) if self.is_done else None
-        asked = self._asked[trial_id] = self._ask(claim)
-        self._ot_study = asked.study
-        params = super().suggest(trial_id)
-        self._ot_trials[trial_id].set_user_attr(ATTEMPT, claim.attempt)
-        asked.storage.keep()
-        return config_of(claim, params)
+        self._asked[trial_id] = _Asked(claim)
+        with self._noting():
+            return config_of(claim, self._propose(claim))
 
-    def _ask(self, claim: Claim) -> _Asked:
-        self._shared.refresh()
-        storage = self._shared.open(claim)
-        sampler = sampler_of(self._work, self._shared, claim, storage, self._draws)
-        study = optuna.load_study(study_name=self._shared.name, storage=storage, sampler=sampler)
-        return _Asked(claim, storage, study)
-
-    def _draw(self, trial: Any) -> dict[str, Any]:
-        return suggest(trial, SearchSpace(self._work.spec.space))
+    def _propose(self, claim: Claim) -> Params:
+        with proposing(self._work):
+            storage = self._study.open(claim)
+            sampler = sampler_of(self._work, self._study, claim, self._draws)
+            return drawn(self._work, claim, self._study.made(storage, sampler=sampler).ask())
 
     def on_trial_result(self, trial_id: str, result: Result) -> None:
-        """Tell the study of an evaluation; see Ray.
+        """Look whether something is wrong where a trial was to run; see Ray.
 
         Raises:
             FolderError: The folder cannot be written, here or where the trial was to run.
@@ -128,11 +108,9 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         with self._noting():
             if COMPLAINT in result:
                 raise FolderError(str(result[COMPLAINT]))
-            if OBJECTIVE in result:
-                self._report(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
-        """Write and tell the study how a trial ended, where the trial could not; see Ray.
+        """Write how a trial ended, where the trial could not; see Ray.
 
         Raises:
             FolderError: The folder cannot be written.
@@ -141,11 +119,10 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
         if asked is None:  # it failed a moment ago, and Ray says so once more
             return
         try:
-            with self._noting(), contextlib.closing(asked.storage):
+            with self._noting():
                 self._conclude(trial_id, asked, None if error else self._told(trial_id, result or {}))
         finally:
             self._work.release(asked.claim)
-            del self._ot_trials[trial_id]
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Write nothing: a search goes on from the records."""
@@ -159,28 +136,15 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
             self.failure = error
             raise
 
-    def _report(self, trial_id: str, result: Result) -> None:
-        # What somebody has ended, who took the trial for dead, hears no more; and what a database that is
-        # away does not hear, the trial's record says.
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, DatabaseAway):
-            trial = self._ot_trials[trial_id]
-            # One that goes on from a rung tells all of it once more.
-            if result[STEP] not in trial.storage.get_trial(trial._trial_id).intermediate_values:  # noqa: SLF001
-                trial.report(result[OBJECTIVE], result[STEP])
-
     def _conclude(self, trial_id: str, asked: _Asked, record: TrialRecord | None) -> None:
         if record is not None:
             self._keep(record)
         elif not self._work.stopping:
             self._work.lost(asked.claim, self._how(trial_id), time.monotonic() - asked.began)
-        with contextlib.suppress(DatabaseAway):
-            self._tell(trial_id, asked)
 
     def _told(self, trial_id: str, result: Result) -> TrialRecord | None:
         """Return the record that a trial has sent: of its end, or for the case that it is stopped where it is."""
         is_stopped = trial_id in self._scheduler.stopped
-        if is_stopped:
-            self._report(trial_id, result)
         text = result.get(PRUNED if is_stopped else ENDED)
         if text is None:
             return None
@@ -197,16 +161,6 @@ class TrialSearch(OptunaSearch):  # type: ignore[misc]
     def _how(self, trial_id: str) -> str:
         why = self._scheduler.errors.get(trial_id)
         return f"its process, or the machine that it ran on, died ({why or 'Ray says no more'})"
-
-    def _tell(self, trial_id: str, asked: _Asked) -> None:
-        record = self._work.sweep_folder.read_record(asked.claim.trial)
-        own = record if record is not None and record.attempt == asked.claim.attempt else None
-        if own is not None and own.state is TrialState.WAITING:
-            put_back(asked.storage, self._ot_trials[trial_id])
-            return
-        state = STATES.get(own.state, StudyState.FAIL) if own else StudyState.FAIL
-        value = own.objective if own is not None and own.state is TrialState.COMPLETE else None
-        asked.study.tell(self._ot_trials[trial_id], value, state, skip_if_finished=True)
 
 
 class Heartbeat(Callback):  # type: ignore[misc]

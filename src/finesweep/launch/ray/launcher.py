@@ -104,7 +104,6 @@ class RayLauncher:
             "threads": None if coordinates else profile.threads_per_worker,
             "gpu": bool(need.gpus),
             "joins": coordinates,
-            "environment": _credentials() if asked.storage else {},
         }
         return RayHandle(link, link.start(work, need), sweep_folder, str(log.relative_to(sweep_folder.path)))
 
@@ -114,11 +113,6 @@ class RayLauncher:
             self._nodes = link.connect(Inspection(str(sweep_folder.path), run.number, run.token, run.model_path, need))
             self._link = link
         return self._link
-
-
-def _credentials() -> dict[str, str]:
-    """Return what PostgreSQL's clients take from the environment, which another machine has not of its own."""
-    return {name: value for name, value in os.environ.items() if name.startswith("PG")}
 
 
 def _chosen(address: str) -> str:

@@ -88,7 +88,6 @@ class NodeWorker:
 def _environment(work: Mapping[str, Any]) -> dict[str, str]:
     """Return the worker's environment; of the GPUs, it has what Ray has given to this actor."""
     environment = child_environment(None if work["gpu"] else "", work["threads"])
-    environment.update(work["environment"])
     if work["address"] is not None:
         environment["RAY_ADDRESS"] = work["address"]
     return environment

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from finesweep.backends.optuna.backend import step_of
-from finesweep.backends.optuna.study import SharedStudy
+from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.ray.scheduler import scheduler_of
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.sections import SweepSpec
@@ -36,7 +36,7 @@ def spec_with(pruner: str, direction: str = "minimize") -> SweepSpec:
 
 def scheduler_with(pruner: str, records=(), direction: str = "minimize"):
     spec = spec_with(pruner, direction)
-    study = SharedStudy(SweepFolder(Path("nowhere")), spec, lambda evaluation: step_of(spec, evaluation))
+    study = SweepStudy(SweepFolder(Path("nowhere")), spec, lambda evaluation: step_of(spec, evaluation))
     return scheduler_of(spec, records, study)
 
 

@@ -272,7 +272,6 @@ def work(folder: Path, script: str, **keys: Any) -> dict[str, Any]:
         "threads": 3,
         "gpu": False,
         "address": None,
-        "environment": {},
         **keys,
     }
 
@@ -286,22 +285,7 @@ def test_on_its_node_a_worker_has_its_threads_no_gpu_and_a_parent(node_worker, t
     assert (tmp_path / "w.log").read_text() == f"3 [''] {parent}\n1 ['5'] {parent}\n"
 
 
-def test_a_worker_with_a_database_finds_its_credentials_on_any_node(
-    node_worker, driver, sweep_folder, tmp_path, monkeypatch
-):
-    shown = work(tmp_path, "import os; print(os.environ['PGPASSWORD'])", environment={"PGPASSWORD": "s3cret"})
-    assert node_worker.run(shown) == 0
-    assert (tmp_path / "w.log").read_text() == "s3cret\n"
-    monkeypatch.setenv("PGPASSWORD", "s3cret")
-    launched(
-        driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null", storage="postgresql://db.cluster/sweeps"
-    )
-    until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
-    assert '"PGPASSWORD": "s3cret"' in (tmp_path / "told").read_text()
-    assert not [file for file in sweep_folder.path.rglob("*") if file.is_file() and b"s3cret" in file.read_bytes()]
-
-
-def test_without_a_database_no_credentials_travel(driver, sweep_folder, tmp_path, monkeypatch):
+def test_no_credentials_travel_to_the_nodes(driver, sweep_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "s3cret")
     launched(driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null")
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)

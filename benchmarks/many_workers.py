@@ -1,17 +1,16 @@
 """Measures how many trials per second many workers get through when no trial trains.
 
-    python benchmarks/storage.py
-    python benchmarks/storage.py --storage postgresql://127.0.0.1:15432/optuna
+    python -m benchmarks.many_workers
+    python -m benchmarks.many_workers --sampler tpe
 
-What is left is what claims, study and records take. Each worker is the real one in a process of its own, and each of
-its trials in a fork of that: it claims the trial, opens the study, draws the parameters, reports one evaluation, writes
-the record, and tells the study. Only the training is left out, and with it the rehearsal; the workers are forks of one
-process that has imported everything. The time is from the start of the first worker to the end of the last one, and
-what was left behind is then looked at: each number recorded once, complete in its first attempt, and in the study as in
-its record.
+What is left is what claims, proposals and records take. Each worker is the real one in a process of its own, and each
+of its trials in a fork of that: it claims the trial, makes the study, draws the parameters, writes them into the claim,
+reports one evaluation and writes the record. Only the training is left out, and with it the rehearsal; the workers are
+forks of one process that has imported everything. The time is from the start of the first worker to the end of the last
+one, and what was left behind is then looked at: each number recorded once, complete in its first attempt, with the
+parameters of its claim.
 
-The sampler is random and there is no pruner: what a sampler such as TPE computes from all earlier trials is no cost of
-the storage.
+With the random sampler nothing is computed from earlier trials; what TPE computes from them is its own.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Measured:
     """What one sweep without training came to.
 
     Attributes:
-        storage: What held the study, for a person.
+        sampler: What proposed.
         workers: Processes at a time.
         trials: The budget.
         seconds: Wall clock.
@@ -65,7 +64,7 @@ class Measured:
         load: The machine's load average at the end, over a minute.
     """
 
-    storage: str
+    sampler: str
     workers: int
     trials: int
     seconds: float
@@ -73,9 +72,10 @@ class Measured:
     load: float
 
 
-def prepare(folder: Path, trials: int, storage: str | None) -> SweepFolder:
+def prepare(folder: Path, trials: int, sampler: str = "random", pruner: str = "none") -> SweepFolder:
     """Make a sweep's folder as ``sweep run`` does, without rows and model."""
-    spec = SweepSpec.model_validate({**SPEC, "name": folder.name, "base": Path()}, strict=False)
+    search = {**SPEC["search"], "sampler": sampler, "pruner": pruner}
+    spec = SweepSpec.model_validate({**SPEC, "search": search, "name": folder.name, "base": Path()}, strict=False)
     values = spec.model_dump(mode="json", exclude={"name", "base", "budget", "stop"})
     source = {"place": "none.csv", "digest": "0", "revision": None}
     data = {"sources": {"train": source}, "rows": {"train": 1}, "labels": None, "text_pair": False}
@@ -83,7 +83,7 @@ def prepare(folder: Path, trials: int, storage: str | None) -> SweepFolder:
     sweep_folder = make_folders(folder)
     manifest = Manifest(folder.name, values, data, model, [], time.time())
     write_json(sweep_folder.spec_file, dataclasses.asdict(manifest))
-    profile = SettledProfile(Profile(storage=storage), 1, 0, 1, 1).record()
+    profile = SettledProfile(Profile(), 1, 0, 1, 1).record()
     sweep_folder.begin_run(
         lambda number: Run(number, {"trials": trials}, {}, profile, {}, socket.gethostname(), os.getpid(), time.time())
     )
@@ -122,7 +122,7 @@ def work(folder: Path) -> None:
     BACKENDS.load("optuna")().search(worker)
 
 
-def measure(workers: int, trials: int, storage: str | None, folder: Path) -> Measured:
+def measure(workers: int, trials: int, sampler: str, folder: Path) -> Measured:
     """Run one sweep without training in a folder that does not exist yet."""
     import torch
 
@@ -131,7 +131,7 @@ def measure(workers: int, trials: int, storage: str | None, folder: Path) -> Mea
     import finesweep.worker.worker  # noqa: F401  everything is imported before the first fork
 
     torch.set_num_threads(1)
-    sweep_folder = prepare(folder, trials, storage)
+    sweep_folder = prepare(folder, trials, sampler)
     gc.collect()
     gc.freeze()
     context = multiprocessing.get_context("fork")
@@ -144,61 +144,43 @@ def measure(workers: int, trials: int, storage: str | None, folder: Path) -> Mea
     seconds = time.perf_counter() - began
     gc.unfreeze()
     failed = [f"a worker ended with exit code {process.exitcode}" for process in processes if process.exitcode]
-    lost = [*failed, *missing(sweep_folder, trials, storage)]
-    shown = "a journal file" if storage is None else "PostgreSQL"
-    return Measured(shown, workers, trials, seconds, lost, os.getloadavg()[0])
+    lost = [*failed, *missing(sweep_folder, trials)]
+    return Measured(sampler, workers, trials, seconds, lost, os.getloadavg()[0])
 
 
-def missing(sweep_folder: SweepFolder, trials: int, storage: str | None) -> list[str]:
-    """Say what is wrong with what a sweep has left behind: records, and the study as another process reads it."""
-    import optuna
-
-    from finesweep.backends.optuna.study import SharedStudy
-
+def missing(sweep_folder: SweepFolder, trials: int) -> list[str]:
+    """Say what is wrong with what a sweep has left behind: its records, and the parameters in its claims."""
     records = SweepFolder(sweep_folder.path).records()
     found = []
     if [record.trial for record in records] != list(range(trials)):
         found.append(f"{len(records)} of {trials} trials are recorded")
     if again := [record.trial for record in records if record.attempt != 1 or record.state is not TrialState.COMPLETE]:
         found.append(f"{len(again)} trials were tried again or did not complete, the first is {again[0]}")
-    spec = sweep_folder.manifest().spec_for(sweep_folder.runs()[0])
-    shared = SharedStudy(sweep_folder, spec, lambda evaluation: evaluation.examples, storage)
-    store = shared.source.open()
-    studied = optuna.load_study(study_name=shared.name, storage=store).get_trials(deepcopy=False)
-    store.close()
-    told = sorted((trial.user_attrs["number"], trial.state.name, trial.value) for trial in studied)
-    if told != [(record.trial, "COMPLETE", record.objective) for record in records]:
-        found.append(f"the study's {len(studied)} trials are not those of the {len(records)} records")
-    if [trial.number for trial in studied] != list(range(len(studied))):
-        found.append("the study has numbered two trials alike")
+    if odd := [one.trial for one in records if list(sweep_folder.claims.params(one.trial)) != [one.params]]:
+        found.append(f"{len(odd)} trials have other parameters than their claims, the first is {odd[0]}")
     return found
 
 
 def report(measured: Sequence[Measured]) -> str:
     """Return the figures as a table."""
-    rows = ["| study in | workers | trials | seconds | trials per second | lost |", "|---|---|---|---|---|---|"]
+    rows = ["| sampler | workers | trials | seconds | trials per second | lost |", "|---|---|---|---|---|---|"]
     for one in measured:
         speed = one.trials / one.seconds
         lost = "nothing" if not one.lost else "; ".join(one.lost)
-        rows.append(f"| {one.storage} | {one.workers} | {one.trials:,} | {one.seconds:.0f} | {speed:.1f} | {lost} |")
+        rows.append(f"| {one.sampler} | {one.workers} | {one.trials:,} | {one.seconds:.0f} | {speed:.1f} | {lost} |")
     load = ", ".join(f"{one.load:.1f}" for one in measured)
     return "\n".join([*rows, "", f"{os.cpu_count()} cores; load average over the last minute of each: {load}"])
 
 
 def main() -> None:
-    """Measure a journal file, or the database that is named."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description="Trials per second of many workers that do not train.")
     parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--trials", type=int, default=TRIALS)
-    parser.add_argument("--storage", help="postgresql://host:port/database; a journal file if left out")
+    parser.add_argument("--sampler", default="random")
     asked = parser.parse_args()
-    if asked.storage is not None:
-        from finesweep.backends.optuna.database import check
-        from finesweep.launch.storage_url import checked
-
-        check(checked(asked.storage))
     with tempfile.TemporaryDirectory() as folder:
-        print(report([measure(asked.workers, asked.trials, asked.storage, Path(folder) / "untrained")]))  # noqa: T201
+        print(report([measure(asked.workers, asked.trials, asked.sampler, Path(folder) / "untrained")]))  # noqa: T201
 
 
 if __name__ == "__main__":
