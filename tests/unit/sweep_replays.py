@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.recorded import Curve
+
 from finesweep.pruning.rules import Standing, Turns, is_audited, is_below_median, rung_examples, turns
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Direction, Evaluation, Progress, TrialRecord, TrialState
@@ -78,6 +80,7 @@ class _Trial:
     set_out: float = 0.0
     evaluations: list[Evaluation] = field(default_factory=list)
     audit: str | None = None
+    curve: dict[int, float] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -197,7 +200,7 @@ class Replay:
         trial = self.running[number]
         if trial.seen == trial.dies_at:
             return self._end(number, TrialState.DIVERGED)
-        value = trial.floor + trial.fall * math.exp(-trial.seen / ROWS) + self.source.gauss(0, 0.01)
+        value = self._value(trial)
         trial.evaluations.append(Evaluation(trial.seen, trial.seen / ROWS, trial.seen, {}, value))
         if trial.seen >= trial.total:
             return self._end(number, TrialState.COMPLETE)
@@ -211,6 +214,9 @@ class Replay:
             return self._end(number, state)
         self._go_on(number)
         return False
+
+    def _value(self, trial: _Trial) -> float:
+        return trial.floor + trial.fall * math.exp(-trial.seen / ROWS) + self.source.gauss(0, 0.01)
 
     def _verdict(self, number: int) -> TrialState | None:
         trial, pruner = self.seen[number], self.world.spec.search.pruner
@@ -304,3 +310,22 @@ class Replay:
         best = dict(min(ended, key=lambda record: record.objective or 0).params)
         best["learning_rate"] = min(max(best["learning_rate"] * math.exp(source.gauss(0, 0.2)), 1e-5), 5e-5)
         return {name: best[name] if source.random() < 0.6 else drawn[name] for name in drawn}
+
+
+class RecordedReplay(Replay):
+    """A sweep whose trials are recorded curves, with the values and the times that were seen of them."""
+
+    def __init__(self, world: World, curves: Sequence[Curve]) -> None:
+        self.curves = random.Random(world.seed).sample(curves, world.trials)
+        super().__init__(world)
+
+    def _made(self, number: int) -> _Trial:
+        curve = self.curves[number]
+        params = {"learning_rate": 2.5e-5, "num_train_epochs": curve.epochs}
+        params["per_device_train_batch_size"] = curve.batch
+        trial = _Trial(params, 0.0, 0.0, curve.seconds / (curve.epochs * ROWS), None)
+        trial.curve = {round(one.examples / curve.rows * ROWS): one.objective or 0.0 for one in curve.evaluations}
+        return trial
+
+    def _value(self, trial: _Trial) -> float:
+        return trial.curve[trial.seen]

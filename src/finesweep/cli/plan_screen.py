@@ -8,8 +8,8 @@ from rich.table import Table
 
 from finesweep.calibration.options import LEAST_SHARE
 from finesweep.calibration.readings import Reading
+from finesweep.forecast.course import Span
 from finesweep.forecast.eta import span
-from finesweep.forecast.work import Span
 from finesweep.sweep.estimate import Disk, Estimate, Memory
 from finesweep.text.format import clean
 

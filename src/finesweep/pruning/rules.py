@@ -204,11 +204,13 @@ def turns(
     for part in cohorts(trials, cohort):
         members = _compared(part, standings)
         out = {trial for trial in members if trial in standings and standings[trial].is_over}
-        for index in range(rungs):
-            rung = _rung(members, out, standings, index, direction, factor)
+        farthest = {trial: _farthest(standings.get(trial)) for trial in members}
+        waiting = {trial: farthest[trial] for trial in members if trial in standings and standings[trial].waits}
+        for index in sorted(set(waiting.values()).intersection(range(rungs))):
+            rung = _rung(farthest, out, standings, index, direction, factor)
             possible, places = rung.possible, rung.places
             for trial, value in zip(rung.best, rung.values, strict=True):
-                if not _waits_at(standings[trial], index):
+                if waiting.get(trial) != index:
                     continue
                 if possible <= len(rung.best) and is_outdone(value, rung.values[possible - 1], direction, tolerance):
                     dropped[trial] = rung
@@ -231,35 +233,23 @@ def _compared(part: Iterable[int], standings: Mapping[int, Standing]) -> list[in
 
 
 def _rung(
-    members: Sequence[int],
+    farthest: Mapping[int, int],
     out: Collection[int],
     standings: Mapping[int, Standing],
     index: int,
     direction: Direction,
     factor: int,
 ) -> Rung:
-    best = _ranked(members, standings, index, direction)
-    coming = sum(trial not in out and _farthest(standings.get(trial)) < index for trial in members)
+    """Return how a cohort stands at a rung, given the last rung of each of its trials."""
+    sign = 1 if direction is Direction.MINIMIZE else -1
+    there = [trial for trial, last in farthest.items() if last >= index and index in standings[trial].values]
+    best = sorted(there, key=lambda trial: (sign * standings[trial].values[index], trial))
+    coming = sum(last < index and trial not in out for trial, last in farthest.items())
     possible = max(1, (len(best) + coming) // factor)
     places = len(best) // factor if coming else possible
     return Rung(tuple(best), tuple(standings[trial].values[index] for trial in best), possible, places)
 
 
-def _ranked(members: Iterable[int], standings: Mapping[int, Standing], rung: int, direction: Direction) -> list[int]:
-    """Return the trials that have come to a rung, the best first."""
-    sign = 1 if direction is Direction.MINIMIZE else -1
-    there = [trial for trial in members if _has_come(standings.get(trial), rung)]
-    return sorted(there, key=lambda trial: (sign * standings[trial].values[rung], trial))
-
-
-def _has_come(standing: Standing | None, rung: int) -> bool:
-    return standing is not None and rung in standing.values
-
-
 def _farthest(standing: Standing | None) -> int:
     """Return the last rung that a trial has come to, -1 where it is none; in long steps it may have missed some."""
     return -1 if standing is None else max(standing.values, default=-1)
-
-
-def _waits_at(standing: Standing, rung: int) -> bool:
-    return standing.waits and _farthest(standing) == rung

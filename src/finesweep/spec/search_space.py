@@ -152,6 +152,13 @@ class Parameter(BaseModel):
             return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
         return rng.uniform(self.low, self.high)
 
+    def draw(self, rng: random.Random) -> Value:
+        """Draw a value as a random sampler would."""
+        if self.countable and not self.log:
+            return next(self.rotated(rng))
+        value = self._drawn(rng)
+        return round(value) if self.is_integer else value
+
     def contains(self, value: object) -> bool:
         """Say whether a value lies on the axis; a number may miss a step by rounding only."""
         if self.choices is not None:
@@ -238,6 +245,14 @@ class SearchSpace:
     def can_repeat(self) -> bool:
         """Whether two draws can be the same: not where every configuration has a value from a continuous axis."""
         return all(parameter.countable or parameter.when for parameter in self.parameters.values())
+
+    def draw(self, rng: random.Random) -> dict[str, Value]:
+        """Draw every parameter that exists, given those drawn before it, as a random sampler would."""
+        params: dict[str, Value] = {}
+        for name, parameter in self.parameters.items():
+            if self.is_active(name, params):
+                params[name] = parameter.draw(rng)
+        return params
 
     def points(self, rng: random.Random) -> Iterator[dict[str, Value]]:
         """Yield every combination of active parameters once, lazily, in an order that begins by chance.

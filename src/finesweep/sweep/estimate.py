@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from finesweep.calibration.measurement import Measurement
 from finesweep.calibration.readings import BATCH, Reading, Readings
 from finesweep.folder.disk import STATE_COPIES
-from finesweep.forecast.work import Span, evaluated_rows, expected_examples
+from finesweep.forecast.course import Span
+from finesweep.forecast.work import evaluated_rows, expected_examples
 from finesweep.launch.profile import Profile
 from finesweep.pruning.rules import cohorts
 from finesweep.spec.sections import SweepSpec

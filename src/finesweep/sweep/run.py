@@ -19,8 +19,8 @@ from finesweep.files import permissions
 from finesweep.folder import sweep_lock
 from finesweep.folder.open_run import open_run
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.forecast.course import Course
 from finesweep.forecast.eta import TimeLeft
-from finesweep.forecast.work import Course
 from finesweep.host.signals import Signals
 from finesweep.launch.launcher import Handle
 from finesweep.launch.profile import Profile

@@ -13,8 +13,8 @@ from sweep_replays import ROWS, spec_with
 
 from finesweep.display.live_table import LiveTable
 from finesweep.display.progress_lines import Subject
+from finesweep.forecast.course import Course
 from finesweep.forecast.eta import TimeLeft
-from finesweep.forecast.work import Course
 from finesweep.trial import Direction, Progress, TrialRecord
 
 PARAMETERS = ("learning_rate", "num_train_epochs")

@@ -1,102 +1,102 @@
 from __future__ import annotations
 
+import math
 import random
+import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_records import FAILED, record
 
-from finesweep.forecast.speed import Leg, between_attempts, measured
+from finesweep.forecast.speed import BETWEEN_SECONDS, Attempt, Speed
 from finesweep.spec.trial_length import Workload
 
-SMALL, LARGE = (8, None), (32, None)
+SMALL, LARGE = Workload(4_000, 8), Workload(4_000, 32)
 
 
-def leg(examples: int, seconds: float, number: int = 0, kind: tuple[int, None] = SMALL, run: int = 1) -> Leg:
-    return Leg(kind, examples, seconds, 100.0 * number, run)
+def attempt(examples: int, seconds: float, plan: Workload = SMALL, run: int = 1) -> Attempt:
+    return Attempt(plan, examples, seconds, run)
 
 
-def test_nothing_is_measured_without_attempts() -> None:
-    assert measured([]) is None
+def times(attempts: list[Attempt], examples: int, plan: Workload = SMALL) -> list[float]:
+    """Draw a speed and then a time, many times."""
+    source = random.Random(0)
+    return [Speed.drawn(attempts, source).seconds(plan, examples) - BETWEEN_SECONDS for _ in range(400)]
 
 
 def test_a_record_says_what_its_last_attempt_did() -> None:
     one = record(0, 0.5, seconds=50.0, examples=3_000, examples_per_second=20.0, run=2)
-    assert Leg.of(one, Workload(3_000, 8)) == Leg(SMALL, 1_000, 50.0, 50.0, 2)
+    assert Attempt.of(one, Workload(3_000, 8)) == Attempt(Workload(3_000, 8), 1_000, 50.0, 2)
 
 
 @pytest.mark.parametrize("speed", [None, 0.0, float("nan"), float("inf")])
 def test_a_record_without_a_speed_says_nothing(speed: float | None) -> None:
-    assert Leg.of(record(0, None, FAILED, examples_per_second=speed, examples=10), Workload(10, 8)) is None
+    assert Attempt.of(record(0, None, FAILED, examples_per_second=speed, examples=10), Workload(10, 8)) is None
 
 
-def test_what_is_fixed_is_told_from_what_each_example_takes() -> None:
-    pace = measured([leg(500 * n, 10 + 0.01 * 500 * n, n) for n in range(1, 13)])
-    assert pace is not None
-    assert pace.fixed == pytest.approx(10, rel=0.1)
-    assert pace.seconds(SMALL, 20_000) == pytest.approx(210, rel=0.05)
+def test_equal_attempts_take_what_they_took() -> None:
+    assert statistics.median(times([attempt(1_000, 20.0)] * 12, 1_000)) == pytest.approx(20, rel=0.05)
 
 
-def test_attempts_of_one_length_leave_open_what_is_fixed() -> None:
-    pace = measured([leg(1_000, 20.0, n) for n in range(12)])
-    assert pace is not None
-    assert pace.seconds(SMALL, 1_000) == pytest.approx(20, rel=0.01)
-    source = random.Random(0)
-    drawn = [pace.drawn(source).seconds(SMALL, 10_000) for _ in range(200)]
-    assert min(drawn) < 120
-    assert max(drawn) > 190
+def test_what_is_fixed_of_an_attempt_is_left_open() -> None:
+    found = times([attempt(1_000, 20.0)] * 12, 10_000)
+    # All of it is training, or about half of it is fixed.
+    assert min(found) < 120
+    assert max(found) > 190
 
 
-def test_each_batch_size_has_its_own_speed_and_an_unknown_one_the_usual() -> None:
-    legs = [leg(1_000, 30.0, n) if n % 2 else leg(1_000, 10.0, n, LARGE) for n in range(20)]
-    pace = measured(legs)
-    assert pace is not None
-    small, large, unknown = (pace.seconds(kind, 1_000) for kind in (SMALL, LARGE, (16, None)))
+def test_a_part_of_an_attempt_takes_nothing_that_is_fixed() -> None:
+    speed = Speed([attempt(1_000, 20.0)], 1.0, 0.5, random.Random(0))
+    assert speed.seconds(SMALL, 1_000) == pytest.approx(20 + BETWEEN_SECONDS)
+    assert speed.seconds(SMALL, 500, anew=False) == 5
+
+
+def test_each_batch_size_has_its_own_speed_and_an_unknown_one_any() -> None:
+    attempts = [attempt(1_000, 30.0) if n % 2 else attempt(1_000, 10.0, LARGE) for n in range(20)]
+    small, large = (statistics.median(times(attempts, 1_000, plan)) for plan in (SMALL, LARGE))
     assert small == pytest.approx(30, rel=0.1)
-    assert large == pytest.approx(10, rel=0.2)
-    assert large < unknown < small
+    assert large == pytest.approx(10, rel=0.1)
+    assert large < statistics.fmean(times(attempts, 1_000, Workload(4_000, 16))) < small
 
 
-def test_the_latest_attempts_count_most_and_a_change_casts_doubt() -> None:
-    steady = measured([leg(1_000, 10.0, n) for n in range(30)])
-    slower = measured([leg(1_000, 10.0 if n < 15 else 20.0, n) for n in range(30)])
-    assert steady is not None
-    assert slower is not None
-    assert slower.seconds(SMALL, 1_000) > 15
-    assert slower.doubt > 2 * steady.doubt
+def test_the_longest_input_decides_too() -> None:
+    attempts = [attempt(1_000, 30.0, Workload(4_000, 8, 512)), attempt(1_000, 10.0, Workload(4_000, 8, 64))] * 6
+    assert statistics.median(times(attempts, 1_000, Workload(9_000, 8, 64))) == pytest.approx(10, rel=0.1)
+
+
+def test_the_latest_attempts_count_most() -> None:
+    slower = [attempt(1_000, 10.0)] * 15 + [attempt(1_000, 20.0)] * 15
+    assert statistics.fmean(times(slower, 1_000)) > 15
 
 
 def test_attempts_of_an_earlier_run_do_not_count_once_there_are_enough_of_this_one() -> None:
-    earlier = [leg(1_000, 100.0, n) for n in range(20)]
-    few = measured([*earlier, *(leg(1_000, 10.0, 20 + n, run=2) for n in range(2))])
-    enough = measured([*earlier, *(leg(1_000, 10.0, 20 + n, run=2) for n in range(5))])
-    assert few is not None
-    assert enough is not None
-    assert 12 < few.seconds(SMALL, 1_000) < 100
-    assert enough.seconds(SMALL, 1_000) == pytest.approx(10, rel=0.01)
+    earlier = [attempt(1_000, 100.0)] * 20
+    few = times([*earlier, *[attempt(1_000, 10.0, run=2)] * 2], 1_000)
+    enough = times([*earlier, *[attempt(1_000, 10.0, run=2)] * 5], 1_000)
+    assert 12 < statistics.fmean(few) < 100
+    assert statistics.median(enough) == pytest.approx(10, rel=0.05)
 
 
-def test_between_two_attempts_some_time_is_lost() -> None:
-    assert between_attempts([0.0], []) == 0.0
-    assert between_attempts([0.0, 10.5, 21.0], [10.0, 20.5]) == 0.5
-    # Two workers: each begins after the end that was latest before it.
-    assert between_attempts([0.0, 0.0, 10.2, 14.2], [10.0, 14.0]) == pytest.approx(0.2)
+ATTEMPTS = st.tuples(st.integers(1, 10**7), st.floats(0.001, 1e6), st.sampled_from([SMALL, LARGE]))
 
 
-def test_a_pause_between_two_runs_is_no_habit() -> None:
-    starts = [11.0 * n for n in range(10)] + [5_000 + 11.0 * n for n in range(10)]
-    assert between_attempts(starts, [start + 10 for start in starts]) == pytest.approx(1)
+@given(st.lists(ATTEMPTS, min_size=1), st.integers(0, 10**7))
+def test_no_attempts_make_a_time_negative(done: list[tuple[int, float, Workload]], examples: int) -> None:
+    attempts = [attempt(seen, seconds, plan) for seen, seconds, plan in done]
+    assert 0 <= Speed.drawn(attempts, random.Random(1)).seconds(SMALL, examples) < math.inf
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 10**7), st.floats(0.001, 1e6), st.sampled_from([SMALL, LARGE])), min_size=1),
-    st.integers(0, 10**7),
-)
-def test_no_attempts_make_a_time_negative_or_shrink_with_the_work(
-    done: list[tuple[int, float, tuple[int, None]]], examples: int
-) -> None:
-    pace = measured([leg(seen, seconds, n, kind) for n, (seen, seconds, kind) in enumerate(done)])
-    assert pace is not None
-    for one in (pace, pace.drawn(random.Random(1))):
-        assert 0 <= one.seconds(SMALL, examples) <= one.seconds(SMALL, examples + 1_000)
+@given(ATTEMPTS, st.integers(0, 10**7))
+def test_more_work_like_the_same_attempt_takes_longer(one: tuple[int, float, Workload], examples: int) -> None:
+    less, more = (
+        Speed.drawn([attempt(*one)], random.Random(1)).seconds(SMALL, x) for x in (examples, examples + 1_000)
+    )
+    assert less < more
+
+
+def test_an_attempt_takes_after_those_of_its_length() -> None:
+    short, long = attempt(500, 6.0), attempt(10_000, 30.0)
+    speed = Speed([short] * 6 + [long] * 6, 1.0, 0.2, random.Random(0))
+    assert {speed.seconds(SMALL, 500) for _ in range(9)} == {6 + BETWEEN_SECONDS}
+    assert {speed.seconds(SMALL, 10_000) for _ in range(9)} == {30 + BETWEEN_SECONDS}

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sweep_replays import Replay, World, spec_with
 
-from finesweep.forecast.work import Course, Span, evaluated_rows, expected_examples, going_on
-from finesweep.pruning.rules import FEWEST, Standing, cohorts, is_audited, turns
+from finesweep.forecast.course import Course, Span
+from finesweep.forecast.work import evaluated_rows, expected_examples
+from finesweep.pruning.rules import FEWEST, cohorts, is_audited
 from finesweep.spec.trial_length import Workload
-from finesweep.trial import Direction
 
 ROWS = 4_000
 SAME = {"num_train_epochs": {"choices": [4]}}
@@ -133,29 +131,8 @@ def test_conditions_of_the_space_are_kept() -> None:
         "optim": {"choices": ["adafactor", "sgd"]},
         "num_train_epochs": {"choices": [9], "when": {"optim": "sgd"}},
     }
-    plans = Course(spec_with("none", space=space), ROWS).draw(100, random.Random(0))
+    plans = Course(spec_with("none", space=space), ROWS).pool
     assert {plan.examples for plan in plans} == {3 * ROWS, 9 * ROWS}
-
-
-VALUES = st.lists(st.floats(0.1, 1) | st.floats(0.69, 0.7), max_size=30)
-
-
-@given(VALUES, st.integers(2, 4))
-def test_who_goes_on_is_whom_the_rule_sends_on(values: list[float], factor: int) -> None:
-    turn: dict[int, int] = {}
-    for arrival in range(len(values)):
-        there = {one: Standing(one, {0: value}, True) for one, value in enumerate(values[: arrival + 1])}
-        for one in turns(there, len(values), 1, Direction.MINIMIZE, factor=factor, cohort=100).promoted:
-            turn.setdefault(one, arrival)
-    assert going_on(values, factor) == turn
-
-
-@given(VALUES, st.integers(2, 4), st.integers(0, 30))
-def test_what_earlier_arrivals_have_done_is_left_out(values: list[float], factor: int, come: int) -> None:
-    every = going_on(values, factor)
-    later = going_on(values, factor, come)
-    assert later.items() >= {one: arrival for one, arrival in every.items() if arrival >= come}.items()
-    assert all(arrival + 1 >= min(come, len(values)) for arrival in later.values())
 
 
 @given(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from finesweep.calibration.measurement import Load, Measurement
 from finesweep.calibration.readings import Reading, Readings
 from finesweep.cli.plan_screen import lines
-from finesweep.forecast.work import Span
+from finesweep.forecast.course import Span
 from finesweep.launch.profile import Limits, Profile
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.spec.sections import SweepSpec

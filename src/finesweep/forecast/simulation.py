@@ -1,0 +1,152 @@
+"""Simulates the rest of a sweep: its workers take trials, and its own rule judges them at rungs."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from finesweep.forecast.course import Course
+from finesweep.pruning.rules import Standing, cohorts, turns
+from finesweep.spec.trial_length import Workload
+
+
+@dataclass
+class SimulatedTrial:
+    """A trial of a simulated sweep.
+
+    Attributes:
+        plan: What it trains if nothing ends it.
+        end: Training examples at which it ends, unless halving ends it before.
+        seen: Training examples so far.
+        values: Its best objective at each rung so far, by the rung's index.
+        waits: Whether it waits at a rung.
+        is_over: Whether it has ended.
+        is_spared: Whether no pruner ends it any more.
+    """
+
+    plan: Workload
+    end: int
+    seen: int = 0
+    values: dict[int, float] = field(default_factory=dict)
+    waits: bool = False
+    is_over: bool = False
+    is_spared: bool = False
+
+    def standing(self, number: int) -> Standing:
+        """Return how far it has come, as the rule wants to know it."""
+        return Standing(number, dict(self.values), self.waits, self.is_over, self.is_spared)
+
+
+@dataclass
+class Simulation:
+    """A sweep in simulated time.
+
+    Attributes:
+        course: How far its trials go.
+        budget: Its trials; cohorts follow from it.
+        trials: Trials by number; of a cohort with an open trial, all.
+        workers: Trials at a time.
+        seconds: Draws what a plan takes for so many examples, at the beginning of an attempt or within it.
+        value: Draws the best objective of a trial at a rung, given by its index.
+        now: Seconds since the simulation began.
+        begun: Seconds of the attempts that began here, by trial.
+    """
+
+    course: Course
+    budget: int
+    trials: Mapping[int, SimulatedTrial]
+    workers: int
+    seconds: Callable[..., float]
+    value: Callable[[int, int], float]
+    now: float = 0.0
+    begun: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _events: list[tuple[float, int]] = field(default_factory=list, init=False)
+    _queue: deque[int] = field(default_factory=deque, init=False)
+    _cohorts: dict[int, range] = field(default_factory=dict, init=False)
+    _standings: dict[range, dict[int, Standing]] = field(default_factory=dict, init=False)
+
+    def run(self, running: Mapping[int, float], queue: Iterable[int]) -> float:
+        """Carry the sweep to its end and return how many seconds that takes.
+
+        Args:
+            running: Seconds until each running trial has come to its next rung or its end.
+            queue: Trials to begin, in order.
+        """
+        self._queue.extend(queue)
+        self._events = [(rest, number) for number, rest in running.items()]
+        heapq.heapify(self._events)
+        for cohort in cohorts(self.budget) if self.course.halves else ():
+            if cohort[0] in self.trials:
+                self._cohorts |= dict.fromkeys(cohort, cohort)
+                self._standings[cohort] = {}
+                for number in cohort:
+                    trial = self.trials[number]
+                    if trial.seen or trial.is_over or trial.is_spared:
+                        self._note(number)
+                self._judge(cohort)
+        while self._begin_some():
+            self.now, number = heapq.heappop(self._events)
+            self._arrive(number)
+        return self.now
+
+    def next_stop(self, trial: SimulatedTrial) -> int:
+        """Return the examples at which a trial waits or ends next."""
+        rungs = self.course.rungs if self.course.halves and not trial.is_spared else ()
+        return min(next((rung for rung in rungs if rung > trial.seen), trial.end), trial.end)
+
+    def _begin_some(self) -> bool:
+        """Give free workers something to do; return whether any trial runs."""
+        while self._queue and len(self._events) < self.workers:
+            self._begin(self._queue.popleft(), anew=True)
+        return bool(self._events)
+
+    def _begin(self, number: int, *, anew: bool) -> None:
+        trial = self.trials[number]
+        took = self.seconds(trial.plan, self.next_stop(trial) - trial.seen, anew=anew)
+        if anew:
+            self.begun[number].append(took)
+        elif self.begun[number]:
+            self.begun[number][-1] += took
+        heapq.heappush(self._events, (self.now + took, number))
+
+    def _arrive(self, number: int) -> None:
+        trial = self.trials[number]
+        trial.seen = self.next_stop(trial)
+        trial.is_over = trial.seen >= trial.end
+        if self.course.halves:
+            if not trial.is_over:
+                rung = self.course.rungs.index(trial.seen)
+                trial.values.setdefault(rung, self.value(number, rung))
+                trial.waits = True
+            self._note(number)
+            self._judge(self._cohorts[number], number)
+
+    def _note(self, number: int) -> None:
+        cohort = self._cohorts[number]
+        self._standings[cohort][number - cohort[0]] = self.trials[number].standing(number - cohort[0])
+
+    def _judge(self, cohort: range, arrived: int | None = None) -> None:
+        """Let the rule decide which trials of a cohort go on; the one that has just arrived need not be begun anew."""
+        shape = len(cohort), len(self.course.rungs), self.course.spec.direction
+        found = turns(self._standings[cohort], *shape, factor=self.course.spec.pruning.factor, cohort=len(cohort))
+        for place in reversed(found.promoted):
+            self._go_on(cohort[place], arrived)
+        for place in found.dropped:
+            trial = self.trials[cohort[place]]
+            trial.is_over = not self.course.is_spared(cohort[place])
+            if trial.is_over:
+                trial.waits = False
+            else:
+                trial.is_spared = True
+                self._go_on(cohort[place], arrived)
+            self._note(cohort[place])
+
+    def _go_on(self, number: int, arrived: int | None) -> None:
+        self.trials[number].waits = False
+        self._note(number)
+        if number == arrived:
+            self._begin(number, anew=False)
+        else:
+            self._queue.appendleft(number)
