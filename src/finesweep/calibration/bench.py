@@ -361,11 +361,11 @@ def _train_on_longest(trainer: Any) -> None:
 
 def _evaluated(trainer: Any, speed: float) -> float:
     """Return how many rows are evaluated in a second, from rows spread evenly over the validation set."""
-    rows = trainer.eval_dataset
+    rows = trainer.validation
     wanted = max(int(speed * FORWARD_SHARE * EVALUATION_SECONDS), trainer.args.eval_batch_size)
     chosen = rows.select(range(0, len(rows), max(1, len(rows) // wanted)))
     began = _now()
-    trainer.evaluate(eval_dataset=chosen)
+    trainer.scores(chosen)
     return len(chosen) / (_now() - began)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,8 +20,8 @@ from finesweep.spec.sections import SweepSpec
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.tasks.task import Task
 from finesweep.training.divergence import DivergenceGuard
-from finesweep.training.saved_state import Weights
-from finesweep.training.trainer import FineTuner, copy_to_cpu
+from finesweep.training.saved_state import SavedState, Weights
+from finesweep.training.trainer import copy_to_cpu
 from finesweep.trial import Direction, Divergence, Evaluation, Params, TrialDiverged, Value
 
 Report = Callable[[Evaluation, float, bool], None]
@@ -110,32 +108,92 @@ class TrialWatch:
         self.best = evaluation
         return True
 
+    def resume(self, state: SavedState) -> None:
+        """Take over what a saved state says of the trial."""
+        self.step, self.examples = state.step, state.examples
+        self.loss, self.learning_rate = state.loss, state.learning_rate
+        self.weights = state.best or state.trainer.weights
+        for evaluation in state.evaluations:
+            self.add(evaluation)
+
     @property
     def result(self) -> Evaluation | None:
         """The evaluation that the trial stands with: that on all rows, else the best so far."""
         return self.ranked or self.best
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Makes evaluations out of metrics, and ends a trial whose numbers show that training is lost.
+
+    Attributes:
+        watch: Supplies the last learning rate.
+        guard: Says which losses and gradients mean divergence.
+        metrics: Names of the task's metrics.
+        objective: Name of the metric that trials are ranked by.
+    """
+
+    watch: TrialWatch
+    guard: DivergenceGuard
+    metrics: Collection[str]
+    objective: str
+
+    def interval(self, logs: Mapping[str, float], step: int) -> None:
+        """Judge the training loss and the gradient norm of one logging interval.
+
+        Raises:
+            TrialDiverged: One of them is not finite, or the loss has exploded.
+        """
+        if reason := self.guard.training(logs["loss"], logs.get("grad_norm")):
+            self._diverge(reason, step)
+
+    def evaluation(self, metrics: Mapping[str, float], step: int, epoch: float, examples: int) -> Evaluation:
+        """Return an evaluation; numbers that are not finite become None."""
+        finite = {name: float(metrics[name]) if math.isfinite(metrics[name]) else None for name in self.metrics}
+        return Evaluation(step, epoch, examples, finite, finite[self.objective])
+
+    def refuse_lost(self, evaluation: Evaluation, loss: float) -> None:
+        """Make sure that an evaluation can be ranked.
+
+        Args:
+            evaluation: The evaluation.
+            loss: Its ``eval_loss``.
+
+        Raises:
+            TrialDiverged: The loss is not finite or has exploded, or the objective is not finite.
+        """
+        if reason := self.guard.evaluation(loss):
+            self._diverge(reason, evaluation.step)
+        if evaluation.objective is None:
+            self._diverge(f"{self.objective} is not finite", evaluation.step)
+
+    def _diverge(self, reason: str, step: int) -> NoReturn:
+        divergence = Divergence(f"{reason} at step {step}", step, self.watch.learning_rate, self.guard.last_finite_loss)
+        raise TrialDiverged(divergence)
+
+
 class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
-    """Watches training from inside: ends it on divergence, reports evaluations, keeps the best weights."""
+    """Writes what the Trainer does into a trial's watch; asks for evaluations, and for the end, through ``control``.
+
+    Args:
+        context: What is trained.
+        watch: Filled along the way.
+        judge: Ends the trial on divergence.
+        report: Receives every evaluation.
+        on_step: Called where training may be stopped.
+    """
 
     def __init__(
         self,
         context: TrialContext,
-        trainer: FineTuner,
         watch: TrialWatch,
-        guard: DivergenceGuard,
+        judge: Judge,
         report: Report,
         on_step: Callable[[TrialWatch], None],
     ) -> None:
-        self.context, self.trainer, self.watch, self.guard = context, trainer, watch, guard
+        self.context, self.watch, self.judge = context, watch, judge
         self.report, self.on_step = report, on_step
         self.schedule: Schedule | None = None
-        self.validation = trainer.eval_dataset
-        self.is_ranking = False
-        trainer.eval_dataset = _some_rows(self.validation, context.spec)
-        watch.rows = len(trainer.eval_dataset)
-        trainer.after_step = self.after_step
 
     @property
     def evaluation_due(self) -> bool:
@@ -146,7 +204,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         return not seen or seen[-1].step < step
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Lay out the evaluations, now that the number of steps is known; make up for one that was cut short."""
+        """Lay out the evaluations, now that the number of steps is known; ask for one that was cut short."""
         batches = len(kwargs["train_dataloader"])
         self.schedule = Schedule(
             rows=self.context.manifest.data["rows"]["train"],
@@ -157,11 +215,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
             rungs=rung_fractions(self.context.spec),
         )
         self.watch.total_steps = state.max_steps
-        self.trainer.recall()
-        self.on_step(self.watch)
-        if self.evaluation_due:
-            self.trainer.evaluate()
-            self.after_step()
+        control.should_evaluate = self.evaluation_due
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Count, and ask for an evaluation where one is due; touches no device."""
@@ -185,19 +239,15 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         """Judge the interval's training loss and gradient norm."""
         if "loss" not in logs:
             return
-        reason = self.guard.training(logs["loss"], logs.get("grad_norm"))
         self.watch.learning_rate = logs["learning_rate"]
-        if reason:
-            self._diverge(reason, state.global_step)
+        self.judge.interval(logs, state.global_step)
         self.watch.loss = logs["loss"]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any], **kwargs: Any) -> None:
         """Record the evaluation, keep its weights if it is the best, and report the best so far."""
-        if self.is_ranking:
-            return
         evaluation = self._evaluation(state, metrics)
         is_best = self.watch.add(evaluation)
-        self._judge(evaluation, metrics["eval_loss"], state.global_step)
+        self.judge.refuse_lost(evaluation, metrics["eval_loss"])
         if is_best:
             self.watch.weights = copy_to_cpu(kwargs["model"])
         best = self.watch.best
@@ -210,50 +260,8 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = last = True
         self.report(evaluation, best.objective, last)
 
-    def rank(self) -> None:
-        """Evaluate the best weights, which the model has by now, on all validation rows.
-
-        Raises:
-            TrialDiverged: On some of them they are of no use.
-            TrialInterrupted: The sweep was told to stop.
-        """
-        best = self.watch.best
-        assert best is not None
-        self.is_ranking = True
-        metrics = self.trainer.evaluate(self.validation)
-        finite = self._finite(metrics)
-        ranked = dataclasses.replace(best, metrics=finite, objective=finite[self.context.spec.objective.metric])
-        self._judge(ranked, metrics["eval_loss"], best.step)
-        self.watch.ranked, self.watch.rows = ranked, len(self.validation)
-
-    def _judge(self, evaluation: Evaluation, loss: float, step: int) -> None:
-        if reason := self.guard.evaluation(loss):
-            self._diverge(reason, step)
-        if evaluation.objective is None:
-            self._diverge(f"{self.context.spec.objective.metric} is not finite", step)
-
     def _evaluation(self, state: Any, metrics: Mapping[str, Any]) -> Evaluation:
         assert self.schedule is not None
-        finite = self._finite(metrics)
-        return Evaluation(
-            step=state.global_step,
-            epoch=round(float(state.epoch), 4),
-            examples=self.schedule.rung(state.global_step) or self.schedule.examples(state.global_step),
-            metrics=finite,
-            objective=finite[self.context.spec.objective.metric],
-        )
-
-    def _finite(self, metrics: Mapping[str, Any]) -> dict[str, float | None]:
-        names = self.context.task.metrics
-        return {name: float(metrics[name]) if math.isfinite(metrics[name]) else None for name in names}
-
-    def _diverge(self, reason: str, step: int) -> NoReturn:
-        divergence = Divergence(f"{reason} at step {step}", step, self.watch.learning_rate, self.guard.last_finite_loss)
-        raise TrialDiverged(divergence)
-
-
-def _some_rows(rows: Any, spec: SweepSpec) -> Any:
-    """Return what is evaluated while training: the same rows in every trial of a sweep."""
-    if len(rows) <= spec.evaluation.rows:
-        return rows
-    return rows.select(sorted(random.Random(spec.search.seed).sample(range(len(rows)), spec.evaluation.rows)))
+        step = state.global_step
+        examples = self.schedule.rung(step) or self.schedule.examples(step)
+        return self.judge.evaluation(metrics, step, round(float(state.epoch), 4), examples)

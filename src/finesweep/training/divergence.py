@@ -7,7 +7,9 @@ value pass. So this decision is taken here, before any pruner sees a number.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 EXPLODED_BY = 10.0
 """A loss this many times the first logged one has exploded ..."""
@@ -62,6 +64,14 @@ class DivergenceGuard:
     def evaluation(self, loss: float) -> str | None:
         """Judge the loss of one evaluation; return why the trial has diverged, or None."""
         return self._judge("evaluation loss", loss)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what a resumed trial's guard goes on from, by its fields' names."""
+        return dict(vars(self))
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on from the memory of the guard that watched the trial before."""
+        vars(self).update(memory)
 
     def _judge(self, what: str, loss: float) -> str | None:
         if not math.isfinite(loss):

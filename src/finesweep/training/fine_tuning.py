@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +19,13 @@ from transformers.integrations import TensorBoardCallback
 
 from finesweep.folder.checked_files import refuse_changed
 from finesweep.model.pretrained import load_tokenizer
+from finesweep.spec.sections import SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.tasks.task import Task
 from finesweep.training import precision
 from finesweep.training.batching import Padding, TokenRows, lengths_tell_labels
-from finesweep.training.callback import Report, TrialCallback, TrialContext, TrialWatch
+from finesweep.training.callback import Judge, Report, TrialCallback, TrialContext, TrialWatch
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.training.model_and_tokens import build_model, padding_side, tokenized
 from finesweep.training.saved_state import SavedState, write_state
@@ -65,16 +67,19 @@ class FineTuning:
     ) -> None:
         self.context, self.watch, self.report = context, watch, report
         self.trainer = build_trainer(context)
-        watch.settled = in_force(self.trainer)
+        watch.settled, watch.rows = in_force(self.trainer), len(self.trainer.eval_dataset)
         self.guard = _guard(context, self.trainer)
-        self.callback = TrialCallback(context, self.trainer, watch, self.guard, report, on_step)
-        self.trainer.add_callback(self.callback)
+        self._judge = Judge(watch, self.guard, context.task.metrics, context.spec.objective.metric)
+        self._callback = TrialCallback(context, watch, self._judge, report, on_step)
+        self.trainer.add_callback(self._callback)
         if context.scalars is not None:
             # Two attempts may begin in the same second, by which alone the writer names its file.
             writer = SummaryWriter(str(context.scalars), filename_suffix=f".{os.getpid()}")
             self.trainer.add_callback(TensorBoardCallback(writer))
         if state is not None and state.fits(context.params, context.batch_divisor):
-            self._go_back_to(state)
+            watch.resume(state)
+            self.guard.recall(state.guard)
+            self.trainer.remember(state.trainer)
 
     @property
     def can_resume(self) -> bool:
@@ -88,10 +93,10 @@ class FineTuning:
             TrialStopped: The trial was pruned, diverged or was interrupted.
         """
         self._report_again()
-        self.trainer.fine_tune(self.context.scratch)
+        self.trainer.fine_tune(self.context.scratch, self._callback.after_step)
         self.trainer.model.load_state_dict(self.watch.weights)
-        if self.watch.rows < len(self.callback.validation):
-            self.callback.rank()
+        if self.watch.rows < len(self.trainer.validation):
+            self._rank()
 
     def save_state(self, folder: Path) -> None:
         """Write the state of an interrupted trial, from which another process goes on to the same results.
@@ -112,21 +117,25 @@ class FineTuning:
             loss=watch.loss,
             learning_rate=watch.learning_rate,
             evaluations=tuple(watch.evaluations),
-            guard=dict(vars(self.guard)),
+            guard=self.guard.memory(),
             best={} if watch.best and watch.best.step == watch.step else watch.weights,
             trainer=self.trainer.memory(),
         )
         write_state(folder, state)
 
-    def _go_back_to(self, state: SavedState) -> None:
-        watch = self.watch
-        watch.step, watch.examples = state.step, state.examples
-        watch.loss, watch.learning_rate = state.loss, state.learning_rate
-        watch.weights = state.best or state.trainer.weights
-        for evaluation in state.evaluations:
-            watch.add(evaluation)
-        vars(self.guard).update(state.guard)
-        self.trainer.remember(state.trainer)
+    def _rank(self) -> None:
+        """Evaluate the best weights, which the model has by now, on all validation rows.
+
+        Raises:
+            TrialDiverged: On some of them they are of no use.
+            TrialInterrupted: The sweep was told to stop.
+        """
+        best = self.watch.best
+        assert best is not None
+        metrics = self.trainer.scores(self.trainer.validation)
+        ranked = self._judge.evaluation(metrics, best.step, best.epoch, best.examples)
+        self._judge.refuse_lost(ranked, metrics["eval_loss"])
+        self.watch.ranked, self.watch.rows = ranked, len(self.trainer.validation)
 
     def _report_again(self) -> None:
         """Tell the search of the saved state's evaluations; the trial it knew them of may be closed by now."""
@@ -146,11 +155,12 @@ def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
     return DivergenceGuard(naive_loss, bool(context.settings.training_value("fp16")))
 
 
-def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
+def build_trainer(context: TrialContext, rows: int | None = None, **overrides: Any) -> FineTuner:
     """Make the Trainer of one trial, with arguments and model that belong to it alone.
 
     Args:
         context: What to train.
+        rows: How many rows of each split are used, from the first on; None for all.
         overrides: Training arguments that replace the trial's (for the rehearsal).
     """
     # A Trainer of an earlier trial in this process may have settled on another device.
@@ -169,12 +179,14 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
     given = {**_order(task, settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)
     arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)
+    train, validation = (_first(tokens[split], rows) for split in ("train", "validation"))
     return FineTuner(
+        validation=validation,
         target_scale=_target_scale(context, model, tokens["train"]),
         model=model,
         args=arguments,
-        train_dataset=tokens["train"],
-        eval_dataset=tokens["validation"],
+        train_dataset=train,
+        eval_dataset=_some_rows(validation, context.spec),
         processing_class=tokenizer,
         data_collator=_collator(context, tokenizer, precision.multiple(arguments)),
         compute_metrics=functools.partial(_scores, task),
@@ -184,6 +196,17 @@ def build_trainer(context: TrialContext, **overrides: Any) -> FineTuner:
 def _collator(context: TrialContext, tokenizer: Any, multiple: int) -> Padding:
     collate = functools.partial(context.task.collate, names=context.manifest.data["labels"])
     return Padding(tokenizer, collate, multiple, context.manifest.model["max_tokens"])
+
+
+def _first(split: datasets.Dataset, rows: int | None) -> datasets.Dataset:
+    return split if rows is None else split.select(range(min(rows, len(split))))
+
+
+def _some_rows(rows: datasets.Dataset, spec: SweepSpec) -> datasets.Dataset:
+    """Return what is evaluated while training: the same rows in every trial of a sweep."""
+    if len(rows) <= spec.evaluation.rows:
+        return rows
+    return rows.select(sorted(random.Random(spec.search.seed).sample(range(len(rows)), spec.evaluation.rows)))
 
 
 def _target_scale(context: TrialContext, model: Any, rows: datasets.Dataset) -> TargetScale | None:

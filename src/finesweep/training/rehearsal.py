@@ -66,10 +66,8 @@ def take_through(
         context = TrialContext(sweep_folder, manifest, spec, params, None, Path(scratch))
         precision.refuse_emulation(context.settings.training)
         trainer = build_trainer(
-            context, use_cpu=True, max_steps=1, per_device_train_batch_size=2, bf16=False, fp16=False, tf32=None
+            context, ROWS, use_cpu=True, max_steps=1, per_device_train_batch_size=2, bf16=False, fp16=False, tf32=None
         )
-        trainer.train_dataset = trainer.train_dataset.select(range(min(ROWS, len(trainer.train_dataset))))
-        trainer.eval_dataset = trainer.eval_dataset.select(range(min(ROWS, len(trainer.eval_dataset))))
         metrics = trainer.evaluate()
         labels = TokenRows(trainer.eval_dataset).column("labels")
         _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data["labels"]))

@@ -18,27 +18,32 @@ from finesweep.training.saved_state import TrainerMemory, Weights
 from finesweep.training.target_scale import TargetScale
 
 
+def _nothing() -> None:
+    """Do nothing after a step."""
+
+
 class FineTuner(transformers.Trainer):  # type: ignore[misc]
     """A Trainer whose evaluation loss means the same in every trial.
 
     Args:
+        validation: All validation rows; ``eval_dataset`` may hold some of them only.
         target_scale: By what the targets of a regression are standardised while it trains; None to leave them.
         arguments: Those of the library's Trainer.
 
     Attributes:
-        after_step: Called when an optimizer step and all that belongs to it is done: its logs, its evaluation.
+        validation: All validation rows.
     """
 
     label_smoother: Any
     control: Any
 
-    def __init__(self, *, target_scale: TargetScale | None = None, **arguments: Any) -> None:
+    def __init__(self, *, validation: Any, target_scale: TargetScale | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.target_scale = target_scale
+        self.validation, self.target_scale = validation, target_scale
         # These heads take a plain mean over the batch. Believing otherwise, the Trainer would leave out
         # the division by the accumulation steps and multiply by the number of devices.
         self.model_accepts_loss_kwargs = False
-        self.after_step: Callable[[], None] = _nothing
+        self._after_step: Callable[[], None] = _nothing
         self._memory: TrainerMemory | None = None
         self._epoch_random: dict[str, Any] = {}
 
@@ -46,18 +51,30 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         """Let training go on from where another process left it."""
         self._memory = memory
 
-    def fine_tune(self, scratch: Path) -> None:
+    def fine_tune(self, scratch: Path, after_step: Callable[[], None] = _nothing) -> None:
         """Train, from the first step or from what is remembered.
 
         Args:
-            scratch: Folder for a file by which the Trainer is told how far it was.
+            scratch: Folder for the file from which the Trainer reads how far it was.
+            after_step: Called before the first step, and after each one with all that belongs to it: its logs, its
+                evaluation.
         """
+        self._after_step = after_step
+        self.add_callback(_Beginning(self._begin))
         if self._memory is None:
             self.train()
             return
         account = transformers.TrainerState(**self._memory.account)
         account.save_to_json(str(scratch / TRAINER_STATE_NAME))
         self.train(resume_from_checkpoint=str(scratch))
+
+    def _begin(self) -> None:
+        """Go on from what is remembered; do the evaluation that a callback asks for before the first step."""
+        self._recall()
+        self._after_step()
+        if self.control.should_evaluate:
+            self.evaluate()
+            self._after_step()
 
     def memory(self) -> TrainerMemory:
         """Return what the next steps depend on; to be called between optimizer steps."""
@@ -75,8 +92,8 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             weights=copy_to_cpu(self.model),
         )
 
-    def recall(self) -> None:
-        """Put back what the Trainer clears when training begins; to be called then."""
+    def _recall(self) -> None:
+        """Put back what the Trainer clears when training begins."""
         if self._memory is None:
             return
         self._tr_loss += self._memory.running_loss.to(self._tr_loss.device)
@@ -98,24 +115,31 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         finally:
             self.label_smoother = smoother
 
-    def evaluate(self, eval_dataset: Any = None, **_: Any) -> dict[str, float]:
-        """Evaluate what would be exported, and draw no random number of training's: how often does not matter.
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Evaluate the rows that the Trainer was made with, and tell the callbacks."""
+        metrics = self.scores(self.eval_dataset)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def scores(self, rows: Any) -> dict[str, float]:
+        """Evaluate what would be exported, and log it; random numbers of training are not drawn.
 
         Stock's loop is not used: a dozen training arguments would change what it finds. Outputs that are rounded to
         eight bits would tie, and would be others where the winner is loaded again.
 
         Args:
-            eval_dataset: The rows; default: those that the Trainer was made with.
+            rows: The rows.
+
+        Returns:
+            The loss and the task's metrics, with ``eval_`` before their names.
         """
-        rows = TokenRows(self.eval_dataset if eval_dataset is None else eval_dataset)
         collate = self._get_collator_with_removed_columns(self.data_collator)
         batch = self.args.per_device_eval_batch_size
         with rng_state.undisturbed(), self.as_exported():
-            logits, labels = predictions(self.model, rows, collate, batch, self._after_evaluation_batch)
+            logits, labels = predictions(self.model, TokenRows(rows), collate, batch, self._after_evaluation_batch)
             scores = self.compute_metrics(transformers.EvalPrediction(logits, labels))
         metrics = {f"eval_{name}": value for name, value in scores.items()}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _after_evaluation_batch(self) -> None:
@@ -140,7 +164,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         super().log(logs, *args, **kwargs)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Count nothing: nobody asks, and stock walks through all parameters for every batch."""
+        """Count nothing: the number is used nowhere, and stock walks through all parameters for every batch."""
         return 0
 
     def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
@@ -182,7 +206,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         super()._maybe_log_save_evaluate(*args, **kwargs)
-        self.after_step()
+        self._after_step()
 
     # The Trainer calls these at the right moments. Its own would unpickle files.
 
@@ -204,10 +228,21 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             rng_state.restore(self._memory.random)
 
 
+class _Beginning(transformers.TrainerCallback):  # type: ignore[misc]
+    """Calls a function when training begins, after all other callbacks.
+
+    Args:
+        begin: The function.
+    """
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin = begin
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Call it."""
+        self._begin()
+
+
 def copy_to_cpu(model: Any) -> Weights:
     """Copy a model's weights."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-
-
-def _nothing() -> None:
-    """Do nothing after a step: nobody asked."""
