@@ -1,0 +1,213 @@
+"""What a worker claims, gives up, keeps alive and records; no trial is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import made_records
+import pytest
+from made_records import FAILED, INTERRUPTED, record
+
+from finesweep.errors import FolderError
+from finesweep.folder.sweep_folder import make_folders
+from finesweep.launch.profile import Profile, SettledProfile
+from finesweep.spec.sections import SweepSpec
+from finesweep.worker.verdict import Ending
+
+if TYPE_CHECKING:
+    from finesweep.worker.worker import Worker
+
+pytestmark = pytest.mark.torch
+
+TRIALS = 4
+KILLED = Ending(-signal.SIGKILL, seconds=3.0)
+
+
+def spec_with(**sections: Any) -> SweepSpec:
+    values = {
+        "name": "s",
+        "base": Path(),
+        "model": {"name": "m"},
+        "data": {"train": "t.csv"},
+        "objective": {"metric": "eval_loss", "direction": "minimize"},
+        "budget": {"trials": TRIALS},
+        "search": {"pruner": "none", "baseline": False},
+        "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
+    }
+    return SweepSpec.model_validate({**values, **sections}, strict=False)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Worker]:
+    from finesweep.worker.worker import Worker
+
+    folder = make_folders(tmp_path / "s")
+
+    def made(parent: int | None = None, **sections: Any) -> Worker:
+        profile = SettledProfile(Profile(retries=1), 1, 0, 1, 1)
+        run = made_records.run(budget={"trials": TRIALS, "hours": None}, ended=None)
+        return Worker(folder, made_records.manifest(), run, spec_with(**sections), profile, parent or os.getppid())
+
+    return made
+
+
+@pytest.fixture
+def worker(make: Callable[..., Worker]) -> Worker:
+    return make()
+
+
+def test_trials_are_claimed_in_order_until_all_have_finished(worker: Worker) -> None:
+    claims = [worker.claim() for _ in range(TRIALS)]
+    assert [claim and claim.trial for claim in claims] == [0, 1, 2, 3]
+    assert worker.claim(wait=False) is None, "others may give one back"
+    assert not worker.over
+    for trial in range(TRIALS):
+        worker.sweep_folder.record(record(trial, 0.5))
+    assert worker.claim() is None
+    assert worker.over
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_worker_that_was_told_to_stop_claims_nothing(worker: Worker, number: int) -> None:
+    before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    try:
+        worker._listen()
+        assert not worker.stopping
+        signal.raise_signal(number)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert worker.stopping
+    assert worker.over
+    assert worker.claim() is None
+
+
+def test_a_worker_whose_parent_is_gone_stops(make: Callable[..., Worker]) -> None:
+    assert make(parent=1 if os.getppid() != 1 else 2).stopping
+
+
+def test_a_trial_with_too_many_faults_is_given_up_and_the_next_one_is_claimed(worker: Worker) -> None:
+    first = worker.sweep_folder.claim(1, [0])
+    assert first is not None
+    worker.sweep_folder.record(record(0, state=INTERRUPTED, faults=("killed", "killed again")))
+    first.release()
+    claim = worker.claim()
+    assert claim is not None
+    assert claim.trial == 1
+    given_up = worker.sweep_folder.read_record(0)
+    assert given_up is not None
+    assert (given_up.state, given_up.attempt, given_up.faults) == (FAILED, 2, ("killed", "killed again"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "state", "reason"),
+    [
+        (KILLED, INTERRUPTED, "killed by SIGKILL"),
+        (Ending(-signal.SIGSEGV), FAILED, "SIGSEGV"),
+        (Ending(-signal.SIGKILL, asked=True), INTERRUPTED, "stopped before it could save its state"),
+    ],
+)
+def test_an_attempt_that_left_no_record_gets_one(worker: Worker, ending: Ending, state: Any, reason: str) -> None:
+    claim = worker.claim()
+    assert claim is not None
+    worker._conclude(claim, ending)
+    made = worker.sweep_folder.read_record(0)
+    assert made is not None
+    assert (made.attempt, made.state) == (1, state)
+    assert reason in (made.reason or "")
+
+
+def test_the_record_of_an_attempt_stands_however_its_process_ended(worker: Worker) -> None:
+    claim = worker.claim()
+    assert claim is not None
+    own = record(0, 0.5, attempt=claim.attempt, reason="eval_loss rises")
+    worker.sweep_folder.record(own)
+    worker._conclude(claim, KILLED)
+    assert worker.sweep_folder.read_record(0) == own
+
+
+def test_what_is_wrong_with_the_folder_ends_the_worker(worker: Worker) -> None:
+    claim = worker.claim()
+    assert claim is not None
+    with pytest.raises(FolderError, match="the disk is full"):
+        worker._conclude(claim, Ending(2, complaint="the disk is full"))
+
+
+def test_a_body_that_dies_in_its_fork_leaves_a_record_and_frees_its_claim(worker: Worker) -> None:
+    claim = worker.claim()
+    assert claim is not None
+    worker.isolated(claim, lambda: os._exit(7))
+    made = worker.sweep_folder.read_record(0)
+    assert made is not None
+    assert (made.state, made.attempt) == (FAILED, 1)
+    assert worker.sweep_folder.holders() == []
+
+
+def test_a_trial_that_was_lost_elsewhere_is_tried_again_and_its_late_record_is_a_fault(worker: Worker) -> None:
+    first, second = worker.claim(), worker.claim()
+    assert first is not None
+    assert second is not None
+    worker.sweep_folder.record(record(1, state=INTERRUPTED, attempt=second.attempt, examples=64, reason="stopped"))
+    for claim in (first, second):
+        worker.lost(claim, "its actor is gone", 2.0)
+    found = [worker.sweep_folder.read_record(trial) for trial in (0, 1)]
+    assert [one and (one.state, one.faults) for one in found] == [(INTERRUPTED, ("its actor is gone",))] * 2
+    assert found[1] is not None
+    assert found[1].examples == 64, "its saved state is gone on from"
+    assert not any(worker.sweep_folder.alive(trial) for trial in (0, 1))
+
+
+def test_a_result_that_comes_from_a_lost_process_is_kept(worker: Worker) -> None:
+    claim = worker.claim()
+    assert claim is not None
+    done = record(0, 0.5, attempt=claim.attempt)
+    worker.sweep_folder.record(done)
+    worker.lost(claim, "its actor is gone", 2.0)
+    assert worker.sweep_folder.read_record(0) == done
+
+
+def test_trials_elsewhere_are_called_off_once_the_worker_is_to_stop(make: Callable[..., Worker]) -> None:
+    worker = make()
+    claim = worker.claim()
+    assert claim is not None
+    worker.renew()
+    assert not worker.sweep_folder.is_called_off(worker.run.number)
+    worker._request_stop(signal.SIGTERM, None)
+    worker.renew()
+    assert worker.sweep_folder.is_called_off(worker.run.number)
+    elsewhere = dataclasses.replace(make(), is_elsewhere=True)
+    assert elsewhere._is_called_off(claim)
+
+
+def test_a_trial_elsewhere_goes_on_as_long_as_its_claim_is_held(
+    make: Callable[..., Worker], clock: Callable[[float], None]
+) -> None:
+    holder = make()
+    claim = holder.claim()
+    assert claim is not None
+    elsewhere = dataclasses.replace(make(), is_elsewhere=True)
+    assert not elsewhere._is_called_off(claim)
+    holder.release(claim)
+    assert not elsewhere._is_called_off(claim), "it has looked a moment ago"
+    clock(1.0)
+    assert elsewhere._is_called_off(claim)
+
+
+def test_a_search_ends_when_its_first_trials_fail_alike(worker: Worker) -> None:
+    for trial in range(3):
+        worker.sweep_folder.record(record(trial, state=FAILED, reason="ValueError: the same", run=1))
+    assert worker.over
+    assert worker.claim() is None
+
+
+def test_a_search_ends_when_its_target_is_reached(make: Callable[..., Worker]) -> None:
+    worker = make(stop={"target": 0.4})
+    worker.sweep_folder.record(record(0, 0.5, run=1))
+    assert not worker.over
+    worker.sweep_folder.record(record(1, 0.3, run=1))
+    assert worker.over
