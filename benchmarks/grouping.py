@@ -77,11 +77,12 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
 
     from finesweep.spec.trial_settings import TrialSettings
     from finesweep.sweep import prepare as preparing
+    from finesweep.sweep.request import Request
     from finesweep.training.callback import TrialContext
     from finesweep.training.model_and_tokens import tokenized
 
     torch.set_num_threads(1)
-    request = preparing.Request(SPEC, results=folder, overrides=tuple(changes))
+    request = Request(SPEC, results=folder, overrides=tuple(changes))
     profile = preparing.profile_of(request)
     checked = preparing.check(request, profile)
     path = preparing.path_of(checked.loaded, request)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from huggingface_hub import constants
@@ -15,8 +17,10 @@ import tiny
 from finesweep.cli import command_line
 from finesweep.files.atomic import write_json
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
+from finesweep.host.signals import Signals
 from finesweep.spec import reader
-from finesweep.sweep import preflight
+from finesweep.sweep import preflight, prepare_process
+from finesweep.sweep.request import Request
 from security.attacks import SPEC, Canary, Evil, Planted, Sweep
 
 
@@ -46,7 +50,14 @@ def evil_pickle(pwned: Path) -> bytes:
 
 
 @pytest.fixture
-def sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Sweep:
+def checks_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `sweep run` check in this process, which has imported all that takes seconds."""
+    monkeypatch.setattr(prepare_process, "begin_run", _begin_here)
+    monkeypatch.setattr(prepare_process, "end_with_parent", lambda _: None)
+
+
+@pytest.fixture
+def sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], checks_here: None) -> Sweep:
     """Run `sweep` in this process; return its exit code and all that it printed."""
 
     def call(*arguments: object) -> tuple[int, str]:
@@ -60,6 +71,15 @@ def sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return code, captured.out + captured.err
 
     return call
+
+
+def _begin_here(request: Request, _: Signals) -> NoReturn:
+    """Do in this process what another one would do for it; an attack ends it with an error."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.sendall(request.to_json().encode() + b"\n")
+        prepare_process.answer(theirs.detach(), lambda _: None)
+    pytest.fail("a run was begun")
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ FREE = {
 """What may be made, since nothing is there, and an empty folder of a model, which is several problems."""
 
 
-@pytest.mark.usefixtures("project")
+@pytest.mark.usefixtures("project", "checks_here")
 @pytest.mark.parametrize("place", [*COMMANDS, *WRITTEN])
 def test_odd_path_is_one_line_and_exit_code_2(
     place: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,6 @@ import time
 
 from finesweep import activity
 from finesweep.display.activity_line import ActivityLine
-from finesweep.sweep.child_process import Apart
 
 
 def test_the_innermost_listener_hears_and_silence_is_fine() -> None:
@@ -37,17 +36,6 @@ def test_a_log_ends_with_an_activity_or_with_something_else(tmp_path, capsys) ->
     log.write_bytes(b"x" * 10_000 + b"\n... half \xff\n")
     assert activity.last_logged(log) == "half \ufffd"
     assert activity.last_logged(tmp_path / "none") == ""
-
-
-def test_what_a_child_process_does_is_told_before_what_it_finds() -> None:
-    def steps(link) -> None:
-        activity.tell("reading a.csv")
-        link.tell(42)
-
-    told: list[str] = []
-    with activity.heard_by(told.append), Apart("the child", steps) as child:
-        assert child.hear() == 42
-    assert "reading a.csv" in told
 
 
 def test_a_terminal_shows_the_activity_and_its_seconds(monkeypatch) -> None:

@@ -23,6 +23,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 """The commands in the order in which they are shown."""
 
 INTERNAL: tuple[Callable[..., None], ...] = (
+    internal.prepare,
     internal.worker,
     internal.supervise,
     internal.collect,

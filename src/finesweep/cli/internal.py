@@ -14,6 +14,15 @@ from finesweep import activity
 from finesweep.cli.app import Folder, RunNumber, Token, TrustRemoteCode
 
 
+def prepare(channel: int) -> None:
+    """Check a request that comes in on a socket, and begin a run of it."""
+    from finesweep.cli import summary
+    from finesweep.sweep import prepare_process
+
+    screen = summary.Screen()
+    prepare_process.answer(channel, lambda checked: summary.announce(screen, checked))
+
+
 def worker(
     folder: Folder,
     run: RunNumber,
@@ -85,10 +94,11 @@ def verify(
 def try_model(folder: Folder) -> None:
     """Take two rows through a sweep's model."""
     with importing():
+        from finesweep.host.signals import end_with_parent
         from finesweep.sweep import dry_run
         from finesweep.worker import dry_run_steps
 
-    dry_run_steps.end_with_parent()
+    end_with_parent()
     dry_run_steps.try_model(folder, dry_run.ASKED, dry_run.ANSWER)
 
 

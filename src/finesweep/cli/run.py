@@ -45,14 +45,13 @@ def run(
 
     The same command again goes on where it stopped.
     """
-    from finesweep.cli import summary
-    from finesweep.sweep import prepare
-    from finesweep.sweep.run import run as run_sweep
-
-    screen = summary.Screen()
     if join and (fresh or smoke):
         raise SweepError(f"--join helps a sweep that is there; it does not go with {'--fresh' if fresh else '--smoke'}")
-    request = prepare.Request(
+    from finesweep.cli import summary
+    from finesweep.sweep.request import Request
+    from finesweep.sweep.run import run as run_sweep
+
+    request = Request(
         spec,
         overrides or [],
         on,
@@ -65,8 +64,8 @@ def run(
         rerun_lost=rerun_lost,
         trust_remote_code=trust_remote_code,
     )
-    outcome = run_sweep(request, announce=lambda checked: summary.announce(screen, checked))
-    summary.conclude(screen, outcome)
+    outcome = run_sweep(request)
+    summary.conclude(summary.Screen(), outcome)
     if outcome.signal is not None:
         raise typer.Exit(SIGNALLED + outcome.signal)
 
@@ -92,11 +91,11 @@ def submit(
     where it stopped.
     """
     from finesweep.cli import summary
-    from finesweep.sweep import prepare
+    from finesweep.sweep.request import Request
     from finesweep.sweep.submit import submit as submit_sweep
 
     screen = summary.Screen()
-    request = prepare.Request(
+    request = Request(
         spec,
         overrides or [],
         on,
@@ -140,9 +139,10 @@ def validate(
     from finesweep.cli import summary
     from finesweep.host.signals import Signals
     from finesweep.sweep import prepare
+    from finesweep.sweep.request import Request
 
     screen = summary.Screen()
-    request = prepare.Request(spec, overrides or [], on, name, results, trust_remote_code=trust_remote_code)
+    request = Request(spec, overrides or [], on, name, results, trust_remote_code=trust_remote_code)
     with Signals().counted() as signals, signals.ending_the_block():
         checked = prepare.check(request, prepare.profile_of(request))
     summary.announce(screen, checked)
@@ -166,13 +166,11 @@ def plan(
     A few steps of each batch size are measured. Nothing is left of it.
     """
     from finesweep.cli import plan_screen, summary
-    from finesweep.sweep import prepare
     from finesweep.sweep.plan import plan as plan_sweep
+    from finesweep.sweep.request import Request
 
     screen = summary.Screen()
-    request = prepare.Request(
-        spec, overrides or [], on, name, results, workers=workers, trust_remote_code=trust_remote_code
-    )
+    request = Request(spec, overrides or [], on, name, results, workers=workers, trust_remote_code=trust_remote_code)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(plan_sweep(request)), indent=2, allow_nan=False))
         return

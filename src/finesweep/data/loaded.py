@@ -1,4 +1,4 @@
-"""Owns what has become of ``data:`` in a spec: clean rows, or what is known of them where they are elsewhere."""
+"""Owns what has become of ``data:`` in a spec: clean rows."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ class LoadedData:
 
     Attributes:
         frames: By split (``train``, ``validation``, perhaps ``test``): the columns ``text``, perhaps
-            ``text_pair``, and ``label``, a number; nothing else. Empty where the rows are in another process.
+            ``text_pair``, and ``label``, a number; nothing else.
         names: Class names in the order of their ids; None for regression.
         sources: By split that was read; a validation split made from train has none.
         notes: Remarks for the user.
         naive: What answering the same to every text scores.
-        known: What is known of rows that are in another process.
     """
 
     frames: Mapping[str, pd.DataFrame]
@@ -47,18 +46,13 @@ class LoadedData:
     sources: Mapping[str, DataSource]
     notes: tuple[str, ...]
     naive: Naive | None = None
-    known: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """Return what a sweep's manifest keeps of the data."""
-        return dict(self.known) or {
+        return {
             "sources": {split: dataclasses.asdict(source) for split, source in self.sources.items()},
             "rows": {split: len(frame) for split, frame in self.frames.items()},
             "labels": None if self.names is None else list(self.names),
             "text_pair": "text_pair" in self.frames["train"].columns,
             "naive": dataclasses.asdict(self.naive) if self.naive is not None else None,
         }
-
-    def without_rows(self) -> LoadedData:
-        """Return the same without the rows, small enough to be sent to another process."""
-        return dataclasses.replace(self, frames={}, known=self.facts())

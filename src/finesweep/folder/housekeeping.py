@@ -32,6 +32,12 @@ def refuse_foreign(path: Path) -> None:
         raise FolderError(f"{path} is no sweep's folder (it holds {foreign[0]}); use another --name or --results")
 
 
+def tidy(folder: SweepFolder) -> None:
+    """Delete what killed processes left half written, unless a run that has joined still writes."""
+    if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
+        remove_leftovers(folder)
+
+
 def remove_leftovers(folder: SweepFolder, trial: int | None = None) -> None:
     """Delete what killed processes left half written; to be called where nobody else runs a trial.
 

@@ -56,8 +56,12 @@ class InUse(FolderError):
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[int]:
+def held(path: Path, pid: int | None = None) -> Iterator[int]:
     """Own a sweep's folder for as long as the block runs; the lock dies with its owner.
+
+    Args:
+        path: The folder.
+        pid: The process that the lock is taken for, as others will read it; None for this one.
 
     Yields:
         The lock's file descriptor, for child processes to inherit, so that the folder stays owned until
@@ -70,7 +74,7 @@ def held(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(_Lock(path)) as lock:
         with writing(path):
-            lock.sign()
+            lock.sign(os.getpid() if pid is None else pid)
         yield lock.descriptor
 
 
@@ -93,10 +97,10 @@ class _Lock:
             self.close()
             raise InUse(path, present)
 
-    def sign(self) -> None:
+    def sign(self, pid: int) -> None:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.ftruncate(self.descriptor, 0)
-        os.write(self.descriptor, f"host {socket.gethostname()}, pid {os.getpid()}, since {since}\n".encode())
+        os.write(self.descriptor, f"host {socket.gethostname()}, pid {pid}, since {since}\n".encode())
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ BURST_SECONDS = 0.25
 
 AGAIN_SECONDS = 5.0
 """A block that has not ended this long after its interrupt is interrupted again: libraries can swallow one."""
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -109,6 +113,31 @@ class Signals:
     def _interrupt(self, _: int, __: object) -> None:
         if self._ends_block:
             raise KeyboardInterrupt  # which libraries let pass, unlike other exceptions
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Keep signals for after the block; a process that is started in it keeps them until it calls ``unblock``."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPS, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock() -> None:
+    """Receive the signals that were kept since this process was started, and those to come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOPS, signal.SIGHUP))
+
+
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the system send a signal to this process when the one that started it ends; only Linux can.
+
+    Args:
+        number: The signal.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _has_terminal() -> bool:

@@ -27,7 +27,7 @@ from finesweep.launch.commands import survey_command
 from finesweep.sweep import prepare
 from finesweep.sweep.estimate import Estimate, SweepFacts, estimated
 from finesweep.sweep.preflight import Checked
-from finesweep.sweep.prepare import Request
+from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 
 MOST_ROWS = 20_000

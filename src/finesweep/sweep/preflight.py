@@ -50,10 +50,6 @@ class Checked:
     notes: Sequence[str]
     loading: Loading | None = None
 
-    def without_rows(self) -> Checked:
-        """Return the same without the rows, small enough to be sent to another process."""
-        return dataclasses.replace(self, data=self.data.without_rows())
-
     def manifest(self) -> Manifest:
         """Return what the folder of this sweep has to hold on to."""
         spec = self.loaded.spec

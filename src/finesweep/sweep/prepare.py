@@ -9,7 +9,6 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from finesweep import activity
@@ -18,7 +17,7 @@ from finesweep.errors import FolderError, Problem, SpecError
 from finesweep.files import permissions
 from finesweep.files.atomic import sync_all, write_json, writing
 from finesweep.files.checked_json import refuse_all_but_files
-from finesweep.folder import checked_files, housekeeping, lost_records, sweep_folder
+from finesweep.folder import checked_files, housekeeping, lost_records, sweep_folder, sweep_lock
 from finesweep.folder.checked_files import CheckedFiles
 from finesweep.folder.manifest import Manifest, Run, changes
 from finesweep.folder.open_run import new_token
@@ -29,12 +28,14 @@ from finesweep.launch import profile as profile_module
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.model.scratch import make_scratch
 from finesweep.model.source import ResolvedModel
+from finesweep.registry import LAUNCHERS
 from finesweep.spec import reader
 from finesweep.spec.draft import Draft, LoadedSpec, in_order
 from finesweep.spec.planned_trials import trials_wanted, used_up
 from finesweep.spec.sections import ScratchModelSpec, SweepSpec
 from finesweep.sweep import dry_run, preflight
 from finesweep.sweep.preflight import Checked
+from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 
 Write = Callable[[SweepFolder, Manifest], Manifest]
@@ -43,37 +44,6 @@ Write = Callable[[SweepFolder, Manifest], Manifest]
 SMOKE_ROWS = 32
 SMOKE_TRIALS = 2
 _CAPS = ("max_train_rows", "max_eval_rows", "max_test_rows")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for.
-
-    Attributes:
-        spec: The search space YAML.
-        overrides: ``dotted.name=value`` of every ``--set``.
-        profile: The launch profile YAML; None for this machine with the defaults.
-        name: Overrides the name of the results folder.
-        results: Folder that holds one folder per sweep.
-        fresh: Move an earlier sweep of this name aside and start anew.
-        smoke: Take everything through once, on few rows, in a folder of its own.
-        join: Where a sweep of this name runs already, run more of its trials beside it.
-        workers: Overrides the profile's number of workers.
-        trust_remote_code: Allow code that comes with the model; to be said anew for each run.
-        rerun_lost: Run trials again whose records are gone.
-    """
-
-    spec: Path
-    overrides: Sequence[str] = ()
-    profile: Path | None = None
-    name: str | None = None
-    results: Path = Path("results")
-    fresh: bool = False
-    smoke: bool = False
-    join: bool = False
-    workers: int | None = None
-    trust_remote_code: bool = False
-    rerun_lost: bool = False
 
 
 def check(request: Request, profile: Profile) -> Checked:
@@ -98,6 +68,23 @@ def profile_of(request: Request) -> Profile:
         return profile_module.load(request.profile)
     except SpecError as error:
         raise _all_problems(request, _draft(request), error.problems) from None
+
+
+def check_to_begin(request: Request, profile: Profile) -> Checked:
+    """Check a request of which a sweep will be made; the model of one that is there already is not tried again.
+
+    Raises:
+        SpecError: With every problem found.
+        InUse: Another command owns the sweep's folder.
+        FolderError, LaunchError, MissingExtra: See ``load``.
+    """
+    loaded = load(request, profile)
+    if not request.join:
+        sweep_lock.refuse_owned(path_of(loaded, request))  # before minutes are spent on large data
+    checked = checked_spec(loaded, request, profile)
+    if not _is_prepared(loaded, request):
+        try_model(checked, profile)
+    return checked
 
 
 def load(request: Request, profile: Profile) -> LoadedSpec:
@@ -180,7 +167,7 @@ def try_model(checked: Checked, profile: Profile) -> None:
         raise SpecError(in_order(problems))
 
 
-def is_prepared(loaded: LoadedSpec, request: Request) -> bool:
+def _is_prepared(loaded: LoadedSpec, request: Request) -> bool:
     """Say whether a sweep's folder is there and goes on, so that its model has been tried."""
     return SweepFolder(path_of(loaded, request)).spec_file.exists() and not (request.fresh or request.smoke)
 
@@ -236,7 +223,7 @@ def open_folder(
     if folder.spec_file.exists():
         manifest = same_sweep(folder, checked.manifest())
         sweep_folder.make_folders(path)  # of a folder that an earlier version made
-        tidy(folder)
+        housekeeping.tidy(folder)
         lost_records.refuse(folder, rerun=request.rerun_lost)
         _renewed(folder, manifest, checked.model, write)
     else:
@@ -246,10 +233,28 @@ def open_folder(
     return begin(folder, manifest, checked, request, profile, watched=watched)
 
 
-def tidy(folder: SweepFolder) -> None:
-    """Delete what killed processes left half written, unless a run that has joined goes on writing."""
-    if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
-        housekeeping.remove_leftovers(folder)
+def join(path: Path, checked: Checked, request: Request, profile: Profile) -> OpenSweep:
+    """Begin a run in the folder of a sweep that another command owns.
+
+    Raises:
+        FolderError: The folder is another sweep's, or not whole yet.
+    """
+    folder = SweepFolder(path)
+    permissions.follow(path)
+    if not folder.spec_file.exists():
+        raise FolderError(f"{path} is being prepared by another `sweep run`; join it in a moment")
+    return begin(folder, same_sweep(folder, checked.manifest()), checked, request, profile)
+
+
+def refuse_batch(profile: Profile, file: Path | None) -> None:
+    """Make sure that the profile's launcher is one that a command starts and stays with.
+
+    Raises:
+        SpecError: It takes whole sweeps as batches.
+    """
+    if profile.launcher not in LAUNCHERS.names:
+        message = f"{profile.launcher} takes whole sweeps as batches"
+        raise SpecError([Problem(f"{file} launcher", message, "sweep submit does that")])
 
 
 def begin(

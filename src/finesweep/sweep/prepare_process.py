@@ -1,99 +1,231 @@
-"""Owns checking and preparing a sweep apart from the command that runs it.
+"""Checks and prepares a sweep in a process of its own, for a command that stays small.
 
 Reading the data and the model takes hundreds of megabytes of libraries. They are loaded by a process that ends before
-training starts, so that the command, which stays for as long as the sweep runs, remains small.
+training starts. It shares the command's terminal, and says there itself what it does, what it has found and what is
+wrong. The request goes to it as one line of JSON. The answer is another one: the run that it has begun, and with it
+the lock on the sweep's folder.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import dataclasses
+import json
+import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from finesweep import activity
+from finesweep.errors import LaunchError, Stopped
 from finesweep.files import permissions
+from finesweep.files.checked_json import as_kind
 from finesweep.folder import sweep_lock
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.host.signals import STOPS
-from finesweep.launch.profile import Profile
-from finesweep.sweep import prepare
-from finesweep.sweep.child_process import Apart, Link
-from finesweep.sweep.preflight import Checked
-from finesweep.sweep.prepare import Request
+from finesweep.folder.open_run import open_run
+from finesweep.host.python_process import own_command, own_environment
+from finesweep.host.signals import Signals, blocked, end_with_parent, unblock
+from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 
+if TYPE_CHECKING:
+    from finesweep.folder.manifest import Manifest
+    from finesweep.folder.sweep_folder import SweepFolder
+    from finesweep.launch.profile import Profile
+    from finesweep.sweep.preflight import Checked
 
-class Preparation:
-    """Checks a request, and then makes its folder if that is not there yet.
+END_SECONDS = 2.0
+"""Seconds that the process has to end after a signal; then it is killed."""
 
-    The process is forked when this is made; it ends with the block, if not before.
+POLL_SECONDS = 0.05
+"""Seconds between two looks at the signals while the process works."""
+
+_BYTES = 65_536
+_LINE_AWAY = "\r\x1b[2K\x1b[?25h"
+"""Clears a terminal's line and shows its cursor."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The answer: the run that was begun.
+
+    Attributes:
+        folder: The sweep's folder.
+        run: Number of the run.
+        token: The run's token; see ``open_run.open_run``.
+        notes: Remarks on the folder for the user.
+    """
+
+    folder: str
+    run: int
+    token: str
+    notes: list[str]
+
+    @classmethod
+    def of(cls, sweep: OpenSweep) -> Begun:
+        """Return the answer for a sweep that is open in this process."""
+        folder = sweep.sweep_folder
+        return cls(os.fspath(folder.path), sweep.run.number, sweep.run.token, folder.notes)
+
+    def opened(self) -> OpenSweep:
+        """Open the sweep in this process, to which the run belongs from now on.
+
+        Raises:
+            FolderError: The folder or the run is gone.
+        """
+        sweep_folder, run = open_run(Path(self.folder), self.run, self.token)
+        sweep_folder.notes.extend(self.notes)
+        return OpenSweep.of_run(sweep_folder, dataclasses.replace(run, pid=os.getpid()))
+
+
+def begin_run(request: Request, signals: Signals) -> tuple[OpenSweep, int | None]:
+    """Have a request checked, its folder made if need be, and a run begun there.
 
     Args:
         request: What the user asked for.
-        profile: Its launch profile, as it was written.
+        signals: What the user sends meanwhile; the first signal is passed on.
+
+    Returns:
+        The sweep, and the descriptor of the lock on its folder, which this process holds from now on. None in its
+        place where another command holds it, and the run joins its sweep.
+
+    Raises:
+        LaunchError: Something has killed the process.
+        Stopped: It had to be killed after a signal.
+        SystemExit: It failed, and has said why.
+    """
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs, blocked():
+            started = subprocess.Popen(
+                own_command("prepare", str(theirs.fileno())),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=own_environment(),
+            )
+        with _Process(started, signals) as process:
+            message, lock = process.answer(ours, request)
+    return as_kind(Begun, json.loads(message)).opened(), lock
+
+
+@dataclass
+class _Process:
+    """The process that checks and prepares; it is gone when the block ends.
+
+    Attributes:
+        process: The process.
+        signals: What the user sends; the first signal is passed on.
     """
 
-    def __init__(self, request: Request, profile: Profile) -> None:
-        self._request, self._profile = request, profile
-        self._apart = Apart("the process that checks and prepares", functools.partial(_steps, request, profile))
+    process: subprocess.Popen[bytes]
+    signals: Signals
+    _deadline: float | None = field(default=None, init=False)
 
-    def __enter__(self) -> Preparation:
+    def __enter__(self) -> _Process:
         """Begin."""
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        """End the process."""
-        self._apart.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        """Wait a moment for the end of the process, which has answered; kill it if it does not end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(END_SECONDS)
+        self.process.kill()
+        self.process.wait()
 
-    def checked(self) -> Checked:
-        """Return the spec, checked, without its rows; see ``prepare``.
+    def answer(self, channel: socket.socket, request: Request) -> tuple[bytes, int | None]:
+        """Send a request; return the answer's line, and the open file that has come with it."""
+        message, files = b"", list[int]()
+        try:
+            channel.sendall(request.to_json().encode() + b"\n")
+            channel.settimeout(POLL_SECONDS)
+            while not message.endswith(b"\n"):
+                self._attend()
+                with contextlib.suppress(TimeoutError):
+                    data, passed, *_ = socket.recv_fds(channel, _BYTES, 1)
+                    message, files = message + data, files + passed
+                    if not data:
+                        raise self._end()
+        except ConnectionError:
+            raise self._end() from None
+        for file in files:
+            os.set_inheritable(file, False)
+        return message, files[0] if files else None
 
-        Raises:
-            SpecError, FolderError, LaunchError, MissingExtra: What the check has found, or what has ended it.
-        """
-        checked: Checked = self._apart.hear()
-        return checked
+    def _attend(self) -> None:
+        """Pass the first signal on; kill the process if it does not end after it."""
+        if self.signals.first is None:
+            return
+        if self._deadline is None:
+            self._deadline = time.monotonic() + END_SECONDS
+            self.process.send_signal(self.signals.first)
+        elif time.monotonic() > self._deadline:
+            self.process.kill()
 
-    def open_folder(
-        self, path: Path, checked: Checked, lock: int, waiting: Callable[[], AbstractContextManager[None]]
-    ) -> OpenSweep:
-        """Open the sweep's folder and begin a run; see ``preparing.open_folder``.
-
-        Args:
-            path: The folder.
-            checked: What ``checked`` has returned.
-            lock: The lock on the folder. Both processes hold it while there is something to write.
-            waiting: Opens the block in which this process waits for the other one, and which a signal may end: a
-                folder without its manifest is written anew by the next run.
-
-        Raises:
-            FolderError: The folder is another sweep's, or cannot be written.
-            LaunchError: Something has killed the process.
-        """
-
-        def write(folder: SweepFolder, manifest: Manifest) -> Manifest:
-            self._apart.tell((folder.path, manifest), lock)
-            with waiting():
-                written: Manifest = self._apart.hear()
-            return written
-
-        return prepare.open_folder(path, checked, self._request, self._profile, write=write)
+    def _end(self) -> BaseException:
+        """Wait for the end of the process, and say why there is no answer."""
+        while (code := self.process.poll()) is None:
+            self._attend()
+            time.sleep(POLL_SECONDS)
+        if code >= 0:
+            return SystemExit(code or 1)
+        if sys.stderr is not None and sys.stderr.isatty():
+            sys.stderr.write(_LINE_AWAY)
+        if self.signals.first is not None:
+            return Stopped(self.signals.first)
+        hint = "; this is mostly the system, when memory runs out" if code == -signal.SIGKILL else ""
+        return LaunchError(f"the process that checks and prepares was killed by {signal.Signals(-code).name}{hint}")
 
 
-def _steps(request: Request, profile: Profile, link: Link) -> None:
-    loaded = prepare.load(request, profile)
-    if not request.join:
-        sweep_lock.refuse_owned(prepare.path_of(loaded, request))  # before minutes are spent on large data
-    checked = prepare.checked_spec(loaded, request, profile)
-    if not prepare.is_prepared(loaded, request):
-        prepare.try_model(checked, profile)
-    # From here on the command, not a signal, says when this ends: it may be about to say what it was asked.
-    for number in (*STOPS, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    link.tell(checked.without_rows())
-    (path, manifest), _ = link.hear()
-    permissions.follow(path)
-    link.tell(prepare.write_prepared(checked, SweepFolder(path), manifest))
+def answer(channel: int, announce: Callable[[Checked], None]) -> None:
+    """Do in this process what ``begin_run`` asks for, and send the answer.
+
+    Args:
+        channel: Descriptor of the socket to the command.
+        announce: Called with the ``Checked`` spec before anything is written.
+
+    Raises:
+        SpecError, FolderError, LaunchError, MissingExtra, Stopped: See ``finesweep.errors``.
+    """
+    from finesweep.sweep import prepare
+
+    end_with_parent(signal.SIGTERM)
+    with socket.socket(fileno=channel) as command, Signals().counted() as signals:
+        command.set_inheritable(False)
+        unblock()
+        with signals.ending_the_block():
+            with command.makefile(encoding="ascii") as lines:
+                request = Request.from_json(lines.readline())
+            profile = prepare.profile_of(request)
+            prepare.refuse_batch(profile, request.profile)
+            checked = prepare.check_to_begin(request, profile)
+            activity.tell("")
+            announce(checked)
+        _begin(command, checked, request, profile, signals)
+
+
+def _begin(command: socket.socket, checked: Checked, request: Request, profile: Profile, signals: Signals) -> None:
+    """Open the folder, begin a run there and send the answer; a signal ends only the writing of rows and model."""
+    from finesweep.sweep import prepare
+
+    def write(folder: SweepFolder, manifest: Manifest) -> Manifest:
+        with signals.ending_the_block():
+            return prepare.write_prepared(checked, folder, manifest)
+
+    path = prepare.path_of(checked.loaded, request)
+    if request.join and sweep_lock.owner(path) is not None:
+        _send(command, prepare.join(path, checked, request, profile))
+        return
+    permissions.prepare(path, profile.shared)
+    with sweep_lock.held(path, os.getppid()) as lock:
+        _send(command, prepare.open_folder(path, checked, request, profile, write=write), lock)
+
+
+def _send(command: socket.socket, sweep: OpenSweep, *files: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the command was killed a moment ago
+        socket.send_fds(command, [b" "], files)
+        command.sendall(json.dumps(dataclasses.asdict(Begun.of(sweep))).encode() + b"\n")

@@ -14,24 +14,20 @@ from typing import Any
 
 from finesweep import activity
 from finesweep.display.display import open_display
-from finesweep.errors import FolderError, NoFinishedTrial, Problem, SpecError, SweepError
-from finesweep.files import permissions
-from finesweep.folder import sweep_lock
+from finesweep.errors import FolderError, NoFinishedTrial, SweepError
+from finesweep.folder import housekeeping, sweep_lock
 from finesweep.folder.open_run import open_run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.forecast.course import Course
 from finesweep.forecast.eta import TimeLeft
 from finesweep.host.signals import Signals
 from finesweep.launch.launcher import Handle
-from finesweep.launch.profile import Profile
 from finesweep.launch.run_limits import RunLimits
 from finesweep.registry import LAUNCHERS
 from finesweep.results import checkpoints, ranking, winner
 from finesweep.results.winner import Evidence
-from finesweep.sweep import prepare
-from finesweep.sweep.preflight import Checked
-from finesweep.sweep.prepare import Request
-from finesweep.sweep.prepare_process import Preparation
+from finesweep.sweep import prepare_process
+from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 from finesweep.sweep.supervisor import Supervisor
 from finesweep.trial import TrialRecord
@@ -61,33 +57,22 @@ class RunResult:
     owner: str | None = None
 
 
-def run(request: Request, display_of: Any = open_display, announce: Any = lambda _: None) -> RunResult:
+def run(request: Request, display_of: Any = open_display) -> RunResult:
     """Carry a spec out: search, rank, export and prove the winner.
 
     Args:
         request: What the user asked for.
         display_of: Opens the live display.
-        announce: Called with the ``Checked`` spec before training starts.
 
     Raises:
-        SpecError, FolderError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
+        FolderError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
+        SystemExit: The process that checks and prepares has failed, and has said why.
     """
-    profile = prepare.profile_of(request)
-    _refuse_batch(profile, request.profile)
-    with Signals().counted() as signals, contextlib.ExitStack() as owned, contextlib.ExitStack() as apart:
-        with signals.ending_the_block():
-            preparation = apart.enter_context(Preparation(request, profile))
-            checked = preparation.checked()
-            activity.tell("")
-            announce(checked)
-        path = prepare.path_of(checked.loaded, request)
-        if request.join and sweep_lock.owner(path) is not None:
-            apart.close()
-            return _joined(path, checked, request, profile, signals, display_of)
-        permissions.prepare(path, profile.shared)
-        lock = owned.enter_context(sweep_lock.held(path))
-        sweep = preparation.open_folder(path, checked, lock, signals.ending_the_block)
-        apart.close()
+    with Signals().counted() as signals, contextlib.ExitStack() as owned:
+        sweep, lock = prepare_process.begin_run(request, signals)
+        if lock is None:
+            return _joined(sweep, signals, display_of)
+        owned.callback(os.close, lock)
         return _carried_out(sweep, lock, signals, display_of)
 
 
@@ -137,30 +122,12 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
                 sweep.end_run(why)
 
 
-def _refuse_batch(profile: Profile, file: Path | None) -> None:
-    """Make sure that the profile's launcher is one that a command starts and stays with.
-
-    Raises:
-        SpecError: It takes whole sweeps as batches.
-    """
-    if profile.launcher not in LAUNCHERS.names:
-        message = f"{profile.launcher} takes whole sweeps as batches"
-        raise SpecError([Problem(f"{file} launcher", message, "sweep submit does that")])
-
-
-def _joined(
-    path: Path, checked: Checked, request: Request, profile: Profile, signals: Signals, display_of: Any
-) -> RunResult:
+def _joined(sweep: OpenSweep, signals: Signals, display_of: Any) -> RunResult:
     """Run trials of a sweep that another command owns, until there are none; collect if that one is gone."""
-    folder = SweepFolder(path)
-    permissions.follow(path)
-    if not folder.spec_file.exists():
-        raise FolderError(f"{path} is being prepared by another `sweep run`; join it in a moment")
-    manifest = prepare.same_sweep(folder, checked.manifest())
-    sweep = prepare.begin(folder, manifest, checked, request, profile)
+    folder = sweep.sweep_folder
     why = _search(sweep, None, signals, display_of)
     try:
-        with sweep_lock.held(path) as lock:
+        with sweep_lock.held(folder.path) as lock:
             # Its owner is gone: what is left of an owner's work is to be done here.
             return (
                 _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals, display_of)
@@ -223,7 +190,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
 
 def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
     """Write the final leaderboard; export and prove the winner unless the user wants to get out."""
-    prepare.tidy(sweep.sweep_folder)
+    housekeeping.tidy(sweep.sweep_folder)
     records = sweep.sweep_folder.records()
     sweep.write_leaderboard(records)
     received = signals.first

@@ -25,7 +25,7 @@ from finesweep.results import leaderboard
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.sweep import prepare
 from finesweep.sweep.preflight import Checked
-from finesweep.sweep.prepare import Request
+from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 
 
@@ -69,12 +69,8 @@ def submit(
         with signals.ending_the_block():
             if not dry_run:
                 submitter.check(profile)
-            loaded = prepare.load(request, profile)
-            path = prepare.path_of(loaded, request)
-            sweep_lock.refuse_owned(path)  # before minutes are spent on large data
-            checked = prepare.checked_spec(loaded, request, profile)
-            if not prepare.is_prepared(loaded, request):
-                prepare.try_model(checked, profile)
+            checked = prepare.check_to_begin(request, profile)
+            path = prepare.path_of(checked.loaded, request)
             announce(checked)
             permissions.prepare(path, profile.shared)
             owned.enter_context(sweep_lock.held(path))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import math
-import signal
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,9 +167,3 @@ def _said(error: BaseException) -> str:
     text = " ".join(lines)
     name = "" if isinstance(error, SweepError) else type(error).__name__
     return ": ".join(filter(None, (name, text[:_LONGEST_MESSAGE])))
-
-
-def end_with_parent() -> None:
-    """Have this process end when the command does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

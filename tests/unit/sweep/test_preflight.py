@@ -11,6 +11,7 @@ from finesweep.errors import SpecError
 from finesweep.spec.reader import load
 from finesweep.sweep import prepare
 from finesweep.sweep.preflight import Checked, check
+from finesweep.sweep.request import Request
 
 pytestmark = pytest.mark.torch
 
@@ -36,7 +37,7 @@ def spec(folder: Path, text: str = SPEC) -> Path:
     return file
 
 
-def check_all(request: prepare.Request) -> Checked:
+def check_all(request: Request) -> Checked:
     """Check what `sweep validate` checks."""
     return prepare.check(request, prepare.profile_of(request))
 
@@ -129,7 +130,7 @@ def test_a_folder_whose_files_are_damaged_is_refused_without_torch(folder: Path)
 def test_a_model_inside_the_results_folder_is_refused(folder: Path) -> None:
     inside = folder / "results/spec/winner"
     tiny.write_model_files(inside, max_position_embeddings=64)
-    request = prepare.Request(spec(folder, SPEC.replace("./model", str(inside))), results=folder / "results")
+    request = Request(spec(folder, SPEC.replace("./model", str(inside))), results=folder / "results")
     with pytest.raises(SpecError, match=r"model: .* lies inside .*results/spec"):
         check_all(request)
 
@@ -137,7 +138,7 @@ def test_a_model_inside_the_results_folder_is_refused(folder: Path) -> None:
 def test_checking_writes_nothing(folder: Path) -> None:
     file = spec(folder, SPEC.replace("./model", "{config: bert}"))
     before = sorted(folder.rglob("*"))
-    check_all(prepare.Request(file, results=folder / "results"))
+    check_all(Request(file, results=folder / "results"))
     assert sorted(folder.rglob("*")) == before
 
 
@@ -160,7 +161,7 @@ def test_checking_writes_nothing(folder: Path) -> None:
 def test_no_broken_section_hides_columns_and_settings(folder: Path, broken: str) -> None:
     text = SPEC.replace("train.csv,", "train.csv, label: stars,") + f"  model.droput: {{choices: [0.1]}}\n{broken}\n"
     with pytest.raises(SpecError) as caught:
-        check_all(prepare.Request(spec(folder, text), results=folder / "results"))
+        check_all(Request(spec(folder, text), results=folder / "results"))
     found = str(caught.value)
     assert f"spec.yaml:6 {broken.partition(':')[0]}" in found
     assert "spec.yaml:2 data.label: train.csv has no column 'stars'" in found
@@ -170,7 +171,7 @@ def test_no_broken_section_hides_columns_and_settings(folder: Path, broken: str)
 def test_an_unknown_key_of_the_data_hides_no_column(folder: Path) -> None:
     text = SPEC.replace("train.csv,", "train.csv, label: stars, max_lenght: 8,")
     with pytest.raises(SpecError) as caught:
-        check_all(prepare.Request(spec(folder, text), results=folder / "results"))
+        check_all(Request(spec(folder, text), results=folder / "results"))
     found = str(caught.value)
     assert "spec.yaml:2 data.max_lenght: no such key (did you mean max_length?)" in found
     assert "spec.yaml:2 data.label: train.csv has no column 'stars'" in found
@@ -190,7 +191,7 @@ def test_a_broken_stage_hides_no_stage_beside_it(folder: Path, old: str, new: st
     text = f"task: text-regression\n{SPEC}  model.droput: {{choices: [0.1]}}\nfixed: {{optim: [sgd]}}\n"
     text = text.replace("train.csv,", "train.csv, label: stars,").replace(old, new)
     (folder / "profile.yaml").write_text("launcher: locl\nworkers: -3\n")
-    request = prepare.Request(spec(folder, text), profile=folder / "profile.yaml", results=folder / "results")
+    request = Request(spec(folder, text), profile=folder / "profile.yaml", results=folder / "results")
     with pytest.raises(SpecError) as caught:
         prepare.profile_of(request)
     places = [problem.where.split(" ")[1] for problem in caught.value.problems]

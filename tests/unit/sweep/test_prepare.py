@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from finesweep.errors import SpecError
-from finesweep.sweep.prepare import SMOKE_ROWS, Request, load, profile_of
+from finesweep.sweep.prepare import SMOKE_ROWS, load, profile_of
+from finesweep.sweep.request import Request
 
 SPEC = """model: {config: bert}
 data: {train: a.csv, test: b.csv, max_test_rows: 900}
