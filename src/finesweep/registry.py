@@ -55,6 +55,7 @@ TASKS = Registry(
     "task",
     {
         "text-classification": "finesweep.tasks.text_classification:TextClassification",
+        "multi-label-classification": "finesweep.tasks.multi_label_classification:MultiLabelClassification",
         "text-regression": "finesweep.tasks.text_regression:TextRegression",
     },
 )

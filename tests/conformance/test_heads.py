@@ -71,6 +71,13 @@ def test_rows_of_a_known_head_go_to_the_data_s_labels(tmp_path: Path, model_type
     assert found.loading.new == ()
 
 
+def test_rows_of_a_known_head_go_to_the_labels_of_several(tmp_path: Path) -> None:
+    folder = tiny.tiny_classifier(tmp_path / "model", ORDER)
+    found = checked(tmp_path, "multi-label-classification", ("bad", "good|fair", "", "fair"))
+    before, after = of_checkpoint(folder), of_trial(found, folder)
+    torch.testing.assert_close(after, before[:, [ORDER.index(name) for name in NAMES]])
+
+
 @pytest.mark.parametrize(("model_type", "kept"), [("bert", 0), ("roberta", 2)])
 def test_a_head_for_other_labels_is_new_and_the_same_in_all_trials(tmp_path: Path, model_type: str, kept: int) -> None:
     folder = tiny.tiny_classifier(tmp_path / "model", ("x", "y", "z"), model_type=model_type)

@@ -25,11 +25,12 @@ def task(request):
     return TASKS.load(request.param)()
 
 
-def test_labels_become_one_number_a_row(task):
+def test_each_row_keeps_its_label(task):
     encoded = task.encode(LABELS, None)
     assert {split: len(labels) for split, labels in encoded.splits.items()} == {"train": ROWS, "validation": 3}
-    assert len(set(encoded.splits["train"])) == 3
-    assert set(encoded.splits["validation"]) == set(encoded.splits["train"])
+    kept = {split: set(map(str, labels)) for split, labels in encoded.splits.items()}
+    assert len(kept["train"]) == 3
+    assert kept["validation"] == kept["train"]
 
 
 def test_a_constant_label_is_refused(task):
@@ -81,7 +82,38 @@ def test_the_proof_computes_every_metric_alike(task, kind):
     elif kind == "tied":
         logits = np.round(logits)
     elif kind == "perfect":
-        logits = 9.0 * np.eye(3)[labels] if encoded.names else labels[:, None] + 0.0
+        by_class = labels if labels.ndim == 2 else np.eye(3)[labels.astype(int) % 3]
+        logits = 9.0 * (2.0 * by_class.astype(float) - 1) if encoded.names else labels[:, None] + 0.0
     again = task.proof(torch.tensor(logits), kept)
     scores = {"loss": task.loss(logits, labels), **task.score(logits, labels)}
     assert again == pytest.approx({f"eval_{metric}": value for metric, value in scores.items()}, rel=1e-12, abs=1e-12)
+
+
+def test_strata_and_lengths_are_of_each_row(task):
+    encoded = task.encode(LABELS, None)
+    strata = task.strata(encoded.splits["train"])
+    assert strata is None or len(strata) == ROWS
+    assert bool(task.split_by) == (strata is not None)
+    assert 0 <= task.explained(np.arange(ROWS) % 5 + 3, encoded.splits["train"]) <= 1
+
+
+def test_the_naive_answer_is_scored_by_every_metric(task):
+    encoded = task.encode(LABELS, None)
+    naive = task.naive(encoded.splits["train"], encoded.splits["validation"], encoded.names)
+    assert naive.scores.keys() == task.metrics.keys()
+    assert naive.verdict(naive.scores, "eval_loss", task.metrics) is not None
+
+
+def test_a_name_that_no_row_has_is_absent(task):
+    encoded = task.encode(LABELS, None)
+    assert task.absent(encoded.splits["train"], encoded.names) == []
+    if encoded.names is not None:
+        assert task.absent(encoded.splits["train"], (*encoded.names, "never")) == ["never"]
+
+
+def test_the_same_answer_to_every_row_is_noticed(task):
+    encoded = task.encode(LABELS, None)
+    kept, width = encoded.splits["train"], task.head(encoded.names)["num_labels"]
+    same = np.tile([[2.0, -1.0, -1.0][:width]], (ROWS, 1))
+    assert task.same_answer(same, kept, encoded.names) in ("1", "2")
+    assert task.same_answer(same * np.linspace(-3, 3, ROWS)[:, None], kept, encoded.names) is None

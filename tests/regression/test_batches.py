@@ -21,6 +21,7 @@ from lab import Lab
 from torch.utils.data import RandomSampler, SequentialSampler
 
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.tasks.multi_label_classification import MultiLabelClassification
 from finesweep.tasks.text_classification import TextClassification
 from finesweep.tasks.text_regression import TextRegression
 from finesweep.training import batching
@@ -191,6 +192,19 @@ def test_a_batch_is_what_stock_pads(tokenizer, monkeypatch, side, task, label):
         stock = transformers.DataCollatorWithPadding(tokenizer, pad_to_multiple_of=multiple)(rows)
         assert ours.keys() == stock.keys()
         assert all(torch.equal(ours[name], stock[name]) and ours[name].dtype == stock[name].dtype for name in ours)
+
+
+@pytest.mark.parametrize("cells", [[[], []], [[0, 2], []]])
+def test_rows_that_keep_several_labels_become_a_batch_of_flags(tokenizer, cells):
+    labels = [np.array(ids, dtype=np.int64 if any(cells) else object) for ids in cells]  # as Parquet gives them
+    frame = pd.DataFrame({"text": ["witty", "dull and long"], "label": labels})
+    rows = TokenRows(_tokens(tokenizer, "train", frame, 24)[0])
+    assert [list(ids) for ids in rows.column("labels")] == cells
+    collate = functools.partial(MultiLabelClassification().collate, names=["a", "b", "c"])
+    batch = Padding(tokenizer, collate)([rows[0], rows[1]])
+    assert batch["labels"].tolist() == [[float(label in ids) for label in range(3)] for ids in cells]
+    assert batch["labels"].dtype == torch.float32
+    assert batch["input_ids"].shape[0] == 2
 
 
 @pytest.mark.parametrize(("longest", "width"), [(3, 8), (8, 8), (9, 12), (12, 12), (15, 15)])

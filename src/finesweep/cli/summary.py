@@ -72,9 +72,11 @@ def conclude(screen: Screen, outcome: RunResult) -> None:
         screen.say(f"Winner: trial {evidence.trial}, reloaded in a fresh process and evaluated again: {again}")
         for warning in evidence.warnings(verdict(outcome.sweep.manifest, best)):
             screen.say(f"Note: {warning}")
-        pipeline = TASKS.load(outcome.sweep.spec.task).pipeline
+        task = TASKS.load(outcome.sweep.spec.task)
+        options = "".join(f", {name}={value!r}" for name, value in task.pipeline_options.items())
         # To be copied, so it is not wrapped.
-        screen.print(f'  transformers.pipeline("{pipeline}", "{path}/winner")', markup=False, soft_wrap=True)
+        asked = f'transformers.pipeline("{task.pipeline}", "{path}/winner"{options})'
+        screen.print(f"  {asked}", markup=False, soft_wrap=True)
     elif outcome.owner is not None:
         screen.say(f"The winner is exported by the `sweep run` that was joined ({clean(outcome.owner)}).")
     elif outcome.signal is not None:

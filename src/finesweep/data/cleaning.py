@@ -33,13 +33,16 @@ class RowProblem(ValueError):
         super().__init__(message)
 
 
-def clean_rows(table: Table, roles: Mapping[str, str], name: str) -> tuple[pd.DataFrame, list[str]]:
+def clean_rows(
+    table: Table, roles: Mapping[str, str], name: str, *, several: bool = False
+) -> tuple[pd.DataFrame, list[str]]:
     """Keep the rows that have text and a label.
 
     Args:
         table: Rows as they were read; holds all columns of ``roles``.
         roles: Column by role: ``text``, ``text_pair``, ``label``, ``group``.
         name: The split, for messages.
+        several: Whether a row may have several labels: a list of the file becomes a tuple, an empty text an empty one.
 
     Returns:
         A column per role, texts as ``str`` and labels as they were read, indexed by the place of each
@@ -52,8 +55,9 @@ def clean_rows(table: Table, roles: Mapping[str, str], name: str) -> tuple[pd.Da
     for role in columns.keys() & {"text", "text_pair"}:
         columns[role] = [_text(value) for value in columns[role]]
     secret = _UNLABELLED if roles["label"] in table.class_names else None
-    labels = [_label(value, secret) for value in columns["label"]]
-    columns["label"] = _named(labels, table.class_names.get(roles["label"], ()))
+    read = _labels if several else _label
+    known = dict(enumerate(table.class_names.get(roles["label"], ())))
+    columns["label"] = [_named(read(value, secret), known) for value in columns["label"]]
     _check_labels(table, columns["label"], name)
     usable, notes = np.ones(len(table.places), dtype=bool), [*_text_notes(table, roles, name)]
     for role, words, bad in _faults(columns):
@@ -89,10 +93,19 @@ def _label(value: Any, secret: int | None) -> Any:
     return value if isinstance(value, bool | int | float) else _NO_LABEL
 
 
-def _named(labels: list[Any], names: Sequence[str]) -> list[Any]:
+def _labels(value: Any, secret: int | None) -> Any:
+    """Return a tuple of the labels of a list, an empty one for an empty text, anything else as ``_label`` does."""
+    if isinstance(value, list):
+        found = [_label(item, secret) for item in value]
+        return _NO_LABEL if _NO_LABEL in found else tuple(label for label in found if label is not None)
+    return () if isinstance(value, str) and not value.strip() else _label(value, secret)
+
+
+def _named(label: Any, names: Mapping[int, str]) -> Any:
     """Replace positions by the names that the file gives them."""
-    known = dict(enumerate(names))
-    return [label if isinstance(label, str | bool) else known.get(label, label) for label in labels]
+    if isinstance(label, tuple):
+        return tuple(_named(one, names) for one in label)
+    return label if isinstance(label, str | bool) else names.get(label, label)
 
 
 def _text_notes(table: Table, roles: Mapping[str, str], name: str) -> Iterator[str]:
@@ -143,7 +156,7 @@ def _check_labels(table: Table, labels: Sequence[Any], name: str) -> None:
     wrong = [place for place, label in zip(table.places, labels, strict=True) if label is _NO_LABEL]
     if wrong:
         message = f"{name}: the label in {table.unit} {wrong[0]} is neither a number nor text nor a boolean"
-        raise RowProblem("label", message, "one label a row is learned, no list of them")
+        raise RowProblem("label", message, "several labels a row: `task: multi-label-classification`")
 
 
 def _faults(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, np.ndarray]]:

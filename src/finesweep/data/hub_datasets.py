@@ -170,7 +170,9 @@ def _table(split: Any, name: str, columns: Collection[str], notes: tuple[str, ..
 
     present = [column for column in split.column_names if column in columns]
     arrow = split.select_columns(present).with_format("arrow")[:]
-    labels = {column: f for column, f in split.features.items() if isinstance(f, datasets.ClassLabel)}
+    # A list of labels has its names inside.
+    inner = {column: getattr(feature, "feature", feature) for column, feature in split.features.items()}
+    labels = {column: feature for column, feature in inner.items() if isinstance(feature, datasets.ClassLabel)}
     named = {column: tuple(feature.names) for column, feature in labels.items()}
     table = from_arrow(arrow, split.column_names, name, named)
     return dataclasses.replace(table, notes=(*notes, *table.notes))

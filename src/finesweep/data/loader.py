@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from finesweep import activity
-from finesweep.data import cleaning, hub_datasets, readers, splits
+from finesweep.data import cleaning, flag_columns, hub_datasets, readers, splits
 from finesweep.data.delimited import Layout
 from finesweep.data.loaded import DataSource, LoadedData
 from finesweep.data.readers import Table
@@ -21,7 +21,7 @@ from finesweep.files.regular_file import check, names_in, read_bytes
 from finesweep.hub import HubError, snapshot
 from finesweep.spec.sections import DataSpec
 from finesweep.spec.yaml_source import YamlSource, expand
-from finesweep.tasks import label_column
+from finesweep.tasks import label_cells, label_column
 from finesweep.tasks.task import LabelProblem, Task
 
 SPLITS = ("train", "validation", "test")
@@ -53,7 +53,11 @@ class _Loader:
 
     def __init__(self, spec: DataSpec, task: Task, base: Path, seed: int, source: YamlSource) -> None:
         self.spec, self.task, self.base, self.seed, self.source = spec, task, base, seed, source
-        self.roles = {role: column for role in _ROLES if (column := getattr(spec, role)) is not None}
+        given = {role: column for role in _ROLES if (column := getattr(spec, role)) is not None}
+        self.roles: dict[str, str] = {**given, "label": ", ".join(spec.label_columns)}
+        named = [(role, [column]) for role, column in self.roles.items() if role != "label"]
+        named.append(("label", list(spec.label_columns)))
+        self.named = [(role, column) for role, columns in named for column in columns]
         self.problems: list[Problem] = []
         self.notes: list[str] = []
         self.shown: dict[str, str] = {}
@@ -66,6 +70,9 @@ class _Loader:
         for split, table in tables.items():
             self._check_columns(split, table)
         self._raise_problems()
+        if len(self.spec.label_columns) > 1:
+            tables = {split: self._with_one_label(split, table) for split, table in tables.items()}
+            self._raise_problems()
         frames = {split: self._clean(split, table) for split, table in tables.items()}
         self._raise_problems()
         class_names = self._class_names(tables)
@@ -73,7 +80,7 @@ class _Loader:
         names = self._encode(frames, class_names)
         frames = self._separated(frames, names)
         self._note_overlaps(frames)
-        frames = {split: self._capped(split, frame) for split, frame in frames.items()}
+        frames = {split: self._capped(split, frame, len(names or ())) for split, frame in frames.items()}
         self._raise_problems()
         kept = [role for role in ("text", "text_pair", "label") if role in self.roles]
         final = {split: frame[kept].reset_index(drop=True) for split, frame in frames.items()}
@@ -88,9 +95,12 @@ class _Loader:
             raise SpecError(dict.fromkeys(self.problems))
 
     def _check_roles(self) -> None:
-        for first, second in itertools.combinations([role for role in self.roles if role != "group"], 2):
-            if self.roles[first] == self.roles[second]:
-                self._add(second, f"{self.roles[second]!r} is the column of data.{first} already")
+        for (first, column), (second, other) in itertools.combinations(self.named, 2):
+            if column == other and "group" not in (first, second):
+                self._add(second, f"{column!r} is the column of data.{first} already")
+
+    def _wanted(self) -> set[str]:
+        return {column for _, column in self.named}
 
     def _file_tables(self) -> dict[str, Table]:
         given = {split: value for split in SPLITS if (value := getattr(self.spec, split)) is not None}
@@ -105,7 +115,7 @@ class _Loader:
         self.shown[split] = given
         self.sources[split] = DataSource(str(path.resolve()), hashlib.sha256(data).hexdigest(), None)
         try:
-            table = readers.parse(data, path.suffix.lower(), given, set(self.roles.values()), self._layout())
+            table = readers.parse(data, path.suffix.lower(), given, self._wanted(), self._layout())
         except SpecError as error:
             self.problems.extend(error.problems)
             return None
@@ -132,7 +142,7 @@ class _Loader:
 
     def _note_index(self, split: str, table: Table) -> None:
         for name in table.names:
-            if _INDEX.fullmatch(name) and name not in self.roles.values():
+            if _INDEX.fullmatch(name) and name not in self._wanted():
                 self.notes.append(f"{self._name(split)}: the column {name!r} looks like row numbers and is not used.")
 
     def _layout(self) -> Layout:
@@ -162,7 +172,7 @@ class _Loader:
             return picked
 
         try:
-            return hub_datasets.read(found.path, config, pick, set(self.roles.values()), self.spec.quoting)
+            return hub_datasets.read(found.path, config, pick, self._wanted(), self.spec.quoting)
         except hub_datasets.DatasetProblem as error:
             where = self.source.where("data", error.key)
             raise SpecError([Problem(where, f"{dataset}: {error.message}", error.hint)]) from error
@@ -188,12 +198,12 @@ class _Loader:
                 self._add(second, message, hint or f"leave out data.{second}")
 
     def _check_columns(self, split: str, table: Table) -> None:
-        if not table.look.is_header and (table.look.certain or not set(self.roles.values()) <= set(table.names)):
+        if not table.look.is_header and (table.look.certain or not self._wanted() <= set(table.names)):
             self._refuse_first_line(split, table)
             return
         names = ", ".join(name[:60] for name in table.names[:30])
         more = f" and {len(table.names) - 30} more" if len(table.names) > 30 else ""
-        for role, column in self.roles.items():
+        for role, column in self.named:
             if column not in table.names:
                 message = f"{self.shown[split]} has no column {column!r}; there are {names}{more}"
                 self._add(role, message, did_you_mean(column, table.names))
@@ -206,9 +216,16 @@ class _Loader:
         hint = f"write `data: {{columns: [{names}]}}`, or `header: true` if it does name the columns"
         self.problems.append(Problem(f"{self.shown[split]}:1", message, hint))
 
+    def _with_one_label(self, split: str, table: Table) -> Table:
+        try:
+            return flag_columns.joined(table, self.spec.label_columns, self.roles["label"], self._name(split))
+        except cleaning.RowProblem as error:
+            self._add(error.role, error.message, error.hint)
+            return table
+
     def _clean(self, split: str, table: Table) -> pd.DataFrame:
         try:
-            frame, notes = cleaning.clean_rows(table, self.roles, self._name(split))
+            frame, notes = cleaning.clean_rows(table, self.roles, self._name(split), several=self.task.takes_several)
         except cleaning.RowProblem as error:
             self._add(error.role, error.message, error.hint)
             return pd.DataFrame()
@@ -219,7 +236,7 @@ class _Loader:
     def _with_labels(self, frames: Mapping[str, pd.DataFrame], names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """Leave out rows whose label is a word that stands for a missing one."""
         texts = {label_column.text_of(label) for frame in frames.values() for label in frame["label"]}
-        words = () if self.spec.labels == "as_written" else label_column.missing_words(texts) - set(names)
+        words = self._words_for_none(texts) - set(names)
         kept = {}
         for split, frame in frames.items():
             try:
@@ -231,15 +248,25 @@ class _Loader:
         self._raise_problems()
         return kept
 
+    def _words_for_none(self, texts: Collection[str]) -> frozenset[str]:
+        if self.spec.labels == "as_written":
+            return frozenset()
+        # Among rows that may have no label at all, one label is enough to learn.
+        alone = frozenset(filter(label_column.is_null, texts)) if self.task.takes_several else frozenset()
+        return label_column.missing_words(texts) | alone
+
     def _class_names(self, tables: Mapping[str, Table]) -> tuple[str, ...] | None:
         """Return the names of classes that come with the data: train's, or else those of another split."""
-        named = [table.class_names.get(self.spec.label) for table in tables.values()]
+        named = [table.class_names.get(self.roles["label"]) for table in tables.values()]
         return next(filter(None, named), None)
 
     def _encode(self, frames: Mapping[str, pd.DataFrame], names: Sequence[str] | None) -> tuple[str, ...] | None:
         """Replace the labels by numbers, in place; return the class names."""
         try:
             labels = {split: frame["label"] for split, frame in frames.items()}
+            if self.task.takes_several:
+                labels, notes = label_cells.split(labels, self.spec.label_separator)
+                self.notes.extend(notes)
             encoded = self.task.encode(labels, names, as_written=self.spec.labels == "as_written")
         except LabelProblem as error:
             message = f"{self._name(error.split)}: {error.message}"
@@ -312,14 +339,15 @@ class _Loader:
                 size = len(frames[split])
                 self.notes.append(f"{split}: {count:,} of {size:,} texts stand in train too; its scores flatter.")
 
-    def _capped(self, split: str, frame: pd.DataFrame) -> pd.DataFrame:
+    def _capped(self, split: str, frame: pd.DataFrame, names: int) -> pd.DataFrame:
         key = _CAPS[split]
         limit = getattr(self.spec, key)
         if limit is None or limit >= len(frame):
             return frame
         strata = self.task.strata(frame["label"].tolist())
-        if split == "train" and strata is not None and limit < len(set(strata)):
-            self._add(key, f"fewer rows ({limit}) than labels ({len(set(strata))})", "allow a row of each")
+        if split == "train" and strata is not None and limit < (count := len(set(strata))):
+            what = "labels" if count <= names else "strata of labels"
+            self._add(key, f"fewer rows ({limit}) than {what} ({count})", "allow a row of each")
             return frame
         rng = np.random.default_rng([self.seed, 1 + SPLITS.index(split)])
         rows = splits.sample(limit, len(frame), rng, strata)

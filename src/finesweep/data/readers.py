@@ -254,13 +254,22 @@ def _decode_bytes(values: list[Any]) -> bool:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
-    """Return the names of classes that `datasets` writes into the schema of a Parquet file."""
+    """Return the names of classes that `datasets` writes into the schema of a Parquet file, those in lists too."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        found = {column: feature["names"] for column, feature in features.items() if _is_class_label(feature)}
+        inner = {column: _inside(feature) for column, feature in features.items()}
+        found = {column: feature["names"] for column, feature in inner.items() if _is_class_label(feature)}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
     return {column: tuple(names) for column, names in found.items() if _are_names(names)}
+
+
+def _inside(feature: Any) -> Any:
+    """Return what a list is made of, anything else as it is; older files write a list of one feature for it."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return feature[0]
+    is_list = isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList")
+    return feature.get("feature") if is_list else feature
 
 
 def _is_class_label(feature: Any) -> bool:

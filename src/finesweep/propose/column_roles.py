@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from finesweep.errors import printable
 from finesweep.model.text_length import word_count
-from finesweep.tasks import label_column
+from finesweep.tasks import label_cells, label_column
 from finesweep.tasks.label_column import LabelColumn, LabelKind
+from finesweep.tasks.task import LabelProblem
 
 LOOKED_AT = 20_000
 """Rows that a column is judged by."""
@@ -41,6 +42,12 @@ _LONGEST_LABEL = 6
 _OFFERED_WORDS = 2
 """Words that a second text has at least to be offered as the other one of a pair."""
 
+_FEWEST_FLAGS = 3
+"""Columns of nothing but 0 and 1, beside no label, that are several labels of one row."""
+
+_FEWEST_LABELS = 10
+"""Different labels that are never too many for the rows there are."""
+
 _SHOWN = 20
 _LIST_TEXT = re.compile(r"\[.*\]", re.DOTALL)
 _LIST_ITEM = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]]+""")
@@ -60,6 +67,7 @@ class Column:
         length: Characters of the average value.
         words: Words of the average value, about.
         label: What it would be as a label.
+        labels: The different labels of all its cells; more than cells where these hold several.
     """
 
     name: str
@@ -71,6 +79,7 @@ class Column:
     length: float
     words: float
     label: LabelColumn
+    labels: tuple[str, ...] = field(repr=False)
 
     @property
     def lowered(self) -> str:
@@ -97,17 +106,26 @@ class Guess:
         pair: The second text of a pair.
         label: What is to be learned.
         second: Another text, which could be the second of a pair.
+        flags: Columns of 0 and 1, one for each label, which ``label`` stands for; else empty.
     """
 
     text: Column
     pair: Column | None
     label: Column
     second: Column | None
+    flags: tuple[str, ...] = ()
 
     @property
-    def measure(self) -> bool:
-        """Whether the label is a number on a scale rather than a class."""
-        return self.label.label.is_measure
+    def task(self) -> str:
+        """The task that fits the label."""
+        if self.label.label.kind is LabelKind.SEVERAL:
+            return "multi-label-classification"
+        return "text-regression" if self.label.label.is_measure else "text-classification"
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold the label."""
+        return self.flags or (self.label.name,)
 
     @property
     def texts(self) -> tuple[Column, ...]:
@@ -131,7 +149,9 @@ def look(name: str, values: Sequence[Any], class_names: Sequence[str] | None = N
     texts = [str(value).strip() for value in present]
     nested = [value for value in present if isinstance(value, list | dict)]
     words = sum(map(word_count, texts)) / max(len(texts), 1)
-    judged = label_column.look([] if nested or words >= _LONGEST_LABEL else present, name, class_names)
+    is_list = bool(nested) and all(isinstance(value, list) for value in present)
+    can_be_label = is_list if nested else words < _LONGEST_LABEL
+    judged = label_column.look(present if can_be_label else [], name, class_names)
     return Column(
         name,
         rows=len(texts),
@@ -142,6 +162,7 @@ def look(name: str, values: Sequence[Any], class_names: Sequence[str] | None = N
         length=sum(map(len, texts)) / max(len(texts), 1),
         words=words,
         label=judged,
+        labels=_labels(present, class_names) if judged.kind is LabelKind.SEVERAL else tuple(dict.fromkeys(texts)),
     )
 
 
@@ -153,6 +174,8 @@ def guess(columns: Sequence[Column]) -> Guess:
     """
     texts = sorted((column for column in columns if _can_be_text(column)), key=_text_rank)
     labels = sorted((column for column in columns if _can_be_label(column)), key=_label_rank)
+    if flags := _flags(columns):
+        labels = [_joined(flags)]
     # The best label is taken first: where texts repeat, a column can pass for both.
     pairs = ((text, label) for label in labels for text in texts if text is not label)
     text, label = next(pairs, (None, None))
@@ -161,7 +184,34 @@ def guess(columns: Sequence[Column]) -> Guess:
     others = [column for column in texts if column not in (text, label)]
     first, pair = _pair(text, others)
     second = next(_offered(others), None) if pair is None else None
-    return Guess(first, pair, label, second)
+    return Guess(first, pair, label, second, tuple(column.name for column in flags))
+
+
+def _labels(present: Sequence[Any], class_names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the different labels of cells that hold several; none where a cell cannot be read."""
+    import pandas as pd
+
+    cells = [tuple(value) if isinstance(value, list) else value for value in present]
+    try:
+        split, _ = label_cells.split({"train": pd.Series(cells, dtype=object)}, None)
+    except LabelProblem:
+        return ()
+    names = dict(enumerate(class_names or ()))
+    found = dict.fromkeys(label for cell in split["train"] for label in cell if isinstance(label, str | int | float))
+    return tuple(names.get(label, str(label)) if isinstance(label, int) else str(label) for label in found)
+
+
+def _flags(columns: Sequence[Column]) -> Sequence[Column]:
+    """Return the columns of nothing but 0 and 1 where they are several labels of one row: many, beside no label."""
+    flags = [column for column in columns if set(column.values) in ({"0", "1"}, {"True", "False"})]
+    return flags if len(flags) >= _FEWEST_FLAGS and named_label(columns) is None else []
+
+
+def _joined(flags: Sequence[Column]) -> Column:
+    """Return the column that columns of 0 and 1 stand for."""
+    names = tuple(column.name for column in flags)
+    judged = LabelColumn(LabelKind.SEVERAL, False, len(names), flags[0].rows, "columns of 0 and 1")
+    return replace(flags[0], name=", ".join(names), label=judged, labels=names)
 
 
 def named_label(columns: Sequence[Column]) -> Column | None:
@@ -198,6 +248,8 @@ def _text_rank(column: Column) -> tuple[float, bool]:
 
 
 def _can_be_label(column: Column) -> bool:
+    if column.label.kind is LabelKind.SEVERAL:
+        return 0 < len(column.labels) <= max(_FEWEST_LABELS, min(column.rows / 2, label_column.MOST_CLASSES))
     if column.nested or len(column.values) < 2 or column.words >= _LONGEST_LABEL:
         return False
     if column.label.is_measure:

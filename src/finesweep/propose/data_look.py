@@ -62,7 +62,7 @@ class DataLook:
     @property
     def task(self) -> str:
         """The task that fits the label."""
-        return "text-regression" if self.guess.measure else "text-classification"
+        return self.guess.task
 
     def data_keys(self, path: Path, folder: Path) -> dict[str, Any]:
         """Return the section ``data`` of a spec, as far as it says where the rows are.
@@ -76,7 +76,8 @@ class DataLook:
         keys: dict[str, Any] = {key: relative_path(file, folder) for key, file in files.items()}
         if self.columns:
             keys["columns"] = list(self.columns)
-        return keys | {"text": self.guess.text.name, **pair, "label": self.guess.label.name}
+        label = list(self.guess.flags) or self.guess.label.name
+        return keys | {"text": self.guess.text.name, **pair, "label": label}
 
 
 def relative_path(file: Path, folder: Path) -> str:
@@ -128,7 +129,7 @@ def _content(path: Path, name: str) -> bytes:
 def _guess(columns: Sequence[Column], name: str) -> Guess:
     hint = "to learn something else from it, name the columns in a YAML of your own"
     if (found := other_tasks.other_task(columns)) is not None:
-        raise _error(name, f"{found}. There is no such task yet, only {' and '.join(TASKS.names)}", hint)
+        raise _error(name, f"{found}. There is no such task yet, only {', '.join(TASKS.names)}", hint)
     try:
         return guess(columns)
     except NoGuess as error:
@@ -153,7 +154,7 @@ def _renamed(found: Guess, names: Mapping[str, str]) -> Guess:
         return replace(column, name=names.get(column.name, column.name))
 
     pair, second = (column and renamed(column) for column in (found.pair, found.second))
-    return Guess(renamed(found.text), pair, renamed(found.label), second)
+    return Guess(renamed(found.text), pair, renamed(found.label), second, found.flags)
 
 
 def _sample(found: Guess, table: Table) -> list[Texts]:
@@ -179,7 +180,7 @@ def _with_siblings(look: DataLook, path: Path, content: bytes) -> DataLook:
 def _reason_against(look: DataLook, file: Path, content: bytes) -> str:
     """Say why a file cannot be evaluated on; an empty text where it can."""
     found = look.guess
-    wanted = {column.name for column in (*found.texts, found.label)}
+    wanted = {*(column.name for column in found.texts), *found.label_columns}
     try:
         other = _content(file, file.name)
         if other == content:

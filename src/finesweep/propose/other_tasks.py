@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from finesweep.propose.column_roles import Column, named_label
-from finesweep.tasks.label_column import LabelKind
 
 _WORD_LISTS = frozenset({"tokens", "words", "token", "word"})
 _TAG = re.compile(r"O|[BIELSU]-\S+")
@@ -26,9 +25,6 @@ _CHATS = frozenset({"messages", "conversations", "conversation", "dialog", "turn
 _LANGUAGE = re.compile(r"[a-z]{2}(_[A-Za-z]{2,4})?")
 _MOST_ANSWERS = 20
 """Different answers above which they are texts to be found rather than classes."""
-
-_FLAGS = 3
-"""Columns of nothing but 0 and 1, beside no label, that are several labels of one row."""
 
 
 def other_task(columns: Sequence[Column]) -> str | None:
@@ -94,17 +90,6 @@ def _preferences(columns: Sequence[Column]) -> str | None:
     return None
 
 
-def _several_labels(columns: Sequence[Column]) -> str | None:
-    label = named_label(columns)
-    if label is not None and label.nested == "lists":
-        return f"{label.name!r} holds lists: several labels for one text"
-    if label is not None:
-        found = label.label.kind is LabelKind.SEVERAL
-        return f"{label.name!r}: several labels for one text, {label.label.reason}" if found else None
-    flags = [column.name for column in columns if set(column.values) in ({"0", "1"}, {"True", "False"})]
-    return f"{_listed(flags)} are 0 or 1 each: several labels for one text" if len(flags) >= _FLAGS else None
-
-
 def _generation(columns: Sequence[Column]) -> str | None:
     what = "generation, a text made from a text"
     named = {column.lowered: column for column in columns}
@@ -135,5 +120,5 @@ def _listed(names: Sequence[str]) -> str:
 
 
 _RECOGNISED: Sequence[Callable[[Sequence[Column]], str | None]] = (
-    *(_tags, _choices, _preferences, _answers, _several_labels, _generation),
+    *(_tags, _choices, _preferences, _answers, _generation),
 )

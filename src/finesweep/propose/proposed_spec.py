@@ -16,9 +16,11 @@ from finesweep.propose import data_look, starting_model, starting_values
 from finesweep.propose.data_look import DataLook, relative_path
 from finesweep.propose.starting_model import StartingModel
 from finesweep.propose.starting_values import Proposal, ProposalFacts
+from finesweep.registry import TASKS
 from finesweep.spec.sections import is_name
 from finesweep.spec.yaml_source import expand, parse_value
-from finesweep.tasks.label_column import is_number
+from finesweep.tasks.label_column import LabelKind, is_number
+from finesweep.trial import Direction
 
 _PLAIN = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*\Z")
 _SCRATCH = "{config: bert, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2}"
@@ -57,7 +59,7 @@ def propose(data: Path, target: Path, model: str | None = None, machine: Machine
     activity.tell(f"counting the tokens of {len(look.texts):,} rows")
     facts = ProposalFacts(
         rows=look.rows,
-        classes=None if look.guess.measure else len(look.guess.label.values),
+        classes=None if look.guess.label.label.is_measure else len(look.guess.label.labels),
         lengths=[chosen.count(row) for row in look.texts],
         max_tokens=chosen.max_tokens,
         machine=machine,
@@ -110,13 +112,15 @@ class _Writer:
             yield f"name: {_slug(self.target.stem)}  # of the folder under results/"
 
     def _task(self) -> Iterator[str]:
-        label = self.look.guess.label
-        if self.look.guess.measure:
-            yield f"task: text-regression  # {printable(label.label.reason, 80)}: a measure"
+        label, task = self.look.guess.label, self.look.task
+        if label.label.is_measure:
+            yield f"task: {task}  # {printable(label.label.reason, 80)}: a measure"
             return
-        shown = ", ".join(printable(value, 20) for value in _sorted(label.values)[:6])
-        more = ", ..." if len(label.values) > 6 else ""
-        yield f"task: text-classification  # {len(label.values)} labels: {shown}{more}"
+        shown = ", ".join(printable(value, 20) for value in _sorted(label.labels)[:6])
+        more = ", ..." if len(label.labels) > 6 else ""
+        yield f"task: {task}  # {len(label.labels)} labels: {shown}{more}"
+        if label.label.kind is LabelKind.SEVERAL:
+            yield f"# {printable(_sentence(label.label.reason), 120)}: a text has any number of labels, or none."
 
     def _model(self) -> Iterator[str]:
         yield f"# {_sentence(self.model.why)}."
@@ -148,7 +152,8 @@ class _Writer:
             yield f"  text_pair: {_quoted(keys['text_pair'])}"
         elif guess.second is not None:
             yield f"  # text_pair: {_quoted(guess.second.name)}  # another text, if the two belong together"
-        yield f"  label: {_quoted(keys['label'])}"
+        flags = ", ".join(map(_quoted, guess.flags))
+        yield f"  label: [{flags}]" if flags else f"  label: {_quoted(keys['label'])}"
         yield from self._length()
         yield from self._train_rows()
 
@@ -183,7 +188,8 @@ class _Writer:
 
     def _search(self) -> Iterator[str]:
         chosen, machine = self.chosen, self.facts.machine
-        others = "eval_pearson, eval_spearman" if self.look.guess.measure else "eval_accuracy, eval_macro_f1"
+        metrics = TASKS.load(self.look.task).metrics
+        others = ", ".join(name for name, direction in metrics.items() if direction is Direction.MAXIMIZE)
         yield f"objective: {{metric: eval_loss, direction: minimize}}  # or {others}, to maximize"
         what = f"{len(machine.gpus)} GPU" if machine.gpus else f"{machine.cores} CPU cores"
         yield f"# About {_hours(chosen.hours)} on the {what} of this machine; `sweep plan` measures it."

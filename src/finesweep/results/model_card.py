@@ -144,11 +144,13 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield "from transformers import pipeline"
     yield ""
     code = ", trust_remote_code=True" if manifest.trusts_code else ""
-    pipeline = TASKS.load(manifest.spec["task"]).pipeline
-    yield f'classify = pipeline("{pipeline}", "path/to/this/folder"{code})'
+    task = TASKS.load(manifest.spec["task"])
+    options = "".join(f", {name}={value!r}" for name, value in task.pipeline_options.items())
+    yield f'classify = pipeline("{task.pipeline}", "path/to/this/folder"{options}{code})'
     yield f"classify({text}, truncation=True)"
     yield "```"
     yield ""
+    yield from (task.answer, "") if task.answer else ()
     if manifest.trusts_code:
         yield "The model runs code of its own: the Python files in this folder. Read them before you trust them."
         yield ""

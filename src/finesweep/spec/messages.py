@@ -143,4 +143,5 @@ def _fix(items: list[Mapping[str, Any]]) -> str:
     for name, kind in (("bool_type", bool), ("float_type", float), ("int_type", int)):
         if name in types:
             return word_hint(value, kind)
-    return "put it in quotes" if types == {"string_type"} and isinstance(value, bool | int | float) else ""
+    is_text = "string_type" in types and types <= {"string_type", "tuple_type"}
+    return "put it in quotes" if is_text and isinstance(value, bool | int | float) else ""

@@ -208,6 +208,7 @@ class _Reader:
                 for section, name in settings
                 if name in task.unusable and sections[section][name] != 0
             )
+            self._check_several(sections.get("data"), takes_several=task.takes_several)
         if task is None or (self.raw.get("objective") is not None and "objective" not in sections):
             return
         objective = sections.get("objective") or ObjectiveSpec()
@@ -220,6 +221,15 @@ class _Reader:
             self._add(("objective", "direction"), f"{objective.metric} is better the other way", f"write {natural}")
         else:
             sections["objective"] = objective.model_copy(update={"direction": Direction(natural)})
+
+    def _check_several(self, data: DataSpec | None, *, takes_several: bool) -> None:
+        if data is None or takes_several:
+            return
+        hint = "for several: `task: multi-label-classification`"
+        if len(data.label_columns) > 1:
+            self._add(("data", "label"), "a row has one label in this task, which stands in one column", hint)
+        if data.label_separator is not None:
+            self._add(("data", "label_separator"), "a row has one label in this task", hint)
 
     def _check_model(self, model: ModelSpec | ScratchModelSpec | None) -> None:
         if isinstance(model, ModelSpec):
@@ -244,7 +254,7 @@ class _Reader:
             if "://" in value:
                 self._add(("data", key), f"{value!r} is an address", "only local files and Hub datasets are read")
         self._check_layout(data)
-        columns = [name for name in (data.text, data.text_pair, data.label) if name is not None]
+        columns = [name for name in (data.text, data.text_pair, *data.label_columns) if name is not None]
         for name in sorted({name for name in columns if columns.count(name) > 1}):
             self._add(("data",), f"the column {name!r} is named twice", "text, text_pair and label are three columns")
 

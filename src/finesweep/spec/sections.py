@@ -16,6 +16,7 @@ FORMAT = 1
 """Version of the spec and of the results folder; a folder of another version is refused."""
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+LabelColumns = ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=2, strict=False)]
 Quoting = Literal["none", "minimal"]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 SweepName = Annotated[str, StringConstraints(pattern=_NAME)]
@@ -70,7 +71,10 @@ class DataSpec(Section):
     revision: str | None = Field(None, description="Revision of the Hub dataset; default: main.")
     text: ColumnName = Field("text", description="Column with the text.")
     text_pair: ColumnName | None = Field(None, description="Column with the second text of a pair.")
-    label: ColumnName = Field("label", description="Column with the label.")
+    label: LabelColumns = Field("label", description="Column with the label; or a column of 0 and 1 for each label.")
+    label_separator: str | None = Field(
+        None, min_length=1, max_length=10, description="What stands between the labels of a cell; none: as it looks."
+    )
     columns: tuple[ColumnName, ...] | None = Field(
         None, strict=False, min_length=2, description="Names of all columns, for a CSV or TSV without a header."
     )
@@ -93,6 +97,11 @@ class DataSpec(Section):
         le=1_000_000,
         description="Longest input in tokens; longer ones are cut. None: the model's limit, at most 512.",
     )
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold the label: one, or one for each label."""
+        return (self.label,) if isinstance(self.label, str) else self.label
 
 
 class ObjectiveSpec(Section):

@@ -168,7 +168,8 @@ def _prepare(checked: Checked, write: Write, path: Path) -> None:
 def _ends_of(rows: pd.DataFrame) -> pd.DataFrame:
     length = sum(rows[name].str.len() for name in ("text", "text_pair") if name in rows)
     longest = length.idxmax()
-    others = length[rows["label"] != rows["label"][longest]]
+    labels = rows["label"].map(str)  # lists of labels cannot be compared at once
+    others = length[labels != labels[longest]]
     return rows.loc[[(length if others.empty else others).idxmin(), longest]].reset_index(drop=True)
 
 

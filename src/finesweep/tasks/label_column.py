@@ -77,10 +77,14 @@ def look(labels: Iterable[Any], name: str = "", class_names: Sequence[str] | Non
     """Judge a column of labels.
 
     Args:
-        labels: Values as they stand in the file; None, NaN and empty texts are missing.
+        labels: Values as they stand in the file, lists too; None, NaN and empty texts are missing.
         name: The column's name, which counts where whole numbers may be classes or a measure.
         class_names: Names that the file gives to the numbers, as a Parquet file of `datasets` does.
     """
+    labels = list(labels)
+    lists = [label for label in labels if isinstance(label, list)]
+    if lists:
+        return LabelColumn(LabelKind.SEVERAL, False, len(set(map(str, lists))), len(lists), _as_lists(lists))
     counts = Counter(text for label in labels if (text := text_of(label)))
     for word in missing_words(counts):
         del counts[word]
@@ -160,8 +164,11 @@ def separator(texts: Collection[str]) -> str | None:
     Cells hold several where one part stands at different places of different cells, as `b` does in `a|b` and
     `b`. Paths such as `sports|football` have each part at one place.
     """
-    if decimal_comma(texts):
-        return None
+    return None if decimal_comma(texts) else parting_mark(texts)
+
+
+def parting_mark(texts: Collection[str]) -> str | None:
+    """Return the same where numbers with a decimal comma are out of the question."""
     for mark in _SEPARATORS:
         places = defaultdict(set)
         for text in texts:
@@ -196,6 +203,15 @@ def readings(train: Mapping[str, int], others: Collection[str] = ()) -> dict[str
     return {text: spelled.get(_folded(text), text) for text in everything}
 
 
+def is_list_text(text: str) -> bool:
+    """Say whether a text looks like a list that a program has written."""
+    return _LIST.fullmatch(text) is not None
+
+
+def _as_lists(found: Sequence[Any]) -> str:
+    return f"lists such as {str(found[0])[:40]}"
+
+
 def _folded(text: str) -> str:
     if is_whole(text):
         return str(int(text.partition(".")[0]))
@@ -218,8 +234,8 @@ def _judged(words: Mapping[str, int], values: int, rows: int, name: str) -> tupl
     if decimal_comma(words):
         is_measure = not _are_few(values, rows)
         return LabelKind.DECIMAL_COMMAS, is_measure, f"{values:,} different numbers with a decimal comma"
-    if all(_LIST.fullmatch(text) for text in words) and words:
-        return LabelKind.SEVERAL, False, f"lists such as {next(iter(words))[:40]}"
+    if all(map(is_list_text, words)) and words:
+        return LabelKind.SEVERAL, False, _as_lists(list(words))
     if (mark := separator(words)) is not None:
         example = next(text for text in words if mark in text)
         return LabelKind.SEVERAL, False, f"{example[:40]!r} holds labels with {mark!r} between them"

@@ -55,13 +55,14 @@ def in_order(labels: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda text: (float(text), text)) if all(map(is_number, found)) else sorted(found)
 
 
-def check_known(labels: Mapping[str, Sequence[str]], known: Collection[str], why: str) -> None:
+def check_known(labels: Mapping[str, Sequence[str]], known: Collection[str], why: str, unit: str = "rows") -> None:
     """Refuse labels that are not known.
 
     Args:
         labels: Labels by split.
         known: The labels that can be learned.
         why: Says which these are.
+        unit: What there is one label of.
 
     Raises:
         LabelProblem: A split has others.
@@ -69,7 +70,7 @@ def check_known(labels: Mapping[str, Sequence[str]], known: Collection[str], why
     for split, column in labels.items():
         unknown = Counter(text for text in column if text not in known)
         if unknown:
-            count = f"{unknown.total():,} of {len(column):,} rows"
+            count = f"{unknown.total():,} of {len(column):,} {unit}"
             message = f"{listed(in_order(unknown))} cannot be learned ({count}); {why}"
             raise LabelProblem(split, message, did_you_mean(next(iter(unknown)), known))
 

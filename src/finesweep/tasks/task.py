@@ -24,7 +24,7 @@ class EncodedLabels:
     """The label columns as numbers a head can learn.
 
     Attributes:
-        splits: By split name, what each row keeps: a class id (int) or a target (float).
+        splits: By split name, what each row keeps: a class id (int), a target (float), or a list of label ids.
         names: Label names in the order of their ids; None where labels are numbers.
         notes: Remarks for the user.
     """
@@ -58,17 +58,23 @@ class Task(Protocol):
         metrics: Metrics that an evaluation produces, by full name, with the direction that is better.
         standardizes: Whether labels are numbers that training sees with mean 0 and standard deviation 1.
         unusable: Settings that are of no use here, with the reason.
+        takes_several: Whether a row may have several labels: lists, cells with a separator, columns of 0 and 1.
         split_by: How rows are divided into train and validation, for the user; empty for by chance.
         model_class: The class of transformers that makes the model, by its name.
         pipeline: The ``transformers.pipeline`` task that the winner loads with.
+        pipeline_options: What else that pipeline is given.
+        answer: How to read its answer, for the model card; may be empty.
     """
 
     metrics: ClassVar[Mapping[str, Direction]]
     standardizes: ClassVar[bool]
     unusable: ClassVar[Mapping[str, str]]
+    takes_several: ClassVar[bool]
     split_by: ClassVar[str]
     model_class: ClassVar[str]
     pipeline: ClassVar[str]
+    pipeline_options: ClassVar[Mapping[str, Any]]
+    answer: ClassVar[str]
 
     # Labels of the data.
 
@@ -78,7 +84,8 @@ class Task(Protocol):
         """Check the label columns and turn them into numbers.
 
         Args:
-            labels: Label column by split (``train`` always; ``validation``, ``test`` where they exist).
+            labels: Label column by split (``train`` always; ``validation``, ``test`` where they exist); tuples of
+                labels if the task takes several.
             names: Class names that come with the data set, in the order of their ids.
             as_written: Whether each different label is one, whatever it may mean.
 

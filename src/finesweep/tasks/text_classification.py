@@ -46,9 +46,12 @@ class TextClassification:
     }
     standardizes: ClassVar[bool] = False
     unusable: ClassVar[Mapping[str, str]] = {}
+    takes_several: ClassVar[bool] = False
     split_by: ClassVar[str] = "stratified by label"
     model_class: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
+    pipeline_options: ClassVar[Mapping[str, Any]] = {}
+    answer: ClassVar[str] = ""
 
     def encode(
         self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False
@@ -196,7 +199,8 @@ def _check_meaning(texts: Mapping[str, Sequence[str]]) -> None:
             raise LabelProblem(split, message, f"remove these rows; {AS_WRITTEN}")
     found = look(texts["train"])
     if found.kind is LabelKind.SEVERAL:
-        raise LabelProblem("train", f"several labels in one cell: {found.reason}", f"one is learned; {AS_WRITTEN}")
+        hint = f"to learn them: `task: multi-label-classification`; {AS_WRITTEN}"
+        raise LabelProblem("train", f"several labels in one cell: {found.reason}", hint)
 
 
 def _meaning_notes(train: Counter[str]) -> Iterator[str]:

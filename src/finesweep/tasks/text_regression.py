@@ -43,9 +43,12 @@ class TextRegression:
     }
     standardizes: ClassVar[bool] = True
     unusable: ClassVar[Mapping[str, str]] = {"label_smoothing_factor": "numbers have no classes to smooth between"}
+    takes_several: ClassVar[bool] = False
     split_by: ClassVar[str] = ""
     model_class: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
+    pipeline_options: ClassVar[Mapping[str, Any]] = {}
+    answer: ClassVar[str] = ""
 
     def encode(
         self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 
 from finesweep import activity
@@ -169,7 +170,8 @@ def _tokens(
             cut += _cut(tokenizer, some, encoded, max_length)
         for name, values in columns.items():
             values += encoded[name]
-    labels: Sequence[Any] = frame["label"].tolist()
+    # Where no row has a label, its empty list would be one of nothing in particular.
+    labels = [label.astype(np.int64) if isinstance(label, np.ndarray) else label for label in frame["label"].tolist()]
     longest = max(map(len, columns["input_ids"]), default=0)
     return datasets.Dataset.from_dict({**columns, "labels": labels}), {
         "rows": len(frame),

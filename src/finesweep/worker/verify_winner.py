@@ -133,8 +133,10 @@ def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -
 def asked_as_users_will(sweep_folder: SweepFolder, model: Path, exported: Exported, *, trusted: bool) -> dict[str, Any]:
     """Ask the model for the first validation row the way its users will."""
     row = read_frame(sweep_folder.data / "validation.parquet").iloc[0]
-    pipeline = transformers.pipeline(exported.task.pipeline, model=str(model), trust_remote_code=trusted)
+    options = {**exported.task.pipeline_options, "trust_remote_code": trusted}
+    pipeline = transformers.pipeline(exported.task.pipeline, model=str(model), **options)
     inputs = {"text": row["text"], **({"text_pair": row["text_pair"]} if "text_pair" in row else {})}
     with without_texts("the stock pipeline, on the first row of validation,"):
-        answer = pipeline([inputs], truncation=True, max_length=exported.max_length)[0]
-    return {"label": answer["label"], "score": answer["score"]}
+        (answer,) = pipeline([inputs], truncation=True, max_length=exported.max_length)
+    first = answer[0] if isinstance(answer, list) else answer  # of all labels, the one with the highest score
+    return {"label": first["label"], "score": first["score"]}

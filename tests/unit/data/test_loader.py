@@ -399,3 +399,73 @@ def test_names_of_classes_hold_for_every_split(load: Load, tmp_path: Path) -> No
         "validation": [1, 0],
         "test": [1, 0],
     }
+
+
+TOPICS = [("a|b", 4), ("b", 5), ("", 3), ("c|a", 2), ("c", 6)]
+SEVERAL = "text,topics\n" + "".join(
+    f"text {n} {row},{cell}\n" for cell, count in TOPICS for n, row in enumerate(range(count))
+)
+
+
+def test_cells_with_several_labels_become_lists_of_ids(load: Load) -> None:
+    validation = "text,topics\nx,c|b\ny,b|\nz,\nnothing known,NULL\n"
+    files = {"train.csv": SEVERAL, "validation.csv": validation}
+    loaded = load(files, task="multi-label-classification", label="topics", **BOTH)
+    assert loaded.names == ("a", "b", "c")
+    assert loaded.frames["validation"]["label"].tolist() == [[1, 2], [1], []]
+    assert any("1 row (line 5) with 'NULL' for a label" in note for note in loaded.notes)
+
+
+def test_split_made_of_train_has_every_label_in_train(load: Load) -> None:
+    for seed in range(3):
+        found = load({"train.csv": SEVERAL}, task="multi-label-classification", label="topics", seed=seed)
+        assert {label for ids in found.frames["train"]["label"] for label in ids} == {0, 1, 2}
+        assert any("stratified by each row's rarest label" in note for note in found.notes)
+    capped = {"max_train_rows": 7, "validation_fraction": 0.2}
+    found = load({"train.csv": SEVERAL}, task="multi-label-classification", label="topics", **capped)
+    assert {label for ids in found.frames["train"]["label"] for label in ids} == {0, 1, 2}
+
+
+def test_label_unseen_in_training_is_a_problem(load: Load) -> None:
+    files = {"train.csv": SEVERAL, "validation.csv": "text,topics\nx,a|new\n"}
+    with pytest.raises(SpecError, match="'new' cannot be learned"):
+        load(files, task="multi-label-classification", label="topics", **BOTH)
+
+
+def test_columns_of_flags_are_labels_in_their_order(load: Load) -> None:
+    rows = "".join(f"{n},text {n},{n % 2},{int(n % 3 == 0)},0\n" for n in range(12))
+    files = {"train.csv": f"id,text,mad,bad,never\n{rows}12,not known,-1,-1,-1\n"}
+    columns = ("mad", "bad", "never")
+    loaded = load(files, task="multi-label-classification", label=columns)
+    assert loaded.names == columns
+    kept = dict(zip(loaded.frames["train"]["text"], loaded.frames["train"]["label"], strict=True))
+    assert all(kept.get(f"text {n}", ids) == ids for n, ids in ((1, [0]), (3, [0, 1]), (4, []), (6, [1])))
+    assert any("1 row (line 14) with no label" in note for note in loaded.notes)
+    with pytest.raises(SpecError, match="has no column 'mood'"):
+        load(files, task="multi-label-classification", label=("mad", "mood"))
+    with pytest.raises(SpecError, match=r"'text' is the column of data\.text already"):
+        load(files, task="multi-label-classification", label=("mad", "text"))
+
+
+def test_lists_of_every_kind_of_file_are_the_same_labels(load: Load, tmp_path: Path) -> None:
+    texts, labels = [f"text {n}" for n in range(8)], [["x"], ["y", "x"], [], ["z"]] * 2
+    ids = [[("x", "y", "z").index(label) for label in row] for row in labels]
+    named = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.List(datasets.ClassLabel(names=["x", "y", "z"]))}
+    )
+    datasets.Dataset.from_dict({"text": texts, "label": ids}, features=named).to_parquet(tmp_path / "ids.parquet")
+    pd.DataFrame({"text": texts, "label": labels}).to_parquet(tmp_path / "names.parquet")
+    lines = "".join(json.dumps({"text": t, "label": row}) + "\n" for t, row in zip(texts, labels, strict=True))
+    cells = "text,label\n" + "".join(f"{t},{'|'.join(row)}\n" for t, row in zip(texts, labels, strict=True))
+    files = {"train.jsonl": lines + '{"text": "left out", "label": null}\n', "train.csv": cells}
+    for train in ("train.csv", "train.jsonl", "names.parquet", "ids.parquet"):
+        loaded = load(files, task="multi-label-classification", train=train, validation_fraction=0.1)
+        assert loaded.names == ("x", "y", "z")
+        kept = pd.concat([loaded.frames["train"], loaded.frames["validation"]]).sort_values("text")
+        assert kept["label"].tolist() == [sorted(row) for row in ids], train
+
+
+def test_list_is_no_label_of_other_tasks(load: Load) -> None:
+    files = {"train.jsonl": '{"text": "a", "label": ["x"]}\n{"text": "b", "label": ["y"]}\n'}
+    with pytest.raises(SpecError, match="multi-label-classification"):
+        load(files, train="train.jsonl")

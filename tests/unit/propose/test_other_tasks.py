@@ -59,15 +59,6 @@ def cycle(*values: Any) -> list[Any]:
         ),
         pytest.param({"prompt": TEXTS, "chosen": OTHERS, "rejected": TEXTS}, "preferences", id="preferences"),
         pytest.param({"anchor": TEXTS, "positive": OTHERS, "negative": TEXTS}, "without a score", id="triplets"),
-        pytest.param(
-            {"comment_text": TEXTS, "toxic": cycle("0", "1"), "insult": cycle(0, 0, 1), "threat": cycle(1, 0)},
-            "'toxic', 'insult' and 'threat' are 0 or 1 each: several labels for one text",
-            id="several-columns",
-        ),
-        pytest.param({"text": TEXTS, "labels": [["a"], ["a", "b"]] * 20}, "'labels' holds lists: several", id="lists"),
-        pytest.param(
-            {"text": TEXTS, "label": cycle("a|b", "b", "a", "b|c")}, "'label': several labels for one text", id="bars"
-        ),
         pytest.param({"article": TEXTS, "highlights": OTHERS}, "'article' and 'highlights': generation", id="summary"),
         pytest.param({"source": TEXTS, "target": OTHERS}, "generation", id="source-and-target"),
         pytest.param({"instruction": TEXTS, "input": cycle(""), "output": OTHERS}, "generation", id="instructions"),
@@ -96,6 +87,9 @@ def test_a_task_that_does_not_exist_is_named(columns: dict[str, list[Any]], mess
         pytest.param({"text": TEXTS, "topic": cycle("arts|film", "arts|music", "sports|tennis")}, id="paths"),
         pytest.param({"source": cycle("web", "mail"), "body": TEXTS, "target": cycle(0, 1)}, id="target-is-a-class"),
         pytest.param({"choice": cycle("a", "b"), "text": TEXTS}, id="one-choice"),
+        pytest.param({"text": TEXTS, **{name: cycle("0", "1") for name in ("rude", "mad", "sad")}}, id="flags"),
+        pytest.param({"text": TEXTS, "labels": [["a"], ["a", "b"]] * 20}, id="lists"),
+        pytest.param({"text": TEXTS, "label": cycle("a|b", "b", "a", "b|c")}, id="bars"),
     ],
 )
 def test_data_of_a_task_that_exists_are_left_to_it(columns: dict[str, list[Any]]) -> None:

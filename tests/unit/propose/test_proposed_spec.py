@@ -100,6 +100,39 @@ def test_the_columns_are_guessed(
     assert spec.task == f"text-{task}"
 
 
+SEVERAL = cycle((["food"], ["food", "staff"], [], ["staff"], ["price", "staff"]))
+
+
+@pytest.mark.parametrize(
+    ("columns", "label"),
+    [
+        pytest.param({"text": texts(), "topics": ["|".join(cell) for cell in SEVERAL]}, "topics", id="bars"),
+        pytest.param({"text": texts(), "topics": [", ".join(cell) for cell in SEVERAL]}, "topics", id="commas"),
+        pytest.param({"text": texts(), "labels": [str(cell) for cell in SEVERAL]}, "labels", id="lists-as-text"),
+        pytest.param(
+            {"text": texts(), **{name: [int(name in cell) for cell in SEVERAL] for name in ("staff", "food", "price")}},
+            ("staff", "food", "price"),
+            id="flags",
+        ),
+    ],
+)
+def test_several_labels_of_a_text_are_offered_as_such(tmp_path: Path, columns: dict[str, Any], label: object) -> None:
+    data = write_csv(tmp_path / "data.csv", columns)
+    spec = proposed(data)
+    assert (spec.task, spec.data.label) == ("multi-label-classification", label)
+    assert "3 labels: food, price, staff\n" in propose(data, tmp_path / "data.yaml", machine=BOX).text
+
+
+def test_lists_of_a_file_are_offered_as_several_labels(tmp_path: Path) -> None:
+    rows = zip(texts(), SEVERAL, strict=True)
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({"text": text, "labels": cell}) + "\n" for text, cell in rows))
+    text = propose(data, tmp_path / "data.yaml", machine=BOX).text
+    assert "task: multi-label-classification  # 3 labels: food, price, staff" in text
+    assert "# or eval_micro_f1, eval_macro_f1, eval_subset_accuracy, to maximize" in text
+    assert proposed(data).data.label == "labels"
+
+
 def test_a_second_long_text_is_offered_but_not_used(tmp_path: Path) -> None:
     data = write_csv(tmp_path / "data.csv", {"review": texts(), "reply": texts(), "label": cycle((0, 1))})
     assert "  # text_pair: reply  # another text" in propose(data, tmp_path / "data.yaml", machine=BOX).text

@@ -40,3 +40,11 @@ def test_card_says_where_validation_rows_came_from_and_which_sample_was_drawn():
     assert "- validation: 0.1 of train, split off, stratified by label, whole groups of `customer`, drawn with" in text
     assert "- train is a sample of 500 rows, drawn with seed 7 (`max_train_rows`)" in text
     assert "validation is a sample" not in text
+
+
+def test_card_says_how_to_ask_for_each_label_of_several():
+    text = card(spec={"task": "multi-label-classification"})
+    assert 'classify = pipeline("text-classification", "path/to/this/folder", top_k=None)' in text
+    assert "Each label has a score of its own between 0 and 1; those above 0.5 are the answer." in text
+    assert "- validation: 0.1 of train, split off, stratified by each row's rarest label, drawn with seed" in text
+    assert "top_k" not in card()

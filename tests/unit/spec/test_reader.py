@@ -292,7 +292,7 @@ def test_bad_values_are_refused_with_line_and_reason(problems: Any, text: str, e
         (with_data("train: a.csv, max_train_rows: 0"), "max_train_rows: must be at least 1"),
         (
             with_data("train: a.csv, label: 3"),
-            "expected text, found integer 3 (put it in quotes)",
+            "expected text or a list, found integer 3 (put it in quotes)",
         ),
         (with_data('train: a.csv, text: ""'), "data.text: must not be empty"),
         (with_model("https://x/y"), "model: 'https://x/y' is an address"),
@@ -380,6 +380,28 @@ def test_setting_that_may_be_off_takes_null_as_a_choice(read: Any) -> None:
 
 def test_null_for_a_setting_that_0_switches_off_says_so(problems: Any) -> None:
     assert "0 switches it off" in str(problems(with_fixed("max_grad_norm: null")))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("label: [rude, mad]", "data.label: a row has one label in this task, which stands in one column"),
+        ("label_separator: '|'", "data.label_separator: a row has one label in this task"),
+    ],
+)
+def test_several_labels_want_their_task(problems: Any, read: Any, data: str, message: str) -> None:
+    text = with_data(f"train: a.csv, {data}")
+    (problem,) = problems(text)
+    assert message in problem
+    assert "(for several: `task: multi-label-classification`)" in problem
+    found = read(f"task: multi-label-classification\n{text}").spec
+    assert found.data.label_columns in (("rude", "mad"), ("label",))
+
+
+def test_label_smoothing_of_several_labels_is_a_problem(problems: Any) -> None:
+    text = f"{GOOD}task: multi-label-classification\nfixed: {{label_smoothing_factor: 0.1}}\n"
+    (problem,) = problems(text)
+    assert "is of no use in this task: it is for one label out of several" in problem
 
 
 def test_label_smoothing_of_a_regression_is_a_problem(problems: Any, read: Any) -> None:
