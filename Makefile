@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all test-cluster test-pythons lint bench bench-full clean
+.PHONY: help quickstart test test-slow test-all test-cluster test-pythons lint bench bench-full clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,11 +22,16 @@ quickstart: $(VENV)/.installed ## install, then run a first sweep, offline, in a
 	@echo "  source $(BIN)/activate"
 	@echo "  sweep init my.csv && sweep run my.yaml"
 
-test: lint ## install, then check style and types and run the tests, in some minutes
+test: lint ## install, then check style and types and run the quick tests, in some minutes
 	$(PYTEST) -m "not slow and not cluster"
 
-test-all: lint ## the same with the slow tests and those on real clusters, in about three quarters of an hour
-	$(PYTEST) -m "not cluster"
+test-slow: $(VENV)/.installed-test ## the slow tests: sweeps that are killed, broken, resumed; every backend
+	$(PYTEST) -m "slow and not cluster"
+
+# One after the other, so that what a quick test finds is told within minutes.
+test-all: ## the quick tests, then the slow ones, then those on real clusters, in about three quarters of an hour
+	$(MAKE) test
+	$(MAKE) test-slow
 	$(MAKE) test-cluster
 
 test-cluster: $(VENV)/.installed-test ## sweeps on a real Slurm and Ray, installed with apt where it may

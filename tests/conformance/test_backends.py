@@ -62,20 +62,20 @@ EVERY_KIND = {
 COUNTABLE = {name: EVERY_KIND[name] for name in ("weight_decay", "num_train_epochs", "per_device_train_batch_size")}
 
 
-def cases(of: str, quick: str | None = None) -> list[Any]:
-    """Return every backend with each of its samplers or pruners; with Ray, all but the quick one are slow."""
+def cases(of: str) -> list[Any]:
+    """Return every backend with each of its samplers or pruners; with Ray, which has to be started, they are slow."""
     items = [(name, item) for name in BACKENDS.names for item in getattr(BACKENDS.load(name), of)]
-    return [pytest.param(*item, marks=slow_unless(item[1] == quick, item[0])) for item in items]
+    return [pytest.param(*item, marks=slow(item[0])) for item in items]
 
 
-def slow_unless(is_quick: bool, backend: str) -> Iterable[pytest.MarkDecorator]:
-    return () if is_quick or not BACKENDS.load(backend).coordinates else (pytest.mark.slow,)
+def slow(backend: str) -> Iterable[pytest.MarkDecorator]:
+    return (pytest.mark.slow,) if BACKENDS.load(backend).coordinates else ()
 
 
 CASES = cases("samplers")
 QUICK_CASE = ("optuna", "tpe")
 PRUNERS = cases("pruners")
-ALL = [pytest.param(name, marks=slow_unless(False, name)) for name in BACKENDS.names]
+ALL = [pytest.param(name, marks=slow(name)) for name in BACKENDS.names]
 PARALLEL = [name for name in BACKENDS.names if not BACKENDS.load(name).coordinates]
 """Backends that run in many workers side by side. Of the others there is one, whose trials run elsewhere: what
 happens to those is shown in e2e/test_ray_backend.py."""
@@ -250,7 +250,7 @@ def by_learning_rate(trial: int, params) -> list[float]:
     return [params.get("learning_rate", 0.1) * 1000 + 1]
 
 
-@pytest.mark.parametrize(("backend", "sampler"), cases("samplers", quick="tpe"))
+@pytest.mark.parametrize(("backend", "sampler"), CASES)
 def test_parameters_lie_in_the_space_and_differ_and_the_budget_is_met(tmp_path, backend, sampler):
     space = COUNTABLE if sampler == "grid" else EVERY_KIND
     spec = make_spec(space, backend=backend, sampler=sampler)
@@ -297,7 +297,7 @@ def test_a_first_trial_that_ends_badly_is_recorded_and_the_next_ones_run(tmp_pat
     assert [record.state is TrialState.COMPLETE for record in records] == [False, True, False, True, True]
 
 
-@pytest.mark.parametrize(("backend", "pruner"), cases("pruners", quick=""))
+@pytest.mark.parametrize(("backend", "pruner"), PRUNERS)
 def test_weak_trials_are_stopped_and_strong_ones_are_not(tmp_path, backend, pruner):
     def body(trial, params):
         return [3.0 - step * 0.1 + trial for step in range(8)]

@@ -105,19 +105,17 @@ def environment(sweep_folder: SweepFolder, pid: int | None = None) -> dict[str, 
 
 
 def test_a_worker_that_cannot_work_ends_with_a_code_and_says_why_in_its_own_log(start, sweep_folder):
-    handles = [start(index=index) for index in range(2)]
-    for index, handle in enumerate(handles):
-        assert ended(handle) == 2
-        log = sweep_folder.worker_log(1, index).read_text()
-        assert log.count("error: ") == 1
-        assert "no sweep's folder" in log
+    assert ended(start(index=1)) == 2
+    log = sweep_folder.worker_log(1, 1).read_text()
+    assert log.count("error: ") == 1
+    assert "no sweep's folder" in log
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_worker_can_be_ended_and_ending_it_twice_does_no_harm(start, how):
     handle, other = start(), start(index=1)
     getattr(handle, how)()
-    assert ended(handle, seconds=20) != 0
+    assert ended(handle) != 0
     getattr(handle, how)()
     assert other.poll() in (None, 2)
 
@@ -179,19 +177,19 @@ def test_killing_a_local_worker_that_is_dead_already_ends_the_trial_that_outlive
 
 
 def dies(process: psutil.Process) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_killing_a_local_worker_ends_what_it_started_in_a_session_of_its_own(run_dir, tmp_path, monkeypatch):
+def test_killing_a_local_worker_ends_what_it_started_in_a_session_of_its_own(sweep_folder, tmp_path, monkeypatch):
     """As Ray's processes are."""
     left = tmp_path / "pid"
     script = f"setsid sh -c 'echo $$ > {left}.new; mv {left}.new {left}; sleep 600' & wait"
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, script))
-    handle = LocalLauncher().start(run_dir, RUN, CPU, None)
-    deadline = time.monotonic() + 10
+    handle = LocalLauncher().start(sweep_folder, RUN, CPU, None)
+    deadline = time.monotonic() + 60
     while not left.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)

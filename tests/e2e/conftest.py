@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results.leaderboard import to_json
 from finesweep.results.ranking import rank
 from finesweep.trial import Direction
+from shared import made_once
 
 SCRATCH_MODEL = (
     "{config: bert, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, "
@@ -186,16 +188,18 @@ def _runs_finesweep_in(folder: Path, process: Path) -> bool:
 def make_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
     """Make a user's folder with 400 training and 120 validation rows and a spec."""
 
-    def make(spec: str = SPEC) -> Project:
-        project = Project(tmp_path_factory.mktemp("project"))
-        tiny.write_csv(project.path / "train.csv", tiny.review_rows(400, seed=1))
-        tiny.write_csv(project.path / "validation.csv", tiny.review_rows(120, seed=2))
-        project.write("spec.yaml", spec)
-        # Two tests at a time with two threads each would wait for each other most of the time.
-        project.write("one_thread.yaml", "threads_per_worker: 1\n")
-        return project
+    return lambda spec=SPEC: filled(tmp_path_factory.mktemp("project"), spec)
 
-    return make
+
+def filled(folder: Path, spec: str = SPEC) -> Project:
+    """Write a user's data and spec into a folder."""
+    project = Project(folder)
+    tiny.write_csv(folder / "train.csv", tiny.review_rows(400, seed=1))
+    tiny.write_csv(folder / "validation.csv", tiny.review_rows(120, seed=2))
+    project.write("spec.yaml", spec)
+    # Two tests at a time with two threads each would wait for each other most of the time.
+    project.write("one_thread.yaml", "threads_per_worker: 1\n")
+    return project
 
 
 @pytest.fixture
@@ -203,6 +207,10 @@ def project(make_project: Callable[..., Project]) -> Iterator[Project]:
     """Yield a fresh project; nothing that a failed test started outlives it."""
     project = make_project()
     yield project
+    _end_all(project)
+
+
+def _end_all(project: Project) -> None:
     for pid in project.processes():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -225,11 +233,26 @@ def until() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def finished(make_project: Callable[..., Project]) -> Project:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """One whole sweep that several tests look at; they must leave it as it is."""
-    project = make_project()
-    project.sweep("run", "spec.yaml", umask=0)
-    return project
+
+    def sweep(folder: Path) -> None:
+        filled(folder).sweep("run", "spec.yaml", "--workers", "1", umask=0)
+
+    return Project(made_once(tmp_path_factory, "finished", sweep))
+
+
+@pytest.fixture
+def copied(finished: Project, tmp_path: Path) -> Iterator[Project]:
+    """A project with a finished sweep of three trials, of which a test may damage what it likes."""
+    project = Project(shutil.copytree(finished.path, tmp_path / "project"))
+    weights = next((project.results() / "checkpoints").iterdir()) / "model.safetensors"
+    (project.results() / "winner/model.safetensors").unlink()
+    os.link(weights, project.results() / "winner/model.safetensors")  # as the sweep leaves it; copying separates them
+    yield project
+    left = project.processes()
+    _end_all(project)
+    assert left == []
 
 
 @pytest.fixture(scope="session")

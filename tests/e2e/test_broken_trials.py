@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.conftest import Project, filled
 from finesweep.folder.sweep_folder import SweepFolder
+from shared import made_once
 
 ONE, TWO = ("--workers", "1"), ("--workers", "2")
 
@@ -45,25 +48,48 @@ OWN_FAULTS = (
     Broken({"where": "loader", "do": "exit"}, "FAILED", "exit code 3 without a record", "provoked"),
     Broken({"where": "model", "do": "swell", "most": 900}, "FAILED", "more than the 1.2 of `memory_gb`", "provoked"),
 )
-"""Of the trials from 1 on. The three errors say different things: three that are alike would end the sweep."""
+"""Of the trials from ``FIRST`` on. The three errors say different things: three that are alike would end the sweep."""
+
+BATCHES = (16, 32, 32, 17)
+"""Of the trials from 1 on: the first fits, the second with half the batch, the third not even then, the last is odd."""
+
+FIRST = 1 + len(BATCHES)
+TRIALS = FIRST + len(OWN_FAULTS) + 1
 
 
 @pytest.fixture(scope="module")
-def broken(make_project: Callable[..., Any], provoke: Callable[..., dict[str, str]]) -> Any:
+def broken(tmp_path_factory: pytest.TempPathFactory, provoke: Callable[..., dict[str, str]]) -> Any:
     """One sweep in which nearly every trial breaks in its own way."""
-    project = make_project()
-    project.write("profile.yaml", "{threads_per_worker: 1, memory_gb: 1.2}")
-    faults = [{**broken.fault, "trial": trial} for trial, broken in enumerate(OWN_FAULTS, start=1)]
-    budget = f"budget.trials={len(OWN_FAULTS) + 2}"
-    project.sweep("run", "spec.yaml", *TWO, "--on", "profile.yaml", "--set", budget, env=provoke(*faults))
-    return project
+
+    def sweep(folder: Path) -> None:
+        project = filled(folder)
+        project.write("profile.yaml", "{threads_per_worker: 1, memory_gb: 1.2}")
+        faults = [{**broken.fault, "trial": trial} for trial, broken in enumerate(OWN_FAULTS, start=FIRST)]
+        faults += [
+            {"where": "model", "do": "oom", "trial": 2, "step": 3, "most": 16},
+            {"where": "model", "do": "oom", "trial": 3, "most": 8},
+            {"where": "model", "do": "oom", "trial": 4, "most": 8},
+        ]
+        same = "learning_rate: 1e-3, num_train_epochs: 2, per_device_train_batch_size"
+        start = ", ".join(f"{{{same}: {batch}}}" for batch in BATCHES)
+        project.sweep(
+            "run",
+            "spec.yaml",
+            *(*ONE, "--on", "profile.yaml", "--set", f"budget.trials={TRIALS}", "--set", f"start=[{start}]"),
+            *("--set", "space.per_device_train_batch_size={choices: [16, 17, 32]}"),
+            env=provoke(*faults),
+        )
+
+    return Project(made_once(tmp_path_factory, "broken", sweep))
 
 
 @pytest.mark.parametrize(
-    "trial", range(1, len(OWN_FAULTS) + 1), ids=[" ".join(map(str, b.fault.values())) for b in OWN_FAULTS]
+    ("trial", "expected"),
+    list(enumerate(OWN_FAULTS, start=FIRST)),
+    ids=[" ".join(map(str, b.fault.values())) for b in OWN_FAULTS],
 )
-def test_what_a_trial_does_to_itself_is_one_record_with_its_cause_and_its_log(broken, trial):
-    expected, record = OWN_FAULTS[trial - 1], broken.records()[trial]
+def test_what_a_trial_does_to_itself_is_one_record_with_its_cause_and_its_log(broken, trial, expected):
+    record = broken.records()[trial]
     assert (record["trial"], record["attempt"], record["faults"]) == (trial, 1, []), (
         "its own faults are not tried again"
     )
@@ -71,13 +97,30 @@ def test_what_a_trial_does_to_itself_is_one_record_with_its_cause_and_its_log(br
     assert expected.reason in record["reason"]
     assert expected.log in (broken.results() / record["log"]).read_text()
     assert set(record["params"]) == {"learning_rate", "num_train_epochs", "per_device_train_batch_size"}
+    if expected.state == "DIVERGED":
+        assert record["divergence"]["step"] in (13, 20)
 
 
 def test_the_other_trials_run_and_the_folder_is_sound(broken, check_invariants):
     states = [record["state"] for record in broken.records()]
-    assert (states[0], states[-1], len(states)) == ("COMPLETE", "COMPLETE", len(OWN_FAULTS) + 2)
-    assert broken.records()[5]["divergence"]["step"] in (13, 20)
+    assert (states[0], states[-1], len(states)) == ("COMPLETE", "COMPLETE", TRIALS)
     check_invariants(broken)
+
+
+def test_a_batch_that_is_too_large_for_the_device_is_halved_once(broken):
+    """One fits, one fits with half the batch, one not even then, and one cannot be halved."""
+    fits, halved, too_large, odd = broken.records()[1:FIRST]
+    assert (fits["state"], fits["batch_divisor"]) == ("COMPLETE", 1)
+    assert (halved["state"], halved["attempt"], halved["batch_divisor"], halved["faults"]) == ("COMPLETE", 2, 2, [])
+    assert halved["params"]["per_device_train_batch_size"] == 32
+    assert halved["effective"]["per_device_train_batch_size"] == 16
+    assert halved["effective"]["gradient_accumulation_steps"] == 2
+    steps_per_epoch = -(-400 // 32)
+    assert halved["evaluations"][-1]["step"] == steps_per_epoch * halved["params"]["num_train_epochs"]
+    assert (too_large["state"], too_large["attempt"]) == ("FAILED", 2)
+    assert "out of GPU memory with batches of 16" in too_large["reason"]
+    assert (odd["state"], odd["attempt"]) == ("FAILED", 1)
+    assert "out of GPU memory with batches of 17" in odd["reason"]
 
 
 @pytest.mark.slow
@@ -137,38 +180,6 @@ def test_a_trial_that_is_killed_while_it_saves_its_state_starts_anew(project, pr
     project.sweep(*arguments)
     (record,) = project.records()
     assert (record["state"], record["attempt"], record["resumed_step"]) == ("COMPLETE", 2, 0)
-    check_invariants(project)
-
-
-def test_a_batch_that_is_too_large_for_the_device_is_halved_once(project, provoke, check_invariants):
-    """Trial 0 fits, 1 fits with half the batch, 2 not even then, 3 cannot be halved."""
-    faults = [
-        {"where": "model", "do": "oom", "trial": 1, "step": 3, "most": 16},
-        {"where": "model", "do": "oom", "trial": 2, "most": 8},
-        {"where": "model", "do": "oom", "trial": 3, "most": 8},
-    ]
-    same = "learning_rate: 1e-3, num_train_epochs: 2, per_device_train_batch_size"
-    batches = ", ".join(f"{{{same}: {batch}}}" for batch in (16, 32, 32, 17))
-    project.sweep(
-        "run",
-        "spec.yaml",
-        *TWO,
-        *("--set", "budget.trials=4", "--set", f"start=[{batches}]", "--set", "search.baseline=false"),
-        *("--set", "space.per_device_train_batch_size={choices: [16, 17, 32]}"),
-        env=provoke(*faults),
-    )
-    fits, halved, too_large, odd = project.records()
-    assert (fits["state"], fits["batch_divisor"]) == ("COMPLETE", 1)
-    assert (halved["state"], halved["attempt"], halved["batch_divisor"], halved["faults"]) == ("COMPLETE", 2, 2, [])
-    assert halved["params"]["per_device_train_batch_size"] == 32
-    assert halved["effective"]["per_device_train_batch_size"] == 16
-    assert halved["effective"]["gradient_accumulation_steps"] == 2
-    steps_per_epoch = -(-400 // 32)
-    assert halved["evaluations"][-1]["step"] == steps_per_epoch * halved["params"]["num_train_epochs"]
-    assert (too_large["state"], too_large["attempt"]) == ("FAILED", 2)
-    assert "out of GPU memory with batches of 16" in too_large["reason"]
-    assert (odd["state"], odd["attempt"]) == ("FAILED", 1)
-    assert "out of GPU memory with batches of 17" in odd["reason"]
     check_invariants(project)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,6 @@ from e2e.test_damage import flip
 
 SAME = ("run", "spec.yaml", "--workers", "1")
 LONG = ("--set", "space.num_train_epochs.low=200", "--set", "space.num_train_epochs.high=200")
-
-
-@pytest.fixture
-def copied(finished: Any, tmp_path: Path) -> Iterator[Any]:
-    """A project with a finished sweep of three trials, of which a test may damage what it likes."""
-    project = dataclasses.replace(finished, path=tmp_path / "project")
-    shutil.copytree(finished.path, project.path)
-    yield project
-    assert project.processes() == []
 
 
 @pytest.fixture
@@ -79,17 +68,6 @@ def test_what_changes_while_a_sweep_runs_ends_it_by_name_and_between_runs_is_ref
         _, err = project.sweep(*SAME, *LONG, code=2)
         assert "model.content" in err
         assert changed in err
-
-
-def test_records_that_are_gone_are_said_and_run_again_only_when_asked(copied):
-    before = copied.records()[1]
-    (copied.results() / "trials/0001.json").unlink()
-    _, err = copied.sweep(*SAME, code=2)
-    assert "0001.json are gone, though these trials have ended" in err
-    copied.sweep(*SAME, "--rerun-lost")
-    assert "0001.json.corrupt" in copied.sweep("status", "results/spec")[0]
-    again = copied.records()[1]
-    assert (again["state"], again["params"]) == ("COMPLETE", before["params"])
 
 
 @pytest.mark.slow

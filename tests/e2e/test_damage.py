@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,6 @@ from e2e.conftest import quick_first
 
 ONE = ("--workers", "1")
 SAME = ("run", "spec.yaml", *ONE)
-
-
-@pytest.fixture
-def copied(finished: Any, tmp_path: Path) -> Iterator[Any]:
-    """A project with a finished sweep of three trials, of which a test may damage what it likes."""
-    project = dataclasses.replace(finished, path=tmp_path / "project")
-    shutil.copytree(finished.path, project.path)
-    results = project.results()
-    weights = next((results / "checkpoints").iterdir()) / "model.safetensors"
-    (results / "winner/model.safetensors").unlink()
-    os.link(weights, results / "winner/model.safetensors")  # as the sweep leaves it; copying has separated them
-    yield project
-    assert project.processes() == []
 
 
 def best(project: Any) -> dict[str, Any]:
@@ -55,21 +40,25 @@ def overwrite(file: Path) -> None:
     file.write_bytes(bytes(range(128, 256)) * 3)
 
 
-@pytest.mark.parametrize("damage", quick_first(cut=cut, garbage=overwrite, list=lambda file: file.write_text("[1]")))
-def test_a_damaged_record_is_set_aside_and_its_trial_is_trained_again(copied, check_invariants, damage):
-    before, params = copied.ledger(), copied.records()[1]["params"]
-    file = copied.results() / "trials/0001.json"
-    damage(file)
-    damaged = file.read_bytes()
-    out, _ = copied.sweep(*SAME)
-    assert "0001.json" in out
-    assert "0001.json.corrupt" in out
-    assert file.with_name("0001.json.corrupt").read_bytes() == damaged
-    again = copied.records()[1]
-    assert (again["state"], again["attempt"], again["params"], again["faults"]) == ("COMPLETE", 2, params, [])
-    del before["0001.json"]
-    check_invariants(copied, before)
-    assert "trials/0001.json.corrupt" in copied.sweep("status", "results/spec")[0]
+def test_damaged_and_lost_records_are_trained_again(copied, check_invariants):
+    """A damaged record is set aside; a lost one is said, and run again only when asked. A larger budget goes on."""
+    before, params = copied.ledger(), [record["params"] for record in copied.records()]
+    damaged, lost = (copied.results() / f"trials/{name}.json" for name in ("0001", "0002"))
+    cut(damaged)
+    content = damaged.read_bytes()
+    lost.unlink()
+    _, err = copied.sweep(*SAME, code=2)
+    assert "0002.json are gone, though these trials have ended" in err
+    out, _ = copied.sweep(*SAME, "--rerun-lost", "--set", "budget.trials=4")
+    assert "trial 3 COMPLETE" in out
+    for file in (damaged, lost):
+        assert f"{file.name}.corrupt" in out + copied.sweep("status", "results/spec")[0]
+    assert damaged.with_name("0001.json.corrupt").read_bytes() == content
+    records = copied.records()
+    assert [(record["trial"], record["state"]) for record in records] == [(trial, "COMPLETE") for trial in range(4)]
+    assert [record["params"] for record in records[:3]] == params
+    assert (records[1]["attempt"], records[1]["faults"]) == (2, [])
+    check_invariants(copied, {"0000.json": before["0000.json"]})
 
 
 def test_status_names_a_damaged_record(copied):

@@ -103,7 +103,8 @@ def test_without_retries_a_killed_trial_has_failed(project, until, check_invaria
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_tried_again(project, until, check_invariants):
-    process = project.start("run", "spec.yaml", *epochs(30), "--workers", "2")
+    """Two train at a time, and the budget is met exactly."""
+    process = project.start("run", "spec.yaml", *epochs(20), "--workers", "2")
     until(lambda: project.runs(0) and project.runs(1, step=1), "both trials run")
     params = project.progress(1)["params"]
     os.kill(project.holder(1), signal.SIGKILL)
@@ -112,6 +113,10 @@ def test_a_killed_worker_is_replaced_and_its_trial_tried_again(project, until, c
     assert states(project) == [(0, "COMPLETE"), (1, "COMPLETE"), (2, "COMPLETE")]
     assert [record["attempt"] for record in project.records()] == [1, 2, 1]
     assert project.records()[1]["params"] == params
+    assert len({json.dumps(record["params"], sort_keys=True) for record in project.records()}) == 3
+    (run,) = (json.loads(file.read_text()) for file in (project.results() / "runs").glob("*.json"))
+    assert (run["profile"]["workers"], run["profile"]["threads_per_worker"]) == (2, 1)
+    assert len(list((project.results() / "logs").glob("worker-0001-*.log"))) == 2
     check_invariants(project)
 
 

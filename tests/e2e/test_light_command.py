@@ -21,12 +21,10 @@ MOST_MB = 100
 HEAVY = re.compile(r"/(libtorch|_C\.|pandas/|pyarrow/|sklearn/|scipy/|tokenizers/|numpy/|ray/)")
 """Compiled parts of libraries that the command does without, as they are named where they are mapped."""
 
-LONG = ("--set", "space.num_train_epochs.low=200", "--set", "space.num_train_epochs.high=200")
 
-
-def fill(folder: SweepFolder, count: int) -> None:
+def fill(folder: SweepFolder, trials: range) -> None:
     """Put trials in place as if they had run: with as many evaluations and settings as real ones have."""
-    for trial in range(count):
+    for trial in trials:
         evaluations = tuple(
             Evaluation(step, step / 100, step * 16, {"eval_loss": 0.9, "eval_accuracy": 0.5}, 0.9) for step in range(6)
         )
@@ -48,16 +46,13 @@ def fill(folder: SweepFolder, count: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_the_command_imports_nothing_heavy_and_stays_small_beside_a_thousand_records(project, until):
+def test_the_command_imports_nothing_heavy_and_stays_small_beside_a_thousand_records(copied, until):
     """370 MB before, since it had read the data itself."""
-    first = project.start("run", "spec.yaml", *LONG, "--workers", "1")
-    until(lambda: (project.results() / "spec.json").exists() or first.poll() is not None, "the folder is made")
-    first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
-    fill(SweepFolder(project.results()), RECORDS)
-    trials = ("--set", f"budget.trials={RECORDS + 1}")
-    again = project.start("run", "spec.yaml", *LONG, *trials, "--workers", "1")
-    until(lambda: project.runs(RECORDS, step=1) or again.poll() is not None, "the last trial runs")
+    fill(SweepFolder(copied.results()), range(3, RECORDS))
+    claim = copied.results() / f"claims/{RECORDS:04d}.1"
+    more = ("--set", f"budget.trials={RECORDS + 20}", "--workers", "1")
+    again = copied.start("run", "spec.yaml", *more)
+    until(lambda: claim.exists() or again.poll() is not None, "a trial runs beside them")
     assert again.poll() is None, again.communicate()
     maps = Path(f"/proc/{again.pid}/maps").read_text()
     assert sorted(set(HEAVY.findall(maps))) == []
@@ -98,8 +93,11 @@ def test_a_check_that_is_killed_for_memory_is_named_and_nothing_is_begun(project
     assert not project.results().exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("to_group", [False, True])
+@pytest.mark.parametrize(
+    ("number", "code", "to_group"),
+    [(signal.SIGINT, 130, True), (signal.SIGTERM, 143, False)],
+    ids=["Ctrl-C", "SIGTERM"],
+)
 def test_a_signal_during_the_check_ends_both_processes(project, until, number, code, to_group):
     """Ctrl-C reaches both, being sent to the terminal's group; what a cluster sends reaches the command alone."""
     waits = "import time; open('checking', 'w').close(); time.sleep(60)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import pytest
@@ -21,22 +20,6 @@ time.time = lambda: real() + ({jump} if os.path.exists("jumped") else 0)
 def epochs(count: int) -> tuple[str, ...]:
     """Return the arguments that give every trial so many epochs."""
     return ("--set", f"space.num_train_epochs.low={count}", "--set", f"space.num_train_epochs.high={count}")
-
-
-def test_two_workers_train_at_a_time_and_meet_the_budget_exactly(project, check_invariants):
-    random = ("--set", "search.sampler=random", "--set", "budget.trials=5")
-    project.sweep("run", "spec.yaml", *random, *epochs(15), "--workers", "2")
-    records = project.records()
-    assert [(record["trial"], record["state"], record["attempt"]) for record in records] == [
-        (number, "COMPLETE", 1) for number in range(5)
-    ]
-    spans = [(record["started"], record["started"] + record["seconds"]) for record in records]
-    assert any(a < d and c < b for (a, b), (c, d) in itertools.pairwise(spans)), "no two ran at a time"
-    assert len({json.dumps(record["params"], sort_keys=True) for record in records}) == 5
-    (run,) = (json.loads(file.read_text()) for file in (project.results() / "runs").glob("*.json"))
-    assert (run["profile"]["workers"], run["profile"]["threads_per_worker"]) == (2, 1)
-    assert len(list((project.results() / "logs").glob("worker-0001-*.log"))) == 2
-    check_invariants(project)
 
 
 @pytest.mark.slow

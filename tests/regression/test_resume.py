@@ -55,6 +55,7 @@ class Outcome:
     told: list[tuple[Evaluation, float]]
     losses: list[tuple[float, ...]]
     weights: dict[str, torch.Tensor]
+    mean_loss: float
 
     @classmethod
     def of(cls, tuning: FineTuning, reports: Sequence[Any]) -> Outcome:
@@ -66,14 +67,20 @@ class Outcome:
             [(evaluation, best) for evaluation, best, _ in reports],
             [tuple(entry[name] for name in names) for entry in logs],
             {name: tensor.clone() for name, tensor in tuning.trainer.model.state_dict().items()},
+            mean_loss(tuning),
         )
 
     def assert_same(self, other: Outcome) -> None:
         assert self.watch == other.watch
         assert self.told == other.told
         assert self.losses == other.losses
+        assert self.mean_loss == other.mean_loss
         assert self.weights.keys() == other.weights.keys()
         assert [name for name in self.weights if not torch.equal(self.weights[name], other.weights[name])] == []
+
+
+def mean_loss(tuning: FineTuning) -> float:
+    return next(entry["train_loss"] for entry in tuning.trainer.state.log_history if "train_loss" in entry)
 
 
 def stop_at(moment: Moment) -> Callable[[TrialWatch], None]:
@@ -106,18 +113,12 @@ def carried_out(context: TrialContext, folder: Path, moments: Iterable[Moment] =
 
 
 @pytest.mark.parametrize("moment", [IN_EPOCH, IN_LAST_EVALUATION])
-def test_mean_training_loss_of_a_resumed_trial_is_over_all_its_steps(short: TrialContext, tmp_path, moment) -> None:
+def test_mean_training_loss_of_a_resumed_trial_is_over_all_its_steps(short, whole, tmp_path, moment) -> None:
     """Stock divides the sum of all steps by those of the last process; of none, by a thousandth."""
-
-    def last(tuning: FineTuning) -> float:
-        return next(entry["train_loss"] for entry in tuning.trainer.state.log_history if "train_loss" in entry)
-
-    whole = tuning_of(short, TrialWatch(short.spec.direction))
-    whole.train()
     interrupted(short, moment, tmp_path / "state")
     resumed = tuning_of(short, TrialWatch(short.spec.direction), state=read_state(tmp_path / "state"))
     resumed.train()
-    assert last(resumed) == last(whole) < 1
+    assert mean_loss(resumed) == whole.mean_loss < 1
 
 
 def test_regression_resumed_after_an_evaluation_gives_the_same_results(prices: Lab, tmp_path: Path) -> None:
@@ -180,19 +181,33 @@ def test_however_often_it_was_interrupted(short, whole, moments):
 
 
 WAYS = {
-    "an uneven last window": {"per_device_train_batch_size": 28, "gradient_accumulation_steps": 2},
-    "a cosine": {"lr_scheduler_type": "cosine_with_restarts", "warmup_steps": 0.3},
-    "rows in any order": {"train_sampling_strategy": "random"},
-    "rows in their order": {"train_sampling_strategy": "sequential"},
-    "loader processes": {"dataloader_num_workers": 2},
-    "noise on embeddings": {"neftune_noise_alpha": 5.0, "label_smoothing_factor": 0.1},
-    "an epoch and a half": {"num_train_epochs": 1.5},
-    "half precision": {"bf16": True, "use_cpu": True},
-    "adafactor": {"optim": "adafactor"},
-    "adagrad": {"optim": "adagrad"},
-    "rmsprop": {"optim": "rmsprop"},
-    "sgd": {"optim": "sgd", "learning_rate": 0.1},
+    "adafactor, an uneven last window, rows in any order": {
+        "optim": "adafactor",
+        "train_sampling_strategy": "random",
+        "per_device_train_batch_size": 28,
+        "gradient_accumulation_steps": 2,
+    },
+    "adagrad, a cosine, loader processes": {
+        "optim": "adagrad",
+        "dataloader_num_workers": 2,
+        "lr_scheduler_type": "cosine_with_restarts",
+        "warmup_steps": 0.3,
+    },
+    "rmsprop, noise on embeddings, rows in their order": {
+        "optim": "rmsprop",
+        "train_sampling_strategy": "sequential",
+        "neftune_noise_alpha": 5.0,
+        "label_smoothing_factor": 0.1,
+    },
+    "sgd, half precision, an epoch and a half": {
+        "optim": "sgd",
+        "learning_rate": 0.1,
+        "bf16": True,
+        "use_cpu": True,
+        "num_train_epochs": 1.5,
+    },
 }
+"""Four trainings that differ in everything that has a state of its own: what is lost of one part shows in any."""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -223,15 +238,22 @@ def test_the_scale_of_the_loss_is_kept(lab, tmp_path, monkeypatch):
     carried_out(context, tmp_path, [IN_EPOCH, LATE]).assert_same(carried_out(context, tmp_path / "undisturbed"))
 
 
-@pytest.mark.parametrize("moments", [[(9, 8)], [(9, 9)], [(10, 9)], [(8, 7), (10, 9), (10, 9)]])
-def test_patience_goes_on_where_it_was(contrary, tmp_path, moments):
-    """There is an evaluation after every step; if the one that ends training is made up for, no step may follow."""
+@pytest.fixture(scope="module")
+def impatient(contrary: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialContext, Outcome]:
+    """Return a trial that its patience ends, and what it comes to when it is not interrupted."""
     evaluation = contrary.spec.evaluation.model_copy(update={"per_epoch": 6})
     params = {**SHORT, "learning_rate": 5e-3, "train_sampling_strategy": "random", "bf16": False}
     context = contrary.context(params, evaluation=evaluation, patience=4)
-    undisturbed = carried_out(context, tmp_path / "undisturbed")
+    undisturbed = carried_out(context, tmp_path_factory.mktemp("undisturbed"))
     assert undisturbed.watch["ended_early"] == "no gain in 4 evaluations"
     assert undisturbed.watch["step"] == 10, "of 12"
+    return context, undisturbed
+
+
+@pytest.mark.parametrize("moments", [[(9, 8)], [(9, 9)], [(8, 7), (10, 9), (10, 9)]])
+def test_patience_goes_on_where_it_was(impatient, tmp_path, moments):
+    """There is an evaluation after every step; if the one that ends training is made up for, no step may follow."""
+    context, undisturbed = impatient
     carried_out(context, tmp_path, moments).assert_same(undisturbed)
 
 

@@ -187,7 +187,7 @@ def test_a_dead_owner_of_a_sweeps_lock_costs_nothing(tmp_path):
         holder.kill()
     started = time.monotonic()
     lease = folder.claim(1, range(1))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25
     assert lease is not None
 
 

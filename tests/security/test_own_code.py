@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -144,19 +145,26 @@ def test_code_that_has_changed_is_another_sweeps(swept: OwnCode, tmp_path: Path)
     assert "model.content" in said
 
 
-@pytest.mark.parametrize("place", ["checkpoints/trial-{:04d}/layers_own.py", "checkpoints/trial-{:04d}/more.py"])
-def test_code_in_a_results_folder_is_not_run_whoever_is_trusted(
-    swept: OwnCode, tmp_path: Path, pwned: Path, place: str
-) -> None:
+def test_code_in_a_results_folder_is_not_run_whoever_is_trusted(swept: OwnCode, tmp_path: Path, pwned: Path) -> None:
     spoiled = copied(swept, tmp_path)
     evidence = json.loads((spoiled.results / "winner" / "evidence.json").read_text())
     shutil.rmtree(spoiled.results / "winner")
-    file = spoiled.results / place.format(evidence["trial"])
+    file = spoiled.results / f"checkpoints/trial-{evidence['trial']:04d}/layers_own.py"
     file.write_text(f"from pathlib import Path\nPath({str(pwned)!r}).touch()\ndoubled = lambda output: output\n")
     code, said = spoiled.run(FLAG)
     assert code == 1, said
     assert "this code is not the model's own; nothing is run" in said
     assert not (spoiled.results / "winner").exists()
+
+
+def test_code_beside_the_model_s_own_is_refused_though_that_is_trusted(swept: OwnCode, tmp_path: Path) -> None:
+    manifest = SweepFolder(swept.results).manifest()
+    trusting = dataclasses.replace(manifest, model={**manifest.model, "trust_remote_code": True})
+    shutil.copytree(swept.results / "winner", tmp_path / "winner")
+    winner._check_code(tmp_path / "winner", trusting)
+    (tmp_path / "winner" / "more.py").touch()
+    with pytest.raises(WinnerMismatch, match=r"more\.py: this code is not the model's own"):
+        winner._check_code(tmp_path / "winner", trusting)
 
 
 def test_code_in_the_winner_of_a_model_without_code_is_refused(tmp_path: Path, swept: OwnCode) -> None:

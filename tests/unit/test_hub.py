@@ -181,7 +181,7 @@ def test_an_answer_that_trickles_is_given_up(ask, monkeypatch):
         with pytest.raises(HubError, match="does not answer"):
             snapshot("org/tiny", kind="model", revision=None)
         # Far below the hundred seconds the answer would take, far above the half second it may take.
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 50
         done.set()
         thread.join()
 

@@ -57,7 +57,7 @@ def own_environment() -> dict[str, str]:
     Folders that are named by a relative path get an absolute one, since Ray starts processes in another folder.
     """
     searched = {name: os.pathsep.join(_folders(os.environ[name])) for name in SEARCHED if os.environ.get(name)}
-    return {**os.environ, **searched, **SAFE_IMPORTS}
+    return {**os.environ, **searched, **SAFE_IMPORTS, **NO_KERNELS}
 
 
 # Neither imports a module, which might still be taken from the current folder.

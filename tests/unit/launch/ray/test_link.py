@@ -67,7 +67,7 @@ def says(*events: str) -> list[str]:
 
 
 def until(condition: Any) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -255,7 +255,7 @@ def test_workers_that_do_not_stop_are_waited_for_no_longer_than_they_have(monkey
     began = time.monotonic()
     ray_driver.serve(workers, reading)
     os.close(reading)
-    assert 0.2 <= time.monotonic() - began < 5
+    assert 0.2 <= time.monotonic() - began < 30
 
 
 @pytest.fixture

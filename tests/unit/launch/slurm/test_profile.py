@@ -102,18 +102,18 @@ def test_a_settled_profile_is_the_same_read_back_from_its_run():
 
 
 @pytest.mark.parametrize("key", TEXTS)
-@pytest.mark.parametrize("text", EVIL)
-def test_no_text_can_be_more_than_a_value(key: str, text: str) -> None:
+def test_no_text_can_be_more_than_a_value(key: str) -> None:
     others = {"gpus": 1} if key == "gpu_type" else {}
-    with pytest.raises(ValidationError, match="is not allowed; there may be"):
-        made(**{key: text}, **others)
+    for text in EVIL:
+        with pytest.raises(ValidationError, match="is not allowed; there may be"):
+            made(**{key: text}, **others)
 
 
 @pytest.mark.parametrize("name", ["reservation", "mail-user", "nodelist"])
-@pytest.mark.parametrize("text", EVIL)
-def test_no_option_can_be_more_than_a_value(name: str, text: str) -> None:
-    with pytest.raises(ValidationError, match=f"{name}: .*is not allowed; there may be"):
-        made(options={name: text})
+def test_no_option_can_be_more_than_a_value(name: str) -> None:
+    for text in EVIL:
+        with pytest.raises(ValidationError, match=f"{name}: .*is not allowed; there may be"):
+            made(options={name: text})
 
 
 @given(text=st.text(max_size=30))
