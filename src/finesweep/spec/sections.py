@@ -24,6 +24,9 @@ SweepName = Annotated[str, StringConstraints(pattern=_NAME)]
 ON_RUNGS = frozenset({"median", "halving"})
 """Pruners of our own, which compare trials at rungs."""
 
+FACTOR = 2
+"""One of so many trials is promoted at a rung of ``halving``, if the spec has no other number."""
+
 
 def is_name(text: str) -> bool:
     """Say whether a text can be the name of a sweep and its folder."""
@@ -152,7 +155,7 @@ class PruningSpec(Section):
         max_length=20,
         description="Epochs after which trials are compared, whatever their batch size.",
     )
-    factor: int = Field(2, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
+    factor: int = Field(FACTOR, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
     audit: float = Field(0.0, ge=0, le=1, description="Share of the pruned trials that are finished all the same.")
 
 

@@ -12,7 +12,7 @@ from finesweep.backends.protocol import Work
 from finesweep.errors import TrialFailed
 from finesweep.files.atomic import exclusive
 from finesweep.folder.claims import Claim
-from finesweep.pruning.rules import others_at
+from finesweep.pruning.rules import ASHA_FACTOR, others_at
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.text.format import metric
@@ -57,7 +57,9 @@ PRUNERS = {
     "none": PrunerEntry("NopPruner"),
     "median": PrunerEntry("NopPruner"),
     "halving": PrunerEntry("NopPruner"),
-    "asha": PrunerEntry("SuccessiveHalvingPruner", {"min_resource": 1, "reduction_factor": 2}, counts_evaluations=True),
+    "asha": PrunerEntry(
+        "SuccessiveHalvingPruner", {"min_resource": 1, "reduction_factor": ASHA_FACTOR}, counts_evaluations=True
+    ),
     "hyperband": PrunerEntry("HyperbandPruner", {"min_resource": 1}, counts_evaluations=True, longest="max_resource"),
 }
 """Pruners by the name that a spec gives them."""
