@@ -153,7 +153,10 @@ def signal_name(number: int) -> str:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Return text that is safe to show in a terminal: control characters escaped, shortened to ``limit``."""
+    """Return text that is safe to show in a terminal: control characters escaped, shortened to ``limit``.
+
+    It shows what was found, for a message; ``text.format.clean`` drops what cannot be seen.
+    """
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: limit + 1])
     return shown if len(text) <= limit else shown[: limit - 3] + "..."
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finesweep import __version__
 from finesweep.spec.sections import FORMAT, BudgetSpec, StopSpec, SweepSpec, is_name
+from finesweep.text.format import shortened
 from finesweep.trial import Params, TrialRecord
 
 
@@ -242,4 +243,4 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _shown(value: Any) -> str:
     text = "nothing" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(text, 60)

@@ -23,7 +23,7 @@ from finesweep.model.weights import FLOATS, WeightFiles, not_finite, read_weight
 from finesweep.registry import TASKS
 from finesweep.spec.sections import ModelSpec, SweepSpec
 from finesweep.spec.yaml_source import KeyPath, YamlSource
-from finesweep.text.format import clean
+from finesweep.text.format import clean, first_few
 from finesweep.trial import Value
 
 if TYPE_CHECKING:
@@ -351,8 +351,7 @@ def _shape(lengths: Iterable[int]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(clean(name, 200) for name in names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN:,} more"
+    return first_few([clean(name, 200) for name in names], _SHOWN)
 
 
 def _line(error: BaseException) -> str:

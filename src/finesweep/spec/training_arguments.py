@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from finesweep.text.format import shortened
 from finesweep.trial import Value
 
 
@@ -75,8 +76,7 @@ class TrainingField:
 def describe(value: object) -> str:
     """Name a value and its type for a message, shortened: ``text '1e-5'``."""
     names = {str: "text", bool: "boolean", int: "integer", float: "number", list: "list", dict: "mapping"}
-    shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
-    return f"{names[type(value)]} {shown}" if type(value) in names else "nothing"
+    return f"{names[type(value)]} {shortened(repr(value), 40)}" if type(value) in names else "nothing"
 
 
 _SCHEDULERS = (

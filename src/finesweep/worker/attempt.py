@@ -30,6 +30,7 @@ from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
 from finesweep.spec.sections import SweepSpec
 from finesweep.spec.trial_settings import TrialSettings, can_halve
+from finesweep.text.format import shortened
 from finesweep.training.callback import TrialContext, TrialWatch
 from finesweep.training.fine_tuning import FineTuning, interrupt_if
 from finesweep.training.saved_state import SavedState, StateDamaged, read_state
@@ -327,18 +328,14 @@ def _one_line(error: BaseException) -> str:
     """Return an exception as a reason; one of a data loader's process carries its cause as text only."""
     lines = str(error).strip().splitlines()
     if len(lines) > 1 and (place := _IN_LOADER.match(lines[0])):
-        return _shortened(f"{_last_exception(lines)} (in a {place[1]})")
-    return _shortened(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+        return shortened(f"{_last_exception(lines)} (in a {place[1]})", 300)
+    return shortened(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__, 300)
 
 
 def _last_exception(lines: Sequence[str]) -> str:
     """Return what a printed traceback ends with: the exception, which may have several lines."""
     start = max((number for number, line in enumerate(lines) if line.startswith("  ")), default=-1) + 1
     return " ".join(lines[start:] or lines[-1:])
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def _peak_memory_mb() -> float:
