@@ -185,12 +185,12 @@ def dies(process: psutil.Process) -> None:
         time.sleep(0.01)
 
 
-def test_killing_a_local_worker_ends_what_it_started_in_a_session_of_its_own(run_dir, tmp_path, monkeypatch):
+def test_killing_a_local_worker_ends_what_it_started_in_a_session_of_its_own(sweep_folder, tmp_path, monkeypatch):
     """As Ray's processes are."""
     left = tmp_path / "pid"
     script = f"setsid sh -c 'echo $$ > {left}.new; mv {left}.new {left}; sleep 600' & wait"
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, script))
-    handle = LocalLauncher().start(run_dir, RUN, CPU, None)
+    handle = LocalLauncher().start(sweep_folder, RUN, CPU, None)
     deadline = time.monotonic() + 10
     while not left.exists():
         assert time.monotonic() < deadline
