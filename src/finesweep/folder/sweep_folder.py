@@ -241,7 +241,7 @@ class SweepFolder:
 
     def read_record(self, trial: int) -> TrialRecord | None:
         """Return how a trial's last attempt ended, None if none has."""
-        return self._records.read(self.record_file(trial).name)
+        return self._records.read(f"{trial:04d}.json")
 
     def changed_records(self, since: int) -> list[tuple[int, TrialRecord | None]]:
         """Return the trials whose records came, changed or went, in order, after the first so many changes."""
@@ -337,8 +337,10 @@ class SweepFolder:
         with self.claims.locked():
             # Thousands have finished already, and each worker waits while another one looks.
             for trial in itertools.filterfalse(self._finished.__contains__, trials):
+                if self.is_finished(trial):
+                    continue
                 attempt = self.claims.newest_of(trial)
-                if self.is_finished(trial) or (attempt and self.claims.is_alive(trial, attempt)):
+                if attempt and self.claims.is_alive(trial, attempt):
                     continue
                 if (lease := self.claims.take(self._next_claim(trial, attempt, run))) is not None:
                     return lease
@@ -364,8 +366,7 @@ class SweepFolder:
     def is_finished(self, trial: int) -> bool:
         """Say whether a trial has a finished record; once it has, its file is not read again."""
         if trial not in self._finished:
-            record = self.read_record(trial)
-            if record is None or not record.state.finished:
+            if not self._records.has_finished(f"{trial:04d}.json"):
                 return False
             self._finished.add(trial)
         return True
