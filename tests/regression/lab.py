@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +122,9 @@ def prepare(
     assert isinstance(model, ScratchModelSpec)
     sweep_folder.model.mkdir()
     make_scratch(model, checked.data.frames["train"]["text"], sweep_folder.model, pairs=False)
-    values = checked.manifest().__dict__
-    manifest = Manifest(**{**values, "model": {**values["model"], "path": str(sweep_folder.model)}})
-    write_json(sweep_folder.spec_file, manifest.__dict__)
+    manifest = checked.manifest()
+    manifest = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, path=str(sweep_folder.model)))
+    write_json(sweep_folder.spec_file, manifest.to_json())
     tokenized(sweep_folder, manifest, 24)
     (folder / "scratch").mkdir()
     return Lab(sweep_folder, manifest, checked.loaded.spec, folder / "scratch")

@@ -219,7 +219,7 @@ def build(lab) -> Callable[..., Any]:
     """Build the model of a trial from a pretrained folder."""
 
     def from_folder(folder: Path, **settings: Any) -> Any:
-        model = {**lab.manifest.model, "path": str(folder), "from_scratch": False}
+        model = dataclasses.replace(lab.manifest.model, path=str(folder), from_scratch=False)
         manifest = dataclasses.replace(lab.manifest, model=model)
         return build_model(manifest, lab.context({}).task, settings, load_tokenizer(folder))
 

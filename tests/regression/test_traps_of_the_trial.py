@@ -50,7 +50,7 @@ def search(lab: Lab, folder: Path, plan, **changes) -> Worker:
 
 
 def _evaluated_again(lab: Lab, folder: Path) -> dict[str, float]:
-    model = {**lab.manifest.model, "path": str(folder), "from_scratch": False}
+    model = dataclasses.replace(lab.manifest.model, path=str(folder), from_scratch=False)
     context = dataclasses.replace(lab.context({}), manifest=dataclasses.replace(lab.manifest, model=model))
     return build_trainer(context).evaluate()
 

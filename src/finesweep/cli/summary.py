@@ -40,7 +40,7 @@ class Screen(Console):
 def announce(screen: Screen, checked: Checked) -> None:
     """Say what is about to happen: the data, the model, every default that was used."""
     spec, model = checked.loaded.spec, checked.model
-    rows = checked.data.facts()["rows"]
+    rows = checked.data.facts().rows
     screen.print(f"[bold]{escape(spec.name)}[/]: {escape(spec.task)}")
     screen.say(f"  model     {clean(model.name)}{f' at {model.revision[:12]}' if model.revision else ''}")
     screen.say(f"  data      {', '.join(f'{count:,} {split}' for split, count in rows.items())} rows")

@@ -17,7 +17,7 @@ from finesweep.launch.submitted_runs import submitted_runs
 from finesweep.results import leaderboard, ranking
 from finesweep.spec.planned_trials import trials_wanted
 from finesweep.text.format import metric
-from finesweep.trial import Direction, Progress, TrialRecord, TrialState
+from finesweep.trial import Progress, TrialRecord, TrialState
 
 LONGEST_LINE = 1_000
 """Characters."""
@@ -54,9 +54,9 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
         f", {count} {state}" for state, count in sorted((counts + Counter({TrialState.RUNNING: len(alive)})).items())
     )
     yield f"  hours    {folder.hours_used():.2f}" + (f" of {budget['hours']:g}" if budget.get("hours") else "")
-    best = ranking.winner(records, Direction(manifest.spec["objective"]["direction"]))
+    best = ranking.winner(records, manifest.spec.direction)
     if best is not None:
-        yield f"  best     trial {best.trial}, {manifest.spec['objective']['metric']} {metric(best.objective)}"
+        yield f"  best     trial {best.trial}, {manifest.spec.objective.metric} {metric(best.objective)}"
     if tested := leaderboard.test_scores(leaderboard.proof(folder, best)):
         yield f"  test     {tested}"
     yield from jobs

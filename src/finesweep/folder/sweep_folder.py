@@ -32,7 +32,7 @@ from pathlib import Path
 
 from finesweep.errors import FolderError
 from finesweep.files.atomic import read_json, staged_json, write_json, writing
-from finesweep.files.checked_json import Damaged, as_kind, read_as, read_numbered, refuse_all_but_files
+from finesweep.files.checked_json import Damaged, read_as, read_numbered, refuse_all_but_files
 from finesweep.files.regular_file import check_folder_name
 from finesweep.folder.claims import Claim, Claims, Holder, Lease
 from finesweep.folder.manifest import Manifest, Run, hours_ran
@@ -167,7 +167,7 @@ class SweepFolder:
                 f"{self.spec_file}: layout {found}, this finesweep reads {FORMAT}; use another --name or --fresh"
             )
         try:
-            return as_kind(Manifest, values).checked()
+            return Manifest.read(values)
         except ValueError as error:
             raise FolderError(f"{self.spec_file}: {error}; start anew with --fresh") from None
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from finesweep.files.atomic import write_text
 from finesweep.folder.manifest import Manifest, Run
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.results.ranking import Row, SweepSummary, rank, reasons, summarize, winner
+from finesweep.results.ranking import Row, SweepSummary, rank, summarize
 from finesweep.results.sweep_facts import facts, pruning_facts
 from finesweep.results.winner import Evidence, read_evidence
 from finesweep.text.format import clean, duration, finite, headings, metric, setting
@@ -25,21 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from finesweep.text.table import FittedColumn
-
-__all__ = [
-    "Row",
-    "SweepSummary",
-    "console_table",
-    "proof",
-    "rank",
-    "reasons",
-    "summarize",
-    "test_scores",
-    "to_csv",
-    "to_json",
-    "winner",
-    "write",
-]
 
 _FORMULA = re.compile(r"[\s\"]*[=+\-@\t\r＝＋－＠]")
 _MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
@@ -225,7 +210,7 @@ def _metric_names(rows: Sequence[Row]) -> list[str]:
 
 
 def _parameter_names(rows: Sequence[Row], manifest: Manifest) -> list[str]:
-    return list(dict.fromkeys([*manifest.spec["space"], *(name for row in rows for name in row.params)]))
+    return list(dict.fromkeys([*manifest.spec.space, *(name for row in rows for name in row.params)]))
 
 
 def _rounded(value: float | None) -> str:
@@ -281,7 +266,7 @@ def _page(
     if rest:
         yield from ("", "## Not ranked", "")
         yield from _markdown_table(rest, _unranked_fields(rest, summary, manifest))
-    halves = manifest.spec["search"]["pruner"] == "halving"
+    halves = manifest.spec.search.pruner == "halving"
     if tried_again := [line for row in sorted(rows, key=lambda row: row.trial) for line in _tried_again(row, halves)]:
         yield from ("", "## Tried again", "", *tried_again)
 

@@ -10,7 +10,6 @@ from finesweep.folder.manifest import Manifest, Run, hours_ran
 from finesweep.registry import TASKS
 from finesweep.results import pruning_report
 from finesweep.results.pruning_report import Audit, Trained
-from finesweep.tasks.naive_answer import Naive
 from finesweep.text.format import clean, finite, metric, without_numbers
 from finesweep.trial import Direction, Divergence, Params, TrialRecord, TrialState
 
@@ -212,11 +211,11 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
         records: How each trial ended.
         runs: Every ``sweep run``, oldest first.
     """
-    direction = Direction(manifest.spec["objective"]["direction"])
+    direction = manifest.spec.direction
     budget: Mapping[str, int | None] = runs[-1].budget if runs else {}
     best = winner(records, direction)
     return SweepSummary(
-        metric=manifest.spec["objective"]["metric"],
+        metric=manifest.spec.objective.metric,
         direction=direction,
         counts=dict(Counter(record.state for record in sorted(records, key=lambda r: _STATES.index(r.state)))),
         trials=budget.get("trials"),
@@ -224,7 +223,7 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
         hours=hours_ran(runs, records),
         best=best,
         baseline=_baseline(manifest, records),
-        trained=pruning_report.trained(records, manifest.data["rows"]["train"], manifest.spec.get("fixed") or {}),
+        trained=pruning_report.trained(records, manifest.data.rows["train"], manifest.spec.fixed),
         audit=pruning_report.audit(records, direction),
         verdict=verdict(manifest, best),
     )
@@ -232,11 +231,11 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
 
 def verdict(manifest: Manifest, best: TrialRecord | None) -> str | None:
     """Say that a sweep's best trial is of no use; None where it is of some, or nothing is known."""
-    naive = Naive.read(manifest.data.get("naive"))
+    naive = manifest.data.naive
     if naive is None or best is None:
         return None
-    directions = TASKS.load(manifest.spec["task"]).metrics
-    return naive.verdict(best.metrics, manifest.spec["objective"]["metric"], directions)
+    directions = TASKS.load(manifest.spec.task).metrics
+    return naive.verdict(best.metrics, manifest.spec.objective.metric, directions)
 
 
 def _row(place: int | None, record: TrialRecord) -> Row:
@@ -275,7 +274,7 @@ def _why(record: TrialRecord) -> str:
 
 
 def _baseline(manifest: Manifest, records: Sequence[TrialRecord]) -> TrialRecord | None:
-    search = manifest.spec["search"]
-    if not search["baseline"] or search["sampler"] == "grid":
+    search = manifest.spec.search
+    if not search.baseline or search.sampler == "grid":
         return None
     return next((record for record in records if record.trial == 0), None)

@@ -162,7 +162,7 @@ def _prepare(checked: Checked, write: Write, path: Path) -> None:
     few = dataclasses.replace(checked, data=dataclasses.replace(checked.data, frames=frames))
     folder = sweep_folder.make_folders(path)
     manifest = write(few, folder, few.manifest())
-    write_json(folder.spec_file, dataclasses.asdict(manifest))
+    write_json(folder.spec_file, manifest.to_json())
 
 
 def _ends_of(rows: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +12,11 @@ from typing import Any
 from finesweep import activity
 from finesweep.data.loaded import LoadedData
 from finesweep.errors import Problem, SpecError
-from finesweep.folder.manifest import Manifest
+from finesweep.folder.manifest import Manifest, without_run
+from finesweep.folder.model_facts import Loading
 from finesweep.model import load_check
 from finesweep.model import source as model_source
 from finesweep.model.config_check import setting_defaults
-from finesweep.model.load_check import Loading
 from finesweep.model.source import ResolvedModel
 from finesweep.model.truncation import truncation_notes
 from finesweep.registry import TASKS
@@ -52,20 +51,10 @@ class Checked:
 
     def manifest(self) -> Manifest:
         """Return what the folder of this sweep has to hold on to."""
-        spec = self.loaded.spec
         return Manifest(
-            name=spec.name,
-            spec=spec.model_dump(mode="json", exclude={"name", "budget", "stop"}),
+            spec=without_run(self.loaded.spec),
             data=self.data.facts(),
-            model={
-                "name": self.model.name,
-                "path": str(self.model.path) if self.model.path else None,
-                "revision": self.model.revision,
-                "digest": self.model.digest,
-                "max_tokens": self.model.max_tokens,
-                "from_scratch": self.model.path is None,
-                "loading": dataclasses.asdict(self.loading) if self.loading else None,
-            },
+            model=self.model.facts(self.loading),
             plan=[dict(params) for params in self.plan],
             created=time.time(),
         )
@@ -95,8 +84,8 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
         *data.notes,
         *model.notes,
         *(loading.notes if loading else ()),
-        *_large_batches(spec, data.facts()["rows"]["train"]),
-        *_long_warmup(spec, data.facts()["rows"]["train"]),
+        *_large_batches(spec, data.facts().rows["train"]),
+        *_long_warmup(spec, data.facts().rows["train"]),
     ]
     notes += truncation_notes(spec, data.frames, model, trusted=trusted)
     return Checked(loaded, data, model, plan, notes, loading)

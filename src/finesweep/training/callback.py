@@ -59,7 +59,7 @@ class TrialContext:
     @property
     def settings(self) -> TrialSettings:
         """The trial's settings by whom they concern."""
-        return TrialSettings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.batch_divisor)
+        return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.batch_divisor)
 
 
 @dataclass
@@ -207,7 +207,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         """Lay out the evaluations, now that the number of steps is known; ask for one that was cut short."""
         batches = len(kwargs["train_dataloader"])
         self.schedule = Schedule(
-            rows=self.context.manifest.data["rows"]["train"],
+            rows=self.context.manifest.data.rows["train"],
             batch=args.train_batch_size * args.gradient_accumulation_steps,
             steps_per_epoch=max(1, math.ceil(batches / args.gradient_accumulation_steps)),
             total_steps=state.max_steps,
@@ -254,7 +254,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         assert best is not None
         assert best.objective is not None
         last = state.global_step >= state.max_steps
-        rows = self.context.manifest.data["rows"]["train"]
+        rows = self.context.manifest.data.rows["train"]
         if not last and (why := out_of_patience(self.context.spec, rows, best, evaluation)):
             self.watch.ended_early = why
             control.should_training_stop = last = True

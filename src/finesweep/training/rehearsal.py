@@ -70,7 +70,7 @@ def take_through(
         )
         metrics = trainer.evaluate()
         labels = TokenRows(trainer.eval_dataset).column("labels")
-        _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data["labels"]))
+        _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data.labels))
         _check(trainer, metrics, spec, own_code=manifest.trusts_code)
         if trains:
             trainer.train()

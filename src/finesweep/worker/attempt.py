@@ -258,7 +258,7 @@ class Attempt:
             shutil.rmtree(building, ignore_errors=True)
 
     def _settings(self) -> TrialSettings:
-        return TrialSettings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.claim.batch_divisor)
+        return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.claim.batch_divisor)
 
     def _record(self, state: TrialState, reason: str | None, **changes: Any) -> TrialRecord:
         watch, best = self.watch, self.watch.result

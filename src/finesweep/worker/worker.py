@@ -118,7 +118,7 @@ class Worker:
     @functools.cached_property
     def comparison(self) -> Comparison:
         """Says who of the trials goes on."""
-        return Comparison.of(self.sweep_folder, self.spec, self.manifest.data["rows"]["train"], self.wanted)
+        return Comparison.of(self.sweep_folder, self.spec, self.manifest.data.rows["train"], self.wanted)
 
     @property
     def stopping(self) -> bool:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results import leaderboard
-from finesweep.results.ranking import rank
+from finesweep.results.ranking import rank, summarize
 from finesweep.results.winner import EVIDENCE, Evidence
 from finesweep.text.format import headings
 from finesweep.trial import Direction, Divergence, Evaluation, TrialRecord, TrialState
@@ -211,7 +211,7 @@ def test_no_text_adds_or_removes_a_cell(reason: str, choice: str) -> None:
     parsed = list(csv.reader(io.StringIO(leaderboard.to_csv(rows, manifest()))))
     assert [len(line) for line in parsed] == [len(parsed[0])] * 3
 
-    summary = leaderboard.outcome(manifest(), records, [])
+    summary = summarize(manifest(), records, [])
     page = list(leaderboard._page(SweepFolder(Path("/nowhere")), manifest(), summary, rows, []))
     # Two tables of heading, rule and one row.
     counts = [len(cells(line)) for line in page if line.startswith("|")]
@@ -413,8 +413,7 @@ def test_page_is_silent_about_an_audit_that_there_was_not(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("rows", "told"), [(400, True), (872, False), (1_000, False)])
 def test_page_says_on_how_many_rows_the_ranking_rests(tmp_path: Path, rows: int, told: bool) -> None:
-    summed = manifest()
-    summed.spec["evaluation"] = {"per_epoch": 1, "rows": rows}
+    summed = manifest(spec={"evaluation": {"per_epoch": 1, "rows": rows}})
     leaderboard.write(SweepFolder(tmp_path), summed, [record(0, 0.4, evaluated_rows=872)], [run()])
     line = f"- Evaluations: while training on {rows:,} of 872 validation rows; the ranking rests on 872"
     assert (line in (tmp_path / "leaderboard.md").read_text().splitlines()) is told

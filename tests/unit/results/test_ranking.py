@@ -134,8 +134,7 @@ def test_headline_claims_no_gain_that_is_not_there(
 
 
 def test_headline_of_a_maximised_metric() -> None:
-    sweep = manifest()
-    sweep.spec["objective"].update(metric="eval_accuracy", direction="maximize")
+    sweep = manifest(spec={"objective": {"metric": "eval_accuracy", "direction": "maximize"}})
     text = summarize(sweep, [record(0, 0.8), record(1, 0.9)], [run()]).headline()
     assert text == "eval_accuracy 0.9000 (trial 1), 0.1000 above the untuned default (trial 0: 0.8000)"
 
