@@ -186,6 +186,11 @@ class TrialRecord:
         """Wall clock of all attempts that its result comes from."""
         return self.earlier_seconds + self.seconds
 
+    @property
+    def promoted(self) -> bool:
+        """Whether it went on from an evaluation, as where it had waited at a rung."""
+        return bool(self.resumed_step) and any(one.step == self.resumed_step for one in self.evaluations)
+
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values that JSON can hold."""
         return dataclasses.asdict(self)

@@ -417,3 +417,29 @@ def test_page_says_on_how_many_rows_the_ranking_rests(tmp_path: Path, rows: int,
     leaderboard.write(SweepFolder(tmp_path), summed, [record(0, 0.4, evaluated_rows=872)], [run()])
     line = f"- Evaluations: while training on {rows:,} of 872 validation rows; the ranking rests on 872"
     assert (line in (tmp_path / "leaderboard.md").read_text().splitlines()) is told
+
+
+def test_no_file_holds_a_number_that_is_not_finite(tmp_path: Path) -> None:
+    endless = {"best_epoch": math.nan, "examples_per_second": math.inf, "peak_memory_mb": -math.inf}
+    page, _, (item,) = written(tmp_path, [record(0, math.inf, metrics={"eval_loss": math.nan}, **endless)])
+    assert (item["rank"], item["objective"], item["metrics"]) == (None, None, {"eval_loss": None})
+    assert {item[name] for name in endless} == {None}
+    for text in (page, (tmp_path / "leaderboard.csv").read_text(), printed([record(0, math.inf, **endless)], 300)):
+        assert not re.search(r"\b(nan|inf|infinity)\b", text, re.IGNORECASE)
+
+
+def test_a_trials_time_is_that_of_all_attempts_that_its_result_comes_from(tmp_path: Path) -> None:
+    """A trial that waited at a rung was trained in several; the last one's alone would flatter it."""
+    page, _, (item,) = written(tmp_path, [record(0, 0.5, attempt=3, seconds=2.0, earlier_seconds=65.0)])
+    assert item["seconds"] == 67.0
+    assert "1 min 07 s" in page
+
+
+def test_json_has_the_keys_that_other_programs_read(tmp_path: Path) -> None:
+    _, _, (item,) = written(tmp_path, [record(0, 0.5, DIVERGED, divergence=Divergence("up", 3, math.inf, None))])
+    assert list(item) == [
+        *("rank", "trial", "attempt", "state", "reason", "objective", "best_epoch", "best_step", "metrics", "params"),
+        *("seconds", "examples_per_second", "peak_memory_mb", "divergence", "log", "faults", "batch_divisor"),
+        *("resumed_step", "promoted", "examples", "evaluated_rows", "audit", "test"),
+    ]
+    assert item["divergence"] == {"reason": "up", "step": 3, "learning_rate": None, "last_finite_loss": None}
