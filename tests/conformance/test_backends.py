@@ -37,6 +37,7 @@ from finesweep.trial import (
     AttemptOutdated,
     Divergence,
     Evaluation,
+    Report,
     TrialDiverged,
     TrialInterrupted,
     TrialPruned,
@@ -165,13 +166,12 @@ class RecordedWork:
         before = self.sweep_folder.read_record(claim.trial)
         judged = len(before.evaluations) if before is not None else 0
 
-        def pruned(reason: str) -> TrialRecord:
-            return self.record_of(claim, TrialState.PRUNED, params, evaluations, reason)
-
         try:
             for index, value in enumerate(self.body(claim.trial, params), start=1):
                 evaluations.append(Evaluation(index, float(index), index * ROWS, {}, value))
-                report(evaluations[-1], min(evaluation.objective for evaluation in evaluations), False, pruned)
+                best = min(evaluation.objective for evaluation in evaluations)
+                record = self.record_of(claim, TrialState.PRUNED, params, evaluations, "")
+                report(Report(evaluations[-1], best, False, record))
                 if index > judged:
                     self.comparison.judge(claim.trial, evaluations)
         except AttemptOutdated:
@@ -758,9 +758,9 @@ def test_a_resumed_trial_repeats_its_reports_and_is_not_pruned_for_them(tmp_path
     class Resumed(RecordedWork):
         def train(self, claim, params, report) -> float:
             if claim.trial == 8:
-                record = functools.partial(self.record_of, claim, TrialState.PRUNED, params, ())
+                record = self.record_of(claim, TrialState.PRUNED, params, (), "")
                 for index in (1, 2, 2, 3):
-                    report(Evaluation(index, float(index), index * 100, {}, 50.0), 50.0, True, record)
+                    report(Report(Evaluation(index, float(index), index * 100, {}, 50.0), 50.0, True, record))
             return super().train(claim, params, report)
 
     def body(trial, params):

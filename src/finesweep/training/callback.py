@@ -22,10 +22,7 @@ from finesweep.tasks.task import Task
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.training.saved_state import SavedState, Weights
 from finesweep.training.trainer import copy_to_cpu
-from finesweep.trial import Direction, Divergence, Evaluation, Params, TrialDiverged, Value
-
-Report = Callable[[Evaluation, float, bool], None]
-"""Told of every evaluation, the best objective so far, and whether training ends here; may raise ``TrialPruned``."""
+from finesweep.trial import Direction, Divergence, Evaluation, Params, Report, Reporter, TrialDiverged, Value
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         context: TrialContext,
         watch: TrialWatch,
         judge: Judge,
-        report: Report,
+        report: Reporter,
         on_step: Callable[[TrialWatch], None],
     ) -> None:
         self.context, self.watch, self.judge = context, watch, judge
@@ -258,7 +255,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         if not last and (why := out_of_patience(self.context.spec, rows, best, evaluation)):
             self.watch.ended_early = why
             control.should_training_stop = last = True
-        self.report(evaluation, best.objective, last)
+        self.report(Report(evaluation, best.objective, last))
 
     def _evaluation(self, state: Any, metrics: Mapping[str, Any]) -> Evaluation:
         assert self.schedule is not None

@@ -25,13 +25,13 @@ from finesweep.spec.trial_settings import TrialSettings
 from finesweep.tasks.task import Task
 from finesweep.training import precision
 from finesweep.training.batching import Padding, TokenRows, lengths_tell_labels
-from finesweep.training.callback import Judge, Report, TrialCallback, TrialContext, TrialWatch
+from finesweep.training.callback import Judge, TrialCallback, TrialContext, TrialWatch
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.training.model_and_tokens import build_model, padding_side, tokenized
 from finesweep.training.saved_state import SavedState, write_state
 from finesweep.training.target_scale import TargetScale
 from finesweep.training.trainer import FineTuner
-from finesweep.trial import TrialInterrupted, Value
+from finesweep.trial import Report, Reporter, TrialInterrupted, Value
 
 if TYPE_CHECKING:
     import datasets
@@ -48,7 +48,7 @@ class FineTuning:
     Args:
         context: What to train.
         watch: Filled along the way, with a saved state at once; holds the best weights at the end.
-        report: Told of every evaluation, of a saved state's too; may raise ``TrialPruned``.
+        report: Tells of every evaluation, of a saved state's too; may raise ``TrialPruned``.
         on_step: Called when training begins, after every optimizer step but the last and after every batch of an
             evaluation; may raise ``TrialInterrupted``.
         state: Where to go on from; ignored if it is that of a trial with other parameters or batches.
@@ -61,7 +61,7 @@ class FineTuning:
         self,
         context: TrialContext,
         watch: TrialWatch,
-        report: Report,
+        report: Reporter,
         on_step: Callable[[TrialWatch], None],
         state: SavedState | None = None,
     ) -> None:
@@ -144,7 +144,7 @@ class FineTuning:
             told.add(evaluation)
             assert told.best is not None
             assert told.best.objective is not None
-            self.report(evaluation, told.best.objective, True)
+            self.report(Report(evaluation, told.best.objective, last=True))
 
 
 def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:

@@ -6,6 +6,8 @@ the trial and is passed on.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import resource
 import shutil
@@ -20,7 +22,6 @@ from typing import Any
 
 import torch
 
-from finesweep.backends.protocol import Report
 from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder import disk
 from finesweep.folder.claims import Claim
@@ -36,9 +37,10 @@ from finesweep.training.fine_tuning import FineTuning, interrupt_if
 from finesweep.training.saved_state import SavedState, StateDamaged, read_state
 from finesweep.trial import (
     AttemptOutdated,
-    Evaluation,
     Params,
     Progress,
+    Report,
+    Reporter,
     TrialDiverged,
     TrialInterrupted,
     TrialPruned,
@@ -89,8 +91,11 @@ class Attempt:
         self._resumed_step = self._resumed_examples = 0
         self._earlier_seconds = 0.0
 
-    def carry_out(self, report: Report) -> float:
+    def carry_out(self, report: Reporter) -> float:
         """Train the trial and write its record.
+
+        Args:
+            report: Tells the search of each evaluation.
 
         Returns:
             The objective: the best value of all evaluations.
@@ -116,13 +121,15 @@ class Attempt:
         assert self.watch.result.objective is not None
         return self.watch.result.objective
 
-    def _train(self, scratch: Path, report: Report) -> None:
+    def _train(self, scratch: Path, report: Reporter) -> None:
         scalars = self.sweep_folder.tensorboard(self.claim.trial)
         context = TrialContext(
             self.sweep_folder, self.manifest, self.spec, self.params, scalars, scratch, self.claim.batch_divisor
         )
         # The state is not kept in a name: it holds weights, which training replaces.
-        tuning = FineTuning(context, self.watch, self._reporting(report), self.on_step, self._saved_state())
+        tuning = FineTuning(
+            context, self.watch, functools.partial(self._reported, report), self.on_step, self._saved_state()
+        )
         self._resumed_step, self._resumed_examples = self.watch.step, self.watch.examples
         self._go_on_from(self.sweep_folder.read_record(self.claim.trial))
         try:
@@ -142,16 +149,12 @@ class Attempt:
             raise
         self._complete(tuning.trainer)
 
-    def _reporting(self, report: Report) -> Callable[[Evaluation, float, bool], None]:
-        """Return what tells the search of an evaluation, and others that compare themselves with this trial."""
-
-        def told(evaluation: Evaluation, best: float, last: bool) -> None:
-            report(evaluation, best, last, self._pruned)
-            self._show_progress(self.watch)
-            if not last and self.watch.audit is None:
-                self._compare()
-
-        return told
+    def _reported(self, search: Reporter, report: Report) -> None:
+        """Tell the search of an evaluation, then the other trials; compare this trial with them."""
+        search(dataclasses.replace(report, record=self._pruned("")))
+        self._show_progress(self.watch)
+        if not report.last and self.watch.audit is None:
+            self._compare()
 
     def _compare(self) -> None:
         try:

@@ -16,7 +16,7 @@ from finesweep.pruning.rules import ASHA_FACTOR, others_at
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.text.format import metric
-from finesweep.trial import Evaluation, Params, TrialDiverged, TrialPruned, TrialStopped, Value
+from finesweep.trial import Evaluation, Params, Report, TrialDiverged, TrialPruned, TrialStopped, Value
 
 if TYPE_CHECKING:
     import optuna
@@ -269,23 +269,25 @@ class _Reporter:
     trial: optuna.Trial
     _reported: set[int] = field(default_factory=set, init=False)
 
-    def report(self, evaluation: Evaluation, best: float, last: bool, _: object) -> None:
-        """Report an evaluation, once for each step; see ``backends.Report``."""
+    def report(self, report: Report) -> None:
+        """Tell of an evaluation, once for each step; see ``trial.Reporter``."""
         work, claim = self.work, self.claim
-        step = step_of(work.spec, evaluation)
+        step = step_of(work.spec, report.evaluation)
         if step is None or step in self._reported:
             return
         work.sweep_folder.claims.refuse_outdated(claim.trial, claim.attempt)
         self._reported.add(step)
-        self.trial.report(best, step)
-        if last or self.study.pruner is None:
+        self.trial.report(report.best, step)
+        if report.last or self.study.pruner is None:
             return
         self.storage.others = self.study.others(claim.trial)
         if self.trial.should_prune():
-            others = others_at(claim.trial, evaluation.examples, work.sweep_folder.records(), work.spec.direction)
-            raise TrialPruned(f"{grounds(work.spec, evaluation, best)}; {others}")
+            records = work.sweep_folder.records()
+            others = others_at(claim.trial, report.evaluation.examples, records, work.spec.direction)
+            raise TrialPruned(f"{grounds(work.spec, report)}; {others}")
 
 
-def grounds(spec: SweepSpec, evaluation: Evaluation, best: float) -> str:
+def grounds(spec: SweepSpec, report: Report) -> str:
     """Say what a trial had reached when it was pruned."""
-    return f"{spec.search.pruner}: {spec.objective.metric} {metric(best)} after {evaluation.examples:,} examples"
+    reached = f"{spec.objective.metric} {metric(report.best)} after {report.evaluation.examples:,} examples"
+    return f"{spec.search.pruner}: {reached}"
