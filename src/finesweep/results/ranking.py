@@ -181,7 +181,7 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
         hours=hours_ran(runs, records),
         best=best,
         baseline=_baseline(manifest, records),
-        trained=pruning_report.trained(records, manifest.data.rows["train"], manifest.spec.fixed),
+        trained=pruning_report.trained(records, manifest.data.rows["train"], manifest.spec),
         audit=pruning_report.audit(records, direction),
         verdict=verdict(manifest, best),
     )

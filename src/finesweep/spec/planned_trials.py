@@ -6,7 +6,6 @@ import itertools
 import random
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
 from finesweep.trial import Params, Value
@@ -23,7 +22,7 @@ def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> 
         model_defaults: Defaults of the ``model.*`` parameters by dotted name.
         max_length: The default of ``data.max_length``.
     """
-    space = SearchSpace(spec.space)
+    space = spec.search_space
     if spec.search.sampler == "grid":
         points = space.grid()
         random.Random(spec.search.seed).shuffle(points)
@@ -68,7 +67,7 @@ def used_up(spec: SweepSpec, plan: Sequence[Params]) -> str | None:
 
 def _count_unplanned(spec: SweepSpec, plan: Sequence[Params], at_most: int) -> int:
     """Count the configurations that are not planned; stop counting where there are enough."""
-    space = SearchSpace(spec.space)
+    space = spec.search_space
     if at_most <= 0 or not space.can_repeat:
         return max(at_most, 0)
     unplanned = _unlike(spec, space.points(random.Random(0)), plan)

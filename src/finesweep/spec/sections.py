@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from finesweep.spec.search_space import Parameter
+from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.training_arguments import describe
-from finesweep.trial import Direction, Value
+from finesweep.trial import Direction, Params, Value
 
 FORMAT = 1
 """Version of the spec and of the results folder; a folder of another version is refused."""
@@ -207,6 +208,24 @@ class SweepSpec(Section):
         """The objective's direction, which checking has filled in."""
         assert self.objective.direction is not None
         return self.objective.direction
+
+    @functools.cached_property
+    def search_space(self) -> SearchSpace:
+        """What may vary.
+
+        Raises:
+            ValueError: Parameters wait for each other in a circle, which no checked spec has.
+        """
+        return SearchSpace(self.space)
+
+    def merged(self, params: Params) -> dict[str, Value]:
+        """Return everything that is set in one trial, fixed or searched, by dotted name; defaults are left out."""
+        return {**self.fixed, **params}
+
+    def __copy__(self) -> SweepSpec:
+        copied = super().__copy__()
+        copied.__dict__.pop("search_space", None)  # a changed copy has a space of its own
+        return copied
 
 
 SECTIONS: dict[str, tuple[Any, str]] = {

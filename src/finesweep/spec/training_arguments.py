@@ -9,6 +9,7 @@ Names, types and defaults: ``transformers/training_args.py``, version 5.23.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,3 +179,8 @@ OWNED: dict[str, str] = {
     **dict.fromkeys(("push_to_hub", "hub_token", "hub_model_id"), "finesweep never uploads anything"),
 }
 """Arguments that exist but are set by finesweep, with where to say it instead."""
+
+
+def training_value(values: Mapping[str, Value], name: str) -> Any:
+    """Return what a training argument is where some are set: what is set, or its default."""
+    return values.get(name, TRAINING_FIELDS[name].default)

@@ -123,7 +123,7 @@ def variants(spec: SweepSpec, plan: Sequence[Params], max_tokens: int) -> list[V
     length = {_LENGTH: min(TrialSettings.of(spec, first, max_tokens).max_length, LONGEST)}
     found = [Variant(("model",), {**first, **length})]
     for name in names:
-        needed = _conditions(SearchSpace(spec.space), name)
+        needed = _conditions(spec.search_space, name)
         for key, value in _ends(spec.space[name]):
             if first.get(name) != value or type(first.get(name)) is not type(value):
                 found.append(Variant(("space", name, *key), {**first, **length, **needed, name: value}))

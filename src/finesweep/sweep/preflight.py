@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from finesweep.spec.draft import Draft, LoadedSpec, in_order
 from finesweep.spec.planned_trials import planned_trials
 from finesweep.spec.sections import ModelSpec, ScratchModelSpec, SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.spec.trial_length import TrialLength
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.spec.yaml_source import YamlSource
 from finesweep.trial import Value
@@ -203,11 +203,10 @@ def _long_warmup(spec: SweepSpec, rows: int) -> Iterator[str]:
 
 def _steps(spec: SweepSpec, rows: int, pick: Callable[[Sequence[float]], float]) -> int:
     """Return the steps of the longest training, or of the shortest."""
-    if "max_steps" in spec.fixed:
-        return int(pick(_values(spec, "max_steps")))
-    other = min if pick is max else max
-    batch = other(_values(spec, "per_device_train_batch_size")) * other(_values(spec, "gradient_accumulation_steps"))
-    return max(1, math.ceil(math.ceil(rows / batch) * pick(_values(spec, "num_train_epochs"))))
+    other: Callable[[Sequence[float]], float] = min if pick is max else max
+    picks = {"num_train_epochs": pick, "per_device_train_batch_size": other, "gradient_accumulation_steps": other}
+    values = spec.merged({name: choose(_values(spec, name)) for name, choose in picks.items()})
+    return TrialLength.of(values, rows).total_steps
 
 
 def _values(spec: SweepSpec, name: str) -> list[float]:

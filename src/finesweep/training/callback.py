@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from finesweep.pruning.evaluation_schedule import Schedule
 from finesweep.pruning.rules import rung_fractions
 from finesweep.registry import TASKS
 from finesweep.spec.sections import SweepSpec
+from finesweep.spec.trial_length import TrialLength
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.tasks.task import Task
 from finesweep.training.divergence import DivergenceGuard
@@ -53,7 +55,7 @@ class TrialContext:
         task: Task = TASKS.load(self.spec.task)()
         return task
 
-    @property
+    @functools.cached_property
     def settings(self) -> TrialSettings:
         """The trial's settings by whom they concern."""
         return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.batch_divisor)
@@ -203,14 +205,14 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Lay out the evaluations, now that the number of steps is known; ask for one that was cut short."""
         batches = len(kwargs["train_dataloader"])
-        self.schedule = Schedule(
+        length = TrialLength(
             rows=self.context.manifest.data.rows["train"],
             batch=args.train_batch_size * args.gradient_accumulation_steps,
             steps_per_epoch=max(1, math.ceil(batches / args.gradient_accumulation_steps)),
             total_steps=state.max_steps,
-            per_epoch=self.context.spec.evaluation.per_epoch,
-            rungs=rung_fractions(self.context.spec),
         )
+        spec = self.context.spec
+        self.schedule = Schedule(length, spec.evaluation.per_epoch, rung_fractions(spec))
         self.watch.total_steps = state.max_steps
         control.should_evaluate = self.evaluation_due
 
@@ -218,7 +220,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         """Count, and ask for an evaluation where one is due; touches no device."""
         assert self.schedule is not None
         self.watch.step = state.global_step
-        self.watch.examples = self.schedule.examples(state.global_step)
+        self.watch.examples = self.schedule.length.examples(state.global_step)
         if self.schedule.rung(state.global_step) is not None:
             # The interval's training loss is judged before its weights are evaluated.
             control.should_log = control.should_evaluate = True
@@ -260,5 +262,5 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
     def _evaluation(self, state: Any, metrics: Mapping[str, Any]) -> Evaluation:
         assert self.schedule is not None
         step = state.global_step
-        examples = self.schedule.rung(step) or self.schedule.examples(step)
+        examples = self.schedule.rung(step) or self.schedule.length.examples(step)
         return self.judge.evaluation(metrics, step, round(float(state.epoch), 4), examples)

@@ -222,9 +222,9 @@ class Attempt:
     def _out_of_memory(self, error: BaseException) -> Exception:
         """Put the trial back with half the batch per device, once; the effective batch stays the same."""
         traceback.print_exc()
-        batch = self._settings().training_value("per_device_train_batch_size")
+        batch = self.settings.training_value("per_device_train_batch_size")
         tried = f"out of GPU memory with batches of {batch}"
-        if self.claim.batch_divisor > 1 or not can_halve(self._settings()):
+        if self.claim.batch_divisor > 1 or not can_halve(self.settings):
             return self._failed(f"{tried} ({_one_line(error)})")
         reason = f"{tried}; to be tried again with half of that and twice the accumulation"
         self.sweep_folder.record(self._record(TrialState.INTERRUPTED, reason, batch_divisor=2))
@@ -260,7 +260,9 @@ class Attempt:
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
-    def _settings(self) -> TrialSettings:
+    @functools.cached_property
+    def settings(self) -> TrialSettings:
+        """What is set in the trial."""
         return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.claim.batch_divisor)
 
     def _record(self, state: TrialState, reason: str | None, **changes: Any) -> TrialRecord:
@@ -283,7 +285,7 @@ class Attempt:
                 "examples": watch.examples,
                 "examples_per_second": round(examples / seconds, 2) if examples else None,
                 "peak_memory_mb": _peak_memory_mb(),
-                "effective": {**self._settings().named(), **watch.settled},
+                "effective": {**self.settings.named(), **watch.settled},
                 "resumed_step": self._resumed_step,
                 "earlier_seconds": round(self._earlier_seconds, 3),
                 "evaluated_rows": watch.rows,

@@ -13,7 +13,6 @@ from finesweep.errors import TrialFailed
 from finesweep.files.atomic import exclusive
 from finesweep.folder.claims import Claim
 from finesweep.pruning.rules import ASHA_FACTOR, others_at
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.text.format import metric
 from finesweep.trial import Evaluation, Params, Report, TrialDiverged, TrialPruned, TrialStopped, Value
@@ -166,7 +165,7 @@ def drawn(work: Work, claim: Claim, trial: optuna.Trial) -> dict[str, Value]:
     """Draw a trial's parameters, and write them into its claim, where others see what is being tried."""
     from finesweep.backends.optuna.drawing import suggest
 
-    params = suggest(trial, SearchSpace(work.spec.space))
+    params = suggest(trial, work.spec.search_space)
     work.sweep_folder.claims.note(claim, params)
     return params
 
@@ -187,7 +186,7 @@ def draws_of(work: Work) -> RandomDraws | None:
 
     spec = work.spec
     is_random = SAMPLERS[spec.search.sampler] == "RandomSampler"
-    return RandomDraws(spec, work.plan) if is_random and SearchSpace(spec.space).can_repeat else None
+    return RandomDraws(spec, work.plan) if is_random and spec.search_space.can_repeat else None
 
 
 def takes_turns(spec: SweepSpec) -> bool:
@@ -196,7 +195,7 @@ def takes_turns(spec: SweepSpec) -> bool:
     The random sampler learns from nothing.
     """
     kind = SAMPLERS[spec.search.sampler]
-    return kind == "GPSampler" or (kind != "RandomSampler" and SearchSpace(spec.space).can_repeat)
+    return kind == "GPSampler" or (kind != "RandomSampler" and spec.search_space.can_repeat)
 
 
 def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws | None) -> optuna.samplers.BaseSampler:
@@ -219,7 +218,7 @@ def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws |
         fixed = draws.of(claim.trial)
     if fixed is not None:
         return optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
-    if not takes_turns(spec) or not SearchSpace(spec.space).can_repeat:
+    if not takes_turns(spec) or not spec.search_space.can_repeat:
         return sampler
     return Unrepeated(sampler, spec, lambda: taken_by_others(spec, plan, work.sweep_folder, claim.trial), seed)
 

@@ -28,7 +28,6 @@ from optuna.trial import FrozenTrial
 from finesweep.backends.optuna.drawing import suggest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.planned_trials import Configuration, configuration
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Params, Value
 
@@ -55,7 +54,7 @@ def unrepeated(spec: SweepSpec, propose: Callable[[], Params], taken: Container[
         params = propose()
         if configuration(spec, params) not in taken:
             return params
-    points = SearchSpace(spec.space).points(random.Random(seed))
+    points = spec.search_space.points(random.Random(seed))
     return next((point for point in points if configuration(spec, point) not in taken), params)
 
 
@@ -84,7 +83,7 @@ class RandomDraws:
         return self._drawn[trial - len(self.plan)]
 
     def _next(self, trial: int) -> Params:
-        seed, space = trial_seed(self.spec.search.seed, trial), SearchSpace(self.spec.space)
+        seed, space = trial_seed(self.spec.search.seed, trial), self.spec.search_space
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
         return unrepeated(self.spec, lambda: suggest(study.ask(), space), self._taken, seed)
 
@@ -109,7 +108,7 @@ class Unrepeated(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Draw the configuration; there is nothing to be drawn together any more."""
-        space = SearchSpace(self._spec.space)
+        space = self._spec.search_space
 
         def propose() -> Params:
             return suggest(DraftTrial(self._inner, study, trial), space)

@@ -26,7 +26,6 @@ from optuna.trial import TrialState as StudyState
 from finesweep.backends.optuna.drawing import distribution_of
 from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
 
@@ -119,7 +118,7 @@ class SweepStudy:
     _seen: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._space = SearchSpace(self.spec.space)
+        self._space = self.spec.search_space
         self._distributions = {name: distribution_of(one) for name, one in self._space.parameters.items()}
 
     def refresh(self) -> None:
