@@ -33,7 +33,7 @@ from finesweep.folder.manifest import Manifest, Run, without_run
 from finesweep.folder.model_facts import ModelFacts
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Profile, SettledProfile
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec.sections import BudgetSpec, StopSpec, SweepSpec
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
 WORKERS, TRIALS = 64, 5_000
@@ -83,7 +83,9 @@ def prepare(folder: Path, trials: int, sampler: str = "random", pruner: str = "n
     write_json(sweep_folder.spec_file, Manifest(without_run(spec), data, model, [], time.time()).to_json())
     profile = SettledProfile(Profile(), 1, 0, 1, 1).record()
     sweep_folder.begin_run(
-        lambda number: Run(number, {"trials": trials}, {}, profile, {}, socket.gethostname(), os.getpid(), time.time())
+        lambda number: Run(
+            number, BudgetSpec(trials=trials), StopSpec(), profile, {}, socket.gethostname(), os.getpid(), time.time()
+        )
     )
     return sweep_folder
 

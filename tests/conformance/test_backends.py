@@ -32,7 +32,7 @@ from finesweep.launch.profile import Profile
 from finesweep.registry import BACKENDS
 from finesweep.spec.planned_trials import configuration, planned_trials, trials_wanted
 from finesweep.spec.search_space import SearchSpace
-from finesweep.spec.sections import ON_RUNGS, SweepSpec
+from finesweep.spec.sections import ON_RUNGS, BudgetSpec, StopSpec, SweepSpec
 from finesweep.trial import (
     AttemptOutdated,
     Divergence,
@@ -472,7 +472,11 @@ def lost(
 
     sweep_folder, spec = make_folders(folder), make_spec()
     worker: Any = Worker(
-        sweep_folder, None, Run(1, {}, {}, {}, {}, "h", 1, 0.0), spec, settled(Profile(retries=retries))
+        sweep_folder,
+        None,
+        Run(1, BudgetSpec(), StopSpec(), {}, {}, "h", 1, 0.0),
+        spec,
+        settled(Profile(retries=retries)),
     )  # type: ignore[arg-type]
     lease = sweep_folder.claim(1, range(1))
     assert lease is not None

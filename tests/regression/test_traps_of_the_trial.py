@@ -17,6 +17,7 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
+from finesweep.spec.sections import BudgetSpec, StopSpec
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.training.callback import TrialWatch
 from finesweep.training.fine_tuning import build_trainer, training_arguments
@@ -44,7 +45,9 @@ def search(lab: Lab, folder: Path, plan, **changes) -> Worker:
     spec = lab.spec.model_copy(update={"budget": budget, **changes})
     manifest = dataclasses.replace(lab.manifest, plan=plan)
     profile = settled(Profile(keep_best=len(plan)))
-    worker = InlineWorker(SweepFolder(folder), manifest, Run(1, {}, {}, {}, {}, "here", 1, 0.0), spec, profile)
+    worker = InlineWorker(
+        SweepFolder(folder), manifest, Run(1, BudgetSpec(), StopSpec(), {}, {}, "here", 1, 0.0), spec, profile
+    )
     OptunaBackend().search(worker)
     return worker
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finesweep.folder.manifest import Manifest, Run
+from finesweep.spec.sections import BudgetSpec, StopSpec
 from finesweep.trial import Progress, TrialRecord, TrialState
 
 WAITING, COMPLETE, PRUNED, DIVERGED, FAILED, INTERRUPTED = (
@@ -96,8 +97,8 @@ def run(number: int = 1, **fields: Any) -> Run:
     """One run with a budget of 20 trials, 2 hours long."""
     values: dict[str, Any] = {
         "number": number,
-        "budget": {"trials": 20, "hours": 12.0},
-        "stop": {},
+        "budget": BudgetSpec(trials=20, hours=12.0),
+        "stop": StopSpec(),
         "profile": {},
         "environment": {"python": "3.11.4", "versions": {"torch": "2.13.0"}, "gpu": None},
         "host": "here",

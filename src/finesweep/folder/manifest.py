@@ -96,8 +96,7 @@ class Manifest:
 
     def spec_for(self, run: Run) -> SweepSpec:
         """Return the spec with the budget of one of the runs."""
-        budget, stop = BudgetSpec.model_validate(dict(run.budget)), StopSpec.model_validate(dict(run.stop))
-        return self.spec.model_copy(update={"budget": budget, "stop": stop})
+        return self.spec.model_copy(update={"budget": run.budget, "stop": run.stop})
 
     def identity(self) -> dict[str, Any]:
         """Return what must not change under one name, flat by dotted name.
@@ -140,8 +139,8 @@ class Run:
 
     Attributes:
         number: From 1.
-        budget: ``trials`` and ``hours``.
-        stop: ``target`` and ``no_gain_trials``.
+        budget: Its budget.
+        stop: When it ends before that.
         profile: The launch profile, with numbers; see ``profile.SettledProfile.record``.
         environment: Versions and device.
         host: Machine that the command ran on.
@@ -160,8 +159,8 @@ class Run:
     """
 
     number: int
-    budget: Mapping[str, Any]
-    stop: Mapping[str, Any]
+    budget: BudgetSpec
+    stop: StopSpec
     profile: Mapping[str, Any]
     environment: Mapping[str, Any]
     host: str
@@ -176,9 +175,9 @@ class Run:
     watched: bool = True
     measures: bool = False
 
-    def __post_init__(self) -> None:
-        BudgetSpec.model_validate(dict(self.budget))
-        StopSpec.model_validate(dict(self.stop))
+    def to_json(self) -> dict[str, Any]:
+        """Return what the run's file holds."""
+        return {**vars(self), "budget": self.budget.model_dump(), "stop": self.stop.model_dump()}
 
 
 Period = tuple[float, float]

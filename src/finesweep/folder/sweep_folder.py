@@ -189,7 +189,7 @@ class SweepFolder:
 
     def write_run(self, run: Run) -> None:
         """Write one run's facts, replacing what stood there."""
-        write_json(self.path / "runs" / f"{run.number:04d}.json", dataclasses.asdict(run))
+        write_json(self.path / "runs" / f"{run.number:04d}.json", run.to_json())
 
     def jobs(self, run: int) -> Mapping[str, str]:
         """Return the ids of the jobs that a cluster was given for a run, by what they do; empty if none were."""

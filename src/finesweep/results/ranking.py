@@ -170,14 +170,14 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
         runs: Every ``sweep run``, oldest first.
     """
     direction = manifest.spec.direction
-    budget: Mapping[str, int | None] = runs[-1].budget if runs else {}
+    budget = runs[-1].budget if runs else None
     best = winner(records, direction)
     return SweepSummary(
         metric=manifest.spec.objective.metric,
         direction=direction,
         counts=dict(Counter(record.state for record in sorted(records, key=lambda r: _STATES.index(r.state)))),
-        trials=budget.get("trials"),
-        hours_budget=budget.get("hours"),
+        trials=budget.trials if budget else None,
+        hours_budget=budget.hours if budget else None,
         hours=hours_ran(runs, records),
         best=best,
         baseline=_baseline(manifest, records),

@@ -278,8 +278,8 @@ def begin(
     run = folder.begin_run(
         lambda number: Run(
             number=number,
-            budget=spec.budget.model_dump(),
-            stop=spec.stop.model_dump(),
+            budget=spec.budget,
+            stop=spec.stop,
             profile=settled.record(),
             environment=versions(),
             host=socket.gethostname(),

@@ -23,7 +23,7 @@ from finesweep.files.checked_json import as_kind
 from finesweep.folder import housekeeping
 from finesweep.folder.manifest import Manifest, Run, changes
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
-from finesweep.spec.sections import BudgetSpec, EvaluationSpec, PruningSpec
+from finesweep.spec.sections import BudgetSpec, EvaluationSpec, PruningSpec, StopSpec
 from finesweep.trial import Divergence, Evaluation, Progress, TrialRecord, TrialState
 
 VALUES: dict[str, Any] = {
@@ -87,7 +87,7 @@ def record(trial: int, state: TrialState = TrialState.COMPLETE, **changed: Any) 
 
 def run(number: int, started: float, seconds: float | None = None) -> Run:
     ended = None if seconds is None else started + seconds
-    return Run(number, {"trials": 5}, {}, {}, {}, "here", 1, started, ended, seconds=seconds)
+    return Run(number, BudgetSpec(trials=5), StopSpec(), {}, {}, "here", 1, started, ended, seconds=seconds)
 
 
 @pytest.fixture
