@@ -115,7 +115,7 @@ class RecordedWork:
     ) -> None:
         self.sweep_folder: SweepFolder = make_folders(folder)
         self.spec, self.body, self.run = spec, body, run
-        self.plan = planned_trials(spec, {}, 128)
+        self.planned = planned_trials(spec, {}, 128)
         self.profile = settled(workers=at_a_time)
         self.comparison = Comparison.of(self.sweep_folder, spec, ROWS, self.wanted)
         self.leases: dict[Claim, Lease] = {}
@@ -123,7 +123,7 @@ class RecordedWork:
 
     @property
     def wanted(self) -> int:
-        return trials_wanted(self.spec, self.plan)
+        return trials_wanted(self.spec, self.planned)
 
     @property
     def stopping(self) -> bool:

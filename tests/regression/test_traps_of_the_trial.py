@@ -43,7 +43,7 @@ def search(lab: Lab, folder: Path, plan, **changes) -> Worker:
     shutil.copytree(lab.sweep_folder.path, folder)
     budget = lab.spec.budget.model_copy(update={"trials": len(plan)})
     spec = lab.spec.model_copy(update={"budget": budget, **changes})
-    manifest = dataclasses.replace(lab.manifest, plan=plan)
+    manifest = dataclasses.replace(lab.manifest, planned=plan)
     profile = settled(Profile(keep_best=len(plan)))
     worker = InlineWorker(
         SweepFolder(folder), manifest, Run(1, BudgetSpec(), StopSpec(), {}, {}, "here", 1, 0.0), spec, profile

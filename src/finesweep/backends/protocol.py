@@ -22,13 +22,13 @@ class Work(Protocol):
     Attributes:
         sweep_folder: The sweep's folder.
         spec: The sweep's spec.
-        plan: Parameters of the first trials by number.
+        planned: Parameters of the first trials by number.
         profile: The run's launch profile.
     """
 
     sweep_folder: SweepFolder
     spec: SweepSpec
-    plan: Sequence[Params]
+    planned: Sequence[Params]
     profile: SettledProfile
 
     @property

@@ -47,7 +47,7 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
     counts = Counter(record.state for record in ranking.without_running(records, alive))
     finished = sum(count for state, count in counts.items() if state.finished)
     hours = runs[-1].budget.hours if runs else None
-    wanted = trials_wanted(manifest.spec_for(runs[-1]), manifest.plan) if runs else "?"
+    wanted = trials_wanted(manifest.spec_for(runs[-1]), manifest.planned) if runs else "?"
     by = owner or ("on a cluster" if alive and jobs else None)
     yield f"{manifest.name}: {f'running ({by})' if by else 'waiting for a cluster' if jobs else 'not running'}"
     yield f"  trials   {finished} of {wanted} finished" + "".join(

@@ -27,7 +27,7 @@ class Manifest:
         spec: The spec, with the default ``budget`` and ``stop``; each run has its own (``spec_for``).
         data: Facts of the prepared data.
         model: Facts of the resolved model.
-        plan: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
+        planned: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
         created: Unix time.
         format: Version of this folder's layout.
         version: finesweep's version.
@@ -37,7 +37,7 @@ class Manifest:
     spec: SweepSpec
     data: DataFacts
     model: ModelFacts
-    plan: Sequence[Params]
+    planned: Sequence[Params]
     created: float
     format: int = FORMAT
     version: str = __version__
@@ -82,7 +82,7 @@ class Manifest:
             "spec": self.spec.model_dump(mode="json", exclude=_NOT_WRITTEN),
             "data": dataclasses.asdict(self.data),
             "model": dataclasses.asdict(self.model),
-            "plan": [dict(params) for params in self.plan],
+            "plan": [dict(params) for params in self.planned],
             "created": self.created,
             "format": self.format,
             "version": self.version,

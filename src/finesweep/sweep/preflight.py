@@ -37,7 +37,7 @@ class Checked:
         loaded: The spec and its source.
         data: Clean, encoded, split rows.
         model: Where the model is and what it can take.
-        plan: Parameters of the first trials.
+        planned: Parameters of the first trials.
         notes: Remarks for the user, in the order in which they came up.
         loading: How a pretrained model is loaded; None for one made from scratch.
     """
@@ -45,7 +45,7 @@ class Checked:
     loaded: LoadedSpec
     data: LoadedData
     model: ResolvedModel
-    plan: Sequence[Mapping[str, Any]]
+    planned: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
     loading: Loading | None = None
 
@@ -55,7 +55,7 @@ class Checked:
             spec=without_run(self.loaded.spec),
             data=self.data.facts(),
             model=self.model.facts(self.loading),
-            plan=[dict(params) for params in self.plan],
+            planned=[dict(params) for params in self.planned],
             created=time.time(),
         )
 
@@ -76,7 +76,7 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     if stages.problems or stages.data is None or stages.model is None:
         raise SpecError(in_order(stages.problems))
     longest = TrialSettings.of(spec, {}, stages.model.max_tokens).max_length
-    plan = planned_trials(spec, stages.defaults, longest)
+    planned = planned_trials(spec, stages.defaults, longest)
     data, model = stages.data, stages.model
     loading = stages.loading
     notes = [
@@ -88,7 +88,7 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
         *_long_warmup(spec, data.facts().rows["train"]),
     ]
     notes += truncation_notes(spec, data.frames, model, trusted=trusted)
-    return Checked(loaded, data, model, plan, notes, loading)
+    return Checked(loaded, data, model, planned, notes, loading)
 
 
 def problems(draft: Draft, *, trusted: bool = False) -> list[Problem]:

@@ -146,8 +146,8 @@ def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Chec
     folder = path_of(loaded, request)
     checked = preflight.check(loaded, trusted=request.trust_remote_code)
     preflight.refuse_model_inside(checked, folder)
-    settled = _settled(request, profile, loaded.spec, trials_wanted(loaded.spec, checked.plan))
-    why = used_up(loaded.spec, checked.plan)
+    settled = _settled(request, profile, loaded.spec, trials_wanted(loaded.spec, checked.planned))
+    why = used_up(loaded.spec, checked.planned)
     small = [f"{why[0].upper()}{why[1:]}; it ends when all are tried."] if why else []
     return dataclasses.replace(checked, notes=[*checked.notes, *small, *settled.notes(_machine(loaded.spec))])
 
@@ -268,7 +268,7 @@ def begin(
 ) -> OpenSweep:
     """Begin a run in a sweep's folder; see ``open_folder``."""
     spec = checked.loaded.spec
-    left = [trial for trial in range(trials_wanted(spec, manifest.plan)) if not folder.is_finished(trial)]
+    left = [trial for trial in range(trials_wanted(spec, manifest.planned)) if not folder.is_finished(trial)]
     is_fixed = request.workers is not None or request.smoke or not watched
     if is_fixed:
         settled, question = _settled(request, profile, spec, max(len(left), 1)), None

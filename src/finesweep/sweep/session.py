@@ -57,7 +57,7 @@ class OpenSweep:
     @functools.cached_property
     def wanted(self) -> int:
         """How many trials there will be."""
-        return trials_wanted(self.spec, self.manifest.plan)
+        return trials_wanted(self.spec, self.manifest.planned)
 
     @property
     def coordinates(self) -> bool:
@@ -106,7 +106,7 @@ class OpenSweep:
 
     def all_tried(self) -> str | None:
         """Say that nothing is left to propose, though the budget has more trials; None if that is not so."""
-        why = used_up(self.spec, self.manifest.plan) if self.unfinished() <= 0 else None
+        why = used_up(self.spec, self.manifest.planned) if self.unfinished() <= 0 else None
         return why and f"every configuration was tried: {why}"
 
     def ends_early(self) -> str | None:

@@ -105,14 +105,14 @@ class Worker:
         return worker
 
     @property
-    def plan(self) -> Sequence[Params]:
+    def planned(self) -> Sequence[Params]:
         """Parameters of the first trials by number."""
-        return self.manifest.plan
+        return self.manifest.planned
 
     @functools.cached_property
     def wanted(self) -> int:
         """How many trials there will be."""
-        return trials_wanted(self.spec, self.plan)
+        return trials_wanted(self.spec, self.planned)
 
     @functools.cached_property
     def comparison(self) -> Comparison:

@@ -49,7 +49,7 @@ def test_a_sound_spec_is_planned_with_its_data_and_its_model(folder: Path) -> No
     assert manifest.data.labels == ["0", "1"]
     assert manifest.model.max_tokens == 64
     assert manifest.model.folder == folder / "model"
-    assert list(manifest.plan) == [{"learning_rate": 5e-5}]
+    assert list(manifest.planned) == [{"learning_rate": 5e-5}]
     assert "budget" not in manifest.spec
     assert "stop" not in manifest.spec
 

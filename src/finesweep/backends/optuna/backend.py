@@ -186,7 +186,7 @@ def draws_of(work: Work) -> RandomDraws | None:
 
     spec = work.spec
     is_random = SAMPLERS[spec.search.sampler] == "RandomSampler"
-    return RandomDraws(spec, work.plan) if is_random and spec.search_space.can_repeat else None
+    return RandomDraws(spec, work.planned) if is_random and spec.search_space.can_repeat else None
 
 
 def takes_turns(spec: SweepSpec) -> bool:
@@ -207,20 +207,20 @@ def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws |
 
     from finesweep.backends.optuna.proposals import Unrepeated, taken_by_others, trial_seed
 
-    spec, plan = work.spec, work.plan
+    spec, planned = work.spec, work.planned
     make = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])
     seed = trial_seed(spec.search.seed, claim.trial)
     sampler: optuna.samplers.BaseSampler = make(seed=seed)
     fixed = study.params_of(claim.trial) if claim.attempt > 1 else None
-    if fixed is None and claim.trial < len(plan):
-        fixed = plan[claim.trial]
+    if fixed is None and claim.trial < len(planned):
+        fixed = planned[claim.trial]
     if fixed is None and draws is not None:
         fixed = draws.of(claim.trial)
     if fixed is not None:
         return optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
     if not takes_turns(spec) or not spec.search_space.can_repeat:
         return sampler
-    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, plan, work.sweep_folder, claim.trial), seed)
+    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, planned, work.sweep_folder, claim.trial), seed)
 
 
 def pruner_of(spec: SweepSpec) -> optuna.pruners.BasePruner:
