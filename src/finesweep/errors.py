@@ -1,4 +1,4 @@
-"""Owns the tree of errors: each class is named by what its reader does next.
+"""Defines the tree of errors: each class is named by what its reader does next.
 
     SweepError
     ├─ SpecError(ValueError)      the user edits a YAML or a data file        exit 2
@@ -115,7 +115,7 @@ class LaunchError(SweepError):
 
 
 class TrialFailed(SweepError):
-    """One trial failed and its record says so; whoever runs trials goes on with the next.
+    """One trial failed and its record says so; its worker continues with the next one.
 
     Attributes:
         number: The trial.

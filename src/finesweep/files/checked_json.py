@@ -1,4 +1,4 @@
-"""Owns reading a sweep's folder as data that anybody may have written: JSON of bounded size, held against its class.
+"""Reads JSON of bounded size from a sweep's folder, which may come from anywhere, and checks it against a class.
 
 A folder can come from another person. Whatever lies in it, reading it gives a value of the promised
 class or one error, never a traceback, endless waiting or a full memory.
