@@ -87,7 +87,7 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
     checked = preparing.check(request, profile)
     path = preparing.path_of(checked.loaded, request)
     sweep = preparing.open_folder(path, checked, request, profile, watched=False)
-    length = TrialSettings.of(sweep.spec, {}, sweep.manifest.model["max_tokens"]).max_length
+    length = TrialSettings.of(sweep.spec, {}, sweep.manifest.model.max_tokens).max_length
     tokenized(sweep.sweep_folder, sweep.manifest, length)
     scratch = folder / "scratch"
     scratch.mkdir()

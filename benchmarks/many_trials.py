@@ -42,7 +42,7 @@ from typing import Any
 from benchmarks.many_workers import METRIC, prepare
 
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.trial import Evaluation, TrialRecord, TrialState
+from finesweep.trial import Evaluation, Report, TrialRecord, TrialState
 
 SIZES, WINDOW, ROUNDS, LOOKS = (100, 1_000, 10_000), 40, 3, 5
 RESUME_GOAL_SECONDS, STATUS_GOAL_SECONDS, FLAT_GOAL = 5.0, 2.0, 1.5
@@ -187,7 +187,7 @@ def _worker(sweep_folder: SweepFolder) -> Any:
             loss = 1.0 + float(self.params["weight_decay"])
             self.watch.add(Evaluation(1, 1.0, 100, {METRIC: loss}, loss))
             self.on_step(self.watch)
-            self._reporting(report)(self.watch.evaluations[0], loss, True)
+            self._reported(report, Report(self.watch.evaluations[0], loss, last=True))
             words = SimpleNamespace(save_pretrained=lambda _: None)
             self._complete(SimpleNamespace(model=NoModel(), processing_class=words, args=SimpleNamespace(to_dict=dict)))
 

@@ -16,7 +16,6 @@ With the random sampler nothing is computed from earlier trials; what TPE comput
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import gc
 import multiprocessing
 import os
@@ -28,11 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from finesweep.data.loaded import DataFacts, DataSource
 from finesweep.files.atomic import write_json
-from finesweep.folder.manifest import Manifest, Run
+from finesweep.folder.manifest import Manifest, Run, without_run
+from finesweep.folder.model_facts import ModelFacts
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Profile, SettledProfile
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec.sections import BudgetSpec, StopSpec, SweepSpec
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
 WORKERS, TRIALS = 64, 5_000
@@ -76,16 +77,15 @@ def prepare(folder: Path, trials: int, sampler: str = "random", pruner: str = "n
     """Make a sweep's folder as ``sweep run`` does, without rows and model."""
     search = {**SPEC["search"], "sampler": sampler, "pruner": pruner}
     spec = SweepSpec.model_validate({**SPEC, "search": search, "name": folder.name, "base": Path()}, strict=False)
-    values = spec.model_dump(mode="json", exclude={"name", "base", "budget", "stop"})
-    source = {"place": "none.csv", "digest": "0", "revision": None}
-    data = {"sources": {"train": source}, "rows": {"train": 1}, "labels": None, "text_pair": False}
-    model = {"name": "none", "path": None, "revision": None, "digest": "0", "max_tokens": 1, "from_scratch": False}
+    data = DataFacts({"train": DataSource("none.csv", "0")}, {"train": 1}, labels=None, text_pair=False)
+    model = ModelFacts("none", None, None, "0", max_tokens=1, from_scratch=False)
     sweep_folder = make_folders(folder)
-    manifest = Manifest(folder.name, values, data, model, [], time.time())
-    write_json(sweep_folder.spec_file, dataclasses.asdict(manifest))
+    write_json(sweep_folder.spec_file, Manifest(without_run(spec), data, model, [], time.time()).to_json())
     profile = SettledProfile(Profile(), 1, 0, 1, 1).record()
     sweep_folder.begin_run(
-        lambda number: Run(number, {"trials": trials}, {}, profile, {}, socket.gethostname(), os.getpid(), time.time())
+        lambda number: Run(
+            number, BudgetSpec(trials=trials), StopSpec(), profile, {}, socket.gethostname(), os.getpid(), time.time()
+        )
     )
     return sweep_folder
 

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import optuna
 from benchmarks.recorded import Curve
 
-from finesweep.pruning.rules import COHORT, FACTOR, FEWEST, TOLERANCE, Standing, is_below_median, turns, values_at
+from finesweep.pruning.rules import COHORT, FEWEST, TOLERANCE, Standing, is_below_median, turns, values_at
+from finesweep.spec.sections import FACTOR
 from finesweep.trial import Direction, Evaluation
 
 MINIMIZE = Direction.MINIMIZE

@@ -1,4 +1,4 @@
-"""Owns the tree of errors: each class is named by what its reader does next.
+"""Defines the tree of errors: each class is named by what its reader does next.
 
     SweepError
     ├─ SpecError(ValueError)      the user edits a YAML or a data file        exit 2
@@ -115,7 +115,7 @@ class LaunchError(SweepError):
 
 
 class TrialFailed(SweepError):
-    """One trial failed and its record says so; whoever runs trials goes on with the next.
+    """One trial failed and its record says so; its worker continues with the next one.
 
     Attributes:
         number: The trial.
@@ -153,7 +153,10 @@ def signal_name(number: int) -> str:
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Return text that is safe to show in a terminal: control characters escaped, shortened to ``limit``."""
+    """Return text that is safe to show in a terminal: control characters escaped, shortened to ``limit``.
+
+    It shows what was found, for a message; ``text.format.clean`` drops what cannot be seen.
+    """
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[: limit + 1])
     return shown if len(text) <= limit else shown[: limit - 3] + "..."
 

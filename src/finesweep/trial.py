@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -186,9 +186,35 @@ class TrialRecord:
         """Wall clock of all attempts that its result comes from."""
         return self.earlier_seconds + self.seconds
 
+    @property
+    def promoted(self) -> bool:
+        """Whether it went on from an evaluation, as where it had waited at a rung."""
+        return bool(self.resumed_step) and any(one.step == self.resumed_step for one in self.evaluations)
+
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values that JSON can hold."""
         return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One evaluation as the search is told of it.
+
+    Attributes:
+        evaluation: The evaluation.
+        best: The trial's best objective so far.
+        last: Whether training ends here, so that there is nothing left to stop.
+        record: The record that stands if the search stops the trial here, but for its reason; the attempt adds it.
+    """
+
+    evaluation: Evaluation
+    best: float
+    last: bool
+    record: TrialRecord | None = None
+
+
+Reporter = Callable[[Report], None]
+"""Tells of a report; raises ``TrialPruned`` where the trial should stop, which is never at its end."""
 
 
 class TrialStopped(Exception):

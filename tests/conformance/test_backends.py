@@ -32,11 +32,12 @@ from finesweep.launch.profile import Profile
 from finesweep.registry import BACKENDS
 from finesweep.spec.planned_trials import configuration, planned_trials, trials_wanted
 from finesweep.spec.search_space import SearchSpace
-from finesweep.spec.sections import ON_RUNGS, SweepSpec
+from finesweep.spec.sections import ON_RUNGS, BudgetSpec, StopSpec, SweepSpec
 from finesweep.trial import (
     AttemptOutdated,
     Divergence,
     Evaluation,
+    Report,
     TrialDiverged,
     TrialInterrupted,
     TrialPruned,
@@ -114,7 +115,7 @@ class RecordedWork:
     ) -> None:
         self.sweep_folder: SweepFolder = make_folders(folder)
         self.spec, self.body, self.run = spec, body, run
-        self.plan = planned_trials(spec, {}, 128)
+        self.planned = planned_trials(spec, {}, 128)
         self.profile = settled(workers=at_a_time)
         self.comparison = Comparison.of(self.sweep_folder, spec, ROWS, self.wanted)
         self.leases: dict[Claim, Lease] = {}
@@ -122,7 +123,7 @@ class RecordedWork:
 
     @property
     def wanted(self) -> int:
-        return trials_wanted(self.spec, self.plan)
+        return trials_wanted(self.spec, self.planned)
 
     @property
     def stopping(self) -> bool:
@@ -165,13 +166,12 @@ class RecordedWork:
         before = self.sweep_folder.read_record(claim.trial)
         judged = len(before.evaluations) if before is not None else 0
 
-        def pruned(reason: str) -> TrialRecord:
-            return self.record_of(claim, TrialState.PRUNED, params, evaluations, reason)
-
         try:
             for index, value in enumerate(self.body(claim.trial, params), start=1):
                 evaluations.append(Evaluation(index, float(index), index * ROWS, {}, value))
-                report(evaluations[-1], min(evaluation.objective for evaluation in evaluations), False, pruned)
+                best = min(evaluation.objective for evaluation in evaluations)
+                record = self.record_of(claim, TrialState.PRUNED, params, evaluations, "")
+                report(Report(evaluations[-1], best, False, record))
                 if index > judged:
                     self.comparison.judge(claim.trial, evaluations)
         except AttemptOutdated:
@@ -472,7 +472,11 @@ def lost(
 
     sweep_folder, spec = make_folders(folder), make_spec()
     worker: Any = Worker(
-        sweep_folder, None, Run(1, {}, {}, {}, {}, "h", 1, 0.0), spec, settled(Profile(retries=retries))
+        sweep_folder,
+        None,
+        Run(1, BudgetSpec(), StopSpec(), {}, {}, "h", 1, 0.0),
+        spec,
+        settled(Profile(retries=retries)),
     )  # type: ignore[arg-type]
     lease = sweep_folder.claim(1, range(1))
     assert lease is not None
@@ -758,9 +762,9 @@ def test_a_resumed_trial_repeats_its_reports_and_is_not_pruned_for_them(tmp_path
     class Resumed(RecordedWork):
         def train(self, claim, params, report) -> float:
             if claim.trial == 8:
-                record = functools.partial(self.record_of, claim, TrialState.PRUNED, params, ())
+                record = self.record_of(claim, TrialState.PRUNED, params, (), "")
                 for index in (1, 2, 2, 3):
-                    report(Evaluation(index, float(index), index * 100, {}, 50.0), 50.0, True, record)
+                    report(Report(Evaluation(index, float(index), index * 100, {}, 50.0), 50.0, True, record))
             return super().train(claim, params, report)
 
     def body(trial, params):

@@ -40,7 +40,7 @@ def test_what_init_writes_passes_the_whole_check(tmp_path: Path, machine: Machin
         target.write_text(found.text, encoding="utf-8")
         checked = check(load(target))
         assert any(note.startswith("data.max_length: ") for note in checked.notes)
-        assert ("test" in checked.data.facts()["rows"]) == ("_train" in name)
+        assert ("test" in checked.data.facts().rows) == ("_train" in name)
 
 
 @pytest.mark.slow

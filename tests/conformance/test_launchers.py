@@ -20,11 +20,12 @@ from finesweep.host.machine import Machine
 from finesweep.launch.local import LocalLauncher
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.registry import LAUNCHERS
+from finesweep.spec.sections import BudgetSpec, StopSpec
 from made_profiles import settled
 
 __all__ = ["ray"]
 
-RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
+RUN = Run(1, BudgetSpec(), StopSpec(), {}, {}, "here", 1, 0.0)
 CPU = settled(workers=2)
 
 

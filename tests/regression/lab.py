@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from finesweep.training.fine_tuning import FineTuning, build_trainer
 from finesweep.training.model_and_tokens import tokenized
 from finesweep.training.saved_state import SavedState, Weights, read_state
 from finesweep.training.trainer import FineTuner
-from finesweep.trial import Evaluation
+from finesweep.trial import Report
 
 TOKEN = "hf_" + "Secret" * 6  # no real one; only looked for
 ROWS, VALIDATION_ROWS = 192, 64
@@ -64,14 +65,14 @@ class Lab:
         """Build a trial's Trainer and do not train."""
         return build_trainer(self.context(params, **changes))
 
-    def train(self, params: Mapping[str, Any], reports: list[Any] | None = None, **changes: Any) -> TrialWatch:
+    def train(self, params: Mapping[str, Any], reports: list[Report] | None = None, **changes: Any) -> TrialWatch:
         """Train a trial; every report goes to ``reports``."""
         watch = TrialWatch(self.spec.direction)
         self.trainer_of(self.context(params, **changes), watch, reports)
         return watch
 
     @staticmethod
-    def trainer_of(context: TrialContext, watch: TrialWatch, reports: list[Any] | None = None) -> FineTuner:
+    def trainer_of(context: TrialContext, watch: TrialWatch, reports: list[Report] | None = None) -> FineTuner:
         """Train a trial that is described already, and return its Trainer."""
         tuning = tuning_of(context, watch, reports)
         tuning.train()
@@ -81,17 +82,14 @@ class Lab:
 def tuning_of(
     context: TrialContext,
     watch: TrialWatch,
-    reports: list[Any] | None = None,
+    reports: list[Report] | None = None,
     on_step: Callable[[TrialWatch], None] = lambda _: None,
     state: SavedState | None = None,
 ) -> FineTuning:
     """Make everything ready to train a trial; every report goes to ``reports``."""
 
-    def report(evaluation: Evaluation, best: float, last: bool) -> None:
-        if reports is not None:
-            reports.append((evaluation, best, last))
-
-    return FineTuning(context, watch, report, on_step, state)
+    told: list[Report] = [] if reports is None else reports
+    return FineTuning(context, watch, told.append, on_step, state)
 
 
 def go_on(context: TrialContext, folder: Path) -> tuple[TrialWatch, Weights]:
@@ -121,9 +119,9 @@ def prepare(
     assert isinstance(model, ScratchModelSpec)
     sweep_folder.model.mkdir()
     make_scratch(model, checked.data.frames["train"]["text"], sweep_folder.model, pairs=False)
-    values = checked.manifest().__dict__
-    manifest = Manifest(**{**values, "model": {**values["model"], "path": str(sweep_folder.model)}})
-    write_json(sweep_folder.spec_file, manifest.__dict__)
+    manifest = checked.manifest()
+    manifest = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, path=str(sweep_folder.model)))
+    write_json(sweep_folder.spec_file, manifest.to_json())
     tokenized(sweep_folder, manifest, 24)
     (folder / "scratch").mkdir()
     return Lab(sweep_folder, manifest, checked.loaded.spec, folder / "scratch")

@@ -31,7 +31,7 @@ from finesweep.training.callback import TrialContext, TrialWatch
 from finesweep.training.fine_tuning import FineTuning
 from finesweep.training.saved_state import StateDamaged, read_state
 from finesweep.training.trainer import FineTuner
-from finesweep.trial import Evaluation, TrialInterrupted, TrialWaits
+from finesweep.trial import Evaluation, Report, TrialInterrupted, TrialWaits
 
 ON_RUNGS = SearchSpec(pruner="halving", sampler="random", baseline=False)
 Moment = tuple[int, int]
@@ -64,7 +64,7 @@ class Outcome:
         watch = {field: value for field, value in vars(tuning.watch).items() if field != "weights"}
         return cls(
             watch,
-            [(evaluation, best) for evaluation, best, _ in reports],
+            [(report.evaluation, report.best) for report in reports],
             [tuple(entry[name] for name in names) for entry in logs],
             {name: tensor.clone() for name, tensor in tuning.trainer.model.state_dict().items()},
             mean_loss(tuning),
@@ -156,8 +156,8 @@ def test_who_waits_at_a_rung_goes_on_as_if_it_had_never_waited(lab, tmp_path):
     state, reports = None, []
     for number, rung in enumerate((76, 192)):
 
-        def report(evaluation: Evaluation, best: float, last: bool, rung: int = rung) -> None:
-            if not last and evaluation.examples == rung:
+        def report(report: Report, rung: int = rung) -> None:
+            if not report.last and report.evaluation.examples == rung:
                 raise TrialWaits("waits here")
 
         tuning = FineTuning(context, TrialWatch(context.spec.direction), report, lambda _: None, state)
@@ -299,7 +299,7 @@ def test_the_search_is_told_again_of_what_was_evaluated(short, saved):
     """It is told that training ends there, so that it cannot prune a trial that had passed already."""
     told: list[Any] = []
     tuning_of(short, TrialWatch(short.spec.direction), told, state=read_state(saved)).train()
-    assert [(evaluation.step, last) for evaluation, _, last in told] == [(6, True), (12, True)]
+    assert [(report.evaluation.step, report.last) for report in told] == [(6, True), (12, True)]
 
 
 def test_the_watch_knows_at_once_how_far_the_trial_was(short, saved):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from finesweep.errors import SweepError
+from finesweep.folder.model_facts import Loading
 from finesweep.results import checkpoints
 from finesweep.tasks.text_regression import TextRegression
 from finesweep.training.callback import TrialWatch
@@ -128,8 +129,9 @@ def test_rehearsal_of_a_regression_agrees_with_a_plain_forward_pass(prices):
 def test_kept_head_of_a_regression_begins_with_what_it_has_learned(prices, tmp_path):
     watch = TrialWatch(Direction.MINIMIZE)
     checkpoints.save(tmp_path / "saved", prices.trainer_of(prices.context(LEARNING), watch))
-    loading = {"output": [], "rows": [0], "new": [], "notes": []}
-    facts = {**prices.manifest.model, "path": str(tmp_path / "saved"), "from_scratch": False, "loading": loading}
+    loading = Loading(output=[], rows=[0], new=[], notes=[])
+    saved = {"path": str(tmp_path / "saved"), "from_scratch": False, "loading": loading}
+    facts = dataclasses.replace(prices.manifest.model, **saved)
     again = dataclasses.replace(prices, manifest=dataclasses.replace(prices.manifest, model=facts))
     assert again.build({}).evaluate()["eval_loss"] == pytest.approx(watch.result.metrics["eval_loss"], rel=1e-4)
 

@@ -100,7 +100,7 @@ def test_batches_have_few_widths_where_each_is_compiled_for(lab, monkeypatch, bf
     context = lab.context({"bf16": bf16})
     trainer = FineTuning(context, TrialWatch(Direction.MINIMIZE), lambda *_: None, lambda _: None).trainer
     widths = {batch["input_ids"].shape[1] for batch in trainer.get_train_dataloader()}
-    most = context.manifest.model["max_tokens"]
+    most = context.manifest.model.max_tokens
     assert all(width % precision.CPU_MULTIPLE == 0 or width == most for width in widths) is bf16
 
 

@@ -26,6 +26,7 @@ from finesweep.launch.local import LocalLauncher
 from finesweep.launch.profile import Profile
 from finesweep.model.pretrained import load_tokenizer
 from finesweep.results import checkpoints, ranking
+from finesweep.spec.sections import BudgetSpec, StopSpec
 from finesweep.training.callback import TrialWatch
 from finesweep.training.model_and_tokens import build_model
 from finesweep.trial import Direction, TrialRecord, TrialState
@@ -164,7 +165,7 @@ def _environment_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> d
     return dict(entry.split("=", 1) for entry in seen.read_text().split("\0") if entry)
 
 
-RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0)
+RUN = Run(1, BudgetSpec(), StopSpec(), {}, {}, "here", 1, 0.0)
 
 HOLDER = """\
 import sys, time
@@ -219,7 +220,7 @@ def build(lab) -> Callable[..., Any]:
     """Build the model of a trial from a pretrained folder."""
 
     def from_folder(folder: Path, **settings: Any) -> Any:
-        model = {**lab.manifest.model, "path": str(folder), "from_scratch": False}
+        model = dataclasses.replace(lab.manifest.model, path=str(folder), from_scratch=False)
         manifest = dataclasses.replace(lab.manifest, model=model)
         return build_model(manifest, lab.context({}).task, settings, load_tokenizer(folder))
 

@@ -17,6 +17,7 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
+from finesweep.spec.sections import BudgetSpec, StopSpec
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.training.callback import TrialWatch
 from finesweep.training.fine_tuning import build_trainer, training_arguments
@@ -42,15 +43,17 @@ def search(lab: Lab, folder: Path, plan, **changes) -> Worker:
     shutil.copytree(lab.sweep_folder.path, folder)
     budget = lab.spec.budget.model_copy(update={"trials": len(plan)})
     spec = lab.spec.model_copy(update={"budget": budget, **changes})
-    manifest = dataclasses.replace(lab.manifest, plan=plan)
+    manifest = dataclasses.replace(lab.manifest, planned=plan)
     profile = settled(Profile(keep_best=len(plan)))
-    worker = InlineWorker(SweepFolder(folder), manifest, Run(1, {}, {}, {}, {}, "here", 1, 0.0), spec, profile)
+    worker = InlineWorker(
+        SweepFolder(folder), manifest, Run(1, BudgetSpec(), StopSpec(), {}, {}, "here", 1, 0.0), spec, profile
+    )
     OptunaBackend().search(worker)
     return worker
 
 
 def _evaluated_again(lab: Lab, folder: Path) -> dict[str, float]:
-    model = {**lab.manifest.model, "path": str(folder), "from_scratch": False}
+    model = dataclasses.replace(lab.manifest.model, path=str(folder), from_scratch=False)
     context = dataclasses.replace(lab.context({}), manifest=dataclasses.replace(lab.manifest, model=model))
     return build_trainer(context).evaluate()
 
@@ -63,7 +66,7 @@ def test_t04_a_trial_is_worth_its_best_evaluation_and_ships_its_weights(contrary
     losses = [evaluation.metrics["eval_loss"] for evaluation in watch.evaluations]
     assert losses[-1] > losses[0] + 0.1, "training on opposite labels makes every evaluation worse"
     assert watch.best == watch.evaluations[losses.index(min(losses))] != watch.evaluations[-1]
-    assert [best for _, best, _ in reports] == [min(losses[: n + 1]) for n in range(3)]
+    assert [report.best for report in reports] == [min(losses[: n + 1]) for n in range(3)]
     checkpoints.save(tmp_path / "saved", trainer)
     # The same sums in the same precision; batches are padded alike.
     assert _evaluated_again(contrary, tmp_path / "saved")["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
@@ -185,7 +188,7 @@ def test_t12_trials_report_at_equal_examples_whatever_their_batch(lab, per_epoch
     for batch in (8, 20, 32):
         reports = []
         lab.train({"num_train_epochs": 2, "per_device_train_batch_size": batch}, reports, evaluation=evaluation)
-        seen.append([report.examples for report, _, _ in reports])
+        seen.append([report.evaluation.examples for report in reports])
     assert seen[0] == seen[1] == seen[2]
     assert seen[0] == [192 * n // per_epoch for n in range(1, 2 * per_epoch + 1)]
 

@@ -100,7 +100,7 @@ def planted(project: Path) -> Planted:
     checked = preflight.check(reader.load(project / "spec.yaml"))
     path = project / "results" / "spec"
     made: SweepFolder = make_folders(path)
-    write_json(made.spec_file, checked.manifest().__dict__)
+    write_json(made.spec_file, checked.manifest().to_json())
     made.write_run(run(outcome="done"))
     for number in (0, 1):
         write_json(made.record_file(number), record(number, 0.5 + number, run=1).to_json())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from finesweep.folder.manifest import Manifest, Run
+from finesweep.spec.sections import BudgetSpec, StopSpec
 from finesweep.trial import Progress, TrialRecord, TrialState
 
 WAITING, COMPLETE, PRUNED, DIVERGED, FAILED, INTERRUPTED = (
@@ -53,44 +54,42 @@ def running(trial: int, **fields: Any) -> Progress:
     return Progress(**{**values, **fields})
 
 
-def manifest(**search: Any) -> Manifest:
-    """What a sweep over learning rate and epochs is."""
-    return Manifest(
-        name="sst2",
-        spec={
-            "model": {"name": "org/encoder", "revision": None},
-            "data": {"train": "/data/train.csv"},
-            "objective": {"metric": "eval_loss", "direction": "minimize"},
-            "search": {
-                "backend": "optuna",
-                "sampler": "tpe",
-                "pruner": "median",
-                "seed": 7,
-                "baseline": True,
-                **search,
-            },
-            "space": {
-                "learning_rate": {"low": 1e-5, "high": 5e-5, "step": None, "log": True, "choices": None, "when": None},
-                "num_train_epochs": {"low": 2, "high": 5, "step": None, "log": False, "choices": None, "when": None},
-            },
-            "fixed": {"weight_decay": 0.01},
+def manifest(*, spec: Any = None, data: Any = None, model: Any = None, **search: Any) -> Manifest:
+    """What a sweep over learning rate and epochs is, read from what its folder would hold, with some keys changed."""
+    sections = {
+        "model": {"name": "org/encoder"},
+        "data": {"train": "/data/train.csv"},
+        "objective": {"metric": "eval_loss", "direction": "minimize"},
+        "search": {"pruner": "median", "seed": 7, **search},
+        "space": {
+            "learning_rate": {"low": 1e-5, "high": 5e-5, "log": True},
+            "num_train_epochs": {"low": 2, "high": 5},
         },
-        data={
-            "sources": {"train": {"place": "/data/train.csv", "digest": "ab12" * 16, "revision": None}},
-            "rows": {"train": 6920, "validation": 872},
-            "labels": ["negative", "positive"],
-            "text_pair": False,
-        },
-        model={
-            "name": "org/encoder",
-            "path": "/m",
-            "revision": "86b5e0934494bd15c9632b12f734a8a67f723594",
-            "digest": "86b5e0934494bd15c9632b12f734a8a67f723594",
-            "max_tokens": 512,
-            "from_scratch": False,
-        },
-        plan=[],
-        created=0.0,
+        "fixed": {"weight_decay": 0.01},
+    }
+    data_facts = {
+        "sources": {"train": {"place": "/data/train.csv", "digest": "ab12" * 16}},
+        "rows": {"train": 6920, "validation": 872},
+        "labels": ["negative", "positive"],
+        "text_pair": False,
+    }
+    model_facts = {
+        "name": "org/encoder",
+        "path": "/m",
+        "revision": "86b5e0934494bd15c9632b12f734a8a67f723594",
+        "digest": "86b5e0934494bd15c9632b12f734a8a67f723594",
+        "max_tokens": 512,
+        "from_scratch": False,
+    }
+    return Manifest.read(
+        {
+            "name": "sst2",
+            "spec": {**sections, **(spec or {})},
+            "data": {**data_facts, **(data or {})},
+            "model": {**model_facts, **(model or {})},
+            "plan": [],
+            "created": 0.0,
+        }
     )
 
 
@@ -98,8 +97,8 @@ def run(number: int = 1, **fields: Any) -> Run:
     """One run with a budget of 20 trials, 2 hours long."""
     values: dict[str, Any] = {
         "number": number,
-        "budget": {"trials": 20, "hours": 12.0},
-        "stop": {},
+        "budget": BudgetSpec(trials=20, hours=12.0),
+        "stop": StopSpec(),
         "profile": {},
         "environment": {"python": "3.11.4", "versions": {"torch": "2.13.0"}, "gpu": None},
         "host": "here",

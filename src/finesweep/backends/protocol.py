@@ -13,14 +13,7 @@ from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import SettledProfile
 from finesweep.spec.sections import SweepSpec
-from finesweep.trial import Evaluation, Params, TrialRecord
-
-Report = Callable[[Evaluation, float, bool, Callable[[str], TrialRecord]], None]
-"""Tells the search of an evaluation, the best objective so far, whether training ends here, and what makes
-the record that is to stand if the trial is stopped here, given the reason.
-
-Raises ``TrialPruned`` where the trial should stop; never at its end, where nothing is left to save.
-"""
+from finesweep.trial import Params, Reporter
 
 
 class Work(Protocol):
@@ -29,13 +22,13 @@ class Work(Protocol):
     Attributes:
         sweep_folder: The sweep's folder.
         spec: The sweep's spec.
-        plan: Parameters of the first trials by number.
+        planned: Parameters of the first trials by number.
         profile: The run's launch profile.
     """
 
     sweep_folder: SweepFolder
     spec: SweepSpec
-    plan: Sequence[Params]
+    planned: Sequence[Params]
     profile: SettledProfile
 
     @property
@@ -67,8 +60,13 @@ class Work(Protocol):
         """
         ...
 
-    def train(self, claim: Claim, params: Params, report: Report) -> float:
+    def train(self, claim: Claim, params: Params, report: Reporter) -> float:
         """Train one trial and write its record, whatever happens.
+
+        Args:
+            claim: The trial.
+            params: Its parameters.
+            report: Tells the search of each evaluation.
 
         Returns:
             The objective: the best value of all evaluations.

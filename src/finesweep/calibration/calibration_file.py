@@ -24,7 +24,6 @@ from finesweep.forecast.work import expected_examples
 from finesweep.host.machine import Machine
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.registry import BACKENDS
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import TrialInterrupted
 
@@ -65,7 +64,7 @@ def launch(
         assert option is not None
         return options.applied(settled, option), None
     examples = expected_examples(spec, rows, trials, pruned=True).middle
-    load = SearchSpace(spec.space).untuned({})
+    load = spec.search_space.untuned({})
     return settled, Calibration(0, host, machine, among, load, examples, trials)
 
 

@@ -65,6 +65,7 @@ ItsCluster = Annotated[
     Path | None,
     typer.Option("--on", metavar="PROFILE.yaml", help="The cluster that its jobs were given to.", show_default=False),
 ]
+Workers = Annotated[int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")]
 RunNumber = Annotated[int, typer.Option("--run", help="Number of the run.")]
 Token = Annotated[str, typer.Option(help="The run's token, by which the folder is known.")]
 Name = Annotated[str | None, typer.Option(help="Name of the results folder.", show_default="the YAML's name")]

@@ -20,6 +20,7 @@ from finesweep.cli.app import (
     Results,
     SpecFile,
     TrustRemoteCode,
+    Workers,
 )
 from finesweep.errors import SweepError, printable
 
@@ -34,9 +35,7 @@ def run(
     results: Results = RESULTS,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Try everything once: 32 rows, 2 trials, 1 step.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
-    ] = None,
+    workers: Workers = None,
     join: Annotated[bool, typer.Option("--join", help="Help a sweep of this name that runs already.")] = False,
     rerun_lost: RerunLost = False,
     trust_remote_code: TrustRemoteCode = False,
@@ -77,9 +76,7 @@ def submit(
     name: Name = None,
     results: Results = RESULTS,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
-    ] = None,
+    workers: Workers = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and show the jobs without submitting.")] = False,
     allow_setup: Annotated[bool, typer.Option("--allow-setup", help="Run the profile's setup lines.")] = False,
     rerun_lost: RerunLost = False,
@@ -155,9 +152,7 @@ def plan(
     on: On = None,
     name: Name = None,
     results: Results = RESULTS,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")
-    ] = None,
+    workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:

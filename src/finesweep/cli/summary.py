@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from finesweep.results.ranking import verdict, winner
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.run import RunResult
 from finesweep.sweep.submit import Submitted
-from finesweep.text.format import clean, metric, setting
+from finesweep.text.format import clean, first_few, metric, setting
 
 LABELS_SHOWN = 8
 
@@ -41,12 +40,12 @@ class Screen(Console):
 def announce(screen: Screen, checked: Checked) -> None:
     """Say what is about to happen: the data, the model, every default that was used."""
     spec, model = checked.loaded.spec, checked.model
-    rows = checked.data.facts()["rows"]
+    rows = checked.data.facts().rows
     screen.print(f"[bold]{escape(spec.name)}[/]: {escape(spec.task)}")
     screen.say(f"  model     {clean(model.name)}{f' at {model.revision[:12]}' if model.revision else ''}")
     screen.say(f"  data      {', '.join(f'{count:,} {split}' for split, count in rows.items())} rows")
     if checked.data.names:
-        screen.say(f"  labels    {_shortened(checked.data.names)}")
+        screen.say(f"  labels    {first_few([clean(name) for name in checked.data.names], LABELS_SHOWN)}")
     if defaults := checked.loaded.defaults:
         screen.say(f"  defaults  {', '.join(f'{name}={setting(value)}' for name, value in defaults.items())}")
     for note in checked.notes:
@@ -92,12 +91,6 @@ def handed_over(screen: Screen, submitted: Submitted) -> None:
     for line in submitted.submission.lines:
         # A script's lines keep their indentation, and a command that is to be copied is not wrapped.
         screen.print(printable(line, limit=len(line)), markup=False, soft_wrap=True)
-
-
-def _shortened(names: Sequence[str]) -> str:
-    shown = ", ".join(clean(name) for name in names[:LABELS_SHOWN])
-    more = len(names) - LABELS_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _relative(path: Path) -> Path:

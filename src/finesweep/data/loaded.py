@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finesweep.tasks.naive_answer import Naive
 
@@ -25,7 +24,26 @@ class DataSource:
 
     place: str
     digest: str
-    revision: str | None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of a sweep's data.
+
+    Attributes:
+        sources: By split that was read; a validation split made from train has none.
+        rows: Rows by split.
+        labels: Class names in the order of their ids; None for regression.
+        text_pair: Whether a row has two texts.
+        naive: What answering the same to every text scores; None in a folder of an older version.
+    """
+
+    sources: dict[str, DataSource]
+    rows: dict[str, int]
+    labels: list[str] | None
+    text_pair: bool
+    naive: Naive | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +65,12 @@ class LoadedData:
     notes: tuple[str, ...]
     naive: Naive | None = None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> DataFacts:
         """Return what a sweep's manifest keeps of the data."""
-        return {
-            "sources": {split: dataclasses.asdict(source) for split, source in self.sources.items()},
-            "rows": {split: len(frame) for split, frame in self.frames.items()},
-            "labels": None if self.names is None else list(self.names),
-            "text_pair": "text_pair" in self.frames["train"].columns,
-            "naive": dataclasses.asdict(self.naive) if self.naive is not None else None,
-        }
+        return DataFacts(
+            sources=dict(self.sources),
+            rows={split: len(frame) for split, frame in self.frames.items()},
+            labels=None if self.names is None else list(self.names),
+            text_pair="text_pair" in self.frames["train"].columns,
+            naive=self.naive,
+        )

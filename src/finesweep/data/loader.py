@@ -23,6 +23,7 @@ from finesweep.spec.sections import DataSpec
 from finesweep.spec.yaml_source import YamlSource, expand
 from finesweep.tasks import label_cells, label_column
 from finesweep.tasks.task import LabelProblem, Task
+from finesweep.text.format import first_few
 
 SPLITS = ("train", "validation", "test")
 _CAPS = {"train": "max_train_rows", "validation": "max_eval_rows", "test": "max_test_rows"}
@@ -201,11 +202,10 @@ class _Loader:
         if not table.look.is_header and (table.look.certain or not self._wanted() <= set(table.names)):
             self._refuse_first_line(split, table)
             return
-        names = ", ".join(name[:60] for name in table.names[:30])
-        more = f" and {len(table.names) - 30} more" if len(table.names) > 30 else ""
+        names = first_few([name[:60] for name in table.names], 30)
         for role, column in self.named:
             if column not in table.names:
-                message = f"{self.shown[split]} has no column {column!r}; there are {names}{more}"
+                message = f"{self.shown[split]} has no column {column!r}; there are {names}"
                 self._add(role, message, did_you_mean(column, table.names))
 
     def _refuse_first_line(self, split: str, table: Table) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finesweep.tasks.label_column import is_number
+from finesweep.text.format import shortened
 
 LOOKED_AT = 20_000
 """Rows that are held against the first line."""
@@ -116,4 +117,4 @@ def _is_figure(cell: str) -> bool:
 
 
 def _shown(cell: str) -> str:
-    return repr(cell if len(cell) <= 40 else cell[:37] + "...")
+    return repr(shortened(cell, 40))

@@ -13,7 +13,7 @@ from finesweep.display.progress_lines import Subject
 from finesweep.forecast.eta import span
 from finesweep.results.ranking import ranked, unranked, without_running
 from finesweep.text.format import clock, headings, metric, setting
-from finesweep.text.table import GAP, Cell, FittedColumn, fit, lines, shortened, wrapped_name
+from finesweep.text.table import GAP, Cell, FittedColumn, cut_to_width, fit, lines, wrapped_name
 from finesweep.trial import Params, Progress, TrialRecord, TrialState
 
 _BAR = 8
@@ -80,7 +80,7 @@ class LiveTable:
         best_first = ranked(self.records, self.subject.direction)
         result = list(self._heading(width, best_first))
         if self.starting:
-            result.append(Text(shortened(f"starting: {self.starting}", width), style="dim", no_wrap=True))
+            result.append(Text(cut_to_width(f"starting: {self.starting}", width), style="dim", no_wrap=True))
         names = [self.subject.metric, *headings(self.subject.parameters)]
         depth = max(len(wrapped_name(name)) for name in names)
         entries, more = self._entries(best_first, height - len(result) - depth)
@@ -88,7 +88,7 @@ class LiveTable:
             columns = self._columns(entries, "#." if ascii_only else "█░")
             result += lines(fit(columns, width), width)
         if more:
-            result.append(Text(shortened(f"and {more:,} more", width), style="dim"))
+            result.append(Text(cut_to_width(f"and {more:,} more", width), style="dim"))
         return result[:height]
 
     def _heading(self, width: int, best_first: Sequence[TrialRecord]) -> Iterator[Text]:
@@ -100,10 +100,10 @@ class LiveTable:
         line = ""
         for part in parts:
             if line and len(line) + GAP + len(part) > width:
-                yield Text(shortened(line, width), style="bold", no_wrap=True)
+                yield Text(cut_to_width(line, width), style="bold", no_wrap=True)
                 line = ""
             line += (" " * GAP if line else "") + part
-        yield Text(shortened(line, width), style="bold", no_wrap=True)
+        yield Text(cut_to_width(line, width), style="bold", no_wrap=True)
 
     def _waiting(self) -> Iterator[str]:
         running = {one.trial for one in self.progress}

@@ -17,7 +17,7 @@ from finesweep.launch.submitted_runs import submitted_runs
 from finesweep.results import leaderboard, ranking
 from finesweep.spec.planned_trials import trials_wanted
 from finesweep.text.format import metric
-from finesweep.trial import Direction, Progress, TrialRecord, TrialState
+from finesweep.trial import Progress, TrialRecord, TrialState
 
 LONGEST_LINE = 1_000
 """Characters."""
@@ -46,17 +46,17 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
     alive = {claim.trial for claim in held if folder.claims.is_alive(claim.trial, claim.attempt)}
     counts = Counter(record.state for record in ranking.without_running(records, alive))
     finished = sum(count for state, count in counts.items() if state.finished)
-    budget = runs[-1].budget if runs else {}
-    wanted = trials_wanted(manifest.spec_for(runs[-1]), manifest.plan) if runs else "?"
+    hours = runs[-1].budget.hours if runs else None
+    wanted = trials_wanted(manifest.spec_for(runs[-1]), manifest.planned) if runs else "?"
     by = owner or ("on a cluster" if alive and jobs else None)
     yield f"{manifest.name}: {f'running ({by})' if by else 'waiting for a cluster' if jobs else 'not running'}"
     yield f"  trials   {finished} of {wanted} finished" + "".join(
         f", {count} {state}" for state, count in sorted((counts + Counter({TrialState.RUNNING: len(alive)})).items())
     )
-    yield f"  hours    {folder.hours_used():.2f}" + (f" of {budget['hours']:g}" if budget.get("hours") else "")
-    best = ranking.winner(records, Direction(manifest.spec["objective"]["direction"]))
+    yield f"  hours    {folder.hours_used():.2f}" + (f" of {hours:g}" if hours else "")
+    best = ranking.winner(records, manifest.spec.direction)
     if best is not None:
-        yield f"  best     trial {best.trial}, {manifest.spec['objective']['metric']} {metric(best.objective)}"
+        yield f"  best     trial {best.trial}, {manifest.spec.objective.metric} {metric(best.objective)}"
     if tested := leaderboard.test_scores(leaderboard.proof(folder, best)):
         yield f"  test     {tested}"
     yield from jobs

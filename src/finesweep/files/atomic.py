@@ -1,4 +1,4 @@
-"""Owns writing a file so that its readers see the old one or the new one, never a part."""
+"""Writes files so that a reader sees the old one or the new one, never a part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns reading a sweep's folder as data that anybody may have written: JSON of bounded size, held against its class.
+"""Reads JSON of bounded size from a sweep's folder, which may come from anywhere, and checks it against a class.
 
 A folder can come from another person. Whatever lies in it, reading it gives a value of the promised
 class or one error, never a traceback, endless waiting or a full memory.
@@ -24,9 +24,8 @@ from finesweep.files.regular_file import open_own, read_bytes
 MAX_BYTES = 50_000_000
 """Bytes of a file that are read; the record of a trial with 10,000 evaluations has 5 million."""
 
-_LARGE = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"))
-_LONG = 200
-"""Digits; with fewer, and an exponent of two digits, no number is infinite."""
+_LARGE = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"), re.compile(rb"[0-9]{200}"))
+"""What a number that is infinite has: an exponent of three digits, or as many digits before it."""
 
 T = TypeVar("T")
 
@@ -85,11 +84,11 @@ def as_kind(kind: type[T], values: Any) -> T:
     """
     if not isinstance(values, dict):
         raise Damaged("no JSON object")
-    fields: Any = kind
-    if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(fields)}):
+    known: Any = kind
+    if unknown := sorted(values.keys() - _fields(known)):
         raise Damaged(f"unknown field {unknown[0][:100]!r}")
     try:
-        made: T = _adapter(fields).validate_python(values)
+        made: T = _adapter(known).validate_python(values)
         return made
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -148,11 +147,14 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+@functools.cache
+def _fields(kind: Any) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(kind))
+
+
 def _may_be_infinite(text: bytes) -> bool:
     """Say whether JSON may hold infinity or NaN; to write all values again, to be told, takes longer than to read."""
-    if b"Infinity" in text or b"NaN" in text or any(large.search(text) for large in _LARGE):
-        return True
-    return max(map(len, text.split(b"\n"))) >= _LONG
+    return b"Infinity" in text or b"NaN" in text or any(large.search(text) for large in _LARGE)
 
 
 def _values(text: bytes) -> Any:

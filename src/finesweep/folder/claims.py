@@ -1,11 +1,11 @@
-"""Owns claims: who runs which attempt of which trial, whether they still live, and who comes too late.
+"""Claims attempts at trials, sees whether their holders are alive, and refuses holders that come too late.
 
-A claim is a file ``claims/0007.1`` (trial, attempt) that appears once and whole. Whoever holds it keeps
+A claim is a file ``claims/0007.1`` (trial, attempt) that appears once and whole. Its holder keeps
 it locked, together with the process that trains, and counts its ``beat`` up. On the same machine a claim
-is dead as soon as nobody holds its lock, which no clock can change; elsewhere, when its beat has stood
+is dead as soon as no process holds its lock, which no clock can change; elsewhere, when its beat has stood
 still for ``LEASE_SECONDS`` on the reader's own monotonic clock. Clocks of two machines are never compared.
 
-The attempt is the fencing token: once there is a claim of the next attempt, whoever holds this one may
+The attempt is the fencing token: once there is a claim of the next attempt, the holder of this one may
 write nothing more.
 
 Once a trial's parameters are drawn they are appended to its claim, in a line of their own. So other processes know what
@@ -39,7 +39,7 @@ LEASE_SECONDS = 60.0
 """How long another machine's claim may stand still before its trial is tried again."""
 
 RENEW_SECONDS = 5.0
-"""How often a claim is renewed; a dozen renewals must be late before anybody takes a lease for dead."""
+"""How often a claim is renewed; a dozen renewals must be late before a lease counts as dead."""
 
 _NAME = re.compile(r"(\d{4,7})\.(\d{1,6})")
 _BEAT_DIGITS = 12
@@ -117,7 +117,7 @@ class Lease:
         self._renewed = time.monotonic()
         self._beat += 1
         # The text keeps its length, so this needs no space; where it fails all the same, the folder is
-        # gone or broken, and whoever writes a record there says so.
+        # gone or broken, and the next write of a record says so.
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, self._text(), 0)
 
@@ -189,7 +189,7 @@ class Claims:
         """Lock, and make sure that an attempt is still the newest one.
 
         Raises:
-            AttemptOutdated: The trial is being tried again by somebody else.
+            AttemptOutdated: Another process tries the trial again.
             FolderError: The folder is missing or not writable.
         """
         with self.locked():
@@ -212,7 +212,7 @@ class Claims:
         except OSError as error:
             raise FolderError(f"{self._folder}: {error.strerror}") from None
         new = names - self._listed
-        if len(names) - len(new) < len(self._listed):  # somebody has deleted claims
+        if len(names) - len(new) < len(self._listed):  # claims were deleted
             self._newest, self._listed, new = {}, set(), names
         for match in filter(None, map(_NAME.fullmatch, new)):
             trial, attempt = int(match[1]), int(match[2])
@@ -240,7 +240,7 @@ class Claims:
         return attempt
 
     def take(self, claim: Claim) -> Lease | None:
-        """Take a claim, None if somebody else was faster.
+        """Take a claim; None if another process was faster.
 
         Raises:
             FolderError: The folder is missing or not writable.
@@ -286,7 +286,7 @@ class Claims:
                 yield params
 
     def is_alive(self, trial: int, attempt: int) -> bool:
-        """Say whether somebody holds an attempt's claim."""
+        """Return whether a process holds an attempt's claim."""
         holder = self.holder(trial, attempt)
         return self._is_locked(trial, attempt) if holder.is_local else self.seconds_still(holder) < LEASE_SECONDS
 
@@ -298,7 +298,7 @@ class Claims:
         """
         looked_at = self.newest().items() - self._released
         locked = {item for item in looked_at if self._is_locked(*item)}
-        self._released |= looked_at - locked  # nobody takes a claim up again that was let go of
+        self._released |= looked_at - locked  # a claim that was released is never taken again
         return [holder for holder in (self.holder(*item) for item in sorted(locked)) if holder.is_local]
 
     def seconds_still(self, holder: Holder) -> float:

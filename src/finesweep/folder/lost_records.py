@@ -9,6 +9,7 @@ from typing import Any
 from finesweep.errors import FolderError
 from finesweep.files.atomic import read_json, writing
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.text.format import first_few
 from finesweep.trial import TrialState
 
 _FINISHED = frozenset(str(state) for state in TrialState if state.finished)
@@ -45,10 +46,9 @@ def refuse(folder: SweepFolder, *, rerun: bool = False) -> None:
 
 def message(folder: SweepFolder, trials: list[int]) -> str:
     """Say which records are lost, and what to do."""
-    names = ", ".join(folder.record_file(trial).name for trial in trials[:_SHOWN])
-    more = f" and {len(trials) - _SHOWN} more" if len(trials) > _SHOWN else ""
+    names = first_few([folder.record_file(trial).name for trial in trials], _SHOWN)
     return (
-        f"{folder.path / 'trials'}: {names}{more} are gone, though these trials have ended; put them back, "
+        f"{folder.path / 'trials'}: {names} are gone, though these trials have ended; put them back, "
         "train them again with --rerun-lost, or start anew with --fresh"
     )
 

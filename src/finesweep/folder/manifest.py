@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from finesweep import __version__
+from finesweep.data.loaded import DataFacts
+from finesweep.files.checked_json import as_kind
+from finesweep.folder.model_facts import ModelFacts
 from finesweep.spec.sections import FORMAT, BudgetSpec, StopSpec, SweepSpec, is_name
+from finesweep.text.format import shortened
 from finesweep.trial import Params, TrialRecord
 
 
@@ -20,20 +24,104 @@ class Manifest:
     """What a sweep is: everything that two runs of it must have in common.
 
     Attributes:
-        name: The sweep's name.
-        spec: The spec's sections as plain values, without ``budget`` and ``stop``.
-        data: Facts of the prepared data: ``sources`` (split to file or dataset with its digest or
-            commit), ``rows`` (split to count), ``labels`` (names in the order of their ids, or None),
-            ``text_pair`` (bool), ``naive`` (what answering the same to every text scores; see ``Naive``).
-        model: Facts of the resolved model: ``name``, ``path`` (absolute folder), ``revision``,
-            ``digest``, ``max_tokens``, ``from_scratch``, ``loading`` (how its weights become a trial's model, as in
-            ``load_check.Loading``; None where there are none); in memory also ``trust_remote_code``, which only
-            a run can say (``of_run``).
-        plan: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
+        spec: The spec, with the default ``budget`` and ``stop``; each run has its own (``spec_for``).
+        data: Facts of the prepared data.
+        model: Facts of the resolved model.
+        planned: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
         created: Unix time.
         format: Version of this folder's layout.
         version: finesweep's version.
+        trusts_code: Whether code that comes with the model may be run; only a run can say so (``of_run``).
     """
+
+    spec: SweepSpec
+    data: DataFacts
+    model: ModelFacts
+    planned: Sequence[Params]
+    created: float
+    format: int = FORMAT
+    version: str = __version__
+    trusts_code: bool = False
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.spec.name
+
+    @classmethod
+    def read(cls, values: Any) -> Manifest:
+        """Return the manifest that ``spec.json`` describes, which may be an older version's or come from a stranger.
+
+        Args:
+            values: What the file holds.
+
+        Raises:
+            ValueError: Something in it is missing or none that a checked spec has; the message says where.
+        """
+        written = as_kind(_Written, values)
+        if not is_name(written.name):
+            raise ValueError(f"name: {written.name[:100]!r} is none that a sweep can have")
+        try:
+            spec = SweepSpec.model_validate({**written.spec, "name": written.name, "base": Path()}, strict=False)
+            data, model = _DATA.validate_python(written.data), _MODEL.validate_python(written.model)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))[:100]}: {first['msg']}") from None
+        if spec.objective.direction is None:
+            raise ValueError("objective.direction: missing")
+        if "train" not in data.rows:
+            raise ValueError("rows.train: missing")
+        if strangers := sorted({name for params in written.plan for name in params} - spec.space.keys()):
+            raise ValueError(f"plan: {strangers[0][:100]!r} is not in the space")
+        return cls(without_run(spec), data, model, written.plan, written.created, written.format, written.version)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``spec.json`` holds of it."""
+        return {
+            "name": self.name,
+            "spec": self.spec.model_dump(mode="json", exclude=_NOT_WRITTEN),
+            "data": dataclasses.asdict(self.data),
+            "model": dataclasses.asdict(self.model),
+            "plan": [dict(params) for params in self.planned],
+            "created": self.created,
+            "format": self.format,
+            "version": self.version,
+        }
+
+    def of_run(self, run: Run) -> Manifest:
+        """Return the manifest with what each run says anew: where the model lies, and whether its code may run."""
+        model = dataclasses.replace(self.model, path=run.model_path or self.model.path)
+        trusts_code = run.trust_remote_code and not self.model.from_scratch
+        return dataclasses.replace(self, model=model, trusts_code=trusts_code)
+
+    def spec_for(self, run: Run) -> SweepSpec:
+        """Return the spec with the budget of one of the runs."""
+        return self.spec.model_copy(update={"budget": run.budget, "stop": run.stop})
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must not change under one name, flat by dotted name.
+
+        Where files lie is no part of it; what is in them is.
+        """
+        spec = self.spec.model_dump(mode="json", exclude={**dict.fromkeys(_NOT_WRITTEN, True), **_PLACES})
+        digests = {split: source.digest for split, source in self.data.sources.items()}
+        spec["data"]["content"], spec["model"]["content"] = digests, self.model.digest
+        return dict(_flat(spec))
+
+
+_NOT_WRITTEN = {"name", "budget", "stop"}
+_PLACES = {"data": {"dataset", "train", "validation", "test", "revision"}, "model": {"name", "revision"}}
+_DATA, _MODEL = TypeAdapter(DataFacts), TypeAdapter(ModelFacts)
+
+
+def without_run(spec: SweepSpec) -> SweepSpec:
+    """Return a spec without what each run says anew: its budget, when it stops, and where its files lie."""
+    return spec.model_copy(update={"base": Path(), "budget": BudgetSpec(), "stop": StopSpec()})
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What ``spec.json`` holds."""
 
     name: str
     spec: Mapping[str, Any]
@@ -44,102 +132,6 @@ class Manifest:
     format: int = FORMAT
     version: str = __version__
 
-    def checked(self) -> Manifest:
-        """Return the manifest as its readers rely on it, whoever wrote the file that it was read from.
-
-        Raises:
-            ValueError: Something in it is missing or none that a checked spec has; the message says where.
-        """
-        if not is_name(self.name):
-            raise ValueError(f"name: {self.name[:100]!r} is none that a sweep can have")
-        try:
-            asked = {**self.spec, "name": self.name, "base": Path()}
-            spec = SweepSpec.model_validate(asked, strict=False).model_dump(mode="json", exclude=_NO_IDENTITY)
-            data = _DataFacts.model_validate(self.data).model_dump()
-            model = _ModelFacts.model_validate(self.model).model_dump()
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))[:100]}: {first['msg']}") from None
-        if spec["objective"]["direction"] is None:
-            raise ValueError("objective.direction: missing")
-        if strangers := sorted({name for params in self.plan for name in params} - spec["space"].keys()):
-            raise ValueError(f"plan: {strangers[0][:100]!r} is not in the space")
-        return dataclasses.replace(self, spec=spec, data=data, model=model)
-
-    @property
-    def trusts_code(self) -> bool:
-        """Whether code that comes with the model may be run."""
-        return bool(self.model.get("trust_remote_code"))
-
-    def of_run(self, run: Run) -> Manifest:
-        """Return the manifest with what each run says anew: where the model lies, and whether its code may run."""
-        trusted = run.trust_remote_code and not self.model["from_scratch"]
-        model = {**self.model, "path": run.model_path or self.model["path"], "trust_remote_code": trusted}
-        return dataclasses.replace(self, model=model)
-
-    def spec_for(self, run: Run | None = None) -> SweepSpec:
-        """Rebuild the checked spec, with the budget of one of the runs."""
-        budget = BudgetSpec.model_validate(dict(run.budget)) if run else BudgetSpec()
-        stop = StopSpec.model_validate(dict(run.stop)) if run else StopSpec()
-        values = {**self.spec, "name": self.name, "base": Path(), "budget": budget, "stop": stop}
-        return SweepSpec.model_validate(values, strict=False)
-
-    def identity(self) -> dict[str, Any]:
-        """Return what must not change under one name, flat by dotted name.
-
-        Where files lie is no part of it; what is in them is.
-        """
-        spec = {key: value for key, value in self.spec.items() if key not in ("data", "model")}
-        places = ("dataset", "train", "validation", "test", "revision")
-        data = {key: value for key, value in self.spec["data"].items() if key not in places}
-        digests = {split: source["digest"] for split, source in self.data["sources"].items()}
-        model = {key: value for key, value in self.spec["model"].items() if key not in ("name", "revision")}
-        whole = {**spec, "data": {**data, "content": digests}, "model": {**model, "content": self.model["digest"]}}
-        return dict(_flat(whole))
-
-
-_NO_IDENTITY = {"name", "base", "budget", "stop"}
-
-
-class _Source(BaseModel):
-    place: str
-    digest: str
-    revision: str | None = None
-
-
-class _Naive(BaseModel):
-    answer: str
-    scores: dict[str, float]
-    limits: dict[str, float]
-
-
-class _DataFacts(BaseModel):
-    sources: dict[str, _Source]
-    rows: dict[str, int]
-    labels: list[str] | None
-    text_pair: bool
-    naive: _Naive | None = None
-
-
-class _Loading(BaseModel):
-    output: list[str]
-    rows: list[int] | None
-    new: list[str]
-    notes: list[str]
-
-
-class _ModelFacts(BaseModel):
-    # What else a file says is dropped, and with it the leave to run code, which is the command line's to give.
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    path: str | None
-    revision: str | None
-    digest: str
-    max_tokens: int = Field(ge=1)
-    from_scratch: bool
-    loading: _Loading | None = None
-
 
 @dataclass(frozen=True)
 class Run:
@@ -147,8 +139,8 @@ class Run:
 
     Attributes:
         number: From 1.
-        budget: ``trials`` and ``hours``.
-        stop: ``target`` and ``no_gain_trials``.
+        budget: Its budget.
+        stop: When it ends before that.
         profile: The launch profile, with numbers; see ``profile.SettledProfile.record``.
         environment: Versions and device.
         host: Machine that the command ran on.
@@ -167,8 +159,8 @@ class Run:
     """
 
     number: int
-    budget: Mapping[str, Any]
-    stop: Mapping[str, Any]
+    budget: BudgetSpec
+    stop: StopSpec
     profile: Mapping[str, Any]
     environment: Mapping[str, Any]
     host: str
@@ -183,9 +175,9 @@ class Run:
     watched: bool = True
     measures: bool = False
 
-    def __post_init__(self) -> None:
-        BudgetSpec.model_validate(dict(self.budget))
-        StopSpec.model_validate(dict(self.stop))
+    def to_json(self) -> dict[str, Any]:
+        """Return what the run's file holds."""
+        return {**vars(self), "budget": self.budget.model_dump(), "stop": self.stop.model_dump()}
 
 
 Period = tuple[float, float]
@@ -242,4 +234,4 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _shown(value: Any) -> str:
     text = "nothing" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shortened(text, 60)

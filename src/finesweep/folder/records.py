@@ -94,6 +94,12 @@ class Records:
         self.each()
         return self._changes[since:]
 
+    def has_finished(self, name: str) -> bool:
+        """Say whether the record in one file is that of a finished trial, without a look at it if it was so before."""
+        if name not in self._settled:
+            self.read(name)
+        return name in self._settled
+
     def look_again(self, name: str) -> None:
         """Look at a file at once the next time, since this process has replaced it."""
         self._settled.discard(name)
@@ -108,7 +114,10 @@ class Records:
         self._forget(name)
         self._known[name] = known
         self._changes.append((known[1].trial, known[1]))
-        bisect.insort(self._sorted, known[1], key=_NUMBER)
+        if self._sorted and self._sorted[-1].trial > known[1].trial:
+            bisect.insort(self._sorted, known[1], key=_NUMBER)
+        else:
+            self._sorted.append(known[1])
         if known[1].state.finished:
             self._settled.add(name)
 

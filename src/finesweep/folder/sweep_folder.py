@@ -32,7 +32,7 @@ from pathlib import Path
 
 from finesweep.errors import FolderError
 from finesweep.files.atomic import read_json, staged_json, write_json, writing
-from finesweep.files.checked_json import Damaged, as_kind, read_as, read_numbered, refuse_all_but_files
+from finesweep.files.checked_json import Damaged, read_as, read_numbered, refuse_all_but_files
 from finesweep.files.regular_file import check_folder_name
 from finesweep.folder.claims import Claim, Claims, Holder, Lease
 from finesweep.folder.manifest import Manifest, Run, hours_ran
@@ -167,7 +167,7 @@ class SweepFolder:
                 f"{self.spec_file}: layout {found}, this finesweep reads {FORMAT}; use another --name or --fresh"
             )
         try:
-            return as_kind(Manifest, values).checked()
+            return Manifest.read(values)
         except ValueError as error:
             raise FolderError(f"{self.spec_file}: {error}; start anew with --fresh") from None
 
@@ -189,7 +189,7 @@ class SweepFolder:
 
     def write_run(self, run: Run) -> None:
         """Write one run's facts, replacing what stood there."""
-        write_json(self.path / "runs" / f"{run.number:04d}.json", dataclasses.asdict(run))
+        write_json(self.path / "runs" / f"{run.number:04d}.json", run.to_json())
 
     def jobs(self, run: int) -> Mapping[str, str]:
         """Return the ids of the jobs that a cluster was given for a run, by what they do; empty if none were."""
@@ -241,7 +241,7 @@ class SweepFolder:
 
     def read_record(self, trial: int) -> TrialRecord | None:
         """Return how a trial's last attempt ended, None if none has."""
-        return self._records.read(self.record_file(trial).name)
+        return self._records.read(f"{trial:04d}.json")
 
     def changed_records(self, since: int) -> list[tuple[int, TrialRecord | None]]:
         """Return the trials whose records came, changed or went, in order, after the first so many changes."""
@@ -337,8 +337,10 @@ class SweepFolder:
         with self.claims.locked():
             # Thousands have finished already, and each worker waits while another one looks.
             for trial in itertools.filterfalse(self._finished.__contains__, trials):
+                if self.is_finished(trial):
+                    continue
                 attempt = self.claims.newest_of(trial)
-                if self.is_finished(trial) or (attempt and self.claims.is_alive(trial, attempt)):
+                if attempt and self.claims.is_alive(trial, attempt):
                     continue
                 if (lease := self.claims.take(self._next_claim(trial, attempt, run))) is not None:
                     return lease
@@ -364,8 +366,7 @@ class SweepFolder:
     def is_finished(self, trial: int) -> bool:
         """Say whether a trial has a finished record; once it has, its file is not read again."""
         if trial not in self._finished:
-            record = self.read_record(trial)
-            if record is None or not record.state.finished:
+            if not self._records.has_finished(f"{trial:04d}.json"):
                 return False
             self._finished.add(trial)
         return True

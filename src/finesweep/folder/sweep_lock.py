@@ -1,4 +1,4 @@
-"""Owns the lock on a sweep's folder: one `sweep run` at a time, and it dies with its owner."""
+"""Locks a sweep's folder for one `sweep run` at a time; the lock ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOKS, LOOK_SECONDS = 4, 0.1
 
 
 def owner(path: Path) -> str | None:
-    """Say who owns a sweep's folder at present (host, pid, since), None if nobody does or it cannot be told."""
+    """Return which process owns a sweep's folder (host, pid, since); None if none does or it cannot be told."""
     try:
         descriptor = open_own(_file(path), os.O_RDONLY)
     except OSError:
@@ -33,10 +33,10 @@ def owner(path: Path) -> str | None:
 
 
 def refuse_owned(path: Path) -> None:
-    """Make sure that nobody owns a sweep's folder at this moment.
+    """Make sure that no process owns a sweep's folder at this moment.
 
     Raises:
-        InUse: Somebody does.
+        InUse: One does.
     """
     if (present := owner(path)) is not None:
         raise InUse(path, present)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from finesweep.pruning.rules import is_audited, rung_examples
 from finesweep.spec.planned_trials import planned_trials
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import ON_RUNGS, SweepSpec
 from finesweep.spec.trial_length import Workload
 from finesweep.trial import Params
@@ -85,7 +84,7 @@ class Course:
 
     def plan(self, params: Params) -> Workload:
         """Return what a trial with these parameters would train."""
-        return Workload.of({**self.spec.fixed, **params}, self.rows)
+        return Workload.of(self.spec.merged(params), self.rows)
 
     @functools.cached_property
     def planned(self) -> list[Workload]:
@@ -96,7 +95,7 @@ class Course:
     @functools.cached_property
     def pool(self) -> list[Workload]:
         """Plans as a random sampler would propose them."""
-        space, source = SearchSpace(self.spec.space), random.Random(0)
+        space, source = self.spec.search_space, random.Random(0)
         return [self.plan(space.draw(source)) for _ in range(_POOL)]
 
     def is_baseline(self, trial: int) -> bool:

@@ -1,4 +1,4 @@
-"""Owns what a launcher is: where workers run.
+"""Declares what a launcher is: the code that starts workers in one kind of place.
 
 A launcher is one file here and one line in ``finesweep.registry.LAUNCHERS``.
 """

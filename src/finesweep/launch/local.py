@@ -1,4 +1,4 @@
-"""Owns running workers on this machine: one process each, in a session of its own, on a GPU of its own."""
+"""Starts workers on this machine: one process each, in a session of its own, on the GPU that is its."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the launch profile: where and with what means workers run; no part of a sweep's identity.
+"""Reads launch profiles, which say where workers run and with what means; they are no part of a sweep's identity.
 
 ``Profile`` has what all launchers share. A launcher with keys of its own has a subclass in a module of its
 own and a line in ``finesweep.registry.PROFILES``.

@@ -1,4 +1,4 @@
-"""Owns the limits that workers keep themselves in a run that no command watches: hours and disk."""
+"""Checks hours and disk in the workers of a run that no command watches."""
 
 from __future__ import annotations
 

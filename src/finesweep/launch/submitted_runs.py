@@ -1,4 +1,4 @@
-"""Owns which runs of a sweep a cluster carries out, and with whom to talk about them."""
+"""Finds the runs of a sweep that a cluster carries out, and the submitter of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finesweep.registry import SUBMITTERS
 
 
 def submitted_runs(folder: SweepFolder) -> Iterator[tuple[Run, Submitter]]:
-    """Yield the runs that were given to a cluster and have not ended, with whom they were given to."""
+    """Yield the runs that were given to a cluster and have not ended, each with its submitter."""
     for run in folder.runs():
         launcher = run.profile.get("launcher")
         is_submitted = not run.watched or bool(folder.jobs(run.number))

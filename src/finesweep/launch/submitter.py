@@ -1,4 +1,4 @@
-"""Owns what a submitter is: who takes a whole sweep as a batch and lets the command that submits it go.
+"""Declares what a submitter is: the code that gives a whole sweep to a cluster, after which the command ends.
 
 A submitter is one file here, one line in ``finesweep.registry.SUBMITTERS`` and one in ``PROFILES``.
 """
@@ -78,7 +78,7 @@ class Submitter(Protocol):
     watched: ClassVar[bool]
 
     def check(self, profile: Profile) -> None:
-        """Make sure that there is somebody to submit to, before anything is prepared.
+        """Make sure that the cluster takes submissions, before anything is prepared.
 
         Raises:
             LaunchError: There is not; the message says what is missing, and where it was looked for.

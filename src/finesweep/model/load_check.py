@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finesweep import activity
 from finesweep.data.loaded import LoadedData
 from finesweep.errors import Problem, SpecError
+from finesweep.folder.model_facts import Loading
 from finesweep.model import head
 from finesweep.model.folder_check import LAYERS, position_offset
 from finesweep.model.remote_code import Fault
@@ -23,7 +23,7 @@ from finesweep.model.weights import FLOATS, WeightFiles, not_finite, read_weight
 from finesweep.registry import TASKS
 from finesweep.spec.sections import ModelSpec, SweepSpec
 from finesweep.spec.yaml_source import KeyPath, YamlSource
-from finesweep.text.format import clean
+from finesweep.text.format import clean, first_few
 from finesweep.trial import Value
 
 if TYPE_CHECKING:
@@ -38,28 +38,6 @@ _SHOWN = 3
 _ANOTHER = "config.json and weights belong to different models"
 _NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)")
 _ADAPTED = re.compile(r"(^|\.)(lora_[A-Za-z_]+|base_layer|modules_to_save)\.")
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a trial's model comes out of its folder.
-
-    Attributes:
-        output: The parameters of the head's last layer, whose rows stand for the labels.
-        rows: For each label its row of that layer in the checkpoint; None if the layer is new.
-        new: Every parameter that is drawn at random.
-        notes: What is new, and what became of the checkpoint's head; for the screen and the model card.
-    """
-
-    output: Sequence[str] = ()
-    rows: Sequence[int] | None = None
-    new: Sequence[str] = ()
-    notes: Sequence[str] = ()
-
-    @property
-    def without(self) -> Sequence[str]:
-        """The parameters that are drawn at random although the checkpoint may have them."""
-        return self.output if self.rows is None else ()
 
 
 def check(
@@ -93,7 +71,8 @@ def check(
     problems = [Problem(where, f"{model.name}: {fault.message}", fault.hint) for fault in look.faults()]
     if problems := problems or list(_setting_problems(look, spec, source)):
         raise SpecError(problems)
-    return Loading(look.output, chosen.rows, look.new(), (*look.notes, *_notes(look, chosen)))
+    rows = None if chosen.rows is None else list(chosen.rows)
+    return Loading(list(look.output), rows, list(look.new()), [*look.notes, *_notes(look, chosen)])
 
 
 class _Look:
@@ -351,8 +330,7 @@ def _shape(lengths: Iterable[int]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(clean(name, 200) for name in names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN:,} more"
+    return first_few([clean(name, 200) for name in names], _SHOWN)
 
 
 def _line(error: BaseException) -> str:

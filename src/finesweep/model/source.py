@@ -10,6 +10,7 @@ from typing import Any
 
 from finesweep import activity
 from finesweep.errors import Problem, SpecError, did_you_mean
+from finesweep.folder.model_facts import Loading, ModelFacts
 from finesweep.hub import HubError, Snapshot, snapshot
 from finesweep.model.folder_check import DEFAULT_TOKENS, ModelFolder, inspect, positions
 from finesweep.model.remote_code import Fault
@@ -40,6 +41,15 @@ class ResolvedModel:
     max_tokens: int
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+
+    def facts(self, loading: Loading | None) -> ModelFacts:
+        """Return what a sweep's manifest keeps of the model.
+
+        Args:
+            loading: How it is loaded; None for one made from scratch.
+        """
+        path = str(self.path) if self.path else None
+        return ModelFacts(self.name, path, self.revision, self.digest, self.max_tokens, self.path is None, loading)
 
 
 def resolve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from finesweep.pruning.evaluation_schedule import examples_after
 from finesweep.pruning.rules import is_outdone
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation
@@ -24,7 +25,7 @@ def out_of_patience(spec: SweepSpec, rows: int, best: Evaluation, latest: Evalua
     if spec.patience == "auto":
         return f"{LOSS} rises" if waited >= rows and _rises(spec, best, latest) else None
     # A rung's evaluation, which lies between those that were asked for, is no try of its own.
-    if spec.patience != "none" and waited >= spec.patience * rows // spec.evaluation.per_epoch:
+    if spec.patience != "none" and waited >= examples_after(spec.patience, rows, spec.evaluation.per_epoch):
         return f"no gain in {spec.patience} {'evaluation' if spec.patience == 1 else 'evaluations'}"
     return None
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from finesweep.spec.trial_length import TrialLength
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -17,40 +19,40 @@ class Schedule:
     whole one.
 
     Attributes:
-        rows: Training rows.
-        batch: Rows per optimizer step.
-        steps_per_epoch: Optimizer steps in one pass.
-        total_steps: Optimizer steps planned.
+        length: How long the trial is.
         per_epoch: Evaluations in one pass.
         rungs: Epochs after which there is an evaluation besides these.
     """
 
-    rows: int
-    batch: int
-    steps_per_epoch: int
-    total_steps: int
+    length: TrialLength
     per_epoch: int
     rungs: tuple[Fraction, ...] = ()
-
-    def examples(self, step: int) -> int:
-        """Return how many training examples have been seen after ``step`` optimizer steps."""
-        epochs, rest = divmod(step, self.steps_per_epoch)
-        return epochs * self.rows + min(rest * self.batch, self.rows)
 
     def rung(self, step: int) -> int | None:
         """Return the example count to evaluate and report at, None if no evaluation is due.
 
         The end of training is always evaluated, on a rung or not.
         """
-        reached = step * self.per_epoch // self.steps_per_epoch
-        before = (step - 1) * self.per_epoch // self.steps_per_epoch
+        reached, before = (done * self.per_epoch // self.length.steps_per_epoch for done in (step, step - 1))
         if reached > before:
-            return reached * self.rows // self.per_epoch
+            return examples_after(reached, self.length.rows, self.per_epoch)
         if step in self._between:
             return self._between[step]
-        return self.examples(step) if step == self.total_steps else None
+        return self.length.examples(step) if step == self.length.total_steps else None
 
     @functools.cached_property
     def _between(self) -> Mapping[int, int]:
         """The example count of each rung by the step that comes to it."""
-        return {math.ceil(epochs * self.steps_per_epoch): int(epochs * self.rows) for epochs in self.rungs}
+        steps, rows = self.length.steps_per_epoch, self.length.rows
+        return {math.ceil(epochs * steps): int(epochs * rows) for epochs in self.rungs}
+
+
+def examples_after(evaluations: int, rows: int, per_epoch: int) -> int:
+    """Return the training examples between the start of a trial and one of its evaluations.
+
+    Args:
+        evaluations: The evaluation's number, from 1; those at rungs do not count.
+        rows: Training rows.
+        per_epoch: Evaluations in one pass.
+    """
+    return evaluations * rows // per_epoch

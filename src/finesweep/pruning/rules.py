@@ -13,15 +13,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from finesweep.spec.sections import ON_RUNGS, SweepSpec
+from finesweep.spec.sections import FACTOR, ON_RUNGS, SweepSpec
 from finesweep.text.format import metric
 from finesweep.trial import Direction, Evaluation, TrialRecord
 
-FACTOR = 2
-"""Of how many trials at a rung one goes on, with halving. ``docs/pruning.md`` has the evidence for this and these."""
+ASHA_FACTOR = 2
+"""One of so many trials is promoted at a rung of ``asha``, with either backend."""
 
 COHORT = 27
-"""About how many trials of a long sweep are compared with each other, with halving."""
+"""About how many trials of a long sweep are compared with each other, with halving. ``docs/pruning.md`` has the
+evidence for this and the others."""
 
 FEWEST = 8
 """How many others must have come to a rung before one is held against their median."""

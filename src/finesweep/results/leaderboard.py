@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import html
 import io
 import json
@@ -15,31 +14,16 @@ from typing import TYPE_CHECKING, Any
 from finesweep.files.atomic import write_text
 from finesweep.folder.manifest import Manifest, Run
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.results.ranking import Row, SweepSummary, rank, reasons, summarize, winner
+from finesweep.results.ranking import Row, SweepSummary, rank, summarize
 from finesweep.results.sweep_facts import facts, pruning_facts
 from finesweep.results.winner import Evidence, read_evidence
 from finesweep.text.format import clean, duration, finite, headings, metric, setting
-from finesweep.trial import TrialRecord
+from finesweep.trial import Divergence, TrialRecord
 
 if TYPE_CHECKING:
     from rich.console import Group
 
     from finesweep.text.table import FittedColumn
-
-__all__ = [
-    "Row",
-    "SweepSummary",
-    "console_table",
-    "proof",
-    "rank",
-    "reasons",
-    "summarize",
-    "test_scores",
-    "to_csv",
-    "to_json",
-    "winner",
-    "write",
-]
 
 _FORMULA = re.compile(r"[\s\"]*[=+\-@\t\r＝＋－＠]")
 _MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
@@ -60,9 +44,13 @@ def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[Trial
         FolderError: The disk is full or the folder cannot be written.
     """
     summary = summarize(manifest, records, runs)
-    rows = _with_test(rank(records, summary.direction), proof(sweep_folder, summary.best))
+    rows, evidence = rank(records, summary.direction), proof(sweep_folder, summary.best)
     page = "\n".join(_page(sweep_folder, manifest, summary, rows, runs)) + "\n"
-    for suffix, text in ((".md", page), (".csv", to_csv(rows, manifest)), (".json", to_json(rows))):
+    for suffix, text in (
+        (".md", page),
+        (".csv", to_csv(rows, manifest, evidence)),
+        (".json", to_json(rows, evidence)),
+    ):
         write_text(sweep_folder.leaderboard.with_suffix(suffix), text, durable=False)
 
 
@@ -78,27 +66,30 @@ def test_scores(evidence: Evidence | None) -> str | None:
     return f"{_scores(evidence.test)} (trial {evidence.trial})" if evidence and evidence.test else None
 
 
-def _with_test(rows: Sequence[Row], evidence: Evidence | None) -> Sequence[Row]:
-    if evidence is None or not evidence.test:
-        return rows
-    test = {name: finite(value) for name, value in evidence.test.items()}
-    return [dataclasses.replace(row, test=test) if row.trial == evidence.trial else row for row in rows]
+def to_json(rows: Sequence[Row], evidence: Evidence | None = None) -> str:
+    """Return the rows as a JSON array, an object on each line; a number that is not finite is null.
 
-
-def to_json(rows: Sequence[Row]) -> str:
-    """Return the rows as a JSON array, an object on each line; a number that is not finite is null."""
-    objects = ",\n".join(json.dumps(_plain(row), allow_nan=False) for row in rows)
+    Args:
+        rows: The leaderboard.
+        evidence: Of the exported winner, whose row has its scores on the test rows; None without a winner.
+    """
+    objects = ",\n".join(json.dumps(_plain(row, evidence), allow_nan=False) for row in rows)
     return f"[\n{objects}\n]\n" if rows else "[]\n"
 
 
-def to_csv(rows: Sequence[Row], manifest: Manifest) -> str:
+def to_csv(rows: Sequence[Row], manifest: Manifest, evidence: Evidence | None = None) -> str:
     """Return the rows as CSV with full precision.
 
     A text that a spreadsheet would take for a formula gets a leading apostrophe, and all texts are
     quoted, because some spreadsheets also split cells at semicolons.
+
+    Args:
+        rows: The leaderboard.
+        manifest: What the sweep is.
+        evidence: Of the exported winner, as for ``to_json``.
     """
     metrics, parameters = _metric_names(rows), _parameter_names(rows, manifest)
-    tests = list(dict.fromkeys(name for row in rows for name in row.test or ()))
+    tests = list(dict.fromkeys(name for row in rows for name in _test(row, evidence) or ()))
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     head = ["rank", "trial", "state", "reason", "objective", "best_epoch", "best_step", *metrics]
@@ -108,7 +99,9 @@ def to_csv(rows: Sequence[Row], manifest: Manifest) -> str:
     head += ["divergence_step", "divergence_learning_rate", "last_finite_loss", "log"]
     writer.writerow([_csv_cell(name) for name in head])
     for row in rows:
-        writer.writerow([_csv_cell(value) for value in _csv_values(row, metrics, parameters, tests)])
+        writer.writerow(
+            [_csv_cell(value) for value in _csv_values(row, metrics, parameters, _test(row, evidence), tests)]
+        )
     return stream.getvalue()
 
 
@@ -169,32 +162,34 @@ def _ranked_fields(rows: Sequence[Row], summary: SweepSummary, manifest: Manifes
     others = sorted((name for name in _metric_names(rows) if name != summary.metric), key=lambda name: "loss" in name)
     return [
         _Field("rank", lambda row: "" if row.rank is None else str(row.rank)),
-        _Field("trial", lambda row: str(row.trial)),
-        _Field(summary.metric, lambda row: metric(row.objective)),
+        _Field("trial", lambda row: str(row.record.trial)),
+        _Field(summary.metric, lambda row: metric(row.record.objective)),
         *(_metric_field(name, 10) for name in others[:1]),
         *_parameter_fields(rows, manifest),
-        _Field("time", lambda row: duration(row.seconds), drop=22),
+        _Field("time", lambda row: duration(row.record.trained_seconds), drop=22),
         *(_metric_field(name, 23 + min(index, 6)) for index, name in enumerate(others[1:])),
-        _Field("best epoch", lambda row: "" if row.best_epoch is None else f"{row.best_epoch:.4g}", drop=30),
-        _Field("examples/s", lambda row: _rounded(row.examples_per_second), drop=40),
-        _Field("memory MB", lambda row: _rounded(row.peak_memory_mb), drop=41),
+        _Field("best epoch", lambda row: _epoch(row.record.best_epoch), drop=30),
+        _Field("examples/s", lambda row: _rounded(row.record.examples_per_second), drop=40),
+        _Field("memory MB", lambda row: _rounded(row.record.peak_memory_mb), drop=41),
     ]
 
 
 def _unranked_fields(rows: Sequence[Row], summary: SweepSummary, manifest: Manifest) -> list[_Field]:
     return [
-        _Field("trial", lambda row: str(row.trial)),
-        _Field("state", lambda row: str(row.state), right=False),
-        _Field(summary.metric, lambda row: metric(row.objective), drop=10),
+        _Field("trial", lambda row: str(row.record.trial)),
+        _Field("state", lambda row: str(row.record.state), right=False),
+        _Field(summary.metric, lambda row: metric(row.record.objective), drop=10),
         *_parameter_fields(rows, manifest),
-        _Field("time", lambda row: duration(row.seconds), drop=30),
-        _Field("log", lambda row: clean(row.log), drop=40, right=False),
+        _Field("time", lambda row: duration(row.record.trained_seconds), drop=30),
+        _Field("log", lambda row: clean(row.record.log), drop=40, right=False),
         _Field("reason", _reason, right=False),
     ]
 
 
 def _metric_field(name: str, drop: int) -> _Field:
-    return _Field(name, lambda row: metric(row.metrics.get(name)), drop, heading=clean(name.removeprefix("eval_")))
+    return _Field(
+        name, lambda row: metric(row.record.metrics.get(name)), drop, heading=clean(name.removeprefix("eval_"))
+    )
 
 
 def _parameter_fields(rows: Sequence[Row], manifest: Manifest) -> Iterator[_Field]:
@@ -204,56 +199,84 @@ def _parameter_fields(rows: Sequence[Row], manifest: Manifest) -> Iterator[_Fiel
 
 
 def _parameter_field(name: str, heading: str, drop: int) -> _Field:
-    return _Field(name, lambda row: setting(row.params[name]) if name in row.params else "", drop, heading=heading)
+    return _Field(
+        name, lambda row: setting(row.record.params[name]) if name in row.record.params else "", drop, heading=heading
+    )
 
 
 def _reason(row: Row) -> str:
     """Say why a trial does not rank; for a diverged one with what a person needs to find the cause."""
-    text = clean(row.reason or (row.divergence.reason if row.divergence else ""))
-    if row.divergence is None:
+    divergence = row.record.divergence
+    text = clean(row.record.reason or (divergence.reason if divergence else ""))
+    if divergence is None:
         return text
-    facts = [f"step {row.divergence.step:,}"]
-    if row.divergence.learning_rate is not None:
-        facts.append(f"learning rate {setting(float(row.divergence.learning_rate))}")
-    last = metric(row.divergence.last_finite_loss)
+    facts = [f"step {divergence.step:,}"]
+    if divergence.learning_rate is not None:
+        facts.append(f"learning rate {setting(float(divergence.learning_rate))}")
+    last = metric(divergence.last_finite_loss)
     facts.append(f"last finite loss {last}" if last else "no finite loss before")
     return f"{text} ({', '.join(facts)})"
 
 
+def _epoch(value: float | None) -> str:
+    return "" if finite(value) is None else f"{value:.4g}"
+
+
 def _metric_names(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row.metrics))
+    return list(dict.fromkeys(name for row in rows for name in row.record.metrics))
 
 
 def _parameter_names(rows: Sequence[Row], manifest: Manifest) -> list[str]:
-    return list(dict.fromkeys([*manifest.spec["space"], *(name for row in rows for name in row.params)]))
+    return list(dict.fromkeys([*manifest.spec.space, *(name for row in rows for name in row.record.params)]))
 
 
 def _rounded(value: float | None) -> str:
+    value = finite(value)
     return "" if value is None else f"{value:,.0f}" if abs(value) >= 10 else f"{value:.1f}"
 
 
-def _plain(row: Row) -> dict[str, Any]:
+_IN_JSON = {
+    name: name
+    for name in (
+        *("trial", "attempt", "state", "reason", "objective", "best_epoch", "best_step", "metrics", "params"),
+        *("seconds", "examples_per_second", "peak_memory_mb", "divergence", "log", "faults", "batch_divisor"),
+        *("resumed_step", "promoted", "examples", "evaluated_rows", "audit"),
+    )
+} | {"seconds": "trained_seconds"}
+"""The record's attribute behind each key of a row in ``leaderboard.json``."""
+
+
+def _plain(row: Row, evidence: Evidence | None) -> dict[str, Any]:
     """Return a row as JSON holds it; ``dataclasses.asdict`` would copy 10,000 rows in a second."""
-    values: dict[str, Any] = {**vars(row), "state": str(row.state), "metrics": dict(row.metrics)}
-    values["params"] = {name: _json_value(value) for name, value in row.params.items()}
-    if row.divergence is not None:
-        values["divergence"] = {name: _json_value(value) for name, value in vars(row.divergence).items()}
-    return values
+    values = {key: _json_value(getattr(row.record, attribute)) for key, attribute in _IN_JSON.items()}
+    return {"rank": row.rank, **values, "test": _json_value(_test(row, evidence))}
+
+
+def _test(row: Row, evidence: Evidence | None) -> Mapping[str, float] | None:
+    """Return a trial's scores on the test rows; only the exported winner has some."""
+    return evidence.test or None if evidence is not None and evidence.trial == row.record.trial else None
 
 
 def _json_value(value: Any) -> Any:
-    return finite(value) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Divergence):
+        value = vars(value)
+    return {name: _json_value(one) for name, one in value.items()} if isinstance(value, Mapping) else value
 
 
-def _csv_values(row: Row, metrics: Sequence[str], parameters: Sequence[str], tests: Sequence[str]) -> Iterator[Any]:
-    yield from (row.rank, row.trial, str(row.state), row.reason, row.objective, row.best_epoch, row.best_step)
-    yield from (row.metrics.get(name) for name in metrics)
-    yield from (row.params.get(name) for name in parameters)
-    yield from ((row.test or {}).get(name) for name in tests)
-    yield from (row.seconds, row.examples_per_second, row.peak_memory_mb, row.attempt)
-    where = row.divergence
+def _csv_values(
+    row: Row, metrics: Sequence[str], parameters: Sequence[str], test: Mapping[str, float] | None, tests: Sequence[str]
+) -> Iterator[Any]:
+    record, where = row.record, row.record.divergence
+    yield from (row.rank, record.trial, str(record.state), record.reason)
+    yield from (record.objective, record.best_epoch, record.best_step)
+    yield from (record.metrics.get(name) for name in metrics)
+    yield from (record.params.get(name) for name in parameters)
+    yield from ((test or {}).get(name) for name in tests)
+    yield from (record.trained_seconds, record.examples_per_second, record.peak_memory_mb, record.attempt)
     yield from (where.step, where.learning_rate, where.last_finite_loss) if where else (None, None, None)
-    yield row.log
+    yield record.log
 
 
 def _csv_cell(value: Any) -> Any:
@@ -283,22 +306,24 @@ def _page(
     if rest:
         yield from ("", "## Not ranked", "")
         yield from _markdown_table(rest, _unranked_fields(rest, summary, manifest))
-    halves = manifest.spec["search"]["pruner"] == "halving"
-    if tried_again := [line for row in sorted(rows, key=lambda row: row.trial) for line in _tried_again(row, halves)]:
+    halves = manifest.spec.search.pruner == "halving"
+    in_order = sorted((row.record for row in rows), key=lambda record: record.trial)
+    if tried_again := [line for record in in_order for line in _tried_again(record, halves)]:
         yield from ("", "## Tried again", "", *tried_again)
 
 
-def _tried_again(row: Row, halves: bool) -> Iterator[str]:
+def _tried_again(record: TrialRecord, halves: bool) -> Iterator[str]:
     """Say what happened to a trial that was not trained in one go, unless it only waited for its turn."""
-    if row.faults:
-        yield f"- Trial {row.trial}, attempt {row.attempt}, after: {_escaped('; '.join(row.faults), limit=1_000)}."
-    if row.batch_divisor > 1:
+    name = f"Trial {record.trial}"
+    if record.faults:
+        yield f"- {name}, attempt {record.attempt}, after: {_escaped('; '.join(record.faults), limit=1_000)}."
+    if record.batch_divisor > 1:
         yield (
-            f"- Trial {row.trial} ran out of GPU memory; it was tried again with the batch per device divided by "
-            f"{row.batch_divisor} and as many more accumulation steps: the effective batch is the same."
+            f"- {name} ran out of GPU memory; it was tried again with the batch per device divided by "
+            f"{record.batch_divisor} and as many more accumulation steps: the effective batch is the same."
         )
-    if row.resumed_step and not (halves and row.promoted):
-        yield f"- Trial {row.trial} was interrupted and went on from its saved state at step {row.resumed_step:,}."
+    if record.resumed_step and not (halves and record.promoted):
+        yield f"- {name} was interrupted and went on from its saved state at step {record.resumed_step:,}."
 
 
 _CAUTION = (

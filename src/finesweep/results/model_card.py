@@ -45,9 +45,9 @@ def model_card(
 def _front_matter(manifest: Manifest) -> Iterator[str]:
     yield "---"
     yield "library_name: transformers"
-    yield f"pipeline_tag: {TASKS.load(manifest.spec['task']).pipeline}"
-    if manifest.model["revision"]:
-        yield f"base_model: {manifest.model['name']}"
+    yield f"pipeline_tag: {TASKS.load(manifest.spec.task).pipeline}"
+    if manifest.model.revision:
+        yield f"base_model: {manifest.model.name}"
     yield "tags: [finesweep]"
     yield "---"
     yield ""
@@ -55,30 +55,30 @@ def _front_matter(manifest: Manifest) -> Iterator[str]:
 
 def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iterator[str]:
     model = manifest.model
-    revision = f" at revision `{model['revision']}`" if model["revision"] else ""
-    rows = manifest.data["rows"]
+    revision = f" at revision `{model.revision}`" if model.revision else ""
+    rows = manifest.data.rows
     yield f"# {plain(manifest.name)}"
     yield ""
-    name = plain(_travelling(model["name"]))
-    yield f"`{name}`{revision}, fine-tuned for {manifest.spec['task']} by finesweep {__version__}."
+    name = plain(_travelling(model.name))
+    yield f"`{name}`{revision}, fine-tuned for {manifest.spec.task} by finesweep {__version__}."
     yield f"It is trial {record.trial} of the sweep `{plain(manifest.name)}`: the best of its search by"
-    yield f"{manifest.spec['objective']['metric']} on the validation rows, with the weights of"
+    yield f"{manifest.spec.objective.metric} on the validation rows, with the weights of"
     yield f"epoch {record.best_epoch:g} (step {record.best_step}), which need not be the last."
     yield ""
-    if notes := (model.get("loading") or {}).get("notes"):
-        yield from (f"- {plain(note)}" for note in notes)
+    if model.loading is not None and model.loading.notes:
+        yield from (f"- {plain(note)}" for note in model.loading.notes)
         yield ""
     yield "## Data"
     yield ""
-    for split, source in manifest.data["sources"].items():
-        yield f"- {split}: `{plain(_travelling(source['place']))}` (`{source['digest'][:16]}`)"
-    if "validation" not in manifest.data["sources"]:
+    for split, source in manifest.data.sources.items():
+        yield f"- {split}: `{plain(_travelling(source.place))}` (`{source.digest[:16]}`)"
+    if "validation" not in manifest.data.sources:
         yield f"- validation: {_split_off(manifest)}"
     yield f"- rows: {', '.join(f'{count:,} {split}' for split, count in rows.items())}"
     yield from _samples(manifest)
     yield from (f"- {line}" for line in cut)
-    if manifest.data["labels"]:
-        yield f"- labels: {', '.join(f'`{plain(name)}`' for name in manifest.data['labels'])}"
+    if manifest.data.labels:
+        yield f"- labels: {', '.join(f'`{plain(name)}`' for name in manifest.data.labels)}"
     yield ""
     yield "## Hyperparameters"
     yield ""
@@ -94,28 +94,28 @@ def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iter
 def _by_whom(name: str, manifest: Manifest, record: TrialRecord) -> str:
     if name in record.params:
         return "searched"
-    in_data = name == "data.max_length" and manifest.spec["data"]["max_length"] is not None
-    return "fixed" if in_data or name in manifest.spec["fixed"] else "chosen by finesweep"
+    in_data = name == "data.max_length" and manifest.spec.data.max_length is not None
+    return "fixed" if in_data or name in manifest.spec.fixed else "chosen by finesweep"
 
 
 def _split_off(manifest: Manifest) -> str:
     """Say how the validation rows were taken from train."""
-    data, task = manifest.spec["data"], TASKS.load(manifest.spec["task"])
+    data, task = manifest.spec.data, TASKS.load(manifest.spec.task)
     manner = [task.split_by] if task.split_by else []
-    manner += [f"whole groups of `{plain(data['group'])}`"] if data["group"] else []
-    return ", ".join([f"{data['validation_fraction']:.3g} of train, split off", *manner, _drawn(manifest)])
+    manner += [f"whole groups of `{plain(data.group)}`"] if data.group else []
+    return ", ".join([f"{data.validation_fraction:.3g} of train, split off", *manner, _drawn(manifest)])
 
 
 def _samples(manifest: Manifest) -> Iterator[str]:
     """Yield which splits are a sample of the rows there were."""
     caps = {"train": "max_train_rows", "validation": "max_eval_rows", "test": "max_test_rows"}
-    for split, count in manifest.data["rows"].items():
-        if manifest.spec["data"].get(caps[split]) == count:
+    for split, count in manifest.data.rows.items():
+        if getattr(manifest.spec.data, caps[split]) == count:
             yield f"- {split} is a sample of {count:,} rows, {_drawn(manifest)} (`{caps[split]}`)"
 
 
 def _drawn(manifest: Manifest) -> str:
-    return f"drawn with seed {manifest.spec['search']['seed']}"
+    return f"drawn with seed {manifest.spec.search.seed}"
 
 
 def _scores(validation: Scores, test: Scores, warnings: Sequence[str]) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _scores(validation: Scores, test: Scores, warnings: Sequence[str]) -> Iterat
 
 
 def _use(manifest: Manifest) -> Iterator[str]:
-    pair = manifest.data["text_pair"]
+    pair = manifest.data.text_pair
     text = '{"text": "...", "text_pair": "..."}' if pair else '"..."'
     yield "## Use"
     yield ""
@@ -144,7 +144,7 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield "from transformers import pipeline"
     yield ""
     code = ", trust_remote_code=True" if manifest.trusts_code else ""
-    task = TASKS.load(manifest.spec["task"])
+    task = TASKS.load(manifest.spec.task)
     options = "".join(f", {name}={value!r}" for name, value in task.pipeline_options.items())
     yield f'classify = pipeline("{task.pipeline}", "path/to/this/folder"{options}{code})'
     yield f"classify({text}, truncation=True)"

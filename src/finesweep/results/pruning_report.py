@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from finesweep.spec.trial_length import Workload
+from finesweep.spec.sections import SweepSpec
+from finesweep.spec.trial_length import TrialLength
 from finesweep.text.format import finite, metric
-from finesweep.trial import Direction, TrialRecord, TrialState, Value
+from finesweep.trial import Direction, TrialRecord, TrialState
 
 _CUT_SHORT = frozenset({TrialState.PRUNED, TrialState.WAITING})
 
@@ -88,7 +89,7 @@ def audit(records: Iterable[TrialRecord], direction: Direction) -> Audit | None:
     )
 
 
-def trained(records: Iterable[TrialRecord], rows: int, fixed: Mapping[str, Value]) -> Trained:
+def trained(records: Iterable[TrialRecord], rows: int, spec: SweepSpec) -> Trained:
     """Add up the examples of a sweep, and those of the same trials in full.
 
     A trial that diverged or failed would have ended there anyway. What attempts trained that were lost to a fault is
@@ -97,13 +98,13 @@ def trained(records: Iterable[TrialRecord], rows: int, fixed: Mapping[str, Value
     Args:
         records: How each trial ended, or where it waits.
         rows: Training rows.
-        fixed: The spec's fixed settings.
+        spec: The sweep's spec.
     """
     examples = full = early = 0
     for record in records:
         is_early = record.state is TrialState.COMPLETE and record.reason is not None
         was_cut = is_early or record.state in _CUT_SHORT
-        planned = Workload.of({**fixed, **record.params}, rows).examples if was_cut else 0
+        planned = TrialLength.of(spec.merged(record.params), rows).total_examples if was_cut else 0
         examples += record.examples
         full += max(planned, record.examples)
         early += is_early

@@ -10,9 +10,8 @@ from finesweep.folder.manifest import Manifest, Run, hours_ran
 from finesweep.registry import TASKS
 from finesweep.results import pruning_report
 from finesweep.results.pruning_report import Audit, Trained
-from finesweep.tasks.naive_answer import Naive
 from finesweep.text.format import clean, finite, metric, without_numbers
-from finesweep.trial import Direction, Divergence, Params, TrialRecord, TrialState
+from finesweep.trial import Direction, TrialRecord, TrialState
 
 _STATES = list(TrialState)
 
@@ -23,53 +22,11 @@ class Row:
 
     Attributes:
         rank: From 1; None where the trial is not ranked.
-        trial: Its number.
-        attempt: 1 for the first try.
-        state: How it ended.
-        reason: Why it is not COMPLETE, or why it ended early; else None.
-        objective: Its best finite value of the objective, None if there is none.
-        best_epoch: Epoch of that evaluation.
-        best_step: Optimizer step of that evaluation.
-        metrics: All metrics of that evaluation; one that was not finite is None.
-        params: Its hyperparameters.
-        seconds: Wall clock of all attempts that its result comes from.
-        examples_per_second: Training examples per second.
-        peak_memory_mb: Peak memory of the trial's process.
-        divergence: Set where the state is DIVERGED.
-        log: The trial's log, relative to the sweep's folder.
-        faults: Faults of the infrastructure that ended earlier attempts.
-        batch_divisor: What the batch per device was divided by for lack of GPU memory.
-        resumed_step: Optimizer steps done by earlier attempts whose saved state it went on from.
-        promoted: Whether that was at an evaluation, as where it had waited at a rung.
-        examples: Training examples seen.
-        evaluated_rows: Validation rows that the objective rests on, None where that is not on record.
-        audit: Why it would have been pruned, where it was finished for the audit; else None.
-        test: Scores of the exported winner on the test rows; None for every other trial.
+        record: How it ended.
     """
 
     rank: int | None
-    trial: int
-    attempt: int
-    state: TrialState
-    reason: str | None
-    objective: float | None
-    best_epoch: float | None
-    best_step: int | None
-    metrics: Mapping[str, float | None]
-    params: Params
-    seconds: float
-    examples_per_second: float | None
-    peak_memory_mb: float | None
-    divergence: Divergence | None
-    log: str
-    faults: tuple[str, ...] = ()
-    batch_divisor: int = 1
-    resumed_step: int = 0
-    promoted: bool = False
-    examples: int = 0
-    evaluated_rows: int | None = None
-    audit: str | None = None
-    test: Mapping[str, float | None] | None = None
+    record: TrialRecord
 
 
 @dataclass(frozen=True)
@@ -177,8 +134,8 @@ def rank(records: Sequence[TrialRecord], direction: Direction) -> list[Row]:
     Returns:
         The ranking rows, best first, then those that do not rank, by state and number.
     """
-    best_first = [_row(place, record) for place, record in enumerate(ranked(records, direction), start=1)]
-    return best_first + [_row(None, record) for record in unranked(records)]
+    best_first = [Row(place, record) for place, record in enumerate(ranked(records, direction), start=1)]
+    return best_first + [Row(None, record) for record in unranked(records)]
 
 
 def winner(records: Sequence[TrialRecord], direction: Direction) -> TrialRecord | None:
@@ -212,19 +169,19 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
         records: How each trial ended.
         runs: Every ``sweep run``, oldest first.
     """
-    direction = Direction(manifest.spec["objective"]["direction"])
-    budget: Mapping[str, int | None] = runs[-1].budget if runs else {}
+    direction = manifest.spec.direction
+    budget = runs[-1].budget if runs else None
     best = winner(records, direction)
     return SweepSummary(
-        metric=manifest.spec["objective"]["metric"],
+        metric=manifest.spec.objective.metric,
         direction=direction,
         counts=dict(Counter(record.state for record in sorted(records, key=lambda r: _STATES.index(r.state)))),
-        trials=budget.get("trials"),
-        hours_budget=budget.get("hours"),
+        trials=budget.trials if budget else None,
+        hours_budget=budget.hours if budget else None,
         hours=hours_ran(runs, records),
         best=best,
         baseline=_baseline(manifest, records),
-        trained=pruning_report.trained(records, manifest.data["rows"]["train"], manifest.spec.get("fixed") or {}),
+        trained=pruning_report.trained(records, manifest.data.rows["train"], manifest.spec),
         audit=pruning_report.audit(records, direction),
         verdict=verdict(manifest, best),
     )
@@ -232,38 +189,11 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
 
 def verdict(manifest: Manifest, best: TrialRecord | None) -> str | None:
     """Say that a sweep's best trial is of no use; None where it is of some, or nothing is known."""
-    naive = Naive.read(manifest.data.get("naive"))
+    naive = manifest.data.naive
     if naive is None or best is None:
         return None
-    directions = TASKS.load(manifest.spec["task"]).metrics
-    return naive.verdict(best.metrics, manifest.spec["objective"]["metric"], directions)
-
-
-def _row(place: int | None, record: TrialRecord) -> Row:
-    return Row(
-        rank=place,
-        trial=record.trial,
-        attempt=record.attempt,
-        state=record.state,
-        reason=record.reason,
-        objective=finite(record.objective),
-        best_epoch=finite(record.best_epoch),
-        best_step=record.best_step,
-        metrics={name: finite(value) for name, value in record.metrics.items()},
-        params=record.params,
-        seconds=finite(record.trained_seconds) or 0.0,
-        examples_per_second=finite(record.examples_per_second),
-        peak_memory_mb=finite(record.peak_memory_mb),
-        divergence=record.divergence,
-        log=record.log,
-        faults=record.faults,
-        batch_divisor=record.batch_divisor,
-        resumed_step=record.resumed_step,
-        promoted=bool(record.resumed_step) and any(one.step == record.resumed_step for one in record.evaluations),
-        examples=record.examples,
-        evaluated_rows=record.evaluated_rows,
-        audit=record.audit,
-    )
+    directions = TASKS.load(manifest.spec.task).metrics
+    return naive.verdict(best.metrics, manifest.spec.objective.metric, directions)
 
 
 def _why(record: TrialRecord) -> str:
@@ -275,7 +205,7 @@ def _why(record: TrialRecord) -> str:
 
 
 def _baseline(manifest: Manifest, records: Sequence[TrialRecord]) -> TrialRecord | None:
-    search = manifest.spec["search"]
-    if not search["baseline"] or search["sampler"] == "grid":
+    search = manifest.spec.search
+    if not search.baseline or search.sampler == "grid":
         return None
     return next((record for record in records if record.trial == 0), None)

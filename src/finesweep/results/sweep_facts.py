@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from finesweep.data.loaded import DataFacts
 from finesweep.folder.manifest import Manifest, Run
+from finesweep.folder.model_facts import ModelFacts
 from finesweep.results.ranking import SweepSummary
+from finesweep.spec.search_space import Parameter
 from finesweep.text.format import clean, setting
 
 
@@ -19,17 +22,14 @@ def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Ite
         runs: Every ``sweep run``, oldest first.
     """
     spec = manifest.spec
-    search = spec["search"]
+    search = spec.search
     yield "Model", _model_fact(manifest.model)
-    yield "Data", _data_fact(manifest.data, search["seed"])
+    yield "Data", _data_fact(manifest.data, search.seed)
     yield "Objective", f"{summary.metric}, {summary.direction}"
-    yield (
-        "Search",
-        f"{search['sampler']} sampler, {search['pruner']} pruner, {search['backend']}, seed {search['seed']}",
-    )
-    yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec["space"].items())
-    if spec.get("fixed"):
-        yield "Fixed", "; ".join(f"{name} {setting(value)}" for name, value in spec["fixed"].items())
+    yield "Search", f"{search.sampler} sampler, {search.pruner} pruner, {search.backend}, seed {search.seed}"
+    yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec.space.items())
+    if spec.fixed:
+        yield "Fixed", "; ".join(f"{name} {setting(value)}" for name, value in spec.fixed.items())
     yield "Trials", _trials_fact(summary)
     yield from pruning_facts(summary)
     if text := _evaluations_fact(manifest, summary):
@@ -39,32 +39,32 @@ def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Ite
     yield "Made with", "; then ".join(_environments(manifest, runs))
 
 
-def _model_fact(model: Mapping[str, Any]) -> str:
-    version = model.get("revision") or model.get("digest")
-    return f"{model['name']}@{str(version)[:12]}" if version else str(model["name"])
+def _model_fact(model: ModelFacts) -> str:
+    version = model.revision or model.digest
+    return f"{model.name}@{version[:12]}" if version else model.name
 
 
-def _data_fact(data: Mapping[str, Any], seed: int) -> str:
+def _data_fact(data: DataFacts, seed: int) -> str:
     parts = []
-    for split, count in data["rows"].items():
-        source = data["sources"].get(split)
-        place = f"{source['place']} ({str(source['digest'])[:12]})" if source else f"split off with seed {seed}"
+    for split, count in data.rows.items():
+        source = data.sources.get(split)
+        place = f"{source.place} ({source.digest[:12]})" if source else f"split off with seed {seed}"
         parts.append(f"{split} {count:,} rows, {place}")
-    if labels := data.get("labels"):
+    if labels := data.labels:
         shown = ", ".join(clean(label, 40) for label in labels[:10])
         parts.append(f"{len(labels):,} labels: {shown}" + (", ..." if len(labels) > 10 else ""))
     return "; ".join(parts)
 
 
-def _axis(axis: Mapping[str, Any]) -> str:
+def _axis(axis: Parameter) -> str:
     """Write one parameter's range or choices as the YAML has it."""
-    if axis.get("choices") is not None:
-        text = f"one of {', '.join(setting(choice) for choice in axis['choices'])}"
+    if axis.choices is not None:
+        text = f"one of {', '.join(map(setting, axis.choices))}"
     else:
-        text = f"{setting(axis['low'])} to {setting(axis['high'])}"
-        text += f" by {setting(axis['step'])}" if axis.get("step") is not None else ""
-        text += ", log" if axis.get("log") else ""
-    return clean(text) + (f", when {clean(axis['when'])}" if axis.get("when") else "")
+        text = f"{setting(axis.low)} to {setting(axis.high)}"
+        text += f" by {setting(axis.step)}" if axis.step is not None else ""
+        text += ", log" if axis.log else ""
+    return clean(text) + (f", when {clean(axis.when)}" if axis.when else "")
 
 
 def pruning_facts(summary: SweepSummary) -> Iterator[tuple[str, str]]:
@@ -84,8 +84,8 @@ def _trials_fact(summary: SweepSummary) -> str:
 
 def _evaluations_fact(manifest: Manifest, summary: SweepSummary) -> str:
     """Say on how many rows the ranking rests, where evaluations while training were on fewer."""
-    steering, rows = manifest.spec.get("evaluation", {}).get("rows"), manifest.data["rows"].get("validation", 0)
-    if steering is None or steering >= rows:
+    steering, rows = manifest.spec.evaluation.rows, manifest.data.rows.get("validation", 0)
+    if steering >= rows:
         return ""
     ranking = summary.best.evaluated_rows if summary.best is not None else None
     return f"while training on {steering:,} of {rows:,} validation rows; the ranking rests on {ranking or rows:,}"

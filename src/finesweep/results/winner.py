@@ -140,7 +140,7 @@ def export(
         FolderError: The weights are gone, or cannot be copied.
         WinnerMismatch: The reloaded model does not give the ranked value.
     """
-    metric = manifest.spec["objective"]["metric"]
+    metric = manifest.spec.objective.metric
     assert record.objective is not None
     if (present := read_evidence(sweep_folder)) and present.is_of(record, sweep_folder.winner):
         return present
@@ -155,7 +155,7 @@ def export(
         shutil.rmtree(building, ignore_errors=True)
         return None
     evidence = Evidence(record.trial, metric, record.objective, **found, files=_digests(building))
-    if differing := evidence.differences(record, TASKS.load(manifest.spec["task"]).metrics):
+    if differing := evidence.differences(record, TASKS.load(manifest.spec.task).metrics):
         pairs = ", ".join(f"{name} {record.metrics[name]:.6g} and {evidence.reloaded[name]:.6g}" for name in differing)
         raise WinnerMismatch(
             f"trial {record.trial} was ranked, and its weights, loaded again and evaluated by a plain loop, differ: "
@@ -203,7 +203,7 @@ def _link_or_copy(source: str, target: str) -> None:
 def _check_code(folder: Path, manifest: Manifest) -> None:
     """Raise WinnerMismatch if a folder holds code that is not the model's own, which the user has read and trusts."""
     for file in sorted(folder.rglob("*.py")):
-        original = Path(manifest.model["path"]) / file.name
+        original = manifest.model.folder / file.name
         known = manifest.trusts_code and original.is_file() and file.parent == folder
         if not known or read_bytes(original, _LONGEST) != read_bytes(file, _LONGEST):
             raise WinnerMismatch(f"{file}: this code is not the model's own; nothing is run, and there is no winner")

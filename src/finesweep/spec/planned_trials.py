@@ -6,7 +6,6 @@ import itertools
 import random
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
 from finesweep.trial import Params, Value
@@ -23,7 +22,7 @@ def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> 
         model_defaults: Defaults of the ``model.*`` parameters by dotted name.
         max_length: The default of ``data.max_length``.
     """
-    space = SearchSpace(spec.space)
+    space = spec.search_space
     if spec.search.sampler == "grid":
         points = space.grid()
         random.Random(spec.search.seed).shuffle(points)
@@ -51,27 +50,27 @@ def configuration(spec: SweepSpec, params: Params) -> Configuration:
     return tuple(_comparable(params.get(name)) for name in spec.space)
 
 
-def trials_wanted(spec: SweepSpec, plan: Sequence[Params]) -> int:
+def trials_wanted(spec: SweepSpec, planned: Sequence[Params]) -> int:
     """Return how many trials there will be: as many as the budget has, or as there are configurations."""
     if spec.search.sampler == "grid":
-        return min(spec.budget.trials, len(plan))
-    return len(plan[: spec.budget.trials]) + _count_unplanned(spec, plan, spec.budget.trials - len(plan))
+        return min(spec.budget.trials, len(planned))
+    return len(planned[: spec.budget.trials]) + _count_unplanned(spec, planned, spec.budget.trials - len(planned))
 
 
-def used_up(spec: SweepSpec, plan: Sequence[Params]) -> str | None:
+def used_up(spec: SweepSpec, planned: Sequence[Params]) -> str | None:
     """Say that the space has fewer configurations than the budget has trials, None if it has not."""
-    wanted = trials_wanted(spec, plan)
+    wanted = trials_wanted(spec, planned)
     if wanted == spec.budget.trials:
         return None
     return f"there are {wanted} configurations to try, and budget.trials is {spec.budget.trials}"
 
 
-def _count_unplanned(spec: SweepSpec, plan: Sequence[Params], at_most: int) -> int:
+def _count_unplanned(spec: SweepSpec, planned: Sequence[Params], at_most: int) -> int:
     """Count the configurations that are not planned; stop counting where there are enough."""
-    space = SearchSpace(spec.space)
+    space = spec.search_space
     if at_most <= 0 or not space.can_repeat:
         return max(at_most, 0)
-    unplanned = _unlike(spec, space.points(random.Random(0)), plan)
+    unplanned = _unlike(spec, space.points(random.Random(0)), planned)
     return sum(1 for _ in itertools.islice(unplanned, at_most))
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from finesweep.spec.search_space import Parameter
+from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.training_arguments import describe
-from finesweep.trial import Direction, Value
+from finesweep.trial import Direction, Params, Value
 
 FORMAT = 1
 """Version of the spec and of the results folder; a folder of another version is refused."""
@@ -23,6 +24,9 @@ SweepName = Annotated[str, StringConstraints(pattern=_NAME)]
 
 ON_RUNGS = frozenset({"median", "halving"})
 """Pruners of our own, which compare trials at rungs."""
+
+FACTOR = 2
+"""One of so many trials is promoted at a rung of ``halving``, if the spec has no other number."""
 
 
 def is_name(text: str) -> bool:
@@ -152,7 +156,7 @@ class PruningSpec(Section):
         max_length=20,
         description="Epochs after which trials are compared, whatever their batch size.",
     )
-    factor: int = Field(2, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
+    factor: int = Field(FACTOR, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
     audit: float = Field(0.0, ge=0, le=1, description="Share of the pruned trials that are finished all the same.")
 
 
@@ -204,6 +208,24 @@ class SweepSpec(Section):
         """The objective's direction, which checking has filled in."""
         assert self.objective.direction is not None
         return self.objective.direction
+
+    @functools.cached_property
+    def search_space(self) -> SearchSpace:
+        """What may vary.
+
+        Raises:
+            ValueError: Parameters wait for each other in a circle, which no checked spec has.
+        """
+        return SearchSpace(self.space)
+
+    def merged(self, params: Params) -> dict[str, Value]:
+        """Return everything that is set in one trial, fixed or searched, by dotted name; defaults are left out."""
+        return {**self.fixed, **params}
+
+    def __copy__(self) -> SweepSpec:
+        copied = super().__copy__()
+        copied.__dict__.pop("search_space", None)  # a changed copy has a space of its own
+        return copied
 
 
 SECTIONS: dict[str, tuple[Any, str]] = {

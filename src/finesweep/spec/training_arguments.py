@@ -9,9 +9,11 @@ Names, types and defaults: ``transformers/training_args.py``, version 5.23.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from finesweep.text.format import shortened
 from finesweep.trial import Value
 
 
@@ -75,8 +77,7 @@ class TrainingField:
 def describe(value: object) -> str:
     """Name a value and its type for a message, shortened: ``text '1e-5'``."""
     names = {str: "text", bool: "boolean", int: "integer", float: "number", list: "list", dict: "mapping"}
-    shown = repr(value) if len(repr(value)) <= 40 else repr(value)[:37] + "..."
-    return f"{names[type(value)]} {shown}" if type(value) in names else "nothing"
+    return f"{names[type(value)]} {shortened(repr(value), 40)}" if type(value) in names else "nothing"
 
 
 _SCHEDULERS = (
@@ -178,3 +179,8 @@ OWNED: dict[str, str] = {
     **dict.fromkeys(("push_to_hub", "hub_token", "hub_model_id"), "finesweep never uploads anything"),
 }
 """Arguments that exist but are set by finesweep, with where to say it instead."""
+
+
+def training_value(values: Mapping[str, Value], name: str) -> Any:
+    """Return what a training argument is where some are set: what is set, or its default."""
+    return values.get(name, TRAINING_FIELDS[name].default)

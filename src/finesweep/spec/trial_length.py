@@ -1,17 +1,61 @@
-"""Says how much one trial trains if nothing ends it early, from its settings."""
+"""Says how much one trial trains if nothing ends it early: optimizer steps and training examples."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.spec.training_arguments import training_value
 from finesweep.trial import Value
 
 
 @dataclass(frozen=True)
+class TrialLength:
+    """How long one trial is.
+
+    Attributes:
+        rows: Training rows.
+        batch: Rows per optimizer step.
+        steps_per_epoch: Optimizer steps in one pass.
+        total_steps: Optimizer steps planned.
+    """
+
+    rows: int
+    batch: int
+    steps_per_epoch: int
+    total_steps: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Value], rows: int) -> TrialLength:
+        """Return the length of a trial that is not trained yet, as the Trainer will find it.
+
+        Args:
+            values: What is set in the trial, as ``SweepSpec.merged`` returns it.
+            rows: Training rows.
+        """
+        batch = training_value(values, "per_device_train_batch_size")
+        accumulation = training_value(values, "gradient_accumulation_steps")
+        batches = rows // batch if training_value(values, "dataloader_drop_last") else math.ceil(rows / batch)
+        steps_per_epoch = max(1, math.ceil(batches / accumulation))
+        steps = training_value(values, "max_steps")
+        total = steps if steps > 0 else math.ceil(steps_per_epoch * training_value(values, "num_train_epochs"))
+        return cls(rows, batch * accumulation, steps_per_epoch, total)
+
+    def examples(self, step: int) -> int:
+        """Return how many training examples have been seen after ``step`` optimizer steps."""
+        epochs, rest = divmod(step, self.steps_per_epoch)
+        return epochs * self.rows + min(rest * self.batch, self.rows)
+
+    @property
+    def total_examples(self) -> int:
+        """Training examples seen in all."""
+        return self.examples(self.total_steps)
+
+
+@dataclass(frozen=True)
 class Workload:
-    """What one trial trains if nothing ends it early.
+    """What one trial trains, and what the speed depends on.
 
     Attributes:
         examples: Training examples.
@@ -24,22 +68,7 @@ class Workload:
     longest: Value = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, Value], rows: int) -> Workload:
-        """Read it from a trial's settings.
-
-        Args:
-            settings: By dotted name, searched or fixed; what is missing has its default.
-            rows: Training rows.
-        """
-        batch, accumulation = (int(_number(settings, name)) for name in (_BATCH, "gradient_accumulation_steps"))
-        steps = int(_number(settings, "max_steps"))
-        examples = steps * batch * accumulation if steps > 0 else rows * _number(settings, "num_train_epochs")
-        return cls(max(round(examples), 1), batch, settings.get("data.max_length"))
-
-
-_BATCH = "per_device_train_batch_size"
-
-
-def _number(settings: Mapping[str, Value], name: str) -> float:
-    value = settings.get(name, TRAINING_FIELDS[name].default)
-    return value if isinstance(value, int | float) else 0.0
+    def of(cls, values: Mapping[str, Value], rows: int) -> Workload:
+        """Return the workload of a trial; the arguments are those of ``TrialLength.of``."""
+        batch = training_value(values, "per_device_train_batch_size")
+        return cls(TrialLength.of(values, rows).total_examples, batch, values.get("data.max_length"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finesweep.spec.sections import SweepSpec
-from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.spec.training_arguments import training_value
 from finesweep.trial import Params, Value
 
 
@@ -36,7 +36,7 @@ class TrialSettings:
             batch_divisor: A power of 2 that divides the batch per device, and that of evaluations as far as that
                 goes; the accumulation is multiplied by it, so that as many rows make up an optimizer step.
         """
-        merged = {**spec.fixed, **params}
+        merged = spec.merged(params)
         model = {name.removeprefix("model."): value for name, value in merged.items() if name.startswith("model.")}
         training = {name: value for name, value in merged.items() if "." not in name}
         longest = merged.get("data.max_length") or spec.data.max_length or min(max_tokens, 512)
@@ -52,7 +52,7 @@ class TrialSettings:
 
     def training_value(self, name: str) -> Any:
         """Return what a training argument is in this trial, set or default."""
-        return _value(self.training, name)
+        return training_value(self.training, name)
 
 
 def can_halve(settings: TrialSettings) -> bool:
@@ -67,11 +67,7 @@ _ACCUMULATION = "gradient_accumulation_steps"
 
 def _divided(training: Mapping[str, Value], divisor: int) -> dict[str, Value]:
     return {
-        _BATCH: _value(training, _BATCH) // divisor,
-        _EVALUATION_BATCH: max(1, _value(training, _EVALUATION_BATCH) // divisor),
-        _ACCUMULATION: _value(training, _ACCUMULATION) * divisor,
+        _BATCH: training_value(training, _BATCH) // divisor,
+        _EVALUATION_BATCH: max(1, training_value(training, _EVALUATION_BATCH) // divisor),
+        _ACCUMULATION: training_value(training, _ACCUMULATION) * divisor,
     }
-
-
-def _value(training: Mapping[str, Value], name: str) -> Any:
-    return training.get(name, TRAINING_FIELDS[name].default)

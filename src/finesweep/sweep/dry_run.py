@@ -83,7 +83,7 @@ def problems(checked: Checked, write: Write, memory_gb: float | None) -> Sequenc
     if _is_tried(spec) or "auto_map" in checked.model.config:
         return []
     activity.tell("trying the model on two rows")
-    tried = variants(spec, checked.plan, checked.model.max_tokens)
+    tried = variants(spec, checked.planned, checked.model.max_tokens)
     blamed = dict(_set_in_every_trial(spec))
     with tempfile.TemporaryDirectory(prefix="finesweep-try-") as scratch:
         folder = Path(scratch)
@@ -116,14 +116,14 @@ def _is_moderate(sizes: Mapping[str, Any]) -> bool:
     return all(type(size) is int and size <= 4_096 for size in sizes.values())
 
 
-def variants(spec: SweepSpec, plan: Sequence[Params], max_tokens: int) -> list[Variant]:
+def variants(spec: SweepSpec, planned: Sequence[Params], max_tokens: int) -> list[Variant]:
     """Return what is tried: the first configuration, and each end or choice of a searched ``model.*`` beside it."""
     names = [name for name in spec.space if name.startswith(_PREFIX)]
-    first = dict(plan[0]) if plan else {name: next(_ends(spec.space[name]))[1] for name in names}
+    first = dict(planned[0]) if planned else {name: next(_ends(spec.space[name]))[1] for name in names}
     length = {_LENGTH: min(TrialSettings.of(spec, first, max_tokens).max_length, LONGEST)}
     found = [Variant(("model",), {**first, **length})]
     for name in names:
-        needed = _conditions(SearchSpace(spec.space), name)
+        needed = _conditions(spec.search_space, name)
         for key, value in _ends(spec.space[name]):
             if first.get(name) != value or type(first.get(name)) is not type(value):
                 found.append(Variant(("space", name, *key), {**first, **length, **needed, name: value}))
@@ -162,7 +162,7 @@ def _prepare(checked: Checked, write: Write, path: Path) -> None:
     few = dataclasses.replace(checked, data=dataclasses.replace(checked.data, frames=frames))
     folder = sweep_folder.make_folders(path)
     manifest = write(few, folder, few.manifest())
-    write_json(folder.spec_file, dataclasses.asdict(manifest))
+    write_json(folder.spec_file, manifest.to_json())
 
 
 def _ends_of(rows: pd.DataFrame) -> pd.DataFrame:

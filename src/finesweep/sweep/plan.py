@@ -85,7 +85,7 @@ def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, s
     return SweepFacts(
         spec=checked.loaded.spec,
         profile=sweep.profile.asked,
-        rows=checked.data.facts()["rows"],
+        rows=checked.data.facts().rows,
         trials=sweep.wanted,
         prepared_bytes=disk.used_bytes(sweep.sweep_folder.path) / share,
         free_bytes=float(shutil.disk_usage(existing).free),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +11,11 @@ from typing import Any
 from finesweep import activity
 from finesweep.data.loaded import LoadedData
 from finesweep.errors import Problem, SpecError
-from finesweep.folder.manifest import Manifest
+from finesweep.folder.manifest import Manifest, without_run
+from finesweep.folder.model_facts import Loading
 from finesweep.model import load_check
 from finesweep.model import source as model_source
 from finesweep.model.config_check import setting_defaults
-from finesweep.model.load_check import Loading
 from finesweep.model.source import ResolvedModel
 from finesweep.model.truncation import truncation_notes
 from finesweep.registry import TASKS
@@ -25,6 +23,7 @@ from finesweep.spec.draft import Draft, LoadedSpec, in_order
 from finesweep.spec.planned_trials import planned_trials
 from finesweep.spec.sections import ModelSpec, ScratchModelSpec, SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.spec.trial_length import TrialLength
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.spec.yaml_source import YamlSource
 from finesweep.trial import Value
@@ -38,7 +37,7 @@ class Checked:
         loaded: The spec and its source.
         data: Clean, encoded, split rows.
         model: Where the model is and what it can take.
-        plan: Parameters of the first trials.
+        planned: Parameters of the first trials.
         notes: Remarks for the user, in the order in which they came up.
         loading: How a pretrained model is loaded; None for one made from scratch.
     """
@@ -46,27 +45,17 @@ class Checked:
     loaded: LoadedSpec
     data: LoadedData
     model: ResolvedModel
-    plan: Sequence[Mapping[str, Any]]
+    planned: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
     loading: Loading | None = None
 
     def manifest(self) -> Manifest:
         """Return what the folder of this sweep has to hold on to."""
-        spec = self.loaded.spec
         return Manifest(
-            name=spec.name,
-            spec=spec.model_dump(mode="json", exclude={"name", "budget", "stop"}),
+            spec=without_run(self.loaded.spec),
             data=self.data.facts(),
-            model={
-                "name": self.model.name,
-                "path": str(self.model.path) if self.model.path else None,
-                "revision": self.model.revision,
-                "digest": self.model.digest,
-                "max_tokens": self.model.max_tokens,
-                "from_scratch": self.model.path is None,
-                "loading": dataclasses.asdict(self.loading) if self.loading else None,
-            },
-            plan=[dict(params) for params in self.plan],
+            model=self.model.facts(self.loading),
+            planned=[dict(params) for params in self.planned],
             created=time.time(),
         )
 
@@ -87,7 +76,7 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     if stages.problems or stages.data is None or stages.model is None:
         raise SpecError(in_order(stages.problems))
     longest = TrialSettings.of(spec, {}, stages.model.max_tokens).max_length
-    plan = planned_trials(spec, stages.defaults, longest)
+    planned = planned_trials(spec, stages.defaults, longest)
     data, model = stages.data, stages.model
     loading = stages.loading
     notes = [
@@ -95,11 +84,11 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
         *data.notes,
         *model.notes,
         *(loading.notes if loading else ()),
-        *_large_batches(spec, data.facts()["rows"]["train"]),
-        *_long_warmup(spec, data.facts()["rows"]["train"]),
+        *_large_batches(spec, data.facts().rows["train"]),
+        *_long_warmup(spec, data.facts().rows["train"]),
     ]
     notes += truncation_notes(spec, data.frames, model, trusted=trusted)
-    return Checked(loaded, data, model, plan, notes, loading)
+    return Checked(loaded, data, model, planned, notes, loading)
 
 
 def problems(draft: Draft, *, trusted: bool = False) -> list[Problem]:
@@ -214,11 +203,10 @@ def _long_warmup(spec: SweepSpec, rows: int) -> Iterator[str]:
 
 def _steps(spec: SweepSpec, rows: int, pick: Callable[[Sequence[float]], float]) -> int:
     """Return the steps of the longest training, or of the shortest."""
-    if "max_steps" in spec.fixed:
-        return int(pick(_values(spec, "max_steps")))
-    other = min if pick is max else max
-    batch = other(_values(spec, "per_device_train_batch_size")) * other(_values(spec, "gradient_accumulation_steps"))
-    return max(1, math.ceil(math.ceil(rows / batch) * pick(_values(spec, "num_train_epochs"))))
+    other: Callable[[Sequence[float]], float] = min if pick is max else max
+    picks = {"num_train_epochs": pick, "per_device_train_batch_size": other, "gradient_accumulation_steps": other}
+    values = spec.merged({name: choose(_values(spec, name)) for name, choose in picks.items()})
+    return TrialLength.of(values, rows).total_steps
 
 
 def _values(spec: SweepSpec, name: str) -> list[float]:

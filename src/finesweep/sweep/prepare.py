@@ -146,8 +146,8 @@ def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Chec
     folder = path_of(loaded, request)
     checked = preflight.check(loaded, trusted=request.trust_remote_code)
     preflight.refuse_model_inside(checked, folder)
-    settled = _settled(request, profile, loaded.spec, trials_wanted(loaded.spec, checked.plan))
-    why = used_up(loaded.spec, checked.plan)
+    settled = _settled(request, profile, loaded.spec, trials_wanted(loaded.spec, checked.planned))
+    why = used_up(loaded.spec, checked.planned)
     small = [f"{why[0].upper()}{why[1:]}; it ends when all are tried."] if why else []
     return dataclasses.replace(checked, notes=[*checked.notes, *small, *settled.notes(_machine(loaded.spec))])
 
@@ -268,18 +268,18 @@ def begin(
 ) -> OpenSweep:
     """Begin a run in a sweep's folder; see ``open_folder``."""
     spec = checked.loaded.spec
-    left = [trial for trial in range(trials_wanted(spec, manifest.plan)) if not folder.is_finished(trial)]
+    left = [trial for trial in range(trials_wanted(spec, manifest.planned)) if not folder.is_finished(trial)]
     is_fixed = request.workers is not None or request.smoke or not watched
     if is_fixed:
         settled, question = _settled(request, profile, spec, max(len(left), 1)), None
     else:
-        rows = manifest.data["rows"]["train"]
+        rows = manifest.data.rows["train"]
         settled, question = calibration_file.launch(folder, spec, profile, _machine(spec), max(len(left), 1), rows)
     run = folder.begin_run(
         lambda number: Run(
             number=number,
-            budget=spec.budget.model_dump(),
-            stop=spec.stop.model_dump(),
+            budget=spec.budget,
+            stop=spec.stop,
             profile=settled.record(),
             environment=versions(),
             host=socket.gethostname(),
@@ -299,7 +299,7 @@ def begin(
 
 def _clear(path: Path, *, smoke: bool) -> Path | None:
     """Move an earlier sweep aside and return its new place; an earlier smoke run is deleted."""
-    is_smoke = smoke and SweepFolder(path).manifest().spec["fixed"].get("max_steps") == 1
+    is_smoke = smoke and SweepFolder(path).manifest().spec.fixed.get("max_steps") == 1
     aside = housekeeping.move_aside(path)
     if is_smoke:
         shutil.rmtree(aside)
@@ -322,12 +322,12 @@ def same_sweep(folder: SweepFolder, asked: Manifest) -> Manifest:
 def _with_file(line: str, folder: SweepFolder, asked: Manifest) -> str:
     """Return a difference between two sweeps, with the name of the file where it is one of contents."""
     key = line.partition(":")[0]
-    if key.startswith("data.content.") and (source := asked.data["sources"].get(key.rpartition(".")[2])):
-        return f"{line} ({source['place']})"
-    if key == "model.content" and asked.model["path"] is not None:
-        known = checked_files.read(folder, Path(asked.model["path"]))
+    if key.startswith("data.content.") and (source := asked.data.sources.get(key.rpartition(".")[2])):
+        return f"{line} ({source.place})"
+    if key == "model.content" and asked.model.path is not None:
+        known = checked_files.read(folder, asked.model.folder)
         changed = known.model.changed() if known is not None else None
-        return f"{line} ({changed or asked.model['path']})"
+        return f"{line} ({changed or asked.model.path})"
     return line
 
 
@@ -353,7 +353,7 @@ def _created(path: Path, manifest: Manifest, write: Write) -> tuple[SweepFolder,
     housekeeping.refuse_foreign(path)
     folder = sweep_folder.make_folders(path)
     manifest = write(folder, manifest)
-    write_json(folder.spec_file, dataclasses.asdict(manifest))
+    write_json(folder.spec_file, manifest.to_json())
     return folder, manifest
 
 
@@ -383,7 +383,7 @@ def _prepared(folder: SweepFolder, checked: Checked, manifest: Manifest) -> Mani
         shutil.rmtree(folder.model, ignore_errors=True)
         sync_all(building)
         building.rename(folder.model)  # so that nobody reads half of its JSON
-        manifest = dataclasses.replace(manifest, model={**manifest.model, "path": str(folder.model)})
+        manifest = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, path=str(folder.model)))
     model_folder = checked.model.path or folder.model
     found = checked_files.note(folder, model_folder, checked.model.files)
     if checked.model.path is not None and checked.model.revision is None:

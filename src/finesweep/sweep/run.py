@@ -174,7 +174,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
         trials=sweep.wanted,
         parameters=list(spec.space),
         hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
-        left=TimeLeft(Course(spec, sweep.manifest.data["rows"]["train"]), sweep.wanted, sweep.workers),
+        left=TimeLeft(Course(spec, sweep.manifest.data.rows["train"]), sweep.wanted, sweep.workers),
     ) as display:
         display.update(folder.records(), [])  # what earlier runs did is no news
         launcher = LAUNCHERS.load(sweep.profile.asked.launcher)()

@@ -1,4 +1,4 @@
-"""Owns a sweep that this process carries out: its folder, its run, and what is left to do there."""
+"""Holds a sweep that this process carries out: its folder, its run, and what is left to do there."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OpenSweep:
     @functools.cached_property
     def wanted(self) -> int:
         """How many trials there will be."""
-        return trials_wanted(self.spec, self.manifest.plan)
+        return trials_wanted(self.spec, self.manifest.planned)
 
     @property
     def coordinates(self) -> bool:
@@ -106,7 +106,7 @@ class OpenSweep:
 
     def all_tried(self) -> str | None:
         """Say that nothing is left to propose, though the budget has more trials; None if that is not so."""
-        why = used_up(self.spec, self.manifest.plan) if self.unfinished() <= 0 else None
+        why = used_up(self.spec, self.manifest.planned) if self.unfinished() <= 0 else None
         return why and f"every configuration was tried: {why}"
 
     def ends_early(self) -> str | None:
@@ -125,11 +125,11 @@ class OpenSweep:
 
     def note_time(self) -> None:
         """Note how long this run has run, for those who want to know once it was killed."""
-        # It can be done without; whoever needs the folder says what is wrong with it.
+        # The note can be done without; the next write that matters says what is wrong with the folder.
         with contextlib.suppress(FolderError):
             self._write_run()
 
     def _write_run(self, **facts: Any) -> None:
-        # A run that nobody watched ran elsewhere, and longer than the command that ends it.
+        # A run that no command watched ran elsewhere, and longer than the command that ends it.
         seconds = round(time.monotonic() - self.began, 3) if self.run.watched else None
         self.sweep_folder.write_run(dataclasses.replace(self.run, seconds=seconds, **facts))

@@ -172,9 +172,9 @@ def _tokenize(sweep: OpenSweep) -> None:
 
 
 def _lengths(sweep: OpenSweep) -> set[int]:
-    limit: int = sweep.manifest.model["max_tokens"]
+    limit: int = sweep.manifest.model.max_tokens
     parameter: Any = sweep.spec.space.get("data.max_length")
-    planned = [dict(params) for params in sweep.manifest.plan]
+    planned = [dict(params) for params in sweep.manifest.planned]
     if parameter is None:
         planned.append({})
     elif parameter.choices is not None:

@@ -1,4 +1,4 @@
-"""Owns watching a sweep's workers: their ends, the limits, the user's signals, and the leaderboard meanwhile."""
+"""Watches a sweep's workers, the limits and the user's signals, and keeps the leaderboard up to date."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Supervisor:
         if outcome is None or not self.shutdown.is_running:
             return
         wanted = outcome.profile.workers
-        # Who is told before the others may begin does not begin.
+        # Stop surplus workers before releasing the rest, so that none of them claims a trial.
         for index in [index for index in self.handles if index >= wanted]:
             self.surplus.append(self.handles.pop(index))
             self.surplus[-1].stop()
@@ -156,7 +156,7 @@ class Supervisor:
         self.idle_since = None if self.sweep.has_work() else self.idle_since or now
         idle = 0.0 if self.idle_since is None else now - self.idle_since
         for handle in self.handles.values():
-            # Whoever holds no claim when nothing is left to do has only to end.
+            # A worker without a claim, when no trials are left, should be exiting: an idle one counts as hung.
             if held.get(handle.pid or 0, idle) >= LEASE_SECONDS:
                 handle.kill()
 

@@ -9,6 +9,7 @@ from typing import Any
 from finesweep.errors import did_you_mean
 from finesweep.tasks.label_column import decimal_comma, is_number, is_whole, readings
 from finesweep.tasks.task import LabelProblem, Task
+from finesweep.text.format import first_few, shortened
 
 FEW_CLASSES = 10
 """Up to this many classes are never too many for the rows there are."""
@@ -16,7 +17,7 @@ FEW_CLASSES = 10
 AS_WRITTEN = "`data: {labels: as_written}` takes each as it stands"
 
 _SHOWN = 10
-_LONGEST = 40
+_LONGEST = 43
 
 
 def texts(labels: Mapping[str, Iterable[Any]]) -> dict[str, list[str]]:
@@ -41,8 +42,7 @@ def joined(labels: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], l
     for text, name in read.items():
         ways[name].append(text)
     found = [f"{listed(sorted(same))} as {name!r}" for name, same in sorted(ways.items()) if same != [name]]
-    more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
-    notes = [f"Labels written in several ways are one: {'; '.join(found[:_SHOWN])}{more} ({AS_WRITTEN})."]
+    notes = [f"Labels written in several ways are one: {first_few(found, _SHOWN, '; ')} ({AS_WRITTEN})."]
     splits = {split: [read[text] for text in column] for split, column in labels.items()}
     return splits, notes if found else []
 
@@ -103,5 +103,4 @@ def named_outputs(names: Sequence[str]) -> dict[str, Any]:
 
 def listed(names: Sequence[str]) -> str:
     """List the first few names."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(repr(name if len(name) <= _LONGEST else name[:_LONGEST] + "...") for name in names[:_SHOWN]) + more
+    return first_few([repr(shortened(name, _LONGEST)) for name in names], _SHOWN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from finesweep.text.format import clean, metric
 from finesweep.trial import Direction
@@ -28,8 +27,8 @@ class Naive:
     """
 
     answer: str
-    scores: Mapping[str, float]
-    limits: Mapping[str, float]
+    scores: dict[str, float]
+    limits: dict[str, float]
 
     @classmethod
     def of(cls, answer: str, losses: Mapping[str, float], shares: Mapping[str, float], rows: int) -> Naive:
@@ -45,11 +44,6 @@ class Naive:
         by_loss = {name: value * (1 - gain) for name, value in losses.items()}
         by_share = {name: value + max(0.01, 2 * _error(value, rows)) for name, value in shares.items()}
         return cls(answer, {**losses, **shares}, {**by_loss, **by_share})
-
-    @classmethod
-    def read(cls, facts: Mapping[str, Any] | None) -> Naive | None:
-        """Return what a manifest keeps of it; None for a folder of an earlier version."""
-        return cls(**facts) if facts else None
 
     def verdict(
         self, found: Mapping[str, float | None], objective: str, directions: Mapping[str, Direction]

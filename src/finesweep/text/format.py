@@ -40,9 +40,10 @@ _SHORT = {
 
 
 def clean(text: object, limit: int = 300) -> str:
-    """Make one printable line of a text from outside.
+    """Make one printable line of a text from outside, as a label or a note, that is read for what it says.
 
-    Escape sequences and characters that act on a terminal or hide are dropped, line breaks become
+    In an error message, where each character of what was found counts, ``errors.printable`` escapes instead. Escape
+    sequences and characters that act on a terminal or hide are dropped, line breaks become
     spaces, halves of surrogate pairs (which cannot be written as UTF-8) become U+FFFD.
 
     Args:
@@ -54,7 +55,24 @@ def clean(text: object, limit: int = 300) -> str:
         shown = _UNSEEN.sub("", " ".join(_ESCAPES.sub("", shown).split()))
         shown = _SURROGATES.sub("\ufffd", shown)
     shown = " ".join(shown.split())
-    return shown if len(shown) <= limit else shown[: max(limit - 3, 0)].rstrip() + "..."
+    return shortened(shown, limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return a text of at most ``limit`` characters, at least 3; ``...`` stands for what is left out at its end."""
+    return text if len(text) <= limit else text[: max(limit - 3, 0)].rstrip() + "..."
+
+
+def first_few(texts: Sequence[str], most: int, separator: str = ", ") -> str:
+    """List the first texts and how many more there are: ``a, b and 3 more``.
+
+    Args:
+        texts: What is listed, ready to be shown.
+        most: How many are shown.
+        separator: Stands between two.
+    """
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more
 
 
 def headings(names: Sequence[str]) -> list[str]:

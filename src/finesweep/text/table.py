@@ -156,7 +156,7 @@ def _wrapped(cell: Cell, room: int | None) -> list[Cell]:
     return [Cell(line, cell.style) for line in result if line] or [Cell()]
 
 
-def shortened(text: str, width: int) -> str:
+def cut_to_width(text: str, width: int) -> str:
     """Cut a text to ``width`` cells, marking the cut with three dots."""
     if cell_len(text) <= width:
         return text

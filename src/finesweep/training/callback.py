@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -17,15 +18,13 @@ from finesweep.pruning.evaluation_schedule import Schedule
 from finesweep.pruning.rules import rung_fractions
 from finesweep.registry import TASKS
 from finesweep.spec.sections import SweepSpec
+from finesweep.spec.trial_length import TrialLength
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.tasks.task import Task
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.training.saved_state import SavedState, Weights
 from finesweep.training.trainer import copy_to_cpu
-from finesweep.trial import Direction, Divergence, Evaluation, Params, TrialDiverged, Value
-
-Report = Callable[[Evaluation, float, bool], None]
-"""Told of every evaluation, the best objective so far, and whether training ends here; may raise ``TrialPruned``."""
+from finesweep.trial import Direction, Divergence, Evaluation, Params, Report, Reporter, TrialDiverged, Value
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,10 @@ class TrialContext:
         task: Task = TASKS.load(self.spec.task)()
         return task
 
-    @property
+    @functools.cached_property
     def settings(self) -> TrialSettings:
         """The trial's settings by whom they concern."""
-        return TrialSettings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.batch_divisor)
+        return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.batch_divisor)
 
 
 @dataclass
@@ -188,7 +187,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         context: TrialContext,
         watch: TrialWatch,
         judge: Judge,
-        report: Report,
+        report: Reporter,
         on_step: Callable[[TrialWatch], None],
     ) -> None:
         self.context, self.watch, self.judge = context, watch, judge
@@ -206,14 +205,14 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Lay out the evaluations, now that the number of steps is known; ask for one that was cut short."""
         batches = len(kwargs["train_dataloader"])
-        self.schedule = Schedule(
-            rows=self.context.manifest.data["rows"]["train"],
+        length = TrialLength(
+            rows=self.context.manifest.data.rows["train"],
             batch=args.train_batch_size * args.gradient_accumulation_steps,
             steps_per_epoch=max(1, math.ceil(batches / args.gradient_accumulation_steps)),
             total_steps=state.max_steps,
-            per_epoch=self.context.spec.evaluation.per_epoch,
-            rungs=rung_fractions(self.context.spec),
         )
+        spec = self.context.spec
+        self.schedule = Schedule(length, spec.evaluation.per_epoch, rung_fractions(spec))
         self.watch.total_steps = state.max_steps
         control.should_evaluate = self.evaluation_due
 
@@ -221,7 +220,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         """Count, and ask for an evaluation where one is due; touches no device."""
         assert self.schedule is not None
         self.watch.step = state.global_step
-        self.watch.examples = self.schedule.examples(state.global_step)
+        self.watch.examples = self.schedule.length.examples(state.global_step)
         if self.schedule.rung(state.global_step) is not None:
             # The interval's training loss is judged before its weights are evaluated.
             control.should_log = control.should_evaluate = True
@@ -254,14 +253,14 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         assert best is not None
         assert best.objective is not None
         last = state.global_step >= state.max_steps
-        rows = self.context.manifest.data["rows"]["train"]
+        rows = self.context.manifest.data.rows["train"]
         if not last and (why := out_of_patience(self.context.spec, rows, best, evaluation)):
             self.watch.ended_early = why
             control.should_training_stop = last = True
-        self.report(evaluation, best.objective, last)
+        self.report(Report(evaluation, best.objective, last))
 
     def _evaluation(self, state: Any, metrics: Mapping[str, Any]) -> Evaluation:
         assert self.schedule is not None
         step = state.global_step
-        examples = self.schedule.rung(step) or self.schedule.examples(step)
+        examples = self.schedule.rung(step) or self.schedule.length.examples(step)
         return self.judge.evaluation(metrics, step, round(float(state.epoch), 4), examples)

@@ -25,13 +25,13 @@ from finesweep.spec.trial_settings import TrialSettings
 from finesweep.tasks.task import Task
 from finesweep.training import precision
 from finesweep.training.batching import Padding, TokenRows, lengths_tell_labels
-from finesweep.training.callback import Judge, Report, TrialCallback, TrialContext, TrialWatch
+from finesweep.training.callback import Judge, TrialCallback, TrialContext, TrialWatch
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.training.model_and_tokens import build_model, padding_side, tokenized
 from finesweep.training.saved_state import SavedState, write_state
 from finesweep.training.target_scale import TargetScale
 from finesweep.training.trainer import FineTuner
-from finesweep.trial import TrialInterrupted, Value
+from finesweep.trial import Report, Reporter, TrialInterrupted, Value
 
 if TYPE_CHECKING:
     import datasets
@@ -48,7 +48,7 @@ class FineTuning:
     Args:
         context: What to train.
         watch: Filled along the way, with a saved state at once; holds the best weights at the end.
-        report: Told of every evaluation, of a saved state's too; may raise ``TrialPruned``.
+        report: Tells of every evaluation, of a saved state's too; may raise ``TrialPruned``.
         on_step: Called when training begins, after every optimizer step but the last and after every batch of an
             evaluation; may raise ``TrialInterrupted``.
         state: Where to go on from; ignored if it is that of a trial with other parameters or batches.
@@ -61,7 +61,7 @@ class FineTuning:
         self,
         context: TrialContext,
         watch: TrialWatch,
-        report: Report,
+        report: Reporter,
         on_step: Callable[[TrialWatch], None],
         state: SavedState | None = None,
     ) -> None:
@@ -144,14 +144,14 @@ class FineTuning:
             told.add(evaluation)
             assert told.best is not None
             assert told.best.objective is not None
-            self.report(evaluation, told.best.objective, True)
+            self.report(Report(evaluation, told.best.objective, last=True))
 
 
 def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
     labels: Any = TokenRows(trainer.train_dataset).column("labels")
     if trainer.target_scale is not None:
         labels = labels - trainer.target_scale.mean  # which a fresh head answers
-    naive_loss = context.task.naive_loss(labels, context.manifest.data["labels"])
+    naive_loss = context.task.naive_loss(labels, context.manifest.data.labels)
     return DivergenceGuard(naive_loss, bool(context.settings.training_value("fp16")))
 
 
@@ -167,7 +167,7 @@ def build_trainer(context: TrialContext, rows: int | None = None, **overrides: A
     AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the library has no public way
     PartialState._reset_state()  # noqa: SLF001
     settings, task = context.settings, context.task
-    model_folder = Path(context.manifest.model["path"])
+    model_folder = context.manifest.model.folder
     refuse_changed(context.sweep_folder, model_folder)
     tokens = tokenized(context.sweep_folder, context.manifest, settings.max_length)
     transformers.set_seed(context.spec.search.seed)
@@ -194,8 +194,8 @@ def build_trainer(context: TrialContext, rows: int | None = None, **overrides: A
 
 
 def _collator(context: TrialContext, tokenizer: Any, multiple: int) -> Padding:
-    collate = functools.partial(context.task.collate, names=context.manifest.data["labels"])
-    return Padding(tokenizer, collate, multiple, context.manifest.model["max_tokens"])
+    collate = functools.partial(context.task.collate, names=context.manifest.data.labels)
+    return Padding(tokenizer, collate, multiple, context.manifest.model.max_tokens)
 
 
 def _first(split: datasets.Dataset, rows: int | None) -> datasets.Dataset:
@@ -213,7 +213,8 @@ def _target_scale(context: TrialContext, model: Any, rows: datasets.Dataset) -> 
     if not (context.task.standardizes and context.spec.data.standardize):
         return None
     scale = TargetScale.of(np.asarray(TokenRows(rows).column("labels")), model)
-    if (context.manifest.model.get("loading") or {}).get("rows") is not None:
+    loading = context.manifest.model.loading
+    if loading is not None and loading.rows is not None:
         scale.unfold(model)  # the checkpoint's head, which is kept, answers in the data's units
     return scale
 

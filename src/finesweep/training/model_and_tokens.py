@@ -22,7 +22,6 @@ from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.model import load_check
 from finesweep.model.folder_check import LAYERS, check_files
-from finesweep.model.load_check import Loading
 from finesweep.model.pretrained import load_config, load_model, load_tokenizer, new_model, put_rows, settle_padding
 from finesweep.model.weights import WeightFiles, WeightsFault, read_weights
 from finesweep.tasks.task import Task
@@ -52,14 +51,13 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
         SweepError: The folder has code of its own that nobody allowed, or its weights lie outside of it, or do not
             load as they did when the sweep was checked.
     """
-    folder = Path(manifest.model["path"])
-    fields = {**task.head(manifest.data["labels"]), **settings}
+    folder = manifest.model.folder
+    fields = {**task.head(manifest.data.labels), **settings}
     config = load_config(folder, trusted=manifest.trusts_code, **fields)
     settle_padding(config, tokenizer)
-    if manifest.model["from_scratch"]:
+    if manifest.model.from_scratch:
         return new_model(config, task.model_class)
-    said = manifest.model.get("loading")
-    loading = Loading(**said) if said is not None else None
+    loading = manifest.model.loading
     without = loading.without if loading is not None else ()
     loaded = load_model(_weights(folder), config, task.model_class, trusted=manifest.trusts_code, without=without)
     fewer_layers = not settings.keys().isdisjoint(LAYERS)
@@ -104,7 +102,7 @@ def tokenized(sweep_folder: SweepFolder, manifest: Manifest, max_length: int) ->
         with exclusive(sweep_folder.data / ".lock"):
             if not is_sound(folder):
                 shutil.rmtree(folder, ignore_errors=True)
-                tokenizer = load_tokenizer(Path(manifest.model["path"]), trusted=manifest.trusts_code)
+                tokenizer = load_tokenizer(manifest.model.folder, trusted=manifest.trusts_code)
                 _tokenize(sweep_folder, tokenizer, max_length, folder)
     return {split: _numbers(path) for split in SPLITS if (path := folder / split).is_dir()}
 

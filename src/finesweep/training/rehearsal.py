@@ -40,7 +40,7 @@ def rehearse(sweep_folder: SweepFolder, manifest: Manifest, spec: SweepSpec) -> 
         SweepError: Something would fail or mislead in every trial.
     """
     activity.tell("rehearsing: a few rows through the model and the Trainer")
-    params = dict(manifest.plan[0]) if manifest.plan else {}
+    params = dict(manifest.planned[0]) if manifest.planned else {}
     take_through(sweep_folder, manifest, spec, params, trains=not torch.cuda.is_available())
 
 
@@ -70,7 +70,7 @@ def take_through(
         )
         metrics = trainer.evaluate()
         labels = TokenRows(trainer.eval_dataset).column("labels")
-        _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data["labels"]))
+        _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data.labels))
         _check(trainer, metrics, spec, own_code=manifest.trusts_code)
         if trains:
             trainer.train()

@@ -6,6 +6,8 @@ the trial and is passed on.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import resource
 import shutil
@@ -20,7 +22,6 @@ from typing import Any
 
 import torch
 
-from finesweep.backends.protocol import Report
 from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder import disk
 from finesweep.folder.claims import Claim
@@ -30,14 +31,16 @@ from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
 from finesweep.spec.sections import SweepSpec
 from finesweep.spec.trial_settings import TrialSettings, can_halve
+from finesweep.text.format import shortened
 from finesweep.training.callback import TrialContext, TrialWatch
 from finesweep.training.fine_tuning import FineTuning, interrupt_if
 from finesweep.training.saved_state import SavedState, StateDamaged, read_state
 from finesweep.trial import (
     AttemptOutdated,
-    Evaluation,
     Params,
     Progress,
+    Report,
+    Reporter,
     TrialDiverged,
     TrialInterrupted,
     TrialPruned,
@@ -88,8 +91,11 @@ class Attempt:
         self._resumed_step = self._resumed_examples = 0
         self._earlier_seconds = 0.0
 
-    def carry_out(self, report: Report) -> float:
+    def carry_out(self, report: Reporter) -> float:
         """Train the trial and write its record.
+
+        Args:
+            report: Tells the search of each evaluation.
 
         Returns:
             The objective: the best value of all evaluations.
@@ -115,13 +121,15 @@ class Attempt:
         assert self.watch.result.objective is not None
         return self.watch.result.objective
 
-    def _train(self, scratch: Path, report: Report) -> None:
+    def _train(self, scratch: Path, report: Reporter) -> None:
         scalars = self.sweep_folder.tensorboard(self.claim.trial)
         context = TrialContext(
             self.sweep_folder, self.manifest, self.spec, self.params, scalars, scratch, self.claim.batch_divisor
         )
         # The state is not kept in a name: it holds weights, which training replaces.
-        tuning = FineTuning(context, self.watch, self._reporting(report), self.on_step, self._saved_state())
+        tuning = FineTuning(
+            context, self.watch, functools.partial(self._reported, report), self.on_step, self._saved_state()
+        )
         self._resumed_step, self._resumed_examples = self.watch.step, self.watch.examples
         self._go_on_from(self.sweep_folder.read_record(self.claim.trial))
         try:
@@ -141,16 +149,12 @@ class Attempt:
             raise
         self._complete(tuning.trainer)
 
-    def _reporting(self, report: Report) -> Callable[[Evaluation, float, bool], None]:
-        """Return what tells the search of an evaluation, and others that compare themselves with this trial."""
-
-        def told(evaluation: Evaluation, best: float, last: bool) -> None:
-            report(evaluation, best, last, self._pruned)
-            self._show_progress(self.watch)
-            if not last and self.watch.audit is None:
-                self._compare()
-
-        return told
+    def _reported(self, search: Reporter, report: Report) -> None:
+        """Tell the search of an evaluation, then the other trials; compare this trial with them."""
+        search(dataclasses.replace(report, record=self._pruned("")))
+        self._show_progress(self.watch)
+        if not report.last and self.watch.audit is None:
+            self._compare()
 
     def _compare(self) -> None:
         try:
@@ -218,9 +222,9 @@ class Attempt:
     def _out_of_memory(self, error: BaseException) -> Exception:
         """Put the trial back with half the batch per device, once; the effective batch stays the same."""
         traceback.print_exc()
-        batch = self._settings().training_value("per_device_train_batch_size")
+        batch = self.settings.training_value("per_device_train_batch_size")
         tried = f"out of GPU memory with batches of {batch}"
-        if self.claim.batch_divisor > 1 or not can_halve(self._settings()):
+        if self.claim.batch_divisor > 1 or not can_halve(self.settings):
             return self._failed(f"{tried} ({_one_line(error)})")
         reason = f"{tried}; to be tried again with half of that and twice the accumulation"
         self.sweep_folder.record(self._record(TrialState.INTERRUPTED, reason, batch_divisor=2))
@@ -256,8 +260,10 @@ class Attempt:
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
-    def _settings(self) -> TrialSettings:
-        return TrialSettings.of(self.spec, self.params, self.manifest.model["max_tokens"], self.claim.batch_divisor)
+    @functools.cached_property
+    def settings(self) -> TrialSettings:
+        """What is set in the trial."""
+        return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.claim.batch_divisor)
 
     def _record(self, state: TrialState, reason: str | None, **changes: Any) -> TrialRecord:
         watch, best = self.watch, self.watch.result
@@ -279,7 +285,7 @@ class Attempt:
                 "examples": watch.examples,
                 "examples_per_second": round(examples / seconds, 2) if examples else None,
                 "peak_memory_mb": _peak_memory_mb(),
-                "effective": {**self._settings().named(), **watch.settled},
+                "effective": {**self.settings.named(), **watch.settled},
                 "resumed_step": self._resumed_step,
                 "earlier_seconds": round(self._earlier_seconds, 3),
                 "evaluated_rows": watch.rows,
@@ -327,18 +333,14 @@ def _one_line(error: BaseException) -> str:
     """Return an exception as a reason; one of a data loader's process carries its cause as text only."""
     lines = str(error).strip().splitlines()
     if len(lines) > 1 and (place := _IN_LOADER.match(lines[0])):
-        return _shortened(f"{_last_exception(lines)} (in a {place[1]})")
-    return _shortened(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+        return shortened(f"{_last_exception(lines)} (in a {place[1]})", 300)
+    return shortened(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__, 300)
 
 
 def _last_exception(lines: Sequence[str]) -> str:
     """Return what a printed traceback ends with: the exception, which may have several lines."""
     start = max((number for number, line in enumerate(lines) if line.startswith("  ")), default=-1) + 1
     return " ".join(lines[start:] or lines[-1:])
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def _peak_memory_mb() -> float:

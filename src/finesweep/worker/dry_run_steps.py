@@ -71,7 +71,7 @@ def try_model(folder: Path, asked: str, answer: str) -> None:
     wanted = json.loads((folder / asked).read_text(encoding="utf-8"))
     sweep_folder = SweepFolder(folder / "sweep")
     manifest = sweep_folder.manifest()
-    attempt = _DryRun(sweep_folder, manifest, manifest.spec_for(), wanted["memory_gb"])
+    attempt = _DryRun(sweep_folder, manifest, manifest.spec, wanted["memory_gb"])
     faults: list[Failure] = []
     for number, params in enumerate(wanted["params"]):
         write_json(folder / answer, {"number": number, "faults": [vars(fault) for fault in faults]})
@@ -126,8 +126,8 @@ class _DryRun:
     def _default(self, name: str) -> Any:
         """Return what a field is where a spec does not set it; an ellipsis if that cannot be told."""
         with contextlib.suppress(*FAULTS):
-            config = load_config(Path(self.manifest.model["path"]))
-            return getattr(type(config)() if self.manifest.model["from_scratch"] else config, name)
+            config = load_config(self.manifest.model.folder)
+            return getattr(type(config)() if self.manifest.model.from_scratch else config, name)
         return ...
 
     def _context(self, params: Params, scratch: Path) -> TrialContext:
@@ -136,8 +136,8 @@ class _DryRun:
     def _weights(self, params: Params) -> int:
         """Count the weights of the model without making them."""
         context = self._context(params, Path())
-        head = context.task.head(self.manifest.data["labels"])
-        config = load_config(Path(self.manifest.model["path"]), **{**head, **context.settings.model})
+        head = context.task.head(self.manifest.data.labels)
+        config = load_config(self.manifest.model.folder, **{**head, **context.settings.model})
         if isinstance(self.spec.model, ScratchModelSpec) and hasattr(config, "vocab_size"):
             config.vocab_size = self.spec.model.vocab_size  # its tokenizer has not seen all texts yet
         return sum(parameter.numel() for parameter in empty_model(config, context.task.model_class).parameters())

@@ -16,7 +16,7 @@ from finesweep.calibration.measurement import Load, Misfit
 from finesweep.calibration.readings import BATCH, Reading, Readings
 from finesweep.files.atomic import write_json
 from finesweep.launch.profile import SettledProfile
-from finesweep.spec.search_space import Parameter, SearchSpace
+from finesweep.spec.search_space import Parameter
 from finesweep.spec.sections import SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
 
@@ -39,7 +39,7 @@ def batch_sizes(spec: SweepSpec) -> tuple[int, ...]:
 
 def loads(spec: SweepSpec) -> list[Load]:
     """Return what is trained to be measured: every batch size with the longest inputs, the middle of all else."""
-    params = SearchSpace(spec.space).untuned({})
+    params = spec.search_space.untuned({})
     if (parameter := spec.space.get(LENGTH)) is not None:
         params[LENGTH] = _longest(parameter)
     searched = BATCH in spec.space

@@ -1,4 +1,4 @@
-"""Owns a trial's process as its worker sees it: forked warm, watched, ended, and the end understood."""
+"""Forks a trial's process from a warm worker, watches it, and ends it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from finesweep.worker.watchdog import Watchdog
 POLL_SECONDS = 0.1
 
 LOOK_SECONDS = 5.0
-"""How often to look whether the trial was given to somebody else."""
+"""Seconds between two looks whether the trial was given to another worker."""
 
 KILL_SECONDS = 5.0
 """How long a trial that is over a limit has; it may be hung."""
@@ -38,7 +38,7 @@ KILL_SECONDS = 5.0
 class TrialProcess:
     """One trial in a fork of this process.
 
-    The fork inherits the claim's lock, so that nobody takes the trial for dead before both are.
+    The fork inherits the claim's lock, so that the trial counts as alive as long as one of them is.
 
     Args:
         sweep_folder: The sweep's folder.
@@ -98,7 +98,7 @@ class TrialProcess:
         self._kill_at = deadline if self._kill_at is None else min(self._kill_at, deadline)
 
     def _keep_lease(self) -> None:
-        """Renew the claim; if the trial was given to somebody else meanwhile, end it here."""
+        """Renew the claim; if the trial was given to another worker meanwhile, end it here."""
         self._lease.renew()
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
@@ -146,4 +146,4 @@ class TrialProcess:
 
 
 def _nothing() -> None:
-    """Attend to nobody."""
+    """Do nothing at a look at the process."""

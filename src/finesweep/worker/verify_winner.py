@@ -46,7 +46,7 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
     settings = next(item for item in sweep_folder.records() if item.trial == trial).effective
     ways = precision.for_evaluation(settings)
     torch.set_float32_matmul_precision("high" if ways.get("tf32") else "highest")
-    task = TASKS.load(manifest.spec["task"])()
+    task = TASKS.load(manifest.spec.task)()
     exported = Exported.load(model, task, settings, trusted=trusted)
     _check_tokenizer(exported, sweep_folder, tokenized(sweep_folder, manifest, exported.max_length)["validation"])
     files = {split: sweep_folder.data / f"{split}.parquet" for split in ("validation", "test")}
@@ -59,7 +59,7 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
         "sample": asked_as_users_will(sweep_folder, model, exported, trusted=trusted),
         "precision": ways,
         "rows": len(labels),
-        "same_answer": task.same_answer(logits.numpy(), labels, manifest.data["labels"]) if len(labels) > 1 else None,
+        "same_answer": task.same_answer(logits.numpy(), labels, manifest.data.labels) if len(labels) > 1 else None,
     }
     write_json(output, found)
 

@@ -22,7 +22,6 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from finesweep.backends.protocol import Report
 from finesweep.calibration.bench import Bench, calibrate
 from finesweep.calibration.calibration_file import awaited
 from finesweep.calibration.options import Calibration
@@ -40,7 +39,7 @@ from finesweep.results.stopping import SAME_FAILURES, early_stop, same_failure
 from finesweep.spec.planned_trials import trials_wanted
 from finesweep.spec.sections import StopSpec, SweepSpec
 from finesweep.training.rehearsal import rehearse
-from finesweep.trial import AttemptOutdated, Params, TrialRecord, TrialState
+from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, TrialState
 from finesweep.worker.attempt import Attempt, bare_record
 from finesweep.worker.rung_judge import Comparison
 from finesweep.worker.trial_process import TrialProcess
@@ -106,19 +105,19 @@ class Worker:
         return worker
 
     @property
-    def plan(self) -> Sequence[Params]:
+    def planned(self) -> Sequence[Params]:
         """Parameters of the first trials by number."""
-        return self.manifest.plan
+        return self.manifest.planned
 
     @functools.cached_property
     def wanted(self) -> int:
         """How many trials there will be."""
-        return trials_wanted(self.spec, self.plan)
+        return trials_wanted(self.spec, self.planned)
 
     @functools.cached_property
     def comparison(self) -> Comparison:
         """Says who of the trials goes on."""
-        return Comparison.of(self.sweep_folder, self.spec, self.manifest.data["rows"]["train"], self.wanted)
+        return Comparison.of(self.sweep_folder, self.spec, self.manifest.data.rows["train"], self.wanted)
 
     @property
     def stopping(self) -> bool:
@@ -182,7 +181,7 @@ class Worker:
         finally:
             lease.release()
 
-    def train(self, claim: Claim, params: Params, report: Report) -> float:
+    def train(self, claim: Claim, params: Params, report: Reporter) -> float:
         """Train one trial and write its record, whatever happens; see ``backends.Work``."""
         attempt = Attempt(
             self.sweep_folder,

@@ -19,6 +19,7 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.machine import Machine
 from finesweep.launch.profile import Profile
+from finesweep.launch.profile import of_run as profile_of
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import TrialInterrupted
 
@@ -235,3 +236,16 @@ def test_who_measured_and_died_is_followed_by_another(folder, monkeypatch):
 def test_a_run_that_measures_nothing_is_not_waited_for(folder):
     run = made_records.run(1)
     assert awaited(folder, run, pytest.fail, lambda: False) is run
+
+
+def test_a_run_of_an_earlier_version_is_read_and_not_waited_for(folder):
+    """Its file does not say whether it measured, and its profile may have been left open when it was killed."""
+    folder.write_run(made_records.run(1, profile=Profile().settled(MACHINE, 20).record()))
+    (file,) = (folder.path / "runs").glob("*.json")
+    values = json.loads(file.read_text())
+    del values["measures"]
+    values["profile"] |= dict.fromkeys(("workers", "threads_per_worker", "trials_per_gpu"), "auto")
+    file.write_text(json.dumps(values))
+    (run,) = folder.runs()
+    assert awaited(folder, run, pytest.fail, lambda: False) is run
+    assert profile_of(run.profile).workers == 1

@@ -124,7 +124,7 @@ def test_quotes_that_swallow_rows_of_a_data_set_are_a_problem(hub: Hub) -> None:
     files = {"train.csv": STRAY.replace("\t", ","), "validation.csv": "sentence,label\na,good\nb,bad\n"}
     with pytest.raises(SpecError, match=r"train\.csv:2: a double quote opens a field here that goes on to line 5"):
         hub(files)
-    assert hub(files, quoting="none").facts()["rows"] == {"train": 5, "validation": 2}
+    assert hub(files, quoting="none").facts().rows == {"train": 5, "validation": 2}
 
 
 def test_quoting_is_for_data_sets_of_csv_files(hub: Hub) -> None:
@@ -142,19 +142,19 @@ def test_class_names_come_with_the_data_set(hub: Hub) -> None:
 def test_another_configuration_has_other_rows_and_no_validation(hub: Hub) -> None:
     rows = pd.concat([TRAIN, EVAL], ignore_index=True)
     loaded = hub({**CONFIG_FILES, "cola/train-0.parquet": rows}, CONFIGS, config="cola")
-    assert loaded.facts()["rows"] == {"train": 5, "validation": 1}
+    assert loaded.facts().rows == {"train": 5, "validation": 1}
     assert set(loaded.sources) == {"train"}
 
 
 def test_a_folder_is_a_configuration_where_no_readme_names_any(hub: Hub) -> None:
     loaded = hub(CONFIG_FILES, config="sst2")
-    assert loaded.facts()["rows"] == {"train": 4, "validation": 2}
+    assert loaded.facts().rows == {"train": 4, "validation": 2}
 
 
 def test_split_names_can_be_given(hub: Hub) -> None:
     files = {"data/train.parquet": TRAIN, "data/test.parquet": EVAL}
     loaded = hub(files, validation="test")
-    assert loaded.facts()["rows"] == {"train": 4, "validation": 2}
+    assert loaded.facts().rows == {"train": 4, "validation": 2}
     assert loaded.sources["validation"].digest.endswith("/test")
 
 
@@ -252,7 +252,7 @@ def test_an_unusable_data_set_is_one_message(
 def test_small_file_that_unpacks_to_too_much_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     settings = {"validation_fraction": 0.5}
     rows = pd.DataFrame({"sentence": [f"{row} {'x' * 1_000}" for row in range(500)], "label": [0, 1] * 250})
-    assert hub({name: rows}, **settings).facts()["rows"] == {"train": 250, "validation": 250}
+    assert hub({name: rows}, **settings).facts().rows == {"train": 250, "validation": 250}
     monkeypatch.setattr(hub_datasets, "most_bytes", lambda: 300_000)
     with pytest.raises(SpecError, match=rf"data\.dataset: .*{name}: it unpacks to .*more than the 300,000"):
         hub({name: rows}, **settings)

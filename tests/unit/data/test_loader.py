@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 
 from finesweep.data import loader
+from finesweep.data.loaded import DataSource
 from finesweep.data.loader import LoadedData
 from finesweep.errors import SpecError
 from finesweep.registry import TASKS
@@ -58,14 +60,14 @@ def test_rows_come_with_encoded_labels_and_nothing_else(load: Load) -> None:
     )
 
 
-def test_facts_are_plain_values_with_a_digest_of_the_bytes(load: Load, tmp_path: Path) -> None:
+def test_facts_have_a_digest_of_the_bytes(load: Load, tmp_path: Path) -> None:
     facts = load(FILES, **BOTH).facts()
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["rows"] == {"train": 20, "validation": 6}
-    assert (facts["labels"], facts["text_pair"]) == (["a", "b"], False)
-    assert facts["sources"]["train"]["place"] == str(tmp_path / "train.csv")
-    assert facts["sources"]["train"]["digest"] == hashlib.sha256(FILES["train.csv"].encode()).hexdigest()
-    assert facts["sources"]["train"]["revision"] is None
+    plain = dataclasses.asdict(facts)
+    assert json.loads(json.dumps(plain)) == plain
+    assert facts.rows == {"train": 20, "validation": 6}
+    assert (facts.labels, facts.text_pair) == (["a", "b"], False)
+    digest = hashlib.sha256(FILES["train.csv"].encode()).hexdigest()
+    assert facts.sources["train"] == DataSource(str(tmp_path / "train.csv"), digest)
 
 
 def test_d30_new_content_with_the_time_and_size_of_the_old_is_seen(load: Load, tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_paths_start_from_the_base_or_from_home(load: Load, tmp_path: Path, monk
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "mine.csv").write_text(csv(20))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert load({}, train="~/mine.csv").facts()["rows"] == load({}, train="home/mine.csv").facts()["rows"]
+    assert load({}, train="~/mine.csv").facts().rows == load({}, train="home/mine.csv").facts().rows
 
 
 def test_dropped_rows_are_counted(load: Load) -> None:
@@ -226,13 +228,13 @@ def test_pairs_overlap_only_if_both_texts_do(load: Load) -> None:
     loaded = load(files, **BOTH, text_pair="pair")
     assert loaded.notes == ("validation: 1 of 2 texts stand in train too; its scores flatter.",)
     assert list(loaded.frames["train"].columns) == ["text", "text_pair", "label"]
-    assert loaded.facts()["text_pair"] is True
+    assert loaded.facts().text_pair is True
 
 
 def test_without_validation_a_stratified_part_of_train_is_split_off(load: Load) -> None:
     files = {"train.csv": csv(100, labels="aaab")}
     loaded = load(files, validation_fraction=0.2)
-    assert loaded.facts()["rows"] == {"train": 80, "validation": 20}
+    assert loaded.facts().rows == {"train": 80, "validation": 20}
     assert Counter(loaded.frames["validation"]["label"]) == {0: 15, 1: 5}
     assert set(loaded.sources) == {"train"}
     assert loaded.notes == ("validation: 20 of 100 rows of train, stratified by label, seed 0.",)
@@ -252,8 +254,8 @@ def test_a_label_on_one_row_stays_in_train_and_is_remarked(load: Load) -> None:
 def test_a_regression_is_split_by_rows(load: Load) -> None:
     text = "text,label\n" + "".join(f"t{row},{row / 7}\n" for row in range(50))
     loaded = load({"train.csv": text}, task="text-regression")
-    assert loaded.facts()["rows"] == {"train": 45, "validation": 5}
-    assert loaded.facts()["labels"] is None
+    assert loaded.facts().rows == {"train": 45, "validation": 5}
+    assert loaded.facts().labels is None
     assert loaded.frames["train"]["label"].dtype == "float64"
     assert loaded.notes == ("validation: 5 of 50 rows of train, seed 0.",)
 
@@ -293,14 +295,14 @@ def test_caps_are_samples_in_order_with_every_label(load: Load) -> None:
         "test.csv": csv(50, start=300),
     }
     loaded = load(files, **BOTH, test="test.csv", max_train_rows=10, max_eval_rows=8)
-    assert loaded.facts()["rows"] == {"train": 10, "validation": 8, "test": 50}
+    assert loaded.facts().rows == {"train": 10, "validation": 8, "test": 50}
     assert set(loaded.frames["train"]["label"]) == {0, 1, 2}
     numbers = [int(text.split()[1]) for text in loaded.frames["validation"]["text"]]
     assert numbers == sorted(numbers)
     assert "train: a sample of 10 of 101 rows, seed 0 (data.max_train_rows)." in loaded.notes
     assert loaded.frames["train"].index.tolist() == list(range(10))
     loaded = load(files, **BOTH, test="test.csv", max_test_rows=9)
-    assert loaded.facts()["rows"] == {"train": 101, "validation": 50, "test": 9}
+    assert loaded.facts().rows == {"train": 101, "validation": 50, "test": 9}
     assert loaded.notes[-1] == "test: a sample of 9 of 50 rows, seed 0 (data.max_test_rows)."
 
 
@@ -339,34 +341,34 @@ def test_a_first_line_that_is_a_row_is_asked_about(load: Load) -> None:
         assert caught.value.problems[0].hint == hint
     with pytest.raises(SpecError, match=r"columns: \[body, stars\]"):
         load({"train.csv": HEADERLESS}, text="body", label="stars")
-    assert load({"train.csv": HEADERLESS}, columns=("text", "label")).facts()["rows"] == {"train": 12, "validation": 1}
+    assert load({"train.csv": HEADERLESS}, columns=("text", "label")).facts().rows == {"train": 12, "validation": 1}
     loaded = load({"train.csv": HEADERLESS}, header=True, text="so good", label="pos")
-    assert sum(loaded.facts()["rows"].values()) == 12
+    assert sum(loaded.facts().rows.values()) == 12
 
 
 def test_columns_that_a_spec_names_make_an_odd_header_one(load: Load) -> None:
     name = "How would you describe the service that you got from us"
     text = csv(20).replace("text,", f"{name},")
-    assert load({"train.csv": text}, text=name).facts()["rows"] == {"train": 18, "validation": 2}
+    assert load({"train.csv": text}, text=name).facts().rows == {"train": 18, "validation": 2}
 
 
 def test_stray_quotes_lose_no_row_without_a_word(load: Load) -> None:
     body = csv(20).replace("text 3,", '"text 3,').replace("text 7,", 'text 7",')
     with pytest.raises(SpecError, match=r"^train\.csv:5: a double quote opens a field here that goes on to line 9"):
         load({"train.csv": body})
-    assert sum(load({"train.csv": body}, quoting="none").facts()["rows"].values()) == 20
+    assert sum(load({"train.csv": body}, quoting="none").facts().rows.values()) == 20
     loaded = load({"train.csv": body}, quoting="minimal")
-    assert sum(loaded.facts()["rows"].values()) == 16
+    assert sum(loaded.facts().rows.values()) == 16
     assert "21 lines are 17 records: 1 field in double quotes spans several lines (line 5)." in loaded.notes[0]
     loaded = load({"train.tsv": body.replace(",", "\t")}, train="train.tsv")
-    assert sum(loaded.facts()["rows"].values()) == 20
+    assert sum(loaded.facts().rows.values()) == 20
     assert "double quotes are read as plain characters" in loaded.notes[0]
 
 
 def test_words_for_no_label_are_left_out_unless_they_are_wanted(load: Load) -> None:
     files = {"train.csv": csv(20) + "x,NULL\ny,nan\n", "validation.csv": csv(6, start=20) + "z,NULL\n"}
     loaded = load(files, **BOTH)
-    assert loaded.facts()["rows"] == {"train": 20, "validation": 6}
+    assert loaded.facts().rows == {"train": 20, "validation": 6}
     assert loaded.notes == (
         (
             "train (train.csv): 2 rows (lines 22, 23) with 'NULL', 'nan' for a label, which stands for none, left out "

@@ -24,7 +24,7 @@ from finesweep.trial import TrialState
 @pytest.fixture
 def folder(tmp_path: Path) -> SweepFolder:
     made = make_folders(tmp_path / "sst2")
-    write_json(made.spec_file, manifest().__dict__)
+    write_json(made.spec_file, manifest().to_json())
     made.write_run(run())
     return made
 

@@ -1,11 +1,16 @@
 """The sweep's folder: written atomically, claimed once, read in spite of damage."""
 
+import copy
 import dataclasses
 import errno
+import functools
 import json
+import operator
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -18,37 +23,54 @@ from finesweep.files.checked_json import as_kind
 from finesweep.folder import housekeeping
 from finesweep.folder.manifest import Manifest, Run, changes
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
+from finesweep.spec.sections import BudgetSpec, EvaluationSpec, PruningSpec, StopSpec
 from finesweep.trial import Divergence, Evaluation, Progress, TrialRecord, TrialState
 
+VALUES: dict[str, Any] = {
+    "name": "demo",
+    "spec": {
+        "task": "text-classification",
+        "model": {"name": "bert", "revision": None},
+        "data": {"train": "a.csv", "text": "text", "max_length": 64},
+        "objective": {"metric": "eval_loss", "direction": "minimize"},
+        "space": {"learning_rate": {"low": 1e-5, "high": 5e-5}},
+    },
+    "data": {
+        "sources": {"train": {"place": "/a.csv", "digest": "d1"}},
+        "rows": {"train": 10},
+        "labels": ["bad", "good"],
+        "text_pair": False,
+    },
+    "model": {
+        "name": "bert",
+        "path": "/models/bert",
+        "revision": None,
+        "digest": "m1",
+        "max_tokens": 64,
+        "from_scratch": False,
+    },
+    "plan": [{"learning_rate": 2e-5}],
+    "created": 1.0,
+    "format": 1,
+}
+"""What the file of an older version holds: no ``pruning``, no ``evaluation``, no ``naive``, no ``loading``."""
 
-def manifest(**changed: Any) -> Manifest:
-    values: dict[str, Any] = {
-        "name": "demo",
-        "spec": {
-            "task": "text-classification",
-            "model": {"name": "bert", "revision": None},
-            "data": {"train": "a.csv", "text": "text", "max_length": 64},
-            "objective": {"metric": "eval_loss", "direction": "minimize"},
-            "space": {"learning_rate": {"low": 1e-5, "high": 5e-5}},
-        },
-        "data": {
-            "sources": {"train": {"place": "/a.csv", "digest": "d1"}},
-            "rows": {"train": 10},
-            "labels": ["bad", "good"],
-            "text_pair": False,
-        },
-        "model": {
-            "name": "bert",
-            "path": "/models/bert",
-            "revision": None,
-            "digest": "m1",
-            "max_tokens": 64,
-            "from_scratch": False,
-        },
-        "plan": [{"learning_rate": 2e-5}],
-        "created": 1.0,
-    }
-    return Manifest(**{**values, **changed})
+
+def values(changed: Mapping[str, Any]) -> dict[str, Any]:
+    """``VALUES`` with some values changed, each named by its dotted path; ``...`` leaves it out."""
+    made = copy.deepcopy(VALUES)
+    for path, value in changed.items():
+        *outer, last = path.split(".")
+        place = functools.reduce(operator.getitem, outer, made)
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = value
+    return made
+
+
+def manifest(changed: Mapping[str, Any] = MappingProxyType({})) -> Manifest:
+    return Manifest.read(values(changed))
 
 
 def record(trial: int, state: TrialState = TrialState.COMPLETE, **changed: Any) -> TrialRecord:
@@ -65,7 +87,7 @@ def record(trial: int, state: TrialState = TrialState.COMPLETE, **changed: Any) 
 
 def run(number: int, started: float, seconds: float | None = None) -> Run:
     ended = None if seconds is None else started + seconds
-    return Run(number, {"trials": 5}, {}, {}, {}, "here", 1, started, ended, seconds=seconds)
+    return Run(number, BudgetSpec(trials=5), StopSpec(), {}, {}, "here", 1, started, ended, seconds=seconds)
 
 
 @pytest.fixture
@@ -73,10 +95,69 @@ def folder(tmp_path: Path) -> SweepFolder:
     return make_folders(tmp_path / "demo")
 
 
-def test_a_manifest_is_read_as_it_was_written(folder: SweepFolder) -> None:
-    whole = manifest().checked()
-    write_json(folder.spec_file, whole.__dict__)
+def test_manifest_is_read_as_it_was_written(folder: SweepFolder) -> None:
+    whole = manifest({"data.naive": {"answer": "bad", "scores": {"eval_loss": 0.7}, "limits": {"eval_loss": 0.6}}})
+    write_json(folder.spec_file, whole.to_json())
     assert folder.manifest() == whole
+    assert folder.manifest().to_json() == whole.to_json()
+
+
+def test_folder_of_an_older_version_has_todays_defaults(folder: SweepFolder) -> None:
+    write_json(folder.spec_file, VALUES)
+    read = folder.manifest()
+    assert (read.data.naive, read.model.loading, read.trusts_code) == (None, None, False)
+    assert (read.spec.evaluation, read.spec.pruning) == (EvaluationSpec(), PruningSpec())
+    assert read.data.sources["train"].revision is None
+
+
+def test_each_run_has_its_own_budget_and_model_folder(folder: SweepFolder) -> None:
+    begun = dataclasses.replace(run(1, 0.0), model_path="/elsewhere", trust_remote_code=True)
+    kept = manifest()
+    assert (kept.spec.budget, kept.spec_for(begun).budget.trials) == (BudgetSpec(), 5)
+    assert (kept.of_run(begun).model.folder, kept.of_run(begun).trusts_code) == (Path("/elsewhere"), True)
+    assert not manifest({"model.from_scratch": True}).of_run(begun).trusts_code
+    assert kept.of_run(run(1, 0.0)).model == kept.model
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"surprise": 1}, "unknown field 'surprise'"),
+        ({"spec": ...}, "spec: Field required"),
+        ({"spec.data": ...}, "data: Field required"),
+        ({"spec.objective.direction": ...}, "objective.direction: missing"),
+        ({"spec.objective.surprise": 1}, "objective.surprise: Extra inputs are not permitted"),
+        ({"spec.objective.metric": 3}, "objective.metric: Input should be a valid string"),
+        ({"spec.space.learning_rate.low": ...}, "space.learning_rate: Value error, `low` is missing"),
+        ({"name": "../x"}, "name: '../x' is none that a sweep can have"),
+        ({"data.rows": 5}, "rows: Input should be a valid dictionary"),
+        ({"data.rows.train": ...}, "rows.train: missing"),
+        ({"data.labels": "ab"}, "labels: Input should be a valid list"),
+        ({"data.sources.train.digest": ...}, "sources.train.digest: Field required"),
+        ({"data.naive": {"answer": "bad"}}, "naive.scores: Field required"),
+        ({"model.max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
+        ({"model.path": 3}, "path: Input should be a valid string"),
+        ({"model.loading": {"output": [], "new": [], "notes": []}}, "loading.rows: Field required"),
+        ({"plan": [{"weight_decay": 0.1}]}, "plan: 'weight_decay' is not in the space"),
+        ({"created": "soon"}, "created: Input should be a valid number"),
+    ],
+)
+def test_manifest_with_one_wrong_key_is_refused_in_one_line(
+    folder: SweepFolder, changed: dict[str, Any], message: str
+) -> None:
+    write_json(folder.spec_file, values(changed))
+    with pytest.raises(FolderError) as refused:
+        folder.manifest()
+    text = str(refused.value)
+    assert text.startswith(f"{folder.spec_file}: {message}")
+    assert text.endswith("; start anew with --fresh")
+    assert "\n" not in text
+
+
+def test_manifest_ignores_what_a_newer_version_adds_to_its_facts(folder: SweepFolder) -> None:
+    added = {"data.columns": ["a"], "model.architecture": "Bert", "data.sources.train.rows": 10}
+    write_json(folder.spec_file, values(added))
+    assert folder.manifest() == manifest()
 
 
 @pytest.mark.parametrize(
@@ -107,38 +188,35 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     [
         pytest.param({}, [], id="nothing"),
         pytest.param({"created": 2.0, "plan": []}, [], id="no-part-of-it"),
-        pytest.param({"model": {"name": "other", "path": "/elsewhere", "digest": "m1"}}, [], id="model-moved"),
+        pytest.param({"model.name": "other", "spec.model.name": "other", "model.path": "/b"}, [], id="model-moved"),
+        pytest.param({"model.digest": "m2"}, ["model.content: m1 -> m2"], id="model"),
+        pytest.param({"data.sources.train.place": "/b.csv", "spec.data.train": "b.csv"}, [], id="data-moved"),
+        pytest.param({"data.sources.train.digest": "d2"}, ["data.content.train: d1 -> d2"], id="data"),
+        pytest.param({"spec.data.text": "body"}, ["data.text: text -> body"], id="column"),
         pytest.param(
-            {"model": {"name": "bert", "path": "/models/bert", "digest": "m2"}}, ["model.content: m1 -> m2"], id="model"
-        ),
-        pytest.param(
-            {"data": {"sources": {"train": {"path": "/b.csv", "digest": "d1"}}, "rows": {}}}, [], id="data-moved"
-        ),
-        pytest.param(
-            {"data": {"sources": {"train": {"path": "/a.csv", "digest": "d2"}}, "rows": {}}},
-            ["data.content.train: d1 -> d2"],
-            id="data",
+            {"spec.space": {"learning_rate": {"low": 1e-5, "high": 1e-4}, "num_train_epochs": {"low": 1, "high": 2}}},
+            [
+                "space.learning_rate.high: 5e-05 -> 0.0001",
+                "space.num_train_epochs.high: nothing -> 2",
+                "space.num_train_epochs.log: nothing -> False",
+                "space.num_train_epochs.low: nothing -> 1",
+            ],
+            id="space",
         ),
     ],
 )
-def test_the_identity_is_what_is_in_the_files(changed: dict[str, Any], lines: list[str]) -> None:
-    assert changes(manifest(), manifest(**changed)) == lines
+def test_identity_is_what_is_in_the_files(changed: dict[str, Any], lines: list[str]) -> None:
+    assert changes(manifest(), manifest(changed)) == lines
 
 
-def test_a_changed_space_is_named_by_value() -> None:
-    spec = manifest().spec
-    new = {**spec, "space": {"learning_rate": {"low": 1e-5, "high": 1e-4}, "num_train_epochs": {"low": 1}}}
-    assert changes(manifest(), manifest(spec=new)) == [
-        "space.learning_rate.high: 5e-05 -> 0.0001",
-        "space.num_train_epochs.low: nothing -> 1",
-    ]
+def test_identity_of_a_model_from_scratch_is_its_settings() -> None:
+    one, other = (manifest({"spec.model": {"config": "bert", "hidden_size": size}}) for size in (8, 16))
+    assert changes(one, other) == ["model.hidden_size: 8 -> 16"]
 
 
-def test_an_identity_survives_being_written(folder: SweepFolder) -> None:
-    made = manifest(
-        plan=({"learning_rate": 2e-5},), spec={**manifest().spec, "start": ({"learning_rate": 2e-5},)}
-    ).checked()
-    write_json(folder.spec_file, made.__dict__)
+def test_identity_survives_being_written(folder: SweepFolder) -> None:
+    made = manifest({"spec.start": [{"learning_rate": 2e-5}]})
+    write_json(folder.spec_file, made.to_json())
     assert changes(folder.manifest(), made) == []
 
 

@@ -389,7 +389,7 @@ def test_a_proposal_passes_the_whole_check(tmp_path: Path) -> None:
     write_csv(tmp_path / "dev.csv", {'a "b"': texts(SHORT), "yes": cycle(("no", "~")), "n": range(60)})
     target = tmp_path / "specs" / "spec.yaml"
     target.write_text(propose(data, target, model=str(folder), machine=BOX).text)
-    assert dict(check(load(target)).data.facts()["rows"]) == {"train": 60, "validation": 60}
+    assert dict(check(load(target)).data.facts().rows) == {"train": 60, "validation": 60}
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), min_size=1, max_size=30).filter(

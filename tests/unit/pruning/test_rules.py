@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from finesweep.pruning.rules import (
     COHORT,
-    FACTOR,
     FEWEST,
     Standing,
     cohorts,
@@ -25,7 +24,7 @@ from finesweep.pruning.rules import (
     turns,
     values_at,
 )
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec.sections import FACTOR, SweepSpec
 from finesweep.trial import Direction, Evaluation
 
 MINIMIZE, MAXIMIZE = Direction.MINIMIZE, Direction.MAXIMIZE

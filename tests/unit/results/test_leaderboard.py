@@ -16,7 +16,7 @@ from rich.console import Console
 
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results import leaderboard
-from finesweep.results.ranking import rank
+from finesweep.results.ranking import rank, summarize
 from finesweep.results.winner import EVIDENCE, Evidence
 from finesweep.text.format import headings
 from finesweep.trial import Direction, Divergence, Evaluation, TrialRecord, TrialState
@@ -213,7 +213,7 @@ def test_no_text_adds_or_removes_a_cell(reason: str, choice: str) -> None:
     parsed = list(csv.reader(io.StringIO(leaderboard.to_csv(rows, manifest()))))
     assert [len(line) for line in parsed] == [len(parsed[0])] * 3
 
-    summary = leaderboard.outcome(manifest(), records, [])
+    summary = summarize(manifest(), records, [])
     page = list(leaderboard._page(SweepFolder(Path("/nowhere")), manifest(), summary, rows, []))
     # Two tables of heading, rule and one row.
     counts = [len(cells(line)) for line in page if line.startswith("|")]
@@ -415,8 +415,33 @@ def test_page_is_silent_about_an_audit_that_there_was_not(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("rows", "told"), [(400, True), (872, False), (1_000, False)])
 def test_page_says_on_how_many_rows_the_ranking_rests(tmp_path: Path, rows: int, told: bool) -> None:
-    summed = manifest()
-    summed.spec["evaluation"] = {"per_epoch": 1, "rows": rows}
+    summed = manifest(spec={"evaluation": {"per_epoch": 1, "rows": rows}})
     leaderboard.write(SweepFolder(tmp_path), summed, [record(0, 0.4, evaluated_rows=872)], [run()])
     line = f"- Evaluations: while training on {rows:,} of 872 validation rows; the ranking rests on 872"
     assert (line in (tmp_path / "leaderboard.md").read_text().splitlines()) is told
+
+
+def test_no_file_holds_a_number_that_is_not_finite(tmp_path: Path) -> None:
+    endless = {"best_epoch": math.nan, "examples_per_second": math.inf, "peak_memory_mb": -math.inf}
+    page, _, (item,) = written(tmp_path, [record(0, math.inf, metrics={"eval_loss": math.nan}, **endless)])
+    assert (item["rank"], item["objective"], item["metrics"]) == (None, None, {"eval_loss": None})
+    assert {item[name] for name in endless} == {None}
+    for text in (page, (tmp_path / "leaderboard.csv").read_text(), printed([record(0, math.inf, **endless)], 300)):
+        assert not re.search(r"\b(nan|inf|infinity)\b", text, re.IGNORECASE)
+
+
+def test_a_trials_time_is_that_of_all_attempts_that_its_result_comes_from(tmp_path: Path) -> None:
+    """A trial that waited at a rung was trained in several; the last one's alone would flatter it."""
+    page, _, (item,) = written(tmp_path, [record(0, 0.5, attempt=3, seconds=2.0, earlier_seconds=65.0)])
+    assert item["seconds"] == 67.0
+    assert "1 min 07 s" in page
+
+
+def test_json_has_the_keys_that_other_programs_read(tmp_path: Path) -> None:
+    _, _, (item,) = written(tmp_path, [record(0, 0.5, DIVERGED, divergence=Divergence("up", 3, math.inf, None))])
+    assert list(item) == [
+        *("rank", "trial", "attempt", "state", "reason", "objective", "best_epoch", "best_step", "metrics", "params"),
+        *("seconds", "examples_per_second", "peak_memory_mb", "divergence", "log", "faults", "batch_divisor"),
+        *("resumed_step", "promoted", "examples", "evaluated_rows", "audit", "test"),
+    ]
+    assert item["divergence"] == {"reason": "up", "step": 3, "learning_rate": None, "last_finite_loss": None}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from made_records import manifest, record
 
@@ -11,12 +9,9 @@ from finesweep.results.model_card import model_card
 
 
 def card(spec=None, data=None, **effective) -> str:
-    made = manifest()
-    sources = {"train": {"place": "/home/me/train.csv", "digest": "ab" * 32, "revision": None}}
-    facts = {"sources": sources, "rows": {"train": 500, "validation": 50}, "labels": ["a", "b"], "text_pair": False}
-    section = {"validation_fraction": 0.1, "group": None, "max_length": None, **(data or {})}
-    whole = {**made.spec, "task": "text-classification", "fixed": {}, "data": section, **(spec or {})}
-    made = dataclasses.replace(made, spec=whole, data=facts, model={**made.model, "trust_remote_code": False})
+    sources = {"train": {"place": "/home/me/train.csv", "digest": "ab" * 32}}
+    facts = {"sources": sources, "rows": {"train": 500, "validation": 50}, "labels": ["a", "b"]}
+    made = manifest(spec={"fixed": {}, "data": data or {}, **(spec or {})}, data=facts)
     return model_card(made, record(3, 0.5, effective=effective), [], {"eval_loss": 0.5}, {})
 
 

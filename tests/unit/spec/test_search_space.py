@@ -1,6 +1,7 @@
 """One axis of the search, when it exists, and the points of a grid (rows P18 to P30 of the faults)."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from finesweep.spec.search_space import MAX_CHOICES, Parameter, SearchSpace, same, when_problems
+from finesweep.spec.sections import DataSpec, ModelSpec, SweepSpec
 
 
 def axis(**values: Any) -> Parameter:
@@ -244,3 +246,15 @@ def test_a_circle_makes_no_space() -> None:
 )
 def test_when_two_values_are_the_same_setting(one: object, other: object, equal: bool) -> None:
     assert same(one, other) is equal
+
+
+def test_a_copy_of_a_spec_has_a_search_space_of_its_own() -> None:
+    space = {"learning_rate": Parameter(low=1e-5, high=1e-4)}
+    made = {"name": "s", "base": Path(), "model": ModelSpec(name="m"), "data": DataSpec(), "fixed": {"max_steps": 3}}
+    spec = SweepSpec(**made, space=space)
+    assert list(spec.search_space.parameters) == ["learning_rate"]
+    assert spec.search_space is spec.search_space
+    other = spec.model_copy(update={"space": {"weight_decay": Parameter(low=0.0, high=0.1)}})
+    assert list(other.search_space.parameters) == ["weight_decay"]
+    assert spec.model_copy() == spec
+    assert spec.merged({"weight_decay": 0.2}) == {"max_steps": 3, "weight_decay": 0.2}

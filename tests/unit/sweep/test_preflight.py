@@ -45,11 +45,11 @@ def check_all(request: Request) -> Checked:
 def test_a_sound_spec_is_planned_with_its_data_and_its_model(folder: Path) -> None:
     checked = check(load(spec(folder)))
     manifest = checked.manifest()
-    assert manifest.data["rows"] == {"train": 60, "validation": 20}
-    assert manifest.data["labels"] == ["0", "1"] or manifest.data["labels"] == ("0", "1")
-    assert manifest.model["max_tokens"] == 64
-    assert Path(manifest.model["path"]) == folder / "model"
-    assert list(manifest.plan) == [{"learning_rate": 5e-5}]
+    assert manifest.data.rows == {"train": 60, "validation": 20}
+    assert manifest.data.labels == ["0", "1"]
+    assert manifest.model.max_tokens == 64
+    assert manifest.model.folder == folder / "model"
+    assert list(manifest.planned) == [{"learning_rate": 5e-5}]
     assert "budget" not in manifest.spec
     assert "stop" not in manifest.spec
 

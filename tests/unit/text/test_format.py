@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.text.format import clean, clock, duration, finite, metric, setting
+from finesweep.text.format import clean, clock, duration, finite, first_few, metric, setting, shortened
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,29 @@ def test_clock(seconds: float, shown: str) -> None:
 
 def test_finite_keeps_numbers_only() -> None:
     assert [finite(value) for value in (1.5, math.nan, -math.inf, None)] == [1.5, None, None, None]
+
+
+@given(st.text(), st.integers(3, 100))
+def test_a_shortened_text_is_short_and_begins_alike(text: str, limit: int) -> None:
+    short = shortened(text, limit)
+    assert len(short) <= max(limit, 3)
+    assert short == text if len(text) <= limit else short.endswith("...")
+    assert text.startswith(short.removesuffix("..."))
+
+
+@pytest.mark.parametrize(
+    ("texts", "shown"),
+    [
+        ([], ""),
+        (["a"], "a"),
+        (["a", "b"], "a, b"),
+        (["a", "b", "c"], "a, b and 1 more"),
+        (["a"] * 1_002, "a, a and 1,000 more"),
+    ],
+)
+def test_the_first_few_say_how_many_more_there_are(texts: list[str], shown: str) -> None:
+    assert first_few(texts, 2) == shown
+
+
+def test_longer_texts_have_another_separator() -> None:
+    assert first_few(["a, b", "c", "d"], 2, "; ") == "a, b; c and 1 more"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from finesweep.text.table import Cell, FittedColumn, FittedTable, fit, lines, shortened, wrapped_name
+from finesweep.text.table import Cell, FittedColumn, FittedTable, cut_to_width, fit, lines, wrapped_name
 
 
 @pytest.mark.parametrize(
@@ -91,5 +91,5 @@ def test_no_line_is_wider_than_asked(parts: list[tuple[str, str, int]], width: i
 
 
 @given(st.text("ab日", max_size=20), st.integers(0, 20))
-def test_shortened_texts_fit(text: str, width: int) -> None:
-    assert cell_len(shortened(text, width)) <= width
+def test_cut_to_width_texts_fit(text: str, width: int) -> None:
+    assert cell_len(cut_to_width(text, width)) <= width

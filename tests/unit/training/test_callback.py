@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import made_records
 import pytest
 
-from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.sections import SweepSpec
 from finesweep.training.divergence import DivergenceGuard
-from finesweep.trial import Direction, Evaluation, TrialDiverged
+from finesweep.trial import Direction, Evaluation, Report, TrialDiverged
 
 pytestmark = pytest.mark.torch
 
@@ -42,20 +40,19 @@ class Trial:
             "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
         }
         spec = SweepSpec.model_validate({**values, **settings}, strict=False)
-        made = made_records.manifest()
-        manifest: Manifest = dataclasses.replace(made, data={**made.data, "rows": {"train": ROWS, "validation": 20}})
+        manifest = made_records.manifest(data={"rows": {"train": ROWS, "validation": 20}})
         self.context = TrialContext(SweepFolder(Path("none")), manifest, spec, {}, None, Path("none"))
         self.model = torch.nn.Linear(1, 1, bias=False)
         self.watch = TrialWatch(Direction.MINIMIZE)
         self.guard = DivergenceGuard(naive_loss=0.7)
         judge = Judge(self.watch, self.guard, ["eval_loss", "eval_accuracy"], "eval_loss")
-        self.reports: list[tuple[Evaluation, float, bool]] = []
+        self.reports: list[Report] = []
         self.looks: list[int] = []
         self.callback = TrialCallback(
             self.context,
             self.watch,
             judge,
-            lambda *told: self.reports.append(told),
+            self.reports.append,
             lambda w: self.looks.append(w.step),
         )
         self.arguments = SimpleNamespace(train_batch_size=BATCH, gradient_accumulation_steps=1)
@@ -125,7 +122,7 @@ def test_the_best_evaluation_and_its_weights_are_kept(trial: Trial) -> None:
     ]
     assert trial.watch.best == trial.watch.evaluations[0]
     assert float(trial.watch.weights["weight"]) == 1.0, "a copy, not the weights that training changes"
-    assert [(best, last) for _, best, last in trial.reports] == [(0.5, False), (0.5, True)]
+    assert [(report.best, report.last) for report in trial.reports] == [(0.5, False), (0.5, True)]
 
 
 def test_an_objective_that_is_not_finite_is_recorded_and_ends_the_trial(trial: Trial) -> None:
@@ -172,7 +169,7 @@ def test_patience_ends_training_and_is_reported_as_the_last(monkeypatch: pytest.
         trial.evaluate(loss)
     assert trial.control.should_training_stop
     assert trial.watch.ended_early == "no gain in 1 evaluation"
-    assert [last for *_, last in trial.reports] == [False, True]
+    assert [report.last for report in trial.reports] == [False, True]
     trial.callback.after_step()
     assert trial.looks == [], "it ends by itself, so it is not interrupted"
 

@@ -12,11 +12,10 @@ from finesweep.backends.protocol import Work
 from finesweep.errors import TrialFailed
 from finesweep.files.atomic import exclusive
 from finesweep.folder.claims import Claim
-from finesweep.pruning.rules import others_at
-from finesweep.spec.search_space import SearchSpace
+from finesweep.pruning.rules import ASHA_FACTOR, others_at
 from finesweep.spec.sections import SweepSpec
 from finesweep.text.format import metric
-from finesweep.trial import Evaluation, Params, TrialDiverged, TrialPruned, TrialStopped, Value
+from finesweep.trial import Evaluation, Params, Report, TrialDiverged, TrialPruned, TrialStopped, Value
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +56,9 @@ PRUNERS = {
     "none": PrunerEntry("NopPruner"),
     "median": PrunerEntry("NopPruner"),
     "halving": PrunerEntry("NopPruner"),
-    "asha": PrunerEntry("SuccessiveHalvingPruner", {"min_resource": 1, "reduction_factor": 2}, counts_evaluations=True),
+    "asha": PrunerEntry(
+        "SuccessiveHalvingPruner", {"min_resource": 1, "reduction_factor": ASHA_FACTOR}, counts_evaluations=True
+    ),
     "hyperband": PrunerEntry("HyperbandPruner", {"min_resource": 1}, counts_evaluations=True, longest="max_resource"),
 }
 """Pruners by the name that a spec gives them."""
@@ -164,7 +165,7 @@ def drawn(work: Work, claim: Claim, trial: optuna.Trial) -> dict[str, Value]:
     """Draw a trial's parameters, and write them into its claim, where others see what is being tried."""
     from finesweep.backends.optuna.drawing import suggest
 
-    params = suggest(trial, SearchSpace(work.spec.space))
+    params = suggest(trial, work.spec.search_space)
     work.sweep_folder.claims.note(claim, params)
     return params
 
@@ -185,7 +186,7 @@ def draws_of(work: Work) -> RandomDraws | None:
 
     spec = work.spec
     is_random = SAMPLERS[spec.search.sampler] == "RandomSampler"
-    return RandomDraws(spec, work.plan) if is_random and SearchSpace(spec.space).can_repeat else None
+    return RandomDraws(spec, work.planned) if is_random and spec.search_space.can_repeat else None
 
 
 def takes_turns(spec: SweepSpec) -> bool:
@@ -194,7 +195,7 @@ def takes_turns(spec: SweepSpec) -> bool:
     The random sampler learns from nothing.
     """
     kind = SAMPLERS[spec.search.sampler]
-    return kind == "GPSampler" or (kind != "RandomSampler" and SearchSpace(spec.space).can_repeat)
+    return kind == "GPSampler" or (kind != "RandomSampler" and spec.search_space.can_repeat)
 
 
 def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws | None) -> optuna.samplers.BaseSampler:
@@ -206,20 +207,20 @@ def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws |
 
     from finesweep.backends.optuna.proposals import Unrepeated, taken_by_others, trial_seed
 
-    spec, plan = work.spec, work.plan
+    spec, planned = work.spec, work.planned
     make = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])
     seed = trial_seed(spec.search.seed, claim.trial)
     sampler: optuna.samplers.BaseSampler = make(seed=seed)
     fixed = study.params_of(claim.trial) if claim.attempt > 1 else None
-    if fixed is None and claim.trial < len(plan):
-        fixed = plan[claim.trial]
+    if fixed is None and claim.trial < len(planned):
+        fixed = planned[claim.trial]
     if fixed is None and draws is not None:
         fixed = draws.of(claim.trial)
     if fixed is not None:
         return optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
-    if not takes_turns(spec) or not SearchSpace(spec.space).can_repeat:
+    if not takes_turns(spec) or not spec.search_space.can_repeat:
         return sampler
-    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, plan, work.sweep_folder, claim.trial), seed)
+    return Unrepeated(sampler, spec, lambda: taken_by_others(spec, planned, work.sweep_folder, claim.trial), seed)
 
 
 def pruner_of(spec: SweepSpec) -> optuna.pruners.BasePruner:
@@ -267,23 +268,25 @@ class _Reporter:
     trial: optuna.Trial
     _reported: set[int] = field(default_factory=set, init=False)
 
-    def report(self, evaluation: Evaluation, best: float, last: bool, _: object) -> None:
-        """Report an evaluation, once for each step; see ``backends.Report``."""
+    def report(self, report: Report) -> None:
+        """Tell of an evaluation, once for each step; see ``trial.Reporter``."""
         work, claim = self.work, self.claim
-        step = step_of(work.spec, evaluation)
+        step = step_of(work.spec, report.evaluation)
         if step is None or step in self._reported:
             return
         work.sweep_folder.claims.refuse_outdated(claim.trial, claim.attempt)
         self._reported.add(step)
-        self.trial.report(best, step)
-        if last or self.study.pruner is None:
+        self.trial.report(report.best, step)
+        if report.last or self.study.pruner is None:
             return
         self.storage.others = self.study.others(claim.trial)
         if self.trial.should_prune():
-            others = others_at(claim.trial, evaluation.examples, work.sweep_folder.records(), work.spec.direction)
-            raise TrialPruned(f"{grounds(work.spec, evaluation, best)}; {others}")
+            records = work.sweep_folder.records()
+            others = others_at(claim.trial, report.evaluation.examples, records, work.spec.direction)
+            raise TrialPruned(f"{grounds(work.spec, report)}; {others}")
 
 
-def grounds(spec: SweepSpec, evaluation: Evaluation, best: float) -> str:
+def grounds(spec: SweepSpec, report: Report) -> str:
     """Say what a trial had reached when it was pruned."""
-    return f"{spec.search.pruner}: {spec.objective.metric} {metric(best)} after {evaluation.examples:,} examples"
+    reached = f"{spec.objective.metric} {metric(report.best)} after {report.evaluation.examples:,} examples"
+    return f"{spec.search.pruner}: {reached}"

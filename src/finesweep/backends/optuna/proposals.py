@@ -28,7 +28,6 @@ from optuna.trial import FrozenTrial
 from finesweep.backends.optuna.drawing import suggest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.planned_trials import Configuration, configuration
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Params, Value
 
@@ -55,7 +54,7 @@ def unrepeated(spec: SweepSpec, propose: Callable[[], Params], taken: Container[
         params = propose()
         if configuration(spec, params) not in taken:
             return params
-    points = SearchSpace(spec.space).points(random.Random(seed))
+    points = spec.search_space.points(random.Random(seed))
     return next((point for point in points if configuration(spec, point) not in taken), params)
 
 
@@ -65,26 +64,26 @@ class RandomDraws:
 
     Attributes:
         spec: The sweep's spec.
-        plan: Parameters of the first trials, which are not drawn.
+        planned: Parameters of the first trials, which are not drawn.
     """
 
     spec: SweepSpec
-    plan: Sequence[Params]
+    planned: Sequence[Params]
     _drawn: list[Params] = field(default_factory=list, init=False)
     _taken: set[Configuration] = field(default_factory=set, init=False)
 
     def of(self, trial: int) -> Params:
         """Return the parameters of a trial that the plan does not have."""
         if not self._taken:
-            self._taken = {configuration(self.spec, params) for params in self.plan}
-        while len(self.plan) + len(self._drawn) <= trial:
-            params = self._next(len(self.plan) + len(self._drawn))
+            self._taken = {configuration(self.spec, params) for params in self.planned}
+        while len(self.planned) + len(self._drawn) <= trial:
+            params = self._next(len(self.planned) + len(self._drawn))
             self._drawn.append(params)
             self._taken.add(configuration(self.spec, params))
-        return self._drawn[trial - len(self.plan)]
+        return self._drawn[trial - len(self.planned)]
 
     def _next(self, trial: int) -> Params:
-        seed, space = trial_seed(self.spec.search.seed, trial), SearchSpace(self.spec.space)
+        seed, space = trial_seed(self.spec.search.seed, trial), self.spec.search_space
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
         return unrepeated(self.spec, lambda: suggest(study.ask(), space), self._taken, seed)
 
@@ -109,7 +108,7 @@ class Unrepeated(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Draw the configuration; there is nothing to be drawn together any more."""
-        space = SearchSpace(self._spec.space)
+        space = self._spec.search_space
 
         def propose() -> Params:
             return suggest(DraftTrial(self._inner, study, trial), space)
@@ -185,13 +184,13 @@ class DraftTrial:
 
 
 def taken_by_others(
-    spec: SweepSpec, plan: Sequence[Params], sweep_folder: SweepFolder, trial: int
+    spec: SweepSpec, planned: Sequence[Params], sweep_folder: SweepFolder, trial: int
 ) -> set[Configuration]:
     """Return the configurations of a sweep's other trials, planned, running or ended.
 
     Args:
         spec: The sweep's spec.
-        plan: Parameters of the first trials.
+        planned: Parameters of the first trials.
         sweep_folder: The sweep's folder.
         trial: The trial that is proposed for.
     """
@@ -199,4 +198,4 @@ def taken_by_others(
     # Afterwards, so that a trial that ends meanwhile is not missed.
     known += [(record.trial, record.params) for record in sweep_folder.records()]
     others = (params for number, params in known if number != trial and params)
-    return {configuration(spec, params) for params in (*plan, *others)}
+    return {configuration(spec, params) for params in (*planned, *others)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -25,7 +26,6 @@ from optuna.trial import TrialState as StudyState
 from finesweep.backends.optuna.drawing import distribution_of
 from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
 
@@ -83,6 +83,18 @@ class TrialStorage(InMemoryStorage):
         raise ValueError("No trials are completed yet.")
 
 
+class _NotesStorage(InMemoryStorage):
+    """Holds no trial, and keeps what a pruner notes on one that it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: dict[str, Any] = {}
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Keep a note; see Optuna."""
+        self.notes[key] = value
+
+
 @dataclass
 class SweepStudy:
     """What Optuna is to know of a sweep's trials.
@@ -106,7 +118,7 @@ class SweepStudy:
     _seen: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._space = SearchSpace(self.spec.space)
+        self._space = self.spec.search_space
         self._distributions = {name: distribution_of(one) for name, one in self._space.parameters.items()}
 
     def refresh(self) -> None:
@@ -124,7 +136,7 @@ class SweepStudy:
         """Return a study's storage for one claimed trial, as the folder is now."""
         return TrialStorage(claim.trial, self.others(claim.trial))
 
-    def made(self, storage: TrialStorage, **parts: Any) -> optuna.Study:
+    def made(self, storage: InMemoryStorage, **parts: Any) -> optuna.Study:
         """Return a study with a storage.
 
         Args:
@@ -215,16 +227,24 @@ class SweepStudy:
     def _notes(self, trial: int, reports: Mapping[int, float]) -> dict[str, Any]:
         """Return what Optuna's pruner notes on a trial while it reports, and compares later trials with.
 
-        For that the trial needs no others: alone in a study it is never weak.
+        It is shown the trial report by report. For that no others are needed: alone in a study a trial is never weak.
         """
         if self.pruner is None or not reports:
             return {}
-        study = self.made(TrialStorage(trial), pruner=self.pruner)
-        alone = study.ask()
+        storage, study = self._alone
+        storage.notes = {}
+        shown = create_trial(state=StudyState.RUNNING)
+        shown.number = trial
         for step, value in sorted(reports.items()):
-            alone.report(value, step)
-            alone.should_prune()
-        return dict(study.get_trials(deepcopy=False)[0].system_attrs)
+            shown.intermediate_values[step] = value
+            shown.system_attrs = storage.notes
+            self.pruner.prune(study, shown)
+        return storage.notes
+
+    @functools.cached_property
+    def _alone(self) -> tuple[_NotesStorage, optuna.Study]:
+        storage = _NotesStorage()
+        return storage, self.made(storage)
 
     def params_of(self, trial: int) -> Params | None:
         """Return the parameters that a trial has, and keeps when it is tried again; None if none were drawn yet."""

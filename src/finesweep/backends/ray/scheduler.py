@@ -12,6 +12,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.ray.trial import LAST, OBJECTIVE, STEP
 from finesweep.files.regular_file import last_lines
+from finesweep.pruning.rules import ASHA_FACTOR
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Direction, TrialRecord
 
@@ -92,7 +93,7 @@ def _made(spec: SweepSpec) -> FairScheduler:
     axis: dict[str, Any] = {"time_attr": STEP, "metric": OBJECTIVE, "mode": MODES[spec.direction]}
     if spec.search.pruner == "asha":
         # Steps are evaluations then, each at its number of examples, so that every rung is reached exactly.
-        return _Asha(max_t=LONGEST, grace_period=1, reduction_factor=2, **axis)
+        return _Asha(max_t=LONGEST, grace_period=1, reduction_factor=ASHA_FACTOR, **axis)
     return FairScheduler()
 
 

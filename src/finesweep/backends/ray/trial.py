@@ -21,7 +21,7 @@ from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder.claims import Claim
 from finesweep.pruning.rules import others_at
 from finesweep.spec.sections import SweepSpec
-from finesweep.trial import AttemptOutdated, Direction, Evaluation, Params, TrialPruned, TrialRecord, TrialStopped
+from finesweep.trial import AttemptOutdated, Direction, Params, Report, TrialPruned, TrialRecord, TrialStopped
 
 CLAIMED = "claimed"
 """Key of a Ray trial's config that holds what it is to run."""
@@ -132,15 +132,16 @@ class _Line:
         self._reported: set[int] = set()
         self.is_pruned = False
 
-    def report(self, evaluation: Evaluation, best: float, last: bool, pruned: Callable[[str], TrialRecord]) -> None:
-        """In the fork: report an evaluation, and wait for the answer; see ``backends.Report``."""
+    def report(self, report: Report) -> None:
+        """In the fork: report an evaluation, and wait for the answer; see ``trial.Reporter``."""
         self._actors.close()
-        step = step_of(self._spec, evaluation)
+        step = step_of(self._spec, report.evaluation)
         if step is None or step in self._reported:
             return
         self._reported.add(step)
-        record = pruned(grounds(self._spec, evaluation, best))
-        values = {STEP: step, OBJECTIVE: best, LAST: last, PRUNED: json.dumps(record.to_json())}
+        assert report.record is not None
+        record = dataclasses.replace(report.record, reason=grounds(self._spec, report))
+        values = {STEP: step, OBJECTIVE: report.best, LAST: report.last, PRUNED: json.dumps(record.to_json())}
         if self._answer(values) == _PRUNE:
             record = compared(record, self._records(), self._spec.direction)
             raise TrialPruned(record.reason or "", record)

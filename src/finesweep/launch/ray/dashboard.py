@@ -1,4 +1,4 @@
-"""Owns talking to a Ray cluster's dashboard: its nodes, and its jobs, by the REST interface that Ray documents.
+"""Asks a Ray cluster's dashboard for nodes and jobs, through the REST interface that Ray documents.
 
 ``ray job submit`` speaks it too. Spoken here, it needs no part of Ray on the machine that submits, and every
 question has a deadline.
@@ -49,7 +49,7 @@ class Dashboard:
 
     @property
     def is_open(self) -> bool:
-        """Whether it took a question without a token, as it then does from anybody; asked only after one."""
+        """Whether it answered a request without a token, and so answers any; known after the first request."""
         return not _token()
 
     def version(self) -> str:

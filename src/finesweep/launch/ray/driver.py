@@ -1,4 +1,4 @@
-"""Owns the process that is connected to a Ray cluster: it starts workers there and says how they end.
+"""Runs the process that is connected to a Ray cluster: it starts workers there and says how they end.
 
 It is a process of its own, which speaks JSON lines with the command that needs it, because Ray takes over
 signals, prints, waits for minutes, and ends the process that loses its cluster.
@@ -65,7 +65,7 @@ class Driver:
     """Workers on a Ray cluster, by number.
 
     Args:
-        send: Tells whoever started this process.
+        send: Tells the process that started this one.
     """
 
     def __init__(self, send: Send) -> None:
@@ -223,7 +223,7 @@ def connect(asked: Mapping[str, Any], send: Send) -> None:
 
 
 def serve(driver: Driver, requests: int) -> None:
-    """Carry out requests until whoever sends them is gone, and then until the workers have saved.
+    """Carry out requests until their sender is gone, and then until the workers have saved.
 
     Args:
         driver: The workers.
@@ -245,7 +245,7 @@ def serve(driver: Driver, requests: int) -> None:
 
 
 def _leave_signals() -> None:
-    """Leave signals to whoever started this process; this one ends when that one is gone."""
+    """Leave signals to the process that started this one, and with which this one ends."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 

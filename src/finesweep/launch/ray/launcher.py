@@ -1,4 +1,4 @@
-"""Owns running workers on a Ray cluster: an actor for each, which starts it on whatever node Ray chooses."""
+"""Starts workers on a Ray cluster: an actor for each, on the node that Ray chooses."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RayHandle:
 
     def _remark(self, text: str) -> None:
         """Keep what Ray says of a worker in the worker's own log, and for the end of the command."""
-        # Where the folder is gone, whoever reads it next says so.
+        # Where the folder is gone, the next reader says so.
         with (
             contextlib.suppress(OSError),
             os.fdopen(open_log(self.sweep_folder.path / self.log), "a", encoding="utf-8") as log,

@@ -1,4 +1,4 @@
-"""Owns talking to the process that is connected to a Ray cluster: asking it, hearing from it, ending it."""
+"""Talks to the process that is connected to a Ray cluster: starts it, sends requests, reads answers, ends it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RayLink:
         log: Where Ray's own output is appended.
 
     Raises:
-        LaunchError: Nobody listens at that address, or the process could not be started.
+        LaunchError: Nothing listens at that address, or the process could not be started.
     """
 
     def __init__(self, address: str, log: Path) -> None:
@@ -157,7 +157,7 @@ class RayLink:
 
     def _tell(self, request: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        # Who is gone is found to be when it is looked for.
+        # That the process is gone shows at the next look.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
 
@@ -214,7 +214,7 @@ def _resolved(address: str) -> str:
 
 
 def _knock(address: str) -> None:
-    """Make sure that somebody listens, which Ray by itself would take long to find out."""
+    """Make sure that something listens there, which Ray by itself would take long to find out."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         return
@@ -225,7 +225,7 @@ def _knock(address: str) -> None:
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
-    """End the process, which goes when nobody is left to ask it for anything."""
+    """End the process; it ends when its input is closed, else it is killed."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()

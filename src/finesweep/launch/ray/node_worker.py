@@ -1,4 +1,4 @@
-"""Owns what runs on the nodes of a Ray cluster: an actor that starts one worker, and the look at the folder.
+"""Runs on the nodes of a Ray cluster: an actor that starts one worker, and the look at the folder.
 
 Ray sends both to the nodes by name, so finesweep must be installed there, in this very version.
 """

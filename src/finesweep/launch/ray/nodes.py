@@ -1,4 +1,4 @@
-"""Owns what the nodes of a Ray cluster have, what a worker asks of one, and how many workers fit."""
+"""Compares what the nodes of a Ray cluster have with what a worker asks for, and counts how many workers fit."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 _OWN = ("CPU", "GPU", "memory")
 _LEFT_OUT = ("node:", "object_store_memory", "accelerator_type:")
-"""What Ray counts among a node's resources and nobody asks for."""
+"""What Ray counts among a node's resources and no worker asks for."""
 
 _ROUNDING = 1e-9
 """Ray counts in ten-thousandths; two halves of a GPU are one."""
 
 _WITHOUT_END = 1_000_000
-"""More workers than anybody starts."""
+"""Most workers that are counted."""
 
 
 @dataclass(frozen=True)

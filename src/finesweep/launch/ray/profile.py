@@ -1,4 +1,4 @@
-"""Owns the launch profile of a Ray cluster: its address, what a worker asks of a node, and how many fit."""
+"""Checks the keys that a launch profile has for a Ray cluster, and counts how many workers fit there."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class RayProfile(Profile):
 
     @property
     def jobs_url(self) -> str | None:
-        """Where the cluster takes jobs, None if nobody has said so.
+        """Where the cluster takes jobs; None if neither profile nor environment names it.
 
         Raises:
             SpecError: The environment names no such address.

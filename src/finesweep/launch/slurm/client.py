@@ -1,4 +1,4 @@
-"""Owns calling Slurm's client programs: by argv, within a time, in an environment that does not change the call."""
+"""Calls Slurm's client programs: by argv, within a time, in an environment that does not change the call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUBMIT_SECONDS = 60.0
 """How long ``sbatch`` and ``scancel`` may take; a busy controller answers late."""
 
 LOOK_SECONDS = 8.0
-"""How long ``squeue`` may take: somebody waits for it, and a controller that is down lets it try for much longer."""
+"""How long ``squeue`` may take: a user waits for it, and a controller that is down lets it try for much longer."""
 
 _MOST_SAID = 2_000
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_DEBUG_FLAGS"})

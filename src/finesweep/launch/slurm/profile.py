@@ -1,4 +1,4 @@
-"""Owns the keys that a launch profile has for Slurm, and what may stand in them.
+"""Checks the keys that a launch profile has for Slurm, and settles their numbers.
 
 What is written here ends up in a batch script. So every text is held against a pattern of its own, in
 which there is nothing that a shell or ``sbatch`` could take for more than a value.
@@ -34,7 +34,7 @@ mem-per-cpu mem-per-gpu mincpus network nice nodelist prefer priority reservatio
 threads-per-core tmp wckey
 """
 VALUES = frozenset(_VALUES.split()) - FLAGS
-"""Options of ``sbatch`` that a profile may pass through: where and when a job runs, and who is told. Others are
+"""Options of ``sbatch`` that a profile may pass through: where and when a job runs, and who gets mail. Others are
 refused, since they could run something, write somewhere, or undo what the script relies on."""
 
 SAID_ELSEWHERE = {

@@ -1,4 +1,4 @@
-"""Owns what the queue and the notes in the folder say of a run's jobs."""
+"""Reads the state of a run's jobs from Slurm's queue and from the notes in the folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the text of the two batch scripts that Slurm is given: the workers of a run, and what collects the winner.
+"""Writes the two batch scripts that Slurm is given: the workers of a run, and the job that collects the winner.
 
 A person can read, edit and submit them. Values come from checked profiles, and reach the shell quoted.
 """

@@ -1,4 +1,4 @@
-"""Owns submitting a sweep to Slurm: an array of workers that share its folder, and a last job that collects."""
+"""Submits a sweep to Slurm: an array of workers that share its folder, and a last job that collects."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from finesweep.backends.ray import trial as ray_trial
 from finesweep.folder.claims import Claim
 from finesweep.spec.sections import SweepSpec
-from finesweep.trial import AttemptOutdated, Evaluation, TrialPruned, TrialRecord, TrialState
+from finesweep.trial import AttemptOutdated, Evaluation, Report, TrialPruned, TrialRecord, TrialState
 
 SPEC = SweepSpec.model_validate(
     {
@@ -85,7 +85,7 @@ def test_evaluations_are_reported_once_each_on_the_axis_until_the_trial_is_prune
     line = ray_trial._Line(SPEC, list)
 
     def report(epoch: float) -> None:
-        line.report(Evaluation(int(epoch), epoch, int(epoch * 100), {}, 0.5), 0.5, False, pruned)
+        line.report(Report(Evaluation(int(epoch), epoch, int(epoch * 100), {}, 0.5), 0.5, False, pruned("")))
 
     def trial() -> None:
         for epoch in (1.0, 2.0, 2.0, 2.5):
@@ -108,7 +108,7 @@ def test_a_trial_whose_actor_dies_before_it_answers_writes_nothing(reports):
 
     def trial() -> None:
         with pytest.raises(AttemptOutdated, match="is gone"):
-            line.report(Evaluation(1, 1.0, 100, {}, 0.5), 0.5, False, pruned)
+            line.report(Report(Evaluation(1, 1.0, 100, {}, 0.5), 0.5, False, pruned("")))
         sender.send_bytes(b"outdated")
 
     def actor() -> None:

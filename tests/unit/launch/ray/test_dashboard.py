@@ -29,6 +29,7 @@ from finesweep.launch.ray.profile import RayProfile
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.launch.submitter import Job, Order
 from finesweep.registry import SUBMITTERS
+from finesweep.spec.sections import BudgetSpec, StopSpec
 from made_profiles import settled
 
 TOKEN = "d34d"
@@ -95,7 +96,7 @@ def _no_token(monkeypatch, tmp_path):
 def order(folder: Path, stub: Stub, *, file: Path | None = None, **keys: Any) -> Order:
     profile = RayProfile(dashboard=stub.url, workers=2, **keys)
     numbers = settled(profile, workers=2)
-    run = Run(3, {}, {}, numbers.record(), {}, "here", 1, 0.0, token="t0k")
+    run = Run(3, BudgetSpec(), StopSpec(), numbers.record(), {}, "here", 1, 0.0, token="t0k")
     return Order(make_folders(folder), run, numbers, "my-sweep", False, file)
 
 

@@ -27,9 +27,10 @@ from finesweep.launch.ray.link import Inspection, RayLink
 from finesweep.launch.ray.node_worker import NodeWorker, look
 from finesweep.launch.ray.nodes import Amounts, RayNode
 from finesweep.launch.ray.profile import RayProfile
+from finesweep.spec.sections import BudgetSpec, StopSpec
 from made_profiles import settled
 
-RUN = Run(1, {}, {}, {}, {}, "here", 1, 0.0, token="t0k")
+RUN = Run(1, BudgetSpec(), StopSpec(), {}, {}, "here", 1, 0.0, token="t0k")
 NODES = [RayNode("a", "node-a", Amounts(4.0))]
 ASKED = Inspection("/somewhere", 1, "t0k", None, Amounts(1.0))
 LISTED = '{"nodes": [{"id": "a", "host": "node-a", "has": {"cpus": 4.0}}]}'
