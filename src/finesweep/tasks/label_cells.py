@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from finesweep.tasks.label_column import is_list_text, parting_mark
+from finesweep.tasks.label_column import is_list_text, parting_mark, text_of
 from finesweep.tasks.task import LabelProblem
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _read(cell: Any, name: str) -> tuple[Any, ...]:
         found = None
     if not isinstance(found, list | tuple | set) or not all(isinstance(item, str | int | float) for item in found):
         raise LabelProblem(name, f"the label {cell[:40]!r} is no list of labels", "write labels with '|' between them")
-    return tuple(sorted(found, key=str) if isinstance(found, set) else found)
+    return tuple(item for item in (sorted(found, key=str) if isinstance(found, set) else found) if text_of(item))
 
 
 def _ones(cell: tuple[Any, ...]) -> tuple[int, ...]:

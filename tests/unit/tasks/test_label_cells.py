@@ -30,6 +30,7 @@ def split(cells: list[Any], separator: str | None = None) -> tuple[list[tuple[An
         pytest.param(["Arts, Crafts", "Food"], [("Arts, Crafts",), ("Food",)], id="comma-in-a-name"),
         pytest.param(["a,b|c", "c"], [("a,b", "c"), ("c",)], id="bar-before-comma"),
         pytest.param(["['a', 'b']", "[]", '["c"]'], [("a", "b"), (), ("c",)], id="lists-as-text"),
+        pytest.param(["['', 'a']", "{'b', 'a'}"], [("a",), ("a", "b")], id="lists-with-an-empty-text-and-sets"),
         pytest.param([("a", "b"), (), ("c",)], [("a", "b"), (), ("c",)], id="lists"),
         pytest.param([3, True, "a"], [(3,), (True,), ("a",)], id="single-values"),
         pytest.param([(0, 1, 0), (1, 1, 0), (0, 0, 0)], [(1,), (0, 1), ()], id="flags-in-lists"),
