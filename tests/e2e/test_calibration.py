@@ -1,4 +1,4 @@
-"""Real runs that find out how many trials at a time suit this machine; nobody measures twice what is known."""
+"""Real runs that measure, once, how many trials suit a GPU; it is one in name, and they train on the CPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def calibrations(project) -> list[dict[str, Any]]:
 
 def last_run(project) -> dict[str, Any]:
     files = sorted((project.results() / "runs").glob("*.json"))
-    values: dict[str, Any] = json.loads(files[-1].read_text()) if files else {"number": 0, "profile": {}}
+    values: dict[str, Any] = (
+        json.loads(files[-1].read_text()) if files else {"number": 0, "profile": {}, "measures": True}
+    )
     return values
 
 
@@ -48,21 +50,20 @@ def begun(project, until, run: int) -> subprocess.Popen[str]:
     """Start a run and wait until a trial of it trains."""
     process: subprocess.Popen[str] = project.start("run", "spec.yaml", *LONG)
     until(lambda: last_run(project)["number"] == run, f"run {run} begins")
-    until(lambda: project.trial_processes() and last_run(project)["profile"]["workers"] != "auto", "it is settled")
+    until(lambda: project.trial_processes() and not last_run(project)["measures"], "it is settled")
     until(lambda: any(project.runs(trial, 1) for trial in range(4)), "a trial trains")
     return process
 
 
 @pytest.fixture
-def undisturbed(tmp_path, monkeypatch) -> None:
-    """Have processes measure also where tests or others run beside them, and take what they find."""
-    (tmp_path / "sitecustomize.py").write_text("from finesweep import calibration\ncalibration.LEAST_SHARE = 0.0\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+def gpu_in_name(monkeypatch) -> None:
+    """Have the command count a GPU; where PyTorch finds none, trials train on the CPU all the same."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
 
 
 @several_cores
 @pytest.mark.slow
-@pytest.mark.usefixtures("undisturbed")
+@pytest.mark.usefixtures("gpu_in_name")
 def test_a_machine_is_measured_once_and_another_one_anew(project, until, check_invariants):
     project.write("auto.yaml", "keep_best: 1\n")
     out = stopped(begun(project, until, 1))
@@ -90,7 +91,7 @@ def test_a_machine_is_measured_once_and_another_one_anew(project, until, check_i
 
 @several_cores
 @pytest.mark.slow
-@pytest.mark.usefixtures("undisturbed")
+@pytest.mark.usefixtures("gpu_in_name")
 def test_a_worker_that_is_killed_while_it_measures_costs_nothing_but_time(project, until, check_invariants):
     project.write("auto.yaml", "keep_best: 1\n")
     process = project.start("run", "spec.yaml", *LONG)
@@ -99,7 +100,7 @@ def test_a_worker_that_is_killed_while_it_measures_costs_nothing_but_time(projec
     assert not asked["is_done"]
     (measuring,) = {parent(pid) for pid in project.trial_processes()}
     os.kill(measuring, signal.SIGKILL)
-    until(lambda: last_run(project)["profile"]["workers"] != "auto", "the run is settled all the same")
+    until(lambda: not last_run(project)["measures"], "the run is settled all the same")
     until(lambda: any(project.runs(trial, 1) for trial in range(4)), "a trial trains")
     (found,) = calibrations(project)
     assert found["is_done"]
@@ -114,13 +115,26 @@ def parent(pid: int) -> int:
 
 @several_cores
 @pytest.mark.slow
+@pytest.mark.usefixtures("gpu_in_name")
 def test_a_short_sweep_is_not_measured(project, check_invariants):
     project.write("auto.yaml", "keep_best: 1\n")
     out, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=2", "--on", "auto.yaml")
     (found,) = calibrations(project)
     assert (found["is_done"], found["speeds"]) == (True, [])
     assert "nothing was measured, since the sweep is short" in out
-    assert last_run(project)["profile"]["workers"] == min(usable_cores(), 2)
+    assert last_run(project)["profile"]["workers"] == 1
+    check_invariants(project)
+
+
+@pytest.mark.slow
+def test_on_cores_nothing_is_measured(project, check_invariants):
+    project.write("auto.yaml", "keep_best: 1\ngpus_per_trial: 0\n")
+    out, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=2", "--on", "auto.yaml")
+    assert calibrations(project) == []
+    workers = min(usable_cores(), 2)
+    assert last_run(project)["profile"]["workers"] == workers
+    assert f"{workers} worker" in out
+    assert "no more trials are left" in out or "one for each of" in out
     check_invariants(project)
 
 

@@ -1,4 +1,4 @@
-"""Owns how a run finds out how many trials it should run at a time.
+"""Keeps what a run has measured: how many trials at a time suit the GPUs of this machine.
 
 The command asks before it starts its workers. Once they are warm, one of them measures while the others wait; the
 command then starts or ends workers by what was found. It is kept in ``calibration.json``, so that the next run on
@@ -22,7 +22,7 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.forecast.work import expected_examples
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import Profile, SettledProfile
+from finesweep.launch.profile import SettledProfile
 from finesweep.registry import BACKENDS
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import TrialInterrupted
@@ -39,22 +39,19 @@ class _File:
 
 
 def launch(
-    folder: SweepFolder, spec: SweepSpec, asked: Profile, machine: Machine, trials: int, rows: int
+    folder: SweepFolder, spec: SweepSpec, settled: SettledProfile, machine: Machine, trials: int, rows: int
 ) -> tuple[SettledProfile, Calibration | None]:
     """Return a run's profile, and what its workers measure before they begin; None where that is no question.
 
     Args:
         folder: The sweep's folder, in which earlier runs may have found it out.
         spec: The sweep's spec.
-        asked: The launch profile as it was written.
+        settled: The launch profile by the rule.
         machine: Where the workers will run.
         trials: How many trials are left.
         rows: Training rows.
-
-    Raises:
-        SpecError: The profile asks for what the machine has no place for.
     """
-    settled = asked.settled(machine, trials)
+    asked = settled.asked
     among = options.options(asked, machine, trials)
     if asked.launcher != "local" or BACKENDS.load(spec.search.backend).coordinates or len(among) < 2:
         return settled, None
@@ -120,7 +117,7 @@ def by_rule(settled: SettledProfile, why: str) -> ChosenProfile:
         settled: The run's profile, whose numbers nothing was measured for.
         why: Why not.
     """
-    return ChosenProfile(settled, f"{options.named(settled)}; nothing was measured, since {why}.")
+    return ChosenProfile(settled, f"{settled}; nothing was measured, since {why}.")
 
 
 def chosen_profile(folder: SweepFolder, run: int, settled: SettledProfile) -> ChosenProfile | None:
@@ -138,7 +135,8 @@ def chosen_profile(folder: SweepFolder, run: int, settled: SettledProfile) -> Ch
         return None
     if (option := chosen(found.speeds, found.options)) is None:
         return by_rule(settled, found.remark or "nothing fits")
-    return ChosenProfile(options.applied(settled, option), f"{options.in_words(found.speeds, option)}.")
+    profile = options.applied(settled, option)
+    return ChosenProfile(profile, f"{profile}: {options.against(found.speeds, option)}.")
 
 
 def awaited(

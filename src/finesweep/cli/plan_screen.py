@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from finesweep.calibration.options import LEAST_SHARE
 from finesweep.calibration.readings import Reading
 from finesweep.forecast.course import Span
 from finesweep.forecast.eta import span
 from finesweep.sweep.estimate import Disk, Estimate, Memory
 from finesweep.text.format import clean
+
+BUSY_SHARE = 0.2
+"""Share of the time that other processes had the cores above which the user is told."""
 
 
 def speeds(estimate: Estimate) -> Table:
@@ -47,7 +49,7 @@ def lines(estimate: Estimate) -> Iterator[str]:
         if (limit := estimate.budget_hours) is not None and estimate.hours.high > limit:
             ends = "ends" if estimate.hours.low > limit else "may end"
             yield f"            the budget of {limit:g} hours {ends} it before all {estimate.trials:,} trials"
-    if estimate.busy_share is not None and estimate.busy_share > 1 - LEAST_SHARE:
+    if estimate.busy_share is not None and estimate.busy_share > BUSY_SHARE:
         yield f"            others had the cores for {estimate.busy_share:.0%} of the time; without them it takes less"
     yield f"  examples  {_examples(estimate)}"
     if estimate.memory is not None:

@@ -23,8 +23,12 @@ from finesweep.spec.training_arguments import describe
 from finesweep.spec.yaml_source import YamlSource, read
 
 MAX_CHOSEN = 8
-"""Without a GPU ``auto`` starts no more workers, and gives them the other cores as threads: the more trials
-run at a time, the fewer ends the sampler has seen when it proposes the next."""
+"""Workers that ``auto`` starts at most without a GPU, and more only for long sweeps: the more trials run at a time, the
+fewer ends the sampler has seen when it proposes the next. The other cores become threads."""
+
+MOST_WORKERS = 32
+TRIALS_EACH = 4
+"""Trials that each worker has at least where there are more than ``MAX_CHOSEN``."""
 
 MAX_PER_GPU = 64
 
@@ -97,9 +101,7 @@ class Profile(Section):
     trials_per_gpu: SharedCount = Field(
         "auto", description="How many trials share a GPU; auto: as many as are worth it, which is measured."
     )
-    threads_per_worker: ThreadCount = Field(
-        "auto", description="CPU threads of a trial; auto: cores / workers, which is measured if both are auto."
-    )
+    threads_per_worker: ThreadCount = Field("auto", description="CPU threads of a trial; auto: cores / workers.")
     memory_gb: float | None = Field(
         None, gt=0, description="Main memory of one worker and its trial, in 1e9 bytes; a trial above it is stopped."
     )
@@ -120,13 +122,16 @@ class Profile(Section):
         """Return how many GPUs a trial has on a machine: 0 or 1."""
         return number(self.gpus_per_trial, min(len(machine.gpus), 1))
 
-    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> SettledProfile:
+    def settled(
+        self, machine: Machine, trials: int, workers: int | None = None, trial_gb: float = 0.0
+    ) -> SettledProfile:
         """Return this profile with a number wherever it says ``auto``, as far as can be said without measuring.
 
         Args:
             machine: Where the workers will run.
             trials: How many trials are left; more workers than that would have nothing to do.
             workers: Replaces the profile's own number.
+            trial_gb: Main memory that a worker and its trial are expected to take, in 1e9 bytes; 0 if not known.
 
         Raises:
             SpecError: It asks for a GPU, or for a number of workers, that the machine has no place for.
@@ -135,7 +140,8 @@ class Profile(Section):
         gpus = self.gpus_on(machine)
         if gpus:
             self._refuse_without_place(machine, asked, "workers" if workers is None else "--workers")
-        count = max(1, min(number(asked, self._fitting(machine, gpus)), trials))
+        fitting = self._on_gpus(machine) if gpus else min(most for most, _ in self._on_cores(machine, trials, trial_gb))
+        count = max(1, min(number(asked, fitting), trials))
         threads = number(self.threads_per_worker, max(1, machine.cores // count))
         shared = number(self.trials_per_gpu, -(-count // len(machine.gpus)) if gpus else 1)
         return SettledProfile(self, count, gpus, shared, threads)
@@ -158,15 +164,36 @@ class Profile(Section):
             found.append(f"{workers} with memory_gb: {self.memory_gb:g} may take {total} of memory")
         return found
 
-    def _fitting(self, machine: Machine, gpus: int) -> int:
-        """Return how many workers the machine has room for; 0 where not even one fits into its memory."""
-        if gpus:
-            count = len(machine.gpus) * number(self.trials_per_gpu, 1)
-        elif self.threads_per_worker == "auto":
-            count = min(machine.cores, MAX_CHOSEN)
-        else:
-            count = machine.cores // self.threads_per_worker
+    def reason(self, machine: Machine, trials: int, trial_gb: float = 0.0) -> str:
+        """Say why ``settled`` starts as many workers as it does on the cores of a machine; empty where it does not.
+
+        Args:
+            machine: Where the workers will run.
+            trials: How many trials are left.
+            trial_gb: Main memory that a worker and its trial are expected to take, in 1e9 bytes; 0 if not known.
+        """
+        if self.launcher != "local" or self.workers != "auto" or self.gpus_on(machine):
+            return ""
+        bounds = [(trials, "no more trials are left"), *self._on_cores(machine, trials, trial_gb)]
+        return min(bounds, key=lambda bound: bound[0])[1]
+
+    def _on_gpus(self, machine: Machine) -> int:
+        """Return how many workers the machine's GPUs and its memory have room for; 0 where there is none for one."""
+        count = len(machine.gpus) * number(self.trials_per_gpu, 1)
         return count if self.memory_gb is None else min(count, int(machine.memory_gb / self.memory_gb))
+
+    def _on_cores(self, machine: Machine, trials: int, trial_gb: float) -> Iterator[tuple[int, str]]:
+        """Yield what bounds the number of workers on a machine's cores, each with the reason."""
+        if self.threads_per_worker == "auto":
+            yield machine.cores, f"one for each of {_counted(machine.cores, 'core')}"
+            most = min(MOST_WORKERS, max(MAX_CHOSEN, trials // TRIALS_EACH))
+            yield most, f"more than {MAX_CHOSEN} only where each has {TRIALS_EACH} trials, and {MOST_WORKERS} at most"
+        else:
+            of_each = f"with threads_per_worker: {self.threads_per_worker}"
+            yield machine.cores // self.threads_per_worker, f"{_counted(machine.cores, 'core')} {of_each}"
+        if each := self.memory_gb or trial_gb:
+            key = "memory_gb" if self.memory_gb else "about"
+            yield int(machine.memory_gb / each), f"{machine.memory_gb:.1f} GB of memory, {key} {each:.2g} GB for each"
 
     def _refuse_without_place(self, machine: Machine, asked: Auto | int, key: str) -> None:
         """Refuse where each trial is to have a GPU and there is none for it."""
@@ -201,6 +228,13 @@ class SettledProfile:
     gpus_per_trial: int
     trials_per_gpu: int
     threads_per_worker: int
+
+    def __str__(self) -> str:
+        """Say how it shares the machine out: ``2 workers with 1 thread each``."""
+        if self.gpus_per_trial:
+            return f"{_counted(self.trials_per_gpu, 'trial')} at a time on each GPU"
+        each = " each" if self.workers > 1 else ""
+        return f"{_counted(self.workers, 'worker')} with {_counted(self.threads_per_worker, 'thread')}{each}"
 
     def notes(self, machine: Machine) -> list[str]:
         """Say what of it is allowed and was perhaps not meant."""

@@ -22,10 +22,10 @@ from finesweep.folder.checked_files import CheckedFiles
 from finesweep.folder.manifest import Manifest, Run, changes
 from finesweep.folder.open_run import new_token
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.host.machine import Machine, usable_memory_gb
+from finesweep.host.machine import usable_memory_gb
 from finesweep.host.python_process import versions
 from finesweep.launch import profile as profile_module
-from finesweep.launch.profile import Profile, SettledProfile
+from finesweep.launch.profile import Profile
 from finesweep.model.scratch import make_scratch
 from finesweep.model.source import ResolvedModel
 from finesweep.registry import LAUNCHERS
@@ -33,7 +33,7 @@ from finesweep.spec import reader
 from finesweep.spec.draft import Draft, LoadedSpec, in_order
 from finesweep.spec.planned_trials import trials_wanted, used_up
 from finesweep.spec.sections import ScratchModelSpec, SweepSpec
-from finesweep.sweep import dry_run, preflight
+from finesweep.sweep import dry_run, preflight, worker_count
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
@@ -121,20 +121,10 @@ def _all_problems(request: Request, draft: Draft, of_profile: Sequence[Problem])
 def _without_place(request: Request, profile: Profile, spec: SweepSpec) -> Sequence[Problem]:
     """Return what keeps this machine from carrying the profile out."""
     try:
-        _settled(request, profile, spec, spec.budget.trials)
+        worker_count.settled(profile, spec, spec.budget.trials, request.workers)
     except SpecError as error:
         return error.problems
     return ()
-
-
-def _settled(request: Request, profile: Profile, spec: SweepSpec, trials: int) -> SettledProfile:
-    """Return the launch profile as this machine carries it out; refuse what it cannot."""
-    return profile.settled(_machine(spec), trials, request.workers)
-
-
-def _machine(spec: SweepSpec) -> Machine:
-    machine = Machine.probe()
-    return dataclasses.replace(machine, gpus=()) if spec.fixed.get("use_cpu") else machine
 
 
 def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Checked:
@@ -146,10 +136,11 @@ def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Chec
     folder = path_of(loaded, request)
     checked = preflight.check(loaded, trusted=request.trust_remote_code)
     preflight.refuse_model_inside(checked, folder)
-    settled = _settled(request, profile, loaded.spec, trials_wanted(loaded.spec, checked.planned))
+    trials = trials_wanted(loaded.spec, checked.planned)
     why = used_up(loaded.spec, checked.planned)
     small = [f"{why[0].upper()}{why[1:]}; it ends when all are tried."] if why else []
-    return dataclasses.replace(checked, notes=[*checked.notes, *small, *settled.notes(_machine(loaded.spec))])
+    workers = worker_count.notes(profile, loaded.spec, trials, request.workers, checked.model)
+    return dataclasses.replace(checked, notes=[*checked.notes, *small, *workers])
 
 
 def try_model(checked: Checked, profile: Profile) -> None:
@@ -269,12 +260,11 @@ def begin(
     """Begin a run in a sweep's folder; see ``open_folder``."""
     spec = checked.loaded.spec
     left = [trial for trial in range(trials_wanted(spec, manifest.planned)) if not folder.is_finished(trial)]
-    is_fixed = request.workers is not None or request.smoke or not watched
-    if is_fixed:
-        settled, question = _settled(request, profile, spec, max(len(left), 1)), None
-    else:
-        rows = manifest.data.rows["train"]
-        settled, question = calibration_file.launch(folder, spec, profile, _machine(spec), max(len(left), 1), rows)
+    count = max(len(left), 1)
+    settled, question = worker_count.settled(profile, spec, count, request.workers, checked.model), None
+    if request.workers is None and not request.smoke and watched:
+        machine, rows = worker_count.machine_for(spec), manifest.data.rows["train"]
+        settled, question = calibration_file.launch(folder, spec, settled, machine, count, rows)
     run = folder.begin_run(
         lambda number: Run(
             number=number,

@@ -47,7 +47,6 @@ class Supervisor:
         self.sweep, self.display, self.start = sweep, display, start
         self.shutdown = Shutdown(signals)
         self.handles: dict[int, Handle] = {}
-        self.surplus: list[Handle] = []
         self.hours_before = sweep.sweep_folder.hours_used(besides=sweep.run.number)
         self.seen: Sequence[TrialRecord] = ()
         self.write_at = self.inspected = 0.0
@@ -83,14 +82,9 @@ class Supervisor:
                 self.handles[index] = self.start(index)
 
     def _settle(self, outcome: ChosenProfile | None) -> None:
-        """Start or end workers once it is known how many there should be; until then they wait."""
+        """Start the missing workers once it is known how many there should be; until then those that run wait."""
         if outcome is None or not self.shutdown.is_running:
             return
-        wanted = outcome.profile.workers
-        # Stop surplus workers before releasing the rest, so that none of them claims a trial.
-        for index in [index for index in self.handles if index >= wanted]:
-            self.surplus.append(self.handles.pop(index))
-            self.surplus[-1].stop()
         self.sweep.settle(outcome.profile)
         self.display.note(outcome.note)
         self._start_missing()
@@ -135,7 +129,7 @@ class Supervisor:
             self._kill()
 
     def _kill(self) -> None:
-        for handle in (*self.handles.values(), *self.surplus):
+        for handle in self.handles.values():
             handle.kill()
 
     def _inspect(self) -> None:

@@ -23,9 +23,9 @@ from finesweep.launch.profile import of_run as profile_of
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import TrialInterrupted
 
-MACHINE = Machine(cores=2, gpus=(), memory_gb=16.0)
+MACHINE = Machine(cores=2, gpus=("0",), memory_gb=16.0)
 BOX = Machine(cores=64, gpus=("0", "1"), memory_gb=256.0)
-TWO, ONE = Option(2, 1), Option(1, 2)
+ONE, TWO = Option(1, 2, 1), Option(2, 1, 2)
 SPEEDS = (Speed(TWO, 410.0), Speed(ONE, 300.0))
 
 
@@ -49,7 +49,8 @@ def spec(**sections) -> SweepSpec:
 def asked(
     folder: SweepFolder, machine: Machine = MACHINE, trials: int = 20, profile: Profile | None = None, **sections
 ):
-    return launch(folder, spec(**sections), profile or Profile(), machine, trials, rows=1000)
+    settled = (profile or Profile()).settled(machine, trials)
+    return launch(folder, spec(**sections), settled, machine, trials, rows=1000)
 
 
 def answered(question: Calibration, **changes) -> Calibration:
@@ -60,7 +61,7 @@ def test_where_it_matters_the_workers_are_asked(folder):
     profile, question = asked(folder)
     assert profile == Profile().settled(MACHINE, 20), "the numbers by the rule, until others are known"
     assert question is not None
-    assert (question.host, question.machine, question.options) == (socket.gethostname(), MACHINE, (TWO, ONE))
+    assert (question.host, question.machine, question.options) == (socket.gethostname(), MACHINE, (ONE, TWO))
     assert question.load == {"per_device_train_batch_size": 16}
     assert question.trials == 20
     assert question.examples > 20 * 1000
@@ -69,15 +70,15 @@ def test_where_it_matters_the_workers_are_asked(folder):
 @pytest.mark.parametrize(
     ("machine", "trials", "profile", "sections"),
     [
-        (Machine(1, (), 16.0), 20, Profile(), {}),
+        (Machine(8, (), 16.0), 20, Profile(), {}),
+        (Machine(1, ("0",), 16.0), 20, Profile(), {}),
         (MACHINE, 1, Profile(), {}),
         (MACHINE, 20, Profile(workers=2), {}),
-        (MACHINE, 20, Profile(threads_per_worker=1), {}),
         (BOX, 20, Profile(trials_per_gpu=1), {}),
         (MACHINE, 20, Profile(), {"search": {"backend": "ray"}}),
     ],
 )
-def test_where_it_cannot_matter_nobody_is_asked(folder, machine, trials, profile, sections):
+def test_where_it_cannot_matter_nothing_is_asked(folder, machine, trials, profile, sections):
     found, question = asked(folder, machine, trials, profile, **sections)
     assert question is None
     assert found == profile.settled(machine, trials)
@@ -97,7 +98,7 @@ def test_the_next_run_on_the_same_machine_does_not_ask_again(folder):
     "changes",
     [
         {"host": "elsewhere"},
-        {"machine": Machine(2, (), 8.0)},
+        {"machine": Machine(2, ("0",), 8.0)},
         {"options": (TWO,)},
         {"is_done": False},
         {"speeds": (), "remark": "too short"},
@@ -120,7 +121,7 @@ def test_a_damaged_file_is_measured_anew(folder, content):
 
 def test_a_folder_of_somebody_else_chooses_nothing_that_this_machine_does_not_have(folder):
     _, question = asked(folder)
-    huge = Option(1000, 1000)
+    huge = Option(1000, 1000, 1000)
     write(folder, answered(question, options=(TWO, ONE, huge), speeds=(*SPEEDS, Speed(huge, 1e9))))
     assert asked(folder)[0].workers == 2
 
@@ -139,20 +140,20 @@ def test_each_run_has_one_entry_and_old_ones_go(folder):
 def test_what_the_workers_found_is_the_outcome(folder):
     settled, question = asked(folder)
     write(folder, dataclasses.replace(question, run=1))
-    assert (settled.workers, settled.threads_per_worker, settled.trials_per_gpu) == (2, 1, 1)
+    assert (settled.workers, settled.threads_per_worker, settled.trials_per_gpu) == (1, 2, 1)
     assert chosen_profile(folder, 1, settled) is None
-    write(folder, answered(dataclasses.replace(question, run=1), speeds=(Speed(TWO, 200.0), Speed(ONE, 300.0))))
+    write(folder, answered(dataclasses.replace(question, run=1), speeds=(Speed(ONE, 200.0), Speed(TWO, 300.0))))
     found = chosen_profile(folder, 1, settled)
     assert found is not None
-    assert (found.profile.workers, found.profile.threads_per_worker) == (1, 2)
-    assert found.note == "1 worker with 2 threads: 300 examples/s, against 200 with 2 x 1."
+    assert (found.profile.workers, found.profile.threads_per_worker) == (2, 1)
+    assert found.note == "2 trials at a time on each GPU: 300 examples/s, against 200 with 1."
 
 
 def test_where_nothing_was_found_the_rule_holds_and_it_is_said_why(folder):
     settled, question = asked(folder)
     found = chosen_profile(folder, 1, settled)
     assert found is not None
-    assert found.note == "2 workers with 1 thread each; nothing was measured, since calibration.json is gone."
+    assert found.note == "1 trial at a time on each GPU; nothing was measured, since calibration.json is gone."
     write(folder, answered(dataclasses.replace(question, run=1), speeds=(), remark="it is short"))
     found = chosen_profile(folder, 1, settled)
     assert found == by_rule(settled, "it is short")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from finesweep.errors import FolderError, SpecError
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import MAX_CHOSEN, MAX_PER_GPU, NUMBERS, Limits, Profile, load, of_run
+from finesweep.launch.profile import MAX_CHOSEN, MAX_PER_GPU, MOST_WORKERS, NUMBERS, Limits, Profile, load, of_run
 
 LAPTOP = Machine(cores=8, gpus=(), memory_gb=16.0)
 BOX = Machine(cores=64, gpus=("0", "1", "2", "3"), memory_gb=256.0)
@@ -172,7 +172,7 @@ def test_auto_on_a_machine_without_gpu(keys, expected):
         ({"trials_per_gpu": 2}, (8, 1, 8)),
         ({"trials_per_gpu": 2, "workers": 5}, (5, 1, 12)),
         ({"workers": 1}, (1, 1, 64)),
-        ({"gpus_per_trial": 0}, (MAX_CHOSEN, 0, 8)),
+        ({"gpus_per_trial": 0}, (25, 0, 2)),
         ({"gpus_per_trial": 0, "threads_per_worker": 1}, (64, 0, 1)),
         ({"threads_per_worker": 2}, (4, 1, 2)),
         ({"memory_gb": 100.0}, (2, 1, 32)),
@@ -180,6 +180,38 @@ def test_auto_on_a_machine_without_gpu(keys, expected):
 )
 def test_auto_on_a_machine_with_four_gpus(keys, expected):
     assert settled(BOX, **keys) == expected
+
+
+def test_many_workers_are_for_many_trials():
+    wide = Machine(64, (), 512.0)
+    assert [settled(wide, trials=trials)[0] for trials in (40, 100, 1000)] == [MAX_CHOSEN + 2, 25, MOST_WORKERS]
+    assert settled(wide, trials=30) == (MAX_CHOSEN, 0, 8)
+
+
+@pytest.mark.parametrize(
+    ("machine", "trials", "keys", "reason"),
+    [
+        (LAPTOP, 100, {}, "one for each of 8 cores"),
+        (Machine(1, (), 16.0), 100, {}, "one for each of 1 core"),
+        (LAPTOP, 3, {}, "no more trials are left"),
+        (Machine(64, (), 512.0), 20, {}, "more than 8 only where each has 4 trials, and 32 at most"),
+        (LAPTOP, 100, {"threads_per_worker": 3}, "8 cores with threads_per_worker: 3"),
+        (LAPTOP, 100, {"memory_gb": 5.0}, "16.0 GB of memory, memory_gb 5 GB for each"),
+        (LAPTOP, 100, {"workers": 2}, ""),
+        (BOX, 100, {}, ""),
+    ],
+)
+def test_why_it_is_so_many_workers(machine, trials, keys, reason):
+    assert Profile(**keys).reason(machine, trials) == reason
+
+
+def test_a_large_model_has_fewer_workers():
+    assert Profile().settled(LAPTOP, 100, trial_gb=6.0).workers == 2
+    assert Profile().settled(LAPTOP, 100, trial_gb=60.0).workers == 1
+    assert Profile().reason(LAPTOP, 100, 6.0) == "16.0 GB of memory, about 6 GB for each"
+    assert Profile(memory_gb=2.0).settled(LAPTOP, 100, trial_gb=6.0).workers == 8, "memory_gb says it"
+    assert Profile(workers=8).settled(LAPTOP, 100, trial_gb=6.0).workers == 8
+    assert Profile().settled(BOX, 100, trial_gb=200.0).workers == 4, "on GPUs it is measured"
 
 
 def test_the_command_line_replaces_the_number_of_workers():

@@ -1,4 +1,4 @@
-"""The command starts or ends workers once it is known how many there should be, and lets none begin before."""
+"""The command starts workers once it is known how many there should be, and lets none begin before."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from finesweep.sweep.session import OpenSweep
 from finesweep.sweep.supervisor import Supervisor
 from unit.sweep.test_supervisor import SPACE, Notes, Worker
 
-MACHINE = Machine(cores=4, gpus=(), memory_gb=16.0)
-BY_RULE = Profile(gpus_per_trial=0).settled(MACHINE, 20)
+MACHINE = Machine(cores=4, gpus=("0",), memory_gb=16.0)
+BY_RULE = Profile().settled(MACHINE, 20)
 
 
 @dataclass
@@ -55,7 +55,7 @@ def find(folder: SweepFolder, *speeds: tuple[int, float]) -> None:
     """Write what a worker has found, by the number of workers."""
     asked = calibration_file.of_run(folder, 1)
     assert asked is not None
-    measured = tuple(Speed(Option(workers, 4 // workers), value) for workers, value in speeds)
+    measured = tuple(Speed(Option(workers, 4 // workers, workers), value) for workers, value in speeds)
     calibration_file.write(folder, dataclasses.replace(asked, is_done=True, speeds=measured))
 
 
@@ -71,41 +71,30 @@ def measures(folder: SweepFolder) -> bool:
 
 def test_as_many_workers_begin_to_get_ready_as_the_rule_says(watch, folder):
     watch._start_missing()
-    assert sorted(watch.handles) == [0, 1, 2, 3]
+    assert sorted(watch.handles) == [0]
     watch._settle(watch.sweep.outcome())
     assert watch.sweep.run.measures
     assert measures(folder)
     assert watch.display.said == []
 
 
-def test_those_that_are_too_many_are_told_to_go_before_the_others_begin(watch, folder):
+def test_those_that_are_missing_are_started_with_the_numbers_that_were_found(watch, folder):
     watch._start_missing()
-    find(folder, (4, 100.0), (2, 390.0), (1, 380.0))
-    order = []
-    for handle in watch.handles.values():
-        handle.stop = lambda handle=handle: order.append((handle.index, measures(folder)))
+    find(folder, (1, 100.0), (2, 190.0), (3, 200.0))
+    started = []
+    watch.start = lambda index: started.append((index, measures(folder)))
     watch._settle(watch.sweep.outcome())
-    assert order == [(1, True), (2, True), (3, True)]
-    assert list(watch.handles) == [0]
-    assert len(watch.surplus) == 3
-    assert (settled(folder).workers, settled(folder).threads_per_worker) == (1, 4)
-    assert watch.sweep.profile.record() == settled(folder).record()
-    assert watch.display.said == ["1 worker with 4 threads: 380 examples/s, against 100 with 4 x 1, 390 with 2 x 2."]
-
-
-def test_those_that_are_missing_are_started(watch, folder):
-    watch._start_missing()
-    for index in (1, 2, 3):
-        del watch.handles[index]
-    find(folder, (4, 400.0), (2, 300.0))
-    watch._settle(watch.sweep.outcome())
-    assert sorted(watch.handles) == [0, 1, 2, 3]
-    assert (settled(folder).workers, watch.sweep.workers) == (4, 4)
+    assert started == [(1, False)]
+    assert sorted(watch.handles) == [0, 1]
+    found = settled(folder)
+    assert (found.workers, found.threads_per_worker, found.trials_per_gpu, watch.sweep.workers) == (2, 2, 2, 2)
+    assert watch.sweep.profile.record() == found.record()
+    assert watch.display.said == ["2 trials at a time on each GPU: 190 examples/s, against 100 with 1, 200 with 3."]
 
 
 def test_what_was_settled_stays_when_the_run_ends(watch, folder):
     watch._start_missing()
-    find(folder, (4, 100.0), (2, 390.0))
+    find(folder, (1, 100.0), (2, 190.0))
     watch._settle(watch.sweep.outcome())
     watch.sweep.end_run("all trials have finished")
     assert settled(folder).workers == 2
@@ -116,19 +105,19 @@ def test_a_worker_that_dies_while_it_measures_is_replaced_and_the_second_time_no
     watch.handles[0].kill()
     watch._reap()
     assert watch.sweep.run.measures
-    assert sorted(watch.handles) == [0, 1, 2, 3]
+    assert sorted(watch.handles) == [0]
     watch.handles[0].kill()
     watch._reap()
     assert not watch.sweep.run.measures
-    assert settled(folder).workers == 4
+    assert settled(folder).workers == 1
     assert watch.display.said[-1] == (
-        "4 workers with 1 thread each; nothing was measured, since workers died of it: the last was killed by SIGKILL."
+        "1 trial at a time on each GPU; nothing was measured, since workers died of it: the last was killed by SIGKILL."
     )
 
 
-def test_once_the_user_wants_to_stop_nobody_is_started_any_more(watch, folder):
+def test_once_the_user_wants_to_stop_no_worker_is_started_any_more(watch, folder):
     watch._start_missing()
-    find(folder, (4, 100.0), (2, 390.0))
+    find(folder, (1, 100.0), (2, 190.0))
     watch.shutdown.stop("stopped by Ctrl-C")
     watch._settle(watch.sweep.outcome())
     assert measures(folder)

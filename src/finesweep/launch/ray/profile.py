@@ -114,7 +114,9 @@ class RayProfile(Profile):
         gpus = numbers.gpus_per_trial / numbers.trials_per_gpu
         return Amounts(float(numbers.threads_per_worker), gpus, self.memory_gb or 0.0, self.resources)
 
-    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> SettledProfile:
+    def settled(
+        self, machine: Machine, trials: int, workers: int | None = None, trial_gb: float = 0.0
+    ) -> SettledProfile:
         """Return this profile with a number wherever it says ``auto``, as the cluster has room.
 
         The cluster is asked only where something is ``auto``.
@@ -123,6 +125,7 @@ class RayProfile(Profile):
             machine: Not looked at: the workers run elsewhere.
             trials: How many trials are left; more workers than that would have nothing to do.
             workers: Replaces the profile's own number.
+            trial_gb: Not looked at: Ray is told what ``memory_gb`` says.
 
         Raises:
             LaunchError: The cluster does not answer.

@@ -178,13 +178,16 @@ class SlurmProfile(Profile):
             raise ValueError("options: mem-per-cpu and mem-per-gpu do not go with memory_gb")
         return self
 
-    def settled(self, machine: Machine, trials: int, workers: int | None = None) -> SettledProfile:
+    def settled(
+        self, machine: Machine, trials: int, workers: int | None = None, trial_gb: float = 0.0
+    ) -> SettledProfile:
         """Return this profile with a number wherever it says ``auto``.
 
         Args:
             machine: The submitting machine, which says nothing about the nodes; not looked at.
             trials: How many trials are left; more workers than that would have nothing to do.
             workers: Replaces the profile's own number.
+            trial_gb: Not looked at: Slurm is told what ``memory_gb`` says.
         """
         asked = self.workers if workers is None else workers
         count = max(1, min(number(asked, DEFAULT_WORKERS), trials))

@@ -1,0 +1,53 @@
+"""Says how many workers a sweep has on this machine, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from finesweep.folder.disk import STATE_COPIES
+from finesweep.host.machine import Machine
+from finesweep.launch.profile import Profile, SettledProfile
+from finesweep.model.source import ResolvedModel
+from finesweep.spec.sections import SweepSpec
+
+WORKER_GB = 0.6
+"""Resident memory of a worker with a small trial, in 1e9 bytes (`benchmarks/RESULTS.md`, M8)."""
+
+
+def settled(
+    profile: Profile, spec: SweepSpec, trials: int, workers: int | None, model: ResolvedModel | None = None
+) -> SettledProfile:
+    """Return a launch profile as this machine carries it out.
+
+    Args:
+        profile: The profile as it was written.
+        spec: The sweep's spec.
+        trials: How many trials are left.
+        workers: Replaces the profile's own number.
+        model: The model that is trained; None as long as it is not known.
+
+    Raises:
+        SpecError: The machine cannot carry it out.
+    """
+    return profile.settled(machine_for(spec), trials, workers, _trial_gb(model))
+
+
+def notes(profile: Profile, spec: SweepSpec, trials: int, workers: int | None, model: ResolvedModel) -> list[str]:
+    """Say why it is so many workers, and what of the profile was perhaps not meant; arguments as for ``settled``."""
+    machine, found = machine_for(spec), settled(profile, spec, trials, workers, model)
+    reason = profile.reason(machine, trials, _trial_gb(model)) if workers is None else ""
+    return [*([f"{found}: {reason}."] if reason else []), *found.notes(machine)]
+
+
+def machine_for(spec: SweepSpec) -> Machine:
+    """Return this machine as a sweep uses it: without its GPUs where the spec says so."""
+    machine = Machine.probe()
+    return dataclasses.replace(machine, gpus=()) if spec.fixed.get("use_cpu") else machine
+
+
+def _trial_gb(model: ResolvedModel | None) -> float:
+    """Return about what a worker and its trial take: weights and gradients besides what a saved state holds."""
+    if model is None:
+        return 0.0
+    weights = sum(file.stat().st_size for file in model.files if file.suffix == ".safetensors")
+    return WORKER_GB + (STATE_COPIES + 1) * weights / 1e9
