@@ -1,4 +1,4 @@
-"""Owns the winner's README.md: what the model is, how it came about, and how to use it."""
+"""Writes the winner's README.md: what the model is, how it came about, and how to use it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model_card(
         warnings: Sentences on what the model is not good for.
     """
     parts = (
-        _front_matter(manifest),
+        _front_matter(manifest, validation, test),
         _origin(manifest, record, cut),
         _scores(validation, test, warnings),
         _use(manifest),
@@ -42,15 +42,26 @@ def model_card(
     return "\n".join(line for part in parts for line in part)
 
 
-def _front_matter(manifest: Manifest) -> Iterator[str]:
-    yield "---"
-    yield "library_name: transformers"
-    yield f"pipeline_tag: {TASKS.load(manifest.spec.task).pipeline}"
-    if manifest.model.revision:
-        yield f"base_model: {manifest.model.name}"
-    yield "tags: [finesweep]"
-    yield "---"
-    yield ""
+def _front_matter(manifest: Manifest, validation: Scores, test: Scores) -> Iterator[str]:
+    """Yield what the Hub reads: the base model, the task, and the scores on each split."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    pipeline, sources = TASKS.load(manifest.spec.task).pipeline, manifest.data.sources
+    results = []
+    for split, scores in (("validation", validation), ("test", test)):
+        place = _travelling(sources.get(split, sources["train"]).place)
+        for name, value in scores.items():
+            metric = name.removeprefix("eval_")
+            results.append(EvalResult(pipeline, place, place, metric, value, dataset_split=split))
+    data = ModelCardData(
+        base_model=manifest.model.name if manifest.model.revision else None,
+        library_name="transformers",
+        pipeline_tag=pipeline,
+        tags=["finesweep"],
+        model_name=manifest.name,
+        eval_results=results,
+    )
+    yield from ("---", data.to_yaml(), "---", "")
 
 
 def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iterator[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import yaml
 from made_records import manifest, record
 
 from finesweep.results.model_card import model_card
@@ -43,3 +46,36 @@ def test_card_says_how_to_ask_for_each_label_of_several():
     assert "Each label has a score of its own between 0 and 1; those above 0.5 are the answer." in text
     assert "- validation: 0.1 of train, split off, stratified by each row's rarest label, drawn with seed" in text
     assert "top_k" not in card()
+
+
+def front_matter(text: str) -> dict[str, Any]:
+    _, data, _ = text.split("---\n", 2)
+    found: dict[str, Any] = yaml.safe_load(data)
+    return found
+
+
+def test_the_hub_is_told_task_and_scores_by_split():
+    found = front_matter(card())
+    assert (found["library_name"], found["pipeline_tag"], found["tags"]) == (
+        "transformers",
+        "text-classification",
+        ["finesweep"],
+    )
+    assert found["base_model"] == "org/encoder"
+    (index,) = found["model-index"]
+    assert index["name"] == "sst2"
+    (result,) = index["results"]
+    assert result["dataset"] == {"name": "train.csv", "type": "train.csv", "split": "validation"}
+    assert result["metrics"] == [{"type": "loss", "value": 0.5}]
+
+
+@pytest.mark.parametrize(("name", "revision"), [("org/a: b #c", "1" * 40), ("/home/me/model", None)])
+def test_only_a_model_of_the_hub_is_named_as_base_model(name, revision):
+    made = manifest(model={"name": name, "revision": revision})
+    text = model_card(made, record(3, 0.5), [], {"eval_loss": 0.5}, {"eval_loss": 0.25, "eval_accuracy": 1.0})
+    found = front_matter(text)
+    assert found.get("base_model") == (name if revision else None)
+    results = found["model-index"][0]["results"]
+    assert [result["dataset"]["split"] for result in results] == ["validation", "test"]
+    assert {one["type"]: one["value"] for one in results[1]["metrics"]} == {"loss": 0.25, "accuracy": 1.0}
+    assert "/home" not in text
