@@ -1,1 +1,5 @@
-"""Formats values and tables for people."""
+"""Formats values and tables for people.
+
+Tables are laid out here, not by `rich.table`: on a narrow terminal it squeezes all columns, and here the least
+important ones go.
+"""

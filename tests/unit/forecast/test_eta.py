@@ -250,7 +250,7 @@ def test_the_range_holds_the_truth_on_recorded_curves(pruner: str) -> None:
                 found += _looked_at(world, RecordedReplay(world, curves), looks=3)
     held, width = coverage(found)
     assert held >= 0.8
-    assert width < 1.15
+    assert width < 1.25
 
 
 @pytest.mark.parametrize(
