@@ -242,6 +242,24 @@ def test_every_public_name_has_a_docstring(module: str) -> None:
     assert not bare
 
 
+def _names(module: str) -> Iterator[str]:
+    """Yield the public classes and types that a module defines."""
+    for node in _tree(module).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id
+
+
+def test_a_class_or_type_has_a_name_of_its_own() -> None:
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for name in _names(module):
+            if name[0].isupper() and not name.isupper():
+                places.setdefault(name, []).append(module)
+    assert not {name: modules for name, modules in places.items() if len(modules) > 1}
+
+
 def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from finesweep.forecast.course import Course, Span
 from finesweep.forecast.remaining_work import Rest
-from finesweep.forecast.speed import Attempt, Speed
+from finesweep.forecast.speed import AttemptTiming, ResampledSpeed
 from finesweep.trial import Progress, TrialRecord
 
 _DRAWS = 32
@@ -74,14 +74,14 @@ class TimeLeft:
 
     def _draw(self, records: Sequence[TrialRecord], progress: Sequence[Progress], now: float) -> Span | None:
         last = sorted(heapq.nlargest(_ATTEMPTS, records, key=_ended), key=_ended)
-        found = (Attempt.of(record, self.course.plan(record.params)) for record in last)
+        found = (AttemptTiming.of(record, self.course.plan(record.params)) for record in last)
         attempts = [one for one in found if one is not None]
         if not attempts:
             return None
         rest = Rest.of(self.course, self.trials, records, progress, now)
         workers = max([count for _, count in self._running] or [self.workers, 1])
         source = random.Random(len(records))
-        seconds = [rest.draw(Speed.drawn(attempts, source), workers, source) for _ in range(_DRAWS)]
+        seconds = [rest.draw(ResampledSpeed.drawn(attempts, source), workers, source) for _ in range(_DRAWS)]
         return Span.of(seconds, _OUTSIDE)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from finesweep.forecast.course import LEARNING, Course, stop
 from finesweep.forecast.simulation import SimulatedTrial, Simulation
-from finesweep.forecast.speed import Speed
+from finesweep.forecast.speed import ResampledSpeed
 from finesweep.pruning.rules import FEWEST, cohorts, values_at
 from finesweep.spec.trial_length import Workload
 from finesweep.trial import Direction, Progress, TrialRecord, TrialState
@@ -118,7 +118,7 @@ class Rest:
         reached = {rung: sorted(values[rung] for values in known if rung in values) for rung in rungs}
         return cls(course, budget, begun, running, unseen, ended, reached)
 
-    def draw(self, speed: Speed, workers: int, source: random.Random) -> float:
+    def draw(self, speed: ResampledSpeed, workers: int, source: random.Random) -> float:
         """Draw how many seconds the rest takes at a speed."""
         simulation, fresh, standing = self.simulation(speed.seconds, workers, source)
         running = {number: self._until_stop(number, simulation, speed, source) for number in self.running}
@@ -148,7 +148,7 @@ class Rest:
         paused = (number for number in self.begun if number not in self.running)
         return [number for number in paused if not (self.begun[number].is_over or self.begun[number].waits)]
 
-    def _until_stop(self, number: int, simulation: Simulation, speed: Speed, source: random.Random) -> float:
+    def _until_stop(self, number: int, simulation: Simulation, speed: ResampledSpeed, source: random.Random) -> float:
         """Draw the seconds until a running trial's next stop: by its own speed, the more the further it is."""
         trial, ran = simulation.trials[number], self.running[number]
         left = simulation.next_stop(trial) - trial.seen

@@ -31,7 +31,7 @@ _DOUBT = 0.2
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptTiming:
     """What an attempt that has ended took.
 
     Attributes:
@@ -47,7 +47,7 @@ class Attempt:
     run: int = 0
 
     @classmethod
-    def of(cls, record: TrialRecord, plan: Workload) -> Attempt | None:
+    def of(cls, record: TrialRecord, plan: Workload) -> AttemptTiming | None:
         """Read the last attempt of a record; None where it says nothing of the speed."""
         speed = record.examples_per_second
         if not speed or not math.isfinite(speed) or not record.seconds > 0:
@@ -61,7 +61,7 @@ class Attempt:
 
 
 @dataclass
-class Speed:
+class ResampledSpeed:
     """Attempts that were drawn with replacement: those to come take as long as these, in proportion to their examples.
 
     Attributes:
@@ -71,14 +71,14 @@ class Speed:
         source: Of randomness.
     """
 
-    attempts: Sequence[Attempt]
+    attempts: Sequence[AttemptTiming]
     level: float
     fixed: float
     source: random.Random
-    _like: dict[object, Sequence[Attempt]] = field(default_factory=dict, init=False, repr=False)
+    _like: dict[object, Sequence[AttemptTiming]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def drawn(cls, attempts: Sequence[Attempt], source: random.Random) -> Speed:
+    def drawn(cls, attempts: Sequence[AttemptTiming], source: random.Random) -> ResampledSpeed:
         """Draw a speed.
 
         Args:
@@ -98,7 +98,7 @@ class Speed:
         share = (1 - self.fixed) * examples / like.examples + self.fixed * anew
         return BETWEEN_SECONDS * anew + self.level * like.seconds * share
 
-    def _nearest(self, plan: Workload, examples: int) -> Sequence[Attempt]:
+    def _nearest(self, plan: Workload, examples: int) -> Sequence[AttemptTiming]:
         """Return the attempts that are most like one: first of the same kind, then about as long."""
         key = (plan.batch, plan.longest, examples)
         if key not in self._like:

@@ -33,7 +33,7 @@ from finesweep.trial import Params, Value
 if TYPE_CHECKING:
     import pandas as pd
 
-Write = Callable[[Checked, SweepFolder, Manifest], Manifest]
+WriteFew = Callable[[Checked, SweepFolder, Manifest], Manifest]
 
 LONGEST = 1_024
 """Tokens of an input that is tried, at most."""
@@ -70,7 +70,7 @@ class Variant:
     params: Params
 
 
-def problems(checked: Checked, write: Write, memory_gb: float | None) -> Sequence[Problem]:
+def problems(checked: Checked, write: WriteFew, memory_gb: float | None) -> Sequence[Problem]:
     """Try a model, and return what fails.
 
     Args:
@@ -156,7 +156,7 @@ def _set_in_every_trial(spec: SweepSpec) -> Iterator[tuple[str, KeyPath]]:
             yield name.removeprefix(_PREFIX), ("fixed", name)
 
 
-def _prepare(checked: Checked, write: Write, path: Path) -> None:
+def _prepare(checked: Checked, write: WriteFew, path: Path) -> None:
     """Write a sweep's folder with two rows of each split: the longest, and the shortest with another label."""
     frames = {split: _ends_of(frame) for split, frame in checked.data.frames.items() if split != "test"}
     few = dataclasses.replace(checked, data=dataclasses.replace(checked.data, frames=frames))

@@ -38,7 +38,7 @@ from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 
-Write = Callable[[SweepFolder, Manifest], Manifest]
+WriteFolder = Callable[[SweepFolder, Manifest], Manifest]
 """Writes what trials need into a new folder; returns the manifest that says what was made."""
 
 SMOKE_ROWS = 32
@@ -190,7 +190,7 @@ def open_folder(
     profile: Profile,
     *,
     watched: bool = True,
-    write: Write | None = None,
+    write: WriteFolder | None = None,
 ) -> OpenSweep:
     """Open the sweep's folder, made with its rows and its model if need be, and begin a run in it.
 
@@ -321,7 +321,7 @@ def _with_file(line: str, folder: SweepFolder, asked: Manifest) -> str:
     return line
 
 
-def _renewed(folder: SweepFolder, manifest: Manifest, model: ResolvedModel, write: Write) -> None:
+def _renewed(folder: SweepFolder, manifest: Manifest, model: ResolvedModel, write: WriteFolder) -> None:
     """Make rows, tokens and a model from scratch again where they are not what was prepared.
 
     Raises:
@@ -339,7 +339,7 @@ def _renewed(folder: SweepFolder, manifest: Manifest, model: ResolvedModel, writ
     write(folder, manifest)
 
 
-def _created(path: Path, manifest: Manifest, write: Write) -> tuple[SweepFolder, Manifest]:
+def _created(path: Path, manifest: Manifest, write: WriteFolder) -> tuple[SweepFolder, Manifest]:
     housekeeping.refuse_foreign(path)
     folder = sweep_folder.make_folders(path)
     manifest = write(folder, manifest)

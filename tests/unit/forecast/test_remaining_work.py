@@ -13,7 +13,7 @@ from sweep_replays import ROWS, spec_with
 from finesweep.forecast.course import Course
 from finesweep.forecast.remaining_work import Rest, reached
 from finesweep.forecast.simulation import Simulation
-from finesweep.forecast.speed import Attempt, Speed
+from finesweep.forecast.speed import AttemptTiming, ResampledSpeed
 from finesweep.pruning.rules import is_audited
 from finesweep.spec.trial_length import Workload
 from finesweep.trial import Evaluation, Progress, TrialRecord
@@ -136,7 +136,7 @@ def test_a_step_beyond_a_rung_is_no_promotion_as_long_as_the_rung_is_not_evaluat
 def test_a_running_trial_goes_on_as_it_went_so_far() -> None:
     """Until it has come far enough for that, it takes what ended attempts took."""
     at_half, at_start = (Progress(0, 1, LONGEST, started=900.0, step=step, total_steps=800) for step in (400, 4))
-    took = Speed([Attempt(Workload(16_000, 8), 16_000, 160.0)], 1.0, 0.0, random.Random(0))
+    took = ResampledSpeed([AttemptTiming(Workload(16_000, 8), 16_000, 160.0)], 1.0, 0.0, random.Random(0))
     slow = Rest.of(course("none"), 1, [], (at_half,), now=1_100.0).draw(took, 1, random.Random(0))
     assert slow == pytest.approx(200, abs=1)
     other = Rest.of(course("none"), 1, [], (at_start,), now=902.0).draw(took, 1, random.Random(0))
@@ -176,7 +176,7 @@ def test_cohorts_to_come_are_drawn_in_part() -> None:
     rest = Rest.of(course(), 2_700)
     simulation, fresh, standing = rest.simulation(as_long_as_examples, 1, random.Random(0))
     assert (len(simulation.trials), len(fresh), len(standing)) == (54, 54, 54)
-    speed = Speed([Attempt(Workload(16_000, 8), 16_000, 160.0)], 1.0, 0.0, random.Random(0))
+    speed = ResampledSpeed([AttemptTiming(Workload(16_000, 8), 16_000, 160.0)], 1.0, 0.0, random.Random(0))
     whole, part = (Rest.of(course(), trials).draw(speed, 1, random.Random(0)) for trials in (2_700, 54))
     assert whole == pytest.approx(50 * part, rel=0.15)
 
@@ -190,7 +190,7 @@ def test_a_cohort_that_is_over_is_left_out() -> None:
 def test_trials_to_come_are_drawn_in_part_where_there_are_many() -> None:
     simulation, fresh, standing = Rest.of(course("none"), 10_000).simulation(as_long_as_examples, 1, random.Random(0))
     assert len(simulation.trials) == len(fresh) == len(standing) < 200
-    speed = Speed([Attempt(Workload(16_000, 8), 16_000, 160.0)], 1.0, 0.0, random.Random(0))
+    speed = ResampledSpeed([AttemptTiming(Workload(16_000, 8), 16_000, 160.0)], 1.0, 0.0, random.Random(0))
     assert Rest.of(course("none"), 10_000).draw(speed, 10, random.Random(0)) == pytest.approx(160_000, rel=0.05)
 
 

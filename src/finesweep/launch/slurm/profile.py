@@ -93,7 +93,7 @@ def _shell_line(value: str) -> str:
     raise ValueError(f"'{printable(value, 60)}' is no line of shell code; each line is an entry of its own")
 
 
-GpuCount = Annotated[int, BeforeValidator(one_gpu_at_most("`workers` says"))]
+WorkerGpus = Annotated[int, BeforeValidator(one_gpu_at_most("`workers` says"))]
 ShellLine = Annotated[str, Field(max_length=1_000), AfterValidator(_shell_line)]
 
 
@@ -129,7 +129,7 @@ class SlurmProfile(Profile):
     constraint: Constraint | None = Field(None, description="Features that a node must have.")
     minutes: int | None = Field(None, ge=2, le=525_600, description="Time limit of a job; default: the partition's.")
     cpus: int = Field(1, ge=1, le=1_024, description="CPU threads of a worker.")
-    gpus: GpuCount = Field(0, ge=0, description="GPUs of a worker: 0 or 1.")
+    gpus: WorkerGpus = Field(0, ge=0, description="GPUs of a worker: 0 or 1.")
     gpu_type: Word | None = Field(None, description="Kind of GPU, as the cluster calls it.")
     at_once: int | None = Field(None, ge=1, le=1_000, description="How many of the workers run at a time.")
     signal_seconds: int = Field(
