@@ -176,7 +176,7 @@ SHOWN = {
     44: [
         RESULTS + "test_s44_an_address_in_a_folder_gets_no_credentials",
         "unit/launch/ray/test_dashboard.py::test_a_dashboard_that_only_a_folder_names_is_told_nothing",
-        "unit/folder/test_open_run.py::test_addresses_that_were_changed_in_the_folder_are_refused",
+        "unit/folder/test_shared_folder.py::test_addresses_that_were_changed_in_the_folder_are_refused",
     ],
     45: [
         HERE + "test_a_command_imports_nothing_from_the_current_folder",

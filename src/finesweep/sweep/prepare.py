@@ -20,7 +20,7 @@ from finesweep.files.checked_json import refuse_all_but_files
 from finesweep.folder import checked_files, housekeeping, lost_records, sweep_folder, sweep_lock
 from finesweep.folder.checked_files import CheckedFiles
 from finesweep.folder.manifest import Manifest, Run, changes
-from finesweep.folder.open_run import new_token
+from finesweep.folder.shared_folder import new_token
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.machine import usable_memory_gb
 from finesweep.host.python_process import versions

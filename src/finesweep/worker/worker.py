@@ -29,7 +29,7 @@ from finesweep.errors import FolderError
 from finesweep.folder.claims import BorrowedLease, Claim, Lease
 from finesweep.folder.housekeeping import remove_leftovers
 from finesweep.folder.manifest import Manifest, Run
-from finesweep.folder.open_run import open_run
+from finesweep.folder.shared_folder import open_run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import SettledProfile
 from finesweep.launch.profile import of_run as profile_of

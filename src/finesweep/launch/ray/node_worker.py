@@ -20,7 +20,7 @@ from finesweep import __version__
 from finesweep.errors import FolderError
 from finesweep.files import permissions
 from finesweep.files.checked_json import open_log
-from finesweep.folder.open_run import open_run
+from finesweep.folder.shared_folder import open_run
 from finesweep.host.python_process import child_environment
 
 TOLD = 128 + signal.SIGTERM

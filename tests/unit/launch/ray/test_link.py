@@ -320,7 +320,7 @@ def test_a_node_with_another_version_of_finesweep_says_so(tmp_path):
 
 
 def test_a_node_without_the_folder_or_the_model_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("finesweep.folder.open_run.VISIBLE_SECONDS", 0.0)
+    monkeypatch.setattr("finesweep.folder.shared_folder.VISIBLE_SECONDS", 0.0)
     folder = make_folders(tmp_path / "sweep")
     folder.write_run(RUN)
     assert look(str(folder.path), 1, "t0k", None, "0.1.0") is None

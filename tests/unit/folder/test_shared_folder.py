@@ -9,8 +9,8 @@ import pytest
 from made_records import run
 
 from finesweep.errors import FolderError
-from finesweep.folder import open_run as shared_folder
-from finesweep.folder.open_run import new_token, open_run
+from finesweep.folder import shared_folder
+from finesweep.folder.shared_folder import new_token, open_run
 from finesweep.folder.sweep_folder import make_folders
 
 
