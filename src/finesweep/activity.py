@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from finesweep.files.regular_file import last_lines
+from finesweep.files import last_lines
 
 MARK = "... "
 """What a worker's log has before an activity."""

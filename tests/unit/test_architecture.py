@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +56,18 @@ EARLY = {
 }
 """Modules that import something heavy when they are imported, because they are of no use without it."""
 
+FACES = (
+    *("host", "text", "files", "tasks", "spec", "data", "folder", "pruning", "forecast", "launch", "launch.slurm"),
+    *("launch.ray", "model", "training", "backends", "backends.optuna", "backends.ray", "calibration", "results"),
+    *("worker", "display", "propose", "sweep", "cli"),
+)
+"""Packages. What the ``__init__`` of one exports is imported from there; all are light to import."""
+
+NOT_FOR_A_FACE = HEAVY | {"numpy", "pyarrow", "huggingface_hub"}
+"""Packages that no face needs."""
+
 LIGHT = (
+    *FACES,
     "cli.command_line",
     "spec.reader",
     "spec.json_schema",
@@ -196,9 +209,48 @@ def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
 def test_a_light_module_draws_in_nothing_heavy(module: str) -> None:
     reached, waiting = set(), {module}
     while waiting:
+        waiting |= {module.rpartition(".")[0] for module in waiting} & set(FACES)
         reached |= waiting
         waiting = {other for near in waiting for other in _inside(near, early=True)} - reached
     assert not reached & EARLY.keys()
+
+
+def _exports(package: str) -> set[str]:
+    """Return the names that a face exports."""
+    lists = [n for n in _tree(package).body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "__all__"]
+    return set(ast.literal_eval(lists[0].value)) if lists else set()
+
+
+@every_module
+def test_a_package_is_used_through_its_face(module: str) -> None:
+    for node in _statements(module, early=False):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("finesweep."):
+            package, _, rest = str(node.module).removeprefix("finesweep.").partition(".")
+            if rest and not _is_in(module, package):
+                behind = {alias.name for alias in node.names} & _exports(package)
+                assert not behind, f"{module}: from finesweep.{package} import {', '.join(sorted(behind))}"
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_a_face_exports_no_name_that_a_module_has(package: str) -> None:
+    assert not {f"{package}.{name}" for name in _exports(package)} & MODULES.keys()
+
+
+def test_every_face_is_listed_and_says_what_the_package_is_for() -> None:
+    packages = {module for module, path in MODULES.items() if path.name == "__init__.py"} - {"finesweep"}
+    assert set(FACES) == packages
+    assert {package.split(".")[0] for package in FACES} <= set(PACKAGES)
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_every_package_has_its_folder_of_unit_tests(package: str) -> None:
+    assert list((Path(__file__).parent / package.replace(".", "/")).rglob("test_*.py"))
+
+
+def test_all_faces_work_without_anything_heavy() -> None:
+    code = f"import sys; sys.modules.update(dict.fromkeys({sorted(NOT_FOR_A_FACE)}))\n"
+    code += "".join(f"import finesweep.{package}\n" for package in FACES)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True, timeout=120)
 
 
 @every_module

@@ -17,7 +17,7 @@ OPENERS = frozenset(
 )
 """Names of functions and methods that open a path, whatever they are called on."""
 
-OURS = frozenset(("files.regular_file", "files.checked_json", "files.atomic", "files.parquet"))
+OURS = frozenset(("files", "files.regular_file", "files.checked_json", "files.atomic", "files.parquet"))
 """Modules whose functions of these names open only regular files."""
 
 THE_KERNEL = "a file of the kernel, by a fixed name"
@@ -47,7 +47,6 @@ ELSEWHERE = {
     "sweep.plan": {"open": SCRATCH},
     "launch.ray.dashboard": {"open": NO_FILE},
     "launch.ray.driver": {"open": NO_FILE},
-    "launch.ray.link": {"open": SCRATCH},
     "host.signals": {"open": "/dev/tty, to see whether the terminal is gone"},
     "training.saved_state": {"load_file": CHECKED},
     "cli.summary": {"open": "/dev/null"},

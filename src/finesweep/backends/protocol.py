@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
-from finesweep.folder.claims import Claim
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import SettledProfile
-from finesweep.spec.sections import SweepSpec
+from finesweep.folder import Claim, SweepFolder
+from finesweep.launch import SettledProfile
+from finesweep.spec import SweepSpec
 from finesweep.trial import Params, Reporter
 
 

@@ -1,5 +1,21 @@
-"""Measures how fast trials train here, and chooses how many share a GPU.
+"""Measures how fast trials train here, and chooses how many run at a time.
 
-On cores the number follows from the machine (``launch.profile``). Training for a moment in forks of a warm worker is
-ours: no library of ours shares a GPU out by throughput.
+``bench`` measures in forks of a warm worker and imports torch; it is imported by its path. Nothing here starts or ends
+workers.
 """
+
+from finesweep.calibration.calibration_file import ChosenProfile
+from finesweep.calibration.measurement import Load, Measurement, Misfit
+from finesweep.calibration.options import Calibration
+from finesweep.calibration.readings import BATCH, Reading, Readings
+
+__all__ = [
+    "BATCH",
+    "Calibration",
+    "ChosenProfile",
+    "Load",
+    "Measurement",
+    "Misfit",
+    "Reading",
+    "Readings",
+]

@@ -27,12 +27,10 @@ from finesweep import activity
 from finesweep.calibration.measurement import Load, Measurement, Misfit
 from finesweep.calibration.options import Calibration, carried_out
 from finesweep.errors import SweepError
-from finesweep.files.checked_json import open_log
-from finesweep.files.regular_file import last_words
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import last_words, open_log
+from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.process_memory import resident_gb
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec import SweepSpec
 from finesweep.training.batching import TokenRows
 from finesweep.training.callback import TrialContext
 from finesweep.training.fine_tuning import build_trainer

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 
 from finesweep.calibration import options
 from finesweep.calibration.options import Calibration, Option, chosen
-from finesweep.files.atomic import alone, write_json
-from finesweep.files.checked_json import Damaged, read_as
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.forecast.work import expected_examples
+from finesweep.files import Damaged, read_as, write_json
+from finesweep.files.atomic import alone
+from finesweep.folder import Run, SweepFolder
+from finesweep.forecast import expected_examples
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import SettledProfile
+from finesweep.launch import SettledProfile
 from finesweep.registry import BACKENDS
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec import SweepSpec
 from finesweep.trial import TrialInterrupted
 
 KEPT = 20

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from finesweep.calibration.measurement import Load, Measurement, Misfit
 from finesweep.errors import SweepError
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import MOST_WORKERS, Profile, SettledProfile, number
+from finesweep.launch import Profile, SettledProfile
+from finesweep.launch.profile import MOST_WORKERS, number
 from finesweep.trial import Params
 
 MOST_PER_GPU = 8

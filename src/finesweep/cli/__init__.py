@@ -1,4 +1,7 @@
-"""Defines the command line."""
+"""Defines the command line: ``sweep`` and its subcommands, their options, what they print, their exit codes.
+
+Each command calls one function of ``sweep``, ``display``, ``results`` or ``propose``. Nothing is decided here.
+"""
 
 from finesweep.cli.command_line import main
 

@@ -29,7 +29,7 @@ def leaderboard(folder: Folder) -> None:
     """
     from finesweep.cli.summary import Screen
     from finesweep.files import permissions
-    from finesweep.folder.sweep_folder import SweepFolder
+    from finesweep.folder import SweepFolder
     from finesweep.results import leaderboard as board
 
     sweep_folder = SweepFolder(folder.absolute())
@@ -45,7 +45,7 @@ def export_study(
 ) -> None:
     """Write a sweep's trials as a journal that Optuna and optuna-dashboard open."""
     from finesweep.backends.optuna.export import export_study as export
-    from finesweep.folder.sweep_folder import SweepFolder
+    from finesweep.folder import SweepFolder
 
     trials = export(SweepFolder(folder.absolute()), file)
     shown = printable(str(file), limit=1_000)
@@ -95,7 +95,7 @@ def init(
 
 def _propose(data: Path, target: Path, model: str | None) -> None:
     from finesweep import activity
-    from finesweep.files.atomic import create
+    from finesweep.files import create
     from finesweep.propose.proposed_spec import propose
 
     found = propose(data, target, model)

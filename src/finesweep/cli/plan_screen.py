@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from finesweep.calibration.readings import Reading
-from finesweep.forecast.course import Span
+from finesweep.calibration import Reading
+from finesweep.forecast import Span
 from finesweep.forecast.eta import span
 from finesweep.sweep.estimate import Disk, Estimate, Memory
-from finesweep.text.format import clean
+from finesweep.text import clean
 
 BUSY_SHARE = 0.2
 """Share of the time that other processes had the cores above which the user is told."""

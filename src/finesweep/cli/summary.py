@@ -16,7 +16,7 @@ from finesweep.results.ranking import verdict, winner
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.run import RunResult
 from finesweep.sweep.submit import Submitted
-from finesweep.text.format import clean, first_few, metric, setting
+from finesweep.text import clean, first_few, metric, setting
 
 LABELS_SHOWN = 8
 

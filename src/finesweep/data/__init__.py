@@ -1,6 +1,12 @@
-"""Reads data files and Hub data sets into clean rows with encoded labels.
+"""Reads data files and Hub data sets into clean rows with encoded labels, or reports every problem in them.
 
-Splits are drawn here, not by scikit-learn: its stratified split refuses a class of one row and fewer held-out rows than
-classes, and may leave a class no row to train on. CSV is split here, not by pandas: messages name the line of a row,
-and stray quotes lose no rows.
+Splits are drawn repeatably. Nothing is guessed about what the columns mean; that is ``propose``. ``data.loader``
+imports pandas and is imported by its path.
 """
+
+from finesweep.data.loaded import DataFacts, LoadedData
+
+__all__ = [
+    "DataFacts",
+    "LoadedData",
+]

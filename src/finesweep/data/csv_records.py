@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from finesweep.errors import Problem, SpecError
-from finesweep.spec.sections import Quoting
+from finesweep.spec import Quoting
 from finesweep.tasks.label_column import is_number
 
 _LONGEST_FIELD = 2**31 - 1

@@ -12,7 +12,7 @@ from finesweep.data import csv_records, labelled_lines, table_header
 from finesweep.data.csv_records import CsvRecords
 from finesweep.data.table_header import HeaderLook
 from finesweep.errors import Problem, SpecError
-from finesweep.spec.sections import Quoting
+from finesweep.spec import Quoting
 
 _SEP_LINE = re.compile(r'"?sep=(.)"?(\r\n|\n|\r)', re.IGNORECASE)
 _SHOWN = 5

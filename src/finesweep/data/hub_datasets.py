@@ -16,8 +16,8 @@ from finesweep.data import csv_records
 from finesweep.data.packed_file import refuse_large
 from finesweep.data.readers import Table, from_arrow, most_bytes
 from finesweep.errors import SpecError, Unreadable, did_you_mean
-from finesweep.files.regular_file import read_bytes
-from finesweep.spec.sections import Quoting
+from finesweep.files import read_bytes
+from finesweep.spec import Quoting
 
 Pick = Callable[[Sequence[str]], Mapping[str, str]]
 """Chooses from the names of the splits: what each is used as, and its name."""

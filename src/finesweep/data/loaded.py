@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finesweep.tasks.naive_answer import Naive
+from finesweep.tasks import Naive
 
 if TYPE_CHECKING:
     import pandas as pd

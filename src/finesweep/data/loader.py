@@ -17,13 +17,13 @@ from finesweep.data.delimited import Layout
 from finesweep.data.loaded import DataSource, LoadedData
 from finesweep.data.readers import Table
 from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean
-from finesweep.files.regular_file import check, names_in, read_bytes
+from finesweep.files import read_bytes
+from finesweep.files.regular_file import check, names_in
 from finesweep.hub import HubError, snapshot
-from finesweep.spec.sections import DataSpec
-from finesweep.spec.yaml_source import YamlSource, expand
-from finesweep.tasks import label_cells, label_column
-from finesweep.tasks.task import LabelProblem, Task
-from finesweep.text.format import first_few
+from finesweep.spec import DataSpec, YamlSource
+from finesweep.spec.yaml_source import expand
+from finesweep.tasks import LabelProblem, Task, label_cells, label_column
+from finesweep.text import first_few
 
 SPLITS = ("train", "validation", "test")
 _CAPS = {"train": "max_train_rows", "validation": "max_eval_rows", "test": "max_test_rows"}

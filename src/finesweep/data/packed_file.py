@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from finesweep.errors import Unreadable
-from finesweep.files import parquet
-from finesweep.files.regular_file import open_regular
+from finesweep.files import open_regular, parquet
 
 _PIECE = 1_000_000
 

@@ -19,8 +19,7 @@ from finesweep.data import delimited, labelled_lines
 from finesweep.data.delimited import Layout
 from finesweep.data.table_header import HeaderLook
 from finesweep.errors import Problem, SpecError, Unreadable, lines_of
-from finesweep.files import parquet
-from finesweep.files.regular_file import read_bytes
+from finesweep.files import parquet, read_bytes
 from finesweep.host.machine import usable_memory_gb
 
 _FOREIGN = {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finesweep.tasks.label_column import is_number
-from finesweep.text.format import shortened
+from finesweep.text import shortened
 
 LOOKED_AT = 20_000
 """Rows that are held against the first line."""

@@ -1,1 +1,4 @@
-"""Shows how far a sweep is, live or from its folder."""
+"""Shows how far a sweep is: live while it runs, or from its folder.
+
+Nothing here changes a sweep.
+"""

@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from finesweep.text.format import clean, without_numbers
+from finesweep.text import clean, without_numbers
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -17,8 +17,8 @@ from rich.text import Text
 
 from finesweep.display.live_table import LiveTable
 from finesweep.display.progress_lines import Announcer, Subject
-from finesweep.forecast.eta import TimeLeft
-from finesweep.text.format import clean, without_numbers
+from finesweep.forecast import TimeLeft
+from finesweep.text import clean, without_numbers
 from finesweep.trial import Direction, Progress, TrialRecord, TrialState
 
 _LONGEST_NOTE = 2_000

@@ -12,7 +12,8 @@ from rich.text import Text
 from finesweep.display.progress_lines import Subject
 from finesweep.forecast.eta import span
 from finesweep.results.ranking import ranked, unranked, without_running
-from finesweep.text.format import clock, headings, metric, setting
+from finesweep.text import headings, metric, setting
+from finesweep.text.format import clock
 from finesweep.text.table import GAP, Cell, FittedColumn, cut_to_width, fit, lines, wrapped_name
 from finesweep.trial import Params, Progress, TrialRecord, TrialState
 

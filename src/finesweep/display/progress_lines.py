@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from finesweep.forecast.eta import TimeLeft
+from finesweep.forecast import TimeLeft
 from finesweep.results.ranking import order, ranks
-from finesweep.text.format import clean, duration, metric, setting
+from finesweep.text import clean, duration, metric, setting
 from finesweep.trial import Direction, Params, Progress, TrialRecord, TrialState
 
 

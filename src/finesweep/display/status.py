@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finesweep.errors import SweepError, printable
-from finesweep.folder import sweep_lock
-from finesweep.folder.claims import Holder
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import Profile
+from finesweep.folder import Holder, Run, SweepFolder, sweep_lock
+from finesweep.launch import Profile
 from finesweep.launch.submitted_runs import submitted_runs
 from finesweep.results import leaderboard, ranking
-from finesweep.spec.planned_trials import trials_wanted
-from finesweep.text.format import metric
+from finesweep.spec import trials_wanted
+from finesweep.text import metric
 from finesweep.trial import Progress, TrialRecord, TrialState
 
 LONGEST_LINE = 1_000

@@ -14,12 +14,13 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from finesweep.errors import FolderError, Unreadable, printable
 from finesweep.files.regular_file import open_own, read_bytes
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 MAX_BYTES = 50_000_000
 """Bytes of a file that are read; the record of a trial with 10,000 evaluations has 5 million."""
@@ -82,6 +83,8 @@ def as_kind(kind: type[T], values: Any) -> T:
     Raises:
         Damaged: A field is missing, unknown or has another type.
     """
+    from pydantic import ValidationError
+
     if not isinstance(values, dict):
         raise Damaged("no JSON object")
     known: Any = kind
@@ -144,6 +147,8 @@ def open_log(file: Path) -> int:
 
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(kind)
 
 
@@ -158,6 +163,8 @@ def _may_be_infinite(text: bytes) -> bool:
 
 
 def _values(text: bytes) -> Any:
+    from pydantic import ValidationError  # here, so that importing this module costs nothing
+
     try:
         values = _adapter(Any).validate_json(text)
         if _may_be_infinite(text):

@@ -1,1 +1,28 @@
-"""Reads and writes a sweep's folder: spec, claims, records, locks, disk space."""
+"""Reads and writes a sweep's folder: what the sweep is, who runs which trial, how trials ended.
+
+The folder is the contract between all processes of a sweep. Every path under ``results/NAME/`` is known here and
+nowhere else. Nothing here decides what to train, to prune or to show.
+"""
+
+from finesweep.folder.checked_files import CheckedFiles
+from finesweep.folder.claims import BorrowedLease, Claim, Holder, Lease
+from finesweep.folder.manifest import Manifest, Run, changes
+from finesweep.folder.model_facts import Loading, ModelFacts
+from finesweep.folder.shared_folder import new_token, open_run
+from finesweep.folder.sweep_folder import SweepFolder
+
+__all__ = [
+    "BorrowedLease",
+    "CheckedFiles",
+    "Claim",
+    "Holder",
+    "Lease",
+    "Loading",
+    "Manifest",
+    "ModelFacts",
+    "Run",
+    "SweepFolder",
+    "changes",
+    "new_token",
+    "open_run",
+]

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finesweep.errors import FolderError, Unreadable
-from finesweep.files.atomic import write_json
-from finesweep.files.checked_json import Damaged, read_as
-from finesweep.files.regular_file import open_regular
+from finesweep.files import Damaged, open_regular, read_as, write_json
 from finesweep.folder.sweep_folder import SweepFolder
 
 NAME = "checked.json"

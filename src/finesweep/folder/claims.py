@@ -29,10 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import FolderError
-from finesweep.files import file_lock
-from finesweep.files.atomic import exclusive, write_failure
+from finesweep.files import exclusive, file_lock, open_own, write_failure
 from finesweep.files.checked_json import read_lines
-from finesweep.files.regular_file import open_own
 from finesweep.trial import AttemptOutdated, Params, Value
 
 LEASE_SECONDS = 60.0

@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 from finesweep.errors import FolderError
+from finesweep.files import check_folder_name, refuse_all_but_files
 from finesweep.files.atomic import has_living_writer
-from finesweep.files.checked_json import refuse_all_but_files
-from finesweep.files.regular_file import check_folder_name
 from finesweep.folder.sweep_folder import FOLDERS, SweepFolder
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import FolderError
-from finesweep.files.atomic import read_json, writing
+from finesweep.files import writing
+from finesweep.files.atomic import read_json
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.text.format import first_few
+from finesweep.text import first_few
 from finesweep.trial import TrialState
 
 _FINISHED = frozenset(str(state) for state in TrialState if state.finished)

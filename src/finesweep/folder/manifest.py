@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from finesweep import __version__
-from finesweep.data.loaded import DataFacts
-from finesweep.files.checked_json import as_kind
+from finesweep.data import DataFacts
+from finesweep.files import as_kind
 from finesweep.folder.model_facts import ModelFacts
-from finesweep.spec.sections import FORMAT, BudgetSpec, StopSpec, SweepSpec, is_name
-from finesweep.text.format import shortened
+from finesweep.spec import BudgetSpec, StopSpec, SweepSpec, is_name
+from finesweep.spec.sections import FORMAT
+from finesweep.text import shortened
 from finesweep.trial import Params, TrialRecord
 
 

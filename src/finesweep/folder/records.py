@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
 
-from finesweep.files.checked_json import Damaged, read_as
+from finesweep.files import Damaged, read_as
 from finesweep.trial import TrialRecord
 
 THOROUGH_SECONDS = 5.0

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import FolderError
-from finesweep.files import permissions
-from finesweep.files.regular_file import check_folder_name
+from finesweep.files import check_folder_name, permissions
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 

@@ -31,9 +31,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finesweep.errors import FolderError
-from finesweep.files.atomic import read_json, staged_json, write_json, writing
-from finesweep.files.checked_json import Damaged, read_as, read_numbered, refuse_all_but_files
-from finesweep.files.regular_file import check_folder_name
+from finesweep.files import Damaged, check_folder_name, read_as, refuse_all_but_files, write_json, writing
+from finesweep.files.atomic import read_json, staged_json
+from finesweep.files.checked_json import read_numbered
 from finesweep.folder.claims import Claim, Claims, Holder, Lease
 from finesweep.folder.manifest import Manifest, Run, hours_ran
 from finesweep.folder.records import Records

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finesweep.errors import FolderError
-from finesweep.files import file_lock
-from finesweep.files.atomic import writing
-from finesweep.files.regular_file import open_own
+from finesweep.files import file_lock, open_own, writing
 
 LOOKS, LOOK_SECONDS = 4, 0.1
 """How often the lock is tried, and seconds between: far longer than another process takes to look for the owner."""

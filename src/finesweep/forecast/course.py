@@ -7,10 +7,9 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from finesweep.pruning.rules import is_audited, rung_examples
+from finesweep.pruning import is_audited, rung_examples
+from finesweep.spec import ON_RUNGS, SweepSpec, Workload
 from finesweep.spec.planned_trials import planned_trials
-from finesweep.spec.sections import ON_RUNGS, SweepSpec
-from finesweep.spec.trial_length import Workload
 from finesweep.trial import Params
 
 SHARES: Mapping[str, tuple[float, float, float]] = {

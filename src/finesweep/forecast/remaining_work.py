@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from finesweep.forecast.course import LEARNING, Course, stop
 from finesweep.forecast.simulation import SimulatedTrial, Simulation
 from finesweep.forecast.speed import ResampledSpeed
-from finesweep.pruning.rules import FEWEST, cohorts, values_at
-from finesweep.spec.trial_length import Workload
+from finesweep.pruning import cohorts, values_at
+from finesweep.pruning.rules import FEWEST
+from finesweep.spec import Workload
 from finesweep.trial import Direction, Progress, TrialRecord, TrialState
 
 _LATEST = 40

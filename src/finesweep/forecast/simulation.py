@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from finesweep.forecast.course import Course
-from finesweep.pruning.rules import Standing, cohorts, turns
-from finesweep.spec.trial_length import Workload
+from finesweep.pruning import Standing, cohorts, turns
+from finesweep.spec import Workload
 
 
 @dataclass

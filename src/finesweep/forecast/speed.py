@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from finesweep.spec.trial_length import Workload
+from finesweep.spec import Workload
 from finesweep.trial import TrialRecord
 
 BETWEEN_SECONDS = 0.2

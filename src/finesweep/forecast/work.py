@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 from finesweep.forecast.course import Course, Span
 from finesweep.forecast.remaining_work import Rest
-from finesweep.spec.sections import SweepSpec
-from finesweep.spec.trial_length import Workload
+from finesweep.spec import SweepSpec, Workload
 
 _DRAWS = 60
 

@@ -1,1 +1,21 @@
-"""Starts workers: on this machine, on Slurm, on Ray, as a launch profile says."""
+"""Starts workers where a launch profile says: on this machine, on Slurm, on Ray; and ends them.
+
+A launcher is a file or a folder here and a line in ``registry``. Launchers know command lines, processes and jobs. They
+never know what a worker does, and decide nothing about trials.
+"""
+
+from finesweep.launch.launcher import Handle
+from finesweep.launch.profile import Profile, SettledProfile, of_run
+from finesweep.launch.run_limits import RunLimits
+from finesweep.launch.submitter import Order, Submission, Submitter
+
+__all__ = [
+    "Handle",
+    "Order",
+    "Profile",
+    "RunLimits",
+    "SettledProfile",
+    "Submission",
+    "Submitter",
+    "of_run",
+]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Run, SweepFolder
 from finesweep.host.python_process import own_command
 
 

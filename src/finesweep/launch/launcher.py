@@ -8,8 +8,7 @@ from __future__ import annotations
 import signal
 from typing import Protocol
 
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Run, SweepFolder
 from finesweep.launch.profile import SettledProfile
 
 TOLD = frozenset({128 + signal.SIGTERM, 128 + signal.SIGUSR1})

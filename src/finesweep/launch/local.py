@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import psutil
 
 from finesweep.errors import LaunchError
-from finesweep.files.checked_json import open_log
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import open_log
+from finesweep.folder import Run, SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
 from finesweep.launch.commands import worker_command

@@ -14,13 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from finesweep.errors import FolderError, Problem, SpecError, did_you_mean
-from finesweep.files.permissions import Shared
+from finesweep.files import Shared
 from finesweep.host.machine import Machine
 from finesweep.registry import PROFILES
+from finesweep.spec import YamlSource
 from finesweep.spec.messages import example, findings, unknown_keys
 from finesweep.spec.sections import Section
 from finesweep.spec.training_arguments import describe
-from finesweep.spec.yaml_source import YamlSource, read
+from finesweep.spec.yaml_source import read
 
 MAX_CHOSEN = 8
 """Workers that ``auto`` starts at most without a GPU, and more only for long sweeps: the more trials run at a time, the

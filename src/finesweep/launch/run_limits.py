@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 
 from finesweep.errors import FolderError
-from finesweep.folder import disk
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Run, SweepFolder, disk
 from finesweep.launch.profile import Limits
-from finesweep.spec.sections import BudgetSpec
+from finesweep.spec import BudgetSpec
 
 LOOK_SECONDS = 5.0
 

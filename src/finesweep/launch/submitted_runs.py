@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Run, SweepFolder
 from finesweep.launch.submitter import Submitter
 from finesweep.registry import SUBMITTERS
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Run, SweepFolder
 from finesweep.launch.profile import Profile, SettledProfile
 
 JobState = Literal["queued", "running", "dead", "finished", "unknown"]

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 from finesweep.errors import Problem, SpecError, did_you_mean, lines_of
 from finesweep.model.folder_check import LAYERS, SIZES, known_model_types, size_fault
 from finesweep.model.source import ResolvedModel
-from finesweep.spec.search_space import Parameter
-from finesweep.spec.sections import ScratchModelSpec, SweepSpec
+from finesweep.spec import KeyPath, Parameter, ScratchModelSpec, SweepSpec, YamlSource
 from finesweep.spec.training_arguments import describe
-from finesweep.spec.yaml_source import KeyPath, YamlSource
 from finesweep.trial import Value
 
 if TYPE_CHECKING:

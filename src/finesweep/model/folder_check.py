@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import Unreadable, did_you_mean
-from finesweep.files.regular_file import check_folder, read_bytes, read_text
+from finesweep.files import read_bytes, read_text
+from finesweep.files.regular_file import check_folder
 from finesweep.model.remote_code import Fault, code_faults, code_files
 from finesweep.model.weights import WeightFiles, WeightsFault, files_digest, read_weights
 from finesweep.spec.training_arguments import describe

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finesweep.text.format import clean
+from finesweep.text import clean
 
 _NAMELESS = re.compile(r"LABEL_[0-9]+")
 _SHOWN = 5

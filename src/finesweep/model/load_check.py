@@ -12,18 +12,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesweep import activity
-from finesweep.data.loaded import LoadedData
+from finesweep.data import LoadedData
 from finesweep.errors import Problem, SpecError
-from finesweep.folder.model_facts import Loading
+from finesweep.folder import Loading
 from finesweep.model import head
 from finesweep.model.folder_check import LAYERS, position_offset
 from finesweep.model.remote_code import Fault
 from finesweep.model.source import ResolvedModel
 from finesweep.model.weights import FLOATS, WeightFiles, not_finite, read_weights
 from finesweep.registry import TASKS
-from finesweep.spec.sections import ModelSpec, SweepSpec
-from finesweep.spec.yaml_source import KeyPath, YamlSource
-from finesweep.text.format import clean, first_few
+from finesweep.spec import KeyPath, ModelSpec, SweepSpec, YamlSource
+from finesweep.text import clean, first_few
 from finesweep.trial import Value
 
 if TYPE_CHECKING:

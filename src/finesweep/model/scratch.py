@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.model.folder_check import DEFAULT_TOKENS, position_offset
-from finesweep.spec.sections import ScratchModelSpec
+from finesweep.spec import ScratchModelSpec
 
 PAD, UNKNOWN, START, SEPARATOR, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from finesweep import activity
 from finesweep.errors import Problem, SpecError, did_you_mean
-from finesweep.folder.model_facts import Loading, ModelFacts
+from finesweep.folder import Loading, ModelFacts
 from finesweep.hub import HubError, Snapshot, snapshot
 from finesweep.model.folder_check import DEFAULT_TOKENS, ModelFolder, inspect, positions
 from finesweep.model.remote_code import Fault
-from finesweep.spec.sections import ModelSpec, ScratchModelSpec
-from finesweep.spec.yaml_source import YamlSource
+from finesweep.spec import ModelSpec, ScratchModelSpec, YamlSource
 
 
 @dataclass(frozen=True)

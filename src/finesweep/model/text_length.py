@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finesweep.errors import Unreadable
-from finesweep.files.regular_file import read_text
+from finesweep.files import read_text
 from finesweep.model.folder_check import MAX_JSON
 
 if TYPE_CHECKING:

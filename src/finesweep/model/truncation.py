@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from finesweep import activity
 from finesweep.model.source import ResolvedModel
 from finesweep.model.text_length import Counter, Texts, counter_of, counter_of_loaded, tokenizer_counter, unknown_share
-from finesweep.spec.sections import ScratchModelSpec, SweepSpec
-from finesweep.spec.trial_settings import TrialSettings
+from finesweep.spec import ScratchModelSpec, SweepSpec, TrialSettings
 from finesweep.trial import Value
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import Unreadable
-from finesweep.files.regular_file import open_regular, read_text
+from finesweep.files import open_regular, read_text
 
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library."""

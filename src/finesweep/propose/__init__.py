@@ -1,1 +1,4 @@
-"""Writes a first search space for a data file: ``sweep init``."""
+"""Writes a first search space for a data file: ``sweep init``.
+
+Columns, task, model, ranges and budget are guessed here, each with its reason, and nowhere else.
+"""

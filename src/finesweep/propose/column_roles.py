@@ -10,9 +10,7 @@ from typing import Any
 
 from finesweep.errors import printable
 from finesweep.model.text_length import word_count
-from finesweep.tasks import label_cells, label_column
-from finesweep.tasks.label_column import LabelColumn, LabelKind
-from finesweep.tasks.task import LabelProblem
+from finesweep.tasks import LabelColumn, LabelKind, LabelProblem, label_cells, label_column
 
 LOOKED_AT = 20_000
 """Rows that a column is judged by."""

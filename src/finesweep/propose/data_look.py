@@ -14,14 +14,13 @@ from finesweep.data import readers
 from finesweep.data.delimited import Layout
 from finesweep.data.readers import Table
 from finesweep.errors import Problem, SpecError, Unreadable
-from finesweep.files.regular_file import read_bytes
+from finesweep.files import read_bytes
 from finesweep.model.text_length import Texts
 from finesweep.propose import other_tasks
 from finesweep.propose.column_roles import Column, Guess, NoGuess, columns_of, guess
 from finesweep.propose.sibling_files import siblings
 from finesweep.registry import TASKS
-from finesweep.spec import yaml_source
-from finesweep.spec.sections import DataSpec
+from finesweep.spec import DataSpec, yaml_source
 
 SAMPLE = 1_000
 """Rows whose texts are counted."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from finesweep.errors import Problem, SpecError, did_you_mean
-from finesweep.files.atomic import create
+from finesweep.files import create
 
 _SHIPPED = Path(__file__).parents[1] / "shipped"
 _COMMAND = re.compile(r"^#.*?(sweep (?:run|submit) .*)$", re.MULTILINE)

@@ -17,9 +17,10 @@ from finesweep.propose.data_look import DataLook, relative_path
 from finesweep.propose.starting_model import StartingModel
 from finesweep.propose.starting_values import Proposal, ProposalFacts
 from finesweep.registry import TASKS
-from finesweep.spec.sections import is_name
+from finesweep.spec import is_name
 from finesweep.spec.yaml_source import expand, parse_value
-from finesweep.tasks.label_column import LabelKind, is_number
+from finesweep.tasks import LabelKind
+from finesweep.tasks.label_column import is_number
 from finesweep.trial import Direction
 
 _PLAIN = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*\Z")

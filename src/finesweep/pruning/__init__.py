@@ -1,1 +1,20 @@
-"""Decides by rules alone when trials are evaluated, which of them go on, and which end."""
+"""Decides which trials go on, wait or end, and at how many training examples they are compared.
+
+Everything is a function of what trials have reached; nothing here reads the folder or knows a Trainer.
+``worker.rung_judge`` applies it to a sweep.
+"""
+
+from finesweep.pruning.evaluation_schedule import Schedule
+from finesweep.pruning.rules import Rung, Standing, Turns, cohorts, is_audited, rung_examples, turns, values_at
+
+__all__ = [
+    "Rung",
+    "Schedule",
+    "Standing",
+    "Turns",
+    "cohorts",
+    "is_audited",
+    "rung_examples",
+    "turns",
+    "values_at",
+]

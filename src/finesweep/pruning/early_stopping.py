@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from finesweep.pruning.evaluation_schedule import examples_after
 from finesweep.pruning.rules import is_outdone
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation
 
 LOSS = "eval_loss"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from finesweep.spec.trial_length import TrialLength
+from finesweep.spec import TrialLength
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from finesweep.spec.sections import FACTOR, ON_RUNGS, SweepSpec
-from finesweep.text.format import metric
+from finesweep.spec import ON_RUNGS, SweepSpec
+from finesweep.spec.sections import FACTOR
+from finesweep.text import metric
 from finesweep.trial import Direction, Evaluation, TrialRecord
 
 ASHA_FACTOR = 2

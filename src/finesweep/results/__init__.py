@@ -1,1 +1,13 @@
-"""Ranks trials and writes what a sweep found: leaderboard, winner, model card."""
+"""Ranks trials, and writes what a sweep found: leaderboard, checkpoints of the best, winner, model card.
+
+Everything is read from the folder, so it can be done while trials run. Nothing here trains or imports torch.
+"""
+
+from finesweep.results.stopping import early_stop, same_failure
+from finesweep.results.winner import Evidence
+
+__all__ = [
+    "Evidence",
+    "early_stop",
+    "same_failure",
+]

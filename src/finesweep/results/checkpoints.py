@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import Unreadable
-from finesweep.files.atomic import sync, write_json
-from finesweep.folder import disk
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import Profile
+from finesweep.files import write_json
+from finesweep.files.atomic import sync
+from finesweep.folder import SweepFolder, disk
+from finesweep.launch import Profile
 from finesweep.model.weights import WeightsFault, digest
 from finesweep.results.ranking import order, ranks
 from finesweep.trial import Direction, TrialRecord, TrialState

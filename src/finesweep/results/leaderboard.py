@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from finesweep.files.atomic import write_text
-from finesweep.folder.manifest import Manifest, Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import write_text
+from finesweep.folder import Manifest, Run, SweepFolder
 from finesweep.results.ranking import Row, SweepSummary, rank, summarize
 from finesweep.results.sweep_facts import facts, pruning_facts
 from finesweep.results.winner import Evidence, read_evidence
-from finesweep.text.format import clean, duration, finite, headings, metric, setting
+from finesweep.text import clean, duration, headings, metric, setting
+from finesweep.text.format import finite
 from finesweep.trial import Divergence, TrialRecord
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from finesweep import __version__
-from finesweep.folder.manifest import Manifest
+from finesweep.folder import Manifest
 from finesweep.registry import TASKS
-from finesweep.text.format import clean
+from finesweep.text import clean
 from finesweep.trial import TrialRecord
 
 Scores = Mapping[str, float]

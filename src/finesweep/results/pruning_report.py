@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from finesweep.spec.sections import SweepSpec
-from finesweep.spec.trial_length import TrialLength
-from finesweep.text.format import finite, metric
+from finesweep.spec import SweepSpec, TrialLength
+from finesweep.text import metric
+from finesweep.text.format import finite
 from finesweep.trial import Direction, TrialRecord, TrialState
 
 _CUT_SHORT = frozenset({TrialState.PRUNED, TrialState.WAITING})

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from finesweep.folder.manifest import Manifest, Run, hours_ran
+from finesweep.folder import Manifest, Run
+from finesweep.folder.manifest import hours_ran
 from finesweep.registry import TASKS
 from finesweep.results import pruning_report
 from finesweep.results.pruning_report import Audit, Trained
-from finesweep.text.format import clean, finite, metric, without_numbers
+from finesweep.text import clean, metric, without_numbers
+from finesweep.text.format import finite
 from finesweep.trial import Direction, TrialRecord, TrialState
 
 _STATES = list(TrialState)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from finesweep.spec.sections import StopSpec
-from finesweep.text.format import without_numbers
+from finesweep.spec import StopSpec
+from finesweep.text import without_numbers
 from finesweep.trial import Direction, TrialRecord, TrialState
 
 SAME_FAILURES = 3

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from finesweep.data.loaded import DataFacts
-from finesweep.folder.manifest import Manifest, Run
-from finesweep.folder.model_facts import ModelFacts
+from finesweep.data import DataFacts
+from finesweep.folder import Manifest, ModelFacts, Run
 from finesweep.results.ranking import SweepSummary
-from finesweep.spec.search_space import Parameter
-from finesweep.text.format import clean, setting
+from finesweep.spec import Parameter
+from finesweep.text import clean, setting
 
 
 def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:

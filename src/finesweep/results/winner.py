@@ -17,19 +17,16 @@ from typing import IO, Any
 
 from finesweep import activity
 from finesweep.errors import FolderError, WinnerMismatch
-from finesweep.files.atomic import write_failure, write_json, write_text
-from finesweep.files.checked_json import Damaged, open_log, read_as
-from finesweep.files.regular_file import read_bytes, read_text
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import Damaged, open_log, read_as, read_bytes, read_text, write_failure, write_json, write_text
+from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.python_process import child_environment, own_command
-from finesweep.launch.profile import SettledProfile
+from finesweep.launch import SettledProfile
 from finesweep.model.remote_code import FLAG
 from finesweep.model.weights import files_digest
 from finesweep.registry import TASKS
 from finesweep.results.model_card import model_card
 from finesweep.results.ranking import verdict
-from finesweep.text.format import clean
+from finesweep.text import clean
 from finesweep.trial import Direction, TrialRecord
 
 TOLERANCE = 1e-4

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finesweep.text.format import shortened
+from finesweep.text import shortened
 from finesweep.trial import Value
 
 

@@ -16,7 +16,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean, printable
-from finesweep.files.regular_file import read_bytes
+from finesweep.files import read_bytes
 
 MAX_DEPTH = 50
 MAX_BYTES = 1_000_000

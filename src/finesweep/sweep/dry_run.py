@@ -17,16 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from finesweep import activity
 from finesweep.errors import Problem, signal_name
-from finesweep.files.atomic import write_json
-from finesweep.files.regular_file import last_words
-from finesweep.folder import sweep_folder
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import last_words, write_json
+from finesweep.folder import Manifest, SweepFolder, sweep_folder
 from finesweep.host.python_process import child_environment, own_command
-from finesweep.spec.search_space import Parameter, SearchSpace
-from finesweep.spec.sections import ScratchModelSpec, SweepSpec
-from finesweep.spec.trial_settings import TrialSettings
-from finesweep.spec.yaml_source import KeyPath
+from finesweep.spec import KeyPath, Parameter, ScratchModelSpec, SearchSpace, SweepSpec, TrialSettings
 from finesweep.sweep.preflight import Checked
 from finesweep.trial import Params, Value
 

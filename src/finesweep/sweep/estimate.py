@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from finesweep.calibration.measurement import Measurement
-from finesweep.calibration.readings import BATCH, Reading, Readings
+from finesweep.calibration import BATCH, Measurement, Reading, Readings
 from finesweep.folder.disk import STATE_COPIES
-from finesweep.forecast.course import Span
-from finesweep.forecast.work import evaluated_rows, expected_examples
-from finesweep.launch.profile import Profile
-from finesweep.pruning.rules import cohorts
-from finesweep.spec.sections import SweepSpec
+from finesweep.forecast import Span, expected_examples
+from finesweep.forecast.work import evaluated_rows
+from finesweep.launch import Profile
+from finesweep.pruning import cohorts
+from finesweep.spec import SweepSpec
 
 SPEED = (0.85, 1.0, 1.25)
 """How far a whole sweep's speed may be from that of a few steps: low, likely and high times its time."""

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finesweep import activity
-from finesweep.calibration.readings import Readings
+from finesweep.calibration import Readings
 from finesweep.errors import SweepError
-from finesweep.files.checked_json import read_as
-from finesweep.files.regular_file import last_words
+from finesweep.files import last_words, read_as
 from finesweep.folder import disk
 from finesweep.host.machine import usable_memory_gb
 from finesweep.host.python_process import child_environment

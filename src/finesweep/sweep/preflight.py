@@ -9,23 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from finesweep import activity
-from finesweep.data.loaded import LoadedData
+from finesweep.data import LoadedData
 from finesweep.errors import Problem, SpecError
-from finesweep.folder.manifest import Manifest, without_run
-from finesweep.folder.model_facts import Loading
-from finesweep.model import load_check
+from finesweep.folder import Loading, Manifest
+from finesweep.folder.manifest import without_run
+from finesweep.model import ResolvedModel, load_check
 from finesweep.model import source as model_source
 from finesweep.model.config_check import setting_defaults
-from finesweep.model.source import ResolvedModel
 from finesweep.model.truncation import truncation_notes
 from finesweep.registry import TASKS
-from finesweep.spec.draft import Draft, LoadedSpec, in_order
+from finesweep.spec import (
+    TRAINING_FIELDS,
+    Draft,
+    LoadedSpec,
+    ModelSpec,
+    ScratchModelSpec,
+    SweepSpec,
+    TrialLength,
+    TrialSettings,
+    YamlSource,
+    in_order,
+)
 from finesweep.spec.planned_trials import planned_trials
-from finesweep.spec.sections import ModelSpec, ScratchModelSpec, SweepSpec
-from finesweep.spec.training_arguments import TRAINING_FIELDS
-from finesweep.spec.trial_length import TrialLength
-from finesweep.spec.trial_settings import TrialSettings
-from finesweep.spec.yaml_source import YamlSource
 from finesweep.trial import Value
 
 

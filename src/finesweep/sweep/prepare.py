@@ -14,25 +14,28 @@ from pathlib import Path
 from finesweep import activity
 from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError, Problem, SpecError
-from finesweep.files import permissions
-from finesweep.files.atomic import sync_all, write_json, writing
-from finesweep.files.checked_json import refuse_all_but_files
-from finesweep.folder import checked_files, housekeeping, lost_records, sweep_folder, sweep_lock
-from finesweep.folder.checked_files import CheckedFiles
-from finesweep.folder.manifest import Manifest, Run, changes
-from finesweep.folder.shared_folder import new_token
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import permissions, refuse_all_but_files, sync_all, write_json, writing
+from finesweep.folder import (
+    CheckedFiles,
+    Manifest,
+    Run,
+    SweepFolder,
+    changes,
+    checked_files,
+    housekeeping,
+    lost_records,
+    new_token,
+    sweep_folder,
+    sweep_lock,
+)
 from finesweep.host.machine import usable_memory_gb
 from finesweep.host.python_process import versions
+from finesweep.launch import Profile
 from finesweep.launch import profile as profile_module
-from finesweep.launch.profile import Profile
+from finesweep.model import ResolvedModel
 from finesweep.model.scratch import make_scratch
-from finesweep.model.source import ResolvedModel
 from finesweep.registry import LAUNCHERS
-from finesweep.spec import reader
-from finesweep.spec.draft import Draft, LoadedSpec, in_order
-from finesweep.spec.planned_trials import trials_wanted, used_up
-from finesweep.spec.sections import ScratchModelSpec, SweepSpec
+from finesweep.spec import Draft, LoadedSpec, ScratchModelSpec, SweepSpec, in_order, reader, trials_wanted, used_up
 from finesweep.sweep import dry_run, preflight, worker_count
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request

@@ -24,19 +24,16 @@ from typing import TYPE_CHECKING
 
 from finesweep import activity
 from finesweep.errors import LaunchError, Stopped
-from finesweep.files import permissions
-from finesweep.files.checked_json import as_kind
-from finesweep.folder import sweep_lock
-from finesweep.folder.open_run import open_run
+from finesweep.files import as_kind, permissions
+from finesweep.folder import open_run, sweep_lock
 from finesweep.host.python_process import own_command, own_environment
 from finesweep.host.signals import Signals, blocked, end_with_parent, unblock
 from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 
 if TYPE_CHECKING:
-    from finesweep.folder.manifest import Manifest
-    from finesweep.folder.sweep_folder import SweepFolder
-    from finesweep.launch.profile import Profile
+    from finesweep.folder import Manifest, SweepFolder
+    from finesweep.launch import Profile
     from finesweep.sweep.preflight import Checked
 
 END_SECONDS = 2.0

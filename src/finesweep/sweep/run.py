@@ -15,17 +15,12 @@ from typing import Any
 from finesweep import activity
 from finesweep.display.display import open_display
 from finesweep.errors import FolderError, NoFinishedTrial, SweepError
-from finesweep.folder import housekeeping, sweep_lock
-from finesweep.folder.open_run import open_run
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.forecast.course import Course
-from finesweep.forecast.eta import TimeLeft
+from finesweep.folder import SweepFolder, housekeeping, open_run, sweep_lock
+from finesweep.forecast import Course, TimeLeft
 from finesweep.host.signals import Signals
-from finesweep.launch.launcher import Handle
-from finesweep.launch.run_limits import RunLimits
+from finesweep.launch import Handle, RunLimits
 from finesweep.registry import LAUNCHERS
-from finesweep.results import checkpoints, ranking, winner
-from finesweep.results.winner import Evidence
+from finesweep.results import Evidence, checkpoints, ranking, winner
 from finesweep.sweep import prepare_process
 from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
@@ -82,7 +77,7 @@ def supervise(path: Path, number: int, token: str = "", display_of: Any = open_d
     Args:
         path: The sweep's folder.
         number: Number of the run.
-        token: The run's token; see ``shared_folder.open_run``.
+        token: The run's token; see ``shared_folder.shared_folder``.
         display_of: Opens the live display.
 
     Raises:
@@ -102,7 +97,7 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
     Args:
         path: The sweep's folder.
         number: Number of the run.
-        token: The run's token; see ``shared_folder.open_run``.
+        token: The run's token; see ``shared_folder.shared_folder``.
 
     Raises:
         FolderError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.

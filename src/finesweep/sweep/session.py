@@ -12,15 +12,12 @@ from typing import Any
 
 from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError
-from finesweep.folder.manifest import Manifest, Run
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import SettledProfile
-from finesweep.launch.profile import of_run as profile_of
+from finesweep.folder import Manifest, Run, SweepFolder
+from finesweep.launch import SettledProfile
+from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
-from finesweep.results import leaderboard
-from finesweep.results.stopping import early_stop, same_failure
-from finesweep.spec.planned_trials import trials_wanted, used_up
-from finesweep.spec.sections import SweepSpec
+from finesweep.results import early_stop, leaderboard, same_failure
+from finesweep.spec import SweepSpec, trials_wanted, used_up
 from finesweep.trial import TrialRecord
 
 

@@ -13,16 +13,13 @@ from typing import Any
 
 from finesweep.errors import Problem, SpecError, SweepError
 from finesweep.files import permissions
-from finesweep.folder import sweep_lock
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Run, SweepFolder, sweep_lock
 from finesweep.host.signals import Signals
-from finesweep.launch.profile import Profile
+from finesweep.launch import Order, Profile, Submission, Submitter
 from finesweep.launch.submitted_runs import submitted_runs
-from finesweep.launch.submitter import Order, Submission, Submitter
 from finesweep.registry import SUBMITTERS
 from finesweep.results import leaderboard
-from finesweep.spec.trial_settings import TrialSettings
+from finesweep.spec import TrialSettings
 from finesweep.sweep import prepare
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request

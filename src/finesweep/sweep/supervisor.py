@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from finesweep import activity
-from finesweep.calibration.calibration_file import ChosenProfile
+from finesweep.calibration import ChosenProfile
 from finesweep.display.display import Display
 from finesweep.errors import FolderError, LaunchError, SweepError
-from finesweep.files.regular_file import last_words
+from finesweep.files import last_words
 from finesweep.folder import disk
 from finesweep.folder.claims import LEASE_SECONDS
 from finesweep.host.signals import Signals
-from finesweep.launch.launcher import TOLD, Handle
+from finesweep.launch import Handle
+from finesweep.launch.launcher import TOLD
 from finesweep.sweep.session import OpenSweep
 from finesweep.sweep.shutdown import Shutdown, Stage
 from finesweep.trial import TrialRecord

@@ -6,9 +6,9 @@ import dataclasses
 
 from finesweep.folder.disk import STATE_COPIES
 from finesweep.host.machine import Machine
-from finesweep.launch.profile import Profile, SettledProfile
-from finesweep.model.source import ResolvedModel
-from finesweep.spec.sections import SweepSpec
+from finesweep.launch import Profile, SettledProfile
+from finesweep.model import ResolvedModel
+from finesweep.spec import SweepSpec
 
 WORKER_GB = 0.6
 """Resident memory of a worker with a small trial, in 1e9 bytes (`benchmarks/RESULTS.md`, M8)."""

@@ -1,1 +1,16 @@
-"""Says what is learned: which labels a task takes, how predictions are scored, what a naive answer scores."""
+"""Says what can be learned: which labels a task takes, how predictions are scored, what a naive answer scores.
+
+A task is a file here and a line in ``registry.TASKS``. Tasks read no files and train nothing.
+"""
+
+from finesweep.tasks.label_column import LabelColumn, LabelKind
+from finesweep.tasks.naive_answer import Naive
+from finesweep.tasks.task import LabelProblem, Task
+
+__all__ = [
+    "LabelColumn",
+    "LabelKind",
+    "LabelProblem",
+    "Naive",
+    "Task",
+]

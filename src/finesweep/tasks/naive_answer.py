@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from finesweep.text.format import clean, metric
+from finesweep.text import clean, metric
 from finesweep.trial import Direction
 
 LOSS_GAIN = 0.01

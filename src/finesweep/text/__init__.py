@@ -1,5 +1,17 @@
-"""Formats values and tables for people.
+"""Formats numbers, times, names and tables for people, and makes text from outside safe for a terminal.
 
-Tables are laid out here, not by `rich.table`: on a narrow terminal it squeezes all columns, and here the least
-important ones go.
+It computes nothing and reads no file.
 """
+
+from finesweep.text.format import clean, duration, first_few, headings, metric, setting, shortened, without_numbers
+
+__all__ = [
+    "clean",
+    "duration",
+    "first_few",
+    "headings",
+    "metric",
+    "setting",
+    "shortened",
+    "without_numbers",
+]

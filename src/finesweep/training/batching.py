@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from finesweep.tasks.task import Task
+from finesweep.tasks import Task
 
 if TYPE_CHECKING:
     import datasets

@@ -11,16 +11,13 @@ from typing import Any, NoReturn
 
 import transformers
 
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Manifest, SweepFolder
+from finesweep.pruning import Schedule
 from finesweep.pruning.early_stopping import out_of_patience
-from finesweep.pruning.evaluation_schedule import Schedule
 from finesweep.pruning.rules import rung_fractions
 from finesweep.registry import TASKS
-from finesweep.spec.sections import SweepSpec
-from finesweep.spec.trial_length import TrialLength
-from finesweep.spec.trial_settings import TrialSettings
-from finesweep.tasks.task import Task
+from finesweep.spec import SweepSpec, TrialLength, TrialSettings
+from finesweep.tasks import Task
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.training.saved_state import SavedState, Weights
 from finesweep.training.trainer import copy_to_cpu

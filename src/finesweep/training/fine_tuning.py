@@ -19,10 +19,8 @@ from transformers.integrations import TensorBoardCallback
 
 from finesweep.folder.checked_files import refuse_changed
 from finesweep.model.pretrained import load_tokenizer
-from finesweep.spec.sections import SweepSpec
-from finesweep.spec.training_arguments import TRAINING_FIELDS
-from finesweep.spec.trial_settings import TrialSettings
-from finesweep.tasks.task import Task
+from finesweep.spec import TRAINING_FIELDS, SweepSpec, TrialSettings
+from finesweep.tasks import Task
 from finesweep.training import precision
 from finesweep.training.batching import Padding, TokenRows, lengths_tell_labels
 from finesweep.training.callback import Judge, TrialCallback, TrialContext, TrialWatch

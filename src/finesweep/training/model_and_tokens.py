@@ -15,16 +15,15 @@ import pandas as pd
 
 from finesweep import activity
 from finesweep.errors import SweepError
-from finesweep.files.atomic import exclusive, sync_all, write_json
+from finesweep.files import exclusive, sync_all, write_json
 from finesweep.files.parquet import read_frame
+from finesweep.folder import Manifest, SweepFolder
 from finesweep.folder.checked_files import is_sound, seal
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.model import load_check
-from finesweep.model.folder_check import LAYERS, check_files
+from finesweep.model import check_files, load_check
+from finesweep.model.folder_check import LAYERS
 from finesweep.model.pretrained import load_config, load_model, load_tokenizer, new_model, put_rows, settle_padding
 from finesweep.model.weights import WeightFiles, WeightsFault, read_weights
-from finesweep.tasks.task import Task
+from finesweep.tasks import Task
 from finesweep.trial import Params
 
 _OF_FOREIGN_CODE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

@@ -14,9 +14,8 @@ import torch
 
 from finesweep import activity
 from finesweep.errors import SweepError
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.spec.sections import SweepSpec
+from finesweep.folder import Manifest, SweepFolder
+from finesweep.spec import SweepSpec
 from finesweep.training import precision
 from finesweep.training.batching import TokenRows
 from finesweep.training.callback import TrialContext

@@ -20,8 +20,7 @@ import torch
 from safetensors import SafetensorError
 
 from finesweep.errors import FolderError, Unreadable
-from finesweep.files.atomic import write_failure, write_json
-from finesweep.files.regular_file import open_regular, read_text
+from finesweep.files import open_regular, read_text, write_failure, write_json
 from finesweep.host.machine import usable_memory_gb
 from finesweep.training import tensor_json
 from finesweep.trial import Evaluation, Params

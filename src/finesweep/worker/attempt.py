@@ -23,15 +23,12 @@ from typing import Any
 import torch
 
 from finesweep.errors import FolderError, TrialFailed
-from finesweep.folder import disk
-from finesweep.folder.claims import Claim
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import Profile
+from finesweep.folder import Claim, Manifest, SweepFolder, disk
+from finesweep.launch import Profile
 from finesweep.results import checkpoints
-from finesweep.spec.sections import SweepSpec
-from finesweep.spec.trial_settings import TrialSettings, can_halve
-from finesweep.text.format import shortened
+from finesweep.spec import SweepSpec, TrialSettings
+from finesweep.spec.trial_settings import can_halve
+from finesweep.text import shortened
 from finesweep.training.callback import TrialContext, TrialWatch
 from finesweep.training.fine_tuning import FineTuning, interrupt_if
 from finesweep.training.saved_state import SavedState, StateDamaged, read_state

@@ -14,14 +14,13 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 
 from finesweep.errors import SweepError
-from finesweep.files.atomic import write_json
+from finesweep.files import write_json
 from finesweep.files.parquet import read_frame
-from finesweep.folder.manifest import Manifest
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Manifest, SweepFolder
 from finesweep.model.folder_check import SIZES
 from finesweep.model.pretrained import empty_model, load_config
 from finesweep.results.checkpoints import save
-from finesweep.spec.sections import ScratchModelSpec, SweepSpec
+from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.training.callback import TrialContext
 from finesweep.training.rehearsal import take_through
 from finesweep.trial import Params

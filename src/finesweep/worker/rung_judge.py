@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.pruning.rules import Rung, Standing, Turns, is_audited, is_below_median, rung_examples, turns, values_at
-from finesweep.spec.sections import SweepSpec
-from finesweep.text.format import metric
+from finesweep.folder import SweepFolder
+from finesweep.pruning import Rung, Standing, Turns, is_audited, rung_examples, turns, values_at
+from finesweep.pruning.rules import is_below_median
+from finesweep.spec import SweepSpec
+from finesweep.text import metric
 from finesweep.trial import (
     AttemptOutdated,
     Evaluation,

@@ -11,14 +11,10 @@ from typing import TYPE_CHECKING
 import psutil
 
 from finesweep import activity
-from finesweep.calibration import calibration_file
-from finesweep.calibration.measurement import Load, Misfit
-from finesweep.calibration.readings import BATCH, Reading, Readings
-from finesweep.files.atomic import write_json
-from finesweep.launch.profile import SettledProfile
-from finesweep.spec.search_space import Parameter
-from finesweep.spec.sections import SweepSpec
-from finesweep.spec.training_arguments import TRAINING_FIELDS
+from finesweep.calibration import BATCH, Load, Misfit, Reading, Readings, calibration_file
+from finesweep.files import write_json
+from finesweep.launch import SettledProfile
+from finesweep.spec import TRAINING_FIELDS, Parameter, SweepSpec
 
 if TYPE_CHECKING:
     from finesweep.calibration.bench import Bench

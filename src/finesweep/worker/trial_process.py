@@ -15,13 +15,11 @@ from collections.abc import Callable
 import torch
 
 from finesweep.errors import FolderError
-from finesweep.files.checked_json import open_log
-from finesweep.folder import disk
-from finesweep.folder.claims import BorrowedLease, Lease
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import open_log
+from finesweep.folder import BorrowedLease, Lease, SweepFolder, disk
 from finesweep.host import deadlines
 from finesweep.host.process_memory import oom_kills
-from finesweep.launch.profile import SettledProfile
+from finesweep.launch import SettledProfile
 from finesweep.trial import AttemptOutdated
 from finesweep.worker.verdict import Ending, Limit
 from finesweep.worker.watchdog import Watchdog

@@ -18,12 +18,12 @@ import torch
 import transformers
 
 from finesweep.errors import WinnerMismatch
-from finesweep.files.atomic import write_json
+from finesweep.files import write_json
 from finesweep.files.parquet import read_frame
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.model.folder_check import check_files
+from finesweep.folder import SweepFolder
+from finesweep.model import check_files
 from finesweep.registry import TASKS
-from finesweep.tasks.task import Task
+from finesweep.tasks import Task
 from finesweep.training import precision
 from finesweep.training.model_and_tokens import tokenized, without_texts
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from finesweep.host.process_memory import resident_gb
-from finesweep.launch.profile import Profile
+from finesweep.launch import Profile
 from finesweep.worker.verdict import Limit
 
 LOOK_SECONDS = 0.5

@@ -22,22 +22,18 @@ import torch
 import transformers
 from tqdm import tqdm
 
+from finesweep.calibration import Calibration
 from finesweep.calibration.bench import Bench, calibrate
 from finesweep.calibration.calibration_file import awaited
-from finesweep.calibration.options import Calibration
 from finesweep.errors import FolderError
-from finesweep.folder.claims import BorrowedLease, Claim, Lease
+from finesweep.folder import BorrowedLease, Claim, Lease, Manifest, Run, SweepFolder, open_run
 from finesweep.folder.housekeeping import remove_leftovers
-from finesweep.folder.manifest import Manifest, Run
-from finesweep.folder.shared_folder import open_run
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.launch.profile import SettledProfile
-from finesweep.launch.profile import of_run as profile_of
-from finesweep.launch.run_limits import RunLimits
+from finesweep.launch import RunLimits, SettledProfile
+from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
-from finesweep.results.stopping import SAME_FAILURES, early_stop, same_failure
-from finesweep.spec.planned_trials import trials_wanted
-from finesweep.spec.sections import StopSpec, SweepSpec
+from finesweep.results import early_stop, same_failure
+from finesweep.results.stopping import SAME_FAILURES
+from finesweep.spec import StopSpec, SweepSpec, trials_wanted
 from finesweep.training.rehearsal import rehearse
 from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, TrialState
 from finesweep.worker.attempt import Attempt, bare_record

@@ -1,1 +1,1 @@
-"""Searches with Optuna."""
+"""Searches with Optuna: its samplers, its pruners, and its study of a sweep's trials."""

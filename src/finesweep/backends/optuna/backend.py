@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from finesweep.backends.protocol import Work
 from finesweep.errors import TrialFailed
-from finesweep.files.atomic import exclusive
-from finesweep.folder.claims import Claim
+from finesweep.files import exclusive
+from finesweep.folder import Claim
 from finesweep.pruning.rules import ASHA_FACTOR, others_at
-from finesweep.spec.sections import SweepSpec
-from finesweep.text.format import metric
+from finesweep.spec import SweepSpec
+from finesweep.text import metric
 from finesweep.trial import Evaluation, Params, Report, TrialDiverged, TrialPruned, TrialStopped, Value
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from finesweep.spec.search_space import Parameter, SearchSpace
+from finesweep.spec import Parameter, SearchSpace
 from finesweep.trial import Value
 
 

@@ -19,8 +19,8 @@ from optuna.trial import TrialState as StudyState
 from finesweep.backends.optuna.backend import step_of
 from finesweep.backends.optuna.study import STATES, SweepStudy
 from finesweep.errors import FolderError
-from finesweep.files.atomic import create
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import create
+from finesweep.folder import SweepFolder
 from finesweep.trial import TrialRecord
 
 

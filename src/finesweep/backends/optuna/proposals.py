@@ -26,9 +26,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from finesweep.backends.optuna.drawing import suggest
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import SweepFolder
+from finesweep.spec import SweepSpec
 from finesweep.spec.planned_trials import Configuration, configuration
-from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Params, Value
 
 TRIES = 4

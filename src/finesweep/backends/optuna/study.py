@@ -24,9 +24,8 @@ from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as StudyState
 
 from finesweep.backends.optuna.drawing import distribution_of
-from finesweep.folder.claims import Claim
-from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.spec.sections import SweepSpec
+from finesweep.folder import Claim, SweepFolder
+from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
 
 STATES = {

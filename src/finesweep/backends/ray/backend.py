@@ -13,7 +13,7 @@ from finesweep.backends.optuna.backend import sweep_study
 from finesweep.backends.protocol import Work
 from finesweep.backends.ray.cluster import connected
 from finesweep.backends.ray.trial import ActorTrials
-from finesweep.launch.profile import SettledProfile
+from finesweep.launch import SettledProfile
 from finesweep.launch.ray.profile import RayProfile
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from finesweep.errors import LaunchError, lines_of
 from finesweep.files import file_lock
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import FOR_TRAINING, LIBRARY, SAFE_IMPORTS, UNLESS_SET
-from finesweep.launch.profile import SettledProfile
+from finesweep.launch import SettledProfile
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",

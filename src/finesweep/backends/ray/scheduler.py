@@ -11,9 +11,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.ray.trial import LAST, OBJECTIVE, STEP
-from finesweep.files.regular_file import last_lines
+from finesweep.files import last_lines
 from finesweep.pruning.rules import ASHA_FACTOR
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec import SweepSpec
 from finesweep.trial import Direction, TrialRecord
 
 LONGEST = 10**9

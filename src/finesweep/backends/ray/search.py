@@ -19,8 +19,8 @@ from finesweep.backends.protocol import Work
 from finesweep.backends.ray.scheduler import MODES
 from finesweep.backends.ray.trial import COMPLAINT, ENDED, OBJECTIVE, PRUNED, compared, config_of
 from finesweep.errors import FolderError
-from finesweep.files.checked_json import as_kind
-from finesweep.folder.claims import Claim
+from finesweep.files import as_kind
+from finesweep.folder import Claim
 from finesweep.trial import AttemptOutdated, Params, TrialRecord
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from typing import Any
 from finesweep.backends.optuna.backend import grounds, step_of
 from finesweep.backends.protocol import Work
 from finesweep.errors import FolderError, TrialFailed
-from finesweep.folder.claims import Claim
+from finesweep.folder import Claim
 from finesweep.pruning.rules import others_at
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec import SweepSpec
 from finesweep.trial import AttemptOutdated, Direction, Params, Report, TrialPruned, TrialRecord, TrialStopped
 
 CLAIMED = "claimed"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import LaunchError, Unreadable, printable
-from finesweep.files.regular_file import read_text
+from finesweep.files import read_text
 from finesweep.launch.ray.nodes import Amounts, RayNode
 
 _LONGEST_TOKEN = 10_000

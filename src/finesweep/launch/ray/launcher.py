@@ -7,9 +7,8 @@ import os
 from dataclasses import dataclass, field
 
 from finesweep.errors import LaunchError
-from finesweep.files.checked_json import open_log
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import open_log
+from finesweep.folder import Run, SweepFolder
 from finesweep.launch.commands import worker_command
 from finesweep.launch.profile import SettledProfile
 from finesweep.launch.ray.link import GONE, Inspection, RayLink

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import LaunchError, printable
-from finesweep.files.checked_json import open_log
-from finesweep.files.regular_file import last_lines
+from finesweep.files import last_lines, open_log
 from finesweep.host.python_process import own_command, own_environment
 from finesweep.launch.ray.nodes import Amounts, RayNode
 

@@ -18,9 +18,8 @@ from typing import Any
 
 from finesweep import __version__
 from finesweep.errors import FolderError
-from finesweep.files import permissions
-from finesweep.files.checked_json import open_log
-from finesweep.folder.shared_folder import open_run
+from finesweep.files import open_log, permissions
+from finesweep.folder import open_run
 from finesweep.host.python_process import child_environment
 
 TOLD = 128 + signal.SIGTERM

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from finesweep.errors import FolderError, LaunchError
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Run, SweepFolder
 from finesweep.host import deadlines
 from finesweep.host.python_process import SAFE_IMPORTS
 from finesweep.launch.commands import supervise_command

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from finesweep.errors import printable
-from finesweep.files.regular_file import last_lines
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import last_lines
+from finesweep.folder import Run, SweepFolder
 from finesweep.launch.slurm.client import LOOK_SECONDS, call
 from finesweep.launch.slurm.script import collect_log, comment, note_name
 from finesweep.launch.submitter import Job, JobState

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import FolderError, printable
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import SweepFolder
 from finesweep.host.python_process import FOR_TRAINING, THREAD_COUNTS, UNLESS_SET
 from finesweep.launch.commands import collect_command, worker_command
 from finesweep.launch.slurm.profile import SlurmProfile

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from finesweep.errors import LaunchError, printable
-from finesweep.files.atomic import write_text
-from finesweep.folder.manifest import Run
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.files import write_text
+from finesweep.folder import Run, SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.launch.slurm.client import SUBMIT_SECONDS, call, require
 from finesweep.launch.slurm.profile import SlurmProfile
