@@ -148,7 +148,7 @@ class Project:
     def holder(self, trial: int) -> int:
         """Return the pid of the worker that claimed a trial last."""
         claims = sorted((self.results() / "claims").glob(f"{trial:04d}.*"), key=lambda file: int(file.suffix[1:]))
-        pid: int = json.loads(claims[-1].read_text())["pid"]
+        pid: int = json.loads(claims[-1].read_text().splitlines()[0])["pid"]
         return pid
 
     def process(self, trial: int) -> int:

@@ -22,6 +22,7 @@ import tiny
 from finesweep.errors import SweepError
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
+from finesweep.host.python_process import child_environment
 from finesweep.launch.local import LocalLauncher
 from finesweep.launch.profile import Profile
 from finesweep.model.pretrained import load_tokenizer
@@ -150,17 +151,19 @@ def test_t21_a_worker_sees_one_device(tmp_path, monkeypatch, set_by_the_user, gi
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", set_by_the_user)
-    assert _environment_of_a_worker(tmp_path, monkeypatch)["CUDA_VISIBLE_DEVICES"] == given
+    assert child_environment()["CUDA_VISIBLE_DEVICES"] == given
+    of_a_worker = _environment_of_a_worker(tmp_path, monkeypatch, gpus=1 if set_by_the_user else 0)
+    assert of_a_worker["CUDA_VISIBLE_DEVICES"] == (given if set_by_the_user else "")
 
 
-def _environment_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def _environment_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch, gpus: int) -> dict[str, str]:
     """Start a worker with a stand-in for Python that writes its environment down."""
     stand_in, seen = folder / "python", folder / "environment"
     stand_in.write_text(f"#!/bin/sh\nexec env -0 > {seen}\n")
     stand_in.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stand_in))
     with (folder / "lock").open("w") as lock:
-        handle = LocalLauncher().start(make_folders(folder / "sweep"), RUN, settled(), lock.fileno())
+        handle = LocalLauncher().start(make_folders(folder / "sweep"), RUN, settled(gpus=gpus), lock.fileno())
     assert handle.process.wait(timeout=60) == 0
     return dict(entry.split("=", 1) for entry in seen.read_text().split("\0") if entry)
 

@@ -212,7 +212,8 @@ def test_t18_t20_every_trial_has_a_process_of_its_own_that_is_not_the_workers(sw
     pid_in_name = re.compile(r"events\.out\.tfevents\.\d+\..*\.(\d+)$")
     events = [file.name for file in (swept.results / "tensorboard").rglob("events.*")]
     trials = {int(pid_in_name.match(name)[1]) for name in events}
-    workers = {json.loads(file.read_text())["pid"] for file in (swept.results / "claims").glob("[0-9]*")}
+    claims = (swept.results / "claims").glob("[0-9]*")
+    workers = {json.loads(file.read_text().splitlines()[0])["pid"] for file in claims}
     assert len(trials) == len(events) == 3
     assert len(workers) <= 3
     assert trials.isdisjoint(workers)
