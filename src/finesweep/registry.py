@@ -1,4 +1,4 @@
-"""Owns the tables of names: which tasks, backends, launchers and submitters there are, and where each lives.
+"""Lists by name the tasks, backends, launchers and submitters, and where each lives.
 
 An entry is imported when it is asked for, so that listing the names costs nothing. The modules named
 here are light to import; what is heavy, they import inside their functions.

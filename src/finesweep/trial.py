@@ -1,4 +1,4 @@
-"""Owns the nouns of a trial: its parameters, states, evaluations and record."""
+"""Defines what a trial is made of: parameters, states, evaluations, reports and its record."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ class TrialInterrupted(TrialStopped):
 
 
 class AttemptOutdated(TrialStopped):
-    """The trial is being tried again by somebody else; this attempt may write nothing more."""
+    """Another process tries the trial again; this attempt may write nothing more."""
 
 
 class TrialDiverged(TrialStopped):

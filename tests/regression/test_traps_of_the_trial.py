@@ -18,6 +18,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
 from finesweep.results import checkpoints
 from finesweep.spec.sections import BudgetSpec, StopSpec
+from finesweep.spec.trial_length import TrialLength
 from finesweep.spec.trial_settings import TrialSettings
 from finesweep.training.callback import TrialWatch
 from finesweep.training.fine_tuning import build_trainer, training_arguments
@@ -222,3 +223,21 @@ def test_t18_t20_every_trial_has_a_process_of_its_own_that_is_not_the_workers(sw
 def test_t14_trials_in_processes_of_their_own_draw_other_parameters(swept):
     """Stock seeds the sampler in every process alike, and every process draws the same."""
     assert len({record["params"]["learning_rate"] for record in swept.records()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("params", "fixed"),
+    [
+        ({"num_train_epochs": 1}, {}),
+        ({"num_train_epochs": 0.5, "per_device_train_batch_size": 20}, {}),
+        ({"num_train_epochs": 1.3, "per_device_train_batch_size": 20}, {"gradient_accumulation_steps": 3}),
+        ({"per_device_train_batch_size": 20}, {"max_steps": 13}),
+        ({"num_train_epochs": 1, "per_device_train_batch_size": 50}, {"dataloader_drop_last": True}),
+    ],
+)
+def test_trial_is_as_long_as_foreseen(lab, params, fixed):
+    context = lab.context(params, fixed={**lab.spec.fixed, **fixed})
+    watch = TrialWatch(context.spec.direction)
+    lab.trainer_of(context, watch)
+    foreseen = TrialLength.of(context.spec.merged(context.params), context.manifest.data.rows["train"])
+    assert (watch.total_steps, watch.examples) == (foreseen.total_steps, foreseen.total_examples)

@@ -1,4 +1,4 @@
-"""Owns what a backend is: who proposes hyperparameters, and how ``hyperparameter_search`` is called.
+"""Defines a backend: it proposes hyperparameters and calls ``hyperparameter_search``.
 
 A backend is one file here and one line in ``finesweep.registry.BACKENDS``. It is handed ``Work`` and
 knows nothing of processes, training or records; ``Work`` knows nothing of samplers and pruners.
@@ -32,7 +32,7 @@ class Work(Protocol):
 
     @property
     def stopping(self) -> bool:
-        """Whether to stop: it was told to, or whoever started this process is gone."""
+        """Whether to stop: on a signal, or because the process that started this one is gone."""
         ...
 
     @property
@@ -53,7 +53,7 @@ class Work(Protocol):
         """Run ``body`` in a process of its own; a crash of it becomes the trial's record.
 
         Args:
-            claim: The trial, claimed here or by whoever this is the ``elsewhere`` of.
+            claim: The trial, claimed here or by the work that this is the ``elsewhere`` of.
             body: What to run.
             attend: Called in this process several times a second while the body runs.
         """

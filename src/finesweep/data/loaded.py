@@ -1,4 +1,4 @@
-"""Owns what has become of ``data:`` in a spec: clean rows."""
+"""Holds the clean rows of a sweep, and the facts that its folder keeps of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what a sweep is and what its runs were: the two things that ``spec.json`` and ``runs/`` hold."""
+"""Describes a sweep and its runs as ``spec.json`` and ``runs/`` hold them, and counts the hours of runs."""
 
 from __future__ import annotations
 
@@ -188,9 +188,9 @@ Period = tuple[float, float]
 def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord], running: Sequence[Period] = ()) -> float:
     """Return the hours in which runs ran, each hour once also where several ran at a time.
 
-    A run that goes on or was killed counts up to when it last noted its time. How long a run ran is taken
-    from its own monotonic clock, since the wall clock may jump. A run that nobody watched ran while its
-    trials did; that it waited in a queue costs nothing.
+    A run that is not over or was killed counts up to the last time it noted. The length of a run comes from its
+    own monotonic clock, since the wall clock may jump. A run without a command that watches
+    it counts while its trials run; its time in a queue costs nothing.
 
     Args:
         runs: The runs.

@@ -1,4 +1,4 @@
-"""Says what a sweep's folder keeps of its model: what it is, where it lies, and how a trial loads it."""
+"""Describes a sweep's model as its folder keeps it: name, place, limits, and how a trial loads it."""
 
 from __future__ import annotations
 

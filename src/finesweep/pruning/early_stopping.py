@@ -1,4 +1,4 @@
-"""Owns when a trial ends by itself, COMPLETE with its best, because going on gains nothing."""
+"""Decides when a trial stops early, COMPLETE with its best, because its metric no longer improves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the axis that trials are compared on: training examples seen, and when to evaluate along it."""
+"""Lays out a trial's evaluations along the axis that trials are compared on: training examples."""
 
 from __future__ import annotations
 

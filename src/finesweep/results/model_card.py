@@ -96,13 +96,13 @@ def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iter
     yield "| name | value | |"
     yield "|---|---|---|"
     for name, value in {**record.effective, **record.params}.items():
-        yield f"| {plain(name)} | {plain(value)} | {_by_whom(name, manifest, record)} |"
+        yield f"| {plain(name)} | {plain(value)} | {_origin_of(name, manifest, record)} |"
     yield ""
     yield "Every training argument is in `training_args.json`."
     yield ""
 
 
-def _by_whom(name: str, manifest: Manifest, record: TrialRecord) -> str:
+def _origin_of(name: str, manifest: Manifest, record: TrialRecord) -> str:
     if name in record.params:
         return "searched"
     in_data = name == "data.max_length" and manifest.spec.data.max_length is not None

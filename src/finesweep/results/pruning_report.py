@@ -1,4 +1,4 @@
-"""Owns what ending trials early has saved and may have cost: examples, and pruned trials that would have won."""
+"""Reports what pruning saved and may have cost: examples, and audited trials that would have won."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the order of trials: which rank, which is best, why the others do not, and how the sweep stands."""
+"""Ranks trials, groups the reasons of those that do not rank, and sums up a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what the leaderboard's page says of a sweep beside its trials: what it rests on, and what pruning did."""
+"""Lists the facts on the leaderboard's page: model, data, search, space, hours, and the effect of pruning."""
 
 from __future__ import annotations
 

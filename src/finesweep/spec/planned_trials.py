@@ -1,4 +1,4 @@
-"""Owns which configurations are tried before any sampler proposes one, and when a sweep ends early."""
+"""Lists the trials that are planned before any sampler proposes one, and counts those of a sweep."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from finesweep.trial import Params, Value
 def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> list[Params]:
     """Return the parameters of the first trials: the untuned default, ``start``, or the whole grid.
 
-    A trial with a number below the list's length uses that entry, whoever runs it; so the plan is the
-    same with one worker and with many.
+    A trial with a number below the list's length uses that entry in every worker, so the first trials are the same
+    with one worker and with many.
 
     Args:
         spec: The sweep's spec.

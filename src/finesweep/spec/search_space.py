@@ -1,4 +1,4 @@
-"""Owns what may vary: one parameter, when it exists, and the points of a grid."""
+"""Defines the search space: parameters, when each exists, and the points of a grid."""
 
 from __future__ import annotations
 

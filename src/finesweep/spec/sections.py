@@ -1,4 +1,4 @@
-"""Owns the spec: the sections of a search space YAML as frozen, checked values."""
+"""Defines the spec: the sections of a search space YAML as frozen, checked values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns splitting one trial's settings by whom they concern: the trainer, the model, the data."""
+"""Merges a trial's fixed and searched settings, and splits them into training arguments, model fields and length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns one attempt at a trial from inside its process: training it, and the record of how it ended.
+"""Trains one attempt at a trial in its process, and writes the record of its end.
 
 What goes wrong in a trial becomes its record here. What is wrong with the sweep's folder says nothing of
 the trial and is passed on.
@@ -65,7 +65,7 @@ class Attempt:
         profile: Says whose weights are kept, and on how much of the disk.
         claim: The right to this attempt.
         params: The trial's parameters.
-        comparison: Says at rungs whether it goes on.
+        comparison: Decides at rungs whether it is promoted.
         stopping: Whether to stop at the next step.
     """
 
@@ -241,7 +241,7 @@ class Attempt:
             return None
 
     def _save_state(self, tuning: FineTuning) -> None:
-        """Save what the next attempt goes on from; where there is no room it starts anew instead."""
+        """Save the state that the next attempt resumes; without room on the disk it starts anew instead."""
         if not tuning.can_resume:
             return
         folder = self.sweep_folder.state(self.claim.trial)
