@@ -1,4 +1,4 @@
-"""Owns reading the records of a sweep's trials as often as one likes: each file once, as long as nobody replaces it."""
+"""Reads the records of a sweep's trials, each file once until it is replaced, however often they are asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THOROUGH_SECONDS = 5.0
 """How long it may go unnoticed that the record of a finished trial was changed or damaged."""
 
 THOROUGH_SHARE = 20
-"""How many times as long as the last look at every file took nobody looks at every file again."""
+"""Minimum time between two looks at every file, as a multiple of how long the last one took."""
 
 _NUMBER = attrgetter("trial")
 
@@ -28,7 +28,7 @@ Version = tuple[int, int, int]
 class Records:
     """How each ended trial ended, as the files of one folder say.
 
-    What has finished is replaced by nobody who is alive, so its file is looked at only every few seconds; any other
+    No live worker replaces the record of a finished trial, so its file is looked at only every few seconds; any other
     one each time. New names are found by listing the folder. A worker does that before each trial and the trial's
     process, a fork of it, once more, so what is known is not even touched where nothing changed: a page of memory that
     a fork writes on, if only to count a reference, is copied.
@@ -51,7 +51,7 @@ class Records:
         return list(self.each())
 
     def each(self) -> Iterator[TrialRecord]:
-        """Read what is new at once, and yield every record by the trial's number, for whoever need not see all."""
+        """Read what is new at once, and yield every record by number, for a caller that need not see all."""
         began = time.monotonic()
         is_thorough = began >= self._next_thorough
         names = self._names()
@@ -107,7 +107,7 @@ class Records:
     def _names(self) -> set[str]:
         try:
             return set(os.listdir(self._folder))  # noqa: PTH208 - as above
-        except FileNotFoundError:  # whoever writes there says so
+        except FileNotFoundError:  # the next one that writes there says so
             return set()
 
     def _keep(self, name: str, known: tuple[Version, TrialRecord]) -> None:

@@ -1,4 +1,4 @@
-"""Owns the Optuna backend: samplers and pruners by table, and one call of the search for each trial."""
+"""Searches with Optuna: lists samplers and pruners in two tables and calls ``hyperparameter_search`` for each trial."""
 
 from __future__ import annotations
 

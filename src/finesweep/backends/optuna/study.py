@@ -214,7 +214,7 @@ class SweepStudy:
                 intermediate_values=reports,
                 system_attrs=notes,
             )
-        except (KeyError, TypeError, ValueError):  # somebody has edited the record
+        except (KeyError, TypeError, ValueError):  # the record was edited
             made = create_trial(state=StudyState.FAIL, intermediate_values=reports, system_attrs=notes)
         made.number, made.user_attrs = trial, {ATTEMPT: attempt}
         return made

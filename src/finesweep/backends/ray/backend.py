@@ -1,4 +1,4 @@
-"""Owns the Ray backend: one call of ``hyperparameter_search`` whose trials run in actors of a Ray cluster."""
+"""Searches with Ray: calls ``hyperparameter_search`` once, and its trials run in actors of a Ray cluster."""
 
 from __future__ import annotations
 

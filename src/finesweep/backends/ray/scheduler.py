@@ -1,4 +1,4 @@
-"""Owns which trials Ray stops: its schedulers, told of evaluations alone and fairly."""
+"""Makes the scheduler that says which trials Ray stops; it sees evaluations only, and those of earlier runs too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the search that Ray asks for trials: each is a claim, and ends as its record says."""
+"""Answers Ray when it asks for a trial: each is a claim, and ends as its record says."""
 
 from __future__ import annotations
 
