@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import re
@@ -173,6 +174,22 @@ def test_the_ranges_of_a_profile_are_those_that_it_accepts(tmp_path: Path) -> No
             file.write_text(f"{key}: {value}\n", encoding="utf-8")
             with contextlib.nullcontext() if is_allowed else pytest.raises(SpecError, match=rf"{key}: must be"):
                 profile.load(file)
+
+
+def fixed_words(page: str) -> list[str]:
+    """Return what stands between the dots of each message that a page quotes in the first cells of its tables."""
+    cells = re.findall(r"^\| (`.*?`+) \|", page, re.MULTILINE)
+    quoted = [span[1].strip() for cell in cells for span in re.findall(r"(`+)(.+?)(?<!`)\1(?!`)", cell)]
+    return [words for message in quoted for words in message.split("...") if words.strip()]
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    files = (ROOT / "src/finesweep").rglob("*.py")
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    words = fixed_words((ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8"))
+    assert len(words) > 60
+    assert not [part for part in words if not any(part in text for text in texts)]
 
 
 @every_page
