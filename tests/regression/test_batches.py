@@ -109,7 +109,7 @@ def test_a_switch_restores_plain_shuffling(lab, strategy, kind):
 
 def test_the_loader_gives_every_epoch_its_order(lab):
     trainer = lab.build({"per_device_train_batch_size": 16})
-    loader, rows = trainer.get_train_dataloader(), TokenRows(trainer.train_dataset)
+    loader, rows = trainer.get_train_dataloader(), trainer.train_dataset
     for epoch in (0, 1, 5):
         loader.set_epoch(epoch)
         order = grouped(rows.lengths, 16, trainer.args.data_seed, epoch)
@@ -140,7 +140,7 @@ def test_texts_of_words_that_the_tokenizer_does_not_know_are_counted_and_said(la
 
 def test_rows_are_read_where_they_lie(lab):
     """A copy of all tokens for each trial would cost memory and time."""
-    row = TokenRows(lab.build({}).train_dataset)[3]["input_ids"]
+    row = lab.build({}).train_dataset[3]["input_ids"]
     assert not row.flags.owndata
     assert not row.flags.writeable
 

@@ -141,5 +141,5 @@ def test_explosion_of_a_regression_is_judged_by_the_variance(prices):
 
     context = prices.context({})
     guard = _guard(context, prices.build({}))
-    train = json.loads(json.dumps(list(prices.build({}).train_dataset["labels"])))
+    train = json.loads(json.dumps(prices.build({}).train_dataset.column("labels").tolist()))
     assert guard.naive_loss == pytest.approx(float(np.var(train)), rel=1e-6)

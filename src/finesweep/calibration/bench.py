@@ -31,7 +31,6 @@ from finesweep.files import last_words, open_log
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.process_memory import resident_gb
 from finesweep.spec import SweepSpec
-from finesweep.training.batching import TokenRows
 from finesweep.training.callback import TrialContext
 from finesweep.training.fine_tuning import build_trainer
 from finesweep.trial import TrialInterrupted
@@ -351,7 +350,7 @@ def _measured(context: TrialContext, load: Load, pass_gate: Callable[[], None], 
 
 def _train_on_longest(trainer: Any) -> None:
     """Take the longest rows through model and backward pass: no batch needs more memory."""
-    rows = TokenRows(trainer.train_dataset)
+    rows = trainer.train_dataset
     longest = rows.lengths.argsort()[-trainer.args.train_batch_size :]
     trainer.model.train()
     trainer.training_step(trainer.model, trainer.data_collator([rows[index] for index in longest]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import random
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from tensorboardX import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
@@ -146,7 +147,7 @@ class FineTuning:
 
 
 def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
-    labels: Any = TokenRows(trainer.train_dataset).column("labels")
+    labels: Any = trainer.train_dataset.column("labels")
     if trainer.target_scale is not None:
         labels = labels - trainer.target_scale.mean  # which a fresh head answers
     naive_loss = context.task.naive_loss(labels, context.manifest.data.labels)
@@ -163,7 +164,6 @@ def build_trainer(context: TrialContext, rows: int | None = None, **overrides: A
     """
     # A Trainer of an earlier trial in this process may have settled on another device.
     AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the library has no public way
-    PartialState._reset_state()  # noqa: SLF001
     settings, task = context.settings, context.task
     model_folder = context.manifest.model.folder
     refuse_changed(context.sweep_folder, model_folder)
@@ -177,13 +177,13 @@ def build_trainer(context: TrialContext, rows: int | None = None, **overrides: A
     given = {**_order(task, settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)
     arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)
-    train, validation = (_first(tokens[split], rows) for split in ("train", "validation"))
+    train, validation = (_taken(tokens[split], model, rows) for split in ("train", "validation"))
     return FineTuner(
         validation=validation,
         target_scale=_target_scale(context, model, tokens["train"]),
         model=model,
         args=arguments,
-        train_dataset=train,
+        train_dataset=TokenRows(train),
         eval_dataset=_some_rows(validation, context.spec),
         processing_class=tokenizer,
         data_collator=_collator(context, tokenizer, precision.multiple(arguments)),
@@ -196,7 +196,11 @@ def _collator(context: TrialContext, tokenizer: Any, multiple: int) -> Padding:
     return Padding(tokenizer, collate, multiple, context.manifest.model.max_tokens)
 
 
-def _first(split: datasets.Dataset, rows: int | None) -> datasets.Dataset:
+def _taken(split: datasets.Dataset, model: Any, rows: int | None) -> datasets.Dataset:
+    """Return the first rows of a split, or all, with those columns that a model takes."""
+    accepted = {*inspect.signature(model.forward).parameters, "labels"}
+    if unknown := [name for name in split.column_names if name not in accepted]:
+        split = split.remove_columns(unknown)
     return split if rows is None else split.select(range(min(rows, len(split))))
 
 

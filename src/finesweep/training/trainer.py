@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from accelerate.utils import send_to_device
 from transformers.trainer import TRAINER_STATE_NAME
 
 from finesweep.training import rng_state
@@ -26,7 +27,8 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     """A Trainer whose evaluation loss means the same in every trial.
 
     Args:
-        validation: All validation rows; ``eval_dataset`` may hold some of them only.
+        validation: All validation rows; ``eval_dataset`` may hold some of them only. Neither has columns that the
+            model does not take.
         target_scale: By what the targets of a regression are standardised while it trains; None to leave them.
         arguments: Those of the library's Trainer.
 
@@ -93,9 +95,13 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         )
 
     def _recall(self) -> None:
-        """Put back what the Trainer clears when training begins."""
+        """Put back what the Trainer makes anew or clears when training begins."""
         if self._memory is None:
             return
+        self.optimizer.load_state_dict(self._memory.optimizer)
+        self.lr_scheduler.load_state_dict(self._memory.scheduler)
+        if self._memory.scaler:
+            self.accelerator.scaler.load_state_dict(self._memory.scaler)
         self._tr_loss += self._memory.running_loss.to(self._tr_loss.device)
         self._total_loss_scalar = self._memory.logged_loss
         self._globalstep_last_logged = self._memory.logged_step
@@ -133,10 +139,11 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         Returns:
             The loss and the task's metrics, with ``eval_`` before their names.
         """
-        collate = self._get_collator_with_removed_columns(self.data_collator)
         batch = self.args.per_device_eval_batch_size
         with rng_state.undisturbed(), self.as_exported():
-            logits, labels = predictions(self.model, TokenRows(rows), collate, batch, self._after_evaluation_batch)
+            logits, labels = predictions(
+                self.model, TokenRows(rows), self.data_collator, batch, self._after_evaluation_batch
+            )
             scores = self.compute_metrics(transformers.EvalPrediction(logits, labels))
         metrics = {f"eval_{name}": value for name, value in scores.items()}
         self.log(metrics)
@@ -153,7 +160,8 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         """
         if not model.training:
             model.train()
-        loss = self.compute_loss(model, self._prepare_inputs(inputs)) / self.current_gradient_accumulation_steps
+        loss = self.compute_loss(model, send_to_device(inputs, self.args.device))
+        loss = loss / self.current_gradient_accumulation_steps
         self.accelerator.backward(loss)
         return loss.detach() * (self.target_scale.loss_unit if self.target_scale is not None else 1.0)
 
@@ -166,9 +174,6 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     def floating_point_ops(self, inputs: Any) -> int:
         """Count nothing: the number is used nowhere, and stock walks through all parameters for every batch."""
         return 0
-
-    def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        return super()._get_dataloader(TokenRows(dataset), *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "group_by_length":
@@ -208,20 +213,11 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self._after_step()
 
-    # The Trainer calls these at the right moments. Its own would unpickle files.
+    # The Trainer calls these at the right moments. Its own look for files, and would unpickle them.
 
     def _load_from_checkpoint(self, *_: Any) -> None:
         assert self._memory is not None
         self.model.load_state_dict(self._memory.weights)
-
-    def _load_optimizer_and_scheduler(self, *_: Any) -> None:
-        if self._memory is not None:
-            self.optimizer.load_state_dict(self._memory.optimizer)
-            self.lr_scheduler.load_state_dict(self._memory.scheduler)
-
-    def _load_scaler(self, *_: Any) -> None:
-        if self._memory is not None and self._memory.scaler:
-            self.accelerator.scaler.load_state_dict(self._memory.scaler)
 
     def _load_rng_state(self, *_: Any) -> None:
         if self._memory is not None:

@@ -31,7 +31,7 @@ def make(tmp_path: Path) -> Callable[..., Any]:
     import numpy as np
     import transformers
 
-    from finesweep.training.batching import Padding
+    from finesweep.training.batching import Padding, TokenRows
     from finesweep.training.trainer import FineTuner
 
     tokens = [[number % 7 + 1, number % 5 + 1, number % 3 + 1][: number % 3 + 1] for number in range(ROWS)]
@@ -70,7 +70,7 @@ def make(tmp_path: Path) -> Callable[..., Any]:
             validation=rows.select(range(8)),
             model=transformers.BertForSequenceClassification(config),
             args=transformers.TrainingArguments(**given),
-            train_dataset=rows,
+            train_dataset=TokenRows(rows),
             eval_dataset=rows.select(range(4)),
             data_collator=Padding(Tokenizer(), np.asarray, 1, 8),
             compute_metrics=lambda found: {"loss": float(np.abs(found.predictions).mean())},

@@ -20,7 +20,6 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
-    _get_single_value,
 )
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
@@ -173,7 +172,7 @@ class DraftTrial:
 
     def _drawn(self, name: str, distribution: BaseDistribution) -> Any:
         if distribution.single():
-            value = _get_single_value(distribution)
+            value = _only_value(distribution)
         elif name in self._together:
             value = self._together[name]
         else:
@@ -199,3 +198,11 @@ def taken_by_others(
     known += [(record.trial, record.params) for record in sweep_folder.records()]
     others = (params for number, params in known if number != trial and params)
     return {configuration(spec, params) for params in (*planned, *others)}
+
+
+def _only_value(distribution: BaseDistribution) -> Any:
+    """Return the value of a distribution that has a single one."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[0]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low
