@@ -1,6 +1,6 @@
-"""Tells what this process is doing now: reading a file, tokenising, loading a model.
+"""Reports what this process is doing now: reading a file, tokenising, loading a model.
 
-The code that does the work calls ``tell``. What becomes of it depends on the process: the command shows it on the
+The code that does the work calls ``tell``. The listener depends on the process: the command shows the text on the
 terminal, a child process sends it to the command, a worker writes it to its log.
 """
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from finesweep.files import last_lines
 
 MARK = "... "
-"""What a worker's log has before an activity."""
+"""Prefix of an activity in a worker's log."""
 
 _listeners: list[Callable[[str], None]] = []
 
 
 def tell(text: str) -> None:
-    """Say what begins now, in a few words: ``reading train.csv``.
+    """Report what begins now, in a few words: ``reading train.csv``.
 
     Args:
-        text: The activity; empty where it has ended and what follows speaks for itself.
+        text: The activity; empty if it has ended.
     """
     if _listeners:
         _listeners[-1](text)
@@ -30,7 +30,7 @@ def tell(text: str) -> None:
 
 @contextlib.contextmanager
 def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
-    """Hand every activity to ``listener`` while the block runs, in place of the one before."""
+    """Send every activity to ``listener`` while the block runs, instead of to the previous listener."""
     _listeners.append(listener)
     try:
         yield
@@ -39,13 +39,13 @@ def heard_by(listener: Callable[[str], None]) -> Iterator[None]:
 
 
 def log(text: str) -> None:
-    """Write an activity to standard output, which is a worker's log; see ``last_logged``."""
+    """Write an activity to standard output, which is the log in a worker; ``last_logged`` reads it."""
     if text:
         print(f"{MARK}{text}", flush=True)  # noqa: T201
 
 
 def last_logged(file: Path) -> str:
-    """Return the activity that a log ends with, empty if it ends with something else or is not there."""
+    """Return the activity on the last line of a log; empty if that line is something else or the log is missing."""
     lines = last_lines(file)
     last = lines[-1] if lines else ""
     return last.removeprefix(MARK) if last.startswith(MARK) else ""

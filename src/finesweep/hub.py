@@ -1,4 +1,4 @@
-"""Owns what is asked of the Hugging Face Hub: a repository's files at one commit, from the network or the cache."""
+"""Fetches a repository's files at one commit from the Hugging Face Hub or its cache."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 ANSWER_SECONDS = 10.0
-"""How long the Hub may stay silent on the first request."""
+"""Timeout of the first request in seconds without any answer."""
 
 DEADLINE_SECONDS = 18.0
-"""How long the first request may take in all; name look-up and a trickling answer know no other limit."""
+"""Timeout of the first request in all, in seconds; it also covers the name look-up and an answer that trickles."""
 
 Kind = Literal["model", "dataset"]
 
-# Nothing that a pickle or code could hide in, and nothing from subfolders, where exports for other
-# runtimes lie.
+# Safe formats only: no pickle and no code. Nothing from subfolders of a model, which hold exports for other runtimes.
 _FILES: dict[Kind, list[str]] = {
     "model": [
         "config.json",
@@ -66,7 +65,7 @@ class Snapshot:
 
 
 class HubError(Exception):
-    """A repository could not be had.
+    """A repository could not be fetched.
 
     Attributes:
         message: What was found and what is allowed.
@@ -81,8 +80,8 @@ class HubError(Exception):
 def snapshot(repo_id: str, *, kind: Kind, revision: str | None, code: bool = False) -> Snapshot:
     """Resolve a repository to a commit and make sure that its files are on this disk.
 
-    The Hub is asked once, within ``DEADLINE_SECONDS``. Where it does not answer, refuses, or
-    ``HF_HUB_OFFLINE`` is set, a copy in the cache is used.
+    The Hub is asked once, within ``DEADLINE_SECONDS``. If it does not answer, refuses, or ``HF_HUB_OFFLINE`` is set, a
+    copy in the cache is used.
 
     Args:
         repo_id: ``organisation/name``.
@@ -129,16 +128,16 @@ def _check_endpoint() -> None:
 
 
 class _Question:
-    """The one request that finds out whether the Hub answers and knows the revision."""
+    """The first request, which shows whether the Hub answers and knows the revision."""
 
     def __init__(self, repo_id: str, kind: Kind, revision: str | None) -> None:
         self.repo_id, self.kind, self.revision = repo_id, kind, revision
         self._failure: HubError | None = HubError(f"{_host()} does not answer")
 
     def failure(self) -> HubError | None:
-        """Ask, and say what went wrong; None if nothing did."""
-        # A thread, because no timeout of the request covers the name look-up; a daemon, so that a
-        # request which hangs for ever does not keep the process.
+        """Send the request; return what went wrong, None if nothing did."""
+        # A thread, since no timeout of the request covers the name look-up. A daemon, since a request that hangs must
+        # not keep the process alive.
         thread = threading.Thread(target=self._ask, daemon=True, name="hub-question")
         thread.start()
         thread.join(DEADLINE_SECONDS)
@@ -207,7 +206,7 @@ def _cached(repo_id: str, kind: Kind, revision: str | None, files: list[str], re
     try:
         found = _snapshot(_fetch(repo_id, kind, revision, files, local=True))
     except IncompleteSnapshotError as error:
-        # A model's files are checked one by one afterwards; rows that are missing nobody would notice.
+        # Missing files of a model are found by later checks; missing rows of a data set would not be noticed.
         if kind == "dataset" or error.snapshot_path is None:
             message = f"{reason.message}, and the copy of {kind} {repo_id} in the cache lacks files"
             raise HubError(message, offline_hint) from None
@@ -234,7 +233,7 @@ def _fetch(repo_id: str, kind: Kind, revision: str | None, files: list[str], *, 
 
 
 def _quiet() -> contextlib.AbstractContextManager[object]:
-    """Keep the download's progress bars to terminals; the library draws one of them everywhere."""
+    """Show the download's progress bars on terminals only; the library draws one everywhere."""
     from huggingface_hub import constants
     from huggingface_hub.utils.tqdm import disable_progress_bars
 

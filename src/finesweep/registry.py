@@ -1,7 +1,7 @@
-"""Lists by name the tasks, backends, launchers and submitters, and where each lives.
+"""Lists the tasks, backends, launchers and submitters by name, and imports each when it is used.
 
-An entry is imported when it is asked for, so that listing the names costs nothing. The modules named
-here are light to import; what is heavy, they import inside their functions.
+Listing the names imports nothing. The modules named here are light to import: they import heavy libraries inside their
+functions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from finesweep.errors import did_you_mean
 
 
 class UnknownName(KeyError):
-    """A name that a table does not have; the message lists the choices."""
+    """A name that is not in a table; the message lists the choices."""
 
     def __init__(self, kind: str, name: str, known: tuple[str, ...]) -> None:
         self.hint = did_you_mean(name, known)
@@ -23,10 +23,10 @@ class UnknownName(KeyError):
 
 
 class Registry:
-    """One explicit table from names to objects.
+    """An explicit table from names to objects.
 
     Args:
-        kind: What the names name, for messages.
+        kind: What an entry is, for messages.
         entries: ``module:attribute`` by name.
     """
 
@@ -40,10 +40,10 @@ class Registry:
         return tuple(self._entries)
 
     def load(self, name: str) -> Any:
-        """Import and return the object behind a name.
+        """Import and return the object of a name.
 
         Raises:
-            UnknownName: The table does not have it.
+            UnknownName: The table has no such name.
         """
         if name not in self._entries:
             raise UnknownName(self.kind, name, self.names)
@@ -67,13 +67,13 @@ LAUNCHERS = Registry(
     "launcher",
     {"local": "finesweep.launch.local:LocalLauncher", "ray": "finesweep.launch.ray.launcher:RayLauncher"},
 )
-"""Who starts workers and stays with them: ``sweep run``."""
+"""Launchers start workers and stay with them: ``sweep run``."""
 
 SUBMITTERS = Registry(
     "launcher",
     {"slurm": "finesweep.launch.slurm.submitter:SlurmSubmitter", "ray": "finesweep.launch.ray.submitter:RaySubmitter"},
 )
-"""Who takes a whole sweep and lets the command go: ``sweep submit``."""
+"""Submitters hand a whole sweep to a cluster, and the command ends: ``sweep submit``."""
 
 PROFILES = Registry(
     "launcher",

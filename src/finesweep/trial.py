@@ -1,4 +1,4 @@
-"""Defines what a trial is made of: parameters, states, evaluations, reports and its record."""
+"""Defines the values of a trial: its parameters, states, evaluations and record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 Value = bool | int | float | str | None
-"""What a hyperparameter can be."""
+"""Type of a hyperparameter's value."""
 
 Params = Mapping[str, Value]
 """One trial's hyperparameters by dotted name; parameters that ``when:`` switches off are absent."""
@@ -22,17 +22,17 @@ class Direction(StrEnum):
     MAXIMIZE = "maximize"
 
     def better(self, value: float, other: float | None) -> bool:
-        """Say whether ``value`` beats ``other`` strictly; anything beats None."""
+        """Return whether ``value`` is strictly better than ``other``; any value is better than None."""
         if other is None:
             return True
         return value < other if self is Direction.MINIMIZE else value > other
 
 
 class TrialState(StrEnum):
-    """Where a trial stands.
+    """State of a trial.
 
-    PRUNED and DIVERGED are results, not errors. INTERRUPTED and WAITING are none: the trial is tried again by
-    the next run, or waits at a rung for its turn. Only COMPLETE ranks.
+    PRUNED and DIVERGED are results, not errors. INTERRUPTED and WAITING are not final: the next run tries an
+    interrupted trial again, and a waiting one is at a rung until it is promoted or pruned. Only COMPLETE ranks.
     """
 
     WAITING = "WAITING"
@@ -61,7 +61,7 @@ class Evaluation:
         epoch: Passes over the training set done, a fraction in mid-epoch.
         examples: Training examples seen; the axis on which trials are compared.
         metrics: ``eval_*`` by name; a value that was not finite is None.
-        objective: The metric the sweep ranks by, None where it was not finite.
+        objective: The metric that the sweep ranks by; None if it was not finite.
     """
 
     step: int
@@ -73,11 +73,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where and why a trial blew up.
+    """Where and why a trial diverged.
 
     Attributes:
-        reason: One line for a person.
-        step: Optimizer steps done when it was noticed.
+        reason: Explanation on one line.
+        step: Optimizer steps done when it was detected.
         learning_rate: The learning rate at that step.
         last_finite_loss: The last finite training loss that was logged, None if there was none.
     """
@@ -90,7 +90,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a running trial is; rewritten at most once a second while it runs.
+    """State of a running trial, written at most once a second.
 
     Attributes:
         trial: Its number.
@@ -101,8 +101,8 @@ class Progress:
         total_steps: Optimizer steps planned.
         loss: The last logged training loss.
         best: The best objective so far.
-        evaluations: What its evaluations have said, in order.
-        audit: On what grounds it would have been pruned, were it not to be finished all the same; else None.
+        evaluations: Its evaluations in order.
+        audit: Pruning reason of a trial that trains on for the audit; None if it is not audited.
     """
 
     trial: int
@@ -119,12 +119,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """How one trial ended; the source of truth for everything that is shown or ranked.
+    """Result of a trial; the source of truth for everything that is shown or ranked.
 
     Attributes:
         trial: Its number, from 0, the same everywhere.
         attempt: 1 for the first try.
-        state: One of the ends, or WAITING at a rung; never RUNNING.
+        state: Final state, or INTERRUPTED, or WAITING at a rung; never RUNNING.
         reason: Why it is not COMPLETE, or why it ended early; else None.
         params: Its hyperparameters.
         objective: The best value of the objective, None if no evaluation finished.
@@ -132,7 +132,7 @@ class TrialRecord:
         best_step: Optimizer step of that evaluation.
         metrics: All metrics of that evaluation.
         evaluations: Every evaluation in order.
-        divergence: Set where the state is DIVERGED.
+        divergence: Set if the state is DIVERGED.
         started: Unix time at which the attempt began.
         seconds: Wall clock of the attempt.
         examples: Training examples seen.
@@ -141,16 +141,15 @@ class TrialRecord:
         log: The trial's log, relative to the sweep's folder.
         host: Name of the machine it ran on.
         effective: Every setting by its dotted name, searched or fixed, and the ``data.max_length`` in force.
-        run: Number of the ``sweep run`` that it was tried in.
-        faults: Faults of the infrastructure that ended earlier attempts, oldest first.
-        batch_divisor: What the batch per device was divided by, and the accumulation multiplied by, since it
-            was too large for the device; of an INTERRUPTED record, what the next attempt divides by.
-        resumed_step: Optimizer steps done by earlier attempts whose saved state it went on from.
-        earlier_seconds: Wall clock of those attempts.
-        weights_sha256: Digest of the kept weights, None where none were kept.
-        evaluated_rows: Validation rows that the objective rests on.
-        audit: On what grounds it would have been pruned, had it not been drawn to be finished all the same; else
-            None.
+        run: Number of the ``sweep run`` that ran the attempt.
+        faults: Infrastructure faults that ended earlier attempts, oldest first.
+        batch_divisor: Power of 2 that divided the batch per device, and multiplied the accumulation, because the batch
+            was too large for the device; in an INTERRUPTED record, the divisor of the next attempt.
+        resumed_step: Optimizer step of the saved state that the attempt resumed from; 0 if it began anew.
+        earlier_seconds: Wall clock of the attempts before that state.
+        weights_sha256: Digest of the kept weights, None if none were kept.
+        evaluated_rows: Validation rows that the objective is computed from.
+        audit: Pruning reason of a trial kept for the audit; None if it is not audited.
     """
 
     trial: int
@@ -183,28 +182,28 @@ class TrialRecord:
 
     @property
     def trained_seconds(self) -> float:
-        """Wall clock of all attempts that its result comes from."""
+        """Wall clock of all attempts that led to the result."""
         return self.earlier_seconds + self.seconds
 
     @property
     def promoted(self) -> bool:
-        """Whether it went on from an evaluation, as where it had waited at a rung."""
+        """Whether it resumed from an evaluation, that is after it had waited at a rung."""
         return bool(self.resumed_step) and any(one.step == self.resumed_step for one in self.evaluations)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain values that JSON can hold."""
+        """Return the record as plain values for JSON."""
         return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation as the search is told of it.
+    """One evaluation as it is reported to the search.
 
     Attributes:
         evaluation: The evaluation.
         best: The trial's best objective so far.
-        last: Whether training ends here, so that there is nothing left to stop.
-        record: The record that stands if the search stops the trial here, but for its reason; the attempt adds it.
+        last: Whether training ends here, so that pruning is pointless.
+        record: The record if the search stops the trial here; the attempt adds the reason.
     """
 
     evaluation: Evaluation
@@ -214,7 +213,7 @@ class Report:
 
 
 Reporter = Callable[[Report], None]
-"""Tells of a report; raises ``TrialPruned`` where the trial should stop, which is never at its end."""
+"""Takes a report; raises ``TrialPruned`` if the trial should stop, but never at the last evaluation."""
 
 
 class TrialStopped(Exception):
@@ -222,10 +221,10 @@ class TrialStopped(Exception):
 
 
 class TrialPruned(TrialStopped):
-    """The pruner sees no chance for this trial; the message says on what grounds.
+    """The pruner stops this trial; the message gives the reason.
 
     Attributes:
-        record: The record that stands already, None where it is still to be made.
+        record: The record if it was written already; None if the attempt still has to write it.
     """
 
     def __init__(self, reason: str, record: TrialRecord | None = None) -> None:
@@ -234,15 +233,15 @@ class TrialPruned(TrialStopped):
 
 
 class TrialWaits(TrialStopped):
-    """The trial has come to a rung and waits there, since others are still to come."""
+    """The trial has reached a rung and waits there until other trials reach it."""
 
 
 class TrialInterrupted(TrialStopped):
-    """The sweep was told to stop; the trial is run again by the next run."""
+    """The sweep was asked to stop; the next run resumes the trial."""
 
 
 class AttemptOutdated(TrialStopped):
-    """Another process tries the trial again; this attempt may write nothing more."""
+    """Another worker has taken over this trial; this attempt must not write anything more."""
 
 
 class TrialDiverged(TrialStopped):

@@ -1,4 +1,8 @@
-"""Writes files so that a reader sees the old one or the new one, never a part."""
+"""Writes files atomically: a reader sees the old file or the new one, never a part.
+
+A file is written beside its target under a temporary name and then renamed, which POSIX does in one step. The name
+holds the writer's process id, so that leftovers of a killed process can be told from a file that is being written.
+"""
 
 from __future__ import annotations
 
@@ -30,25 +34,25 @@ def write_json(file: Path, values: Any, *, durable: bool = True) -> None:
 
 
 def write_text(file: Path, text: str, *, durable: bool = True) -> None:
-    """Write a file so that a reader sees the old text or the new one, never a part.
+    """Write a text file atomically.
 
     Args:
-        file: Its folder must exist: a folder that someone removed is not made again.
-        text: Written as UTF-8.
-        durable: Whether it must survive a power cut (fsync).
+        file: The target; its folder must exist, since a folder that a user removed is not made again.
+        text: Text, written as UTF-8.
+        durable: Whether the file must survive a power cut (fsync).
 
     Raises:
-        FolderError: The disk is full or the folder cannot be written; names the path and what is free.
+        FolderError: The disk is full or the folder cannot be written; names the path and the free space.
     """
     with _staged(file, text, durable=durable) as temporary:
         temporary.replace(file)
 
 
 def create(file: Path, content: bytes) -> None:
-    """Write a file that must not exist yet; where that fails, nothing is left of it.
+    """Write a file that must not exist yet; if writing fails, the file is removed.
 
     Raises:
-        FileExistsError: There is something of that name.
+        FileExistsError: A file of that name exists.
         FolderError: The disk is full or the folder cannot be written.
     """
     try:
@@ -67,7 +71,7 @@ def create(file: Path, content: bytes) -> None:
 
 
 def staged_json(file: Path, values: Any) -> contextlib.AbstractContextManager[Path]:
-    """Write JSON, durably, beside the file that it shall replace; the block renames it, or it goes again.
+    """Write JSON, durably, to a temporary file; the block renames it to ``file``, else it is removed after the block.
 
     Raises:
         FolderError: The disk is full or the folder cannot be written.
@@ -86,6 +90,7 @@ def _staged(file: Path, text: str, *, durable: bool) -> Iterator[Path]:
             if durable:
                 os.fsync(stream.fileno())
         yield temporary
+        # The new name is part of the folder, so the folder has to be synced too.
         if durable:
             sync(file.parent)
     except OSError as error:
@@ -96,7 +101,7 @@ def _staged(file: Path, text: str, *, durable: bool) -> Iterator[Path]:
 
 
 def has_living_writer(temporary: Path) -> bool:
-    """Say whether a file that is to replace another one is still being written, by a process of this machine."""
+    """Return whether a temporary file belongs to a live process of this machine."""
     match = re.fullmatch(r"\..+\.(\d+)\.[0-9a-f]{8}\.tmp", temporary.name)
     if match is None:
         return False
@@ -110,7 +115,7 @@ def has_living_writer(temporary: Path) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Make a file's bytes, or the names in a folder, survive a power cut."""
+    """Flush a file, or the names in a folder, to disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -119,7 +124,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Make a folder and everything in it survive a power cut."""
+    """Flush a folder and everything in it to disk."""
     for path in (folder, *folder.rglob("*")):
         sync(path)
 
@@ -130,9 +135,9 @@ def _json(values: Any) -> str:
 
 @contextlib.contextmanager
 def exclusive(file: Path) -> Iterator[None]:
-    """Keep every other process out that asks for the same lock file, for as long as the block runs.
+    """Hold an exclusive lock on a lock file while the block runs; wait for it as long as another process holds it.
 
-    The lock dies with its owner; it is not reentrant.
+    The system releases the lock when its process ends. The lock is not reentrant.
 
     Raises:
         FolderError: The file cannot be opened: its folder is missing or not writable, or it is a link.
@@ -144,7 +149,7 @@ def exclusive(file: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(file: Path) -> Iterator[bool]:
-    """Lock a lock file for as long as the block runs, unless another process holds it; the block gets which it is.
+    """Try to hold the lock while the block runs; the block gets whether it is held.
 
     Raises:
         FolderError: As for ``exclusive``.
@@ -167,7 +172,7 @@ def _lock_file(file: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Give a library's failure to write in a folder a message that names the folder.
+    """Turn a library's failure to write in a folder into an error that names the folder.
 
     Raises:
         FolderError: The disk is full or the folder cannot be written.
@@ -179,7 +184,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def write_failure(file: Path, error: OSError) -> str:
-    """Say why a file could not be written, and what to do about it."""
+    """Return why a file could not be written, and what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(file.parent).free
         return f"{file}: the disk is full ({free / 1e6:.1f} MB free); make room and run the same command again"
@@ -187,7 +192,7 @@ def write_failure(file: Path, error: OSError) -> str:
 
 
 def read_json(file: Path) -> Any:
-    """Return what a JSON file holds, None if it is missing or damaged."""
+    """Return the values of a JSON file; None if it is missing or damaged."""
     try:
         return read_values(file)
     except (OSError, Damaged):

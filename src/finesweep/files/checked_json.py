@@ -1,7 +1,7 @@
-"""Reads JSON of bounded size from a sweep's folder, which may come from anywhere, and checks it against a class.
+"""Reads JSON of bounded size from a sweep's folder and checks it against a dataclass.
 
-A folder can come from another person. Whatever lies in it, reading it gives a value of the promised
-class or one error, never a traceback, endless waiting or a full memory.
+A folder can come from another person. Reading any file of it gives a value of the promised class or one error: no
+traceback, no endless wait, no exhausted memory.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 MAX_BYTES = 50_000_000
-"""Bytes of a file that are read; the record of a trial with 10,000 evaluations has 5 million."""
+"""Maximum size of a JSON file in bytes. The record of a trial with 10,000 evaluations has 5 million."""
 
 _LARGE = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"), re.compile(rb"[0-9]{200}"))
-"""What a number that is infinite has: an exponent of three digits, or as many digits before it."""
+"""Patterns of which a number that overflows to infinity has one: three digits of exponent, or 200 digits in a row."""
 
 T = TypeVar("T")
 
 
 class Damaged(ValueError):
-    """A file does not hold what it should; the message says why, on one line."""
+    """A file does not hold what it should; the message gives the reason on one line."""
 
 
 def read_values(file: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the values of a JSON file.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        Damaged: It is no regular file, too large, or not JSON; NaN and infinity are none.
+        FileNotFoundError: The file does not exist.
+        Damaged: It is no regular file, too large, or not JSON; NaN and infinity are not JSON.
     """
     return _values(_read(file))
 
 
 def read_lines(file: Path, most: int) -> list[Any]:
-    """Return the values in the first lines of a file of JSON lines, None for one that is damaged or not yet whole.
+    """Return the values of the first ``most`` lines of a JSON lines file; None for a damaged or unfinished line.
 
-    Of a file that is missing or no regular file there are none.
+    The list is empty if the file is missing or is no regular file.
     """
     try:
         lines = _read(file).split(b"\n", most)[:most]
@@ -67,18 +67,18 @@ def read_as(kind: type[T], file: Path) -> T:
     """Return the dataclass that a JSON file holds.
 
     Args:
-        kind: The dataclass; its annotations say what is allowed.
+        kind: The dataclass; its annotations are checked.
         file: The file.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         Damaged: As for ``read_values``, or a field is missing, unknown or has another type.
     """
     return as_kind(kind, read_values(file))
 
 
 def as_kind(kind: type[T], values: Any) -> T:
-    """Return the dataclass that plain values describe.
+    """Make a dataclass from plain values.
 
     Raises:
         Damaged: A field is missing, unknown or has another type.
@@ -88,6 +88,7 @@ def as_kind(kind: type[T], values: Any) -> T:
     if not isinstance(values, dict):
         raise Damaged("no JSON object")
     known: Any = kind
+    # pydantic ignores unknown keys of a plain dataclass, so they are looked for here.
     if unknown := sorted(values.keys() - _fields(known)):
         raise Damaged(f"unknown field {unknown[0][:100]!r}")
     try:
@@ -100,7 +101,7 @@ def as_kind(kind: type[T], values: Any) -> T:
 
 
 def read_numbered(kind: type[T], folder: Path) -> Iterator[tuple[int, T]]:
-    """Yield what a folder's JSON files hold, with the number in each name, by name; damaged ones are left out."""
+    """Yield the number in the name and the content of each ``NUMBER.json`` of a folder, by name; skip damaged ones."""
     for file in sorted(folder.glob("*.json")):
         if file.stem.isdecimal():
             with contextlib.suppress(Damaged, FileNotFoundError):
@@ -108,17 +109,17 @@ def read_numbered(kind: type[T], folder: Path) -> Iterator[tuple[int, T]]:
 
 
 def refuse_all_but_files(folder: Path, *, deep: bool = False) -> None:
-    """Make sure that there is nothing in a sweep's folder but regular files, and folders.
+    """Refuse a sweep's folder that holds anything but regular files and folders.
 
-    A symbolic link could lead anywhere: what is written, set aside or deleted there would be so in a folder
-    that is no sweep's. A pipe or a device would be waited for by a library that opens what it finds.
+    A symbolic link can lead out of the folder, so that files elsewhere would be written, moved or deleted. A library
+    that opens a pipe or a device can wait for ever.
 
     Args:
         folder: The folder.
-        deep: Whether to look at everything in it, not only at what lies directly there.
+        deep: Whether to check all levels, not only the first one.
 
     Raises:
-        FolderError: There is one.
+        FolderError: The folder holds something else; names the first by path.
     """
     waiting = [str(folder)]
     while waiting:
@@ -137,7 +138,7 @@ def refuse_all_but_files(folder: Path, *, deep: bool = False) -> None:
 
 
 def open_log(file: Path) -> int:
-    """Open a log to append to; return the descriptor.
+    """Open a log for appending; return the descriptor.
 
     Raises:
         OSError: It cannot be opened, or is a symbolic link.
@@ -158,7 +159,10 @@ def _fields(kind: Any) -> frozenset[str]:
 
 
 def _may_be_infinite(text: bytes) -> bool:
-    """Say whether JSON may hold infinity or NaN; to write all values again, to be told, takes longer than to read."""
+    """Return whether JSON may hold infinity or NaN.
+
+    It only selects the texts for the exact check, because writing all values again takes longer than reading them.
+    """
     return b"Infinity" in text or b"NaN" in text or any(large.search(text) for large in _LARGE)
 
 

@@ -1,4 +1,8 @@
-"""Locks files with ``flock``, which the system releases when the last process that holds the file open is gone."""
+"""Locks files with ``flock``.
+
+The system releases such a lock when no process has the file's open descriptor any more, however the processes ended. A
+forked child inherits the descriptor and with it the lock.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ _HELD = (errno.EAGAIN, errno.EACCES)
 
 
 def lock(descriptor: int) -> None:
-    """Lock an open file; wait as long as another process holds it.
+    """Lock an open file; wait while another process holds it.
 
     Raises:
         OSError: The file system has no locks.
@@ -18,7 +22,7 @@ def lock(descriptor: int) -> None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file if no other process holds it; return whether it is locked now.
+    """Lock an open file unless another process holds it; return whether it is locked now.
 
     Raises:
         OSError: The file system has no locks.
@@ -27,9 +31,9 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_locked(descriptor: int) -> bool:
-    """Return whether a process has locked a file, which is open here under a descriptor of its own.
+    """Return whether another open descriptor holds a lock on this file.
 
-    While this looks, it holds the file itself, shared, for a moment.
+    The check itself takes a shared lock for a moment, so ``try_lock`` of another process can fail meanwhile.
 
     Raises:
         OSError: The file system has no locks.
@@ -41,7 +45,7 @@ def is_locked(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Release a lock, also for child processes that have inherited it."""
+    """Release a lock, also for the child processes that have inherited its descriptor."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 

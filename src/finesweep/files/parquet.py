@@ -1,8 +1,8 @@
-"""Reads columns of a Parquet file in bounded memory: a megabyte of it can unpack to ten billion values.
+"""Reads columns of a Parquet file in bounded memory: one megabyte can unpack to ten billion values.
 
-A file says beforehand how many values it holds and how many bytes they take once unpacked. A dictionary or
-a run of equal values makes more of them than that, so what comes out is counted too, in pieces small enough
-that no single one can be large. Where a file says less than it holds, the system refuses the memory.
+A file's metadata gives the number of its values and their unpacked bytes. A dictionary or a run of equal values unpacks
+to more, so the output is counted too, in pieces that are small enough. Metadata can also be false; then the system's
+limit on the address space stops the process from taking more memory.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from finesweep.files.regular_file import open_regular
 from finesweep.host.machine import usable_memory_gb
 
 BYTES_PER_VALUE = 64
-"""Bytes that a value takes as a Python object beside its own text."""
+"""Memory of a value as a Python object, beside its own text, in bytes."""
 
 _FEWEST_ROWS = 200
 _MOST_ROWS = 10_000
-"""Rows that are unpacked at once: fewer take longer, more may be large."""
+"""Bounds of the rows that are unpacked at once: fewer are slow, more can be large."""
 
 _HEADROOM = 2
-"""Memory that may be taken while reading, as a multiple of the limit: for all pieces, and for one that is too large."""
+"""Memory that reading may take, as a multiple of the limit: once for all pieces, once for a piece that is too large."""
 
 
 class TooLarge(ValueError):
-    """A file unpacks to more than is read; the message says how much, and how much is read."""
+    """A file unpacks to more than the limit; the message gives both numbers."""
 
 
 def read_columns(source: Any, wanted: Collection[str], limit: int) -> tuple[tuple[str, ...], Any]:
-    """Return the names of all columns, and a ``pyarrow.Table`` of the wanted ones.
+    """Return the names of all columns and a ``pyarrow.Table`` of the wanted ones.
 
     Args:
-        source: A path, or something that pyarrow reads from.
-        wanted: Columns whose values are returned.
-        limit: Most bytes that the values may take.
+        source: A path or a file object that pyarrow accepts.
+        wanted: Names of the columns to return.
+        limit: Maximum size of their values in bytes.
 
     Raises:
-        TooLarge: They take more.
+        TooLarge: The values are larger.
         pyarrow.ArrowException: It is no Parquet file, or damaged.
     """
     import pyarrow
@@ -57,10 +57,10 @@ def read_columns(source: Any, wanted: Collection[str], limit: int) -> tuple[tupl
 
 
 def read_frame(path: Path) -> Any:
-    """Return a file of a sweep's folder as a ``pandas.DataFrame``; it may take all memory that there is.
+    """Return a Parquet file of a sweep's folder as a ``pandas.DataFrame``; it may take all memory of the machine.
 
     Raises:
-        Unreadable: It is no regular file, no Parquet file, or takes more memory than there is.
+        Unreadable: It is no regular file, no Parquet file, or larger than the memory.
     """
     import pyarrow
     import pyarrow.parquet
@@ -74,7 +74,7 @@ def read_frame(path: Path) -> Any:
 
 
 def refuse_large(path: Path, limit: int) -> None:
-    """Read a file through, and keep nothing of it.
+    """Read a file through and discard the values.
 
     Raises:
         TooLarge: Its values take more than the limit.
@@ -89,7 +89,7 @@ def refuse_large(path: Path, limit: int) -> None:
 
 def _pieces(file: Any, columns: list[str], limit: int) -> Iterator[Any]:
     largest = _refuse_by_its_own_word(file, columns, limit)
-    # No value is longer than all that its chunk holds.
+    # No value is larger than its chunk, so a piece of so many rows stays below the limit.
     rows = max(_FEWEST_ROWS, min(_MOST_ROWS, limit // max(largest, 1)))
     total = 0
     for piece in file.iter_batches(rows, columns=columns, use_threads=False):
@@ -100,7 +100,7 @@ def _pieces(file: Any, columns: list[str], limit: int) -> Iterator[Any]:
 
 
 def _refuse_by_its_own_word(file: Any, columns: list[str], limit: int) -> int:
-    """Hold what a file says of itself against the limit; return the bytes of its largest chunk of a column."""
+    """Compare the sizes in a file's metadata with the limit; return the bytes of the largest column chunk."""
     parts = set(columns)
     total = largest = 0
     for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
@@ -120,10 +120,10 @@ def _too_large(what: str, limit: int) -> str:
 
 @contextlib.contextmanager
 def _within(size: int) -> Iterator[None]:
-    """Let the process take so much more memory, and no more, for as long as the block runs.
+    """Limit the growth of this process's address space to ``size`` bytes while the block runs.
 
     Raises:
-        TooLarge: It asked for more.
+        TooLarge: The process asked for more.
     """
     if sys.platform != "linux":  # no other system keeps to it
         yield

@@ -1,6 +1,6 @@
-"""Sets who besides the user may read and write what this process makes in a sweep's folder.
+"""Sets the permissions of the files in a sweep's folder by this process's umask.
 
-The process's umask does it, since many files there are written by libraries, and by child processes.
+The umask also covers the files that libraries and child processes write.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Literal
 
 Shared = Literal["group", "world"]
-"""With whom results are shared: ``group`` may read and write them, with ``world`` everybody else may read them."""
+"""Who shares the results: ``group`` may read and write them; ``world`` lets all others read them too."""
 
 _CLOSED: dict[Shared | None, int] = {None: 0o027, "group": 0o007, "world": 0o002}
-"""Permissions that others do not get; a user's umask that is stricter than the first of them stays."""
+"""Permissions that others do not get. With None, a stricter umask of the user stays in force."""
 
 
 def prepare(folder: Path, shared: Shared | None) -> None:
-    """Decide on the permissions of a sweep's folder before it is made; one that is there has its own.
+    """Set the umask before a sweep's folder is made; where the folder exists, the umask follows its permissions.
 
     Args:
         folder: The sweep's folder.
-        shared: What the launch profile says.
+        shared: The value in the launch profile.
     """
     if folder.is_dir():
         follow(folder)
@@ -31,17 +31,17 @@ def prepare(folder: Path, shared: Shared | None) -> None:
 
 
 def follow(folder: Path) -> None:
-    """Let what is made in a folder be as open to others as the folder itself.
+    """Set the umask so that new files are as open to others as the folder itself.
 
     Args:
-        folder: A sweep's folder; where it is missing, nothing changes.
+        folder: A sweep's folder; if it is missing, nothing changes.
     """
     if folder.is_dir():
         os.umask(~stat.S_IMODE(folder.stat().st_mode) & 0o077)
 
 
 def _umask() -> int:
-    """Return this process's umask, which can only be read by setting it."""
+    """Return this process's umask; the system only tells it when it is set."""
     present = os.umask(0o077)
     os.umask(present)
     return present

@@ -1,7 +1,7 @@
-"""Opens and reads files that anybody may have written: regular ones only, without waiting, up to a limit.
+"""Opens and reads files of any origin: regular files only, without waiting, up to a size limit.
 
-A pipe would be waited for, a device never ends, and a file of a terabyte may be a hole. Libraries that open
-a path themselves are given one that ``check`` or ``check_folder`` has passed.
+Opening a pipe waits for a writer, a device never ends, and a terabyte file can be one hole. A library that opens a path
+itself gets only paths that ``check`` or ``check_folder`` has accepted.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from finesweep.errors import Unreadable
 
 _PIECE = 1_000_000
-"""Bytes that are read at a time of a file that does not say how long it is."""
+"""Bytes per read of a file whose size is unknown."""
 
 TAIL_BYTES = 8_000
-"""Bytes at the end of a log in which its last words are looked for."""
+"""Bytes at the end of a log that ``last_lines`` reads."""
 
 _KINDS = {
     stat.S_IFDIR: "this is a folder; a file is needed",
@@ -38,19 +38,20 @@ _REASONS = {
 
 
 def open_regular(path: Path, *, limit: int | None = None, links: bool = True) -> io.BufferedReader:
-    """Open a file to read its bytes.
+    """Open a file for reading bytes.
 
     Args:
         path: The file.
-        limit: Most bytes that it may have.
+        limit: Maximum size in bytes.
         links: Whether the file may be a symbolic link.
 
     Raises:
-        Unreadable: There is no such file, it is no regular one, is too large, or may not be read.
+        Unreadable: The file is missing, not regular, too large, or may not be read.
     """
     check_name(path)
     try:
-        # A look beforehand: to open a device can already do something.
+        # Look before opening: opening a device can already have an effect. After opening look again, since the file may
+        # have been replaced in between.
         _check_status(path, path.stat(follow_symlinks=links), limit)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
         descriptor = os.open(path, flags)
@@ -65,11 +66,11 @@ def open_regular(path: Path, *, limit: int | None = None, links: bool = True) ->
 
 
 def open_own(path: Path, flags: int) -> int:
-    """Open a file of a results folder to lock or write it; return the descriptor.
+    """Open a file of a results folder for locking or writing; return the descriptor.
 
     Args:
         path: The file; no symbolic link.
-        flags: How it is opened, as ``os.O_RDWR | os.O_CREAT``. Of a new file the umask says who may read it.
+        flags: Flags of ``os.open``, as ``os.O_RDWR | os.O_CREAT``. The umask decides who may read a new file.
 
     Raises:
         OSError: It cannot be opened, or is no regular file.
@@ -83,11 +84,11 @@ def open_own(path: Path, flags: int) -> int:
 
 
 def read_bytes(path: Path, limit: int, *, links: bool = True) -> bytes:
-    """Return what is in a file; the limit is checked before any memory is taken.
+    """Return the bytes of a file; the limit is checked before memory is allocated.
 
     Args:
         path: The file.
-        limit: Most bytes that it may have.
+        limit: Maximum size in bytes.
         links: Whether the file may be a symbolic link.
 
     Raises:
@@ -108,7 +109,7 @@ def read_bytes(path: Path, limit: int, *, links: bool = True) -> bytes:
 
 
 def read_text(path: Path, limit: int, *, encoding: str = "utf-8", errors: str = "strict", links: bool = True) -> str:
-    """Return a file's text; see ``read_bytes``.
+    """Return the text of a file; arguments as for ``read_bytes``.
 
     Raises:
         Unreadable: As for ``open_regular``, or the bytes are no text in this encoding.
@@ -120,11 +121,11 @@ def read_text(path: Path, limit: int, *, encoding: str = "utf-8", errors: str = 
 
 
 def last_lines(path: Path, start: int = 0) -> list[str]:
-    """Return the lines at the end of a file, without those that are empty; nothing where it cannot be read.
+    """Return the last lines of a file without the empty ones; an empty list if the file cannot be read.
 
     Args:
         path: The file, as a log; no symbolic link.
-        start: Where in the file to begin, in bytes, if that is nearer to its end than ``TAIL_BYTES``.
+        start: Offset in bytes at which to begin, if it lies within the last ``TAIL_BYTES``.
     """
     try:
         with open_regular(path, links=False) as stream:
@@ -136,7 +137,7 @@ def last_lines(path: Path, start: int = 0) -> list[str]:
 
 
 def last_words(path: Path, code: int) -> str:
-    """Return why a process of ours has ended: the last line of its log, or its exit code where it printed nothing.
+    """Return why a child process ended: the last line of its log, or its exit code if the log is empty.
 
     Args:
         path: The log.
@@ -147,7 +148,7 @@ def last_words(path: Path, code: int) -> str:
 
 
 def check(path: Path, *, limit: int | None = None, links: bool = True) -> None:
-    """Make sure that a library may open a path: it is a regular file.
+    """Check that a path is a regular file, which a library may open.
 
     Raises:
         Unreadable: As for ``open_regular``.
@@ -156,16 +157,16 @@ def check(path: Path, *, limit: int | None = None, links: bool = True) -> None:
 
 
 def check_folder(folder: Path, *, limit: int, limited: Collection[str], depth: int = 1) -> None:
-    """Make sure that a library may open whatever it finds in a folder: regular files, and folders of them.
+    """Check that a folder holds only regular files and folders, which a library may open.
 
     Args:
         folder: The folder.
-        limit: Most bytes that a file may have.
-        limited: Suffixes of the files for which the limit holds; others may be of any size.
-        depth: Levels of folders below it that are looked at.
+        limit: Maximum size of a file in bytes.
+        limited: Suffixes of the files that the limit applies to; others may have any size.
+        depth: Number of levels below the folder that are checked.
 
     Raises:
-        Unreadable: As for ``open_regular``, of the first file by name for which it holds.
+        Unreadable: As for ``open_regular``, for the first bad file by name.
     """
     for path in _inside(folder, depth):
         try:
@@ -176,7 +177,7 @@ def check_folder(folder: Path, *, limit: int, limited: Collection[str], depth: i
 
 
 def check_name(path: Path) -> None:
-    """Make sure that a path can be shown, written into JSON, and opened.
+    """Check that a path can be shown, written into JSON, and opened.
 
     Raises:
         Unreadable: It is not UTF-8, or has a zero byte.
@@ -190,7 +191,7 @@ def check_name(path: Path) -> None:
 
 
 def is_regular(path: Path) -> bool:
-    """Say whether a path is a regular file that may be opened; whatever is wrong with it, it is none."""
+    """Return whether a path is a regular file that may be opened; any fault gives False."""
     try:
         check(path)
     except Unreadable:
@@ -199,7 +200,7 @@ def is_regular(path: Path) -> bool:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names in a folder, for a message that proposes one of them; none where it cannot be read."""
+    """Return the names in a folder, for suggestions in a message; an empty list if it cannot be read."""
     try:
         return sorted(file.name for file in folder.iterdir() if file.name.isprintable())
     except (OSError, ValueError):
@@ -207,7 +208,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def check_folder_name(folder: Path) -> None:
-    """Make sure that a results folder can be shown on one line, and written into JSON and scripts.
+    """Check that the path of a results folder can be shown on one line and written into JSON and scripts.
 
     Raises:
         Unreadable: Its absolute path is not UTF-8, or has control characters.

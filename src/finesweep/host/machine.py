@@ -1,4 +1,4 @@
-"""Owns what this machine has for trials: its cores, its memory and its GPUs, found without torch."""
+"""Finds the cores, memory and GPUs that this process may use, without torch."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ANSWER_SECONDS = 10.0
-"""How long ``nvidia-smi`` may take; on a machine with a broken driver it can hang."""
+"""Timeout of ``nvidia-smi`` in seconds; with a broken driver it can hang."""
 
 _DEVICE = re.compile(r"\d+|(GPU|MIG)-\S+")
 
 _MEMORY_FILES = ("memory.max", "memory.limit_in_bytes")
-"""What the limit is called in the second and in the first version of control groups."""
+"""File names of the memory limit in version 2 and version 1 of control groups."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What one machine lets this process use.
+    """Resources that this process may use on one machine.
 
     Attributes:
         cores: Whole CPU cores, at least 1.
-        gpus: Each GPU as ``CUDA_VISIBLE_DEVICES`` calls it, by index or by UUID.
+        gpus: GPUs as ``CUDA_VISIBLE_DEVICES`` names them, by index or UUID.
         memory_gb: Main memory in units of 1e9 bytes.
     """
 
@@ -39,32 +39,32 @@ class Machine:
 
     @classmethod
     def probe(cls, root: Path = Path("/")) -> Machine:
-        """Look at this machine; what cannot be found out is left out, nothing is raised.
+        """Probe this machine; a limit that cannot be read is ignored, nothing is raised.
 
         Args:
-            root: Where the file system starts that says what the control groups allow.
+            root: Root of the file system with the control groups' limits.
         """
         return cls(usable_cores(root), visible_gpus(), usable_memory_gb(root))
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Return how many whole cores this process may use, at least 1.
+    """Return the number of whole cores that this process may use, at least 1.
 
-    A container is shown all cores of its machine, also where its control group grants the time of fewer.
+    A container sees all cores of its machine, even if its control group has the time of fewer.
     """
     return max(1, int(min([_cores(), *map(_share, _groups(root, "cpu"))])))
 
 
 def usable_memory_gb(root: Path = Path("/")) -> float:
-    """Return how much main memory this process may use, in units of 1e9 bytes."""
+    """Return the main memory that this process may use, in units of 1e9 bytes."""
     limits = (_amount(_text(group / name)) for group in _groups(root, "memory") for name in _MEMORY_FILES)
     return min([_physical_bytes(), *limits]) / 1e9
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """Return this machine's GPUs as ``CUDA_VISIBLE_DEVICES`` calls them.
+    """Return this machine's GPUs as ``CUDA_VISIBLE_DEVICES`` names them.
 
-    Where that variable is set, it is the answer; else ``nvidia-smi`` is asked.
+    If that variable is set, it decides; else ``nvidia-smi`` is asked.
     """
     if sys.platform == "darwin":
         return ()
@@ -73,7 +73,7 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def _named(devices: str) -> tuple[str, ...]:
-    """Split the variable as CUDA does, for which the list ends at the first name that is none, as ``-1``."""
+    """Split the variable as CUDA does: the list ends at the first entry that is no device, as ``-1``."""
     names = (name.strip() for name in devices.split(","))
     return tuple(itertools.takewhile(_DEVICE.fullmatch, names))
 
@@ -104,10 +104,10 @@ def _physical_bytes() -> float:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's control group and of those above it, whose limits hold too.
+    """Yield the folders of this process's control group and of its ancestors, whose limits apply too.
 
-    In a container the group's own folder may be missing, since it is named as the host sees it; then the
-    topmost one is the container's.
+    In a container the group's own folder can be missing, because its path is the one that the host sees. The topmost
+    folder is then the container's.
     """
     top = root / "sys/fs/cgroup"
     for line in _text(root / "proc/self/cgroup").splitlines():
@@ -120,7 +120,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _share(group: Path) -> float:
-    """Return how many cores' worth of time a control group has, infinity where it is not limited."""
+    """Return the number of cores whose time a control group has; infinity without a limit."""
     words = _text(group / "cpu.max").split()
     if not words:
         words = [_text(group / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
@@ -129,7 +129,7 @@ def _share(group: Path) -> float:
 
 
 def _amount(text: str) -> float:
-    """Read a limit; the kernel writes ``max``, ``-1`` or no file at all where there is none."""
+    """Read a limit; infinity for ``max``, ``-1`` or a missing file, which all mean no limit."""
     number = text.strip()
     return float(number) if number.isdecimal() and int(number) > 0 else math.inf
 

@@ -1,4 +1,4 @@
-"""Reads how much memory processes take, and how many the kernel has ended for lack of it."""
+"""Reads the memory of processes and the kernel's count of out-of-memory kills."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import psutil
 
 
 def oom_kills() -> int:
-    """Return how many processes the kernel has ended for lack of memory, here or, failing that, on the machine."""
+    """Return the number of processes that the kernel has killed for lack of memory.
+
+    It is the count of this process's control group, or of the whole machine if the group has none.
+    """
     for file in (*_cgroup_files(), Path("/proc/vmstat")):
         with contextlib.suppress(OSError):
             if match := re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE):
@@ -27,7 +30,7 @@ def _cgroup_files() -> list[Path]:
 
 
 def resident_gb(pid: int) -> float:
-    """Return the resident memory of a process and its children in units of 1e9 bytes, 0 once it is gone."""
+    """Return the resident memory of a process and its children in units of 1e9 bytes; 0 once it has ended."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""Makes the environment of the Python processes that finesweep starts, and keeps the current folder out of imports."""
+"""Makes the environment and command line of Python child processes; keeps the current folder out of imports."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import os
 import sys
 
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-"""Where the libraries under torch and numpy look for their number of threads, once, when they are loaded."""
+"""Variables from which the libraries under torch and numpy take their thread count, once, when they are loaded."""
 
 SAFE_IMPORTS = {"PYTHONSAFEPATH": "1"}
-"""Keeps a process, and all that it starts, from importing what lies in the current folder."""
+"""Keeps a process and its children from importing modules of the current folder."""
 
 NO_KERNELS = {"USE_HUB_KERNELS": "0"}
 """Keeps a process that makes a model from fetching kernels from the Hub: they are code, and a config can name one."""
 
 SEARCHED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
-"""Lists of folders that programs, modules and libraries are taken from.
+"""Variables with a list of folders for programs, modules and libraries.
 
-An empty entry means the current folder, and is there by mistake: ``export PATH=$PATH:/mine`` leaves one where ``PATH``
-was empty. What is named is what the user wants.
-"""
+An empty entry means the current folder. It is there by mistake: ``export PATH=$PATH:/mine`` leaves one if ``PATH`` was
+empty. Named folders stay, since the user wants them."""
 
 LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120
-"""Folder of Python's own library, which stands on every import path already: a current folder that adds nothing."""
+"""Folder of Python's standard library. It is on every import path, so it adds nothing if it is the current folder."""
 
 FOR_TRAINING = {
     **SAFE_IMPORTS,
@@ -34,17 +33,17 @@ FOR_TRAINING = {
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     "PYTHONUNBUFFERED": "1",
 }
-"""What a process that trains or evaluates has in its environment, whoever starts it."""
+"""Environment of every process that trains or evaluates."""
 
 _LIBRARIES = ("finesweep", "transformers", "torch", "datasets", "accelerate", "optuna", "ray", "tokenizers")
 
 UNLESS_SET = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-"""The same, where the user says nothing else. A spinning thread takes the core that the other ones wait for: on a
-busy machine a trial with two threads ran 15 times slower with GNU OpenMP's default."""
+"""Environment of such processes, unless the user sets it. A spinning thread takes the core that other threads wait for:
+on a busy machine a trial with two threads ran 15 times slower with GNU OpenMP's default."""
 
 
 def keep_out_current_folder() -> None:
-    """Run and import nothing from the current folder, in this process and in all that it starts."""
+    """Keep programs and modules of the current folder out of this process and its children."""
     named = _folders(os.environ.get("PYTHONPATH", ""))
     if "" in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         sys.path[:] = [folder for folder in sys.path if folder in named or not _is_current(folder)]
@@ -52,15 +51,15 @@ def keep_out_current_folder() -> None:
 
 
 def own_environment() -> dict[str, str]:
-    """Return this process's environment for another Python process: it takes nothing from the current folder.
+    """Return this process's environment for a Python child process, without the current folder.
 
-    Folders that are named by a relative path get an absolute one, since Ray starts processes in another folder.
+    Relative folders become absolute, because Ray starts processes in another folder.
     """
     searched = {name: os.pathsep.join(_folders(os.environ[name])) for name in SEARCHED if os.environ.get(name)}
     return {**os.environ, **searched, **SAFE_IMPORTS, **NO_KERNELS}
 
 
-# Neither imports a module, which might still be taken from the current folder.
+# These two import no module, since the current folder may still be on the import path.
 def _folders(python_path: str) -> list[str]:
     return [os.path.abspath(folder) for folder in python_path.split(os.pathsep) if folder]  # noqa: PTH100
 
@@ -77,13 +76,13 @@ def child_environment(
 ) -> dict[str, str]:
     """Return this process's environment, changed for a child that trains or evaluates.
 
-    It is offline, sees one device, and starts no threads early.
+    The child is offline, sees one device, and starts no threads early.
 
     Args:
-        device: The one GPU that it sees, as ``CUDA_VISIBLE_DEVICES`` calls it; empty for none, None for
-            the first that this process sees.
-        threads: How many CPU threads it may use, None for what this process's environment says.
-        all_devices: Whether it sees whatever this process sees, since it only shares the devices out.
+        device: The one GPU that the child sees, as ``CUDA_VISIBLE_DEVICES`` names it; empty for none, None for the
+            first that this process sees.
+        threads: Number of CPU threads; None for the number in this process's environment.
+        all_devices: Whether the child sees all devices of this process, because it only distributes them.
     """
     environment = own_environment()
     environment.update(FOR_TRAINING)
@@ -101,21 +100,20 @@ def child_environment(
 
 
 def own_command(*arguments: str, python: str | None = None, module: str = "finesweep") -> list[str]:
-    """Return a command line of finesweep's own, which imports nothing from the current folder.
+    """Return the command line of a finesweep process that imports nothing from the current folder.
 
-    Every Python process that finesweep starts is started by one of these, and in an environment from
-    ``finesweep.host.python_process``, which carries the same over to the processes that it starts itself.
+    Every Python process of finesweep is started with such a command line and with an environment of this module.
 
     Args:
-        arguments: What follows the module's name.
-        python: The interpreter; None for the one that runs this.
-        module: What it runs.
+        arguments: Arguments after the module's name.
+        python: The interpreter; None for the running one.
+        module: The module to run.
     """
     return [python or sys.executable, "-P", "-m", module, *arguments]
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of the system and of the libraries, as a run's record has them."""
+    """Return the versions of Python, the system and the libraries, for a run's file."""
     # Imported here: this module is loaded while the current folder may still be on the import path.
     import importlib.metadata
     import platform

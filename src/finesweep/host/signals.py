@@ -1,4 +1,4 @@
-"""Receives the signals that a user sends to a command; the command decides at its own pace what follows."""
+"""Receives the signals that ask a command to stop; the command decides when to act on them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from dataclasses import dataclass, field
 from finesweep.errors import Stopped
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Signals that ask a command to stop, also where the process that started it had them ignored."""
+"""Signals that ask a command to stop, even if the parent process had them ignored."""
 
 BURST_SECONDS = 0.25
-"""Signals within this time of the first one are one request: shells and cluster managers send two or three at once."""
+"""Seconds in which several signals count as one request: shells and cluster managers send two or three at once."""
 
 AGAIN_SECONDS = 5.0
-"""A block that has not ended this long after its interrupt is interrupted again: libraries can swallow one."""
+"""Seconds after which a block that has not ended is interrupted again: libraries can swallow an interrupt."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass
 class Signals:
-    """Collects the requests to stop; ``received`` has their numbers, the first one decides on the exit code."""
+    """Collects requests to stop; ``received`` has their signal numbers, and the first one decides the exit code."""
 
     received: list[int] = field(default_factory=list)
     is_urgent: bool = field(default=False, init=False)
-    """Whether a request was repeated: the user does not want to wait for the step under way."""
+    """Whether the request was repeated: the user does not want to wait for the current step."""
 
     _since: float = field(default=0.0, init=False)
     _ends_block: bool = field(default=False, init=False)
@@ -39,14 +39,14 @@ class Signals:
 
     @property
     def first(self) -> int | None:
-        """The first signal, None if there was none."""
+        """The first signal; None if there was none."""
         return self.received[0] if self.received else None
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[Signals]:
-        """Collect signals for as long as the block runs.
+        """Collect signals while the block runs.
 
-        SIGHUP is one of them only where it is sent on purpose: not where the terminal is gone, nor under ``nohup``.
+        SIGHUP counts only if it was sent on purpose: not if the terminal is gone, nor under ``nohup``.
         """
         before = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGHUP, signal.SIGALRM)}
         self._had_terminal = _has_terminal()
@@ -58,16 +58,16 @@ class Signals:
         try:
             yield self
         finally:
-            # Once told to stop, the command is on its way out: one more Ctrl-C must not spoil its exit code.
+            # After a request the command is ending: one more Ctrl-C must not change its exit code.
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_IGN if self.received else handler)
 
     @contextlib.contextmanager
     def ending_the_block(self) -> Iterator[None]:
-        """Leave the block at the first signal: nothing runs yet that had to be stopped.
+        """Leave the block at the first signal, because nothing has been started yet that must be stopped.
 
         Raises:
-            Stopped: There was one.
+            Stopped: A signal was received.
         """
         try:
             try:
@@ -80,13 +80,13 @@ class Signals:
         except KeyboardInterrupt:
             raise Stopped(self.first or signal.SIGINT) from None
         finally:
-            # A library may have swallowed the interrupt, or made another error of it.
+            # A library may have swallowed the interrupt, or turned it into another error.
             if self.received:
                 raise Stopped(self.received[0]) from None
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
-        """Within ``ending_the_block``, finish this first: what ends the block must know what was begun here."""
+        """Delay the interrupt of ``ending_the_block`` until this block is done, so that what it starts is known."""
         self._disarm()
         yield
         self._ends_block = True
@@ -117,7 +117,7 @@ class Signals:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Keep signals for after the block; a process that is started in it keeps them until it calls ``unblock``."""
+    """Hold back signals until after the block; a process started in it holds them back until it calls ``unblock``."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPS, signal.SIGHUP))
     try:
         yield
@@ -126,12 +126,12 @@ def blocked() -> Iterator[None]:
 
 
 def unblock() -> None:
-    """Receive the signals that were kept since this process was started, and those to come."""
+    """Let through the signals that were held back since this process was started, and later ones."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (*STOPS, signal.SIGHUP))
 
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Have the system send a signal to this process when the one that started it ends; only Linux can.
+    """Let the kernel send a signal to this process when its parent ends; Linux only.
 
     Args:
         number: The signal.
@@ -141,7 +141,7 @@ def end_with_parent(number: int = signal.SIGKILL) -> None:
 
 
 def _has_terminal() -> bool:
-    """Say whether this process has a terminal; one that was closed is none."""
+    """Return whether this process has a terminal that is still open."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:

@@ -1,4 +1,4 @@
-"""Formats numbers, times, names and texts from outside for a person."""
+"""Formats numbers, times, hyperparameters and foreign texts for the terminal and for tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from finesweep.trial import Value
 
+# Only so many characters of a text are looked at, since a label or a note can be megabytes long.
 _LONGEST_READ = 20_000
 _ESCAPES = re.compile(
     r"\x1b\][^\x07\x1b]{0,4000}(?:\x07|\x1b\\)"  # operating system commands: titles, links, clipboard
@@ -40,15 +41,15 @@ _SHORT = {
 
 
 def clean(text: object, limit: int = 300) -> str:
-    """Make one printable line of a text from outside, as a label or a note, that is read for what it says.
+    """Make one printable line of a foreign text, as a label or a note.
 
-    In an error message, where each character of what was found counts, ``errors.printable`` escapes instead. Escape
-    sequences and characters that act on a terminal or hide are dropped, line breaks become
-    spaces, halves of surrogate pairs (which cannot be written as UTF-8) become U+FFFD.
+    Escape sequences, control characters and invisible characters are dropped. Line breaks become spaces. Halves of
+    surrogate pairs, which UTF-8 cannot hold, become U+FFFD. Use ``errors.printable`` for an error message, where each
+    character counts: it escapes them instead.
 
     Args:
-        text: Anything; what is no text is converted.
-        limit: Longest result in characters; the rest becomes ``...``.
+        text: Anything; a value that is no text is converted with ``str``.
+        limit: Maximum length of the result in characters; the rest becomes ``...``.
     """
     shown = str(text)[:_LONGEST_READ]
     if not shown.isprintable():
@@ -59,17 +60,17 @@ def clean(text: object, limit: int = 300) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """Return a text of at most ``limit`` characters, at least 3; ``...`` stands for what is left out at its end."""
+    """Cut a text to ``limit`` characters (at least 3), of which the last three are then ``...``."""
     return text if len(text) <= limit else text[: max(limit - 3, 0)].rstrip() + "..."
 
 
 def first_few(texts: Sequence[str], most: int, separator: str = ", ") -> str:
-    """List the first texts and how many more there are: ``a, b and 3 more``.
+    """List the first texts and the number of the others: ``a, b and 3 more``.
 
     Args:
-        texts: What is listed, ready to be shown.
-        most: How many are shown.
-        separator: Stands between two.
+        texts: Texts that are ready to be shown.
+        most: Number of texts that are shown.
+        separator: Text between two of them.
     """
     more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return separator.join(texts[:most]) + more
@@ -86,12 +87,12 @@ def headings(names: Sequence[str]) -> list[str]:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number, or None where it is none that JSON could hold."""
+    """Return a finite number as it is; None for NaN, infinity and None, so that JSON can hold the result."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def metric(value: float | None) -> str:
-    """Write a loss or a score with four decimals: ``0.4206``, ``1.2269e+09``."""
+    """Format a loss or a score with four decimals: ``0.4206``, ``1.2269e+09``; an empty string if it is not finite."""
     value = finite(value)
     if value is None:
         return ""
@@ -99,7 +100,7 @@ def metric(value: float | None) -> str:
 
 
 def setting(value: Value, limit: int = 40) -> str:
-    """Write a hyperparameter: ``3.2e-05``, ``0.06``, ``16``, ``true``, ``null``, ``cosine``."""
+    """Format a hyperparameter: ``3.2e-05``, ``0.06``, ``16``, ``true``, ``null``, ``cosine``."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -110,7 +111,7 @@ def setting(value: Value, limit: int = 40) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time span: ``4.2 s``, ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Format a time span: ``4.2 s``, ``42 s``, ``3 min 20 s``, ``2 h 05 min``."""
     seconds = max(finite(seconds) or 0.0, 0.0)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -124,12 +125,12 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write a time span for a narrow column: ``0:42``, ``3:20``, ``2:05:10``."""
+    """Format a time span for a narrow column: ``0:42``, ``3:20``, ``2:05:10``."""
     whole = int(max(finite(seconds) or 0.0, 0.0))
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def without_numbers(text: str) -> str:
-    """Return a text with each number replaced, so that messages which differ in their numbers only are equal."""
+    """Replace each number by ``#``, so that messages that differ only in their numbers become equal."""
     return _NUMBER.sub("#", text)

@@ -1,4 +1,7 @@
-"""Lays out tables for a terminal of any width: drops the least important columns and wraps long texts."""
+"""Lays out tables for a terminal of any width: drops the least important columns and wraps long texts.
+
+All widths are counted in terminal cells (``rich.cells.cell_len``), because a character takes 0, 1 or 2 of them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 GAP = 2
-"""Spaces between columns."""
+"""Spaces between two columns."""
 
 NAME_WIDTH = 12
 _ROOM_FOR_TEXT = 30
@@ -31,12 +34,12 @@ class FittedColumn:
     """One column of a table.
 
     Attributes:
-        name: Its heading; ``wrapped_name`` breaks it.
-        cells: From top to bottom; None leaves the whole line blank.
-        drop: 0 stays; among the others the highest goes first.
-        right: Whether it is aligned to the right, as numbers are.
-        flexible: Whether its texts may be wrapped to the room that the other columns leave.
-        room: Most cells of a line; None for no limit.
+        name: Heading; ``wrapped_name`` breaks it into lines.
+        cells: Cells from top to bottom; None leaves the whole line blank.
+        drop: 0 keeps the column; of the others the one with the highest number is dropped first.
+        right: Whether the column is aligned to the right, as numbers are.
+        flexible: Whether its texts may be wrapped to the width that the other columns leave.
+        room: Maximum width of a line in cells; None for no limit.
     """
 
     name: str
@@ -48,24 +51,24 @@ class FittedColumn:
 
     @property
     def heading(self) -> list[str]:
-        """The heading's lines."""
+        """Lines of the heading."""
         return wrapped_name(self.name)
 
     @property
     def width(self) -> int:
-        """Cells that the longest line takes."""
+        """Width of the longest line, in cells."""
         longest = max(cell_len(text) for text in [*self.heading, *(cell.text for cell in self.cells)])
         return longest if self.room is None else min(longest, self.room)
 
     @property
     def least(self) -> int:
-        """Cells below which the column is of no use."""
+        """Width below which the column cannot be read, in cells."""
         return min(self.width, _ROOM_FOR_TEXT) if self.flexible else self.width
 
 
 @dataclass(frozen=True)
 class FittedTable:
-    """A table as rich prints it, at the width that the terminal then has."""
+    """A table that rich prints at the current width of the terminal."""
 
     title: str
     columns: Sequence[FittedColumn]
@@ -98,7 +101,7 @@ def wrapped_name(name: str, width: int = NAME_WIDTH) -> list[str]:
 
 
 def fit(columns: Sequence[FittedColumn], width: int) -> list[FittedColumn]:
-    """Return the columns that a line of ``width`` cells has room for, in their order."""
+    """Return the columns that fit into ``width`` cells, in their order."""
     kept = list(columns)
     while sum(column.least for column in kept) + GAP * (len(kept) - 1) > width:
         least_important = max(kept, key=lambda column: column.drop)
@@ -110,7 +113,7 @@ def fit(columns: Sequence[FittedColumn], width: int) -> list[FittedColumn]:
 
 
 def lines(columns: Sequence[FittedColumn], width: int) -> Iterator[Text]:
-    """Yield the heading and the rows of columns that were fitted."""
+    """Yield the heading and the rows of columns that ``fit`` returned."""
     if not columns:
         return
     widths = [column.width for column in columns]
@@ -127,6 +130,7 @@ def lines(columns: Sequence[FittedColumn], width: int) -> Iterator[Text]:
 
 def _row(columns: Sequence[FittedColumn], cells: Sequence[Cell], widths: Sequence[int], width: int) -> Text:
     line = Text(no_wrap=True, overflow="crop")
+    # The last column gets no padding, so that copied lines have no spaces at their end.
     for index, (column, cell, size) in enumerate(zip(columns, cells, widths, strict=True)):
         padding = " " * (size - cell_len(cell.text))
         last = index == len(columns) - 1
@@ -143,7 +147,7 @@ def _limited(column: FittedColumn, room: int) -> FittedColumn:
 
 
 def _wrapped(cell: Cell, room: int | None) -> list[Cell]:
-    """Break a text between words into lines of at most ``room`` cells, and a longer word anywhere."""
+    """Wrap a text between words into lines of at most ``room`` cells; a longer word is broken anywhere."""
     if room is None or cell_len(cell.text) <= room:
         return [cell]
     result = [""]
@@ -157,7 +161,7 @@ def _wrapped(cell: Cell, room: int | None) -> list[Cell]:
 
 
 def cut_to_width(text: str, width: int) -> str:
-    """Cut a text to ``width`` cells, marking the cut with three dots."""
+    """Cut a text to ``width`` cells; three dots mark the cut."""
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, max(width - 3, 0)).rstrip() + "..."[: max(width, 0)]
