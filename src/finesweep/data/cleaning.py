@@ -1,4 +1,4 @@
-"""Owns cleaning: which rows of a table can be used, and what is said about those that cannot."""
+"""Drops the rows of a table that cannot be used, and tells the user which and why."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NO_TEXT = object()
 _NO_LABEL = object()
 _SHOWN = 5
 _UNLABELLED = -1
-"""How data sets with class names mark a row whose label is kept secret."""
+"""Integer by which data sets with class names mark a row whose label is kept secret."""
 
 
 class RowProblem(ValueError):
-    """Rows that leave nothing to train on.
+    """No row is left to train on.
 
     Attributes:
         role: The key under ``data`` that names the column.
@@ -39,17 +39,18 @@ def clean_rows(
     """Keep the rows that have text and a label.
 
     Args:
-        table: Rows as they were read; holds all columns of ``roles``.
+        table: Rows as they were read; has all columns of ``roles``.
         roles: Column by role: ``text``, ``text_pair``, ``label``, ``group``.
         name: The split, for messages.
-        several: Whether a row may have several labels: a list of the file becomes a tuple, an empty text an empty one.
+        several: Whether a row may have several labels: a list of the file becomes a tuple, an empty text an empty
+            tuple.
 
     Returns:
-        A column per role, texts as ``str`` and labels as they were read, indexed by the place of each
-        row; and a remark for every kind of row that was dropped.
+        A column per role, texts as ``str`` and labels as they were read, indexed by the place of each row; and a remark
+        for every kind of dropped row.
 
     Raises:
-        RowProblem: No row can be used, or a label is a list or another thing that is no label.
+        RowProblem: No row can be used, or a value of the label column is no label, as a list.
     """
     columns = {role: list(table.columns[column]) for role, column in roles.items()}
     for role in columns.keys() & {"text", "text_pair"}:
@@ -74,16 +75,17 @@ def clean_rows(
 
 
 def _text(value: Any) -> Any:
-    """Return a text, None for a missing one, ``_NO_TEXT`` for what cannot be read as text."""
+    """Return a text, None for a missing one, ``_NO_TEXT`` for a value that cannot be read as text."""
     if isinstance(value, str):
         return value if value.strip() else None
+    # NaN is the only value that differs from itself.
     if value is None or value != value:
         return None
     return str(value) if isinstance(value, bool | int | float | Decimal) else _NO_TEXT
 
 
 def _label(value: Any, secret: int | None) -> Any:
-    """Return a label, None for a missing one, ``_NO_LABEL`` for what can be none."""
+    """Return a label, None for a missing one, ``_NO_LABEL`` for a value that is no label."""
     if isinstance(value, str):
         return value.strip() or None
     if value is None or value != value or (value == secret and secret is not None):
@@ -94,7 +96,7 @@ def _label(value: Any, secret: int | None) -> Any:
 
 
 def _labels(value: Any, secret: int | None) -> Any:
-    """Return a tuple of the labels of a list, an empty one for an empty text, anything else as ``_label`` does."""
+    """Return the labels of a list as a tuple, an empty tuple for an empty text, any other value as ``_label`` does."""
     if isinstance(value, list):
         found = [_label(item, secret) for item in value]
         return _NO_LABEL if _NO_LABEL in found else tuple(label for label in found if label is not None)
@@ -102,14 +104,14 @@ def _labels(value: Any, secret: int | None) -> Any:
 
 
 def _named(label: Any, names: Mapping[int, str]) -> Any:
-    """Replace positions by the names that the file gives them."""
+    """Replace class positions by the names that the file has for them."""
     if isinstance(label, tuple):
         return tuple(_named(one, names) for one in label)
     return label if isinstance(label, str | bool) else names.get(label, label)
 
 
 def _text_notes(table: Table, roles: Mapping[str, str], name: str) -> Iterator[str]:
-    """Remark texts that are hardly meant as such: numbers, and the words that programs write for no value."""
+    """Yield remarks on texts that look wrong: numbers, and words that programs write for a missing value."""
     for role in ("text", "text_pair"):
         if role not in roles:
             continue
@@ -127,15 +129,15 @@ def _text_notes(table: Table, roles: Mapping[str, str], name: str) -> Iterator[s
 
 
 def without_labels(frame: pd.DataFrame, words: Collection[str], name: str) -> tuple[pd.DataFrame, str]:
-    """Leave out rows whose label is a word that stands for a missing one.
+    """Drop the rows whose label is a word for a missing one.
 
     Args:
         frame: Clean rows.
-        words: Such words.
+        words: Words for a missing label.
         name: The split, for messages.
 
     Returns:
-        The other rows; and a remark, empty where there are no such rows.
+        The other rows; and a remark, empty if there are no such rows.
 
     Raises:
         RowProblem: No row is left.
@@ -160,7 +162,7 @@ def _check_labels(table: Table, labels: Sequence[Any], name: str) -> None:
 
 
 def _faults(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Give role, words and mask of everything that makes a row unusable."""
+    """Yield role, words and mask of everything that makes a row unusable."""
     for role in ("text", "text_pair"):
         if role in columns:
             yield role, "no text", np.fromiter((value is None for value in columns[role]), dtype=bool)
@@ -180,7 +182,7 @@ def _rows(mask: np.ndarray, table: Table) -> str:
 
 
 def _counted(places: Sequence[int], unit: str) -> str:
-    """Count rows and name the first, as ``3 rows (lines 4, 9, 12)``."""
+    """Format a number of rows with the first places: ``3 rows (lines 4, 9, 12)``."""
     if len(places) == 1:
         return f"1 row ({unit} {places[0]})"
     more = ", ..." if len(places) > _SHOWN else ""

@@ -1,4 +1,8 @@
-"""Splits CSV and TSV text into records, and decides whether a double quote opens a field or is a character."""
+"""Splits CSV and TSV text into records, and decides whether a double quote opens a field or is a character.
+
+Both mistakes lose data silently: a quote that is a character swallows the rows up to the next quote, and a quote that
+opens a field, read as a character, breaks a text at its separators.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +22,18 @@ _LONGEST_FIELD = 2**31 - 1
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _BOTH_WAYS = "write `data: {quoting: none}` if double quotes are plain characters, `quoting: minimal` if not"
 PLAIN_NOTE = "double quotes are read as plain characters (data.quoting)"
-"""What is said where that was decided by the look of a file."""
+"""Remark for the user if this was decided by the look of a file."""
 
 
 @dataclass(frozen=True)
 class CsvRecords:
-    """Lines split into cells; blank lines are left out.
+    """Lines split into cells, without blank lines.
 
     Attributes:
         rows: The cells of each record.
-        starts: The line on which each starts, from 1.
-        ends: The line on which each ends.
-        note: How double quotes were read, where that was decided by their look; else empty.
+        starts: The first line of each record, from 1.
+        ends: The last line of each record.
+        note: How double quotes were read, if that was decided by their look; else empty.
     """
 
     rows: list[list[str]] = field(repr=False)
@@ -39,12 +43,12 @@ class CsvRecords:
 
     @property
     def is_even(self) -> bool:
-        """Whether all records have as many cells."""
+        """Whether all records have the same number of cells."""
         return self.odd == 0
 
     @property
     def odd(self) -> int:
-        """How many records have another number of cells than the first."""
+        """Number of records whose number of cells differs from that of the first."""
         return sum(1 for row in self.rows if len(row) != len(self.rows[0]))
 
     @property
@@ -56,18 +60,18 @@ class CsvRecords:
 def split(text: str, delimiter: str, quoting: Quoting | None, name: str, line: int = 1) -> CsvRecords:
     """Split a text into records.
 
-    A TSV is read without quoting unless its quotes are those that a program writes: around every cell of a column,
-    or around the cells that need it. In a CSV quotes open fields.
+    A TSV is read without quoting, unless its quotes are around every cell of a column or around exactly the cells that
+    need them, as a program writes them. In a CSV quotes open fields.
 
     Args:
-        text: All of it.
-        delimiter: Stands between two cells.
-        quoting: How double quotes are meant; None to decide.
+        text: The whole text.
+        delimiter: Character between two cells.
+        quoting: Meaning of double quotes; None to decide by their look.
         name: The file, for messages.
         line: Number of the text's first line.
 
     Raises:
-        SpecError: A quote is never closed, or one that opens a field seems to swallow rows.
+        SpecError: A quote is never closed, or a quoted field seems to swallow rows.
     """
     if quoting == "none" or '"' not in text:
         return _read(text, delimiter, csv.QUOTE_NONE, name, line)
@@ -114,7 +118,7 @@ def _read(text: str, delimiter: str, quoting: Literal[0, 3], name: str, line: in
 
 
 def _of_even_lines(text: str, plain: CsvRecords, name: str, line: int) -> CsvRecords:
-    """Read a TSV each of whose lines has as many cells: with quoting only if a program wrote the quotes."""
+    """Read a TSV whose lines all have the same number of cells: with quoting only if a program wrote the quotes."""
     try:
         quoted = _read(text, "\t", csv.QUOTE_MINIMAL, name, line)
     except SpecError:
@@ -129,7 +133,7 @@ def _of_even_lines(text: str, plain: CsvRecords, name: str, line: int) -> CsvRec
 
 
 def _is_quoted_by_rule(raw: Sequence[str], read: Sequence[str]) -> bool:
-    """Say whether a column's quotes are around each cell, or just around those cells that need them."""
+    """Return whether a column's quotes are around every cell, or around exactly the cells that need them."""
     opened = [cell.startswith('"') for cell in raw]
     if any('"' in cell and _unquoted(cell) == cell for cell in raw):
         return False
@@ -139,14 +143,14 @@ def _is_quoted_by_rule(raw: Sequence[str], read: Sequence[str]) -> bool:
 
 
 def _unquoted(cell: str) -> str:
-    """Take off the quotes that a program put around a cell; leave any other cell alone."""
+    """Remove the quotes that a program put around a cell; return any other cell as it is."""
     inner = cell[1:-1]
     is_whole = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
     return inner.replace('""', '"') if is_whole else cell
 
 
 def _refuse_swallowed(records: CsvRecords, delimiter: str, name: str) -> None:
-    """Refuse fields over several lines which hold what looks like rows of their own."""
+    """Refuse fields of several lines whose content looks like rows of its own."""
     long = set(records.long)
     if not long or not records.is_even or len(records.rows[0]) == 1:
         return
@@ -161,7 +165,7 @@ def _refuse_swallowed(records: CsvRecords, delimiter: str, name: str) -> None:
 
 
 class _Known:
-    """What the cells of a column are like, by the rows that stand on one line."""
+    """Describes the cells of a column, judged by the records of one line."""
 
     def __init__(self, values: Sequence[str]) -> None:
         self.values = set(values) - {""}
@@ -169,14 +173,14 @@ class _Known:
         self.few = self.is_number or 0 < len(self.values) <= len(values) / 2
 
     def takes(self, cell: str) -> bool | None:
-        """Say whether a cell is like those of the column; None where any could be."""
+        """Return whether a cell resembles those of the column; None if any text would."""
         if cell in self.values or (self.is_number and is_number(cell)):
             return True
         return False if self.few else None
 
 
 def _looks_swallowing(row: Sequence[str], known: Sequence[_Known], delimiter: str) -> bool:
-    """Say whether one cell of a row, cut at its line ends, gives rows like those around it."""
+    """Return whether one cell of a row, split at its line ends, gives rows like those around it."""
     for place, cell in enumerate(row):
         lines = [line.split(delimiter) for line in _LINE_END.split(cell)]
         widths = [len(row) - place, *[len(row)] * (len(lines) - 2), place + 1]
@@ -190,7 +194,7 @@ def _looks_swallowing(row: Sequence[str], known: Sequence[_Known], delimiter: st
 
 
 def _cells_of_other_columns(lines: Sequence[Sequence[str]], place: int, width: int) -> Iterator[tuple[int, str]]:
-    """Yield column and text of what would be cells beside the one at ``place``."""
+    """Yield column and text of the cells that would result beside the one at ``place``."""
     columns = [*range(place, width), *list(range(width)) * (len(lines) - 2), *range(place + 1)]
     parts = [part for line in lines for part in line]
     return ((column, part) for column, part in zip(columns, parts, strict=True) if column != place)

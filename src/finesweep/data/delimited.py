@@ -1,4 +1,4 @@
-"""Reads the text of a CSV or TSV into rows under names: those of its header, or those that the spec gives."""
+"""Reads the text of a CSV or TSV into rows, with the column names of its header or of the spec."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class Layout:
-    """What a spec says about how its CSV and TSV files are written.
+    """The spec's description of its CSV and TSV files.
 
     Attributes:
         columns: Names of the columns, for files without a header.
         header: Whether the first line is a header; None to judge it by its look.
-        quoting: How double quotes are meant; None to judge that too.
+        quoting: Meaning of double quotes; None to judge them by their look.
     """
 
     columns: tuple[str, ...] | None = None
@@ -38,10 +38,10 @@ class Rows:
     """The rows of a file.
 
     Attributes:
-        names: Of the columns.
-        rows: Cells, as many in each row as there are names.
+        names: Names of the columns.
+        rows: Cells; each row has as many as there are names.
         places: The line on which each row starts.
-        look: What the first line looks like; a header where the layout says what it is.
+        look: Judgement of the first line; a header if the layout decides.
         notes: Remarks for the user.
     """
 
@@ -56,13 +56,13 @@ def read(text: str, delimiter: str, name: str, layout: Layout) -> Rows:
     """Read the text of a file.
 
     Args:
-        text: All of it.
-        delimiter: Stands between two columns, unless the first line names another, as `sep=;` does for Excel.
-        name: The file as the user named it; opens every message.
-        layout: What the spec says.
+        text: The whole text.
+        delimiter: Character between two columns, unless the first line names another, as `sep=;` does for Excel.
+        name: The file as the user named it; every message begins with it.
+        layout: The spec's description.
 
     Raises:
-        SpecError: The text is no table, or one that could be read in two ways.
+        SpecError: The text is no table, or could be read in two ways.
     """
     line = 1
     if (match := _SEP_LINE.match(text)) is not None:
@@ -111,7 +111,7 @@ def _refuse_header(look: HeaderLook, first: Sequence[str], where: str) -> None:
 
 
 def _below_header(records: CsvRecords, rows: Rows) -> Rows:
-    """Leave out lines that repeat the header, as files have that were joined."""
+    """Drop lines that repeat the header, which joined files have."""
     header = records.rows[0]
     again = [at for at, row in enumerate(rows.rows) if row == header]
     if not again or len(header) == 1 or not rows.look.is_header:
@@ -127,7 +127,7 @@ def _below_header(records: CsvRecords, rows: Rows) -> Rows:
 
 
 def _line_notes(records: CsvRecords) -> list[str]:
-    """Say how many records there are where that is fewer than lines."""
+    """Return a remark if there are fewer records than lines."""
     if not (long := records.long):
         return []
     lines = sum(end - start + 1 for start, end in zip(records.starts, records.ends, strict=True))

@@ -1,4 +1,4 @@
-"""Joins columns that hold a 0 or 1 for each label into one column of lists of labels."""
+"""Joins columns with a 0 or 1 for each label into one column of label lists."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from finesweep.tasks.label_column import text_of
 
 _YES, _NO = frozenset({"1", "true", "yes"}), frozenset({"0", "false", "no"})
 _UNKNOWN = frozenset({"", "-1"})
-"""A flag that is not known; `-1` marks rows whose labels are kept secret."""
+"""Texts of an unknown flag; `-1` marks rows whose labels are kept secret."""
 
 
 def joined(table: Table, columns: Sequence[str], column: str, name: str) -> Table:
-    """Return the table with one column more: the names of the columns that hold a 1, None where a flag is not known.
+    """Add a column with the names of the columns that hold a 1; None for a row with an unknown flag.
 
     Args:
-        table: Holds the columns.
-        columns: One for each label.
-        column: What the new column is called; the labels are its class names.
+        table: Has the columns.
+        columns: One column for each label.
+        column: Name of the new column; the labels become its class names.
         name: The split, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Owns reading the splits of a Hub data set from the folder of its snapshot, without cache and without network."""
+"""Reads the splits of a Hub data set from its snapshot folder, without the library's cache and without network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from finesweep.files import read_bytes
 from finesweep.spec import Quoting
 
 Pick = Callable[[Sequence[str]], Mapping[str, str]]
-"""Chooses from the names of the splits: what each is used as, and its name."""
+"""Chooses splits from their names; returns the split's name by what it is used as."""
 
 _LONGEST_REASON = 300
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
@@ -30,7 +30,7 @@ class DatasetProblem(ValueError):
     """A data set that cannot be used.
 
     Attributes:
-        key: The key under ``data`` that it is about.
+        key: The key under ``data`` that the problem is about.
         message: What was found and what is allowed.
         hint: The nearest fix.
     """
@@ -45,21 +45,21 @@ def read(
 ) -> dict[str, Table]:
     """Read the picked splits.
 
-    What ``datasets`` caches by path and time alone is made anew in a temporary folder, so that the rows
-    are those of the files as they are now.
+    ``datasets`` caches by path and time alone, so its cache is put into a temporary folder. The rows are then those of
+    the files as they are now.
 
     Args:
         folder: The snapshot.
         config: Configuration, None for the data set's default.
-        pick: Chooses the splits; what it raises comes through.
+        pick: Chooses the splits; its exceptions pass through.
         columns: Columns whose values are needed.
-        quoting: How double quotes are meant in CSV and TSV files; None to judge them.
+        quoting: Meaning of double quotes in CSV and TSV files; None to judge them by their look.
 
     Returns:
-        A table for every pick.
+        A table for every picked split.
 
     Raises:
-        DatasetProblem: There is no such configuration, or ``datasets`` cannot read the files.
+        DatasetProblem: The configuration does not exist, or ``datasets`` cannot read the files.
     """
     import datasets
     import yaml
@@ -79,7 +79,7 @@ def read(
 def _built(
     folder: Path, config: str | None, cache: str, quoting: Quoting | None
 ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """Return the splits, and what was decided about all of them."""
+    """Return the splits, and remarks that apply to all of them."""
     import datasets
 
     options: dict[str, Any] = {"path": str(folder), "cache_dir": cache, **_choice(folder, config)}
@@ -91,7 +91,7 @@ def _built(
         told = _told_quoting(builder.config, quoting)
         judged = told is None and _has_plain_quotes(files, builder.config.sep or ",")
         notes += [csv_records.PLAIN_NOTE] * judged
-        # Its own default reads the words NA, null and None as missing.
+        # By default, pandas would read the words NA, null and None as missing values.
         options |= {"keep_default_na": False, "na_values": [""], "quoting": csv.QUOTE_NONE if judged else told or 0}
         builder = datasets.load_dataset_builder(**options)
     elif quoting is not None:
@@ -119,9 +119,9 @@ def _choice(folder: Path, config: str | None) -> dict[str, str]:
 
 
 def _check_files(files: Mapping[str, Sequence[str]], folder: Path) -> None:
-    """Refuse a README that points to files beside the data set (another user's, or on a server), and huge files."""
+    """Refuse huge files, and a README that points outside the data set: to another user's files, or to a server."""
     for file in (file for paths in files.values() for file in paths):
-        # Within a cache the files are links to its blobs, so links are not followed.
+        # In the Hub's cache the files are links to blobs, so a link must not be resolved here.
         path = Path(file)
         if ".." in path.parts or not path.is_relative_to(folder):
             raise DatasetProblem("dataset", f"its README names a file that is not its own: {file}")
@@ -140,10 +140,10 @@ def _told_quoting(config: Any, quoting: Quoting | None) -> int | None:
 
 
 def _has_plain_quotes(files: Sequence[Path], delimiter: str) -> bool:
-    """Say whether double quotes are characters like others, as for a file of one's own.
+    """Return whether double quotes are plain characters, judged as in the user's own files.
 
     Raises:
-        DatasetProblem: They seem to swallow rows.
+        DatasetProblem: A quoted field seems to swallow rows.
     """
     plain = []
     for file in files:
@@ -159,7 +159,7 @@ def _has_plain_quotes(files: Sequence[Path], delimiter: str) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first error's text in one line; the last one often says only that there was one."""
+    """Return the text of the first error in one line; the last one often says only that there was an error."""
     while error.__cause__ is not None:
         error = error.__cause__
     return textwrap.shorten(str(error) or type(error).__name__, _LONGEST_REASON)
@@ -180,7 +180,7 @@ def _table(split: Any, name: str, columns: Collection[str], notes: tuple[str, ..
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's progress bars and log off the screen: what matters in it is raised as well."""
+    """Silence the library's progress bars and log; every important message is raised as an error too."""
     import datasets
 
     shown, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()

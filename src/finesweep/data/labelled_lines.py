@@ -1,4 +1,4 @@
-"""Recognises lines of a label, a blank and a text, and writes the command that turns them into a CSV."""
+"""Recognises lines of a label, a blank and a text, and gives the command that turns them into a CSV."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SEPARATORS = (";", "\t", "|")
 _LEAST_LINES = 4
 _MOST_LABELS = 50
 _MOST_LONE = 0.05
-"""Share of the labels' lines that may be the only one of their label."""
+"""Maximum share of lines whose label occurs only once."""
 
 _SCRIPT = (
     "import csv, sys; csv.writer(sys.stdout).writerows([['label', 'text'], "
@@ -21,7 +21,7 @@ _SCRIPT = (
 
 
 def command(text: str, name: str) -> str | None:
-    """Return the shell command that makes a CSV of a text of such lines; None for another text.
+    """Return the shell command that makes a CSV of such lines; None for any other text.
 
     Args:
         text: The file's text.

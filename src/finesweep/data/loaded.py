@@ -1,4 +1,4 @@
-"""Holds the clean rows of a sweep, and the facts that its folder keeps of them."""
+"""Holds a sweep's loaded rows and the facts about them that the manifest keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where one split came from.
+    """Origin of one split.
 
     Attributes:
         place: Absolute path of the file, or id of the data set.
@@ -29,14 +29,14 @@ class DataSource:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What is known of a sweep's data.
+    """Facts about a sweep's data.
 
     Attributes:
         sources: By split that was read; a validation split made from train has none.
-        rows: Rows by split.
+        rows: Number of rows by split.
         labels: Class names in the order of their ids; None for regression.
         text_pair: Whether a row has two texts.
-        naive: What answering the same to every text scores; None in a folder of an older version.
+        naive: Scores of the best constant answer; None in a folder of an older version.
     """
 
     sources: dict[str, DataSource]
@@ -48,15 +48,15 @@ class DataFacts:
 
 @dataclass(frozen=True, eq=False)
 class LoadedData:
-    """Rows that are ready to be tokenised.
+    """Rows that are ready for the tokenizer.
 
     Attributes:
-        frames: By split (``train``, ``validation``, perhaps ``test``): the columns ``text``, perhaps
-            ``text_pair``, and ``label``, a number; nothing else.
+        frames: By split (``train``, ``validation``, perhaps ``test``): the columns ``text``, perhaps ``text_pair``, and
+            ``label``, encoded by the task; nothing else.
         names: Class names in the order of their ids; None for regression.
         sources: By split that was read; a validation split made from train has none.
         notes: Remarks for the user.
-        naive: What answering the same to every text scores.
+        naive: Scores of the best constant answer.
     """
 
     frames: Mapping[str, pd.DataFrame]
@@ -66,7 +66,7 @@ class LoadedData:
     naive: Naive | None = None
 
     def facts(self) -> DataFacts:
-        """Return what a sweep's manifest keeps of the data."""
+        """Return the facts that the manifest keeps."""
         return DataFacts(
             sources=dict(self.sources),
             rows={split: len(frame) for split, frame in self.frames.items()},

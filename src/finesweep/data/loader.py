@@ -1,4 +1,4 @@
-"""Owns the way from ``data:`` in a spec to clean rows with encoded labels, or to every problem in them at once."""
+"""Loads the ``data:`` of a spec into clean rows with encoded labels, or collects all problems in it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def load(spec: DataSpec, task: Task, *, base: Path, seed: int, source: YamlSourc
         spec: The section ``data``.
         task: Encodes the labels.
         base: Folder that relative paths start from.
-        seed: Of the validation split and of the caps on rows.
+        seed: Seed of the validation split and of the samples.
         source: The YAML, for the positions in messages.
 
     Raises:
-        SpecError: With every problem of the first step that found any: reading and columns, rows, labels.
+        SpecError: With every problem of the first step that finds any: reading and columns, rows, labels.
     """
     return _Loader(spec, task, base, seed, source).load()
 
@@ -124,7 +124,7 @@ class _Loader:
         return table
 
     def _bytes(self, split: str, path: Path, given: str) -> bytes | None:
-        """Read a file once, so that its digest and its rows are of the same bytes; None with a problem noted."""
+        """Read a file once, so that digest and rows come from the same bytes; None if it cannot be read."""
         known = ", ".join(readers.SUFFIXES)
         try:
             check(path)
@@ -209,7 +209,7 @@ class _Loader:
                 self._add(role, message, did_you_mean(column, table.names))
 
     def _refuse_first_line(self, split: str, table: Table) -> None:
-        """Ask for the names of the columns, since the first line looks like a row."""
+        """Ask for the names of the columns, because the first line looks like a row."""
         asked = {role: column for role, column in self.roles.items() if column not in table.names}
         names = ", ".join(asked.get(name, name) for name in table.look.names)
         message = f"the first line looks like a row, not like a header: {table.look.evidence}"
@@ -234,7 +234,7 @@ class _Loader:
         return frame
 
     def _with_labels(self, frames: Mapping[str, pd.DataFrame], names: Sequence[str]) -> dict[str, pd.DataFrame]:
-        """Leave out rows whose label is a word that stands for a missing one."""
+        """Drop rows whose label is a word for a missing one."""
         texts = {label_column.text_of(label) for frame in frames.values() for label in frame["label"]}
         words = self._words_for_none(texts) - set(names)
         kept = {}
@@ -251,12 +251,13 @@ class _Loader:
     def _words_for_none(self, texts: Collection[str]) -> frozenset[str]:
         if self.spec.labels == "as_written":
             return frozenset()
-        # Among rows that may have no label at all, one label is enough to learn.
+        # With several labels per row, a row may have none and one label is enough to learn. So a single label that is
+        # such a word must not be kept to have two.
         alone = frozenset(filter(label_column.is_null, texts)) if self.task.takes_several else frozenset()
         return label_column.missing_words(texts) | alone
 
     def _class_names(self, tables: Mapping[str, Table]) -> tuple[str, ...] | None:
-        """Return the names of classes that come with the data: train's, or else those of another split."""
+        """Return the class names that come with the data: those of train, or else those of another split."""
         named = [table.class_names.get(self.roles["label"]) for table in tables.values()]
         return next(filter(None, named), None)
 
@@ -277,7 +278,7 @@ class _Loader:
         return encoded.names
 
     def _separated(self, frames: dict[str, pd.DataFrame], names: Sequence[str] | None) -> dict[str, pd.DataFrame]:
-        """Make sure that there is validation, and that no group stands on two sides."""
+        """Make sure that there is a validation split, and that no group is in two splits."""
         if self.spec.group is not None:
             frames = {split: self._with_groups(split, frame) for split, frame in frames.items()}
             self._check_groups(frames)
@@ -312,7 +313,7 @@ class _Loader:
             self.notes.append(f"validation: too few rows to have the label {shown}.")
 
     def _with_groups(self, split: str, frame: pd.DataFrame) -> pd.DataFrame:
-        """Write groups as text; a row without one is a group of its own."""
+        """Return the groups as text; a row without a group becomes a group of its own."""
         groups = ["" if value is None or value != value else str(value).strip() for value in frame["group"]]
         if lone := groups.count(""):
             what = f"rows without {self.spec.group!r}, each a group of its own"
@@ -330,7 +331,7 @@ class _Loader:
         self._raise_problems()
 
     def _note_overlaps(self, frames: Mapping[str, pd.DataFrame]) -> None:
-        """Count the rows to be evaluated whose text was trained on."""
+        """Tell the user how many texts of the evaluation splits are in train too."""
         columns = [role for role in ("text", "text_pair") if role in self.roles]
         seen = set(frames["train"][columns].itertuples(index=False, name=None))
         for split in [split for split in frames if split != "train"]:

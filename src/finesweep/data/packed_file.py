@@ -1,4 +1,4 @@
-"""Finds out how large a packed data file is once it is unpacked, before a library unpacks it."""
+"""Measures the unpacked size of a packed data file, before a library unpacks it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNPACKERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }
-"""What opens a packed file, by the bytes that it begins with."""
+"""Opens a packed file, by the bytes that it begins with."""
 
 _OTHERS = {
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -33,12 +33,12 @@ _BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, No
 
 
 def refuse_large(path: Path, limit: int) -> None:
-    """Make sure that a data file has, and unpacks to, no more bytes than a limit.
+    """Refuse a data file that has, or unpacks to, more bytes than a limit.
 
-    It is unpacked once, a piece at a time, and nothing of it is kept.
+    The file is unpacked once, piece by piece, and the pieces are discarded.
 
     Raises:
-        Unreadable: It does, is no regular file, is broken, or is packed in a way that cannot be looked into.
+        Unreadable: It is too large, no regular file, broken, or packed in an unknown way.
     """
     with open_regular(path, limit=limit) as stream:
         start = stream.read(8)
@@ -60,7 +60,7 @@ def refuse_large(path: Path, limit: int) -> None:
 
 
 def _unpacked(stream: IO[bytes], start: bytes) -> Iterator[int]:
-    """Yield the sizes of the pieces that a file unpacks to, nothing for one that is not packed."""
+    """Yield the sizes of the pieces that a file unpacks to; nothing if it is not packed."""
     unpack = next((unpack for magic, unpack in UNPACKERS.items() if start.startswith(magic)), None)
     if unpack is not None:
         with unpack(stream) as unpacked:

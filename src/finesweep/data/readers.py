@@ -1,6 +1,6 @@
-"""Owns turning the bytes of one data file into columns, with the place of every row kept for messages.
+"""Reads CSV, TSV, JSON lines and Parquet into columns and keeps each row's place for error messages.
 
-Nothing is guessed or coerced: a CSV cell is text, and ``NA`` in it stays text.
+No value is guessed or converted: a CSV cell is text, and ``NA`` in it stays text.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ _LINES_HINT = 'expected an object a line, as {"text": "...", "label": "..."}, or
 
 
 SHARE_OF_MEMORY = 0.5
-"""Most bytes of a data file, packed or unpacked, as a share of memory; its rows take several times as many."""
+"""Maximum size of a data file, packed or unpacked, as a share of memory; its rows take several times as much."""
 
 
 def most_bytes() -> int:
-    """Return how many bytes of one data file are read on this machine, packed or unpacked."""
+    """Return the maximum size of a data file on this machine in bytes, packed or unpacked."""
     return int(usable_memory_gb() * 1e9 * SHARE_OF_MEMORY)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one file or split as they stand there.
+    """The rows of one file or split as they are written.
 
     Attributes:
-        names: Every column there is, in order.
+        names: All columns, in order.
         columns: Values of the wanted columns that exist; None or an empty text is a missing value.
-        places: Where each row stands, from 1: lines in text files, else rows.
-        unit: What ``places`` counts: ``line`` or ``row``.
+        places: Place of each row, from 1: lines in text files, else rows.
+        unit: Unit of ``places``: ``line`` or ``row``.
         class_names: Names that the file gives to integer labels, by column.
-        look: Whether the first line of a CSV or TSV looks like the header that it was taken for.
+        look: Judgement of the first line of a CSV or TSV, which was read as the header.
         notes: Remarks for the user, without the name of the file.
     """
 
@@ -70,17 +70,17 @@ class Table:
 
 
 def parse(data: bytes, suffix: str, name: str, wanted: Collection[str], layout: Layout = _NO_LAYOUT) -> Table:
-    """Read a data file that is already in memory.
+    """Read a data file that is in memory already.
 
     Args:
         data: The file's bytes.
         suffix: One of ``SUFFIXES``.
-        name: The file as the user named it; opens every message.
+        name: The file as the user named it; every message begins with it.
         wanted: Columns whose values are returned.
-        layout: What the spec says of CSV and TSV files.
+        layout: The spec's description of CSV and TSV files.
 
     Raises:
-        SpecError: The bytes are not what the suffix says, or there is no row in them.
+        SpecError: The bytes do not match the suffix, or hold no row.
     """
     delimiter = _DELIMITERS.get(suffix)
     found = _READERS[suffix](data, name, wanted) if delimiter is None else _rows(data, name, wanted, delimiter, layout)
@@ -90,7 +90,7 @@ def parse(data: bytes, suffix: str, name: str, wanted: Collection[str], layout: 
 
 
 def command_for(path: Path, name: str) -> str:
-    """Return what is to be done with a file of a kind that is not read; empty where nothing is known of it."""
+    """Return a command that converts a file of an unsupported kind; empty if none is known."""
     try:
         text = read_bytes(path, most_bytes()).decode()
     except (Unreadable, UnicodeDecodeError):
@@ -124,7 +124,7 @@ def _json(data: bytes, name: str, wanted: Collection[str]) -> Table:
 
 
 def _whole(text: str) -> Any:
-    """Return the one object that the text holds, None if it is anything else."""
+    """Return the one object that the text holds, None for any other text."""
     try:
         value = _DECODER.decode(text)
     except (ValueError, RecursionError):
@@ -139,7 +139,7 @@ def _line_items(text: str, name: str) -> Iterator[tuple[int, Any]]:
 
 
 def _array_items(text: str, name: str) -> Iterator[tuple[int, Any]]:
-    """Decode one element after the other, since the decoder tells no positions inside a whole array."""
+    """Decode one element after the other, because the decoder gives no positions inside an array."""
     at = _skip(text, text.index("[") + 1)
     line, counted = 1, 0
     while text[at : at + 1] != "]":
@@ -162,7 +162,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _guarded(decode: Callable[[], Any], name: str, line: int, first: int) -> Any:
-    """Decode what starts on ``line``, out of a text that starts on line ``first``."""
+    """Decode a value that starts on ``line``, from a text that starts on line ``first``."""
     try:
         return decode()
     except json.JSONDecodeError as error:
@@ -225,13 +225,13 @@ def from_arrow(table: Any, names: Sequence[str], name: str, class_names: Mapping
     """Take the columns of a ``pyarrow.Table``.
 
     Args:
-        table: Holds the wanted columns.
-        names: Every column of the file.
-        name: The file or split as the user named it; opens the message.
+        table: Has the wanted columns.
+        names: All columns of the file.
+        name: The file or split as the user named it; the message begins with it.
         class_names: Names of integer labels, by column.
 
     Raises:
-        SpecError: Two columns have one name.
+        SpecError: Two columns have the same name.
     """
     for column, count in Counter(names).items():
         if count > 1:
@@ -243,7 +243,7 @@ def from_arrow(table: Any, names: Sequence[str], name: str, class_names: Mapping
 
 
 def _decode_bytes(values: list[Any]) -> bool:
-    """Turn bytes that are UTF-8 into text, in place, without the zeros that pad them; say whether there were any."""
+    """Decode UTF-8 bytes in place, without the zeros that pad them; return whether there were any."""
     found = False
     for at, value in enumerate(values):
         if isinstance(value, bytes):
@@ -253,7 +253,7 @@ def _decode_bytes(values: list[Any]) -> bool:
 
 
 def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
-    """Return the names of classes that `datasets` writes into the schema of a Parquet file, those in lists too."""
+    """Return the class names that `datasets` writes into the schema of a Parquet file, also those inside lists."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         inner = {column: _inside(feature) for column, feature in features.items()}
@@ -264,7 +264,10 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
 
 
 def _inside(feature: Any) -> Any:
-    """Return what a list is made of, anything else as it is; older files write a list of one feature for it."""
+    """Return the item type of a list feature, any other feature as it is.
+
+    Older files write a list feature as a list of one feature.
+    """
     if isinstance(feature, list) and len(feature) == 1:
         return feature[0]
     is_list = isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList")
@@ -307,4 +310,4 @@ _READERS: Mapping[str, Callable[[bytes, str, Collection[str]], Table]] = {
     ".parquet": _parquet,
 }
 SUFFIXES = (*_DELIMITERS, *_READERS)
-"""Every kind of file that is read."""
+"""Suffixes of all data files that are read."""

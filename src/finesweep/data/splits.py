@@ -1,4 +1,4 @@
-"""Owns drawing rows by chance, repeatably: the validation rows taken from train, and the caps on rows."""
+"""Draws rows at random, repeatably: the validation rows taken from train, and samples of a capped split."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def sample(size: int, rows: int, rng: np.random.Generator, classes: Sequence[int
     """Draw rows without replacement.
 
     Args:
-        size: Rows to draw, at most ``rows``.
-        rows: Rows there are.
-        rng: Where the chance comes from.
-        classes: Class of each row; the sample keeps their proportions, and one row of each class at
-            least where ``size`` allows.
+        size: Number of rows to draw, at most ``rows``.
+        rows: Number of rows.
+        rng: Random generator.
+        classes: Class of each row; the sample keeps their proportions, and at least one row of each class if ``size``
+            allows.
 
     Returns:
         Positions in ascending order.
@@ -31,16 +31,16 @@ def sample(size: int, rows: int, rng: np.random.Generator, classes: Sequence[int
 
 
 def hold_out(fraction: float, rows: int, rng: np.random.Generator, classes: Sequence[int] | None) -> list[int]:
-    """Draw the validation rows; every class keeps a row in train, and a class of one row stays there.
+    """Draw the validation rows; every class keeps a row in train, so a class of one row stays there.
 
     Args:
-        fraction: Share of the rows to draw, between 0 and 1; at least one row is drawn where any can be.
-        rows: Rows there are.
-        rng: Where the chance comes from.
+        fraction: Share of the rows to draw, between 0 and 1; at least one row is drawn if possible.
+        rows: Number of rows.
+        rng: Random generator.
         classes: Class of each row, to keep their proportions.
 
     Returns:
-        Positions in ascending order; empty where no row can be spared.
+        Positions in ascending order; empty if no row can be spared.
     """
     size = min(max(round(rows * fraction), 1), rows - 1)
     if classes is None:
@@ -57,17 +57,17 @@ def hold_out_groups(
 ) -> list[int]:
     """Draw validation rows by whole groups, as near to the fraction of every class as groups allow.
 
-    Groups are visited in random order; one is taken where it brings the drawn rows nearer to the
-    fraction and leaves each of its classes a row in train. Where none does, the nearest is taken.
+    Groups are visited in random order. A group is taken if it brings the drawn rows nearer to the fraction and leaves
+    each of its classes a row in train. If no group does, the nearest one is taken.
 
     Args:
         fraction: Share of the rows to draw, between 0 and 1.
         groups: Group of each row.
-        rng: Where the chance comes from.
+        rng: Random generator.
         classes: Class of each row, to keep their proportions.
 
     Returns:
-        Positions in ascending order; empty where no group can be spared.
+        Positions in ascending order; empty if no group can be spared.
     """
     kinds: Sequence[int] = classes if classes is not None else [0] * len(groups)
     hand = _Hand(Counter(kinds), fraction)
@@ -87,7 +87,7 @@ def hold_out_groups(
 
 
 class _Hand:
-    """Rows by class while groups are taken out: what is left, and what the drawn rows still lack."""
+    """Counts rows by class while groups are taken: those left, and those that the drawn rows still lack."""
 
     def __init__(self, counts: Counter[int], fraction: float) -> None:
         self.left = Counter(counts)

@@ -1,4 +1,4 @@
-"""Judges whether the first line of a CSV or TSV names the columns, or is a row already."""
+"""Judges whether the first line of a CSV or TSV is a header or a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from finesweep.tasks.label_column import is_number
 from finesweep.text import shortened
 
 LOOKED_AT = 20_000
-"""Rows that are held against the first line."""
+"""Maximum number of rows that are compared with the first line."""
 
 _OFTEN = """
 text texts text1 text2 text_a text_b text_pair sentence sentence1 sentence2 title body
@@ -22,26 +22,25 @@ similarity id idx index guid uid uuid name date time timestamp user author sourc
 lang language split
 """
 _NAMES = frozenset(_OFTEN.split())
-"""What columns are often called; a first line with one of these is a header."""
+"""Frequent column names; a first line with one of them is a header."""
 
 _DATE = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}\b.*", re.DOTALL)
 _LONG_WORDS = 6
 _LONGEST_NAME = 60
 _FEW_VALUES = 50
 _FEW_ROWS = 8
-"""Rows that a column must have before it says anything that a value is not among its own."""
+"""Minimum number of rows for a column to show that a value is not among its own."""
 
 
 @dataclass(frozen=True)
 class HeaderLook:
-    """What a first line looks like.
+    """Judgement of a first line.
 
     Attributes:
         is_header: Whether it names the columns.
-        evidence: What tells that it is a row, to be shown after a colon; empty for a header.
-        certain: Whether that is more than an impression: a row, whatever columns a spec names; a header, however
-            a spec names its columns.
-        names: Names that the columns could be given; empty for a header.
+        evidence: Why it is a row, to be shown after a colon; empty for a header.
+        certain: Whether the judgement holds whatever names the spec gives to the columns.
+        names: Proposed names of the columns; empty for a header.
     """
 
     is_header: bool
@@ -55,7 +54,7 @@ def look(first: Sequence[str], rows: Sequence[Sequence[str]]) -> HeaderLook:
 
     Args:
         first: Its cells.
-        rows: The rows below, each as wide; the first ``LOOKED_AT`` count.
+        rows: The rows below, of the same width; only the first ``LOOKED_AT`` are compared.
     """
     cells = [cell.strip() for cell in first]
     below = [row for row in rows[:LOOKED_AT] if list(row) != list(first)]
@@ -81,7 +80,7 @@ def _times(count: int) -> str:
 
 
 def _evidence(cells: Sequence[str], pairs: Sequence[tuple[str, Counter[str]]]) -> tuple[str, bool]:
-    """Return what tells by the cells themselves that they are a row, and whether it is certain."""
+    """Return why the cells by themselves look like a row, and whether that is certain."""
     for cell, column in pairs:
         if column and _is_figure(cell) and all(map(_is_figure, column)):
             return f"{_shown(cell)} is a number, as all below it", True
@@ -94,7 +93,7 @@ def _evidence(cells: Sequence[str], pairs: Sequence[tuple[str, Counter[str]]]) -
 
 
 def _made_up(columns: Sequence[Counter[str]]) -> tuple[str, ...]:
-    """Call the longest column `text`, the one of fewest values `label`, the others by their place."""
+    """Name the longest column `text`, the one with the fewest values `label`, the others by their position."""
     names = [f"column{place}" for place in range(1, len(columns) + 1)]
     lengths = [sum(len(value) * n for value, n in column.items()) for column in columns]
     text = max(range(len(columns)), key=lengths.__getitem__)
@@ -106,7 +105,7 @@ def _made_up(columns: Sequence[Counter[str]]) -> tuple[str, ...]:
 
 
 def _is_no_value(cell: str, column: Counter[str]) -> bool:
-    """Say whether a column of numbers, or of few values, has a cell on top that is none of its kind."""
+    """Return whether a column of numbers, or of few values, has a first cell of another kind."""
     if column.total() >= 2 and all(map(_is_figure, column)):
         return not _is_figure(cell)
     return column.total() >= _FEW_ROWS and len(column) <= min(_FEW_VALUES, column.total() / 2)

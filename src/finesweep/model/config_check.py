@@ -1,7 +1,7 @@
-"""Owns the checks of model settings: the fields of a model's config that a spec sets or searches.
+"""Checks the fields of a model's config that a spec sets or searches.
 
-The config classes are the only complete list of these fields, so transformers is imported here, and
-only where a spec has such settings.
+Only the config classes list these fields completely. So transformers is imported here, but only if a spec has such
+settings.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _MOST_SPREAD = 10
 
 
 def setting_defaults(model: ResolvedModel | ScratchModelSpec, spec: SweepSpec, source: YamlSource) -> dict[str, Value]:
-    """Check every ``model.*`` setting and every field of a model made from scratch.
+    """Check every ``model.*`` setting, and every field of a model made from scratch.
 
     Args:
         model: The model that the settings are for.
-        spec: Its ``space`` and ``fixed`` are looked at.
-        source: Says where they stand, for messages.
+        spec: Has the settings in ``space`` and ``fixed``.
+        source: Gives the places of the settings, for messages.
 
     Returns:
-        By dotted name, what the model's config has for each setting that the spec searches or fixes.
+        Value in the model's config of each searched or fixed setting, by dotted name.
 
     Raises:
-        SpecError: A setting is unknown or has a value that the config does not take; lists every problem.
+        SpecError: A setting is unknown, or the config does not accept its value; lists every problem.
     """
     names = [name for name in (*spec.space, *spec.fixed) if name.startswith(_PREFIX)]
     if not names and not isinstance(model, ScratchModelSpec):
@@ -64,7 +64,7 @@ def setting_defaults(model: ResolvedModel | ScratchModelSpec, spec: SweepSpec, s
 
 
 def _of_own_code(spec: SweepSpec, names: list[str], source: YamlSource) -> Iterator[Problem]:
-    """Refuse each setting of a model with code of its own, whose fields nobody knows without running it."""
+    """Refuse each setting of a model with code of its own: without running the code its fields are unknown."""
     for name in names:
         where = source.where("space" if name in spec.space else "fixed", name)
         message = "the config of a model that comes with code of its own cannot be set here"
@@ -111,7 +111,7 @@ class _Check:
             raise SpecError([Problem(self.source.where("model"), message)]) from None
 
     def scratch_settings(self) -> None:
-        """Check the fields of a model made from scratch, and put them into the base."""
+        """Check the fields of a model made from scratch, and set them in the base config."""
         if not isinstance(self.model, ScratchModelSpec):
             return
         for name, value in self.model.settings.items():
@@ -181,7 +181,7 @@ class _Check:
         return True
 
     def heads(self, spec: SweepSpec) -> None:
-        """Check that every width that can occur divides into every number of attention heads."""
+        """Check that every possible width is a multiple of every possible number of attention heads."""
         widths, heads = self._occurring("hidden_size", spec), self._occurring("num_attention_heads", spec)
         pairs = itertools.islice(itertools.product(widths, heads), _MAX_PAIRS)
         for (width, place), (count, other) in pairs:

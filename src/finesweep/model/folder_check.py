@@ -1,4 +1,4 @@
-"""Owns the checks of a model's folder: config, weights and tokenizer, read as data and never loaded."""
+"""Checks a model's folder: reads config, weights and tokenizer as data, without loading the model."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from finesweep.model.weights import WeightFiles, WeightsFault, files_digest, rea
 from finesweep.spec.training_arguments import describe
 
 MAX_JSON = 200_000_000
-"""Bytes of a file of text that are read; the largest tokenizers have 40 million."""
+"""Maximum size of a text file in bytes; the largest tokenizers have 40 million."""
 
 _READ_WHOLE = frozenset((".json", ".txt", ".model", ".jinja", ".py"))
-"""Suffixes of the files that libraries read as a whole; others may be of any size."""
+"""Suffixes of the files that libraries read as a whole; files with other suffixes may have any size."""
 
 DEFAULT_TOKENS = 512
-"""Longest input where neither the config nor the tokenizer names a limit."""
+"""Longest input in tokens if neither config nor tokenizer has a limit."""
 
 MAX_SANE_TOKENS = 10_000_000
-"""Tokenizers without a limit write a number like 1e30."""
+"""Limit above which a tokenizer's maximum length is ignored: tokenizers without a limit write a number like 1e30."""
 
 MIN_POSITIONS = 8
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")
@@ -43,7 +43,7 @@ SIZES: Mapping[str, int] = {
 }
 """Largest sane value of each config field that decides the size of a tensor."""
 
-# These count positions from the padding id + 1 on, so that their table has rows no token ever uses.
+# These types count positions from the padding id + 1, so the first rows of their position table are never used.
 _OFFSET_TYPES = frozenset(
     (
         *("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod", "mpnet", "ibert"),
@@ -51,7 +51,7 @@ _OFFSET_TYPES = frozenset(
     )
 )
 TOKENIZERS_WITHOUT_FILES = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
-"""Classes of tokenizers that cut texts into bytes or characters, and have no vocabulary to read."""
+"""Tokenizer classes that split texts into bytes or characters, and have no vocabulary file."""
 
 _EMBEDDINGS = ("word_embeddings.weight", "embed_tokens.weight", "wte.weight", "tok_embeddings.weight", "shared.weight")
 _TOKENIZER_FILES = (
@@ -62,14 +62,14 @@ _TOKENIZER_FILES = (
 
 @dataclass
 class ModelFolder:
-    """What a look into a model's folder found.
+    """Contents and faults of a model's folder.
 
     Attributes:
         path: The folder.
-        config: ``config.json``; empty where it cannot be read.
+        config: ``config.json``; empty if it cannot be read.
         weights: The weights files and their tensors.
         tokenizer: ``tokenizer_config.json``, or empty.
-        code: The Python files that it needs; nothing for a model that the library itself has code for.
+        code: The Python files that the model needs; none if the library itself has its code.
         faults: Everything that is wrong.
         notes: Remarks for the user.
     """
@@ -94,20 +94,20 @@ class ModelFolder:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that is used."""
+        """All files that are used."""
         return (self.path / "config.json", *self.weights.files, *_tokenizer_files(self.path), *self.code)
 
     def digest(self) -> str:
-        """Return the SHA-256 over the names and the contents of every file that is used."""
+        """Return the SHA-256 over the names and contents of all files that are used."""
         return files_digest(self.files)
 
 
 def inspect(path: Path, *, trusted: bool = False) -> ModelFolder:
-    """Look into a model's folder and list everything that is wrong with it.
+    """List everything that is wrong with a model's folder.
 
     Args:
         path: The folder.
-        trusted: Whether code that comes with the model may be run.
+        trusted: Whether code that comes with the model may run.
     """
     found = ModelFolder(path, faults=list(_irregular(path)))
     if found.faults:
@@ -125,11 +125,11 @@ def inspect(path: Path, *, trusted: bool = False) -> ModelFolder:
 
 
 def foreign_code(path: Path, *, trusted: bool) -> list[Fault]:
-    """Look only for what would run code, in a folder that is about to be loaded.
+    """Check a folder only for code that would run, right before it is loaded.
 
     Args:
         path: The folder; it may lack weights.
-        trusted: Whether code that comes with the model may be run.
+        trusted: Whether code that comes with the model may run.
     """
     found = ModelFolder(path, faults=list(_irregular(path)))
     if found.faults:
@@ -141,7 +141,7 @@ def foreign_code(path: Path, *, trusted: bool) -> list[Fault]:
 
 
 def positions(config: Mapping[str, Any]) -> int | None:
-    """Return how many tokens a config has positions for; None where it does not say."""
+    """Return the number of positions of a config, without unused rows; None if the config does not give it."""
     rows = next((config[name] for name in POSITIONS if type(config.get(name)) is int), None)
     if rows is None or rows < 1:
         return None
@@ -149,7 +149,7 @@ def positions(config: Mapping[str, Any]) -> int | None:
 
 
 def position_offset(model_type: object, pad_token_id: object) -> int:
-    """Return how many rows of its position table a model type never uses."""
+    """Return the number of rows of the position table that a model type never uses."""
     if model_type not in _OFFSET_TYPES:
         return 0
     return (pad_token_id if isinstance(pad_token_id, int) else 1) + 1
@@ -161,6 +161,7 @@ def known_model_types() -> frozenset[str]:
     package = importlib.util.find_spec("transformers")
     folder = Path((package.submodule_search_locations or [""])[0]) if package else Path()
     file = folder / "models" / "auto" / "auto_mappings.py"
+    # The module with the table is loaded alone: importing transformers takes seconds.
     table = importlib.util.spec_from_file_location("_finesweep_auto_mappings", file)
     if table is None or table.loader is None or not file.is_file():
         return frozenset()
@@ -170,7 +171,7 @@ def known_model_types() -> frozenset[str]:
 
 
 def size_fault(name: str, value: object) -> str:
-    """Say what is wrong with a size in a config, in words; an empty string if nothing is."""
+    """Return what is wrong with a size in a config; an empty string if nothing is."""
     if type(value) is not int:
         return f"expected an integer, found {describe(value)}"
     low = MIN_POSITIONS if name in POSITIONS else 1
@@ -180,16 +181,16 @@ def size_fault(name: str, value: object) -> str:
 
 
 def check_files(path: Path) -> None:
-    """Make sure that a library may open whatever it finds in a model's folder.
+    """Check that a library may open every file of a model's folder.
 
     Raises:
-        Unreadable: Something there is no regular file, or is too large.
+        Unreadable: An entry is no regular file, or is too large.
     """
     check_folder(path, limit=MAX_JSON, limited=_READ_WHOLE)
 
 
 def _irregular(path: Path) -> Iterator[Fault]:
-    """Yield what no library may open: it opens whatever has the name that it looks for."""
+    """Yield the first entry that no library may open; a library opens any file with the name that it looks for."""
     try:
         check_files(path)
     except Unreadable as error:
@@ -261,7 +262,7 @@ def _tokenizer(found: ModelFolder) -> None:
 
 
 def _vocabulary(found: ModelFolder, files: set[str]) -> int | None:
-    """Return the highest token id + 1, None where it cannot be told cheaply."""
+    """Return the highest token id + 1; None if it cannot be found cheaply."""
     if "tokenizer.json" in files:
         values = _json_object(found, "tokenizer.json")
         if values is None:
@@ -284,7 +285,7 @@ def _vocabulary(found: ModelFolder, files: set[str]) -> int | None:
 
 
 def _shapes(found: ModelFolder) -> None:
-    """Compare the embedding in the weights with the config; the library would replace it by a random one."""
+    """Compare the embedding's shape in the weights with the config; the library would replace it by a random one."""
     tensors = found.weights.tensors.items()
     shapes = [tensor.shape for name, tensor in tensors if name.endswith(_EMBEDDINGS) and len(tensor.shape) == 2]
     if not shapes:

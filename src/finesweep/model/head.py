@@ -1,4 +1,4 @@
-"""Decides what becomes of the head that a checkpoint brings: kept, kept with its rows in another order, or new."""
+"""Decides about a checkpoint's head: it is kept, kept with its rows reordered, or replaced by a new one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LONGEST = 60
 
 @dataclass(frozen=True)
 class Head:
-    """What becomes of a checkpoint's head.
+    """Decision about a checkpoint's head.
 
     Attributes:
-        rows: For each label of the data the row of the head's last layer that stands for it; None if that layer is new.
-        note: Remark for the user: which, and why; empty where the checkpoint has none.
+        rows: For each label of the data, its row in the head's last layer; None if that layer is new.
+        note: Remark for the user with the decision and the reason; empty if the checkpoint has no head.
     """
 
     rows: tuple[int, ...] | None
@@ -28,7 +28,7 @@ class Head:
 
 
 class HeadFault(ValueError):
-    """A head that cannot be kept, though the spec says so; the message says why."""
+    """The head cannot be kept although the spec says so; the message gives the reason."""
 
 
 def choose(
@@ -40,21 +40,20 @@ def choose(
     *,
     layer: str,
 ) -> Head:
-    """Decide what becomes of a head.
+    """Decide about a checkpoint's head.
 
-    It is kept where its labels are those of the data, in whatever order; for what its rows mean is known then, and
-    only then.
+    It is kept if its labels are those of the data, in any order. Only then the meaning of its rows is known.
 
     Args:
         config: The checkpoint's ``config.json``.
-        names: The data's labels in the order of their ids; None where labels are numbers.
-        needed: Outputs that the task needs.
-        rows_there: Rows of the last layer in the checkpoint; None where it lacks that layer.
-        keep: What the spec says; None to decide by the labels.
+        names: The data's labels in the order of their ids; None if labels are numbers.
+        needed: Number of outputs that the task needs.
+        rows_there: Number of rows of the last layer in the checkpoint; None if it lacks that layer.
+        keep: The spec's ``keep_head``; None to decide by the labels.
         layer: Name of the last layer, for messages.
 
     Raises:
-        HeadFault: The spec says to keep a head that is not there, or has another number of rows.
+        HeadFault: The spec says to keep a head that is missing, or has another number of rows.
     """
     if keep and rows_there != needed:
         has = (
@@ -75,7 +74,7 @@ def choose(
 
 
 def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the labels of a config in the order of their ids; none where it does not name them all."""
+    """Return the labels of a config in the order of their ids; empty if it does not name them all."""
     named = config.get("id2label")
     if not isinstance(named, Mapping) and isinstance(config.get("label2id"), Mapping):
         named = {position: name for name, position in config["label2id"].items()}
@@ -87,7 +86,7 @@ def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _order(labels: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
-    """Return where each name stands among the labels, if they are the same set, be it in other case."""
+    """Return the position of each name among the labels, if both are the same set, apart from case and blanks."""
     for spelled in (str, _folded):
         places = {spelled(label): place for place, label in enumerate(labels)}
         wanted = [spelled(name) for name in names]
@@ -110,7 +109,7 @@ def _kept_note(order: Sequence[int], labels: Sequence[str]) -> str:
 
 
 def _as(labels: Sequence[str], names: Sequence[str] | None) -> str:
-    """Say what the rows of a head that is kept as it is stand for from now on."""
+    """Tell what the rows of a head that is kept unchanged mean from now on."""
     if names is None:
         return ""
     old = labels if len(labels) == len(names) else [f"row {position}" for position in range(len(names))]

@@ -1,7 +1,7 @@
-"""Checks that a pretrained model loads whole: every tensor that its config makes is in its files, and none is dropped.
+"""Checks that a pretrained model loads whole: its files have every tensor that its config makes, and all are used.
 
-New may be the head, and the pooler where a checkpoint lacks it. What the files lack would be drawn at random, and
-what the config has no place for would be left out, both without a word from the library.
+Only the head may be new, and the pooler if a checkpoint lacks it. The library would draw a missing tensor at random,
+and drop an encoder's tensor without a place in the config, both silently.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _CANNOT = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError)
 CANNOT_BE_MADE = (*_CANNOT, OSError, RuntimeError, TypeError, ValueError)
-"""What the library raises for a config that no model can be made of, a tokenizer that it cannot read, and the like."""
+"""Exceptions of the library for a config that no model can be made of, or a tokenizer that it cannot read."""
 
 PREFIX = "model."
 _SHOWN = 3
@@ -42,14 +42,14 @@ _ADAPTED = re.compile(r"(^|\.)(lora_[A-Za-z_]+|base_layer|modules_to_save)\.")
 def check(
     model: ResolvedModel, spec: SweepSpec, source: YamlSource, data: LoadedData | None, *, trusted: bool = False
 ) -> Loading:
-    """Hold a model's files against the model that its config makes, and decide about its head.
+    """Compare a model's files with the model that its config makes, and decide about its head.
 
     Args:
-        model: A model with a folder, in which nothing was found that is wrong by itself.
-        spec: Says what the task is and whether the head is kept.
-        source: Says where ``model:`` stands, for messages.
-        data: The rows; None where they are not known, and nothing can be said about the head.
-        trusted: Whether code that comes with the model may be run.
+        model: A model whose folder has no fault by itself.
+        spec: Has the task and ``keep_head``.
+        source: Gives the place of ``model:``, for messages.
+        data: The rows; None if they are unknown, and the head is not judged.
+        trusted: Whether code that comes with the model may run.
 
     Raises:
         SpecError: The model does not load whole, or its head cannot be kept; lists every problem.
@@ -75,7 +75,7 @@ def check(
 
 
 class _Look:
-    """Compares names and shapes; nothing of the weights is read.
+    """Compares names and shapes of tensors; reads no weights.
 
     Attributes:
         output: The parameters of the head's last layer.
@@ -114,9 +114,10 @@ class _Look:
         return load_model(self.weights, made, self._model_class, trusted=self.trusted, without=without, only_names=True)
 
     def _output(self) -> tuple[str, ...]:
-        """Return the parameters whose shape follows the number of labels."""
+        """Return the parameters whose shape depends on the number of labels."""
         from finesweep.model.pretrained import empty_model
 
+        # No naming convention tells the last layer of a head. So a second model with one label more shows it.
         wider = copy.deepcopy(self.config)
         wider.num_labels = self.config.num_labels + 1
         others = dict(empty_model(wider, self._model_class, trusted=self.trusted).named_parameters())
@@ -124,7 +125,7 @@ class _Look:
         return tuple(name for name, tensor in ours if name not in others or others[name].shape != tensor.shape)
 
     def choose_head(self, names: Sequence[str] | None, keep: bool | None) -> head.Head:
-        """Decide what becomes of the checkpoint's head.
+        """Decide about the checkpoint's head.
 
         Raises:
             HeadFault: The spec says to keep it, and it cannot be kept.
@@ -137,14 +138,14 @@ class _Look:
         return chosen
 
     def _rows_there(self) -> int | None:
-        """Return how many rows the head's last layer has in the files; None if it is not there."""
+        """Return the number of rows of the head's last layer in the files; None if the layer is missing."""
         shapes = {name: tuple(tensor.shape) for name, tensor in self.loaded.model.named_parameters()}
         shapes |= {name: there for name, (there, _) in self.loaded.mismatched.items()}
         theirs = {shapes[name][0] for name in self.output if name not in self.loaded.missing}
         return theirs.pop() if len(theirs) == 1 and not self.loaded.missing & set(self.output) else None
 
     def faults(self) -> Iterator[Fault]:
-        """Find what does not load whole."""
+        """Yield everything that does not load whole."""
         yield from self._padding
         if self.without and (kept := sorted(set(self.output) - self.loaded.new)):
             yield Fault(f"its head cannot be made new: {_listed(kept)}", "name its base model")
@@ -153,7 +154,7 @@ class _Look:
         yield from self._unfit_numbers()
 
     def _unfit_numbers(self) -> Iterator[Fault]:
-        """Find tensors that are loaded and whose numbers cannot be trained on."""
+        """Yield faults for loaded tensors whose numbers cannot be trained on."""
         used = {name: tensor for name, tensor in self.weights.tensors.items() if name in self.loaded.used}
         packed = [name for name in used if name.endswith((".weight", ".bias")) and used[name].dtype not in FLOATS]
         if packed:
@@ -167,7 +168,7 @@ class _Look:
             )
 
     def with_setting(self, name: str, value: Value) -> Loaded:
-        """Return what is loaded where a trial sets a field of the config."""
+        """Return what is loaded if a trial sets this field of the config."""
         return self._load(self._config(**{name: value}))
 
     def new(self) -> tuple[str, ...]:
@@ -176,12 +177,12 @@ class _Look:
 
 
 def changed(loaded: Loaded, loading: Loading | None, *, fewer_layers: bool = False) -> list[str]:
-    """Say what is not as it was when the model was checked; nothing where it is.
+    """Return the differences from what was loaded when the model was checked; empty if there are none.
 
     Args:
-        loaded: What a trial has loaded.
-        loading: How it was to be loaded; None in a folder of an earlier version, which does not say so.
-        fewer_layers: Whether the trial wants fewer layers than there are.
+        loaded: The model that a trial has loaded.
+        loading: The result of the check; None in a folder of an earlier version, which does not have it.
+        fewer_layers: Whether the trial asks for fewer layers than the checkpoint has.
     """
     faults = [*encoder_faults(loaded, head_of(loaded.model, loading.output if loading else ()))]
     faults += dropped_faults(loaded) if not fewer_layers else []
@@ -192,11 +193,12 @@ def changed(loaded: Loaded, loading: Loading | None, *, fewer_layers: bool = Fal
 
 
 def head_of(model: Any, output: Iterable[str]) -> frozenset[str]:
-    """Return the parameters of a model's head: those outside of its base model.
+    """Return the parameters of a model's head: those outside its base model.
 
     Args:
         model: A model with a head.
-        output: The parameters of the head's last layer; the module of the base model that they lie in is its head too.
+        output: The parameters of the head's last layer. If they lie in a module of the base model, all of that module
+            counts as head.
     """
     names = [name for name, _ in model.named_parameters()]
     base = _base(model)
@@ -206,18 +208,18 @@ def head_of(model: Any, output: Iterable[str]) -> frozenset[str]:
 
 
 def _base(model: Any) -> str:
-    """Return what the names of the base model's parameters begin with; empty if nothing sets them apart."""
+    """Return the prefix of the base model's parameters; empty if no parameter has it."""
     base = f"{model.base_model_prefix}."
     return base if any(name.startswith(base) for name, _ in model.named_parameters()) else ""
 
 
 def encoder_faults(loaded: Loaded, head_names: Collection[str], cause: str = "") -> Iterator[Fault]:
-    """Find what of the encoder would be drawn at random: tensors that are missing, or have another shape.
+    """Yield faults for tensors of the encoder that would be drawn at random: they are missing or have another shape.
 
     Args:
-        loaded: What was loaded.
+        loaded: The loaded model.
         head_names: The parameters of the head.
-        cause: A hint that fits better than the usual one.
+        cause: Hint to give instead of the usual one.
     """
     encoder = [name for name, _ in loaded.model.named_parameters() if name not in head_names]
     missing = [name for name in encoder if name in loaded.missing and not _is_pooler(name)]
@@ -232,7 +234,7 @@ def encoder_faults(loaded: Loaded, head_names: Collection[str], cause: str = "")
 
 
 def dropped_faults(loaded: Loaded) -> Iterator[Fault]:
-    """Find tensors of the encoder that would be left out: those of a further layer, or of a part of a layer."""
+    """Yield faults for dropped tensors of the encoder: those of a further layer, or of a part of a layer."""
     base = _base(loaded.model)
     known = [name.removeprefix(base) for name, _ in loaded.model.named_parameters() if name.startswith(base)]
     patterns, layers = {_pattern(name) for name in known}, {name.rpartition(".")[0] for name in known}
@@ -248,7 +250,7 @@ def dropped_faults(loaded: Loaded) -> Iterator[Fault]:
 
 
 def _pattern(name: str) -> str:
-    """Return a name without the numbers of its layers."""
+    """Return a name with the numbers of layers replaced by ``*``."""
     return _NUMBER.sub("*", f".{name}")
 
 
@@ -257,7 +259,7 @@ def _is_pooler(name: str) -> bool:
 
 
 def _setting_problems(look: _Look, spec: SweepSpec, source: YamlSource) -> Iterator[Problem]:
-    """Find settings of the model with which it would no longer load whole; fewer layers are asked for, and fine."""
+    """Yield settings with which the model would no longer load whole; fewer layers are allowed."""
     for path, name, value in _settings(spec):
         try:
             loaded = look.with_setting(name, value)
@@ -270,7 +272,7 @@ def _setting_problems(look: _Look, spec: SweepSpec, source: YamlSource) -> Itera
 
 
 def _settings(spec: SweepSpec) -> Iterator[tuple[KeyPath, str, Value]]:
-    """Yield every value of a ``model.*`` setting that could change what tensors there are: no number with a point."""
+    """Yield every value of a ``model.*`` setting that can change the tensors; a float cannot."""
     settings: dict[tuple[str, str], Sequence[Value]] = {("fixed", name): (value,) for name, value in spec.fixed.items()}
     for name, parameter in spec.space.items():
         settings[("space", name)] = tuple(parameter.choices or (parameter.low, parameter.high))
@@ -300,7 +302,7 @@ def _padding_notes(config: Any, tokenizer: Any) -> Iterator[str]:
 
 
 def _cause(weights: WeightFiles, model: Any) -> str:
-    """Say what the names of the tensors tell of where they come from; empty if nothing."""
+    """Return the origin of the weights, as the tensors' names show it; an empty string if they do not."""
     if any(_ADAPTED.search(name) for name in weights.tensors):
         return "these are the weights of an adapter (PEFT): call merge_and_unload(), and save the model that it returns"
     first, known = ({name.partition(".")[0] for name in names} for names in (weights.tensors, model.state_dict()))

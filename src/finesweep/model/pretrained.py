@@ -1,7 +1,7 @@
-"""Loads what a model's folder holds: its tokenizer, its config, and its weights into the model that its config makes.
+"""Loads a model's folder: its tokenizer, its config, and its weights into the model that the config makes.
 
-Weights are read here and handed to the library as tensors, so that nothing but the safetensors files that were
-checked can be loaded, whatever else lies in the folder.
+Weights are read here and passed to the library as tensors. So only the safetensors files that were checked are loaded,
+whatever else lies in the folder.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from finesweep.model.weights import WeightFiles
 _INSIDE = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _AROUND = ("module.", "model.")
 _CLASSES: dict[tuple[type, str, bool], type] = {}
-"""The class of the model with a head, by the class of its config, the auto class, and whether its own code may run."""
+"""Class of the model with a head, by config class, name of the auto class, and whether its own code may run."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model whose weights were taken from files.
+    """A model with weights from files.
 
     Attributes:
         model: The model.
         missing: Its parameters that the files lack; they were drawn at random.
-        mismatched: Its parameters that have another shape in the files, with that shape and its own; they were drawn
-            at random too.
-        unexpected: Tensors of the files that it has no place for, as it would call them.
-        used: Tensors of the files that it has a place for, as the files call them; empty unless nothing was read.
+        mismatched: Its parameters with another shape in the files, with that shape and their own; they were drawn at
+            random too.
+        unexpected: Tensors of the files without a place in the model, by the model's naming.
+        used: Tensors of the files with a place in the model, by the files' naming; filled only with ``only_names``.
     """
 
     model: Any
@@ -58,10 +58,10 @@ def load_tokenizer(folder: Path, *, trusted: bool = False) -> Any:
 
     Args:
         folder: The model's folder.
-        trusted: Whether code that comes with the model may be run.
+        trusted: Whether code that comes with the model may run.
 
     Raises:
-        SweepError: The tokenizer has code of its own that nobody allowed.
+        SweepError: The tokenizer has code of its own that is not trusted.
     """
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **_local(folder, trusted=trusted))
     if tokenizer.pad_token is None:
@@ -74,11 +74,11 @@ def load_config(folder: Path, *, trusted: bool = False, **fields: Any) -> Any:
 
     Args:
         folder: The model's folder.
-        trusted: Whether code that comes with the model may be run.
-        fields: Replace what the file says.
+        trusted: Whether code that comes with the model may run.
+        fields: Replace fields of the file.
 
     Raises:
-        SweepError: The folder has code of its own that nobody allowed.
+        SweepError: The folder has code of its own that is not trusted.
     """
     config = transformers.AutoConfig.from_pretrained(folder, **_local(folder, trusted=trusted), **fields)
     if not hasattr(config, "pad_token_id"):
@@ -87,7 +87,7 @@ def load_config(folder: Path, *, trusted: bool = False, **fields: Any) -> Any:
 
 
 def settle_padding(config: Any, tokenizer: Any) -> None:
-    """Let a config say the padding token that its tokenizer pads with; a head may look for the last token before it."""
+    """Set the tokenizer's padding token in a config, because some heads read the last token before the padding."""
     if tokenizer.pad_token_id is not None:
         for part in {id(part): part for part in (config, config.get_text_config())}.values():
             part.pad_token_id = tokenizer.pad_token_id
@@ -101,13 +101,13 @@ def new_model(config: Any, model_class: str, *, trusted: bool = False) -> Any:
     Args:
         config: The model's config.
         model_class: Name of the auto class of transformers that makes it.
-        trusted: Whether code that comes with the model may be run.
+        trusted: Whether code that comes with the model may run.
     """
     return getattr(transformers, model_class).from_config(config, trust_remote_code=trusted)
 
 
 def empty_model(config: Any, model_class: str, *, trusted: bool = False) -> Any:
-    """Make the same on the meta device: names and shapes, and no numbers."""
+    """Make the same model on the meta device: with names and shapes, without numbers."""
     with torch.device("meta"):
         model = new_model(config, model_class, trusted=trusted)
     _CLASSES[type(config), model_class, trusted] = type(model)
@@ -123,18 +123,18 @@ def load_model(
     without: Collection[str] = (),
     only_names: bool = False,
 ) -> Loaded:
-    """Make the model of a config, with a head, and fill it with the tensors of files.
+    """Make the model of a config, with a head, and fill it with tensors from files.
 
-    It is in single precision whatever the files hold: the library would otherwise train in that. What the files lack,
-    or have in another shape, is drawn at random; the caller judges that.
+    The model is in single precision whatever the files hold, because the library would otherwise train in the files'
+    precision. Tensors that are missing or have another shape are drawn at random; the caller judges that.
 
     Args:
         weights: The files.
-        config: Belongs to the caller; the model gets a copy.
+        config: The config; the model gets a copy.
         model_class: Name of the auto class of transformers that makes the model.
-        trusted: Whether code that comes with the model may be run.
+        trusted: Whether code that comes with the model may run.
         without: Parameters that are drawn at random although the files have them.
-        only_names: Read nothing: the model stays on the meta device, only names and shapes are compared.
+        only_names: Read no weights: the model stays on the meta device, only names and shapes are compared.
     """
     known = _CLASSES.get((type(config), model_class, trusted))
     kind: Any = known or type(empty_model(config, model_class, trusted=trusted))
@@ -161,15 +161,15 @@ def load_model(
 
 
 def put_rows(model: Any, names: Sequence[str], rows: Sequence[int]) -> None:
-    """Put the rows of parameters into another order.
+    """Reorder the rows of parameters.
 
     Args:
         model: The model.
         names: Its parameters.
-        rows: For each row where it was.
+        rows: The old row of each new row.
 
     Raises:
-        SweepError: They do not have as many rows, or the order is none.
+        SweepError: A parameter has another number of rows, or ``rows`` is no permutation.
     """
     for name in names:
         parameter = model.get_parameter(name)
@@ -179,13 +179,13 @@ def put_rows(model: Any, names: Sequence[str], rows: Sequence[int]) -> None:
 
 
 def _own_names(names: Collection[str], prefix: str, make: Callable[[], Any]) -> Mapping[str, str]:
-    """Return what each tensor was called before its model was compiled, or put into another one that was saved."""
+    """Return each tensor's name without the prefixes of a compiled model, or of a wrapper that was saved."""
     own = {name: _INSIDE.sub("", name) for name in names}
     if len(set(own.values())) < len(own):
         return {name: name for name in names}
     base = f"{prefix}."
     for around in _AROUND:
-        # Where the model has such names itself, they are wrapped only if they have the prefix twice.
+        # If the model itself has names with this prefix, only a doubled prefix shows a wrapper.
         prefix = around if around != base else 2 * around
         if all(name.startswith(prefix) for name in own.values()):
             bare = {name: value.removeprefix(around) for name, value in own.items()}
@@ -201,7 +201,7 @@ def _known(own: Mapping[str, str], known: Collection[str], base: str) -> int:
 
 
 class _OnlyName:
-    """Stands for a tensor whose numbers nobody needs; notes when it is taken."""
+    """Stands for a tensor whose numbers are not needed; records that the library has taken it."""
 
     def __init__(self, name: str, shape: tuple[int, ...], used: set[str]) -> None:
         self.name, self.shape, self.used = name, shape, used
@@ -216,7 +216,7 @@ def _only_names(weights: WeightFiles, used: set[str]) -> dict[str, Any]:
 
 
 def _slices(weights: WeightFiles, files: contextlib.ExitStack) -> dict[str, Any]:
-    """Return tensors that are read when they are taken, as long as the files are open."""
+    """Return lazily read tensors; they can be read as long as the files are open."""
     paths = {tensor.file for tensor in weights.tensors.values()}
     opened = {path: files.enter_context(safetensors.safe_open(path, framework="pt")) for path in sorted(paths)}
     return {name: opened[tensor.file].get_slice(name) for name, tensor in weights.tensors.items()}
@@ -224,7 +224,7 @@ def _slices(weights: WeightFiles, files: contextlib.ExitStack) -> dict[str, Any]
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library from showing its progress, and its own report on what it has loaded."""
+    """Silence the library's progress bar and its report on loading."""
     logging = transformers.utils.logging
     verbosity, shows = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -238,7 +238,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _local(folder: Path, *, trusted: bool) -> dict[str, bool]:
-    """Return how a folder is loaded, after a look for code: it may have changed since it was checked."""
+    """Return the options of a local load, after a check for code: the folder may have changed since it was checked."""
     if faults := foreign_code(folder, trusted=trusted):
         raise SweepError("\n".join(f"{folder}: {fault.message}" for fault in faults))
     return {"local_files_only": True, "trust_remote_code": trusted}

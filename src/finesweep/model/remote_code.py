@@ -1,4 +1,4 @@
-"""Owns finding what would make the library run code that comes with a model; without the user's word none is run."""
+"""Finds everything that would make the library run code that comes with a model; it runs only if the user allows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from finesweep.registry import TASKS
 
 FLAG = "--trust-remote-code"
-"""Option of ``sweep run`` and ``sweep validate``; nothing in a YAML or a results folder stands for it."""
+"""Option of ``sweep run`` and ``sweep validate``. A YAML or a results folder cannot set it."""
 
 _MAPS = ("auto_map", "custom_pipelines")
 _REFERENCE = re.compile(r"([A-Za-z_]\w*)\.([A-Za-z_]\w*)\Z")
@@ -20,7 +20,7 @@ _ATTENTION = (None, "eager", "sdpa")
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a folder.
+    """One fault of a folder.
 
     Attributes:
         message: What was found and what is allowed.
@@ -32,19 +32,19 @@ class Fault:
 
 
 def code_files(path: Path, configs: Mapping[str, Mapping[str, Any]]) -> Sequence[Path]:
-    """Return a folder's Python files, by name, if one of its configs refers to code; else nothing."""
+    """Return a folder's Python files, by name, if one of its configs refers to code; else an empty list."""
     return sorted(path.glob("*.py")) if any(_references(config) for config in configs.values()) else []
 
 
 def code_faults(
     path: Path, configs: Mapping[str, Mapping[str, Any]], known_types: Collection[str], *, trusted: bool
 ) -> Iterator[Fault]:
-    """Find what would run code, or would fail for lack of it.
+    """Yield faults for code that would run, and for code that is missing.
 
     Args:
         path: The model's folder.
-        configs: What ``config.json`` and ``tokenizer_config.json`` hold, by these names.
-        known_types: Model types that the library has code for; empty if nobody knows.
+        configs: Contents of ``config.json`` and ``tokenizer_config.json``, by these names.
+        known_types: Model types that the library has code for; empty if they are unknown.
         trusted: Whether the user gave the flag.
     """
     for name, config in configs.items():
@@ -61,7 +61,7 @@ def code_faults(
 
 
 def _forbidden(file: str, values: Any) -> Iterator[Fault]:
-    """Find what is refused whoever trusts it, at any depth; JSON from a file has no circles."""
+    """Yield what is refused even with the flag, at any depth. JSON from a file has no cycles."""
     if isinstance(values, list):
         for item in values:
             yield from _forbidden(file, item)
@@ -79,7 +79,7 @@ def _forbidden(file: str, values: Any) -> Iterator[Fault]:
 
 
 def _references(values: Any) -> list[Any]:
-    """Return every reference to code, as it is written, at any depth."""
+    """Return every reference to code as it is written, at any depth."""
     if isinstance(values, list):
         return [found for item in values for found in _references(item)]
     if not isinstance(values, dict):
@@ -90,7 +90,7 @@ def _references(values: Any) -> list[Any]:
 
 def _leaves(entry: Any) -> Iterator[Any]:
     if isinstance(entry, dict | list):
-        # What stands beside `impl` in a pipeline's entry are names of the library's own classes.
+        # In a pipeline's entry only `impl` is code; the other values are names of the library's own classes.
         inner = entry.values() if isinstance(entry, dict) and "impl" not in entry else entry
         for item in [entry["impl"]] if isinstance(entry, dict) and "impl" in entry else inner:
             yield from _leaves(item)

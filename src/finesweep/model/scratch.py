@@ -1,4 +1,4 @@
-"""Owns making a model from scratch: a tokenizer trained on the training texts, and a config; no weights."""
+"""Makes a model from scratch: trains a tokenizer on the training texts and writes a config; no weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finesweep.spec import ScratchModelSpec
 PAD, UNKNOWN, START, SEPARATOR, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 MAX_TEXTS = 200_000
-"""Texts that a tokenizer is trained on; more change next to nothing."""
+"""Maximum number of texts that a tokenizer is trained on; more have almost no effect."""
 
 
 def make_scratch(spec: ScratchModelSpec, texts: Iterable[str], folder: Path, *, pairs: bool) -> None:
@@ -23,10 +23,10 @@ def make_scratch(spec: ScratchModelSpec, texts: Iterable[str], folder: Path, *, 
     The same texts in the same order give the same files.
 
     Args:
-        spec: Model type and settings, which ``model_settings.setting_defaults`` has checked.
-        texts: What the tokenizer is trained on; the first ``MAX_TEXTS`` are used.
-        folder: Where the files go; it must exist.
-        pairs: Whether the model reads pairs of texts; without, it needs no token types.
+        spec: Model type and settings, checked by ``config_check.setting_defaults``.
+        texts: Training texts of the tokenizer; the first ``MAX_TEXTS`` are used.
+        folder: Folder for the files; it must exist.
+        pairs: Whether the model reads pairs of texts; otherwise it needs no token types.
     """
     import transformers
 
@@ -35,7 +35,7 @@ def make_scratch(spec: ScratchModelSpec, texts: Iterable[str], folder: Path, *, 
     config = transformers.AutoConfig.for_model(
         spec.config, **{**spec.settings, "vocab_size": tokenizer.get_vocab_size(), "pad_token_id": ids[PAD]}
     )
-    # Some heads look for these tokens in the input.
+    # Some heads look for these tokens in the input. The tokenizer's ids differ from the config's defaults.
     for name, token in (("bos_token_id", START), ("eos_token_id", SEPARATOR)):
         if getattr(config, name, None) is not None:
             setattr(config, name, ids[token])
@@ -60,11 +60,11 @@ def _max_tokens(config: Any) -> int:
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int) -> Any:
-    """Train a lower-casing WordPiece tokenizer, as BERT's is, with ``[CLS] a [SEP] b [SEP]`` around the texts.
+    """Train a lower-casing WordPiece tokenizer like BERT's, with ``[CLS] a [SEP] b [SEP]`` around the texts.
 
     Args:
-        texts: What it is trained on.
-        vocab_size: Most tokens that it has.
+        texts: Training texts.
+        vocab_size: Maximum number of tokens.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -89,8 +89,8 @@ def _vocabulary(texts: Sequence[str], vocab_size: int, normalizer: Any, splitter
     draft = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
     draft.normalizer, draft.pre_tokenizer = normalizer, splitter
     alphabet = _alphabet(normalizer, texts, vocab_size // 4)
-    # The trainer numbers single characters in the order of a hash table that differs in every process,
-    # and breaks ties by these numbers. Given all of them beforehand it has none to number.
+    # The trainer numbers single characters in the order of a hash table, which differs between processes, and breaks
+    # ties by these numbers. With all characters given beforehand it has none to number.
     characters = [*alphabet, *(f"##{character}" for character in alphabet)]
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,

@@ -1,4 +1,4 @@
-"""Owns finding the model that a spec names: a folder, a Hub snapshot, or one to be made from scratch."""
+"""Finds the model of a spec: a folder, a Hub snapshot, or a model to be made from scratch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from finesweep.spec import ModelSpec, ScratchModelSpec, YamlSource
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model that was found and looks usable.
+    """A model that was found and has no known fault.
 
     Attributes:
         name: As the user wrote it, or ``bert (from scratch)``.
@@ -29,7 +29,7 @@ class ResolvedModel:
         config: ``config.json``, or the settings of a model made from scratch.
         max_tokens: Longest input in tokens, special tokens included.
         notes: Remarks for the user.
-        files: The files in that folder that are used.
+        files: The files of the folder that are used.
     """
 
     name: str
@@ -42,10 +42,10 @@ class ResolvedModel:
     files: tuple[Path, ...] = ()
 
     def facts(self, loading: Loading | None) -> ModelFacts:
-        """Return what a sweep's manifest keeps of the model.
+        """Return the facts that the manifest keeps.
 
         Args:
-            loading: How it is loaded; None for one made from scratch.
+            loading: Result of the load check; None for a model made from scratch.
         """
         path = str(self.path) if self.path else None
         return ModelFacts(self.name, path, self.revision, self.digest, self.max_tokens, self.path is None, loading)
@@ -54,18 +54,18 @@ class ResolvedModel:
 def resolve(
     model: ModelSpec | ScratchModelSpec, *, base: Path, source: YamlSource, trusted: bool = False
 ) -> ResolvedModel:
-    """Find a model and check everything about it that can be read without loading it.
+    """Find a model and check everything that can be read without loading it.
 
-    What starts with ``.``, ``/`` or ``~``, or exists, is a folder; everything else is a Hub id.
+    A name that starts with ``.``, ``/`` or ``~``, or exists, is a folder; any other name is a Hub id.
 
     Args:
         model: The spec's ``model:``.
         base: Folder that relative paths start from.
-        source: Says where ``model:`` stands, for messages.
-        trusted: Whether code that comes with the model may be run; of a Hub model it is fetched then.
+        source: Gives the place of ``model:``, for messages.
+        trusted: Whether code that comes with the model may run; of a Hub model it is then fetched.
 
     Raises:
-        SpecError: There is no such model, or it cannot be used; lists every problem.
+        SpecError: The model does not exist or cannot be used; lists every problem.
     """
     if isinstance(model, ScratchModelSpec):
         return _from_scratch(model)
@@ -89,7 +89,7 @@ def _named_folder(name: str, base: Path) -> Path | None:
     path = _absolute(name, base)
     if name[0] in "./~" or "\\" in name or name.endswith("/") or name.count("/") > 1 or _exists(path):
         return path
-    # `models/bert` beside a folder `models` is a slip of the pen, no Hub id.
+    # `models/bert` beside a folder `models` is a misspelled path, not a Hub id.
     return path if "/" in name and _exists(path.parent) else None
 
 

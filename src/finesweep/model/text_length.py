@@ -1,4 +1,4 @@
-"""Counts the tokens of texts: with a model's tokenizer, or by their characters where there is none."""
+"""Counts the tokens of texts, with a model's tokenizer or estimated from their characters."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Texts = Sequence[str]
 """The texts that a model reads together: one, or the two of a pair."""
 
 Counter = Callable[[Texts], int]
-"""Says how many tokens a row has, special tokens included."""
+"""Returns the number of tokens of a row, special tokens included."""
 
 LOOKED_AT = 20_000
-"""Characters of a text that are tokenised; the rest of a longer one is counted in proportion."""
+"""Characters of a text that are tokenised; the rest of a longer text is counted in proportion."""
 
 _SPECIAL = 2
-"""Special tokens of a text, about: one before the first, and one after each."""
+"""Approximate number of special tokens of one text: one before it, one after it."""
 
-# A letter of these scripts is a token, or a part of one: words of theirs are not parted by blanks, or a
-# vocabulary that holds many languages has only pieces of them.
+# A letter of these scripts is about a token, or a part of one: their words have no blanks between them, or a vocabulary
+# of many languages has only pieces of their words.
 _PIECES = re.compile(
     r"(?P<ideograph>[\u2e80-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
     r"|(?P<hangul>[\u1100-\u11ff\uac00-\ud7af]+)"
@@ -51,25 +51,25 @@ _LETTERS_PER_TOKEN = {
     "other": 1.0,
 }
 _LONGEST_WORD = 18
-"""A longer run of letters is no word but a key or an address, of which a token holds less."""
+"""Maximum length of a word in letters; a longer run is a key or an address, which needs more tokens."""
 _KEY_LETTERS = 2.5
 
 
 def tokenizer_counter(folder: Path) -> Counter | None:
-    """Return a counter that asks the tokenizer in a model's folder, None where it has none that can be read at once.
+    """Return a counter with the tokenizer of a model's folder; None if it has no ``tokenizer.json``.
 
     Args:
-        folder: Holds ``tokenizer.json``; other tokenizers would take seconds to be made.
+        folder: The model's folder. Tokenizers in other formats take seconds to convert and are not used.
     """
     tokenizer = _tokenizer(folder)
     return None if tokenizer is None else counter_of(tokenizer)
 
 
 def unknown_share(folder: Path, rows: Iterable[Texts]) -> float:
-    """Return which share of the tokens of texts a tokenizer does not know, 0 to 1; 0 where it knows everything.
+    """Return the share of tokens that a tokenizer does not know, 0 to 1.
 
     Args:
-        folder: Holds ``tokenizer.json``; of another tokenizer nothing is said, which is 0.
+        folder: Has ``tokenizer.json``; for any other tokenizer the result is 0.
         rows: Texts.
     """
     tokenizer = _tokenizer(folder)
@@ -97,14 +97,14 @@ def _tokenizer(folder: Path) -> Tokenizer | None:
 
 
 def counter_of(tokenizer: Tokenizer) -> Counter:
-    """Return a counter that asks a tokenizer of the library `tokenizers`."""
+    """Return a counter with a tokenizer of the library `tokenizers`."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return _counter(lambda first, second: len(tokenizer.encode(first, second)))
 
 
 def counter_of_loaded(tokenizer: Any) -> Counter:
-    """Return a counter that asks a tokenizer of `transformers`."""
+    """Return a counter with a tokenizer of `transformers`."""
     return _counter(lambda first, second: len(tokenizer(first, second, verbose=False)["input_ids"]))
 
 
@@ -119,12 +119,12 @@ def _counter(tokens_of: Callable[[str, str | None], int]) -> Counter:
 
 
 def bytes_of(row: Texts) -> int:
-    """Count the tokens of a tokenizer that takes each byte for one, with a mark after each text."""
+    """Count the tokens of a byte tokenizer: one per byte, and one mark after each text."""
     return sum(len(text.encode()) + 1 for text in row)
 
 
 def estimated_tokens(row: Texts) -> int:
-    """Estimate how many tokens a row has for a usual model of its language, by the scripts of its characters."""
+    """Estimate the tokens of a row for a typical model of its language, by the scripts of its characters."""
     return _SPECIAL + len(row) - 1 + sum(map(_estimated, row))
 
 
@@ -142,6 +142,6 @@ def _tokens(script: str, letters: int) -> int:
 
 
 def word_count(text: str) -> int:
-    """Count words, about: two letters of a script without blanks between its words count as one."""
+    """Count words approximately: two letters of a script without blanks count as one word."""
     blanks = len(text.split())
     return blanks if text.isascii() else max(blanks, len(_UNSPACED.findall(text)) // 2)

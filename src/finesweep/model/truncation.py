@@ -1,4 +1,4 @@
-"""Tells how much of the texts each ``data.max_length`` cuts off, before anything is trained."""
+"""Reports how much of the texts each ``data.max_length`` cuts off, before training."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE = 1_000
-"""Rows that are tokenised at most."""
+"""Maximum number of rows that are tokenised."""
 
 SAMPLED_CHARACTERS = 2_000_000
-"""Characters that are tokenised at most, by whole rows."""
+"""Maximum number of characters that are tokenised, in whole rows."""
 
 UNKNOWN = 0.3
-"""Share of unknown tokens above which that is said."""
+"""Share of unknown tokens above which the user gets a note."""
 
 UNKNOWN_SAMPLE = 200
-"""Rows that are looked at for unknown tokens, at most."""
+"""Maximum number of rows that are searched for unknown tokens."""
 
 _SHOWN = 6
 
@@ -36,13 +36,13 @@ _SHOWN = 6
 def truncation_notes(
     spec: SweepSpec, frames: Mapping[str, pd.DataFrame], model: ResolvedModel, *, trusted: bool = False
 ) -> Iterator[str]:
-    """Yield a note on how many texts and tokens are cut.
+    """Yield a note on how many texts and tokens are cut, and one on unknown words.
 
     Args:
-        spec: Says which lengths there are.
+        spec: Has the lengths.
         frames: The rows of each split; none is empty.
-        model: Its tokenizer counts; for a model made from scratch, one that is trained on rows of train does.
-        trusted: Whether code that comes with the model may be run.
+        model: The model whose tokenizer counts; for a model made from scratch, one is trained on rows of train.
+        trusted: Whether code that comes with the model may run.
     """
     rows, total = sample(frames, spec.search.seed)
     count = _counter(spec, frames, model, trusted)
@@ -67,7 +67,7 @@ def sample(frames: Mapping[str, pd.DataFrame], seed: int) -> tuple[list[Texts], 
     """Draw rows of all splits.
 
     Returns:
-        The texts of each row that was drawn, and how many rows there are.
+        The texts of each drawn row, and the number of all rows.
     """
     splits = [[frame[name] for name in ("text", "text_pair") if name in frame] for frame in frames.values()]
     ends = list(itertools.accumulate(len(columns[0]) for columns in splits))
@@ -84,13 +84,13 @@ def sample(frames: Mapping[str, pd.DataFrame], seed: int) -> tuple[list[Texts], 
 
 
 def shares_cut(lengths: Sequence[int], limit: int) -> tuple[float, float]:
-    """Return which share of the texts is longer than a limit, and which share of all tokens lies beyond it."""
+    """Return the share of texts that are longer than a limit, and the share of all tokens beyond it."""
     beyond = [length - limit for length in lengths if length > limit]
     return len(beyond) / max(len(lengths), 1), sum(beyond) / max(sum(lengths), 1)
 
 
 def percent(share: float) -> str:
-    """Write a share; one that is not 0 is not written as 0."""
+    """Format a share in percent; a share above 0 is never shown as 0."""
     return "less than 1 %" if 0 < share < 0.01 else f"{share * 100:.0f} %"
 
 
@@ -111,7 +111,7 @@ def _loaded_counter(folder: Path, trusted: bool) -> Counter:
 
 
 def _limits(spec: SweepSpec, max_tokens: int) -> list[int]:
-    """Return the lengths that trials take: every choice, both ends of a range, or the one that is set."""
+    """Return the lengths that trials can have: every choice, both ends of a range, or the one that is set."""
     parameter = spec.space.get("data.max_length")
     if parameter is None:
         return [TrialSettings.of(spec, {}, max_tokens).max_length]

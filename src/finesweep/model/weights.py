@@ -1,4 +1,4 @@
-"""Reads safetensors files without loading them: which there are, whether they are whole, what is in them."""
+"""Reads the headers of safetensors files without loading them: which tensors there are and whether files are whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finesweep.errors import Unreadable
 from finesweep.files import open_regular, read_text
 
 MAX_HEADER = 100_000_000
-"""Bytes; the limit of the safetensors library."""
+"""Maximum size of a header in bytes, as in the safetensors library."""
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -26,7 +26,7 @@ _LFS = b"version https://git-lfs"
 
 
 CHUNK = 16_000_000
-"""Bytes of a tensor that are looked at at a time."""
+"""Bytes of a tensor that are checked at a time."""
 
 _EXPONENTS = {
     "F64": ("<u8", 0x7FF0_0000_0000_0000),
@@ -34,7 +34,7 @@ _EXPONENTS = {
     "F16": ("<u2", 0x7C00),
     "BF16": ("<u2", 0x7F80),
 }
-"""By type, the unsigned integer of that size and the bits that are all set in NaN and infinity, and in nothing else."""
+"""By type: the unsigned integer of that size, and the exponent bits, which are all set in NaN and infinity only."""
 
 FLOATS = frozenset(_EXPONENTS)
 """Types that weights can be trained from."""
@@ -45,14 +45,14 @@ _BYTES |= {"I8": 1, "U8": 1, "BOOL": 1}
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of a file, by its header.
+    """One tensor of a file, as its header describes it.
 
     Attributes:
-        file: Where it lies.
-        dtype: Its type in the format's word for it, such as ``F32``.
-        shape: Its lengths.
-        start: Its first byte in the file.
-        end: The byte after its last one.
+        file: The file.
+        dtype: Type in the format's notation, as ``F32``.
+        shape: Lengths of its dimensions.
+        start: Offset of its first byte in the file.
+        end: Offset after its last byte.
     """
 
     file: Path
@@ -92,8 +92,8 @@ def read_weights(folder: Path) -> WeightFiles:
     """Find a folder's weights and read their headers.
 
     Raises:
-        WeightsFault: There are none in the safetensors format, a file is missing or damaged, or the
-            index names a file outside the folder.
+        WeightsFault: There are none in the safetensors format, a file is missing or damaged, or the index names a file
+            outside the folder.
     """
     if (folder / SINGLE).is_file():
         return WeightFiles((folder / SINGLE,), tensors_in(folder / SINGLE))
@@ -122,6 +122,8 @@ def not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:
             for start in range(tensor.start, tensor.end, CHUNK):
                 count = stream.readinto(buffer[: min(tensor.end - start, CHUNK)])
                 numbers = np.frombuffer(buffer[:count], kind)
+                # Compared as integers: bfloat16 has no type in numpy, and a conversion to floats would take memory and
+                # time.
                 if ((numbers & exponent) == exponent).any():
                     yield name
                     break
@@ -147,13 +149,13 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 def tensors_in(file: Path) -> dict[str, Tensor]:
-    """Read what is in a safetensors file from its header.
+    """Read the header of a safetensors file.
 
-    The file is eight bytes with the header's length, the header as JSON, and the tensors, without gaps
+    The file consists of eight bytes with the header's length, the header as JSON, and the tensors without gaps
     (https://github.com/huggingface/safetensors, "Format").
 
     Raises:
-        WeightsFault: Sizes do not add up, or the header is not what it should be.
+        WeightsFault: Sizes do not add up, or the header is damaged.
     """
     with _opened(file) as stream:
         size = os.fstat(stream.fileno()).st_size

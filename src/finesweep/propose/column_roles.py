@@ -1,4 +1,4 @@
-"""Guesses from a data file's columns which holds the text, which the label, and whether two texts are a pair."""
+"""Guesses from a data file's columns which holds the text and which the label, and whether two texts are a pair."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finesweep.model.text_length import word_count
 from finesweep.tasks import LabelColumn, LabelKind, LabelProblem, label_cells, label_column
 
 LOOKED_AT = 20_000
-"""Rows that a column is judged by."""
+"""Maximum number of rows by which a column is judged."""
 
 LABEL_NAMES = (
     *("label", "labels", "target", "class", "category", "sentiment", "intent", "topic", "score", "stars", "rating"),
@@ -25,7 +25,7 @@ _TEXT_NAMES = (
 _SELDOM_LABELS = frozenset(
     {"split", "fold", "id", "idx", "index", "date", "year", "lang", "language", "source", "user", "author", "gender"}
 )
-"""Columns of few values that say something about a row but are seldom what is to be learned."""
+"""Columns with few values that describe a row but are seldom to be learned."""
 
 _PAIRS = {
     "text": ("text_pair",),
@@ -35,16 +35,16 @@ _PAIRS = {
 }
 _TWINS = (("1", "2"), ("_a", "_b"), ("a", "b"))
 _LONGEST_LABEL = 6
-"""Words that a label has fewer of."""
+"""A label has fewer words than this on average."""
 
 _OFFERED_WORDS = 2
-"""Words that a second text has at least to be offered as the other one of a pair."""
+"""Minimum average number of words of a second text that is offered as the other one of a pair."""
 
 _FEWEST_FLAGS = 3
-"""Columns of nothing but 0 and 1, beside no label, that are several labels of one row."""
+"""Minimum number of 0/1 columns that, if no column is named like a label, are several labels of one row."""
 
 _FEWEST_LABELS = 10
-"""Different labels that are never too many for the rows there are."""
+"""This many different labels are never too many for the rows."""
 
 _SHOWN = 20
 _LIST_TEXT = re.compile(r"\[.*\]", re.DOTALL)
@@ -53,19 +53,19 @@ _LIST_ITEM = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,\[\]]+""")
 
 @dataclass(frozen=True)
 class Column:
-    """What a column looks like.
+    """Properties of a column by which its role is guessed.
 
     Attributes:
-        name: As it stands in the file, or made up.
-        rows: Values that are not missing.
+        name: Name in the file, or a made-up one.
+        rows: Number of values that are not missing.
         values: Different values, as text, in the order of their first appearance.
-        is_text: Whether every value is text and one of them is no number.
-        nested: What values are made of that are no single ones: ``lists`` or ``mappings``; else empty.
-        lists: How long each value is where all are lists, or lists written as text; else empty.
-        length: Characters of the average value.
-        words: Words of the average value, about.
-        label: What it would be as a label.
-        labels: The different labels of all its cells; more than cells where these hold several.
+        is_text: Whether every value is text and at least one is no number.
+        nested: ``lists`` or ``mappings`` if the values are such; else empty.
+        lists: Length of each value if all are lists, or lists written as text; else empty.
+        length: Average characters of a value.
+        words: Average words of a value, approximately.
+        label: Judgement of the column as a label.
+        labels: The different labels of all cells; they differ from the cells if these hold several.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Column:
 
     @property
     def lowered(self) -> str:
-        """The name in small letters."""
+        """The name in lower case."""
         return self.name.lower()
 
     @property
@@ -97,14 +97,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Guess:
-    """Which column is what.
+    """The guessed roles.
 
     Attributes:
         text: The text to learn from.
         pair: The second text of a pair.
-        label: What is to be learned.
+        label: The column to be learned.
         second: Another text, which could be the second of a pair.
-        flags: Columns of 0 and 1, one for each label, which ``label`` stands for; else empty.
+        flags: Columns of 0 and 1, one for each label, for which ``label`` stands; else empty.
     """
 
     text: Column
@@ -136,11 +136,11 @@ class NoGuess(ValueError):
 
 
 def look(name: str, values: Sequence[Any], class_names: Sequence[str] | None = None) -> Column:
-    """Look at a column.
+    """Describe a column.
 
     Args:
-        name: What it is called.
-        values: As they were read; the first ``LOOKED_AT`` count.
+        name: Name of the column.
+        values: Values as they were read; only the first ``LOOKED_AT`` are used.
         class_names: Names that the file gives to its numbers.
     """
     present = [value for value in values[:LOOKED_AT] if not _is_missing(value)]
@@ -165,16 +165,16 @@ def look(name: str, values: Sequence[Any], class_names: Sequence[str] | None = N
 
 
 def guess(columns: Sequence[Column]) -> Guess:
-    """Guess which column is what.
+    """Guess the role of each column.
 
     Raises:
-        NoGuess: No column can be the text, or none beside it the label.
+        NoGuess: No column can be the text, or no other column the label.
     """
     texts = sorted((column for column in columns if _can_be_text(column)), key=_text_rank)
     labels = sorted((column for column in columns if _can_be_label(column)), key=_label_rank)
     if flags := _flags(columns):
         labels = [_joined(flags)]
-    # The best label is taken first: where texts repeat, a column can pass for both.
+    # The best label is chosen first: if texts repeat, a column can qualify for both roles.
     pairs = ((text, label) for label in labels for text in texts if text is not label)
     text, label = next(pairs, (None, None))
     if text is None or label is None:
@@ -186,7 +186,7 @@ def guess(columns: Sequence[Column]) -> Guess:
 
 
 def _labels(present: Sequence[Any], class_names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the different labels of cells that hold several; none where a cell cannot be read."""
+    """Return the different labels of cells that hold several; empty if a cell cannot be read."""
     import pandas as pd
 
     cells = [tuple(value) if isinstance(value, list) else value for value in present]
@@ -200,20 +200,20 @@ def _labels(present: Sequence[Any], class_names: Sequence[str] | None) -> tuple[
 
 
 def _flags(columns: Sequence[Column]) -> Sequence[Column]:
-    """Return the columns of nothing but 0 and 1 where they are several labels of one row: many, beside no label."""
+    """Return the columns of 0 and 1 if they are several labels of one row: many, and no column has a label's name."""
     flags = [column for column in columns if set(column.values) in ({"0", "1"}, {"True", "False"})]
     return flags if len(flags) >= _FEWEST_FLAGS and named_label(columns) is None else []
 
 
 def _joined(flags: Sequence[Column]) -> Column:
-    """Return the column that columns of 0 and 1 stand for."""
+    """Return the column that stands for columns of 0 and 1."""
     names = tuple(column.name for column in flags)
     judged = LabelColumn(LabelKind.SEVERAL, False, len(names), flags[0].rows, "columns of 0 and 1")
     return replace(flags[0], name=", ".join(names), label=judged, labels=names)
 
 
 def named_label(columns: Sequence[Column]) -> Column | None:
-    """Return the column whose name says that it is the label, the best of several."""
+    """Return the best of the columns that are named like a label."""
     named = sorted((column for column in columns if _label_rank(column)[0] < len(LABEL_NAMES)), key=_label_rank)
     return next(iter(named), None)
 
@@ -240,7 +240,7 @@ def _can_be_text(column: Column) -> bool:
 
 
 def _text_rank(column: Column) -> tuple[float, bool]:
-    # Addresses and keys are long without being texts.
+    # Addresses and keys are long but are no texts.
     worth = column.length if column.words >= 1.5 else column.length / 10
     return -worth, column.lowered not in _TEXT_NAMES
 
@@ -273,7 +273,7 @@ def _offered(others: Sequence[Column]) -> Iterator[Column]:
 
 
 def _pair(text: Column, others: Sequence[Column]) -> tuple[Column, Column | None]:
-    """Return the two texts of a pair in order, going by their names, or the text alone."""
+    """Return the two texts of a pair in order, judged by their names, or the text alone."""
     for other in others:
         for first, second in ((text, other), (other, text)):
             if _are_a_pair(first.lowered, second.lowered):
@@ -298,12 +298,12 @@ def _refusal(columns: Sequence[Column], has_text: bool, has_label: bool) -> str:
 
 
 def columns_of(names: Sequence[str], columns: Mapping[str, Sequence[Any]], named: Mapping[str, Any]) -> list[Column]:
-    """Look at every column that a spec can name.
+    """Describe every column that a spec can name.
 
     Args:
-        names: Of the columns, in order.
+        names: Names of the columns, in order.
         columns: Values by column.
-        named: Class names by column, where the file has some.
+        named: Class names by column, if the file has them.
     """
     usable = [name for name in names if 0 < len(name) <= 256 and "\0" not in name]
     return [look(name, columns[name], named.get(name)) for name in usable]

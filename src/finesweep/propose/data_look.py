@@ -1,4 +1,4 @@
-"""Looks at a data file and at those beside it: which columns to learn from, and which files to evaluate on."""
+"""Reads a data file and the files beside it: finds the columns to learn from and the files to evaluate on."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from finesweep.registry import TASKS
 from finesweep.spec import DataSpec, yaml_source
 
 SAMPLE = 1_000
-"""Rows whose texts are counted."""
+"""Maximum number of rows whose texts are counted."""
 
 
 class _Every(frozenset[str]):
-    """Every column that there may be."""
+    """Contains every name, so that all columns of a file are read."""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -38,16 +38,16 @@ _EVERY = _Every()
 
 @dataclass(frozen=True)
 class DataLook:
-    """What a data file holds.
+    """Findings about a data file.
 
     Attributes:
-        guess: Which column is what.
-        rows: How many rows there are.
+        guess: The guessed roles of the columns.
+        rows: Number of rows.
         texts: The texts of some rows, as the model reads them.
-        columns: Names that were made up for a file without a header, in order; else empty.
-        no_header: What tells that there is none.
+        columns: Made-up names for a file without a header, in order; else empty.
+        no_header: Why the first line is no header; empty if it is one.
         siblings: Files to evaluate on, by the key of ``data`` that names them.
-        unused: Files that are named like such ones, with the reason why they are not used.
+        unused: Files with such names that are not used, with the reason.
     """
 
     guess: Guess
@@ -64,11 +64,11 @@ class DataLook:
         return self.guess.task
 
     def data_keys(self, path: Path, folder: Path) -> dict[str, Any]:
-        """Return the section ``data`` of a spec, as far as it says where the rows are.
+        """Return the keys of the section ``data`` that tell where the rows are.
 
         Args:
             path: The data file.
-            folder: Where the spec stands.
+            folder: Folder of the spec.
         """
         files = {"train": path, **self.siblings}
         pair = {} if self.guess.pair is None else {"text_pair": self.guess.pair.name}
@@ -80,21 +80,20 @@ class DataLook:
 
 
 def relative_path(file: Path, folder: Path) -> str:
-    """Return a path as seen from a folder; absolute where a ``~`` would mean a home folder."""
+    """Return a path relative to a folder; absolute if it would begin with ``~``, which means a home folder."""
     relative = os.path.relpath(file.absolute(), folder.absolute())
     return str(file.absolute()) if relative.startswith("~") else relative
 
 
 def look(path: Path, name: str) -> DataLook:
-    """Look at a data file.
+    """Read a data file and judge its columns.
 
     Args:
         path: The file.
-        name: As the user named it; opens every message.
+        name: The file as the user named it; every message begins with it.
 
     Raises:
-        SpecError: It cannot be read, no column of it can be the text or the label, or it is for a task that does not
-            exist.
+        SpecError: It cannot be read, has no column for the text or the label, or is for a task that does not exist.
     """
     activity.tell(f"reading {name}")
     content = _content(path, name)
@@ -177,7 +176,7 @@ def _with_siblings(look: DataLook, path: Path, content: bytes) -> DataLook:
 
 
 def _reason_against(look: DataLook, file: Path, content: bytes) -> str:
-    """Say why a file cannot be evaluated on; an empty text where it can."""
+    """Return why a file cannot be evaluated on; an empty string if it can."""
     found = look.guess
     wanted = {*(column.name for column in found.texts), *found.label_columns}
     try:
@@ -196,7 +195,7 @@ def _reason_against(look: DataLook, file: Path, content: bytes) -> str:
 
 
 def _checked(look: DataLook, path: Path, name: str) -> DataLook:
-    """Leave out the files beside that do not go with this one; refuse this one if it cannot be trained on."""
+    """Drop sibling files that do not fit this file; refuse this file if it cannot be trained on."""
     problems = _problems(look, path)
     if not problems:
         return look
@@ -211,7 +210,7 @@ def _checked(look: DataLook, path: Path, name: str) -> DataLook:
 
 
 def _problems(look: DataLook, path: Path) -> Sequence[Problem]:
-    """Return what the check of a sweep's data finds."""
+    """Return the problems that the check of a sweep's data finds."""
     from finesweep.data import loader
 
     activity.tell(f"checking the rows of {path.name}")

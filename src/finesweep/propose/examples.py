@@ -1,4 +1,4 @@
-"""Writes the search spaces and profiles that come with the package into a folder of the user's."""
+"""Copies the search spaces and profiles that come with the package into a folder of the user."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ def examples() -> Mapping[str, Path]:
 
 
 def write_example(name: str, folder: Path) -> tuple[list[Path], str]:
-    """Write an example, and the data and the schema that it names, where its comments say that it stands.
+    """Write an example, with its data and schema, at the relative path that its comments give.
 
     Args:
         name: One of ``examples()``.
         folder: Gets ``search_spaces/NAME.yaml`` or ``sweeps/NAME.yaml``.
 
     Returns:
-        The files that are new, the YAML last; and the command that the YAML's first lines show.
+        The new files, the YAML last; and the command in the first lines of the YAML.
 
     Raises:
-        SpecError: There is no such example, a file of another content stands in the way, or the folder cannot be
-            written.
+        SpecError: The example does not exist, a file with other content is in the way, or the folder cannot be written.
     """
     known = examples()
     if name not in known:

@@ -1,4 +1,4 @@
-"""Recognises data of tasks that do not exist yet, so that no wrong one is proposed for it."""
+"""Recognises data of tasks that do not exist yet, so that ``sweep init`` proposes no wrong task for them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _GENERATED = (
 _CHATS = frozenset({"messages", "conversations", "conversation", "dialog", "turns", "translation"})
 _LANGUAGE = re.compile(r"[a-z]{2}(_[A-Za-z]{2,4})?")
 _MOST_ANSWERS = 20
-"""Different answers above which they are texts to be found rather than classes."""
+"""Maximum number of different answers that are classes; more are texts to be found."""
 
 
 def other_task(columns: Sequence[Column]) -> str | None:
-    """Say what the data look like where they are for a task that does not exist; None where they need not be.
+    """Describe data of a task that does not exist; return None if the data fit an existing one.
 
     Args:
-        columns: Every column.
+        columns: All columns.
     """
     for recognise in _RECOGNISED:
         if found := recognise(columns):

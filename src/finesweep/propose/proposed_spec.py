@@ -26,16 +26,16 @@ from finesweep.trial import Direction
 _PLAIN = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*\Z")
 _SCRATCH = "{config: bert, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2}"
 _MOST = 0.5
-"""Share of the texts that are longer than the model reads, above which that is said on the screen too."""
+"""Share of texts longer than the model's limit above which a note is shown on the screen too."""
 
 
 @dataclass(frozen=True)
 class InitSpec:
-    """A search space that loads as it stands.
+    """A search space that loads as it is.
 
     Attributes:
         text: The YAML.
-        notes: What the user should know at once.
+        notes: Notes for the screen.
     """
 
     text: str
@@ -47,12 +47,12 @@ def propose(data: Path, target: Path, model: str | None = None, machine: Machine
 
     Args:
         data: CSV, TSV, JSON lines or Parquet.
-        target: Where the YAML is going to stand; paths in it start from there.
-        model: Folder or Hub id to be trained; None for one that fits texts and machine.
-        machine: Where the sweep is to run; None for this machine.
+        target: Path of the future YAML; paths in it are relative to its folder.
+        model: Folder or Hub id to be trained; None for a model that fits texts and machine.
+        machine: Machine for the sweep; None for this machine.
 
     Raises:
-        SpecError: The file cannot be read or learned from, or the model's folder is none.
+        SpecError: The file cannot be read or learned from, or the model's folder is unusable.
     """
     path, machine = expand(data), machine or Machine.probe()
     look = data_look.look(path, str(data))
@@ -82,7 +82,7 @@ class _Writer:
     target: Path
 
     def notes(self) -> Iterator[str]:
-        """Yield what the user should know at once."""
+        """Yield the notes for the screen."""
         if self.look.columns:
             evidence = printable(self.look.no_header, 120)
             names = ", ".join(self.look.columns)
@@ -213,7 +213,7 @@ class _Writer:
 
 
 def _sorted(labels: Sequence[str]) -> list[str]:
-    """Put numbers in the order of their values, anything else in that of its letters."""
+    """Sort numbers by value, other texts alphabetically."""
     return sorted(labels, key=float) if all(map(is_number, labels)) else sorted(labels)
 
 
@@ -235,7 +235,7 @@ def _sentence(text: str) -> str:
 
 
 def _as_folder(path: str) -> str:
-    """Write a relative path so that it cannot be taken for a Hub id."""
+    """Return a relative path in a form that cannot be taken for a Hub id."""
     return path if path.startswith((".", "/", "~")) else f"./{path}"
 
 
@@ -250,7 +250,7 @@ def _slug(stem: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Write a text as YAML: plain where it reads back as itself, else in double quotes."""
+    """Write a text as YAML: plain if it is read back unchanged, else in double quotes."""
     if _PLAIN.match(text) and parse_value(text, "") == text:
         return text
     escapes = {'"': '\\"', "\\": "\\\\"}

@@ -1,4 +1,4 @@
-"""Finds the validation and the test file that lie beside a training file, by their names."""
+"""Finds the validation and the test file beside a training file, by their names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ ROLES = {
     "validation": ("validation", "valid", "val", "dev", "devel"),
     "test": ("test", "testing"),
 }
-"""Words in a file's name that say what it is for, the usual one first."""
+"""Words in a file's name that give its role, the usual one first."""
 
 _TRAINING = ("train", "training", "trn")
 _PARTS = re.compile(r"[A-Za-z]+|[0-9]+|[^A-Za-z0-9_.\s-]+")
 
 
 def siblings(train: Path) -> Mapping[str, Path]:
-    """Return the files beside a training file that are named like it, but for the word that says what they are for.
+    """Return the files beside a training file whose names differ from it only in the word for the role.
 
     ``reviews_train.csv`` has ``reviews_dev.csv``, ``reviews.csv`` has ``reviews_test.csv``, ``train.csv`` has
-    ``valid.csv``; a file that is itself for validation or for testing has none.
+    ``valid.csv``. A validation or test file has none.
     """
     parts = _parts(train)
     if any(word in parts for words in ROLES.values() for word in words):

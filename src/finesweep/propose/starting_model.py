@@ -1,4 +1,4 @@
-"""Picks the model that a search space begins with: the user's, or one for the texts' language and this machine."""
+"""Picks the model of a proposed search space: the user's, or one for the texts' language and this machine."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from finesweep.propose.starting_values import BaseModel
 from finesweep.spec.yaml_source import expand
 
 _FOREIGN_LETTERS = 0.01
-"""Share of the letters beyond A to Z above which texts are not taken for English."""
+"""Share of letters beyond A to Z above which texts are not taken for English."""
 
 
 @dataclass(frozen=True)
 class StartingModel:
-    """The model, and what can be told of it here.
+    """The model, and its properties as far as they are known here.
 
     Attributes:
         base: Name and size.
         count: Counts tokens.
-        counts_exactly: Whether its own tokenizer does.
+        counts_exactly: Whether its own tokenizer counts.
         max_tokens: Longest input in tokens.
-        is_local: Whether it is a folder of the user's.
+        is_local: Whether it is a folder of the user.
         is_here: Whether its files are on this machine.
-        why: Why it is proposed, in a few words.
+        why: Reason for the proposal, in a few words.
     """
 
     base: BaseModel
@@ -42,15 +42,15 @@ class StartingModel:
 
 
 def pick(asked: str | None, texts: Iterable[str], machine: Machine) -> StartingModel:
-    """Pick a model; nothing is downloaded.
+    """Pick a model without downloading anything.
 
     Args:
         asked: Folder or Hub id that the user named.
         texts: Some of the texts.
-        machine: Where the sweep is to run.
+        machine: Machine for the sweep.
 
     Raises:
-        SpecError: The folder is no model's.
+        SpecError: The folder holds no usable model.
     """
     if asked is None:
         return _proposed(texts, machine)
@@ -63,7 +63,7 @@ def pick(asked: str | None, texts: Iterable[str], machine: Machine) -> StartingM
 
 
 def is_english(texts: Iterable[str]) -> bool:
-    """Say whether texts have hardly a letter beyond A to Z, as English ones do."""
+    """Return whether texts have almost no letter beyond A to Z, as English texts do."""
     letters = [letter for text in texts for letter in text if letter.isalpha()]
     return sum(not letter.isascii() for letter in letters) <= _FOREIGN_LETTERS * len(letters)
 
@@ -101,7 +101,7 @@ def _on_the_hub(base: BaseModel, why: str) -> StartingModel:
 
 
 def _cached(name: str) -> Path | None:
-    """Return the snapshot of a model in the Hugging Face cache; None where it is not there."""
+    """Return the snapshot of a model in the Hugging Face cache; None if it is not there."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -113,7 +113,7 @@ def _cached(name: str) -> Path | None:
 
 
 def _found(base: BaseModel, folder: Path, why: str, *, is_local: bool) -> StartingModel:
-    """Return what a model's folder says; one of the user's must be sound, since nothing else takes its place."""
+    """Return a model from its folder; a folder of the user must be sound, since nothing replaces it."""
     found = inspect(folder)
     if found.faults and is_local:
         raise SpecError(Problem(str(folder), fault.message, fault.hint) for fault in found.faults)

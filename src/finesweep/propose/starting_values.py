@@ -1,4 +1,4 @@
-"""Chooses a model, ranges and a budget by what the data and the machine are: the numbers of ``sweep init``."""
+"""Chooses the numbers of ``sweep init``: ranges, lengths, rows and a budget for the data and the machine."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from finesweep.host.machine import Machine
 
 TRIALS = 20
 FEWEST_TRIALS = 10
-"""Trials below which rows are left out rather than more trials."""
+"""Minimum number of trials; below it the rows are reduced instead."""
 
 HOURS = {"CPU": 8.0, "GPU": 12.0}
-"""Hours that a sweep shall take at most, by what trains."""
+"""Maximum hours of a proposed sweep, by device."""
 
 FEWEST_ROWS = 2_000
-"""Training rows that are kept however long they take."""
+"""Minimum number of training rows, however long they take."""
 
 LENGTHS = (32, 64, 128, 256, 512)
 FITTING = 0.95
-"""Share of the texts that shall not be cut."""
+"""Share of the texts that should not be cut."""
 
 _CORE_FLOPS = 15e9
 _GPU_FLOPS = 15e12
-"""Floating point operations a second that training comes to, about: of a CPU core, and of a GPU that is not new."""
+"""Floating point operations per second of training, approximately: of a CPU core, and of an older GPU."""
 
 _PRUNED = 0.6
-"""Share of the examples that are trained with the pruner `halving`, about."""
+"""Share of the examples that are trained with the pruner `halving`, approximately."""
 
 _TRIAL_HOURS = 10 / 3600
-"""Hours of a trial beside its training, about: to begin, to evaluate, to write."""
+"""Hours of a trial beside its training, approximately: start, evaluations, writing."""
 
 _LEEWAY = 2.0
-"""How many times the estimated hours the budget allows: machines differ."""
+"""Hours of the budget as a multiple of the estimated hours, since machines differ."""
 
 MANY_CLASSES = 20
-"""Classes above which the head wants larger learning rates."""
+"""Number of classes above which the head needs larger learning rates."""
 
 _EPOCHS = ((1_000, (4, 12)), (5_000, (3, 8)), (50_000, (2, 5)), (math.inf, (1, 3)))
 _BATCHES = ((40, (2, 4)), (2_000, (8, 16)), (50_000, (8, 16, 32)), (math.inf, (16, 32, 64)))
-"""By the most rows for which they are meant."""
+"""Epochs and batch sizes, each for up to so many rows."""
 
 _RATES = ((60, ("1e-5", "5e-5", "1e-4")), (15, ("2e-5", "2e-4", "4e-4")), (0, ("3e-5", "5e-4", "1e-3")))
-"""Smallest learning rate, largest, and largest for many classes, by the least millions of parameters."""
+"""Smallest and largest learning rate, and the largest for many classes, from so many million parameters on."""
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A model to begin with.
+    """A model to start from.
 
     Attributes:
-        name: Hub id or folder, as it is to stand in the YAML.
-        layers: Millions of parameters without the embeddings, which do nearly all of the work.
-        memory_gb: Main memory of a trial, about, in units of 1e9 bytes.
-        download_gb: Size of its weights, in units of 1e9 bytes; None where they are here.
-        what: A few words on it.
+        name: Hub id or folder, as the YAML names it.
+        layers: Millions of parameters without the embeddings; they do nearly all of the work.
+        memory_gb: Approximate main memory of a trial, in units of 1e9 bytes.
+        download_gb: Size of its weights, in units of 1e9 bytes; None if they are on this machine.
+        what: Short description.
     """
 
     name: str
@@ -77,22 +77,22 @@ MULTILINGUAL = {
     ),
 }
 LONG = "answerdotai/ModernBERT-base"
-"""Reads 8,192 tokens."""
+"""A model that reads 8,192 tokens."""
 
 KNOWN = (*ENGLISH.values(), *MULTILINGUAL.values())
 
 
 @dataclass(frozen=True)
 class ProposalFacts:
-    """What the choices are made by.
+    """Facts that the choices depend on.
 
     Attributes:
         rows: Training rows.
-        classes: How many classes there are; None for a regression.
-        lengths: Tokens of each row of a sample, of nothing cut.
+        classes: Number of classes; None for a regression.
+        lengths: Tokens of each row of a sample, uncut.
         max_tokens: Longest input of the model.
-        machine: Where the sweep is to run.
-        model: What is to be trained.
+        machine: Machine for the sweep.
+        model: Model to be trained.
     """
 
     rows: int
@@ -104,7 +104,7 @@ class ProposalFacts:
 
     @property
     def device(self) -> str:
-        """What trains."""
+        """The device that trains: ``GPU`` or ``CPU``."""
         return device(self.machine)
 
 
@@ -113,14 +113,14 @@ class Proposal:
     """The numbers of a search space.
 
     Attributes:
-        max_length: Tokens of the longest input.
-        learning_rate: Smallest and largest.
+        max_length: Longest input in tokens.
+        learning_rate: Smallest and largest, as written in the YAML.
         epochs: Fewest and most.
-        batches: Sizes of a batch.
-        trials: How many.
-        max_train_rows: How many rows are trained on; None for all.
-        hours: What it takes on this machine, about.
-        all_hours: What it would take with all rows.
+        batches: Batch sizes.
+        trials: Number of trials.
+        max_train_rows: Number of training rows; None for all.
+        hours: Estimated hours on this machine.
+        all_hours: Estimated hours with all rows.
     """
 
     max_length: int
@@ -134,12 +134,12 @@ class Proposal:
 
     @property
     def budget_hours(self) -> int:
-        """Whole hours that leave room for a slower machine."""
+        """Whole hours, with room for a slower machine."""
         return max(1, math.ceil(self.hours * _LEEWAY))
 
 
 def device(machine: Machine) -> str:
-    """Return what trains on a machine: ``GPU`` or ``CPU``."""
+    """Return the device that trains on a machine: ``GPU`` or ``CPU``."""
     return "GPU" if machine.gpus else "CPU"
 
 
@@ -166,7 +166,7 @@ def propose(facts: ProposalFacts) -> Proposal:
 
 
 def of_config(name: str, config: Mapping[str, Any]) -> BaseModel:
-    """Return what the config of a model says about its size; that of BERT-base where it says nothing."""
+    """Return a model with the size that its config gives; missing fields are those of BERT-base."""
     width = _first(config, ("hidden_size", "dim", "n_embd", "d_model"), 768)
     layers = _first(config, ("num_hidden_layers", "n_layers", "n_layer", "num_layers"), 12)
     inner = _first(config, ("intermediate_size", "hidden_dim", "n_inner", "d_ff"), 4 * width)
@@ -180,20 +180,20 @@ def _first(config: Mapping[str, Any], names: Sequence[str], default: int) -> int
 
 
 def _max_length(facts: ProposalFacts) -> int:
-    """Return the power of two that nearly all texts fit into, within what the model takes."""
+    """Return the power of two that ``FITTING`` of the texts fit into, up to the model's limit."""
     ordered = sorted(facts.lengths) or [0]
     most = ordered[min(math.ceil(len(ordered) * FITTING), len(ordered)) - 1]
     return min(next((length for length in LENGTHS if most <= length), LENGTHS[-1]), facts.max_tokens)
 
 
 def _learning_rate(facts: ProposalFacts) -> tuple[str, str]:
-    """Return the ends of the range: small models want larger rates, and so does a head for many classes."""
+    """Return the ends of the range: small models need larger rates, and so does a head for many classes."""
     low, high, higher = next(ends for least, ends in _RATES if facts.model.layers >= least)
     return low, higher if has_many_classes(facts) else high
 
 
 def has_many_classes(facts: ProposalFacts) -> bool:
-    """Say whether there are so many classes that larger learning rates are worth a try."""
+    """Return whether there are so many classes that larger learning rates are worth a try."""
     return facts.classes is not None and facts.classes > MANY_CLASSES
 
 
@@ -202,13 +202,13 @@ def _of(rows: int, table: Sequence[tuple[float, tuple[int, ...]]]) -> tuple[int,
 
 
 def _row_hours(facts: ProposalFacts, tokens: float) -> float:
-    """Return how many hours of the whole machine a row takes to be trained on once, pruning counted in."""
+    """Return the hours that the whole machine trains on one row once, with pruning taken into account."""
     machine = facts.machine
     speed = _GPU_FLOPS * len(machine.gpus) if machine.gpus else _CORE_FLOPS * machine.cores
     return 6 * facts.model.layers * 1e6 * max(tokens, 1) * _PRUNED / speed / 3600
 
 
 def _rounded(rows: float) -> int:
-    """Round down to one digit that counts."""
+    """Round down to one significant digit."""
     size = 10 ** max(int(math.log10(max(rows, 1))), 0)
     return int(rows // size * size)

@@ -1,4 +1,4 @@
-"""Holds what a YAML says: a draft with its problems, and the checked spec that a draft without any becomes."""
+"""Holds the result of reading a YAML: a draft with its problems, or the checked spec if there are none."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LINE = re.compile(r":(\d+)(?::\d+)?(?= |$)")
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """A spec and where it came from.
+    """A checked spec and its source.
 
     Attributes:
         spec: The checked values.
         source: The YAML with line numbers, for messages about the data and the model.
-        defaults: ``dotted.name`` and value of every default that was used.
+        defaults: Every default that was used, by dotted name.
         notes: Remarks for the user that are no problems.
     """
 
@@ -38,10 +38,10 @@ class LoadedSpec:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a YAML says, as far as it is sound.
+    """The sound part of a YAML, beside its problems.
 
     Attributes:
-        sections: The sections that could be read, by key; of ``space``, ``fixed`` and ``start`` what is sound in them.
+        sections: The sections that could be read, by key; of ``space``, ``fixed`` and ``start`` the sound entries.
         base: Folder that relative paths start from.
         source: The YAML with line numbers.
         problems: Every problem of the YAML itself.
@@ -55,7 +55,7 @@ class Draft:
     notes: Sequence[str] = ()
 
     def finished(self) -> LoadedSpec:
-        """Return the spec of a YAML without a problem.
+        """Return the spec of a YAML without problems.
 
         Raises:
             SpecError: There are problems; lists all of them.
@@ -66,12 +66,12 @@ class Draft:
         return LoadedSpec(spec, self.source, _defaults_used(spec, self.source.values), tuple(self.notes))
 
     def sound(self) -> SweepSpec:
-        """Return a spec of the sections that could be read; it lacks ``model`` or ``data`` where those could not."""
+        """Return an unchecked spec of the readable sections; if ``model`` or ``data`` is unreadable, it is missing."""
         return SweepSpec.model_construct(base=self.base, **{"space": {}, **self.sections})
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Return each problem once: those without a line first, then file by file in the order of the lines."""
+    """Return each problem once: first those without a line, then by file and line."""
     found = list(dict.fromkeys(problems))
     files = list(dict.fromkeys(_place(problem)[0] for problem in found))
 
@@ -83,7 +83,7 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _place(problem: Problem) -> tuple[str, int]:
-    """Return the file that a problem stands in, and its line; 0 for one that stands in none."""
+    """Return the file and line of a problem; an empty name and 0 if it has no line."""
     line = _LINE.search(problem.where)
     return (problem.where[: line.start()], int(line[1])) if line else ("", 0)
 

@@ -1,4 +1,7 @@
-"""Owns the JSON Schema of a search space YAML, which lets an editor complete and check it."""
+"""Makes the JSON Schema of a search space YAML, with which an editor completes and checks it.
+
+The docstrings of the sections' classes and the descriptions of their fields become the schema's descriptions.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns turning what pydantic says about a value into this project's words, one finding for each place."""
+"""Translates pydantic's errors into this project's messages, one finding for each place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finesweep.spec.training_arguments import describe
 from finesweep.spec.yaml_source import KeyPath
 
 Finding = tuple[KeyPath, str, str]
-"""Where something is wrong, what it is, and the nearest fix (or an empty string)."""
+"""Place of a problem, its description, and the nearest fix (or an empty string)."""
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -36,15 +36,15 @@ _HABITS = {
     "text_column": "text",
     "label_column": "label",
 }
-"""What people write who come from other tools."""
+"""Keys of other tools, with the key that is meant here."""
 
 
 def findings(error: ValidationError, value: Any) -> Iterator[Finding]:
-    """Yield what pydantic found wrong, once for each place.
+    """Yield pydantic's errors, one finding for each place.
 
     Args:
-        error: What validating ``value`` raised; unknown keys are passed over.
-        value: The value, which tells the keys in pydantic's locations from its own labels.
+        error: Error from validating ``value``; unknown keys are skipped.
+        value: The validated value; it shows which parts of pydantic's locations are keys.
     """
     grouped: dict[KeyPath, list[Mapping[str, Any]]] = {}
     for item in error.errors():
@@ -55,30 +55,30 @@ def findings(error: ValidationError, value: Any) -> Iterator[Finding]:
 
 
 def unknown_keys(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the place of every key that is not allowed, and its name."""
+    """Yield the place and the name of every unknown key."""
     for item in error.errors():
         if item["type"] == "extra_forbidden":
             yield item["loc"], str(item["loc"][-1])
 
 
 def near_key(key: str, known: Sequence[str]) -> str:
-    """Suggest a key of a section for one that it does not have, or return an empty string."""
+    """Suggest a key of a section for an unknown one; an empty string if none is near."""
     if (meant := _HABITS.get(key)) in known:
         return f"did you mean {meant}?"
     return did_you_mean(key, known)
 
 
 def example(kind: type[BaseModel]) -> str:
-    """Show the first keys of a section."""
+    """Show the first keys of a section: ``as {name: ..., revision: ...}``."""
     return "as {" + ", ".join(f"{name}: ..." for name in list(kind.model_fields)[:3]) + "}"
 
 
 def word_hint(value: object, kind: type) -> str:
-    """Say how to write a value that is text where something else was meant.
+    """Explain how to write a value that is text but should be something else.
 
     Args:
-        value: What was found.
-        kind: What was expected: ``bool``, ``int``, ``float`` or ``str``.
+        value: The value that was found.
+        kind: The expected type: ``bool``, ``int``, ``float`` or ``str``.
     """
     if not isinstance(value, str) or kind is str:
         return "YAML writes null" if value == "None" else ""
@@ -102,7 +102,7 @@ def _is_number(word: str) -> bool:
 
 
 def _place(item: Mapping[str, Any], value: Any) -> KeyPath:
-    """Keep the keys of a location; pydantic adds labels for the members of a union."""
+    """Return the keys of a location without the labels that pydantic adds for the members of a union."""
     path: list[str | int] = []
     for part in item["loc"]:
         there = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)

@@ -1,4 +1,4 @@
-"""Owns ``--set name=value``: putting values from the command line into what a YAML says."""
+"""Applies ``--set name=value``: puts values from the command line into the values of a YAML."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ _OF_A_DATASET = ("dataset", "config", "revision", *_SPLITS)
 def apply_overrides(source: YamlSource, overrides: Sequence[str]) -> tuple[YamlSource, list[Problem], list[str]]:
     """Return the source with values replaced.
 
-    Relative paths start from the current directory, as on any command line; those in the file start
-    from the file's folder. A file that is set as ``data.train`` takes the place of a Hub dataset,
-    and a dataset that of files.
+    Relative paths in an override start from the current directory; those in the file start from the file's folder. A
+    file set as ``data.train`` replaces a Hub dataset, and a dataset replaces files.
 
     Args:
-        source: What the file says; it is not changed.
         overrides: ``dotted.name=value``; the value is read as YAML.
+        source: The values of the file; it is not changed.
 
     Returns:
-        The new source, in which replaced values stand at ``--set``; what is wrong with the overrides;
-        remarks for the user.
+        The new source, in which replaced values stand at ``--set``; the problems of the overrides; remarks for the
+        user.
     """
     changed = YamlSource(source.name, copy.deepcopy(source.values), dict(source.places))
     problems: list[Problem] = []
@@ -58,7 +57,7 @@ def _value(text: str, where: str) -> Any:
     try:
         return parse_value(text, where)
     except SpecError as error:
-        # Line 1, column 7 of an argument helps nobody.
+        # The position within an argument ("line 1, column 7") is left out: it means nothing on a command line.
         raise SpecError([Problem(where, problem.message, problem.hint) for problem in error.problems]) from None
 
 
@@ -99,7 +98,7 @@ def _key(container: Any, part: str, where: str) -> str | int:
 
 
 def _keep_one_source(source: YamlSource) -> list[str]:
-    """Take out what a file or dataset from the command line replaces; say so."""
+    """Remove the data source that one from the command line replaces; return a remark about it."""
     data = source.values.get("data")
     if not isinstance(data, dict) or data.get("dataset") is None:
         return []
@@ -117,7 +116,7 @@ def _keep_one_source(source: YamlSource) -> list[str]:
 
 
 def is_data_file(name: object) -> bool:
-    """Whether a text is the name of a data file rather than of a dataset or a split."""
+    """Return whether a text is the name of a data file, not of a dataset or a split."""
     return isinstance(name, str) and name.lower().endswith(DATA_SUFFIXES)
 
 
@@ -139,7 +138,7 @@ def _is_override(source: YamlSource, *path: str) -> bool:
 
 
 def _folder_or_id(model: str) -> str:
-    """Return a model's folder as an absolute path; what is no folder is a Hub id and stays as it is."""
+    """Return a model's folder as an absolute path; any other name is a Hub id and stays as it is."""
     folder = expand(Path(model))
     try:
         return str(folder.absolute()) if folder.is_dir() else model

@@ -1,4 +1,4 @@
-"""Lists the trials that are planned before any sampler proposes one, and counts those of a sweep."""
+"""Lists the configurations that are tried before any sampler proposes one, and counts those that a space has."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from finesweep.trial import Params, Value
 def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> list[Params]:
     """Return the parameters of the first trials: the untuned default, ``start``, or the whole grid.
 
-    A trial with a number below the list's length uses that entry in every worker, so the first trials are the same
-    with one worker and with many.
+    Trial number N has entry N of the list, in whichever process it runs. So the plan does not depend on the number of
+    workers.
 
     Args:
         spec: The sweep's spec.
@@ -35,13 +35,13 @@ def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> 
 
 
 Configuration = tuple[Hashable, ...]
-"""What a trial trains with, as far as a space can change it."""
+"""The values of all parameters of a space, comparable and hashable."""
 
 
 def configuration(spec: SweepSpec, params: Params) -> Configuration:
-    """Return what a trial trains with; trials with the same configuration train the same.
+    """Return a trial's configuration; two trials with the same configuration train the same.
 
-    0.1 + 0.2 counts as 0.3, and 3 as 3.0. A parameter that is switched off follows from the one that does so.
+    0.1 + 0.2 equals 0.3, and 3 equals 3.0. A parameter that is switched off counts as None.
 
     Args:
         spec: The sweep's spec.
@@ -51,14 +51,14 @@ def configuration(spec: SweepSpec, params: Params) -> Configuration:
 
 
 def trials_wanted(spec: SweepSpec, planned: Sequence[Params]) -> int:
-    """Return how many trials there will be: as many as the budget has, or as there are configurations."""
+    """Return the number of trials of a sweep: its budget, or the number of configurations if that is smaller."""
     if spec.search.sampler == "grid":
         return min(spec.budget.trials, len(planned))
     return len(planned[: spec.budget.trials]) + _count_unplanned(spec, planned, spec.budget.trials - len(planned))
 
 
 def used_up(spec: SweepSpec, planned: Sequence[Params]) -> str | None:
-    """Say that the space has fewer configurations than the budget has trials, None if it has not."""
+    """Return a message if the space has fewer configurations than the budget has trials, else None."""
     wanted = trials_wanted(spec, planned)
     if wanted == spec.budget.trials:
         return None
@@ -66,7 +66,7 @@ def used_up(spec: SweepSpec, planned: Sequence[Params]) -> str | None:
 
 
 def _count_unplanned(spec: SweepSpec, planned: Sequence[Params], at_most: int) -> int:
-    """Count the configurations that are not planned; stop counting where there are enough."""
+    """Count the configurations that are not planned, up to ``at_most``."""
     space = spec.search_space
     if at_most <= 0 or not space.can_repeat:
         return max(at_most, 0)
@@ -75,7 +75,7 @@ def _count_unplanned(spec: SweepSpec, planned: Sequence[Params], at_most: int) -
 
 
 def _unlike(spec: SweepSpec, points: Iterable[Params], others: Sequence[Params]) -> Iterator[Params]:
-    """Yield the points whose configuration neither others have nor a point before them."""
+    """Yield the points whose configuration neither ``others`` nor an earlier point has."""
     taken = {configuration(spec, params) for params in others}
     for point in points:
         if (found := configuration(spec, point)) not in taken:
@@ -84,13 +84,13 @@ def _unlike(spec: SweepSpec, points: Iterable[Params], others: Sequence[Params])
 
 
 def _without_first(spec: SweepSpec, points: Sequence[Params], like: Params) -> list[Params]:
-    """Return points without the first of one's configuration, which is tried already; more of them are asked for."""
+    """Return the points without the first one of the configuration of ``like``; the user asked for further ones."""
     found = [configuration(spec, point) for point in points]
     same = configuration(spec, like)
     return [point for place, point in enumerate(points) if found[place] != same or same in found[:place]]
 
 
 def _comparable(value: Value) -> Hashable:
-    """Return a value so that equal settings are equal; ``true`` is not 1."""
+    """Return a value of which equal settings are equal; ``true`` differs from 1."""
     number = float(f"{value:.12g}") if isinstance(value, float) else value
     return (isinstance(value, bool), number)

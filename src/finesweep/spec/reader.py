@@ -1,7 +1,7 @@
-"""Owns the way from a YAML file to a checked ``SweepSpec``, or to every problem in it at once.
+"""Reads a YAML file into a checked ``SweepSpec``, or collects every problem in it at once.
 
-Only what the YAML itself tells is checked here, without importing torch; ``finesweep.sweep.preflight`` looks
-at the data and the model.
+Only what the YAML itself tells is checked here, without importing torch; ``finesweep.sweep.preflight`` looks at the
+data and the model.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
 
     Args:
         path: The YAML file.
-        overrides: ``dotted.name=value`` as given to ``--set``; relative paths in them start from the
-            current directory, those in the file from the file's folder.
+        overrides: ``dotted.name=value`` as given to ``--set``; relative paths in them start from the current directory,
+            those in the file from the file's folder.
         name: Overrides the name of the results folder.
 
     Returns:
@@ -59,7 +59,7 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
 
 
 def draft(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Draft:
-    """Read and check a search space YAML; return what is sound of it beside its problems. See ``load``.
+    """Read and check a search space YAML; return the sound part of it and its problems. See ``load``.
 
     Raises:
         SpecError: The file cannot be read as YAML.
@@ -95,7 +95,7 @@ class _Reader:
             self._add(path, message, hint)
 
     def _add_unknown(self, path: KeyPath, known: Iterable[str], hint: str) -> None:
-        # A key of a later version has no near one; then the version says why it is unknown.
+        # An unknown key that is near no known one may belong to a later version, so the message names this version.
         message = "no such key" if hint else f"finesweep {__version__} has no such key here"
         self._add(path, message, hint or f"there are {', '.join(known)}")
 
@@ -146,7 +146,7 @@ class _Reader:
         return {name: parameter for name, parameter in checked.items() if parameter is not None}
 
     def _fixed(self, value: dict[str, Any]) -> dict[str, Value]:
-        """Check each setting by itself, so that a broken one does not hide the others."""
+        """Check each setting by itself, so that a broken one does not hide problems of the others."""
         checked: dict[str, Value] = {}
         for name, item in value.items():
             checked |= self._validated(dict[str, Value], {name: item}, ("fixed",)) or {}
@@ -323,7 +323,7 @@ class _Reader:
 
 
 def _rest(kind: Any, section: dict[str, Any], error: ValidationError) -> Any:
-    """Return a section without its unknown keys, which then hide no other; None if more is wrong."""
+    """Return a section without its unknown keys, so that the others are checked further; None if they have errors."""
     unknown = {key for place, key in unknown_keys(error) if len(place) == 1}
     known = {key: value for key, value in section.items() if key not in unknown}
     try:
@@ -337,7 +337,7 @@ def _is_section(kind: Any) -> bool:
 
 
 def _key_elsewhere(key: str) -> str:
-    """Point at the section that has a key of this name, or a near one."""
+    """Suggest the section that has a key of this or a similar name."""
     known: dict[str, str] = {name: f"fixed.{name} or space.{name}" for name in TRAINING_FIELDS}
     for section, (kind, _) in SECTIONS.items():
         if _is_section(kind):

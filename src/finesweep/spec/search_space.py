@@ -1,4 +1,4 @@
-"""Defines the search space: parameters, when each exists, and the points of a grid."""
+"""Defines the search space: the range of one parameter, the condition for it to exist, and the points of a grid."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from finesweep.trial import Params, Value
 MAX_CHOICES = 1_000
 MAX_GRID_POINTS = 100_000
 ENDLESS = 1_000_000
-"""How many values of a continuous axis are drawn at most: more than any sweep has trials."""
+"""Maximum number of values drawn from a continuous axis; more than any sweep has trials."""
 
 _LARGEST = 1e15
-"""Bounds beyond this are typing errors; below it, every integer is exact as a float, as samplers need."""
+"""Limit of a bound. Below it every integer is exact as a float, as samplers need; a larger one is a typing error."""
 
 Number = int | float
 
@@ -97,7 +97,7 @@ class Parameter(BaseModel):
 
     @property
     def countable(self) -> bool:
-        """Whether the axis has finitely many values, as a grid needs."""
+        """Whether the axis has a finite number of values, as a grid needs."""
         return self.choices is not None or self.is_integer or self.step is not None or self.low == self.high
 
     def values(self) -> Iterator[Value]:
@@ -135,7 +135,7 @@ class Parameter(BaseModel):
         return value if self.is_integer else min(float(value), float(self.high))
 
     def rotated(self, rng: random.Random) -> Iterator[Value]:
-        """Yield every value of a countable axis, beginning anywhere; of another one, as many drawn by chance."""
+        """Yield every value of a countable axis once, from a random start; of a continuous one, random values."""
         if not self.countable:
             yield from (self._drawn(rng) for _ in range(ENDLESS))
         elif self.choices is not None:
@@ -153,14 +153,14 @@ class Parameter(BaseModel):
         return rng.uniform(self.low, self.high)
 
     def draw(self, rng: random.Random) -> Value:
-        """Draw a value as a random sampler would."""
+        """Draw a value as a random sampler does."""
         if self.countable and not self.log:
             return next(self.rotated(rng))
         value = self._drawn(rng)
         return round(value) if self.is_integer else value
 
     def contains(self, value: object) -> bool:
-        """Say whether a value lies on the axis; a number may miss a step by rounding only."""
+        """Return whether a value lies on the axis; a number may miss a step by rounding only."""
         if self.choices is not None:
             return any(same(value, choice) for choice in self.choices)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -173,7 +173,7 @@ class Parameter(BaseModel):
         return abs(offset - round(offset)) < 1e-6 if self.step else True
 
     def default_or_middle(self, default: Value) -> Value:
-        """Return a default where it lies on the axis (as the axis writes it: 3.0 as 3), else the middle."""
+        """Return a default if it lies on the axis (in the axis' own type: 3.0 as 3), else the middle."""
         if not self.contains(default):
             return self.middle()
         if self.choices is not None:
@@ -181,7 +181,7 @@ class Parameter(BaseModel):
         return int(default) if self.is_integer and isinstance(default, float) else default
 
     def middle(self) -> Value:
-        """Return the value in the middle of the axis: of the list, or of the (logarithmic) range."""
+        """Return the middle of the axis: of the list, or of the (logarithmic) range."""
         if self.choices is not None:
             return self.choices[(len(self.choices) - 1) // 2]
         assert self.low is not None
@@ -200,7 +200,7 @@ class SearchSpace:
         parameters: By name.
 
     Raises:
-        ValueError: Their ``when`` name each other in a circle.
+        ValueError: Their ``when`` conditions form a circle.
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
@@ -209,7 +209,7 @@ class SearchSpace:
         self.parameters = {name: parameters[name] for name in _ordered(parameters)}
 
     def is_active(self, name: str, params: Params) -> bool:
-        """Say whether a parameter exists, given the values of those before it."""
+        """Return whether a parameter exists, given the values of the parameters before it."""
         conditions = self.parameters[name].when or {}
         return all(
             other in params and any(same(params[other], value) for value in allowed_values(want))
@@ -225,29 +225,29 @@ class SearchSpace:
         return kept
 
     def contains(self, params: Params) -> bool:
-        """Say whether these are values for exactly the active parameters, each inside its axis."""
+        """Return whether these are values for exactly the active parameters, each inside its axis."""
         active = [name for name in self.parameters if self.is_active(name, params)]
         return set(active) == set(params) and all(self.parameters[name].contains(params[name]) for name in active)
 
     def untuned(self, defaults: Params) -> dict[str, Value]:
-        """Return what one would train with without a search.
+        """Return the parameters of a training without a search.
 
         Args:
             defaults: The libraries' defaults by name.
 
         Returns:
-            The default where it lies on the axis, else the axis' middle.
+            The default if it lies on the axis, else the middle of the axis.
         """
         values = {name: parameter.default_or_middle(defaults.get(name)) for name, parameter in self.parameters.items()}
         return self.active_only(values)
 
     @property
     def can_repeat(self) -> bool:
-        """Whether two draws can be the same: not where every configuration has a value from a continuous axis."""
+        """Whether two draws can be equal. They cannot if every configuration has a value from a continuous axis."""
         return all(parameter.countable or parameter.when for parameter in self.parameters.values())
 
     def draw(self, rng: random.Random) -> dict[str, Value]:
-        """Draw every parameter that exists, given those drawn before it, as a random sampler would."""
+        """Draw every parameter that exists, given those drawn before it, as a random sampler does."""
         params: dict[str, Value] = {}
         for name, parameter in self.parameters.items():
             if self.is_active(name, params):
@@ -255,9 +255,9 @@ class SearchSpace:
         return params
 
     def points(self, rng: random.Random) -> Iterator[dict[str, Value]]:
-        """Yield every combination of active parameters once, lazily, in an order that begins by chance.
+        """Yield every combination of active parameters once, lazily, from a random start.
 
-        Where an axis has no list of values, they do not end.
+        With a continuous axis the combinations do not end.
         """
         return self._points({}, tuple(self.parameters), rng)
 
@@ -285,7 +285,7 @@ class SearchSpace:
 
 
 def same(one: object, other: object) -> bool:
-    """Say whether two values are the same setting: 3 and 3.0 are, ``true`` and 1 are not."""
+    """Return whether two values are the same setting: 3 and 3.0 are, ``true`` and 1 are not."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
@@ -315,7 +315,7 @@ def when_problems(parameters: Mapping[str, Parameter]) -> Iterator[tuple[str, st
 
 
 def _circle(parameters: Mapping[str, Parameter]) -> list[str]:
-    """Return the parameters that wait for each other, or for one that does, in the order of the YAML."""
+    """Return the parameters of a circle of ``when`` and those that depend on it, in the order of the YAML."""
     ordered = set(_ordered(parameters))
     return [name for name in parameters if name not in ordered]
 

@@ -1,4 +1,7 @@
-"""Defines the spec: the sections of a search space YAML as frozen, checked values."""
+"""Defines the spec: the sections of a search space YAML as frozen, checked values.
+
+The docstrings of the sections are shown to users: they are descriptions in the JSON Schema.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
 SweepName = Annotated[str, StringConstraints(pattern=_NAME)]
 
 ON_RUNGS = frozenset({"median", "halving"})
-"""Pruners of our own, which compare trials at rungs."""
+"""Pruners of finesweep itself, which compare trials at rungs."""
 
 FACTOR = 2
-"""One of so many trials is promoted at a rung of ``halving``, if the spec has no other number."""
+"""Default reduction factor of ``halving``: 1 in FACTOR trials is promoted at a rung."""
 
 
 def is_name(text: str) -> bool:
-    """Say whether a text can be the name of a sweep and its folder."""
+    """Return whether a text can be the name of a sweep and its folder."""
     return re.match(_NAME, text) is not None and not text.endswith("\n")
 
 
@@ -161,7 +164,7 @@ class PruningSpec(Section):
 
 
 def _patience(value: Any) -> Any:
-    """Check a patience; a union would name only a part of what it can be."""
+    """Check a patience. A union of types would report only one of the allowed forms."""
     if value is None:
         return "none"  # as folders have it that were written when this was the default
     if value in ("auto", "none") or (type(value) is int and value >= 1):
@@ -211,15 +214,15 @@ class SweepSpec(Section):
 
     @functools.cached_property
     def search_space(self) -> SearchSpace:
-        """What may vary.
+        """The parameters that vary.
 
         Raises:
-            ValueError: Parameters wait for each other in a circle, which no checked spec has.
+            ValueError: Their ``when`` conditions form a circle, which no checked spec has.
         """
         return SearchSpace(self.space)
 
     def merged(self, params: Params) -> dict[str, Value]:
-        """Return everything that is set in one trial, fixed or searched, by dotted name; defaults are left out."""
+        """Return all settings of one trial, fixed and searched, by dotted name; without defaults."""
         return {**self.fixed, **params}
 
     def __copy__(self) -> SweepSpec:
@@ -247,6 +250,6 @@ SECTIONS: dict[str, tuple[Any, str]] = {
     "space": (dict[str, Parameter], "What varies, by name: training arguments, model.*, data.max_length."),
     "fixed": (dict[str, Value], "Settings equal in all trials."),
 }
-"""Every top-level key with its type and what it says; the one list that checking and the schema share."""
+"""Every top-level key with its type and description; checking and the JSON Schema share this list."""
 
 REQUIRED = ("model", "data", "space")

@@ -1,4 +1,4 @@
-"""Owns the rules that the settings of ``space``, ``fixed`` and ``start`` must obey, alone and together."""
+"""Checks the settings of ``space``, ``fixed`` and ``start``, each alone and all together."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ MODEL_KEYS_OWNED: dict[str, str] = {
 
 
 def rule(name: str) -> TrainingField | None:
-    """Return what a setting accepts; None where it is unknown or the model's own to check."""
+    """Return the rule of a setting; None if it is unknown, or a ``model.*`` that only the model can check."""
     return _MAX_LENGTH if name == "data.max_length" else TRAINING_FIELDS.get(name)
 
 
 def name_findings(name: str, path: KeyPath) -> Iterator[Finding]:
-    """Yield what is wrong with the name of a setting."""
+    """Yield the problems of a setting's name."""
     if rule(name) is not None:
         return
     if name.startswith("model.") and _MODEL_KEY.match(name):
@@ -49,7 +49,7 @@ def name_findings(name: str, path: KeyPath) -> Iterator[Finding]:
 
 
 def parameter_findings(name: str, parameter: Parameter) -> Iterator[Finding]:
-    """Yield what is wrong with one parameter's values, given what its name stands for."""
+    """Yield the problems of one parameter's values, given the setting it is for."""
     path, field = ("space", name), rule(name)
     if field is None:
         return
@@ -81,7 +81,7 @@ def _range_findings(name: str, parameter: Parameter, field: TrainingField) -> It
 
 
 def integer_notes(space: Mapping[str, Parameter]) -> Iterator[str]:
-    """Yield a remark for each range of integers that was probably meant to be continuous."""
+    """Yield a remark for each integer range that was probably meant to be continuous."""
     for name, parameter in space.items():
         field = TRAINING_FIELDS.get(name)
         if field is None or field.kind is not float or not parameter.is_integer:
@@ -93,7 +93,7 @@ def integer_notes(space: Mapping[str, Parameter]) -> Iterator[str]:
 
 
 def fixed_findings(fixed: Mapping[str, Any], space: Collection[str]) -> Iterator[Finding]:
-    """Yield what is wrong with the fixed settings, alone and beside the names in ``space``."""
+    """Yield the problems of the fixed settings, each alone and against the names in ``space``."""
     for name, value in fixed.items():
         path, field = ("fixed", name), rule(name)
         yield from name_findings(name, path)
@@ -108,11 +108,11 @@ def fixed_findings(fixed: Mapping[str, Any], space: Collection[str]) -> Iterator
 
 
 def when_findings(space: Mapping[str, Parameter], named: Collection[str]) -> Iterator[Finding]:
-    """Yield what is wrong with the ``when`` of parameters.
+    """Yield the problems of the parameters' ``when``.
 
     Args:
-        space: The parameters that are right in themselves.
-        named: All names in the YAML's ``space``; a ``when`` that names a broken one is not judged.
+        space: The parameters that are sound by themselves.
+        named: All names in the YAML's ``space``; a ``when`` that names a broken parameter is not judged.
     """
     for name, message, near in when_problems(space):
         if near not in named:
@@ -122,7 +122,7 @@ def when_findings(space: Mapping[str, Parameter], named: Collection[str]) -> Ite
 def start_findings(
     start: Sequence[Mapping[str, Any]], space: Mapping[str, Parameter], named: Collection[str]
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the configurations to try first; arguments as for ``when_findings``."""
+    """Yield the problems of the configurations in ``start``; arguments as for ``when_findings``."""
     whole = len(space) == len(named) and not any(True for _ in when_problems(space))
     for index, params in enumerate(start):
         for name, value in params.items():

@@ -1,9 +1,8 @@
-"""Owns which training arguments a spec may set, with their types and ranges.
+"""Lists the training arguments that a spec may set, with their types and ranges.
 
-A closed table, because ``TrainingArguments`` itself keeps ``bf16="False"`` and ``"1e-5"`` as they are,
-and because an argument that decides where files go or what code runs is none of a search's business.
-It stands here as data so that checking a YAML needs no torch; a test holds it against the class.
-Names, types and defaults: ``transformers/training_args.py``, version 5.23.
+The table is closed for two reasons: ``TrainingArguments`` accepts ``bf16="False"`` and ``"1e-5"`` unchanged, and a
+search must not set arguments that decide where files go or which code runs. It is data, so that checking a YAML needs
+no torch; a test compares it with the class. Names, types and defaults: ``transformers/training_args.py``, version 5.23.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from finesweep.trial import Value
 
 @dataclass(frozen=True)
 class TrainingField:
-    """What one training argument accepts.
+    """Type and range of one training argument.
 
     Attributes:
         kind: ``float`` accepts integers too; ``int`` and ``bool`` are strict.
         default: The library's default, or finesweep's own where it differs.
         low: Smallest allowed number.
         high: Largest allowed number.
-        above: Number that must be exceeded.
+        above: Exclusive lower bound.
         choices: The allowed words of a text argument.
         tunable: Whether it may stand in ``space``; otherwise in ``fixed`` only.
         nullable: Whether null switches it off.
@@ -42,7 +41,7 @@ class TrainingField:
     nullable: bool = False
 
     def problem(self, value: object) -> str:
-        """Say what is wrong with a value, in words; an empty string if nothing is."""
+        """Return what is wrong with a value; an empty string if nothing is."""
         if value is None and self.nullable:
             return ""
         if not self._is_kind(value):
@@ -75,7 +74,7 @@ class TrainingField:
 
 
 def describe(value: object) -> str:
-    """Name a value and its type for a message, shortened: ``text '1e-5'``."""
+    """Return a value with its type for a message, shortened: ``text '1e-5'``."""
     names = {str: "text", bool: "boolean", int: "integer", float: "number", list: "list", dict: "mapping"}
     return f"{names[type(value)]} {shortened(repr(value), 40)}" if type(value) in names else "nothing"
 
@@ -110,7 +109,7 @@ TRAINING_FIELDS: dict[str, TrainingField] = {
     "per_device_train_batch_size": _integer(8, low=1, high=65_536),
     "gradient_accumulation_steps": _integer(1, low=1, high=65_536),
     "weight_decay": _number(0.0, low=0, high=10),
-    # Below 1 it is a share of all steps, from 1 on a number of steps.
+    # Below 1 it is a share of all steps, from 1 on a number of steps. The Trainer decides by the value alone.
     "warmup_steps": _number(0, low=0, high=1_000_000),
     "lr_scheduler_type": TrainingField(str, "linear", choices=_SCHEDULERS),
     "optim": TrainingField(str, "adamw_torch_fused", choices=_OPTIMIZERS),
@@ -128,7 +127,7 @@ TRAINING_FIELDS: dict[str, TrainingField] = {
     "logging_steps": _integer(10, low=1, high=1_000, tunable=False),
     "dataloader_num_workers": _integer(0, low=0, high=64, tunable=False),
     "dataloader_drop_last": _switch(),
-    # None: as the hardware has it.
+    # None: the trial uses it if the hardware has it (``training.precision``).
     "bf16": TrainingField(bool, None, tunable=False),
     "fp16": _switch(),
     "tf32": TrainingField(bool, None, tunable=False),
@@ -150,7 +149,7 @@ REPLACED: dict[str, str] = {
     "batch_size": "use per_device_train_batch_size",
     "max_length": "use data.max_length",
 }
-"""Names that transformers no longer has, or that people write by habit, with what to write instead."""
+"""Names that transformers no longer has, or that users write by habit, with the name to write instead."""
 
 OWNED: dict[str, str] = {
     **dict.fromkeys(("eval_strategy", "eval_steps", "eval_delay", "eval_on_start"), "use evaluation: {per_epoch: 1}"),
@@ -178,9 +177,9 @@ OWNED: dict[str, str] = {
     "fsdp": "a trial runs on one device",
     **dict.fromkeys(("push_to_hub", "hub_token", "hub_model_id"), "finesweep never uploads anything"),
 }
-"""Arguments that exist but are set by finesweep, with where to say it instead."""
+"""Arguments that finesweep sets itself, with the key to use instead."""
 
 
 def training_value(values: Mapping[str, Value], name: str) -> Any:
-    """Return what a training argument is where some are set: what is set, or its default."""
+    """Return the value of a training argument: the one that is set, or its default."""
     return values.get(name, TRAINING_FIELDS[name].default)

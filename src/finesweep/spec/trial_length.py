@@ -1,4 +1,4 @@
-"""Says how much one trial trains if nothing ends it early: optimizer steps and training examples."""
+"""Computes the length of a trial that nothing ends early: optimizer steps and training examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finesweep.trial import Value
 
 @dataclass(frozen=True)
 class TrialLength:
-    """How long one trial is.
+    """Length of one trial.
 
     Attributes:
         rows: Training rows.
@@ -28,10 +28,10 @@ class TrialLength:
 
     @classmethod
     def of(cls, values: Mapping[str, Value], rows: int) -> TrialLength:
-        """Return the length of a trial that is not trained yet, as the Trainer will find it.
+        """Compute the length of a trial before it is trained, by the Trainer's own rules.
 
         Args:
-            values: What is set in the trial, as ``SweepSpec.merged`` returns it.
+            values: Settings of the trial, as ``SweepSpec.merged`` returns them.
             rows: Training rows.
         """
         batch = training_value(values, "per_device_train_batch_size")
@@ -43,24 +43,24 @@ class TrialLength:
         return cls(rows, batch * accumulation, steps_per_epoch, total)
 
     def examples(self, step: int) -> int:
-        """Return how many training examples have been seen after ``step`` optimizer steps."""
+        """Return the number of training examples seen after ``step`` optimizer steps."""
         epochs, rest = divmod(step, self.steps_per_epoch)
         return epochs * self.rows + min(rest * self.batch, self.rows)
 
     @property
     def total_examples(self) -> int:
-        """Training examples seen in all."""
+        """Training examples of the whole trial."""
         return self.examples(self.total_steps)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What one trial trains, and what the speed depends on.
+    """Amount of work of one trial, and the settings that its speed depends on.
 
     Attributes:
         examples: Training examples.
         batch: Rows per device and step.
-        longest: Longest input in tokens, None where all trials have the same.
+        longest: Longest input in tokens; None if all trials have the same.
     """
 
     examples: int
@@ -69,6 +69,6 @@ class Workload:
 
     @classmethod
     def of(cls, values: Mapping[str, Value], rows: int) -> Workload:
-        """Return the workload of a trial; the arguments are those of ``TrialLength.of``."""
+        """Return the workload of a trial; arguments as for ``TrialLength.of``."""
         batch = training_value(values, "per_device_train_batch_size")
         return cls(TrialLength.of(values, rows).total_examples, batch, values.get("data.max_length"))

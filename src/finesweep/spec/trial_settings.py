@@ -1,4 +1,4 @@
-"""Merges a trial's fixed and searched settings, and splits them into training arguments, model fields and length."""
+"""Splits one trial's settings into those of the Trainer, of the model and of the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finesweep.trial import Params, Value
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """Everything that is set in one trial, searched or fixed.
+    """All settings of one trial, searched or fixed.
 
     Attributes:
         training: Training arguments by name.
@@ -32,9 +32,9 @@ class TrialSettings:
         Args:
             spec: The sweep's spec.
             params: The trial's parameters; they never repeat a fixed name.
-            max_tokens: The model's limit, for a spec that names no ``max_length``.
-            batch_divisor: A power of 2 that divides the batch per device, and that of evaluations as far as that
-                goes; the accumulation is multiplied by it, so that as many rows make up an optimizer step.
+            max_tokens: The model's limit in tokens, used if the spec has no ``max_length``.
+            batch_divisor: A power of 2. The batch per device is divided by it, that of evaluations too but not below 1.
+                The accumulation is multiplied by it, so that an optimizer step has the same number of rows.
         """
         merged = spec.merged(params)
         model = {name.removeprefix("model."): value for name, value in merged.items() if name.startswith("model.")}
@@ -51,12 +51,12 @@ class TrialSettings:
         return {**self.training, **model, "data.max_length": self.max_length}
 
     def training_value(self, name: str) -> Any:
-        """Return what a training argument is in this trial, set or default."""
+        """Return the value of a training argument in this trial, set or default."""
         return training_value(self.training, name)
 
 
 def can_halve(settings: TrialSettings) -> bool:
-    """Say whether a trial can be trained in batches half as large, two for each one."""
+    """Return whether the batch can be halved, with twice the accumulation, without a change of the result."""
     batch: int = settings.training_value(_BATCH)
     return batch % 2 == 0
 

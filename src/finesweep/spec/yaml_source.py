@@ -1,7 +1,7 @@
-"""Owns reading YAML as people mean it: YAML 1.2 scalars (decimal ones), every key with its line, nothing executed.
+"""Reads YAML with the decimal scalars of YAML 1.2 and with the line of every key; executes nothing.
 
-PyYAML's own resolver reads ``1e-5`` as text and ``no`` as a boolean and keeps the last of two equal
-keys. Its parser is used here, its resolver and constructor are not.
+PyYAML's resolver reads ``1e-5`` as text and ``no`` as a boolean, and its constructor keeps the last of two equal keys.
+So only its parser is used here.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _WORDS: dict[str, Any] = {
 _CORE_TAGS = {"tag:yaml.org,2002:str", "!"}
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands: keys, and positions in lists."""
+"""Path to a value: keys, and positions in lists."""
 
 
 @dataclass(frozen=True)
 class YamlSource:
-    """A parsed YAML file that remembers where each value stands.
+    """A parsed YAML file with the place of each value.
 
     Attributes:
-        name: The file as the user named it; opens every message.
+        name: The file as the user named it; every message begins with it.
         values: Plain dicts, lists and scalars.
         places: ``file:line`` of each key, by its path in ``values``; ``--set`` where it was overridden.
     """
@@ -53,7 +53,7 @@ class YamlSource:
     places: dict[KeyPath, str] = field(repr=False)
 
     def where(self, *path: str | int) -> str:
-        """Return ``file:line dotted.name`` for a path, falling back to the nearest known parent's line."""
+        """Return ``file:line dotted.name`` for a path; the line is that of the nearest known parent."""
         known = path
         while known and known not in self.places:
             known = known[:-1]
@@ -71,12 +71,11 @@ def read(path: Path) -> YamlSource:
         Its values, with the line of each.
 
     Raises:
-        SpecError: The file is missing, empty, not UTF-8, no mapping, or not YAML; every message names
-            the line.
+        SpecError: The file is missing, empty, not UTF-8, no mapping, or not YAML; every message names the line.
     """
     name = printable(str(path), limit=300)
     try:
-        # Four bytes are the most that one character takes in either encoding.
+        # UTF-8 and UTF-16 need at most four bytes per character.
         data = read_bytes(expand(path), 4 * MAX_BYTES)
     except Unreadable as error:
         raise _error(name, error.reason, _nearby(path) if error.missing else "") from None
@@ -117,7 +116,7 @@ def parse_value(text: str, name: str) -> Any:
 
 
 def expand(path: Path) -> Path:
-    """Return a path with ``~`` expanded; ``~name`` stays as it is where nobody is called so."""
+    """Expand ``~`` in a path; ``~name`` stays as it is if the system has no such user."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -135,7 +134,7 @@ def _decode(data: bytes, name: str) -> str:
 
 
 class _Builder:
-    """Builds values from parser events; one per document."""
+    """Builds values from parser events; one instance per document."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -148,7 +147,8 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             raise self._syntax_error(error, text) from None
         except ReaderError as error:
-            # The error's own position counts bytes or characters, depending on the parser.
+            # The error's position is in bytes or in characters, depending on the parser. So the line is found by the
+            # character.
             line = text[: text.find(chr(error.character)) + 1].count("\n") + 1
             raise _error(f"{self.name}:{line}", f"the character {error.character:#04x} is not allowed") from None
         except UnicodeEncodeError:
@@ -238,6 +238,7 @@ def _line(event: Any) -> int:
 
 
 def _loader() -> Any:
+    # CSafeLoader is the parser in C; a PyYAML that was built without libyaml lacks it.
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -1,4 +1,4 @@
-"""Splits the cells of a label column that hold several labels: texts with a separator, lists, and lists of 0 and 1."""
+"""Splits label cells that hold several labels: texts with a separator, lists, and lists of 0 and 1."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _LONGEST_LIST = 10_000
-"""Characters of a list that is written as text."""
+"""Maximum characters of a list that is written as text."""
 
 _UNSURE = ","
-"""A mark that stands in names too, and parts labels only where cells show it."""
+"""A character that also occurs within names; it separates labels only if the cells show it."""
 
 _SURE = ("|", ";")
 
@@ -26,7 +26,7 @@ def split(labels: Mapping[str, pd.Series], separator: str | None) -> tuple[dict[
 
     Args:
         labels: Cells by split: texts, single values, or tuples, which are lists of the file.
-        separator: What stands between labels; None to find it in the cells.
+        separator: Text between two labels; None to find it from the cells.
 
     Raises:
         LabelProblem: A text that should be a list is none.
@@ -47,7 +47,7 @@ def split(labels: Mapping[str, pd.Series], separator: str | None) -> tuple[dict[
 
 
 def _mark(texts: Iterable[str], separator: str | None) -> tuple[str | None, list[str]]:
-    """Return what parts labels, with a remark."""
+    """Return the text between two labels, None if a cell is one label, with a remark."""
     found = list(texts)
     holding = {mark: sum(mark in text for text in found) for mark in (separator, *_SURE, _UNSURE) if mark}
     if separator is not None:
@@ -72,7 +72,7 @@ def _parts(cell: Any, mark: str | None) -> tuple[Any, ...]:
 
 
 def _read(cell: Any, name: str) -> tuple[Any, ...]:
-    """Read a list that is written as text, as Python or JSON writes it."""
+    """Read a list that is written as text, in Python's or JSON's notation."""
     if not isinstance(cell, str) or not cell:
         return _parts(cell, None)
     try:
@@ -89,9 +89,9 @@ def _ones(cell: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _flags(cells: Sequence[tuple[Any, ...]]) -> int | None:
-    """Return how many labels there are where each list has a 0 or 1 for each; None where lists are of labels.
+    """Return the number of labels if each list has a 0 or 1 for each label; None for lists of labels.
 
-    Lists of labels would not all have one length, nor hold one twice.
+    Lists of labels would not all have the same length, nor contain a label twice.
     """
     size = len(cells[0]) if cells else 0
     if size < 2 or any(len(cell) != size for cell in cells):

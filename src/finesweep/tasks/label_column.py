@@ -1,4 +1,4 @@
-"""Judges what the labels of a column mean: classes, class ids, numbers, booleans, or several labels in one cell."""
+"""Judges the meaning of a label column: classes, class ids, numbers, booleans, or several labels in one cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 MANY = 20
-"""Numbers with fractions, or whole ones that are no class ids, are a measure above this many different ones."""
+"""Number of different values above which numbers are a measure, if they have fractions or are no class ids."""
 
 FEW = 10
 """Whole numbers from 0 or 1 up to this many are classes in however few rows."""
@@ -29,7 +29,7 @@ _LIST = re.compile(r"[\[({].*[\])}]", re.DOTALL)
 _NULLS = frozenset(
     {"null", "<null>", "#null!", "nan", "-nan", "<na>", "nat", "#n/a", "#na", "#value!", "#div/0!", "#ref!", "\\n"}
 )
-"""Words that programs write where a value is missing; a class is hardly ever called so."""
+"""Words that programs write for a missing value; they are almost never the name of a class."""
 
 _NO_NUMBERS = frozenset({"none", "na", "n/a", "n.a.", "undefined", "missing", "unknown", "-", "--", "?", "."})
 """Words that mean a missing value among numbers and booleans; among words they may be a class."""
@@ -44,7 +44,7 @@ _SEPARATORS = ("|", ";", ",")
 
 
 class LabelKind(StrEnum):
-    """What the labels of a column are."""
+    """Meaning of the labels of a column."""
 
     CLASSES = "classes"
     IDS = "class ids"
@@ -56,14 +56,14 @@ class LabelKind(StrEnum):
 
 @dataclass(frozen=True)
 class LabelColumn:
-    """What a column of labels looks like.
+    """Judgement of a label column.
 
     Attributes:
-        kind: What its labels are.
+        kind: Meaning of its labels.
         is_measure: Whether they are learned as numbers (`text-regression`) rather than as classes.
-        values: How many different labels there are, missing ones left out.
-        rows: How many rows have a label.
-        reason: What was seen, to be shown after a colon.
+        values: Number of different labels, without missing ones.
+        rows: Number of rows with a label.
+        reason: Evidence, to be shown after a colon.
     """
 
     kind: LabelKind
@@ -74,11 +74,11 @@ class LabelColumn:
 
 
 def look(labels: Iterable[Any], name: str = "", class_names: Sequence[str] | None = None) -> LabelColumn:
-    """Judge a column of labels.
+    """Judge a label column.
 
     Args:
-        labels: Values as they stand in the file, lists too; None, NaN and empty texts are missing.
-        name: The column's name, which counts where whole numbers may be classes or a measure.
+        labels: Values as they are in the file, also lists; None, NaN and empty texts are missing.
+        name: The column's name; it decides if whole numbers could be classes or a measure.
         class_names: Names that the file gives to the numbers, as a Parquet file of `datasets` does.
     """
     labels = list(labels)
@@ -97,7 +97,7 @@ def look(labels: Iterable[Any], name: str = "", class_names: Sequence[str] | Non
 
 
 def text_of(label: Any) -> str:
-    """Write a label as text; a missing one is an empty text."""
+    """Return a label as text; an empty string for a missing one."""
     if label is None or label != label:
         return ""
     if isinstance(label, float) and label.is_integer():
@@ -106,30 +106,30 @@ def text_of(label: Any) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Say whether a text is a finite number, with a point where it has a fraction."""
+    """Return whether a text is a finite number, with a point before its fraction."""
     return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
 
 
 def is_whole(text: str) -> bool:
-    """Say whether a text is a whole number; `3.0` is one."""
+    """Return whether a text is a whole number; `3.0` is one."""
     return _WHOLE.fullmatch(text) is not None
 
 
 def is_infinite(text: str) -> bool:
-    """Say whether a text is an infinite number."""
+    """Return whether a text is an infinite number."""
     return _NOT_FINITE.fullmatch(text) is not None
 
 
 def is_null(text: str) -> bool:
-    """Say whether a text is a word that programs write where a value is missing."""
+    """Return whether a text is a word that programs write for a missing value."""
     return text.casefold() in _NULLS
 
 
 def missing_words(texts: Collection[str]) -> frozenset[str]:
-    """Return those of a column's different labels that stand for a missing one.
+    """Return those of a column's different labels that mean a missing label.
 
-    `NULL`, `NaN` and their like always do; `None`, `NA`, `?` only where all other labels are numbers or
-    booleans, since they may well be a class among words. None do if fewer than two labels were left.
+    `NULL`, `NaN` and the like always do. `None`, `NA`, `?` do only if all other labels are numbers or booleans, since
+    they can be a class among words. None of them does if fewer than two labels would be left.
     """
     nulls = frozenset(filter(is_null, texts))
     maybe = frozenset(text for text in texts if text.casefold() in _NO_NUMBERS)
@@ -140,10 +140,10 @@ def missing_words(texts: Collection[str]) -> frozenset[str]:
 
 
 def decimal_comma(texts: Iterable[str]) -> bool:
-    """Say whether texts are numbers with a decimal comma.
+    """Return whether texts are numbers with a decimal comma.
 
-    True where one has a comma and all are numbers then. False where every comma could as well part the
-    thousands (`1,250`).
+    They are if one has a comma and all are numbers then. They are not if every comma could also separate thousands
+    (`1,250`).
     """
     found = set(texts)
     commas = {text for text in found if "," in text}
@@ -154,21 +154,21 @@ def decimal_comma(texts: Iterable[str]) -> bool:
 
 
 def could_be_thousands(text: str) -> bool:
-    """Say whether every comma of a number stands where one could part the thousands."""
+    """Return whether every comma of a number could separate thousands."""
     return _GROUPED.fullmatch(text) is not None
 
 
 def separator(texts: Collection[str]) -> str | None:
-    """Return the character between several labels of one cell, None where each cell holds one label.
+    """Return the character between several labels of one cell, None if each cell holds one label.
 
-    Cells hold several where one part stands at different places of different cells, as `b` does in `a|b` and
-    `b`. Paths such as `sports|football` have each part at one place.
+    Cells hold several if one part is at different positions in different cells, as `b` in `a|b` and `b`. In paths such
+    as `sports|football` each part has one position.
     """
     return None if decimal_comma(texts) else parting_mark(texts)
 
 
 def parting_mark(texts: Collection[str]) -> str | None:
-    """Return the same where numbers with a decimal comma are out of the question."""
+    """Return the separator as above, without the check for numbers with a decimal comma."""
     for mark in _SEPARATORS:
         places = defaultdict(set)
         for text in texts:
@@ -181,14 +181,14 @@ def parting_mark(texts: Collection[str]) -> str | None:
 
 
 def readings(train: Mapping[str, int], others: Collection[str] = ()) -> dict[str, str]:
-    """Return what each label is read as.
+    """Return the label that each text is read as.
 
-    Labels that differ only in case, in blanks, or in zeros of a number are one, called as most rows of train have
-    it; letters that stand alone are not joined. Booleans that are written in several ways are one too, in small
-    letters, and as `true` and `false` where `yes` or `1` stand beside `true`.
+    Labels that differ only in case, blanks, or zeros of a number are one; it is spelled as in most rows of train.
+    Single letters are not joined. Booleans in several spellings are one too: lower case, and `true` and `false` if
+    `yes` or `1` occurs beside `true`.
 
     Args:
-        train: Rows of each label in train.
+        train: Number of rows of each label in train.
         others: Labels of the other splits.
     """
     everything = dict.fromkeys([*train, *others])
@@ -204,7 +204,7 @@ def readings(train: Mapping[str, int], others: Collection[str] = ()) -> dict[str
 
 
 def is_list_text(text: str) -> bool:
-    """Say whether a text looks like a list that a program has written."""
+    """Return whether a text looks like a list that a program has written."""
     return _LIST.fullmatch(text) is not None
 
 
@@ -222,7 +222,7 @@ def _folded(text: str) -> str:
 
 
 def _boolean(text: str) -> tuple[str, str] | None:
-    """Return the words for yes and no of which a text is one."""
+    """Return the pair of words for yes and no that a text belongs to; None if it is no boolean."""
     return next((pair for pair in _BOOLEANS if text.casefold() in pair), None)
 
 

@@ -1,4 +1,4 @@
-"""Reads labels as names: writes them as text, joins their spellings, puts them in order, and lists them in messages."""
+"""Turns labels into names: writes them as text, joins their spellings, sorts them, and lists them in messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from finesweep.tasks.task import LabelProblem, Task
 from finesweep.text import first_few, shortened
 
 FEW_CLASSES = 10
-"""Up to this many classes are never too many for the rows there are."""
+"""Up to this many classes are never too many for the rows."""
 
 AS_WRITTEN = "`data: {labels: as_written}` takes each as it stands"
 
@@ -21,7 +21,7 @@ _LONGEST = 43
 
 
 def texts(labels: Mapping[str, Iterable[Any]]) -> dict[str, list[str]]:
-    """Write labels as text; if all are whole numbers, then without the ``.0`` that a missing value gives them."""
+    """Return labels as text; if all are whole numbers, without the ``.0`` that a missing value in the column causes."""
     found = {split: [str(value).strip() for value in column] for split, column in labels.items()}
     distinct = set().union(*found.values())
     if any("." in text for text in distinct) and all(is_whole(text) for text in distinct):
@@ -30,13 +30,13 @@ def texts(labels: Mapping[str, Iterable[Any]]) -> dict[str, list[str]]:
 
 
 def as_names(labels: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Read labels as names, or else as positions in them."""
+    """Return the names of labels that are names already, or positions of names."""
     positions = {str(position): name for position, name in enumerate(names)}
     return [text if text in names else positions.get(text, text) for text in labels]
 
 
 def joined(labels: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Join labels that are one label written in several ways; return them with a note."""
+    """Join labels that are spellings of one label; return them with a note."""
     read = readings(Counter(labels["train"]), {text for column in labels.values() for text in column})
     ways = defaultdict(list)
     for text, name in read.items():
@@ -48,7 +48,7 @@ def joined(labels: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], l
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Return the different labels: numbers in the order of their values, anything else in that of its letters."""
+    """Return the different labels: numbers sorted by value, other texts alphabetically."""
     found = set(labels)
     if decimal_comma(found):
         return sorted(found, key=lambda text: (float(text.replace(",", ".")), text))
@@ -61,11 +61,11 @@ def check_known(labels: Mapping[str, Sequence[str]], known: Collection[str], why
     Args:
         labels: Labels by split.
         known: The labels that can be learned.
-        why: Says which these are.
-        unit: What there is one label of.
+        why: Explains which these are.
+        unit: The things that are counted, for the message.
 
     Raises:
-        LabelProblem: A split has others.
+        LabelProblem: A split has other labels.
     """
     for split, column in labels.items():
         unknown = Counter(text for text in column if text not in known)
@@ -76,7 +76,7 @@ def check_known(labels: Mapping[str, Sequence[str]], known: Collection[str], why
 
 
 def alike_notes(names: Sequence[str]) -> Iterator[str]:
-    """Remark labels that differ in little."""
+    """Yield remarks on labels that differ only slightly."""
     alike = defaultdict(list)
     for name in names:
         alike[" ".join(name.casefold().split())].append(name)
@@ -86,7 +86,7 @@ def alike_notes(names: Sequence[str]) -> Iterator[str]:
 
 
 def absent_notes(task: Task, splits: Mapping[str, Sequence[Any]], names: Sequence[str]) -> Iterator[str]:
-    """Remark the names that no row of a split has."""
+    """Yield remarks on names that no row of a split has."""
     for split, column in splits.items():
         if absent := task.absent(column, names):
             yield f"No row of {split} has the label {listed(absent)}."

@@ -1,4 +1,4 @@
-"""Learns any number of labels for each text: a yes or no for each label, by binary cross entropy."""
+"""Learns any number of labels for each text: yes or no for each label, by binary cross entropy."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     import torch
 
 NO_LABEL = "no label"
-"""How an answer without any label is shown."""
+"""Text that is shown for an answer without labels."""
 
 _ROWS_AT_ONCE = 4_096
-"""Rows whose cross entropy is computed in one go: of a thousand labels they take 100 MB."""
+"""Rows whose cross entropy is computed at once; with 1,000 labels they take 100 MB."""
 
 _Cell = tuple[Any, ...]
-"""The labels of a row, as they were read."""
+"""Labels of one row, as they were read."""
 
 _FOR_CLASSES = "for one label each: `task: text-classification`"
 
 
 class MultiLabelClassification:
-    """Any number of labels for each text, none included; a label is given where its probability is above 0.5.
+    """Any number of labels for each text, also none; a label is predicted if its probability is above 0.5.
 
     Rows keep the ids of their labels, in ascending order; batches hold a 0 or 1 for each label.
     """
@@ -55,17 +55,17 @@ class MultiLabelClassification:
     def encode(
         self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False
     ) -> EncodedLabels:
-        """Turn each row's labels into their ids, in ascending order and each of them once.
+        """Encode each row's labels as their ids, in ascending order and without repeats.
 
         Args:
             labels: Label column by split: tuples of labels, or a single label.
             names: Names that come with the data set; labels are then names, or else their positions.
-            as_written: Whether each different label is one. Otherwise labels that differ in case or blanks are one,
-                and words such as `NULL` are none.
+            as_written: Whether each spelling is a label of its own. Otherwise labels that differ in case or blanks are
+                one, and words such as `NULL` are dropped.
 
         Raises:
-            LabelProblem: No row has a label, all rows have the same, there are too many, or a split has labels that
-                train lacks.
+            LabelProblem: No row has a label, all rows have the same labels, there are too many, or a split has labels
+                that train lacks.
         """
         notes: list[str] = []
         cells = {split: [_labels_of(value) for value in series] for split, series in labels.items()}
@@ -112,7 +112,7 @@ class MultiLabelClassification:
 
         Returns:
             ``micro_f1`` over all decisions; ``macro_f1``, the mean F1 over the labels that are present or predicted;
-            ``subset_accuracy``, the share of rows whose labels are all right. F1 is 0 where there is no label at all.
+            ``subset_accuracy``, the share of rows whose labels are all right. F1 is 0 if there is no label at all.
         """
         import numpy as np
         from sklearn.metrics import accuracy_score, f1_score
@@ -131,16 +131,17 @@ class MultiLabelClassification:
         return math.fsum(losses) / labels.size
 
     def naive(self, train: Sequence[Any], validation: Sequence[Any], names: Sequence[str] | None) -> Naive:
-        """Return what the same labels for every text score, the best ones for each metric by train.
+        """Return the scores of the same labels for every text, chosen by train as the best for each metric.
 
-        The loss is that of each label's share in train. For micro F1 the most frequent labels are answered, as many
-        as are best; for macro F1 all; for subset accuracy the most frequent set, which is the answer that is shown.
+        The loss uses each label's share in train as its probability. Micro F1 uses the most frequent labels, in the
+        best number. Macro F1 uses all labels. Subset accuracy uses the most frequent set, which is also the answer that
+        is shown.
         """
         import numpy as np
 
         names = names or ()
         shares, present = _shares(train, len(names)), _shares(validation, len(names))
-        # A label that train always or never has would cost an infinite loss.
+        # A label that all rows of train have, or none, would give an infinite loss.
         sure = np.clip(shares, 0.5 / len(train), 1 - 0.5 / len(train))
         loss = -np.mean(present * np.log(sure) + (1 - present) * np.log(1 - sure))
         order = np.argsort(-shares, kind="stable")
@@ -155,13 +156,13 @@ class MultiLabelClassification:
         return Naive.of(_shown([names[label] for label in answer]), {"eval_loss": float(loss)}, scores, len(validation))
 
     def naive_loss(self, labels: Sequence[Any], names: Sequence[str] | None) -> float:
-        """Return the binary cross entropy of equal probabilities, ln 2, which is a fresh head's."""
+        """Return the binary cross entropy of equal probabilities, ln 2; a new head has about this loss."""
         return math.log(2)
 
     def strata(self, labels: Sequence[Any]) -> list[int]:
         """Return each row's rarest label.
 
-        A few rows that have every label between them are a stratum each: a stratum of one row stays in train.
+        A stratum of one row stays in train. So a few rows that together have every label get a stratum each.
         """
         counts = Counter(label for ids in labels for label in ids)
         strata = [min(ids, key=lambda label: (counts[label], label), default=-1) for ids in labels]
@@ -182,7 +183,7 @@ class MultiLabelClassification:
         return [name for position, name in enumerate(names or ()) if position not in present]
 
     def explained(self, lengths: np.ndarray, labels: Sequence[Any]) -> float:
-        """Return the most that one label explains, or the number of labels."""
+        """Return the largest share that one label explains, or the number of labels."""
         import numpy as np
 
         rows, ids = _places(labels)
@@ -216,7 +217,7 @@ class MultiLabelClassification:
         }
 
     def same_answer(self, logits: np.ndarray, labels: Sequence[Any], names: Sequence[str] | None) -> str | None:
-        """Return the labels that a model answers if they are the same for each row and the truth is not, else None."""
+        """Return the predicted labels if they are the same for each row and the true ones are not, else None."""
         given = logits > 0
         varied = any(tuple(ids) != tuple(labels[0]) for ids in labels)
         if not varied or (given != given[0]).any():
@@ -229,7 +230,7 @@ def _labels_of(value: Any) -> _Cell:
 
 
 def _without_nulls(cells: Mapping[str, Sequence[_Cell]]) -> tuple[dict[str, list[_Cell]], list[str]]:
-    """Leave out labels that are words such as `NULL`, as programs write where they join a missing one; with a note."""
+    """Drop labels that are words such as `NULL`, which programs write for a missing value; with a note."""
     kept = {
         split: [tuple(label for label in cell if not is_null(str(label).strip())) for cell in column]
         for split, column in cells.items()
@@ -242,7 +243,7 @@ def _without_nulls(cells: Mapping[str, Sequence[_Cell]]) -> tuple[dict[str, list
 
 
 def _ids(flat: Sequence[str], cells: Sequence[_Cell], ids: Mapping[str, int]) -> list[list[int]]:
-    """Return the ids of each row's labels, given the labels of all rows one after the other."""
+    """Return the ids of each row's labels, given the labels of all rows in one sequence."""
     texts = iter(flat)
     return [sorted({ids[next(texts)] for _ in cell}) for cell in cells]
 
@@ -269,6 +270,7 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
 
     with np.errstate(all="ignore"):
         wide = logits.astype(np.float64)
+        # This form does not overflow: exp gets no positive argument.
         return float(np.sum(np.maximum(wide, 0) - wide * labels + np.log1p(np.exp(-np.abs(wide)))))
 
 

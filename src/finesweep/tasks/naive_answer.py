@@ -1,4 +1,4 @@
-"""Judges a trial against an answer that needs no model: always the most frequent class, or always the mean."""
+"""Compares a trial with an answer that needs no model: always the most frequent class, or always the mean."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from finesweep.text import clean, metric
 from finesweep.trial import Direction
 
 LOSS_GAIN = 0.01
-"""Share of the naive loss by which a smaller one must fall short of it to count as better, at least."""
+"""Minimum gain over the naive loss, as a share of it, that counts as better."""
 
 LUCK_ROWS = 4.0
-"""The same as rows of the validation rows: another constant answer gains about one row's share by chance."""
+"""Minimum gain in validation rows: another constant answer gains about one row's share by chance."""
 
 
 @dataclass(frozen=True)
 class Naive:
-    """The answer that fits the training rows best of all that are the same for each text.
+    """The constant answer that fits the training rows best.
 
     Attributes:
-        answer: A class or a number, as a person reads it.
-        scores: What it scores on the validation rows, by full name.
-        limits: What a model must beat, by full name: those scores, and more than chance adds to them.
+        answer: A class or a number, as it is shown.
+        scores: Its scores on the validation rows, by full name.
+        limits: Scores that a model must beat, by full name: the same plus what chance can add.
     """
 
     answer: str
@@ -32,13 +32,13 @@ class Naive:
 
     @classmethod
     def of(cls, answer: str, losses: Mapping[str, float], shares: Mapping[str, float], rows: int) -> Naive:
-        """Set the limits.
+        """Compute the limits from the scores.
 
         Args:
             answer: A class or a number.
-            losses: Scores of which less is better.
-            shares: Scores between 0 and 1 of which more is better; chance moves them by two standard errors.
-            rows: Validation rows.
+            losses: Scores that are better if smaller.
+            shares: Scores between 0 and 1 that are better if larger; the limit is two standard errors above them.
+            rows: Number of validation rows.
         """
         gain = min(max(LOSS_GAIN, LUCK_ROWS / max(rows, 1)), 0.5)
         by_loss = {name: value * (1 - gain) for name, value in losses.items()}
@@ -48,11 +48,12 @@ class Naive:
     def verdict(
         self, found: Mapping[str, float | None], objective: str, directions: Mapping[str, Direction]
     ) -> str | None:
-        """Say that a model is of no use; None where it beats the naive answer in one of the metrics.
+        """Return a message if a model beats the naive answer in none of the metrics, else None.
 
         Args:
             found: The model's metrics on the validation rows.
-            objective: What trials are ranked by. A correlation counts where it is that: it says nothing of the values.
+            objective: The metric that trials are ranked by. A correlation counts only if it is this one, since it says
+                nothing about the values.
             directions: The task's metrics with the direction that is better.
         """
         for name, limit in self.limits.items():
@@ -69,5 +70,8 @@ CORRELATIONS = ("eval_pearson", "eval_spearman")
 
 
 def _error(share: float, rows: int) -> float:
-    """Return the standard error of a share; of a correlation, which is 0 for one answer, that of 0."""
+    """Return the standard error of a share, or of a correlation.
+
+    The correlation of a constant answer is 0, so a value of 0 is taken for a correlation.
+    """
     return math.sqrt((share * (1 - share) if share else 1.0) / max(rows, 1))

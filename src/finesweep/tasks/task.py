@@ -1,7 +1,7 @@
-"""Says what a task is: which labels it takes, which model and batches it needs, and how predictions are scored.
+"""Defines a task: the labels that it takes, its model and batches, and the scores of its predictions.
 
-A task is one file here and one line in ``finesweep.registry.TASKS``. Task modules import numpy, pandas, torch
-and scikit-learn inside their functions, so that reading their tables costs nothing.
+A task is one file here and one line in ``finesweep.registry.TASKS``. Task modules import numpy, pandas, torch and
+scikit-learn inside their functions, so that reading their tables is cheap.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EncodedLabels:
-    """The label columns as numbers a head can learn.
+    """The label columns as numbers that a head can learn.
 
     Attributes:
-        splits: By split name, what each row keeps: a class id (int), a target (float), or a list of label ids.
-        names: Label names in the order of their ids; None where labels are numbers.
+        splits: Kept labels of each row by split: a class id (int), a target (float), or a list of label ids.
+        names: Label names in the order of their ids; None if labels are numbers.
         notes: Remarks for the user.
     """
 
@@ -38,7 +38,7 @@ class LabelProblem(ValueError):
     """A label column that the task cannot use.
 
     Attributes:
-        split: The split it was found in.
+        split: The split with the problem.
         message: What was found and what is allowed.
         hint: The nearest fix.
     """
@@ -49,20 +49,20 @@ class LabelProblem(ValueError):
 
 
 class Task(Protocol):
-    """What is trained; without state.
+    """A kind of training; without state.
 
-    The *kept labels* of rows are what ``encode`` returns of them, one item per row; files and data sets hold these.
-    Batches and evaluations hold the arrays that ``collate`` makes of them.
+    The *kept labels* of rows are the results of ``encode``, one item per row; files and data sets hold these. Batches
+    and evaluations hold the arrays that ``collate`` makes of them.
 
     Attributes:
-        metrics: Metrics that an evaluation produces, by full name, with the direction that is better.
+        metrics: Metrics of an evaluation, by full name, with the direction that is better.
         standardizes: Whether labels are numbers that training sees with mean 0 and standard deviation 1.
-        unusable: Settings that are of no use here, with the reason.
+        unusable: Settings without effect in this task, with the reason.
         takes_several: Whether a row may have several labels: lists, cells with a separator, columns of 0 and 1.
-        split_by: How rows are divided into train and validation, for the user; empty for by chance.
-        model_class: The class of transformers that makes the model, by its name.
-        pipeline: The ``transformers.pipeline`` task that the winner loads with.
-        pipeline_options: What else that pipeline is given.
+        split_by: How rows are divided into train and validation, for the user; empty for a random split.
+        model_class: Name of the transformers class that makes the model.
+        pipeline: The ``transformers.pipeline`` task that loads the winner.
+        pipeline_options: Further arguments of that pipeline.
         answer: How to read its answer, for the model card; may be empty.
     """
 
@@ -81,13 +81,13 @@ class Task(Protocol):
     def encode(
         self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False
     ) -> EncodedLabels:
-        """Check the label columns and turn them into numbers.
+        """Check the label columns and encode them.
 
         Args:
-            labels: Label column by split (``train`` always; ``validation``, ``test`` where they exist); tuples of
-                labels if the task takes several.
+            labels: Label column by split (``train`` always; ``validation``, ``test`` if they exist); tuples of labels
+                if the task takes several.
             names: Class names that come with the data set, in the order of their ids.
-            as_written: Whether each different label is one, whatever it may mean.
+            as_written: Whether each spelling is a label of its own.
 
         Raises:
             LabelProblem: A column cannot be used.
@@ -95,7 +95,7 @@ class Task(Protocol):
         ...
 
     def strata(self, labels: Sequence[Any]) -> Sequence[int] | None:
-        """Return a stratum for each row, whose proportions a split keeps; None to split by chance.
+        """Return a stratum for each row, whose proportions a split keeps; None for a random split.
 
         A stratum of one row stays in train. ``labels`` are kept labels.
         """
@@ -106,17 +106,20 @@ class Task(Protocol):
         ...
 
     def explained(self, lengths: np.ndarray, labels: Sequence[Any]) -> float:
-        """Return the share of the variance of the rows' lengths that their kept labels explain; lengths differ."""
+        """Return the share of the variance of the rows' lengths that their kept labels explain.
+
+        The lengths must not all be equal.
+        """
         ...
 
     # Model and batches.
 
     def head(self, names: Sequence[str] | None) -> dict[str, Any]:
-        """Return the model config's fields that the head needs (``num_labels``, ...)."""
+        """Return the fields of the model's config that the head needs (``num_labels``, ...)."""
         ...
 
     def collate(self, labels: Sequence[Any], names: Sequence[str] | None) -> np.ndarray:
-        """Make one array of some rows' kept labels: what the model's loss takes, in its type."""
+        """Make one array of some rows' kept labels, in the type that the model's loss takes."""
         ...
 
     # Scores of the model, and those of no model.
@@ -132,22 +135,22 @@ class Task(Protocol):
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return ``eval_loss``, the mean over all rows; arguments as for ``score``.
 
-        It is what the head is trained on, without smoothing, and not finite where a row's loss is not.
+        It is the loss that the head is trained on, without smoothing. It is not finite if a row's loss is not.
         """
         ...
 
     def naive(self, train: Sequence[Any], validation: Sequence[Any], names: Sequence[str] | None) -> Naive:
-        """Return the best answer of all that are the same for each text.
+        """Return the best answer that is the same for each text.
 
         Args:
-            train: Kept labels of the training rows, from which it follows.
-            validation: Those of the validation rows, on which it is scored.
+            train: Kept labels of the training rows, which decide the answer.
+            validation: Kept labels of the validation rows, on which it is scored.
             names: Class names in the order of their ids.
         """
         ...
 
     def naive_loss(self, labels: Sequence[Any], names: Sequence[str] | None) -> float:
-        """Return the loss of a model that knows nothing; the yardstick for an exploded loss. ``labels`` are kept."""
+        """Return the loss of a model that knows nothing; a loss far above it has exploded. ``labels`` are kept."""
         ...
 
     # The winner, loaded again by a fresh process.
@@ -156,16 +159,16 @@ class Task(Protocol):
         """Compute every metric a second time, by its full name, with no code of ``score`` and ``loss``.
 
         Args:
-            logits: Of all rows, in double precision.
+            logits: Logits of all rows, in double precision.
             labels: Their kept labels.
         """
         ...
 
     def same_answer(self, logits: np.ndarray, labels: Sequence[Any], names: Sequence[str] | None) -> str | None:
-        """Return what a model answers to each row if it is always the same and should not be, else None.
+        """Return a model's answer if it is the same for all rows and should not be, else None.
 
         Args:
-            logits: Of two rows or more.
+            logits: Logits of two rows or more.
             labels: Their kept labels.
             names: Class names in the order of their ids.
         """

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
 _ROWS_AT_ONCE = 4_096
-"""Rows whose cross entropy is computed in one go: of a thousand classes they take 100 MB."""
+"""Rows whose cross entropy is computed at once; with 1,000 classes they take 100 MB."""
 
 _UNLABELLED = ("-1", "-100")
 _PERHAPS_NONE = ("None", "none", "NA", "N/A", "n/a")
@@ -56,18 +56,18 @@ class TextClassification:
     def encode(
         self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False
     ) -> EncodedLabels:
-        """Turn labels into class ids.
+        """Encode labels as class ids.
 
         Args:
-            labels: Label column by split, without missing values. Integers, numbers that are whole,
-                texts (trimmed) and booleans; the same value may be written in any of these ways.
+            labels: Label column by split, without missing values: integers, numbers that are whole, texts (trimmed) and
+                booleans; the same value may be written in any of these ways.
             names: Class names that come with the data set; labels are then names, or else their positions.
-            as_written: Whether each different label is a class. Otherwise labels that differ in case or blanks
-                are one, and labels that hold several or are infinite are refused.
+            as_written: Whether each spelling is a class of its own. Otherwise labels that differ in case or blanks are
+                one, and labels that hold several or are infinite are refused.
 
         Raises:
-            LabelProblem: There is one class, there are too many, the labels are a measure, or a split
-                has labels that train lacks.
+            LabelProblem: There is one class, there are too many, the labels are a measure, or a split has labels that
+                train lacks.
         """
         texts = label_names.texts(labels)
         notes: list[str] = []
@@ -126,7 +126,7 @@ class TextClassification:
 
         truth, predicted = labels.ravel(), logits.argmax(axis=-1).ravel()
         with warnings.catch_warnings():
-            # Many classes in few rows look to scikit-learn like a regression; they are not.
+            # scikit-learn takes many classes in few rows for a regression and warns.
             warnings.filterwarnings("ignore", message="The number of unique classes")
             f1 = f1_score(truth, predicted, average="macro", zero_division=0)
         return {"accuracy": float(accuracy_score(truth, predicted)), "macro_f1": float(f1)}
@@ -138,14 +138,15 @@ class TextClassification:
         return math.fsum(losses) / len(labels)
 
     def naive(self, train: Sequence[int], validation: Sequence[int], names: Sequence[str] | None) -> Naive:
-        """Return what answering the most frequent class scores, its loss with the classes' shares in train.
+        """Return the scores of always answering the most frequent class.
 
-        Its macro F1 is below that of guessing, which is what a model is held against.
+        The loss uses the classes' shares in train as probabilities. ``eval_macro_f1`` is that of guessing, 1 / classes,
+        because the constant answer's is even lower.
         """
         import numpy as np
 
         classes = len(names or ())
-        # A class that train has no row of would cost an infinite loss.
+        # A class without a row in train would give an infinite loss.
         shares = np.maximum(np.bincount(train, minlength=classes), 0.5) / len(train)
         answer = int(shares.argmax())
         truth = np.asarray(validation)
@@ -173,7 +174,7 @@ class TextClassification:
         }
 
     def same_answer(self, logits: np.ndarray, labels: Sequence[int], names: Sequence[str] | None) -> str | None:
-        """Return the class that is answered to each row if it is always the same and the truth is not, else None."""
+        """Return the predicted class if it is the same for each row and the true one is not, else None."""
         given = logits.argmax(axis=-1)
         is_same = bool((given == given[0]).all()) and any(label != labels[0] for label in labels)
         return (names or ())[int(given[0])] if is_same else None
@@ -184,6 +185,7 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     import numpy as np
 
     with np.errstate(all="ignore"):
+        # The largest logit is subtracted, so that exp cannot overflow.
         shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
         right = np.take_along_axis(shifted, labels[: len(logits), None], axis=-1)[:, 0]
         return float(np.sum(np.log(np.exp(shifted).sum(axis=-1)) - right))
@@ -204,7 +206,7 @@ def _check_meaning(texts: Mapping[str, Sequence[str]]) -> None:
 
 
 def _meaning_notes(train: Counter[str]) -> Iterator[str]:
-    """Remark classes that may be meant as something else."""
+    """Yield remarks on classes that may have another meaning."""
     found = look(train.elements())
     if (found.is_measure and len(train) > FEW_CLASSES) or found.kind is LabelKind.DECIMAL_COMMAS:
         yield f"The labels are {found.reason}, taken as classes; for a measure: `task: text-regression`."

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 _SHOWN = 3
 _FOR_CLASSES = "for classes: `task: text-classification`"
 _LARGEST = 1e15
-"""Labels beyond this are typing errors, and the square of their error leaves single precision."""
+"""Largest absolute value of a label. A larger one is a typing error, and the square of its error leaves single
+precision."""
 
 _LEAST_SPREAD = 1e-5
-"""Standard deviation of the labels, in units of the largest, below which single precision cannot tell them apart."""
+"""Minimum standard deviation of the labels, as a share of the largest; below it single precision cannot separate them.
+"""
 
 SAME = 1e-3
-"""Standard deviation of predicted numbers, in those of the labels, below which they count as one answer."""
+"""Standard deviation of predictions, as a share of that of the labels, below which they are one answer."""
 
 _FAR = 20.0
-"""Standard deviations from the mean beyond which the squared error is about little else than that label."""
+"""Standard deviations from the mean beyond which a label dominates the squared error."""
 
 
 class TextRegression:
@@ -53,15 +55,15 @@ class TextRegression:
     def encode(
         self, labels: Mapping[str, pd.Series], names: Sequence[str] | None, *, as_written: bool = False
     ) -> EncodedLabels:
-        """Turn labels into floats.
+        """Encode labels as floats.
 
         Args:
             labels: Label column by split, without missing values; indexed by the place of each row.
-            names: Class names that come with the data set; there must be none.
-            as_written: Whether a comma is no decimal point.
+            names: Class names that come with the data set; must be None.
+            as_written: Whether a comma is never a decimal comma.
 
         Raises:
-            LabelProblem: A label is no finite number, all of train's are equal, or they are classes.
+            LabelProblem: A label is no finite number, all labels of train are equal, or they are classes.
         """
         if names is not None:
             raise LabelProblem("train", "the labels are classes", "write `task: text-classification`")
@@ -74,10 +76,10 @@ class TextRegression:
         return EncodedLabels(splits, None, (*far, *_notes(labels["train"], commas=commas)))
 
     def strata(self, labels: Sequence[float]) -> None:
-        """Return nothing: rows are drawn by chance."""
+        """Return None: the split is random."""
 
     def absent(self, labels: Sequence[float], names: Sequence[str] | None) -> list[str]:
-        """Return nothing: numbers have no names."""
+        """Return an empty list: numbers have no names."""
         return []
 
     def explained(self, lengths: np.ndarray, labels: Sequence[float]) -> float:
@@ -101,8 +103,8 @@ class TextRegression:
         """Score predicted numbers.
 
         Returns:
-            ``mse``, ``mae``, and the correlations ``pearson`` (of values) and ``spearman`` (of ranks),
-            which are 0 where either side is constant, and NaN where a prediction is not finite.
+            ``mse``, ``mae``, and the correlations ``pearson`` (of values) and ``spearman`` (of ranks), which are 0 if
+            either side is constant, and NaN if a prediction is not finite.
         """
         import numpy as np
         from scipy.stats import rankdata
@@ -122,7 +124,10 @@ class TextRegression:
         return self.score(logits, labels)["mse"]
 
     def naive(self, train: Sequence[float], validation: Sequence[float], names: Sequence[str] | None) -> Naive:
-        """Return what answering the mean of train scores; the absolute error is that of its median, which is less."""
+        """Return the scores of always answering the mean of train.
+
+        ``eval_mae`` is the median's, which is smaller.
+        """
         import numpy as np
 
         mean, truth = float(np.mean(train, dtype=np.float64)), np.asarray(validation)
@@ -135,7 +140,7 @@ class TextRegression:
         return Naive.of(f"{mean:.6g}", losses, dict.fromkeys(CORRELATIONS, 0.0), len(truth))
 
     def naive_loss(self, labels: Sequence[float], names: Sequence[str] | None) -> float:
-        """Return the mean square of the labels: a fresh head predicts about 0."""
+        """Return the mean square of the labels: a new head predicts about 0."""
         import numpy as np
 
         return float(np.mean(np.square(labels, dtype=np.float64)))
@@ -157,7 +162,7 @@ class TextRegression:
         }
 
     def same_answer(self, logits: np.ndarray, labels: Sequence[float], names: Sequence[str] | None) -> str | None:
-        """Return the number that is answered to each row, but for rounding, if it is always the same; else None."""
+        """Return the predicted number if it is the same for all rows apart from rounding, else None."""
         import numpy as np
 
         given = logits.ravel()
@@ -165,7 +170,7 @@ class TextRegression:
 
 
 def _has_decimal_commas(labels: Mapping[str, pd.Series]) -> bool:
-    """Say whether labels have a decimal comma; refuse commas that could as well part the thousands."""
+    """Return whether labels have a decimal comma; refuse commas that could also separate thousands."""
     texts = {str(value).strip() for series in labels.values() for value in series}
     if decimal_comma(texts):
         return True
@@ -196,7 +201,7 @@ def _numbers(split: str, series: pd.Series, *, commas: bool) -> list[float]:
 
 
 def _number(value: object, *, commas: bool) -> float:
-    """Read one label; NaN for anything that is no number, such as a boolean or ``1_000``."""
+    """Read one label; NaN for a value that is no number, such as a boolean or ``1_000``."""
     if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return math.nan
     try:
@@ -225,7 +230,7 @@ def _middle(numbers: Sequence[float]) -> tuple[float, float]:
 
 
 def _far_notes(series: pd.Series, numbers: Sequence[float]) -> Iterator[str]:
-    """Note labels so far off that training is about them alone."""
+    """Yield a remark on labels so far from the mean that they dominate the training."""
     middle, spread = _middle(numbers)
     far = [at for at, number in enumerate(numbers) if abs(number - middle) > _FAR * spread]
     if far:
@@ -238,7 +243,7 @@ def _far_notes(series: pd.Series, numbers: Sequence[float]) -> Iterator[str]:
 
 
 def _correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Pearson's correlation; 0 for a constant side, judged before rounding makes it look varied."""
+    """Return Pearson's correlation; 0 for a constant side, checked before rounding can make it look varied."""
     import numpy as np
 
     if np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -249,7 +254,7 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _correlation_again(one: torch.Tensor, other: torch.Tensor) -> float:
-    """Return Pearson's correlation for the proof, which shares nothing with the scores; 0 for a constant side."""
+    """Return Pearson's correlation, with no code of the scores; 0 for a constant side."""
     import torch
 
     is_constant = any(bool((side == side[0]).all()) for side in (one, other))
