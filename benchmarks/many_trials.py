@@ -224,7 +224,8 @@ def _window(sweep_folder: SweepFolder, trials: int, count: int) -> Window:
     """Run some trials with one worker that is warm and has read the records."""
 
     def run() -> dict[str, float]:
-        from finesweep.backends.optuna.backend import _ClaimedTrial, draws_of, sweep_study
+        from finesweep.backends.optuna.backend import _ClaimedTrial, sweep_study
+        from finesweep.backends.optuna.samplers import draws_of
 
         worker = _worker(sweep_folder)
         study = sweep_study(worker)

@@ -21,7 +21,7 @@ import made_records
 import pytest
 from optuna.trial import FrozenTrial
 
-from finesweep.backends.optuna.backend import step_of
+from finesweep.backends.optuna.pruners import step_of
 from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.search_driver import SearchDriver
 from finesweep.errors import FolderError, TrialFailed

@@ -3,7 +3,7 @@
 Everything is read from the folder, so it can be done while trials run. Nothing here trains or imports torch.
 """
 
-from finesweep.results.stopping import early_stop, same_failure
+from finesweep.results.stop_conditions import early_stop, same_failure
 from finesweep.results.winner import Evidence
 
 __all__ = [

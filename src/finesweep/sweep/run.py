@@ -77,7 +77,7 @@ def supervise(path: Path, number: int, token: str = "", display_of: Any = open_d
     Args:
         path: The sweep's folder.
         number: Number of the run.
-        token: The run's token; see ``shared_folder.shared_folder``.
+        token: The run's token; see ``shared_folder.open_run``.
         display_of: Opens the live display.
 
     Raises:
@@ -97,7 +97,7 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
     Args:
         path: The sweep's folder.
         number: Number of the run.
-        token: The run's token; see ``shared_folder.shared_folder``.
+        token: The run's token; see ``shared_folder.open_run``.
 
     Raises:
         FolderError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.

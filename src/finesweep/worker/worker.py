@@ -32,7 +32,7 @@ from finesweep.launch import RunLimits, SettledProfile
 from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
 from finesweep.results import early_stop, same_failure
-from finesweep.results.stopping import SAME_FAILURES
+from finesweep.results.stop_conditions import SAME_FAILURES
 from finesweep.spec import StopSpec, SweepSpec, trials_wanted
 from finesweep.training.rehearsal import rehearse
 from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, TrialState

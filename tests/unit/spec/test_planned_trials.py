@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.results.stopping import early_stop, same_failure
+from finesweep.results.stop_conditions import early_stop, same_failure
 from finesweep.spec.planned_trials import configuration, planned_trials, trials_wanted, used_up
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import StopSpec, SweepSpec

@@ -16,7 +16,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as StudyState
 
-from finesweep.backends.optuna.backend import step_of
+from finesweep.backends.optuna.pruners import step_of
 from finesweep.backends.optuna.study import STATES, SweepStudy
 from finesweep.errors import FolderError
 from finesweep.files import create

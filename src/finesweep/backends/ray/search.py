@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
-from finesweep.backends.optuna.backend import drawn, draws_of, proposing, sampler_of
+from finesweep.backends.optuna.backend import drawn
+from finesweep.backends.optuna.samplers import draws_of, proposing, sampler_of
 from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.protocol import Work
 from finesweep.backends.ray.scheduler import MODES

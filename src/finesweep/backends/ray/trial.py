@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep.backends.optuna.backend import grounds, step_of
+from finesweep.backends.optuna.pruners import grounds, step_of
 from finesweep.backends.protocol import Work
 from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder import Claim

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from finesweep.backends.optuna.backend import pruner_of, step_of
 from finesweep.backends.optuna.drawing import distribution_of, suggest
+from finesweep.backends.optuna.pruners import pruner_of, step_of
 from finesweep.backends.optuna.study import SweepStudy, TrialStorage
 from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder, make_folders

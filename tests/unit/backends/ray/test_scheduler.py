@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.backends.optuna.backend import step_of
+from finesweep.backends.optuna.pruners import step_of
 from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.ray.scheduler import scheduler_of
 from finesweep.folder.sweep_folder import SweepFolder

@@ -1,0 +1,91 @@
+"""Lists the pruners by the name that a spec gives them, and makes Optuna's pruner for a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from finesweep.pruning.rules import ASHA_FACTOR
+from finesweep.spec import SweepSpec
+from finesweep.text import metric
+from finesweep.trial import Evaluation, Report, Value
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True)
+class PrunerEntry:
+    """One line of the pruner table.
+
+    Attributes:
+        kind: Name of the class in ``optuna.pruners``.
+        settings: Its arguments.
+        counts_evaluations: Whether its steps must be evenly spaced: it is then told the number of the
+            evaluation instead of the examples seen.
+        longest: Name of the argument that takes the number of evaluations in the longest trial.
+    """
+
+    kind: str
+    settings: Mapping[str, int] = field(default_factory=dict)
+    counts_evaluations: bool = False
+    longest: str | None = None
+
+    @property
+    def compares(self) -> bool:
+        """Whether it compares what trials have reported."""
+        return self.kind != "NopPruner"
+
+
+# What is compared at rungs is compared by finesweep.worker.rung_judge, with either backend.
+PRUNERS = {
+    "none": PrunerEntry("NopPruner"),
+    "median": PrunerEntry("NopPruner"),
+    "halving": PrunerEntry("NopPruner"),
+    "asha": PrunerEntry(
+        "SuccessiveHalvingPruner", {"min_resource": 1, "reduction_factor": ASHA_FACTOR}, counts_evaluations=True
+    ),
+    "hyperband": PrunerEntry("HyperbandPruner", {"min_resource": 1}, counts_evaluations=True, longest="max_resource"),
+}
+"""Pruners by the name that a spec gives them."""
+
+
+def pruner_of(spec: SweepSpec) -> optuna.pruners.BasePruner:
+    """Return Optuna's pruner for a spec, which prunes nothing where trials are compared at rungs of our own."""
+    import optuna
+
+    entry = PRUNERS[spec.search.pruner]
+    longest = {entry.longest: max(_most_evaluations(spec), 2)} if entry.longest else {}
+    pruner: optuna.pruners.BasePruner = getattr(optuna.pruners, entry.kind)(**entry.settings, **longest)
+    return pruner
+
+
+def _most_evaluations(spec: SweepSpec) -> int:
+    """Return how many evaluations the longest trial of a space has."""
+    epochs = spec.space.get("num_train_epochs")
+    if epochs is None:
+        longest = float(spec.fixed.get("num_train_epochs") or 3)
+    else:
+        longest = float(epochs.high if epochs.choices is None else max(map(_as_number, epochs.choices)))  # type: ignore[arg-type]
+    return max(1, round(longest * spec.evaluation.per_epoch))
+
+
+def _as_number(value: Value) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
+
+
+def step_of(spec: SweepSpec, evaluation: Evaluation) -> int | None:
+    """Return where on the pruner's axis an evaluation lies, None where it lies between two rungs."""
+    if not PRUNERS[spec.search.pruner].counts_evaluations:
+        return evaluation.examples
+    count = evaluation.epoch * spec.evaluation.per_epoch
+    # The end of a broken epoch is no rung.
+    return round(count) if abs(count - round(count)) <= 0.01 else None
+
+
+def grounds(spec: SweepSpec, report: Report) -> str:
+    """Say what a trial had reached when it was pruned."""
+    reached = f"{spec.objective.metric} {metric(report.best)} after {report.evaluation.examples:,} examples"
+    return f"{spec.search.pruner}: {reached}"
