@@ -18,9 +18,9 @@ RESULTS = Path("results")
 
 
 class _Sweep(TyperGroup):
-    """Accepts ``--debug`` anywhere on the command line, as it is mostly added at the end of a command that failed.
+    """Accepts ``--debug`` anywhere on the command line, because users add it at the end of a command that failed.
 
-    An argument that is not UTF-8, which could be neither shown nor written into JSON, is refused.
+    An argument that is not UTF-8 is refused: it can be neither shown nor written into JSON.
     """
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
@@ -43,7 +43,7 @@ app = typer.Typer(
 
 
 def found_folder(folder: Path) -> Path:
-    """Return a sweep's folder that is given by its path, or by its name in ``results/``."""
+    """Return a sweep's folder, given by its path or by its name in ``results/``."""
     named = RESULTS / folder
     is_name = len(folder.parts) == 1 and not is_regular(folder / "spec.json")
     return named if is_name and is_regular(named / "spec.json") else folder

@@ -1,4 +1,4 @@
-"""Runs the command line: argv to one call, its outcome to the screen and an exit code."""
+"""Runs the command line: parses argv, calls one function, and prints its errors with an exit code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INTERNAL: tuple[Callable[..., None], ...] = (
     internal.verify,
     internal.try_model,
 )
-"""Commands that are not shown, since finesweep calls them itself."""
+"""Hidden commands, which finesweep calls itself."""
 
 for _command in COMMANDS:
     app.command()(_command)
@@ -45,11 +45,11 @@ _OF_A_PATH = frozenset(
         *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENODEV),
     )
 )
-"""Errors that say something of a path, which the user can change."""
+"""Errors about a path, which the user can change."""
 
 
 def main() -> None:
-    """Run the command line; every expected error is one message and an exit code."""
+    """Run the command line; every expected error becomes one message and an exit code."""
     try:
         with ActivityLine() as line, activity.heard_by(line.show):
             app()
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def _lack(error: OSError | RuntimeError) -> SweepError | None:
-    """Say which path the system refuses, or what it has no more of; None if neither is what went wrong."""
+    """Return an error for a refused path or an exhausted resource; None for any other failure."""
     code = error.errno if isinstance(error, OSError) else None
     if code in _OF_A_PATH and isinstance(error, OSError) and error.filename is not None:
         return Unreadable(Path(os.fsdecode(error.filename)), f"cannot be used: {error.strerror}")

@@ -1,4 +1,4 @@
-"""Owns the commands that read a sweep's folder, or write a first search space: status, leaderboard, init, schema."""
+"""Defines the commands that read a sweep's folder, or write a first search space: status, leaderboard, init, schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the commands that finesweep calls itself, in processes and jobs of its own."""
+"""Defines the hidden commands that finesweep calls itself, in its own processes and jobs."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def try_model(folder: Folder) -> None:
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Import a lot without looking for garbage: there is none, and the search takes a quarter of the time."""
+    """Import with the garbage collector off: imports make no garbage, and the search takes a quarter of their time."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Owns how the answer of `sweep plan` is put before a person."""
+"""Shows the answer of `sweep plan` on the terminal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from finesweep.sweep.estimate import Disk, Estimate, Memory
 from finesweep.text import clean
 
 BUSY_SHARE = 0.2
-"""Share of the time that other processes had the cores above which the user is told."""
+"""Share of the cores' time used by other processes above which the user is warned."""
 
 
 def speeds(estimate: Estimate) -> Table:
-    """Return what was measured of each batch size as a table."""
+    """Return the measurements of each batch size as a table."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("batch size", "examples/s", "tokens/s", "evaluated/s", "memory of a trial"):
         table.add_column(name, justify="right")
@@ -40,7 +40,7 @@ def _cells(one: Reading) -> tuple[str, ...]:
 
 
 def lines(estimate: Estimate) -> Iterator[str]:
-    """Yield what the sweep will take, a line each."""
+    """Yield the expected costs of the sweep, one line each."""
     yield f"  workers   {_workers(estimate)}"
     if estimate.launcher != "local":
         yield f"            measured on this machine; with launcher: {estimate.launcher} they run on others"

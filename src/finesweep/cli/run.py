@@ -1,4 +1,4 @@
-"""Defines the commands that carry a search space out, or check it: run, submit, validate, plan, cancel."""
+"""Defines the commands that run a search space, or check it: run, submit, validate, plan, cancel."""
 
 from __future__ import annotations
 

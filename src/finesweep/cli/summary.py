@@ -1,4 +1,4 @@
-"""Prints what ``sweep run`` says before it trains and after it has ended."""
+"""Prints the messages of ``sweep run`` and ``sweep submit``: before the training and after the end."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LABELS_SHOWN = 8
 
 
 class Screen(Console):
-    """A console that falls silent when its reader is gone: a sweep outlives `| head -1`."""
+    """A console that becomes silent when its reader is gone: a sweep outlives `| head -1`."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)
 
     def on_broken_pipe(self) -> None:
-        """Throw away what is still to be printed, where the library would end the process."""
+        """Discard the remaining output; the library would end the process."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -38,7 +38,7 @@ class Screen(Console):
 
 
 def announce(screen: Screen, checked: Checked) -> None:
-    """Say what is about to happen: the data, the model, every default that was used."""
+    """Print what a sweep will use: the data, the model, every default."""
     spec, model = checked.loaded.spec, checked.model
     rows = checked.data.facts().rows
     screen.print(f"[bold]{escape(spec.name)}[/]: {escape(spec.task)}")
@@ -53,7 +53,7 @@ def announce(screen: Screen, checked: Checked) -> None:
 
 
 def conclude(screen: Screen, outcome: RunResult) -> None:
-    """Show the leaderboard, why the run ended, and where the winner is."""
+    """Print the leaderboard, why the run ended, and the place of the winner."""
     folder = outcome.sweep.sweep_folder
     screen.print(console_table(folder, outcome.sweep.manifest, outcome.records, folder.runs()))
     path = _relative(folder.path)
@@ -73,7 +73,7 @@ def conclude(screen: Screen, outcome: RunResult) -> None:
             screen.say(f"Note: {warning}")
         task = TASKS.load(outcome.sweep.spec.task)
         options = "".join(f", {name}={value!r}" for name, value in task.pipeline_options.items())
-        # To be copied, so it is not wrapped.
+        # The command is to be copied, so it is not wrapped.
         asked = f'transformers.pipeline("{task.pipeline}", "{path}/winner"{options})'
         screen.print(f"  {asked}", markup=False, soft_wrap=True)
     elif outcome.owner is not None:
@@ -83,13 +83,13 @@ def conclude(screen: Screen, outcome: RunResult) -> None:
 
 
 def handed_over(screen: Screen, submitted: Submitted) -> None:
-    """Say what a cluster was given, and what to do next."""
+    """Print what was submitted to a cluster, and what to do next."""
     if submitted.submission is None:
         screen.say(f"Nothing was submitted: {clean(submitted.why or '')}.")
         screen.say("`sweep run` with the same search space exports the winner, if that has not been done.")
         return
     for line in submitted.submission.lines:
-        # A script's lines keep their indentation, and a command that is to be copied is not wrapped.
+        # Script lines keep their indentation, and a command that is to be copied is not wrapped.
         screen.print(printable(line, limit=len(line)), markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Shows how far a sweep is: live while it runs, or from its folder.
+"""Shows the progress of a sweep: live while it runs, or from its folder.
 
 Nothing here changes a sweep.
 """

@@ -1,4 +1,4 @@
-"""Shows what the command is doing, on the terminal, in one line that is gone when the activity ends."""
+"""Shows the command's current activity on the terminal, in one line that disappears when the activity ends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _REDRAWN_PER_SECOND = 4
 
 
 class ActivityLine:
-    """A line on standard error with the current activity and its seconds; silent where that is no terminal.
+    """A line on standard error with the current activity and its seconds; silent if that is no terminal.
 
-    It is drawn by a thread, since the work itself holds the main one. A forked child has no such thread, and
-    shows nothing.
+    A thread draws it, because the work itself occupies the main thread. A forked child has no such thread and shows
+    nothing.
     """
 
     def __init__(self) -> None:
@@ -28,19 +28,19 @@ class ActivityLine:
         self._text = ""
 
     def __enter__(self) -> ActivityLine:
-        """Begin; nothing is drawn before the first activity."""
+        """Return self; nothing is drawn before the first activity."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the line away."""
+        """Remove the line."""
         self.show("")
 
     def show(self, text: str) -> None:
-        """Show an activity in the place of the one before; an empty one takes the line away.
+        """Show an activity instead of the previous one; an empty text removes the line.
 
-        The seconds go on where only the numbers in the text have changed.
+        The seconds keep counting if only numbers in the text have changed.
         """
         if os.getpid() != self._process or sys.stderr is None or not sys.stderr.isatty():
             return

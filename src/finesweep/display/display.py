@@ -1,4 +1,4 @@
-"""Owns what `sweep run` shows while it runs: a live table on a terminal, plain lines elsewhere."""
+"""Shows a running sweep: as a live table on a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ _LONGEST_NOTE = 2_000
 class Display(Protocol):
     """Shows a sweep while it runs; drawn by the caller's ``update``, without threads.
 
-    A terminal or a pipe that goes away never ends the sweep: the display falls silent.
+    A terminal or a pipe that goes away never ends the sweep: the display becomes silent.
     """
 
     def update(self, records: Sequence[TrialRecord], progress: Sequence[Progress]) -> None:
-        """Show how things stand; to be called about twice a second, and once before the launch.
+        """Show the current state; to be called about twice a second, and once before the launch.
 
         Args:
-            records: How each ended trial ended. Those of the first call count as earlier runs' and are
-                not announced.
+            records: The records of all ended trials. Those of the first call belong to earlier runs and are not
+                announced.
             progress: The running trials.
         """
         ...
 
     def starting(self, activity: str) -> None:
-        """Show what the workers do as long as no trial runs; empty to show nothing."""
+        """Show the workers' activity while no trial runs; an empty text shows nothing."""
         ...
 
     def note(self, text: str) -> None:
-        """Show a remark, a line for each of its lines."""
+        """Show a remark, one line for each of its lines."""
         ...
 
     def __enter__(self) -> Display:
-        """Begin to show."""
+        """Start the display."""
         ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         ...
 
 
@@ -70,7 +70,7 @@ def open_display(
     left: TimeLeft | None = None,
     console: Console | None = None,
 ) -> Display:
-    """Choose the display that fits where the output goes.
+    """Choose the display for the output: live for a terminal, plain otherwise.
 
     Args:
         title: The sweep's name.
@@ -79,8 +79,8 @@ def open_display(
         trials: The budget in finished trials.
         parameters: Names of the space.
         hours: Hours that this run may still take, None for no limit.
-        left: Estimates the time left; None to promise nothing.
-        console: Where to show it; default: standard output, live only if that is a terminal.
+        left: Estimates the time left; None to show none.
+        console: Console to draw on; default: standard output, live only if that is a terminal.
     """
     subject = Subject(clean(title), direction, clean(metric), trials, tuple(map(clean, parameters)), hours, left)
     console = console or _standard_output()
@@ -90,7 +90,7 @@ def open_display(
 
 
 class _Terminal(Console):
-    """A rich console that leaves a broken pipe to the display, instead of ending the program."""
+    """A rich console that raises on a broken pipe, instead of ending the program."""
 
     def on_broken_pipe(self) -> None:
         """Raise the BrokenPipeError that is being handled."""
@@ -108,7 +108,7 @@ def _standard_output() -> Console:
 
 
 class _Outlet:
-    """Runs what writes; from the first failure on it runs nothing more."""
+    """Runs writing actions; after the first failure it ignores all others."""
 
     def __init__(self) -> None:
         self.broken = False
@@ -126,7 +126,7 @@ class _Outlet:
 
 
 def _detach(stream: IO[str]) -> None:
-    """Point a broken stream at nothing, or the interpreter complains about it when it exits."""
+    """Redirect a broken stream to nothing; otherwise the interpreter complains about it when it exits."""
     with contextlib.suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, stream.fileno())
@@ -137,8 +137,8 @@ class PlainDisplay:
     """One line for each change of state, without escape codes.
 
     Args:
-        subject: What is shown.
-        stream: Where the lines go; flushed after each.
+        subject: The sweep to show.
+        stream: Output; flushed after each line.
     """
 
     def __init__(self, subject: Subject, stream: IO[str]) -> None:
@@ -170,7 +170,7 @@ class PlainDisplay:
             self._line(line)
 
     def starting(self, activity: str) -> None:
-        """Write a line for each new activity; how far one has come is no new one."""
+        """Write a line for each new activity; one that differs only in its numbers is not new."""
         if activity and without_numbers(activity) != without_numbers(self._starting):
             self._line(f"starting: {clean(activity)}")
         self._starting = activity or self._starting
@@ -185,10 +185,10 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A table that is redrawn in place; failures are told above it, so that they stay readable.
+    """A table that is redrawn in place; failures are printed above it, so that they stay readable.
 
     Args:
-        subject: What is shown.
+        subject: The sweep to show.
         console: A terminal.
     """
 
@@ -208,13 +208,13 @@ class LiveDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the table away; what stays is for the caller to print."""
-        # Tried even on a broken terminal: it gives back the standard streams.
+        """Remove the table; the caller prints what should stay."""
+        # Tried even on a broken terminal, because it restores the standard streams.
         with contextlib.suppress(OSError, ValueError):
             self._live.stop()
 
     def update(self, records: Sequence[TrialRecord], progress: Sequence[Progress]) -> None:
-        """Draw how things stand."""
+        """Draw the current state."""
         if self._announcer is None:
             self._announcer = Announcer(self._subject, records)
         lines_above = list(self._announcer.changes(records, progress, only=(TrialState.FAILED,)))

@@ -1,4 +1,4 @@
-"""Lays out the live table of a running sweep: which trials it shows, and in which columns."""
+"""Lays out the live table of a running sweep: selects its trials and columns."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class LiveTable:
     """The live table, laid out anew for the terminal's size at each drawing.
 
     Attributes:
-        subject: What is shown.
+        subject: The sweep to show.
         started: Unix time at which the display began.
-        records: How each ended trial ended.
+        records: The records of all ended trials.
         progress: The running trials.
-        starting: What the workers do as long as no trial runs; empty for nothing.
+        starting: The workers' activity while no trial runs; empty for none.
         now: The clock.
     """
 
@@ -74,9 +74,9 @@ class LiveTable:
         """Lay out the heading and as many rows as fit.
 
         Args:
-            width: Cells.
-            height: Lines.
-            ascii_only: Whether the bars have to do without block characters.
+            width: Width in cells.
+            height: Height in lines.
+            ascii_only: Whether the bars must not use block characters.
         """
         best_first = ranked(self.records, self.subject.direction)
         result = list(self._heading(width, best_first))
@@ -125,10 +125,10 @@ class LiveTable:
         yield f"{span(low, high)} left"
 
     def _entries(self, best_first: Sequence[TrialRecord], room: int) -> tuple[list[_Entry], int]:
-        """Choose what is shown: all, or what runs, the best, and what ended last.
+        """Choose the trials to show: all, or those that run, the best, and those that ended last.
 
         Returns:
-            The entries, and how many trials are not shown.
+            The entries, and the number of trials that are not shown.
         """
         now = self.now()
         rest = unranked(without_running(self.records, {one.trial for one in self.progress}))

@@ -1,4 +1,4 @@
-"""Owns what is told of a running sweep in lines: each change of a trial's state, once."""
+"""Writes the progress of a running sweep as lines: one for each change of a trial's state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finesweep.trial import Direction, Params, Progress, TrialRecord, TrialState
 
 @dataclass(frozen=True)
 class Subject:
-    """What is shown.
+    """The sweep to show.
 
     Attributes:
         title: The sweep's name.
@@ -22,7 +22,7 @@ class Subject:
         trials: The budget.
         parameters: Names of the space, in the order of the columns.
         hours: Hours that this run may still take, None for no limit.
-        left: Estimates the time left; None to promise nothing.
+        left: Estimates the time left; None to show none.
     """
 
     title: str
@@ -35,11 +35,11 @@ class Subject:
 
 
 class Announcer:
-    """Tells each change of state once.
+    """Announces each change of state once.
 
     Args:
-        subject: What is shown.
-        known: Records of earlier runs, which are not told.
+        subject: The sweep to show.
+        known: Records of earlier runs, which are not announced.
     """
 
     def __init__(self, subject: Subject, known: Sequence[TrialRecord]) -> None:
@@ -65,12 +65,12 @@ class Announcer:
         progress: Sequence[Progress],
         only: Sequence[TrialState] = tuple(TrialState),
     ) -> Iterator[str]:
-        """Yield a line for each change, in the order in which trials ended, then those that began.
+        """Yield a line for each change: ended trials in the order of their ends, then started ones.
 
         Args:
-            records: How each ended trial ended.
+            records: The records of all ended trials.
             progress: The running trials.
-            only: The states that are told.
+            only: The states that are announced.
         """
         news = [record for record in records if (record.trial, record.attempt, record.state) not in self._told]
         for record in sorted(news, key=lambda record: (record.started + record.seconds, record.trial)):
@@ -106,7 +106,7 @@ class Announcer:
         return f"{value}{took}{reason}{log}"
 
     def _again(self, running: Progress) -> str:
-        """Say of a trial that has waited why it runs again; of one that a fault has ended, its record did."""
+        """Say why a waiting trial runs again; for one that a fault has ended, its record's line said so."""
         waited = self._waiting.get(running.trial)
         if waited is None or waited.attempt >= running.attempt:
             return ""

@@ -1,4 +1,4 @@
-"""Owns what ``sweep status`` says: how far a sweep is, read from its folder alone."""
+"""Writes the lines of ``sweep status``: the state of a sweep, read from its folder alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from finesweep.text import metric
 from finesweep.trial import Progress, TrialRecord, TrialState
 
 LONGEST_LINE = 1_000
-"""Characters."""
+"""Maximum length of a line in characters."""
 
 
 def status_lines(path: Path, given: Profile | None = None) -> Iterator[str]:
@@ -25,12 +25,12 @@ def status_lines(path: Path, given: Profile | None = None) -> Iterator[str]:
 
     Args:
         path: The sweep's folder.
-        given: The profile that names the cluster that its jobs are on; None where the environment does.
+        given: The profile that names the cluster of its jobs; None if the environment does.
 
     Raises:
         FolderError: The folder is no sweep's.
     """
-    # Names, owners and reasons come from files that anybody may have written.
+    # Names, owners and reasons come from files that other users may have written.
     return (printable(line, LONGEST_LINE) for line in _lines(path, given))
 
 
@@ -65,14 +65,14 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
 
 
 def _unsaid(run: Run) -> str:
-    """Say what is known of a run that is over and has not said why."""
+    """Describe a run that has ended without an outcome."""
     if run.watched:
         return "killed; the same `sweep run` goes on from here"
     return "never submitted, or its jobs are gone; the same `sweep submit` goes on from here"
 
 
 def _job_lines(folder: SweepFolder, given: Profile | None) -> Iterator[str]:
-    """Yield a line for each job that a cluster has for this sweep, in the cluster's own words."""
+    """Yield a line for each cluster job of this sweep, with the cluster's own state."""
     for run, submitter in submitted_runs(folder):
         try:
             jobs = submitter.jobs(folder, run, given)
@@ -84,7 +84,7 @@ def _job_lines(folder: SweepFolder, given: Profile | None) -> Iterator[str]:
 
 
 def _trial_lines(folder: SweepFolder) -> Iterator[str]:
-    """Yield a line for each trial that has begun and has no result: whether it runs, or waits for another try."""
+    """Yield a line for each claimed trial without a final record: it runs, or waits for another attempt."""
     progress = {one.trial: one for one in folder.progress()}
     for holder in folder.holders():
         trial, attempt = holder.claim.trial, holder.claim.attempt
@@ -96,7 +96,7 @@ def _trial_lines(folder: SweepFolder) -> Iterator[str]:
 
 
 def _waiting_line(trial: int, attempt: int, record: TrialRecord | None) -> str:
-    """Say why a trial does not run: it waits for its turn, or for another try."""
+    """Describe why a trial does not run: it waits at a rung, or for another attempt."""
     if record is None or record.state is not TrialState.WAITING:
         return f"  waiting  trial {trial}, attempt {attempt + 1}: {record.reason if record else 'its worker is gone'}"
     value = f", {metric(record.objective)}" if record.objective is not None else ""

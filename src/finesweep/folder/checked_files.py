@@ -1,7 +1,7 @@
-"""Says whether the files that a sweep trains on are still those that were checked.
+"""Checks whether the files that a sweep trains on are unchanged since they were checked.
 
-A file whose size, time and inode are those of the check is not read again. Where they differ, as they do when a folder
-was copied, its digest decides.
+A file with the same size, time and inode is not read again. If they differ, as after a copy of the folder, its digest
+decides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "checked.json"
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells a file from another one, or from itself once it was changed.
+    """Properties of a file by which a change is noticed.
 
     Attributes:
         size: Bytes.
@@ -39,7 +39,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, file: Path) -> Fingerprint:
-        """Read a file.
+        """Read a file's properties.
 
         Raises:
             OSError, Unreadable: It cannot be read.
@@ -50,33 +50,33 @@ class Fingerprint:
         return cls(status.st_size, status.st_mtime_ns, status.st_ino, digest)
 
     def fits(self, status: os.stat_result) -> bool:
-        """Say whether a file has the same size, time and inode."""
+        """Return whether a file has the same size, time and inode."""
         return (self.size, self.changed_ns, self.inode) == (status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 Fingerprints = Mapping[str, Fingerprint]
-"""By the file's path in its folder."""
+"""Properties by the file's path in its folder."""
 
 
 def fingerprints(folder: Path, files: Iterable[Path]) -> Fingerprints:
-    """Read files of a folder."""
+    """Read the properties of files of a folder."""
     return {str(file.relative_to(folder)): Fingerprint.of(file) for file in files}
 
 
 @dataclass
 class CheckedFiles:
-    """Files of a folder as they were checked.
+    """Files of a folder with the properties that they had when they were checked.
 
     Attributes:
         folder: The folder.
-        known: Their fingerprints; those of a copy once it was found to be the same.
+        known: Their properties; those of a copy once its digest was found equal.
     """
 
     folder: Path
     known: Fingerprints
 
     def changed(self) -> Path | None:
-        """Return the first file that is not what was checked, or is gone; None where all are."""
+        """Return the first file that was changed or removed; None if all are unchanged."""
         return next((self.folder / name for name in self.known if not self._is_same(name)), None)
 
     def _is_same(self, name: str) -> bool:
@@ -95,7 +95,7 @@ class CheckedFiles:
 
 
 def digest(files: CheckedFiles) -> str:
-    """Return the SHA-256 over the names and digests of files in their order, as ``weights_file.files_digest`` does."""
+    """Return the SHA-256 over the names and digests of files in order, as ``model.weights.files_digest`` does."""
     total = hashlib.sha256()
     for name, one in files.known.items():
         total.update(f"{Path(name).name}\n{one.sha256}\n".encode())
@@ -104,7 +104,7 @@ def digest(files: CheckedFiles) -> str:
 
 @dataclass(frozen=True)
 class _File:
-    """What ``data/checked.json`` holds: the files of the sweep's own folder, and those of the model's."""
+    """Content of ``data/checked.json``: the files of the sweep's own folder, and those of the model's folder."""
 
     own: dict[str, Fingerprint]
     model: dict[str, Fingerprint]
@@ -123,10 +123,10 @@ class TrainedOn:
     model: CheckedFiles
 
     def refuse_changed(self) -> None:
-        """Make sure that nothing has changed since it was checked.
+        """Refuse to go on if a file has changed since it was checked.
 
         Raises:
-            FolderError: Something has.
+            FolderError: A file has changed.
         """
         if (file := self.own.changed() or self.model.changed()) is not None:
             raise FolderError(
@@ -136,12 +136,12 @@ class TrainedOn:
 
 
 def note(sweep_folder: SweepFolder, model_folder: Path, model_files: Iterable[Path]) -> TrainedOn:
-    """Write down what the files of a sweep are that was just prepared.
+    """Save the properties of the files of a sweep that was just prepared.
 
     Args:
         sweep_folder: The sweep's folder, with rows and perhaps a model made from scratch.
-        model_folder: Where the model lies.
-        model_files: Its files; none for a model made from scratch, whose files are the sweep's own.
+        model_folder: The model's folder.
+        model_files: Its files; none for a model made from scratch, whose files are in the sweep's folder.
 
     Raises:
         FolderError: The folder cannot be written.
@@ -154,20 +154,20 @@ def note(sweep_folder: SweepFolder, model_folder: Path, model_files: Iterable[Pa
 
 
 def read(sweep_folder: SweepFolder, model_folder: Path) -> TrainedOn | None:
-    """Return what was written down, None if that is missing or damaged.
+    """Return the saved properties; None if they are missing or damaged.
 
     Args:
         sweep_folder: The sweep's folder.
-        model_folder: Where the model lies at present.
+        model_folder: The model's present folder.
     """
     return _kept(_file(sweep_folder), sweep_folder.path, model_folder)
 
 
 def refuse_changed(sweep_folder: SweepFolder, model_folder: Path) -> None:
-    """Make sure that nothing that trials are trained on has changed.
+    """Refuse to go on if a file that trials are trained on has changed.
 
     Raises:
-        FolderError: Something has.
+        FolderError: A file has changed.
     """
     if (files := read(sweep_folder, model_folder)) is not None:
         files.refuse_changed()
@@ -183,7 +183,7 @@ def _file(sweep_folder: SweepFolder) -> Path:
 
 
 def seal(folder: Path) -> None:
-    """Write into a folder what its files are, to be looked at by ``is_sound``.
+    """Save the properties of a folder's files in the folder itself, for ``is_sound``.
 
     Raises:
         FolderError: The folder cannot be written.
@@ -194,13 +194,13 @@ def seal(folder: Path) -> None:
 
 
 def is_sound(folder: Path) -> bool:
-    """Say whether a folder's files are those that it was sealed with."""
+    """Return whether a folder's files are unchanged since ``seal``."""
     files = _kept(folder / NAME, folder, None)
     return files is not None and files.own.changed() is None
 
 
 def _kept(file: Path, own: Path, model: Path | None) -> TrainedOn | None:
-    """Return what stands in a file, read once by this process and its forks, with the copies that it has seen."""
+    """Return the content of a file, read once by this process and its forks; found copies are remembered in it."""
     try:
         status = file.stat()
     except OSError:

@@ -1,15 +1,15 @@
-"""Claims attempts at trials, sees whether their holders are alive, and refuses holders that come too late.
+"""Claims attempts at trials, checks whether claim holders are alive, and refuses writes of outdated attempts.
 
-A claim is a file ``claims/0007.1`` (trial, attempt) that appears once and whole. Its holder keeps
-it locked, together with the process that trains, and counts its ``beat`` up. On the same machine a claim
-is dead as soon as no process holds its lock, which no clock can change; elsewhere, when its beat has stood
-still for ``LEASE_SECONDS`` on the reader's own monotonic clock. Clocks of two machines are never compared.
+A claim is a file ``claims/0007.1`` (trial, attempt) that appears at once and complete. Its holder and the process that
+trains keep it locked, and the holder increments its ``beat``. On the same machine a claim is dead as soon as no process
+holds its lock; no clock can change that. On another machine it is dead when its beat has not changed for
+``LEASE_SECONDS`` on the reader's own monotonic clock. Clocks of two machines are never compared.
 
-The attempt is the fencing token: once there is a claim of the next attempt, the holder of this one may
-write nothing more.
+The attempt is the fencing token: once a claim of the next attempt exists, the holder of this one must not write
+anything more.
 
-Once a trial's parameters are drawn they are appended to its claim, in a line of their own. So other processes know what
-is being tried, and a later attempt has the same parameters.
+Once a trial's parameters are drawn, they are appended to its claim as a second line. So other processes know which
+parameters are being tried, and a later attempt uses the same ones.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from finesweep.files.checked_json import read_lines
 from finesweep.trial import AttemptOutdated, Params, Value
 
 LEASE_SECONDS = 60.0
-"""How long another machine's claim may stand still before its trial is tried again."""
+"""Seconds without a new beat after which another machine's claim is dead and its trial is tried again."""
 
 RENEW_SECONDS = 5.0
-"""How often a claim is renewed; a dozen renewals must be late before a lease counts as dead."""
+"""Seconds between two renewals of a claim; a dozen of them must fail before a lease counts as dead."""
 
 _NAME = re.compile(r"(\d{4,7})\.(\d{1,6})")
 _BEAT_DIGITS = 12
@@ -52,8 +52,8 @@ class Claim:
         trial: The trial's number.
         attempt: From 1.
         run: Number of the ``sweep run`` that it is claimed for.
-        faults: Faults of the infrastructure that ended earlier attempts, oldest first.
-        batch_divisor: What the batch per device is divided by since it was too large for the device.
+        faults: Infrastructure faults that ended earlier attempts, oldest first.
+        batch_divisor: Divisor of the batch per device, because the batch was too large for the device.
     """
 
     trial: int
@@ -65,15 +65,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Holder:
-    """What a claim's file says; zeros and nothing where it was cut off in writing.
+    """Content of a claim's file; zeros and empty texts if writing was cut off.
 
     Attributes:
         claim: The claim.
         host: Name of the machine.
-        boot: What tells two boots of two machines of the same name apart.
+        boot: Id of the machine's boot, which distinguishes machines of the same name.
         pid: The worker's process id.
         started: Unix time of the claim.
-        beat: How often it was renewed.
+        beat: Number of renewals.
     """
 
     claim: Claim
@@ -85,13 +85,13 @@ class Holder:
 
     @property
     def is_local(self) -> bool:
-        """Whether the claim was made on this machine since it was started, so that its lock tells the truth."""
+        """Whether the claim was made on this machine since its last boot, so that its lock can be checked."""
         return (self.host, self.boot) in {_here(), ("", "")}
 
 
 @dataclass(frozen=True)
 class _Standstill:
-    """What a reader remembers of a claim: its beat, for how long it was seen to be that, and when last."""
+    """A reader's memory of a claim: its beat, seconds without a change, and the time of the last look."""
 
     beat: int
     seconds: float
@@ -99,7 +99,7 @@ class _Standstill:
 
 
 class Lease:
-    """A claim that is held; it ends with ``release``, or with the last process that inherited it."""
+    """A held claim; it ends with ``release``, or with the last process that inherited it."""
 
     def __init__(self, claim: Claim, file: Path) -> None:
         self.claim = claim
@@ -109,18 +109,18 @@ class Lease:
         self._descriptor = _create(file, self._text())
 
     def renew(self) -> None:
-        """Count the beat up, for readers on other machines; does nothing where that is not due yet."""
+        """Increment the beat for readers on other machines; do nothing if a renewal is not due yet."""
         if time.monotonic() - self._renewed < RENEW_SECONDS:
             return
         self._renewed = time.monotonic()
         self._beat += 1
-        # The text keeps its length, so this needs no space; where it fails all the same, the folder is
-        # gone or broken, and the next write of a record says so.
+        # The text keeps its length, so this needs no space. If it fails nevertheless, the folder is gone or broken, and
+        # the next write of a record reports that.
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, self._text(), 0)
 
     def release(self) -> None:
-        """Let the claim go, also for processes that inherited it and live on."""
+        """Release the claim, also for live processes that inherited it."""
         if self._descriptor >= 0:
             file_lock.unlock(self._descriptor)
             os.close(self._descriptor)
@@ -132,19 +132,19 @@ class Lease:
 
 @dataclass(frozen=True)
 class BorrowedLease:
-    """A claim that another process holds and renews, in the process that runs its trial."""
+    """A claim in the process that runs its trial; the worker holds and renews it."""
 
     claim: Claim
 
     def renew(self) -> None:
-        """Leave it to the holder."""
+        """Do nothing: the holder renews the claim."""
 
     def release(self) -> None:
-        """Leave it to the holder."""
+        """Do nothing: the holder releases the claim."""
 
 
 def _facts(claim: Claim) -> str:
-    """Return as JSON what a claim's file says of its holder, which is this process."""
+    """Return the JSON for a claim's file, with this process as the holder."""
     host, boot = _here()
     return json.dumps(
         {
@@ -175,7 +175,7 @@ class Claims:
         self._is_listed = False
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep everybody else from claiming and recording for as long as the block runs; not reentrant.
+        """Keep other processes from claiming and recording while the block runs; not reentrant.
 
         Raises:
             FolderError: The folder is missing or not writable.
@@ -184,10 +184,10 @@ class Claims:
 
     @contextlib.contextmanager
     def fenced(self, trial: int, attempt: int) -> Iterator[None]:
-        """Lock, and make sure that an attempt is still the newest one.
+        """Lock, and check that an attempt is still the newest one.
 
         Raises:
-            AttemptOutdated: Another process tries the trial again.
+            AttemptOutdated: Another process has taken over the trial.
             FolderError: The folder is missing or not writable.
         """
         with self.locked():
@@ -222,8 +222,7 @@ class Claims:
     def newest_of(self, trial: int) -> int:
         """Return the newest attempt of one trial, 0 if it was never claimed.
 
-        All claims are listed once only; from then on attempts follow upon each other, so that those that came
-        later are found one by one.
+        All claims are listed only once. Attempts are consecutive, so later ones are found by their names.
 
         Raises:
             FolderError: The folder is missing.
@@ -252,7 +251,7 @@ class Claims:
             raise FolderError(write_failure(file, error)) from error
 
     def holder(self, trial: int, attempt: int) -> Holder:
-        """Return what an attempt's claim says."""
+        """Return the content of an attempt's claim."""
         known = self._line(trial, attempt, 0)
         try:
             faults = tuple(map(str, known.get("faults", ())))
@@ -266,7 +265,7 @@ class Claims:
         """Append a trial's parameters to its claim, durably; to be called before the trial trains.
 
         Raises:
-            AttemptOutdated: The trial is being tried again.
+            AttemptOutdated: Another process has taken over the trial.
             FolderError: The disk is full or the folder is gone.
         """
         self.refuse_outdated(claim.trial, claim.attempt)
@@ -277,7 +276,7 @@ class Claims:
             raise FolderError(write_failure(file, error)) from error
 
     def params(self, trial: int) -> Iterator[Params]:
-        """Yield the parameters that a trial's claims say, the newest attempt's first; of many there are none yet."""
+        """Yield the parameters in a trial's claims, the newest attempt's first; many claims have none yet."""
         for attempt in range(self.newest_of(trial), 0, -1):
             params = self._line(trial, attempt, 1).get("params")
             if isinstance(params, dict) and all(isinstance(value, Value) for value in params.values()):
@@ -289,7 +288,7 @@ class Claims:
         return self._is_locked(trial, attempt) if holder.is_local else self.seconds_still(holder) < LEASE_SECONDS
 
     def held_here(self) -> list[Holder]:
-        """Return who holds claims on this machine, also of trials that have ended meanwhile.
+        """Return the holders of claims on this machine, also of trials that have ended meanwhile.
 
         Raises:
             FolderError: The folder is missing.
@@ -300,10 +299,10 @@ class Claims:
         return [holder for holder in (self.holder(*item) for item in sorted(locked)) if holder.is_local]
 
     def seconds_still(self, holder: Holder) -> float:
-        """Return for how long a claim's beat has been seen to stand still, on this process's monotonic clock.
+        """Return for how long a claim's beat has not changed, on this process's monotonic clock.
 
-        A gap in which this process did not look counts little: it may have been frozen together with the
-        holder, as on a machine that was suspended.
+        A gap between two looks counts at most two renewals: this process may have been frozen together with the holder,
+        as on a suspended machine.
         """
         key, now = (holder.claim.trial, holder.claim.attempt), time.monotonic()
         before = self._stood.get(key)
@@ -327,7 +326,7 @@ class Claims:
             os.close(descriptor)
 
     def _line(self, trial: int, attempt: int, number: int) -> dict[str, Any]:
-        """Return one of the lines of a claim, nothing where that is missing or damaged."""
+        """Return one of the lines of a claim, an empty dict if it is missing or damaged."""
         lines = read_lines(self._file(trial, attempt), number + 1)
         values = lines[number] if number < len(lines) else None
         return values if isinstance(values, dict) else {}
@@ -337,10 +336,11 @@ class Claims:
 
 
 def _create(file: Path, text: bytes) -> int:
-    """Make a file that appears whole and locked, and must not exist yet; return its descriptor."""
+    """Create a file that appears complete and locked, and must not exist yet; return its descriptor."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     descriptor = _written(temporary, text)
     try:
+        # The link makes the file appear at once: its content is written and its lock is held before it has this name.
         os.link(temporary, file)
     except OSError as error:
         os.close(descriptor)
@@ -377,6 +377,6 @@ def _append(file: Path, line: bytes) -> None:
 
 @functools.cache
 def _here() -> tuple[str, str]:
-    """Return this machine's name, and what tells it from another one of the same name."""
+    """Return this machine's name, and the id of its boot."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return socket.gethostname(), boot.read_text().strip() if boot.is_file() else "-"

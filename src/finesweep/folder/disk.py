@@ -1,4 +1,4 @@
-"""Owns what a sweep's folder takes of the disk, and refusing to take more than it may."""
+"""Measures the disk space of a sweep's folder, and refuses to write more than the limit or the disk allows."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from finesweep.errors import FolderError
 
 GB = 1e9
 NO_SPACE_BYTES = 1_000_000
-"""So little free space that whatever went wrong in writing went wrong for lack of it."""
+"""Bytes of free space below which a failed write is taken for a full disk."""
 
 STATE_COPIES = 4
-"""Sizes of the weights that a saved state takes: the weights, the best weights, two moments of the usual optimizer."""
+"""Size of a saved state in copies of the weights: weights, best weights, and two moments of the usual optimizer."""
 
 _WORDS = ("No space left", "disk quota exceeded", "os error 28")
-"""How libraries put it that hide the system's error number."""
+"""Phrases of libraries that hide the system's error number."""
 
 
 def used_bytes(folder: Path) -> int:
-    """Return what a folder's files take, each once however many names it has."""
+    """Return the disk space of a folder's files in bytes, each file once even if it has several names."""
     seen = {(status.st_dev, status.st_ino): status.st_blocks * 512 for status in _statuses(folder)}
     return sum(seen.values())
 
 
 def refuse_overrun(folder: Path, need: int, what: str, limit_gb: float | None) -> None:
-    """Make sure that something more may be written.
+    """Refuse to write more than the limit or the disk allows.
 
     Args:
         folder: The sweep's folder.
         need: Bytes to write.
-        what: What they are, for a person.
-        limit_gb: What the folder may take, in units of 1e9 bytes; None for as much as there is.
+        what: Name of the data, for the message.
+        limit_gb: Maximum size of the folder in units of 1e9 bytes; None for no limit.
 
     Raises:
-        FolderError: It would overrun the limit or the disk; names the folder and what is needed.
+        FolderError: It would exceed the limit or the disk; names the folder and the needed space.
     """
     free = shutil.disk_usage(folder).free
     if need > free:
@@ -48,33 +48,33 @@ def refuse_overrun(folder: Path, need: int, what: str, limit_gb: float | None) -
 
 
 def refuse_excess(folder: Path, limit_gb: float | None) -> None:
-    """Make sure that a sweep's folder takes no more than it may.
+    """Refuse a sweep's folder that is larger than its limit.
 
     Args:
         folder: The sweep's folder.
-        limit_gb: What it may take, in units of 1e9 bytes; None for as much as there is.
+        limit_gb: Maximum size in units of 1e9 bytes; None for no limit.
 
     Raises:
-        FolderError: It takes more; says how much.
+        FolderError: It is larger; gives both sizes.
     """
     if limit_gb is not None and (used := used_bytes(folder)) > limit_gb * GB:
         raise FolderError(f"{folder}: it takes {_mb(used)}, more than the {limit_gb:g} GB of `limits.disk_gb`; {_LESS}")
 
 
 def full(folder: Path) -> FolderError:
-    """Return the error that says that the disk is full."""
+    """Return the error for a full disk."""
     return FolderError(f"{folder}: the disk is full ({_mb(shutil.disk_usage(folder).free)} free); {_AGAIN}")
 
 
 def is_for_lack_of_space(error: BaseException, folder: Path) -> bool:
-    """Say whether something failed because the disk is full, whatever the library made of it."""
+    """Return whether a failure came from a full disk, whatever error the library made of it."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(word.lower() in str(error).lower() for word in _WORDS) or has_no_space(folder)
 
 
 def has_no_space(folder: Path) -> bool:
-    """Say whether a folder is there and its disk is full."""
+    """Return whether a folder exists and its disk is full."""
     return folder.is_dir() and shutil.disk_usage(folder).free < NO_SPACE_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Owns a sweep's folder as a whole: whether it may be made here, moving it aside, and clearing what was left."""
+"""Checks whether a sweep's folder may be made, moves it aside, and deletes leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from finesweep.folder.sweep_folder import FOLDERS, SweepFolder
 
 
 def refuse_foreign(path: Path) -> None:
-    """Make sure that a folder without a manifest holds nothing but the start of a sweep.
+    """Refuse a folder without a manifest that holds more than the beginning of a sweep.
 
     Raises:
-        FolderError: Something else lies there, or it is no folder.
+        FolderError: It holds foreign files, or is no folder.
     """
     if not path.exists():
         return
@@ -32,19 +32,19 @@ def refuse_foreign(path: Path) -> None:
 
 
 def tidy(folder: SweepFolder) -> None:
-    """Delete what killed processes left half written, unless a run that has joined still writes."""
+    """Delete half-written files of killed processes, unless a trial of another run is alive."""
     if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
         remove_leftovers(folder)
 
 
 def remove_leftovers(folder: SweepFolder, trial: int | None = None) -> None:
-    """Delete what killed processes left half written; to be called where nobody else runs a trial.
+    """Delete half-written files of killed processes; no other process may run a trial meanwhile.
 
     Args:
         folder: The sweep's folder.
-        trial: Whose leftovers, None for everybody's.
+        trial: The trial whose leftovers are deleted, None for all.
     """
-    # A winner that is none is left for a person to look at.
+    # `.winner.tmp` stays: a winner that failed its proof is left for the user to inspect.
     names = (".[!w]*.tmp",) if trial is None else (f".{trial:04d}.*.tmp", f".trial-{trial:04d}.*.tmp")
     hidden = (item for part in ("", *FOLDERS) for item in _hidden(folder.path / part))
     for item in (item for item in hidden if any(fnmatch.fnmatchcase(item.name, name) for name in names)):
@@ -55,7 +55,7 @@ def remove_leftovers(folder: SweepFolder, trial: int | None = None) -> None:
 
 
 def _hidden(folder: Path) -> list[Path]:
-    """Return what in a folder has a name that begins with a dot, without a look at the thousands that do not."""
+    """Return the entries of a folder whose name begins with a dot, without a look at thousands of other files."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 - a Path for each of thousands of names takes its time
     except OSError:
@@ -64,10 +64,10 @@ def _hidden(folder: Path) -> list[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make sure that a folder could be made and written, without leaving anything behind.
+    """Check that a folder can be created and written, without leaving anything behind.
 
     Raises:
-        FolderError: It could not; names the nearest existing folder and the reason.
+        FolderError: It cannot; names the nearest existing folder and the reason.
     """
     check_folder_name(folder)
     existing = folder
@@ -84,7 +84,7 @@ def check_writable(folder: Path) -> None:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a folder out of the way, keeping what is in it; return its new place."""
+    """Rename a folder to keep its content out of the way; return its new path."""
     aside = path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     path.rename(aside)
     return aside

@@ -1,4 +1,4 @@
-"""Finds trials that have ended, as the leaderboard or the winner says, and whose records are gone."""
+"""Finds trials whose records are gone although the leaderboard or the winner shows that they have ended."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from finesweep.trial import TrialState
 
 _FINISHED = frozenset(str(state) for state in TrialState if state.finished)
 _SHOWN = 5
-"""How many files a message names."""
+"""Maximum number of files that a message names."""
 
 
 def lost(folder: SweepFolder) -> list[int]:
-    """Return the numbers of the trials that have ended and have no record; one that was damaged is no loss.
+    """Return the numbers of ended trials without a record, except those whose record was damaged.
 
     A damaged record is set aside and named, and its trial runs again.
     """
@@ -28,14 +28,14 @@ def lost(folder: SweepFolder) -> list[int]:
 
 
 def refuse(folder: SweepFolder, *, rerun: bool = False) -> None:
-    """Make sure that no result is lost of which the folder tells, rather than train it again without a word.
+    """Refuse to train trials again silently whose results are lost.
 
     Args:
         folder: The sweep's folder.
-        rerun: Whether to give up the lost ones, so that their trials run again.
+        rerun: Whether to give the lost records up, so that their trials run again.
 
     Raises:
-        FolderError: Some are lost.
+        FolderError: Records are lost.
     """
     trials = lost(folder)
     if trials and not rerun:
@@ -46,7 +46,7 @@ def refuse(folder: SweepFolder, *, rerun: bool = False) -> None:
 
 
 def message(folder: SweepFolder, trials: list[int]) -> str:
-    """Say which records are lost, and what to do."""
+    """Return a message with the lost records and what to do."""
     names = first_few([folder.record_file(trial).name for trial in trials], _SHOWN)
     return (
         f"{folder.path / 'trials'}: {names} are gone, though these trials have ended; put them back, "
@@ -55,7 +55,7 @@ def message(folder: SweepFolder, trials: list[int]) -> str:
 
 
 def _aside(folder: SweepFolder, trial: int) -> Path:
-    """Return the name that a record has once it was damaged, or given up."""
+    """Return the path of a record that was damaged or given up."""
     file = folder.record_file(trial)
     return file.with_name(f"{file.name}.corrupt")
 

@@ -22,17 +22,17 @@ from finesweep.trial import Params, TrialRecord
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a sweep is: everything that two runs of it must have in common.
+    """The identity of a sweep: everything that all its runs have in common.
 
     Attributes:
         spec: The spec, with the default ``budget`` and ``stop``; each run has its own (``spec_for``).
-        data: Facts of the prepared data.
-        model: Facts of the resolved model.
+        data: Facts about the prepared data.
+        model: Facts about the resolved model.
         planned: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
         created: Unix time.
         format: Version of this folder's layout.
         version: finesweep's version.
-        trusts_code: Whether code that comes with the model may be run; only a run can say so (``of_run``).
+        trusts_code: Whether code that comes with the model may run; only a run can allow it (``of_run``).
     """
 
     spec: SweepSpec
@@ -51,13 +51,13 @@ class Manifest:
 
     @classmethod
     def read(cls, values: Any) -> Manifest:
-        """Return the manifest that ``spec.json`` describes, which may be an older version's or come from a stranger.
+        """Return the manifest in ``spec.json``, which may be of an older version or come from a stranger.
 
         Args:
-            values: What the file holds.
+            values: Content of the file.
 
         Raises:
-            ValueError: Something in it is missing or none that a checked spec has; the message says where.
+            ValueError: A part is missing, or a checked spec could not have it; the message gives the place.
         """
         written = as_kind(_Written, values)
         if not is_name(written.name):
@@ -77,7 +77,7 @@ class Manifest:
         return cls(without_run(spec), data, model, written.plan, written.created, written.format, written.version)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``spec.json`` holds of it."""
+        """Return the content of ``spec.json``."""
         return {
             "name": self.name,
             "spec": self.spec.model_dump(mode="json", exclude=_NOT_WRITTEN),
@@ -90,19 +90,19 @@ class Manifest:
         }
 
     def of_run(self, run: Run) -> Manifest:
-        """Return the manifest with what each run says anew: where the model lies, and whether its code may run."""
+        """Return the manifest with the facts of one run: the model's folder, and whether its code may run."""
         model = dataclasses.replace(self.model, path=run.model_path or self.model.path)
         trusts_code = run.trust_remote_code and not self.model.from_scratch
         return dataclasses.replace(self, model=model, trusts_code=trusts_code)
 
     def spec_for(self, run: Run) -> SweepSpec:
-        """Return the spec with the budget of one of the runs."""
+        """Return the spec with the budget of one run."""
         return self.spec.model_copy(update={"budget": run.budget, "stop": run.stop})
 
     def identity(self) -> dict[str, Any]:
-        """Return what must not change under one name, flat by dotted name.
+        """Return everything that must not change under one name, flat by dotted name.
 
-        Where files lie is no part of it; what is in them is.
+        The places of files are not part of it; their contents are.
         """
         spec = self.spec.model_dump(mode="json", exclude={**dict.fromkeys(_NOT_WRITTEN, True), **_PLACES})
         digests = {split: source.digest for split, source in self.data.sources.items()}
@@ -116,13 +116,13 @@ _DATA, _MODEL = TypeAdapter(DataFacts), TypeAdapter(ModelFacts)
 
 
 def without_run(spec: SweepSpec) -> SweepSpec:
-    """Return a spec without what each run says anew: its budget, when it stops, and where its files lie."""
+    """Return a spec without what each run sets anew: its budget, its stop conditions, and the base folder."""
     return spec.model_copy(update={"base": Path(), "budget": BudgetSpec(), "stop": StopSpec()})
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What ``spec.json`` holds."""
+    """Content of ``spec.json``."""
 
     name: str
     spec: Mapping[str, Any]
@@ -141,21 +141,21 @@ class Run:
     Attributes:
         number: From 1.
         budget: Its budget.
-        stop: When it ends before that.
-        profile: The launch profile, with numbers; see ``profile.SettledProfile.record``.
+        stop: Its conditions to end before the budget.
+        profile: The launch profile, with numbers; see ``SettledProfile.record``.
         environment: Versions and device.
         host: Machine that the command ran on.
         pid: Process id of the command.
         started: Unix time.
         ended: Unix time, None while it runs or if it was killed.
-        outcome: One line: why it ended.
-        seconds: How long it has run, on its own monotonic clock, noted every few seconds; None if it never was.
+        outcome: Why it ended, on one line.
+        seconds: How long it has run by its own monotonic clock, saved every few seconds; None if it never was.
         model_path: Folder in which this run found the model; the one in the manifest may have moved.
         trust_remote_code: Whether its command line allowed code that comes with the model.
-        token: A random word, by which a worker on another machine knows that it sees this very folder.
-        watched: Whether a command watches its workers. Where a cluster runs them without one, they keep the
-            sweep's limits themselves.
-        measures: Whether its workers still measure how many they should be. None begins a trial until the command
+        token: A random word by which a worker on another machine recognises the folder.
+        watched: Whether a command watches its workers. Workers of a cluster without such a command enforce the sweep's
+            limits themselves.
+        measures: Whether its workers still measure how many workers there should be. No trial begins until the command
             has written the number into the profile.
     """
 
@@ -177,7 +177,7 @@ class Run:
     measures: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the run's file holds."""
+        """Return the content of the run's file."""
         return {**vars(self), "budget": self.budget.model_dump(), "stop": self.stop.model_dump()}
 
 
@@ -186,16 +186,16 @@ Period = tuple[float, float]
 
 
 def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord], running: Sequence[Period] = ()) -> float:
-    """Return the hours in which runs ran, each hour once also where several ran at a time.
+    """Return the hours in which runs ran; hours of simultaneous runs count once.
 
-    A run that is not over or was killed counts up to the last time it noted. The length of a run comes from its
-    own monotonic clock, since the wall clock may jump. A run without a command that watches
-    it counts while its trials run; its time in a queue costs nothing.
+    A run that is not over or was killed counts up to the last time that it saved. The length of a run is measured by
+    its own monotonic clock, since the wall clock may jump. A run without a watching command counts while its trials
+    run; its time in a queue is free.
 
     Args:
         runs: The runs.
         records: The sweep's ended trials.
-        running: From when to when trials have run that have not ended.
+        running: Periods of the trials that have not ended.
     """
     total, reached = 0.0, 0.0
     for start, end in sorted([*running, *(span for run in runs for span in _spans(run, records))]):
@@ -216,7 +216,7 @@ def _spans(run: Run, records: Sequence[TrialRecord]) -> list[Period]:
 
 
 def changes(old: Manifest, new: Manifest) -> list[str]:
-    """Say what differs between two identities, a line each: ``space.learning_rate.high: 5e-05 -> 0.0001``."""
+    """Return the differences of two identities, one line each: ``space.learning_rate.high: 5e-05 -> 0.0001``."""
     before, after = old.identity(), new.identity()
     lines = []
     for name in sorted({*before, *after}):

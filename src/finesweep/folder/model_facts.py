@@ -1,4 +1,4 @@
-"""Describes a sweep's model as its folder keeps it: name, place, limits, and how a trial loads it."""
+"""Holds a sweep's model facts, as the manifest keeps them: name, place, limits, and how a trial loads it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import Field
 
 @dataclass(frozen=True)
 class Loading:
-    """How a trial's model comes out of its folder.
+    """How a trial loads its model.
 
     Attributes:
         output: The parameters of the head's last layer, whose rows stand for the labels.
         rows: For each label its row of that layer in the checkpoint; None if the layer is new.
         new: Every parameter that is drawn at random.
-        notes: What is new, and what became of the checkpoint's head; for the screen and the model card.
+        notes: What is new, and the decision about the checkpoint's head; for the screen and the model card.
     """
 
     output: list[str]
@@ -33,16 +33,16 @@ class Loading:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a sweep's model.
+    """Facts about a sweep's model.
 
     Attributes:
         name: As the user wrote it, or ``bert (from scratch)``.
-        path: Absolute path of its folder; None for one that is still to be made from scratch.
+        path: Absolute path of its folder; None for a model that is still to be made from scratch.
         revision: Commit on the Hub, else None.
         digest: The commit; SHA-256 over a local folder's files; or ``scratch``.
         max_tokens: Longest input in tokens, special tokens included.
         from_scratch: Whether there are no weights to start from.
-        loading: How its weights become a trial's model; None without weights, or in a folder of an older version.
+        loading: How a trial loads it; None without weights, or in a folder of an older version.
     """
 
     name: str

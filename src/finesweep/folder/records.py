@@ -1,4 +1,4 @@
-"""Reads the records of a sweep's trials, each file once until it is replaced, however often they are asked for."""
+"""Reads the records of a sweep's trials, and each file only once until it is replaced."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from finesweep.files import Damaged, read_as
 from finesweep.trial import TrialRecord
 
 THOROUGH_SECONDS = 5.0
-"""How long it may go unnoticed that the record of a finished trial was changed or damaged."""
+"""Maximum time in seconds until a changed or damaged record of a finished trial is noticed."""
 
 THOROUGH_SHARE = 20
-"""Minimum time between two looks at every file, as a multiple of how long the last one took."""
+"""Minimum time between two full rescans, as a multiple of how long the last one took."""
 
 _NUMBER = attrgetter("trial")
 
@@ -26,16 +26,18 @@ Version = tuple[int, int, int]
 
 
 class Records:
-    """How each ended trial ended, as the files of one folder say.
+    """The records of all ended trials in one folder.
 
-    No live worker replaces the record of a finished trial, so its file is looked at only every few seconds; any other
-    one each time. New names are found by listing the folder. A worker does that before each trial and the trial's
-    process, a fork of it, once more, so what is known is not even touched where nothing changed: a page of memory that
-    a fork writes on, if only to count a reference, is copied.
+    No live worker replaces the record of a finished trial, so its file is checked only every few seconds; other files
+    are checked each time. New names are found by listing the folder.
+
+    A worker reads the records before each trial, and the trial's process, a fork, reads them once more. A fork copies
+    each page of memory that it writes on, even to count a reference. So known records are not touched if nothing has
+    changed.
 
     Args:
         folder: ``results/<name>/trials``.
-        note: Told what could not be read and was set aside.
+        note: Takes a message for each file that could not be read and was set aside.
     """
 
     def __init__(self, folder: Path, note: Callable[[str], None]) -> None:
@@ -47,11 +49,11 @@ class Records:
         self._next_thorough = 0.0
 
     def all(self) -> list[TrialRecord]:
-        """Return every record, by the trial's number; one that cannot be read is set aside."""
+        """Return every record, by trial number; an unreadable file is set aside."""
         return list(self.each())
 
     def each(self) -> Iterator[TrialRecord]:
-        """Read what is new at once, and yield every record by number, for a caller that need not see all."""
+        """Read all new files at once, and yield the records by number; the caller may stop early."""
         began = time.monotonic()
         is_thorough = began >= self._next_thorough
         names = self._names()
@@ -68,7 +70,7 @@ class Records:
         return iter(self._sorted)
 
     def read(self, name: str) -> TrialRecord | None:
-        """Return the record in one file, read again if that was replaced since; None if there is none to be read."""
+        """Return the record in one file, read again if it was replaced; None if it is missing or unreadable."""
         known = self._known.get(name)
         try:
             status = os.stat(f"{self._folder}/{name}")  # noqa: PTH116 - a Path for each of thousands takes its time
@@ -86,22 +88,24 @@ class Records:
         return known[1]
 
     def changed(self, since: int) -> list[tuple[int, TrialRecord | None]]:
-        """Return the trials whose records were read anew since, in order, each with its record, None if that is gone.
+        """Return the trials whose records have changed since, in order, each with its record.
+
+        The record is None if its file was removed.
 
         Args:
-            since: How many changes the caller has seen.
+            since: Number of changes that the caller has seen.
         """
         self.each()
         return self._changes[since:]
 
     def has_finished(self, name: str) -> bool:
-        """Say whether the record in one file is that of a finished trial, without a look at it if it was so before."""
+        """Return whether a file holds the record of a finished trial; once it did, the file is not checked again."""
         if name not in self._settled:
             self.read(name)
         return name in self._settled
 
     def look_again(self, name: str) -> None:
-        """Look at a file at once the next time, since this process has replaced it."""
+        """Check a file again at the next look, because this process has replaced it."""
         self._settled.discard(name)
 
     def _names(self) -> set[str]:

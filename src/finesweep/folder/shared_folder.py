@@ -1,4 +1,4 @@
-"""Makes sure that another process sees the very folder that was prepared, and the addresses that the user gave."""
+"""Checks that another process sees the same prepared folder, and that its addresses are those that the user gave."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 
 VISIBLE_SECONDS = 20.0
-"""How long a network file system may take to show a file that another machine has written."""
+"""Maximum seconds until a network file system shows a file that another machine has written."""
 
 POLL_SECONDS = 0.5
 
 ADDRESSES = ("address", "dashboard")
-"""Keys of a profile that say where credentials go."""
+"""Keys of a profile to whose addresses credentials are sent."""
 
 _WORD = 16
-"""Characters of a token before its seal."""
+"""Length of a token without its seal, in characters."""
 
 
 def new_token(profile: Mapping[str, Any]) -> str:
-    """Return a token for a run: a random word, and a seal of the addresses that its profile names.
+    """Return a token for a run: a random word, and a seal of the addresses in its profile.
 
-    The command line that brings the token to another process comes from the user, the folder perhaps from anybody
-    who can write there; so the process finds out if an address was changed meanwhile.
+    The user's command line brings the token to another process, but the folder may be written by other users. So the
+    process notices if an address in the folder was changed.
     """
     return secrets.token_hex(_WORD // 2) + _seal(profile)
 
@@ -48,11 +48,11 @@ def open_run(folder: Path, number: int, token: str = "") -> tuple[SweepFolder, R
     Args:
         folder: The folder.
         number: Number of the run.
-        token: The run's own token, as the machine that prepared it knows it; empty where this is that machine.
+        token: The run's own token, as the machine that prepared it knows it; empty on that machine.
 
     Raises:
-        FolderError: The run is not there, or is another one of that number: the machines do not share the folder. Or
-            its file names addresses that the command which began it did not.
+        FolderError: The run is missing, or is another one of that number: the machines do not share the folder. Or its
+            file names addresses that its command did not give.
     """
     check_folder_name(folder)
     permissions.follow(folder)

@@ -41,7 +41,7 @@ from finesweep.spec.sections import FORMAT
 from finesweep.trial import AttemptOutdated, Params, Progress, TrialRecord
 
 UNKNOWN = 0.05
-"""Share of texts that are mostly unknown words above which that is said."""
+"""Share of texts with mostly unknown words above which the user gets a note."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class SweepFolder:
 
     @property
     def spec_file(self) -> Path:
-        """The manifest; its existence means that the folder is whole."""
+        """The manifest; if it exists, the folder is complete."""
         return self.path / "spec.json"
 
     @property
     def calibration_file(self) -> Path:
-        """What was found out of the machines it ran on."""
+        """Measurements of the machines that the sweep ran on."""
         return self.path / "calibration.json"
 
     @property
@@ -72,11 +72,11 @@ class SweepFolder:
         return self.path / "data"
 
     def tokens(self, max_length: int) -> Path:
-        """Folder of the rows as tokens, cut at a length."""
+        """Folder of the tokenised rows, cut at a length."""
         return self.data / f"tokens-{max_length}"
 
     def text_notes(self, max_length: int) -> list[str]:
-        """Say for each split how many texts were cut at ``max_length`` tokens, and how many could not be read."""
+        """Return notes for each split: number of texts cut at ``max_length`` tokens, and of mostly unknown ones."""
         counts = read_json(self.tokens(max_length) / "counts.json") or {}
         cut = [
             f"{count['cut']:,} of {count['rows']:,} {split} texts are longer than {max_length} tokens and were cut"
@@ -102,12 +102,12 @@ class SweepFolder:
 
     @property
     def leaderboard(self) -> Path:
-        """The leaderboard without its suffix."""
+        """Path of the leaderboard without its suffix."""
         return self.path / "leaderboard"
 
     @functools.cached_property
     def claims(self) -> Claims:
-        """Who runs what."""
+        """The claims on trials."""
         return Claims(self.path / "claims")
 
     @functools.cached_property
@@ -115,40 +115,40 @@ class SweepFolder:
         return Records(self.path / "trials", self.notes.append)
 
     def worker_log(self, run: int, index: int) -> Path:
-        """Where the own output of a run's worker goes; ``index`` is from 0."""
+        """Log of a run's worker; ``index`` is from 0."""
         return self.path / "logs" / f"worker-{run:04d}-{index + 1}.log"
 
     def trial_log(self, trial: int) -> Path:
-        """Where everything that a trial prints goes."""
+        """Log of a trial, with everything that it prints."""
         return self.path / "logs" / f"trial-{trial:04d}.log"
 
     def tensorboard(self, trial: int) -> Path:
-        """Folder of a trial's scalars."""
+        """Folder of a trial's TensorBoard scalars."""
         return self.path / "tensorboard" / f"trial-{trial:04d}"
 
     def checkpoint(self, trial: int) -> Path:
-        """Folder of a contender's best weights."""
+        """Folder of a trial's best weights, if it is among the best trials."""
         return self.path / "checkpoints" / f"trial-{trial:04d}"
 
     def checkpoints(self) -> set[int]:
-        """Return the numbers of the trials whose weights are there."""
+        """Return the numbers of the trials whose weights are kept."""
         names = (folder.name.removeprefix("trial-") for folder in (self.path / "checkpoints").glob("trial-*"))
         return {int(name) for name in names if name.isdecimal()}
 
     def state(self, trial: int) -> Path:
-        """Folder of what an interrupted trial goes on from."""
+        """Folder of the state from which an interrupted trial resumes."""
         return self.path / "states" / f"trial-{trial:04d}"
 
     def record_file(self, trial: int) -> Path:
-        """A trial's record."""
+        """File of a trial's record."""
         return self.path / "trials" / f"{trial:04d}.json"
 
     def progress_file(self, trial: int) -> Path:
-        """A running trial's progress."""
+        """File of a running trial's progress."""
         return self.path / "progress" / f"{trial:04d}.json"
 
     def manifest(self) -> Manifest:
-        """Read what the sweep is.
+        """Read the sweep's manifest.
 
         Raises:
             FolderError: The folder is no sweep's, is damaged, or has another version's layout.
@@ -188,30 +188,30 @@ class SweepFolder:
         return run
 
     def write_run(self, run: Run) -> None:
-        """Write one run's facts, replacing what stood there."""
+        """Write one run's facts, replacing the old ones."""
         write_json(self.path / "runs" / f"{run.number:04d}.json", run.to_json())
 
     def jobs(self, run: int) -> Mapping[str, str]:
-        """Return the ids of the jobs that a cluster was given for a run, by what they do; empty if none were."""
+        """Return the ids of a run's cluster jobs, by role; empty if there are none."""
         values = read_json(self._jobs_file(run))
         return {str(role): str(job) for role, job in values.items()} if isinstance(values, dict) else {}
 
     def write_jobs(self, run: int, jobs: Mapping[str, str]) -> None:
-        """Note which jobs a cluster was given for a run."""
+        """Save the ids of a run's cluster jobs."""
         write_json(self._jobs_file(run), dict(jobs))
 
     def call_off(self, run: int) -> None:
-        """Ask those trials of a run to stop that run where no signal of its worker reaches them."""
+        """Ask the trials of a run to stop that no signal of their worker reaches."""
         with writing(self.path):
             self._stop_file(run).touch()
 
     def call_on(self, run: int) -> None:
-        """Take back what an earlier worker of a run has asked."""
+        """Take back a request to stop of an earlier worker of the run."""
         with writing(self.path):
             self._stop_file(run).unlink(missing_ok=True)
 
     def is_called_off(self, run: int) -> bool:
-        """Say whether a run's trials were asked to stop."""
+        """Return whether a run's trials were asked to stop."""
         return self._stop_file(run).exists()
 
     def _stop_file(self, run: int) -> Path:
@@ -221,7 +221,7 @@ class SweepFolder:
         return self.path / "runs" / f"{run:04d}.jobs"
 
     def hours_used(self, besides: int = 0) -> float:
-        """Return the hours in which runs ran, each hour once also where several ran at a time.
+        """Return the hours in which runs ran; hours of simultaneous runs count once.
 
         Args:
             besides: Number of a run that is left out.
@@ -232,23 +232,22 @@ class SweepFolder:
         return hours_ran(runs, self.records(), running)
 
     def records(self) -> list[TrialRecord]:
-        """Return how each ended trial ended, by number.
+        """Return the records of all ended trials, by number.
 
-        A record that cannot be read is set aside as ``*.corrupt`` and named in ``notes``; its trial is
-        then run again.
+        An unreadable record is set aside as ``*.corrupt`` and named in ``notes``; its trial is then run again.
         """
         return self._records.all()
 
     def read_record(self, trial: int) -> TrialRecord | None:
-        """Return how a trial's last attempt ended, None if none has."""
+        """Return the record of a trial's last ended attempt, None if there is none."""
         return self._records.read(f"{trial:04d}.json")
 
     def changed_records(self, since: int) -> list[tuple[int, TrialRecord | None]]:
-        """Return the trials whose records came, changed or went, in order, after the first so many changes."""
+        """Return the records that were added, changed or removed, in order, after the first ``since`` changes."""
         return self._records.changed(since)
 
     def params_of(self, trial: int) -> Iterator[Params]:
-        """Yield what is known of a trial's parameters, the surest first; a trial keeps them in all its attempts."""
+        """Yield the known parameters of a trial, the surest first; they are the same in all its attempts."""
         record = self.read_record(trial)
         if record is not None:
             yield record.params
@@ -258,7 +257,7 @@ class SweepFolder:
             yield progress.params
 
     def set_aside(self) -> list[str]:
-        """Return what was found damaged, by this process or another, and set aside; by its path in the folder."""
+        """Return the paths in the folder of damaged files that this process or another one has set aside."""
         found = (item for part in ("", *FOLDERS) for item in (self.path / part).glob("*.corrupt*"))
         return sorted(str(item.relative_to(self.path)) for item in found)
 
@@ -267,7 +266,7 @@ class SweepFolder:
         return [item for number, item in read_numbered(Progress, self.path / "progress") if item.trial == number]
 
     def read_progress(self, trial: int) -> Progress | None:
-        """Return a trial's progress, None if it has none or that cannot be read."""
+        """Return a trial's progress, None if it is missing or unreadable."""
         try:
             progress = read_as(Progress, self.progress_file(trial))
         except (Damaged, OSError):
@@ -275,7 +274,7 @@ class SweepFolder:
         return progress if progress.trial == trial else None
 
     def running(self) -> list[Progress]:
-        """Return the progress of the trials that somebody alive holds, by number.
+        """Return the progress of the trials with a live claim, by number.
 
         Raises:
             FolderError: The claims folder is missing.
@@ -288,17 +287,17 @@ class SweepFolder:
         """Replace a running trial's progress.
 
         Raises:
-            AttemptOutdated: The trial is being tried again.
+            AttemptOutdated: Another process has taken over the trial.
         """
         self.claims.refuse_outdated(progress.trial, progress.attempt)
         write_json(self.progress_file(progress.trial), dataclasses.asdict(progress), durable=False)
 
     def record(self, record: TrialRecord) -> None:
-        """Write how an attempt ended, durably; its progress goes, and with a result its saved state.
+        """Write an attempt's record, durably; delete its progress, and with a final record its saved state.
 
         Raises:
-            AttemptOutdated: The trial is being tried again, or this attempt is recorded as ended by a fault: what
-                its process has found since counts no more.
+            AttemptOutdated: Another process has taken over the trial, or a fault is on record as the end of this
+                attempt: a later result of its process does not count.
             FolderError: The disk is full or the folder is gone.
         """
         file = self.record_file(record.trial)
@@ -313,29 +312,28 @@ class SweepFolder:
             self._finished.discard(record.trial)  # its weights were damaged, and it runs again
 
     def _refuse_lost(self, record: TrialRecord) -> None:
-        """Make sure that a process that was taken for lost does not undo the fault that stands for it."""
+        """Refuse a record of a process that was taken for dead, so that the recorded fault stays."""
         known = self.read_record(record.trial)
         if known is not None and known.attempt == record.attempt and len(known.faults) > len(record.faults):
             raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {known.faults[-1]}")
 
     def claim(self, run: int, trials: Iterable[int]) -> Lease | None:
-        """Take one unit of the budget: the first of some trials that still has to run.
+        """Claim the first of some trials that still has to run; each trial is one unit of the budget.
 
-        A number is free if it has no finished record and nobody alive holds its newest claim. Its next
-        attempt knows what ended those before.
+        A number is free if it has no final record and its newest claim is dead. The next attempt inherits all faults.
 
         Args:
             run: Number of this run.
-            trials: Numbers of trials that may run, in the order in which they should.
+            trials: Numbers of trials that may run, in order of preference.
 
         Returns:
-            The claim, held; None when every one of them is finished or being run.
+            The held claim; None if all of them are finished or running.
 
         Raises:
             FolderError: The claims folder is missing or not writable.
         """
         with self.claims.locked():
-            # Thousands have finished already, and each worker waits while another one looks.
+            # Thousands may have finished, and other workers wait for this lock.
             for trial in itertools.filterfalse(self._finished.__contains__, trials):
                 if self.is_finished(trial):
                     continue
@@ -347,24 +345,24 @@ class SweepFolder:
         return None
 
     def holders(self) -> list[Holder]:
-        """Return who holds, or held when they died, the trials that are claimed and have no result."""
+        """Return the holders, alive or dead, of the newest claims on trials without a final record."""
         return [self.claims.holder(*item) for item in self.open_claims()]
 
     def open_claims(self) -> list[tuple[int, int]]:
-        """Return the trials that are claimed and have no result, by number, each with its newest attempt."""
+        """Return the claimed trials without a final record, by number, each with its newest attempt."""
         return sorted(item for item in self.claims.newest().items() if not self.is_finished(item[0]))
 
     def alive(self, trial: int) -> bool:
-        """Say whether somebody holds a trial's newest claim."""
+        """Return whether a trial's newest claim is alive."""
         attempt = self.claims.newest_of(trial)
         return attempt > 0 and self.claims.is_alive(trial, attempt)
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep everybody else from claiming and recording for as long as the block runs; not reentrant."""
+        """Keep other processes from claiming and recording while the block runs; not reentrant."""
         return self.claims.locked()
 
     def is_finished(self, trial: int) -> bool:
-        """Say whether a trial has a finished record; once it has, its file is not read again."""
+        """Return whether a trial has a final record; once it has, its file is not read again."""
         if trial not in self._finished:
             if not self._records.has_finished(f"{trial:04d}.json"):
                 return False
@@ -377,8 +375,8 @@ class SweepFolder:
         record, last = self.read_record(trial), self.claims.holder(trial, attempt)
         if record is not None and record.attempt == attempt:
             return Claim(trial, attempt + 1, run, record.faults, record.batch_divisor)
-        # Nobody was left to write a record. In a run that still goes on that is a fault of its own; a run
-        # that ended as a whole (a reboot, kill -9 of everything) says nothing about this trial.
+        # No process was left to write a record. In a run that still goes on that is a fault of this attempt. If the
+        # whole run ended (a reboot, kill -9 of everything), it says nothing about this trial.
         gone = (f"its worker on {last.host} (pid {last.pid}) died",) if last.claim.run == run else ()
         return Claim(trial, attempt + 1, run, (*last.claim.faults, *gone), last.claim.batch_divisor)
 
@@ -387,7 +385,7 @@ FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "check
 
 
 def make_folders(path: Path) -> SweepFolder:
-    """Make a sweep's folder without its manifest, which is written last, when the rest is there.
+    """Create a sweep's folder without its manifest, which is written last, when everything else is complete.
 
     Raises:
         FolderError: The folder cannot be written; names the path and the reason.

@@ -13,11 +13,11 @@ from finesweep.errors import FolderError
 from finesweep.files import file_lock, open_own, writing
 
 LOOKS, LOOK_SECONDS = 4, 0.1
-"""How often the lock is tried, and seconds between: far longer than another process takes to look for the owner."""
+"""Number of tries to take the lock, and seconds between them; far longer than another process's look at the owner."""
 
 
 def owner(path: Path) -> str | None:
-    """Return which process owns a sweep's folder (host, pid, since); None if none does or it cannot be told."""
+    """Return the owner of a sweep's folder (host, pid, since); None if there is none or it cannot be found out."""
     try:
         descriptor = open_own(_file(path), os.O_RDONLY)
     except OSError:
@@ -31,10 +31,10 @@ def owner(path: Path) -> str | None:
 
 
 def refuse_owned(path: Path) -> None:
-    """Make sure that no process owns a sweep's folder at this moment.
+    """Refuse a sweep's folder that another process owns at this moment.
 
     Raises:
-        InUse: One does.
+        InUse: Another process owns it.
     """
     if (present := owner(path)) is not None:
         raise InUse(path, present)
@@ -55,18 +55,18 @@ class InUse(FolderError):
 
 @contextlib.contextmanager
 def held(path: Path, pid: int | None = None) -> Iterator[int]:
-    """Own a sweep's folder for as long as the block runs; the lock dies with its owner.
+    """Own a sweep's folder while the block runs; the lock ends with its owner.
 
     Args:
         path: The folder.
-        pid: The process that the lock is taken for, as others will read it; None for this one.
+        pid: The process id to show as the owner; None for this process.
 
     Yields:
-        The lock's file descriptor, for child processes to inherit, so that the folder stays owned until
-        the last of them is gone.
+        The lock's file descriptor, for child processes to inherit. The folder stays owned until the last of them has
+        ended.
 
     Raises:
-        InUse: Another process owns it; says which, where and since when.
+        InUse: Another process owns it; the message gives host, pid and time.
         FolderError: The lock cannot be opened or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def held(path: Path, pid: int | None = None) -> Iterator[int]:
 
 
 class _Lock:
-    """The lock file beside a sweep's folder, so that the folder itself can be moved aside."""
+    """The lock file, which lies beside the sweep's folder so that the folder itself can be moved aside."""
 
     def __init__(self, path: Path) -> None:
         file = _file(path)
@@ -104,7 +104,7 @@ class _Lock:
         os.close(self.descriptor)
 
     def _is_taken(self) -> bool:
-        """Lock it; a process that only looks for the owner holds the lock too, for a moment."""
+        """Try to lock it several times, since a process that only looks for the owner holds the lock for a moment."""
         for look in range(LOOKS):
             time.sleep(LOOK_SECONDS if look else 0.0)
             if file_lock.try_lock(self.descriptor):

@@ -1,6 +1,6 @@
 """Decides which trials go on, wait or end, and at how many training examples they are compared.
 
-Everything is a function of what trials have reached; nothing here reads the folder or knows a Trainer.
+Everything is a function of the trials' evaluations; nothing here reads the folder or knows a Trainer.
 ``worker.rung_judge`` applies it to a sweep.
 """
 

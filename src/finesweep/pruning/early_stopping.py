@@ -1,4 +1,4 @@
-"""Decides when a trial stops early, COMPLETE with its best, because its metric no longer improves."""
+"""Decides whether a trial stops early because its metric no longer improves; its best value then counts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation
 
 LOSS = "eval_loss"
-"""The only metric that is judged without being asked for. Once a loss rises, it goes on rising; a trial's accuracy
-often comes back (``docs/pruning.md``)."""
+"""The only metric with early stopping by default. A loss that rises keeps rising, but a trial's accuracy often recovers
+(``docs/pruning.md``)."""
 
 
 def out_of_patience(spec: SweepSpec, rows: int, best: Evaluation, latest: Evaluation) -> str | None:
-    """Say why a trial is to end after an evaluation, None if it is not.
+    """Return the reason for early stopping after an evaluation, None to train on.
 
     Args:
         spec: The sweep's spec.
@@ -24,7 +24,7 @@ def out_of_patience(spec: SweepSpec, rows: int, best: Evaluation, latest: Evalua
     waited = latest.examples - best.examples
     if spec.patience == "auto":
         return f"{LOSS} rises" if waited >= rows and _rises(spec, best, latest) else None
-    # A rung's evaluation, which lies between those that were asked for, is no try of its own.
+    # Patience counts the evaluations that the spec asks for. A rung's extra evaluation between them does not count.
     if spec.patience != "none" and waited >= examples_after(spec.patience, rows, spec.evaluation.per_epoch):
         return f"no gain in {spec.patience} {'evaluation' if spec.patience == 1 else 'evaluations'}"
     return None

@@ -1,4 +1,4 @@
-"""Lays out a trial's evaluations along the axis that trials are compared on: training examples."""
+"""Places a trial's evaluations at numbers of training examples, the axis on which trials are compared."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from finesweep.spec import TrialLength
 class Schedule:
     """One trial's evaluations.
 
-    They lie at the same example counts for every batch size, so that a pruner never compares half an epoch with a
-    whole one.
+    They are at the same example counts for every batch size. So a pruner never compares half an epoch with a whole one.
 
     Attributes:
-        length: How long the trial is.
+        length: Length of the trial.
         per_epoch: Evaluations in one pass.
-        rungs: Epochs after which there is an evaluation besides these.
+        rungs: Epochs with an additional evaluation.
     """
 
     length: TrialLength
@@ -42,16 +41,16 @@ class Schedule:
 
     @functools.cached_property
     def _between(self) -> Mapping[int, int]:
-        """The example count of each rung by the step that comes to it."""
+        """The example count of each rung by the step that reaches it."""
         steps, rows = self.length.steps_per_epoch, self.length.rows
         return {math.ceil(epochs * steps): int(epochs * rows) for epochs in self.rungs}
 
 
 def examples_after(evaluations: int, rows: int, per_epoch: int) -> int:
-    """Return the training examples between the start of a trial and one of its evaluations.
+    """Return the training examples from the start of a trial to one of its evaluations.
 
     Args:
-        evaluations: The evaluation's number, from 1; those at rungs do not count.
+        evaluations: The evaluation's number, from 1, without those at rungs.
         rows: Training rows.
         per_epoch: Evaluations in one pass.
     """

@@ -1,7 +1,7 @@
 """Compares trials at rungs, and decides which of them go on or end.
 
-A rung is a number of training examples, the same for every batch size and every number of epochs. Everything
-here is a function of what trials have reached, whoever trained them and in whatever order.
+A rung is a number of training examples, the same for every batch size and every number of epochs. The decisions depend
+on the trials' evaluations alone, not on which worker trained a trial, nor on the order.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from finesweep.text import metric
 from finesweep.trial import Direction, Evaluation, TrialRecord
 
 ASHA_FACTOR = 2
-"""One of so many trials is promoted at a rung of ``asha``, with either backend."""
+"""Reduction factor of ``asha`` with either backend: 1 in FACTOR trials is promoted at a rung."""
 
 COHORT = 27
-"""About how many trials of a long sweep are compared with each other, with halving. ``docs/pruning.md`` has the
-evidence for this and the others."""
+"""Approximate number of trials that halving compares with each other. Evidence for these constants:
+``docs/pruning.md``."""
 
 FEWEST = 8
-"""How many others must have come to a rung before one is held against their median."""
+"""Minimum number of other trials at a rung before a trial is compared with their median."""
 
 TOLERANCE = 0.002
-"""By what share of its own value a trial must be outdone for that to count. On a plateau, where nobody has learned
-anything yet, values differ by less, and who is best there is chance."""
+"""Minimum difference that counts, as a share of the trial's own value. On a plateau, before a model has learned
+anything, values differ by less, and their order is chance."""
 
 
 def rung_fractions(spec: SweepSpec) -> tuple[Fraction, ...]:
-    """Return a spec's rungs in epochs, ascending; none where its pruner is not one of ours."""
+    """Return a spec's rungs in epochs, ascending; empty if its pruner does not compare at rungs."""
     if spec.search.pruner not in ON_RUNGS:
         return ()
     return tuple(sorted({Fraction(str(epochs)) for epochs in spec.pruning.rungs}))
@@ -51,52 +51,52 @@ def rung_examples(spec: SweepSpec, rows: int) -> tuple[int, ...]:
 
 
 def is_audited(seed: int, trial: int, share: float) -> bool:
-    """Say whether a trial is finished even if it is weak, to find out what pruning costs.
+    """Return whether a weak trial is finished for the audit, which measures the cost of pruning.
 
     Args:
         seed: The sweep's seed.
         trial: The trial's number.
-        share: Of how many of the pruned trials, 0 to 1.
+        share: Share of the pruned trials that are audited, 0 to 1.
     """
     drawn = int.from_bytes(hashlib.sha256(f"audit:{seed}:{trial}".encode()).digest()[:4], "big")
     return drawn < share * 2**32
 
 
 def is_outdone(value: float, by: float, direction: Direction, tolerance: float = TOLERANCE) -> bool:
-    """Say whether a value is clearly worse than another one.
+    """Return whether a value is clearly worse than another one.
 
     Args:
         value: The value.
         by: The other one.
         direction: The objective's direction.
-        tolerance: By what share of the value the other one must be better, 0 to 1.
+        tolerance: Minimum difference as a share of the value, 0 to 1.
     """
     margin = tolerance * abs(value)
     return direction.better(by, value - margin if direction is Direction.MINIMIZE else value + margin)
 
 
 def is_below_median(value: float, others: Sequence[float], direction: Direction, *, fewest: int = FEWEST) -> bool:
-    """Say whether a trial is clearly worse than the median of those that came as far.
+    """Return whether a trial is clearly worse than the median of the others at the same rung.
 
     Args:
         value: Its best objective so far.
-        others: The same of the others when they were at this rung, whatever became of them.
+        others: Best objectives of the others at this rung, however they ended.
         direction: The objective's direction.
-        fewest: How many others there must be, at least 1.
+        fewest: Minimum number of others, at least 1.
     """
     return len(others) >= fewest and is_outdone(value, statistics.median(others), direction)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How far one trial has come.
+    """Progress of one trial along the rungs.
 
     Attributes:
         trial: Its number.
-        values: Its best objective so far at each rung it has come to, by the rung's index.
+        values: Its best objective so far at each rung that it has reached, by the rung's index.
         waits: Whether it waits at the last of these rungs.
         is_over: Whether it has ended.
-        is_spared: Whether it goes on whatever the others have shown; with halving it takes nobody's place.
+        is_spared: Whether it goes on in any case; with halving it takes no place of another trial.
     """
 
     trial: int
@@ -108,13 +108,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Rung:
-    """The trials of a cohort that have come to a rung.
+    """The trials of a cohort at one rung.
 
     Attributes:
-        best: Their numbers, the best first.
+        best: Their numbers, best first.
         values: Their best objectives there, in that order.
-        possible: How many of them can still be promoted, whatever the others will show; at least 1.
-        places: How many of them are promoted now.
+        possible: Maximum number of them that can still be promoted, whatever values the others will have; at least 1.
+        places: Number of them that are promoted now.
     """
 
     best: tuple[int, ...]
@@ -125,11 +125,11 @@ class Rung:
 
 @dataclass(frozen=True)
 class Turns:
-    """Which trials go on.
+    """The decisions on waiting trials.
 
     Attributes:
-        promoted: Waiting trials that go on, those that have come farthest first.
-        dropped: Waiting trials that end here, each with the rung at which it has lost.
+        promoted: Trials to be continued, those at the highest rung first.
+        dropped: Trials to be ended, each with the rung at which it has lost.
     """
 
     promoted: tuple[int, ...] = ()
@@ -137,7 +137,7 @@ class Turns:
 
 
 def values_at(evaluations: Iterable[Evaluation], rungs: Sequence[int], direction: Direction) -> dict[int, float]:
-    """Return a trial's best objective so far at each rung it has come to, by the rung's index.
+    """Return a trial's best objective so far at each rung that it has reached, by the rung's index.
 
     Args:
         evaluations: Its evaluations in order.
@@ -157,7 +157,7 @@ def values_at(evaluations: Iterable[Evaluation], rungs: Sequence[int], direction
 
 
 def others_at(trial: int, examples: int, records: Iterable[TrialRecord], direction: Direction) -> str:
-    """Return what other trials had reached after as many examples: ``3 other trials had 0.4100 to 0.6900 there``.
+    """Describe the values of other trials after the same examples: ``3 other trials had 0.4100 to 0.6900 there``.
 
     Args:
         trial: The trial that is left out.
@@ -186,20 +186,22 @@ def turns(
 ) -> Turns:
     """Decide by successive halving which of the waiting trials go on.
 
-    Of the trials of a cohort that have come to a rung, the best go on, one of ``factor``, and with them whoever is
-    about as good as the last of these; once all have come, at least one does. Nobody waits for those who are still
-    to come, and nobody is dropped before it is certain that they leave no place. The rule is that of Jamieson and
-    Talwalkar (2016) in the asynchronous form of Li et al. (2020), who promote as soon as they can and stop no trial
-    that they could still promote; that equals are not told apart is from Bohdal et al. (2023).
+    Of a cohort's trials at a rung, the best 1 in ``factor`` are promoted, and with them all that are about as good as
+    the last of these. Once all trials of the cohort have arrived, at least one is promoted. No promotion waits for
+    trials that are still to arrive, and no trial is dropped before it is certain that no place is left for it.
+
+    The rule is that of Jamieson and Talwalkar (2016) in the asynchronous form of Li et al. (2020), who promote as soon
+    as possible and stop no trial that could still be promoted. Treating near-equal values as equal is from Bohdal et
+    al. (2023).
 
     Args:
-        standings: What has been seen of each trial that was begun.
-        trials: The budget; cohorts follow from it.
-        rungs: How many rungs there are.
+        standings: Progress of each trial that was begun.
+        trials: The budget, from which the cohorts follow.
+        rungs: Number of rungs.
         direction: The objective's direction.
-        factor: Of how many trials at a rung one goes on, at least 2.
-        cohort: About how many trials of a long sweep are compared with each other.
-        tolerance: By what share of a value another must be better to count as better.
+        factor: Reduction factor, at least 2.
+        cohort: Approximate number of trials that are compared with each other.
+        tolerance: Minimum difference that counts, as a share of the value.
     """
     promoted: list[tuple[int, int]] = []
     dropped: dict[int, Rung] = {}
@@ -223,7 +225,7 @@ def turns(
 
 
 def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
-    """Split a budget into cohorts of about equal size, by number."""
+    """Split a budget into cohorts of about equal size, by trial number."""
     count = max(1, round(trials / cohort))
     bounds = [trials * part // count for part in range(count + 1)]
     return [range(low, high) for low, high in itertools.pairwise(bounds)]
@@ -242,7 +244,7 @@ def _rung(
     direction: Direction,
     factor: int,
 ) -> Rung:
-    """Return how a cohort stands at a rung, given the last rung of each of its trials."""
+    """Return a cohort's state at a rung, given the last rung of each of its trials."""
     sign = 1 if direction is Direction.MINIMIZE else -1
     there = [trial for trial, last in farthest.items() if last >= index and index in standings[trial].values]
     best = sorted(there, key=lambda trial: (sign * standings[trial].values[index], trial))
@@ -253,5 +255,5 @@ def _rung(
 
 
 def _farthest(standing: Standing | None) -> int:
-    """Return the last rung that a trial has come to, -1 where it is none; in long steps it may have missed some."""
+    """Return the index of the last rung that a trial has reached, -1 for none. A long step can skip rungs."""
     return -1 if standing is None else max(standing.values, default=-1)

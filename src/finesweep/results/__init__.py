@@ -1,4 +1,4 @@
-"""Ranks trials, and writes what a sweep found: leaderboard, checkpoints of the best, winner, model card.
+"""Ranks trials, and writes the results of a sweep: leaderboard, checkpoints of the best, winner, model card.
 
 Everything is read from the folder, so it can be done while trials run. Nothing here trains or imports torch.
 """

@@ -1,8 +1,8 @@
-"""Owns whose weights are on disk: those of the best trials so far, and nobody else's.
+"""Keeps the weights of the best trials so far on disk, and deletes all others.
 
-Several trials may end at a time. The rule that keeps them out of each other's way: a folder is deleted
-only for a record that says that its trial is beaten, and a record is written only when its weights are
-there. So at every moment, also if everything is killed, each COMPLETE record among the best has its weights.
+Several trials may end at the same time. Two rules keep them apart. A folder is deleted only if its trial's record shows
+that better trials exist. A record is written only after its weights. So at every moment, even if all processes are
+killed, each COMPLETE record among the best has its weights.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def keep_if_best(
 
     Args:
         sweep_folder: The sweep's folder.
-        profile: Says how many trials keep their weights, and how much of the disk they may take.
+        profile: Has the number of trials that keep their weights, and the disk limit.
         record: The trial, COMPLETE.
         direction: The objective's direction.
         trainer: Holds the best weights, the tokenizer and the arguments.
 
     Returns:
-        The record, with the digest of the weights that were kept.
+        The record, with the digest of the kept weights.
 
     Raises:
-        AttemptOutdated: The trial is being tried again.
+        AttemptOutdated: Another process has taken over the trial.
         FolderError: There is no room for the weights.
     """
-    # Whoever is among the best has weights; of thousands of records no other need be looked at.
+    # Each of the best trials has weights, so only trials with weights are read, not thousands of records.
     rivals = filter(None, map(sweep_folder.read_record, sweep_folder.checkpoints()))
     if not is_among_best(record, rivals, profile.keep_best, direction):
         return record
@@ -65,15 +65,15 @@ def keep_if_best(
 
 
 def weights_bytes(trainer: Any) -> int:
-    """Return what a model's weights take."""
+    """Return the size of a model's weights in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in trainer.model.state_dict().values())
 
 
 def publish(sweep_folder: SweepFolder, trial: int, attempt: int, building: Path, folder: Path) -> None:
-    """Put a folder that is whole in its place, unless the attempt is outdated.
+    """Move a complete folder to its final name, unless the attempt is outdated.
 
     Raises:
-        AttemptOutdated: The trial is being tried again.
+        AttemptOutdated: Another process has taken over the trial.
     """
     for file in building.iterdir():
         sync(file)  # a power cut must not leave the name without the bytes
@@ -83,9 +83,9 @@ def publish(sweep_folder: SweepFolder, trial: int, attempt: int, building: Path,
 
 
 def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction) -> None:
-    """Delete the weights of every trial that has a result and is not among the best.
+    """Delete the weights of every finished trial that is not among the best.
 
-    A trial without a result may be about to get one, so its folder stays.
+    A trial without a final record may be about to write one, so its folder stays.
     """
     with sweep_folder.locked():
         kept = sweep_folder.checkpoints()
@@ -98,7 +98,7 @@ def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction) ->
 
 
 def is_among_best(record: TrialRecord, records: Iterable[TrialRecord], keep: int, direction: Direction) -> bool:
-    """Say whether fewer than ``keep`` other trials beat this one; of thousands, the first few tell mostly."""
+    """Return whether fewer than ``keep`` other trials are better; it stops counting there."""
     if not ranks(record):
         return False
     place = order(record, direction)
@@ -107,14 +107,14 @@ def is_among_best(record: TrialRecord, records: Iterable[TrialRecord], keep: int
 
 
 def set_aside_if_damaged(sweep_folder: SweepFolder, record: TrialRecord) -> str | None:
-    """Check a trial's kept weights; put damaged ones aside and its trial back into the queue.
+    """Check a trial's kept weights; set damaged ones aside and queue the trial again.
 
     Args:
         sweep_folder: The sweep's folder.
         record: The best trial, COMPLETE.
 
     Returns:
-        What was found and done, None where the weights are what the trial left.
+        What was found and done; None if the weights are sound.
     """
     folder = sweep_folder.checkpoint(record.trial)
     try:
@@ -144,7 +144,7 @@ def save(folder: Path, trainer: Any) -> None:
 
 
 def _shareable(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Drop what must not travel with a model: tokens, accounts, and this machine's paths."""
+    """Drop arguments that must not travel with a model: tokens, accounts, and this machine's paths."""
     kept = {name: value for name, value in arguments.items() if not any(word in name for word in _WITHHELD)}
     shareable: dict[str, Any] = json.loads(json.dumps(kept, default=str))
     return shareable

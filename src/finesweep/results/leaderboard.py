@@ -1,4 +1,4 @@
-"""Writes the leaderboard: the ranked trials as a page, as files for other programs, and on a terminal."""
+"""Writes the leaderboard: the ranked trials as a page, as files for other programs, and as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
 def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> None:
     """Write ``leaderboard.md``, ``.csv`` and ``.json``, each atomically.
 
-    All three can be made again from the records, so they are not forced to the disk.
+    All three can be made again from the records, so they are not synced to disk.
 
     Args:
         sweep_folder: The sweep's folder.
-        manifest: What the sweep is.
-        records: How each trial ended.
+        manifest: The sweep's manifest.
+        records: The records of all ended trials.
         runs: Every ``sweep run``, oldest first.
 
     Raises:
@@ -55,7 +55,7 @@ def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[Trial
 
 
 def proof(sweep_folder: SweepFolder, best: TrialRecord | None) -> Evidence | None:
-    """Return the evidence of the exported winner if it is the best trial's; one of another trial says nothing of it."""
+    """Return the evidence of the exported winner, None if it is of another trial than the best one."""
     evidence = read_evidence(sweep_folder)
     is_best = evidence and best and (evidence.trial, evidence.ranked) == (best.trial, best.objective)
     return evidence if is_best else None
@@ -67,11 +67,11 @@ def test_scores(evidence: Evidence | None) -> str | None:
 
 
 def to_json(rows: Sequence[Row], evidence: Evidence | None = None) -> str:
-    """Return the rows as a JSON array, an object on each line; a number that is not finite is null.
+    """Return the rows as a JSON array, one object per line; a number that is not finite becomes null.
 
     Args:
         rows: The leaderboard.
-        evidence: Of the exported winner, whose row has its scores on the test rows; None without a winner.
+        evidence: Evidence of the exported winner, whose row gets its test scores; None without a winner.
     """
     objects = ",\n".join(json.dumps(_plain(row, evidence), allow_nan=False) for row in rows)
     return f"[\n{objects}\n]\n" if rows else "[]\n"
@@ -80,13 +80,13 @@ def to_json(rows: Sequence[Row], evidence: Evidence | None = None) -> str:
 def to_csv(rows: Sequence[Row], manifest: Manifest, evidence: Evidence | None = None) -> str:
     """Return the rows as CSV with full precision.
 
-    A text that a spreadsheet would take for a formula gets a leading apostrophe, and all texts are
-    quoted, because some spreadsheets also split cells at semicolons.
+    A text that a spreadsheet would take for a formula gets a leading apostrophe. All texts are quoted, because some
+    spreadsheets also split cells at semicolons.
 
     Args:
         rows: The leaderboard.
-        manifest: What the sweep is.
-        evidence: Of the exported winner, as for ``to_json``.
+        manifest: The sweep's manifest.
+        evidence: Evidence of the exported winner, as for ``to_json``.
     """
     metrics, parameters = _metric_names(rows), _parameter_names(rows, manifest)
     tests = list(dict.fromkeys(name for row in rows for name in _test(row, evidence) or ()))
@@ -113,14 +113,14 @@ def console_table(
     *,
     limit: int = 20,
 ) -> Group:
-    """Return the leaderboard for a terminal; where that is narrow, it drops columns and says which.
+    """Return the leaderboard for a terminal; a narrow one shows fewer columns and names the others.
 
     Args:
         sweep_folder: The sweep's folder.
-        manifest: What the sweep is.
-        records: How each trial ended.
+        manifest: The sweep's manifest.
+        records: The records of all ended trials.
         runs: Every ``sweep run``, oldest first.
-        limit: Most rows shown of the ranked trials, and of the others.
+        limit: Maximum number of ranked rows, and of other rows.
     """
     from rich.console import Group
     from rich.text import Text
@@ -149,7 +149,7 @@ def _more(rows: Sequence[Row], limit: int) -> str:
 
 @dataclass(frozen=True)
 class _Field:
-    """One column: its name, its text in a row, when a narrow terminal drops it, and its heading there."""
+    """One column: its name, its text in a row, its order of removal on a narrow terminal, and its heading there."""
 
     name: str
     show: Callable[[Row], str]
@@ -205,7 +205,7 @@ def _parameter_field(name: str, heading: str, drop: int) -> _Field:
 
 
 def _reason(row: Row) -> str:
-    """Say why a trial does not rank; for a diverged one with what a person needs to find the cause."""
+    """Return why a trial does not rank; for a diverged one with the facts that show the cause."""
     divergence = row.record.divergence
     text = clean(row.record.reason or (divergence.reason if divergence else ""))
     if divergence is None:
@@ -243,17 +243,17 @@ _IN_JSON = {
         *("resumed_step", "promoted", "examples", "evaluated_rows", "audit"),
     )
 } | {"seconds": "trained_seconds"}
-"""The record's attribute behind each key of a row in ``leaderboard.json``."""
+"""The record's attribute for each key of a row in ``leaderboard.json``."""
 
 
 def _plain(row: Row, evidence: Evidence | None) -> dict[str, Any]:
-    """Return a row as JSON holds it; ``dataclasses.asdict`` would copy 10,000 rows in a second."""
+    """Return a row for JSON; ``dataclasses.asdict`` would take a second for 10,000 rows."""
     values = {key: _json_value(getattr(row.record, attribute)) for key, attribute in _IN_JSON.items()}
     return {"rank": row.rank, **values, "test": _json_value(_test(row, evidence))}
 
 
 def _test(row: Row, evidence: Evidence | None) -> Mapping[str, float] | None:
-    """Return a trial's scores on the test rows; only the exported winner has some."""
+    """Return a trial's test scores; only the exported winner has them."""
     return evidence.test or None if evidence is not None and evidence.trial == row.record.trial else None
 
 
@@ -293,7 +293,7 @@ def _csv_cell(value: Any) -> Any:
 def _page(
     sweep_folder: SweepFolder, manifest: Manifest, summary: SweepSummary, rows: Sequence[Row], runs: Sequence[Run]
 ) -> Iterator[str]:
-    """Yield the lines of the page: the result, what it rests on, the ranked trials, the others."""
+    """Yield the lines of the page: the result, the facts, the ranked trials, the others."""
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
     yield from (f"# {_escaped(manifest.name)}", "", f"**{_escaped(summary.headline())}**", "")
     for name, text in facts(manifest, summary, runs):
@@ -313,7 +313,7 @@ def _page(
 
 
 def _tried_again(record: TrialRecord, halves: bool) -> Iterator[str]:
-    """Say what happened to a trial that was not trained in one go, unless it only waited for its turn."""
+    """Describe the interruptions of a trial; waiting at a rung is none."""
     name = f"Trial {record.trial}"
     if record.faults:
         yield f"- {name}, attempt {record.attempt}, after: {_escaped('; '.join(record.faults), limit=1_000)}."
@@ -333,7 +333,7 @@ _CAUTION = (
 
 
 def _winner_fact(sweep_folder: SweepFolder, summary: SweepSummary) -> str:
-    """Say where the best trial's weights are; a winner exported from another trial is not its."""
+    """Describe where the best trial's weights are; a winner exported from another trial is ignored."""
     best = summary.best
     if best is None:
         return "none"
@@ -351,7 +351,7 @@ def _scores(scores: Mapping[str, float]) -> str:
 
 
 def _markdown_table(rows: Sequence[Row], fields: Sequence[_Field]) -> Iterator[str]:
-    """Yield a table whose columns line up in the raw text too; the last one is left ragged."""
+    """Yield a table whose columns are aligned in the raw text too, except the last one."""
     columns = [[_escaped(field.name), *(_escaped(field.show(row), 600) for row in rows)] for field in fields]
     widths = [max(3, *map(len, column)) for column in columns]
     if not fields[-1].right:
@@ -370,7 +370,7 @@ def _markdown_table(rows: Sequence[Row], fields: Sequence[_Field]) -> Iterator[s
 
 
 def _escaped(text: str, limit: int = 300) -> str:
-    """Make one line of a text that Markdown shows as it is: no HTML, links, emphasis or new cells."""
+    """Make one line that Markdown shows literally: no HTML, links, emphasis or new cells."""
     return _MARKDOWN.sub(r"\\\1", html.escape(clean(text, limit), quote=False))
 
 

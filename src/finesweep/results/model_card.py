@@ -1,4 +1,4 @@
-"""Writes the winner's README.md: what the model is, how it came about, and how to use it."""
+"""Writes the winner's README.md: what the model is, how it was made, and how to use it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def model_card(
     """Write the model card of a winner.
 
     Args:
-        manifest: What the sweep was.
+        manifest: The sweep's manifest.
         record: The winning trial.
         cut: Lines on texts that were too long.
         validation: Metrics of the exported model on the validation rows.
         test: Metrics on the test rows; empty without a test set.
-        warnings: Sentences on what the model is not good for.
+        warnings: Sentences on the model's weaknesses.
     """
     parts = (
         _front_matter(manifest, validation, test),
@@ -43,7 +43,7 @@ def model_card(
 
 
 def _front_matter(manifest: Manifest, validation: Scores, test: Scores) -> Iterator[str]:
-    """Yield what the Hub reads: the base model, the task, and the scores on each split."""
+    """Yield the metadata for the Hub: the base model, the task, and the scores on each split."""
     from huggingface_hub import EvalResult, ModelCardData
 
     pipeline, sources = TASKS.load(manifest.spec.task).pipeline, manifest.data.sources
@@ -110,7 +110,7 @@ def _origin_of(name: str, manifest: Manifest, record: TrialRecord) -> str:
 
 
 def _split_off(manifest: Manifest) -> str:
-    """Say how the validation rows were taken from train."""
+    """Describe how the validation rows were split off from train."""
     data, task = manifest.spec.data, TASKS.load(manifest.spec.task)
     manner = [task.split_by] if task.split_by else []
     manner += [f"whole groups of `{plain(data.group)}`"] if data.group else []
@@ -118,7 +118,7 @@ def _split_off(manifest: Manifest) -> str:
 
 
 def _samples(manifest: Manifest) -> Iterator[str]:
-    """Yield which splits are a sample of the rows there were."""
+    """Yield a line for each split that is a sample."""
     caps = {"train": "max_train_rows", "validation": "max_eval_rows", "test": "max_test_rows"}
     for split, count in manifest.data.rows.items():
         if getattr(manifest.spec.data, caps[split]) == count:
@@ -168,7 +168,7 @@ def _use(manifest: Manifest) -> Iterator[str]:
 
 
 def _travelling(place: str) -> str:
-    """Cut a path of this machine down to its last part; a Hub id stays whole."""
+    """Shorten a path of this machine to its last part; a Hub id stays as it is."""
     return Path(place).name if Path(place).expanduser().is_absolute() else place
 
 

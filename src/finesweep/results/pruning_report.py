@@ -15,14 +15,14 @@ _CUT_SHORT = frozenset({TrialState.PRUNED, TrialState.WAITING})
 
 @dataclass(frozen=True)
 class Audit:
-    """What became of the trials that were finished although the pruner would have ended them.
+    """Results of the trials that were finished for the audit although the pruner would have ended them.
 
     Attributes:
-        weak: Trials that the pruner found weak, these among them.
-        finished: These.
-        won: How many of them are better than every trial that was not found weak.
-        best: The best objective of them, None if none has one.
-        against: The best objective of the others, None if none has one.
+        weak: Number of trials that the pruner found weak, audited ones included.
+        finished: Number of audited trials.
+        won: Number of audited trials that are better than every trial that was not found weak.
+        best: Best objective of the audited trials, None if none has one.
+        against: Best objective of the other trials, None if none has one.
     """
 
     weak: int
@@ -32,7 +32,7 @@ class Audit:
     against: float | None
 
     def text(self) -> str:
-        """Say it in one line."""
+        """Return the result on one line."""
         trials = f"{self.finished:,} of {self.weak:,} pruned trials {_were(self.finished)} finished all the same"
         if self.best is None:
             return f"{trials}; none of them completed"
@@ -42,13 +42,12 @@ class Audit:
 
 @dataclass(frozen=True)
 class Trained:
-    """How much was trained.
+    """Amount of training.
 
     Attributes:
         examples: Training examples of all trials.
-        full: What the same trials would have trained if none had been pruned, none waited, and none had ended by its
-            spec's patience.
-        early: How many completed by that patience.
+        full: Examples of the same trials if none had been pruned, waited, or stopped early.
+        early: Number of trials that completed by early stopping.
     """
 
     examples: int
@@ -56,7 +55,7 @@ class Trained:
     early: int = 0
 
     def text(self) -> str:
-        """Say it in one line: ``120,400 examples, 31 % of the 388,000 that these trials are in full``."""
+        """Return it on one line: ``120,400 examples, 31 % of the 388,000 that these trials are in full``."""
         if self.examples >= self.full:
             return f"{self.examples:,} examples"
         share = f"{self.examples:,} examples, {100 * self.examples / self.full:.0f} % of the {self.full:,}"
@@ -68,11 +67,11 @@ def audit(records: Iterable[TrialRecord], direction: Direction) -> Audit | None:
     """Compare the audited trials with the others.
 
     Args:
-        records: How each trial ended.
+        records: The records of all ended trials.
         direction: Whether a smaller or a larger objective is better.
 
     Returns:
-        None where no audited trial has ended.
+        None if no audited trial has ended.
     """
     ended = [record for record in records if record.state.finished]
     audited = [record for record in ended if record.audit is not None]
@@ -92,11 +91,11 @@ def audit(records: Iterable[TrialRecord], direction: Direction) -> Audit | None:
 def trained(records: Iterable[TrialRecord], rows: int, spec: SweepSpec) -> Trained:
     """Add up the examples of a sweep, and those of the same trials in full.
 
-    A trial that diverged or failed would have ended there anyway. What attempts trained that were lost to a fault is
-    not known.
+    A diverged or failed trial counts with the examples it has, since it would have ended there anyway. Examples of
+    attempts that were lost to a fault are unknown.
 
     Args:
-        records: How each trial ended, or where it waits.
+        records: The records of all ended or waiting trials.
         rows: Training rows.
         spec: The sweep's spec.
     """

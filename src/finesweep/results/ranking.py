@@ -1,4 +1,4 @@
-"""Ranks trials, groups the reasons of those that do not rank, and sums up a sweep."""
+"""Ranks trials, groups the reasons of those that do not rank, and summarises a sweep."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Row:
     """One trial on the leaderboard.
 
     Attributes:
-        rank: From 1; None where the trial is not ranked.
-        record: How it ended.
+        rank: From 1; None if the trial is not ranked.
+        record: Its record.
     """
 
     rank: int | None
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """How a sweep stands.
+    """State of a sweep.
 
     Attributes:
         metric: Name of the objective.
@@ -44,9 +44,9 @@ class SweepSummary:
         hours: Hours in which runs ran.
         best: The trial of rank 1.
         baseline: Trial 0, if it is the untuned default and has ended.
-        trained: How much was trained, and how much these trials are in full.
-        audit: What became of the trials that were finished to audit the pruner, None without any.
-        verdict: Says that the best trial is of no use, None where it is of some.
+        trained: Examples trained, and examples that these trials are in full.
+        audit: Result of the pruning audit, None without audited trials.
+        verdict: Message that the best trial does not beat a naive answer, None if it does.
     """
 
     metric: str
@@ -63,12 +63,12 @@ class SweepSummary:
 
     @property
     def finished(self) -> int:
-        """How many trials count against the budget."""
+        """Number of trials that count against the budget."""
         return sum(count for state, count in self.counts.items() if state.finished)
 
     @property
     def gain(self) -> float | None:
-        """How much better the best is than the untuned default, in the objective's unit; 0 or more."""
+        """Difference between the best trial and the untuned default, in the objective's unit; 0 or more."""
         if self.best is None or self.baseline is None or not ranks(self.baseline):
             return None
         assert self.best.objective is not None
@@ -76,7 +76,7 @@ class SweepSummary:
         return abs(self.best.objective - self.baseline.objective)
 
     def headline(self) -> str:
-        """Say the result in one line: ``eval_loss 0.3120 (trial 7), 0.0512 below the untuned default ...``."""
+        """Return the result on one line: ``eval_loss 0.3120 (trial 7), 0.0512 below the untuned default ...``."""
         if self.best is None:
             return "no trial ranks yet"
         found = f"{clean(self.metric)} {metric(self.best.objective)} (trial {self.best.trial})"
@@ -94,7 +94,7 @@ class SweepSummary:
 
 
 def ranks(record: TrialRecord) -> bool:
-    """Say whether a trial takes part in the ranking: COMPLETE, with a finite objective."""
+    """Return whether a trial takes part in the ranking: COMPLETE, with a finite objective."""
     return record.state is TrialState.COMPLETE and finite(record.objective) is not None
 
 
@@ -117,10 +117,10 @@ def unranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def without_running(records: Sequence[TrialRecord], running: Collection[int]) -> list[TrialRecord]:
-    """Leave out the earlier attempts of trials that run again.
+    """Drop the records of earlier attempts of trials that run again.
 
     Args:
-        records: How each ended trial ended.
+        records: The records of all ended trials.
         running: Numbers of the trials that run.
     """
     return [record for record in records if record.state.finished or record.trial not in running]
@@ -130,7 +130,7 @@ def rank(records: Sequence[TrialRecord], direction: Direction) -> list[Row]:
     """Rank trials; the order of ``records`` does not matter.
 
     Args:
-        records: How each trial ended, one record per trial.
+        records: The records of all ended trials, one per trial.
         direction: Whether a smaller or a larger objective is better.
 
     Returns:
@@ -146,9 +146,9 @@ def winner(records: Sequence[TrialRecord], direction: Direction) -> TrialRecord 
 
 
 def reasons(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
-    """Group the trials that do not rank by why, most common reason first.
+    """Group the trials that do not rank by reason, most common reason first.
 
-    Reasons that differ in their numbers only are one; it is shown as the lowest trial has it.
+    Reasons that differ only in numbers are one group, which shows the reason of its lowest trial.
 
     Returns:
         Count, and ``STATE: reason``.
@@ -164,11 +164,11 @@ def reasons(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
 
 
 def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> SweepSummary:
-    """Sum up a sweep for its summaries.
+    """Summarise a sweep.
 
     Args:
-        manifest: What the sweep is.
-        records: How each trial ended.
+        manifest: The sweep's manifest.
+        records: The records of all ended trials.
         runs: Every ``sweep run``, oldest first.
     """
     direction = manifest.spec.direction
@@ -190,7 +190,7 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
 
 
 def verdict(manifest: Manifest, best: TrialRecord | None) -> str | None:
-    """Say that a sweep's best trial is of no use; None where it is of some, or nothing is known."""
+    """Return a message if a sweep's best trial does not beat a naive answer; None if it does, or that is unknown."""
     naive = manifest.data.naive
     if naive is None or best is None:
         return None

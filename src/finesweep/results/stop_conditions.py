@@ -1,4 +1,4 @@
-"""Decides whether a sweep ends before its budget: a target, no gain, or the same failure in each trial."""
+"""Decides whether a sweep ends before its budget: target reached, no gain, or the same failure in each trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAME_FAILURES = 3
 
 
 def early_stop(stop: StopSpec, records: Sequence[TrialRecord], direction: Direction) -> str | None:
-    """Say why the sweep should end before its budget, or None.
+    """Return the reason for ending the sweep before its budget, None to go on.
 
     Args:
         stop: The conditions.
@@ -36,13 +36,13 @@ def early_stop(stop: StopSpec, records: Sequence[TrialRecord], direction: Direct
 
 
 def same_failure(records: Sequence[TrialRecord], run: int) -> str | None:
-    """Say what makes every trial of a run fail, None if nothing does.
+    """Return the failure that all trials of a run have in common, None if there is none.
 
-    Three times the same failure before any success is taken for a fault of the set-up, which would burn
-    the whole budget. The next run tries again.
+    Three equal failures before any success mean a faulty set-up, which would use up the whole budget. The next run
+    tries again.
 
     Args:
-        records: How each ended trial ended.
+        records: The records of all ended trials.
         run: Number of the run.
     """
     ended = sorted((r for r in records if r.run == run and r.state.finished), key=lambda r: r.started + r.seconds)

@@ -13,11 +13,11 @@ from finesweep.text import clean, setting
 
 
 def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    """Yield what the result rests on, as names and texts that may hold anything a file or a spec does.
+    """Yield the facts behind the result, as names and texts; the texts may contain anything from a file or a spec.
 
     Args:
-        manifest: What the sweep is.
-        summary: How it stands.
+        manifest: The sweep's manifest.
+        summary: State of the sweep.
         runs: Every ``sweep run``, oldest first.
     """
     spec = manifest.spec
@@ -56,7 +56,7 @@ def _data_fact(data: DataFacts, seed: int) -> str:
 
 
 def _axis(axis: Parameter) -> str:
-    """Write one parameter's range or choices as the YAML has it."""
+    """Format one parameter's range or choices as in the YAML."""
     if axis.choices is not None:
         text = f"one of {', '.join(map(setting, axis.choices))}"
     else:
@@ -67,7 +67,7 @@ def _axis(axis: Parameter) -> str:
 
 
 def pruning_facts(summary: SweepSummary) -> Iterator[tuple[str, str]]:
-    """Yield how much was trained, and what became of the trials that were finished to audit the pruner."""
+    """Yield the amount of training, and the result of the pruning audit."""
     if summary.trained is not None and summary.trained.examples:
         yield "Trained", summary.trained.text()
     if summary.audit is not None:
@@ -82,7 +82,7 @@ def _trials_fact(summary: SweepSummary) -> str:
 
 
 def _evaluations_fact(manifest: Manifest, summary: SweepSummary) -> str:
-    """Say on how many rows the ranking rests, where evaluations while training were on fewer."""
+    """Return on how many rows trials were ranked, if evaluations while training used fewer; else an empty string."""
     steering, rows = manifest.spec.evaluation.rows, manifest.data.rows.get("validation", 0)
     if steering >= rows:
         return ""

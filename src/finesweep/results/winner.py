@@ -1,4 +1,4 @@
-"""Owns the winner: exporting the best trial's weights, and proving that they are what was ranked."""
+"""Exports the best trial's weights as the winner, and proves that they give the ranked result."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ from finesweep.text import clean
 from finesweep.trial import Direction, TrialRecord
 
 TOLERANCE = 1e-4
-"""Largest relative difference between a loss of the ranked trial and that of the reloaded winner."""
+"""Maximum relative difference of a loss between the ranked trial and the reloaded winner."""
 
 TOLERANCE_OF_ROUNDING = 1e-2
-"""The same where one of both was evaluated with a GPU's tf32, which rounds what is multiplied, and the other elsewhere
-or without."""
+"""The same, if only one of them was evaluated with a GPU's tf32, which rounds factors, or on another machine with it.
+"""
 
 SCORE_TOLERANCE = 10.0
-"""Largest difference of a score, which is 1 at best, as a multiple of that of a loss: one of its rows may be a tie."""
+"""Maximum difference of a score (1 at best), as a multiple of the tolerance of a loss: one of its rows may be a tie."""
 
 EVIDENCE = "evidence.json"
 
 POLL_SECONDS = 0.1
 _LONGEST = 10_000_000
-"""Bytes of a file of code, or of what was found, that are read."""
+"""Maximum size in bytes of a file of code, or of the verification's answer."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What shows that a winner is the model that was ranked.
+    """Evidence that a winner is the model that was ranked.
 
     Attributes:
         trial: The trial it comes from.
         metric: Name of the objective.
         ranked: The objective on the leaderboard.
         reloaded: Validation metrics of the exported folder, evaluated in a fresh process.
-        test: Test metrics of the same, where there is a test set.
-        sample: What the pipeline says about the first validation text, without the text.
-        precision: What the fresh process computed in, as in ``TrialRecord.effective``.
+        test: Test metrics of the same folder; empty without a test set.
+        sample: The pipeline's answer to the first validation text, without the text.
+        precision: Precision of the fresh process, as in ``TrialRecord.effective``.
         files: Digest of each file of the model, by name.
-        rows: Validation rows that it was evaluated on; None where that is not on record.
-        same_answer: What it answers to each validation row, where that is always the same.
+        rows: Number of validation rows; None if unknown.
+        same_answer: Its answer to the validation rows, if it is always the same.
     """
 
     trial: int
@@ -75,10 +75,10 @@ class Evidence:
     same_answer: str | None = None
 
     def warnings(self, verdict: str | None) -> list[str]:
-        """Return sentences on what the winner is not good for.
+        """Return sentences on the winner's weaknesses.
 
         Args:
-            verdict: Says that it is of no use; None where it is of some.
+            verdict: Message that it does not beat a naive answer; None if it does.
         """
         found = [f"This model is {verdict}."] if verdict is not None else []
         if self.same_answer is not None:
@@ -86,7 +86,7 @@ class Evidence:
         return found
 
     def differences(self, record: TrialRecord, directions: Mapping[str, Direction]) -> list[str]:
-        """Return the metrics that the reloaded model does not share with the trial that was ranked, but for rounding.
+        """Return the metrics in which the reloaded model and the ranked trial differ by more than rounding.
 
         Args:
             record: The trial.
@@ -96,7 +96,7 @@ class Evidence:
         is_alike = there == here and record.host == socket.gethostname()
         tolerance = TOLERANCE if is_alike or not (there or here) else TOLERANCE_OF_ROUNDING
         slack = max(SCORE_TOLERANCE * tolerance, 1.5 / self.rows if self.rows else 0.0)
-        # Where every answer is the same, ranks and the like are an accident of rounding.
+        # If every answer is the same, correlations and ranks depend on rounding alone.
         names = {self.metric, "eval_loss"} if self.same_answer else self.reloaded.keys()
         found = []
         for name in (name for name in directions if name in names and record.metrics.get(name) is not None):
@@ -107,7 +107,7 @@ class Evidence:
         return found
 
     def is_of(self, record: TrialRecord, folder: Path) -> bool:
-        """Say whether a folder still holds the model that this shows to be a trial's."""
+        """Return whether a folder still holds the model for which this is the evidence, and it is this trial's."""
         same = (self.trial, self.ranked) == (record.trial, record.objective)
         return same and bool(self.files) and self.files.items() <= _digests(folder).items()
 
@@ -119,19 +119,19 @@ def export(
     profile: SettledProfile,
     stopping: Callable[[], bool],
 ) -> Evidence | None:
-    """Export a trial as ``winner/``: copied, reloaded in a fresh process, evaluated, then put in place.
+    """Export a trial as ``winner/``: copy it, reload it in a fresh process, evaluate it, then move it into place.
 
-    A winner that is there already and is this very trial stays as it is.
+    An existing winner that is this very trial stays as it is.
 
     Args:
         sweep_folder: The sweep's folder.
-        manifest: What was prepared.
+        manifest: The sweep's manifest.
         record: The best trial; its weights are under ``checkpoints/``.
-        profile: Says on what device, and with how many threads, it is evaluated.
-        stopping: Whether to leave it at that.
+        profile: Has the device and the threads for the evaluation.
+        stopping: Returns whether to stop.
 
     Returns:
-        The evidence, None if it was told to stop.
+        The evidence, None if it was asked to stop.
 
     Raises:
         FolderError: The weights are gone, or cannot be copied.
@@ -183,7 +183,7 @@ def _copy(checkpoint: Path, target: Path) -> None:
     if not checkpoint.is_dir():
         raise FolderError(f"{checkpoint}: the best trial's weights are gone; run the sweep anew with --fresh")
     try:
-        # A hard link costs no space; where the file system has none, the bytes are copied.
+        # A hard link takes no space; a file system without hard links gets a copy.
         shutil.copytree(checkpoint, target, copy_function=_link_or_copy)
     except (OSError, shutil.Error) as error:
         free = shutil.disk_usage(checkpoint).free / 1e6
@@ -198,7 +198,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _check_code(folder: Path, manifest: Manifest) -> None:
-    """Raise WinnerMismatch if a folder holds code that is not the model's own, which the user has read and trusts."""
+    """Raise WinnerMismatch if a folder holds code other than the model's own, which the user has read and trusts."""
     for file in sorted(folder.rglob("*.py")):
         original = manifest.model.folder / file.name
         known = manifest.trusts_code and original.is_file() and file.parent == folder
@@ -215,7 +215,7 @@ def _evaluate_in_fresh_process(
     *,
     trusted: bool,
 ) -> dict[str, Any] | None:
-    """Return ``reloaded``, ``test`` and ``sample`` as a new process that only knows the folders finds them."""
+    """Return ``reloaded``, ``test`` and ``sample`` as found by a new process that knows only the folders."""
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         output = Path(scratch) / "evidence.json"
         arguments = [
@@ -250,7 +250,7 @@ def _environment(profile: SettledProfile) -> dict[str, str]:
 def _run(
     command: Sequence[str], log: IO[bytes], environment: Mapping[str, str], stopping: Callable[[], bool]
 ) -> int | None:
-    """Run a command, out of reach of the terminal's Ctrl-C; return its exit code, None if it was told to stop."""
+    """Run a command in its own session, out of reach of Ctrl-C; return its exit code, None if asked to stop."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
     ) as process:
