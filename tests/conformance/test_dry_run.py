@@ -11,7 +11,7 @@ import architectures
 import tiny
 from finesweep.spec import reader
 from finesweep.sweep import dry_run, preflight
-from finesweep.sweep.prepare import Request, check, write_prepared
+from finesweep.sweep.prepare import Request, check, profile_of, write_prepared
 from finesweep.worker import dry_run_steps
 
 DATA = "data: {train: train.csv, validation: validation.csv, max_length: 24}\n"
@@ -91,7 +91,7 @@ def test_a_model_is_tried_wherever_its_trials_will_run(folder, here, launcher):
     (folder / "profile.yaml").write_text(f"launcher: {launcher}\n")
     (folder / "spec.yaml").write_text(f"model: ./model\n{DATA}{SPACE}")
     request = Request(folder / "spec.yaml", profile=folder / "profile.yaml", results=folder / "results")
-    assert check(request).model.name == "./model"
+    assert check(request, profile_of(request)).model.name == "./model"
 
 
 def test_a_model_for_another_machine_may_be_larger_than_this_one(folder, here):

@@ -68,7 +68,7 @@ def test_rows_of_a_known_head_go_to_the_data_s_labels(tmp_path: Path, model_type
     assert len(set(before.argmax(1).tolist())) > 1, "the texts tell the rows apart"
     assert told(found, "in another order (good, fair, bad), and its rows are put into the data's order")
     assert found.loading is not None
-    assert found.loading.new == ()
+    assert found.loading.new == []
 
 
 def test_rows_of_a_known_head_go_to_the_labels_of_several(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_head_without_names_is_new_unless_the_spec_keeps_it(
     before, after = of_checkpoint(folder), of_trial(found, folder)
     assert (before.shape == after.shape and torch.allclose(before, after)) == same
     assert found.loading is not None
-    assert found.loading.new == (() if same else ("classifier.weight", "classifier.bias"))
+    assert found.loading.new == ([] if same else ["classifier.weight", "classifier.bias"])
     assert told(found, "head is kept as it is, by `keep_head`" if same else "its last layer (classifier) is new")
 
 

@@ -171,9 +171,9 @@ def test_a_model_that_loads_whole_is_taken_whatever_its_tensors_are_called(
     head, pooler = ([f"{layer}.{part}" for part in ("weight", "bias")] for layer in ("classifier", "bert.pooler.dense"))
     assert sorted(loading.new) == sorted([*head, *(pooler if case == "no pooler" else ())])
     both = "them: the head (classifier) and the pooler (bert.pooler.dense)"
-    assert loading.notes == (
-        f"New, since the checkpoint lacks {both if case == 'no pooler' else 'it: the head (classifier)'}.",
-    )
+    assert loading.notes == [
+        f"New, since the checkpoint lacks {both if case == 'no pooler' else 'it: the head (classifier)'}."
+    ]
 
 
 def test_shards_are_loaded_together(project: Path) -> None:

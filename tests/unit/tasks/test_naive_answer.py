@@ -119,7 +119,8 @@ def test_warnings_name_a_verdict_and_one_answer_for_all():
     ],
 )  # fmt: skip
 def test_warmup_longer_than_training_is_noted(space, fixed, said):
-    spec = SimpleNamespace(space={name: Parameter(**values) for name, values in space.items()}, fixed=fixed)
+    searched = {name: Parameter(**values) for name, values in space.items()}
+    spec = SimpleNamespace(space=searched, fixed=fixed, merged=lambda params: {**fixed, **params})
     notes = list(_long_warmup(spec, 100))
     assert len(notes) == (said is not None)
     assert all(re.search(said, note) for note in notes)
