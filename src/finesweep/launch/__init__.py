@@ -1,7 +1,7 @@
 """Starts workers where a launch profile says: on this machine, on Slurm, on Ray; and ends them.
 
 A launcher is a file or a folder here and a line in ``registry``. Launchers know command lines, processes and jobs. They
-never know what a worker does, and decide nothing about trials.
+know nothing of a worker's tasks, and decide nothing about trials.
 """
 
 from finesweep.launch.launcher import Handle

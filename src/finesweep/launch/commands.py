@@ -1,4 +1,4 @@
-"""Makes the command lines by which finesweep starts itself: the same ones on this machine and on a cluster."""
+"""Makes the command lines of finesweep's own processes, the same on this machine and on a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def worker_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str
     """Return the command line of a worker.
 
     Args:
-        python: The interpreter on the machine where it runs.
+        python: The interpreter on the worker's machine.
         sweep_folder: The sweep's folder.
         run: The run.
     """
@@ -18,17 +18,17 @@ def worker_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str
 
 
 def collect_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str]:
-    """Return the command line that ends a run: leaderboard, winner, and the proof of it."""
+    """Return the command line that ends a run: leaderboard, winner, and its proof."""
     return _command(python, "collect", sweep_folder, run)
 
 
 def supervise_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str]:
-    """Return the command line that carries a prepared run out: workers, leaderboard, winner."""
+    """Return the command line that runs a prepared run: workers, leaderboard, winner."""
     return _command(python, "supervise", sweep_folder, run)
 
 
 def survey_command(python: str, sweep_folder: SweepFolder, run: Run) -> list[str]:
-    """Return the command line that measures a prepared sweep; the file for what it finds is to be added."""
+    """Return the command line that measures a prepared sweep; the caller adds the output file."""
     return _command(python, "survey", sweep_folder, run)
 
 

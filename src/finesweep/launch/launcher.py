@@ -1,4 +1,4 @@
-"""Declares what a launcher is: the code that starts workers in one kind of place.
+"""Declares the interface of a launcher, which starts workers in one kind of place.
 
 A launcher is one file here and one line in ``finesweep.registry.LAUNCHERS``.
 """
@@ -12,7 +12,7 @@ from finesweep.folder import Run, SweepFolder
 from finesweep.launch.profile import SettledProfile
 
 TOLD = frozenset({128 + signal.SIGTERM, 128 + signal.SIGUSR1})
-"""Exit codes of a worker that was told to stop; SIGUSR1 is how a cluster says that its time is nearly up."""
+"""Exit codes of a worker that was asked to stop. A cluster sends SIGUSR1 when its time limit is near."""
 
 
 class Handle(Protocol):
@@ -20,7 +20,7 @@ class Handle(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None where it has none on this machine."""
+        """Its process id, None if it has none on this machine."""
         ...
 
     def poll(self) -> int | None:
@@ -32,12 +32,12 @@ class Handle(Protocol):
         ...
 
     def kill(self) -> None:
-        """End it and its trial at once, also a trial that has outlived it."""
+        """Kill it and its trial at once, also a trial that has outlived it."""
         ...
 
 
 class Launcher(Protocol):
-    """Where workers run."""
+    """Starts workers in one kind of place."""
 
     def start(
         self,
@@ -55,11 +55,11 @@ class Launcher(Protocol):
             sweep_folder: The sweep's folder.
             run: The run that the worker belongs to.
             profile: The run's launch profile.
-            lock: Descriptor of the folder's lock, which local workers inherit; None where the run has
-                joined another one, which owns the folder.
-            index: Which of the run's workers it is, in ``0 .. workers - 1``; says which GPU it gets.
-            coordinates: Whether it shares the GPUs and cores out itself, to trials that it runs in other
-                processes; it then has none of its own.
+            lock: Descriptor of the folder's lock, which local workers inherit; None if the run has joined another one,
+                which owns the folder.
+            index: Number of the worker in the run, in ``0 .. workers - 1``; decides its GPU.
+            coordinates: Whether it distributes the GPUs and cores to trials in other processes; it then uses none
+                itself.
 
         Raises:
             LaunchError: It could not be started.

@@ -1,4 +1,4 @@
-"""Starts workers on this machine: one process each, in a session of its own, on the GPU that is its."""
+"""Starts workers on this machine: one process each, in its own session, on its own GPU."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from finesweep.launch.commands import worker_command
 from finesweep.launch.profile import SettledProfile
 
 _TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""What the system says when it has no room for one more process or open file."""
+"""Errors of a system without room for another process or open file."""
 
 
 @dataclass(frozen=True)
 class LocalHandle:
-    """A worker process and, through its process group, the trial that it runs."""
+    """A worker process and, through its process group, its trial."""
 
     process: subprocess.Popen[bytes]
 
     @property
     def pid(self) -> int:
-        """The worker's process id, which is its process group's too."""
+        """The worker's process id, which is also its process group."""
         return self.process.pid
 
     def poll(self) -> int | None:
@@ -42,18 +42,19 @@ class LocalHandle:
         return self.process.poll()
 
     def stop(self) -> None:
-        """Send SIGTERM to the worker, which tells its trial."""
+        """Send SIGTERM to the worker, which asks its trial to stop."""
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker, its trial and all that it has started.
+        """Send SIGKILL to the worker, its trial and all their descendants.
 
-        The trial is in the worker's process group, which is there until the last of them is gone. Ray's processes are
-        in groups of their own. One of them that has just begun would otherwise run on until it misses the others.
+        The trial is in the worker's process group, which exists until its last process has ended. Ray's processes are
+        in groups of their own. Without the kill, a new one of them would run on until it notices that the others are
+        gone.
         """
         started = self._descendants()
-        # For a group of which nothing but zombies is left macOS says that it is not permitted.
+        # If only zombies are left in a group, macOS reports that it is not permitted.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         for process in started:
@@ -61,7 +62,7 @@ class LocalHandle:
                 process.kill()
 
     def _descendants(self) -> Sequence[psutil.Process]:
-        """Return what the worker has started, and what that has started; nothing once the worker is gone."""
+        """Return all descendants of the worker; empty once it has ended."""
         with contextlib.suppress(psutil.Error):
             return psutil.Process(self.process.pid).children(recursive=True)
         return ()
@@ -71,7 +72,7 @@ class LocalLauncher:
     """Starts workers as child processes.
 
     Args:
-        machine: Whose GPUs they get; None to look when the first one needs a GPU.
+        machine: The machine whose GPUs they use; None to probe when the first worker needs a GPU.
     """
 
     def __init__(self, machine: Machine | None = None) -> None:
@@ -89,14 +90,13 @@ class LocalLauncher:
     ) -> LocalHandle:
         """Start ``sweep worker``; its output goes to ``logs/worker-0001-1.log``.
 
-        A session of its own keeps the terminal's Ctrl-C away from it: the command that started it
-        decides how the worker ends.
+        Its own session keeps the terminal's Ctrl-C away from it: the command that started it decides how it ends.
 
         Raises:
             LaunchError: The process could not be started, or there is no GPU for it.
         """
         command = [*worker_command(sys.executable, sweep_folder, run), "--parent", str(os.getpid())]
-        # While one of them measures, the others idle; each trial sets its own number of threads.
+        # While one worker measures, the others idle. Each trial sets its own number of threads.
         threads = 1 if run.measures else profile.threads_per_worker
         device = None if coordinates else self._device(profile, index)
         environment = child_environment(device, threads, all_devices=coordinates)
@@ -121,7 +121,7 @@ class LocalLauncher:
         return self._given or Machine.probe()
 
     def _device(self, profile: SettledProfile, index: int) -> str:
-        """Return the GPU that a worker sees, empty for none."""
+        """Return the GPU of a worker, empty for none."""
         if profile.gpus_per_trial == 0:
             return ""
         gpus = self._machine.gpus

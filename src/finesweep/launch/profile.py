@@ -1,7 +1,7 @@
-"""Reads launch profiles, which say where workers run and with what means; they are no part of a sweep's identity.
+"""Reads launch profiles, which say where workers run and with which resources; they are not part of a sweep's identity.
 
-``Profile`` has what all launchers share. A launcher with keys of its own has a subclass in a module of its
-own and a line in ``finesweep.registry.PROFILES``.
+``Profile`` has the keys of all launchers. A launcher with its own keys has a subclass in its own module and a line in
+``finesweep.registry.PROFILES``.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from finesweep.spec.training_arguments import describe
 from finesweep.spec.yaml_source import read
 
 MAX_CHOSEN = 8
-"""Workers that ``auto`` starts at most without a GPU, and more only for long sweeps: the more trials run at a time, the
-fewer ends the sampler has seen when it proposes the next. The other cores become threads."""
+"""Maximum number of workers for ``auto`` without a GPU, except in long sweeps. The more trials run at a time, the fewer
+results the sampler knows when it proposes the next. The other cores become threads."""
 
 MOST_WORKERS = 32
 TRIALS_EACH = 4
-"""Trials that each worker has at least where there are more than ``MAX_CHOSEN``."""
+"""Minimum number of trials of each worker if there are more than ``MAX_CHOSEN``."""
 
 MAX_PER_GPU = 64
 
 GONE = {"storage": "is no longer needed, since the study is made of the sweep's own records; take this line out"}
-"""Keys that profiles had in earlier versions, and what became of them."""
+"""Keys of earlier versions, with what replaced them."""
 
 
 Auto = Literal["auto"]
 
 
 def number(asked: Auto | int, otherwise: int) -> int:
-    """Return the number that was asked for, or the one that ``auto`` stands for.
+    """Return the given number, or the one that ``auto`` stands for.
 
     Args:
         asked: The key's value.
-        otherwise: What ``auto`` stands for.
+        otherwise: The number for ``auto``.
     """
     return otherwise if asked == "auto" else asked
 
 
 def one_gpu_at_most(instead: str) -> Callable[[Any], Any]:
-    """Make the check of a number of GPUs for a trial, for which more than one is refused.
+    """Make the validator of a trial's number of GPUs, which refuses more than one.
 
     Args:
-        instead: The keys that say how many trials run.
+        instead: The keys that set the number of simultaneous trials.
     """
 
     def checked(value: Any) -> Any:
@@ -66,7 +66,7 @@ def one_gpu_at_most(instead: str) -> Callable[[Any], Any]:
 
 
 def _auto_or_integer(low: int, high: int) -> Callable[[Any], Any]:
-    """Make the check of a key that is a number or left to finesweep; a union would name only half of that."""
+    """Make the validator of a key that is a number or ``auto``; a union of types would report only one of them."""
 
     def checked(value: Any) -> Any:
         if value == "auto" or (type(value) is int and low <= value <= high):
@@ -87,14 +87,14 @@ GpuCount = Annotated[
 
 
 class Limits(Section):
-    """What one trial and the whole sweep may use; above it they are stopped."""
+    """Limits of one trial and of the whole sweep; a process above a limit is stopped."""
 
     trial_minutes: float | None = Field(None, gt=0, description="Minutes that one trial may take.")
     disk_gb: float | None = Field(None, gt=0, description="Disk that the sweep's folder may take, in 1e9 bytes.")
 
 
 class Profile(Section):
-    """One YAML of ``sweeps/``, as it was written; ``settled`` puts a number in the place of each ``auto``."""
+    """A YAML of ``sweeps/`` as it was written; ``settled`` replaces each ``auto`` by a number."""
 
     launcher: str = Field("local", description="Where workers run.")
     workers: WorkerCount = Field("auto", description="How many trials run at a time; auto: as many as fit.")
@@ -116,26 +116,26 @@ class Profile(Section):
 
     @property
     def shell_lines(self) -> tuple[str, ...]:
-        """Lines of shell code that it would run; who wrote it must be trusted."""
+        """Lines of shell code that it would run; they must come from a trusted author."""
         return ()
 
     def gpus_on(self, machine: Machine) -> int:
-        """Return how many GPUs a trial has on a machine: 0 or 1."""
+        """Return the number of GPUs of a trial on a machine: 0 or 1."""
         return number(self.gpus_per_trial, min(len(machine.gpus), 1))
 
     def settled(
         self, machine: Machine, trials: int, workers: int | None = None, trial_gb: float = 0.0
     ) -> SettledProfile:
-        """Return this profile with a number wherever it says ``auto``, as far as can be said without measuring.
+        """Return this profile with a number for each ``auto``, as far as that is possible without measuring.
 
         Args:
-            machine: Where the workers will run.
-            trials: How many trials are left; more workers than that would have nothing to do.
+            machine: The machine of the workers.
+            trials: Number of trials left; there are never more workers.
             workers: Replaces the profile's own number.
-            trial_gb: Main memory that a worker and its trial are expected to take, in 1e9 bytes; 0 if not known.
+            trial_gb: Expected main memory of a worker and its trial, in 1e9 bytes; 0 if unknown.
 
         Raises:
-            SpecError: It asks for a GPU, or for a number of workers, that the machine has no place for.
+            SpecError: It asks for a GPU, or for more workers, than the machine has room for.
         """
         asked = self.workers if workers is None else workers
         gpus = self.gpus_on(machine)
@@ -148,11 +148,11 @@ class Profile(Section):
         return SettledProfile(self, count, gpus, shared, threads)
 
     def notes(self, settled: SettledProfile, machine: Machine) -> list[str]:
-        """Say what of this profile's numbers is allowed and was perhaps not meant.
+        """Return warnings about allowed numbers that may be a mistake.
 
         Args:
-            settled: What ``settled`` has made of this profile.
-            machine: Where the workers will run.
+            settled: The result of ``settled``.
+            machine: The machine of the workers.
         """
         found, count, threads = [], settled.workers, settled.threads_per_worker
         workers = _counted(count, "worker")
@@ -166,12 +166,12 @@ class Profile(Section):
         return found
 
     def reason(self, machine: Machine, trials: int, trial_gb: float = 0.0) -> str:
-        """Say why ``settled`` starts as many workers as it does on the cores of a machine; empty where it does not.
+        """Return the reason for the number of workers that ``settled`` chooses on a CPU; empty if it does not choose.
 
         Args:
-            machine: Where the workers will run.
-            trials: How many trials are left.
-            trial_gb: Main memory that a worker and its trial are expected to take, in 1e9 bytes; 0 if not known.
+            machine: The machine of the workers.
+            trials: Number of trials left.
+            trial_gb: Expected main memory of a worker and its trial, in 1e9 bytes; 0 if unknown.
         """
         if self.launcher != "local" or self.workers != "auto" or self.gpus_on(machine):
             return ""
@@ -179,12 +179,12 @@ class Profile(Section):
         return min(bounds, key=lambda bound: bound[0])[1]
 
     def _on_gpus(self, machine: Machine) -> int:
-        """Return how many workers the machine's GPUs and its memory have room for; 0 where there is none for one."""
+        """Return the number of workers that fit on the machine's GPUs and into its memory; may be 0."""
         count = len(machine.gpus) * number(self.trials_per_gpu, 1)
         return count if self.memory_gb is None else min(count, int(machine.memory_gb / self.memory_gb))
 
     def _on_cores(self, machine: Machine, trials: int, trial_gb: float) -> Iterator[tuple[int, str]]:
-        """Yield what bounds the number of workers on a machine's cores, each with the reason."""
+        """Yield the upper bounds of the number of workers on a machine's cores, each with its reason."""
         if self.threads_per_worker == "auto":
             yield machine.cores, f"one for each of {_counted(machine.cores, 'core')}"
             most = min(MOST_WORKERS, max(MAX_CHOSEN, trials // TRIALS_EACH))
@@ -197,7 +197,7 @@ class Profile(Section):
             yield int(machine.memory_gb / each), f"{machine.memory_gb:.1f} GB of memory, {key} {each:.2g} GB for each"
 
     def _refuse_without_place(self, machine: Machine, asked: Auto | int, key: str) -> None:
-        """Refuse where each trial is to have a GPU and there is none for it."""
+        """Refuse a profile that asks for a GPU for each trial if there is none left."""
         if not machine.gpus:
             message = "1 is asked for, and no GPU was found on this machine (nvidia-smi, CUDA_VISIBLE_DEVICES)"
             raise SpecError([Problem("gpus_per_trial", message, "auto takes one where there is one, 0 takes none")])
@@ -214,13 +214,13 @@ class Profile(Section):
 
 @dataclass(frozen=True)
 class SettledProfile:
-    """A launch profile with a number wherever it may say ``auto``: what a run's workers are started by.
+    """A launch profile with a number for each ``auto``, by which a run's workers are started.
 
     Attributes:
-        asked: The profile as it was written, for all that is no matter of numbers.
-        workers: How many trials run at a time, 1 or more.
+        asked: The profile as it was written, for everything else.
+        workers: Number of simultaneous trials, 1 or more.
         gpus_per_trial: 0 or 1.
-        trials_per_gpu: How many trials share a GPU, 1 or more.
+        trials_per_gpu: Number of trials that share a GPU, 1 or more.
         threads_per_worker: CPU threads of a trial, 1 or more.
     """
 
@@ -231,27 +231,27 @@ class SettledProfile:
     threads_per_worker: int
 
     def __str__(self) -> str:
-        """Say how it shares the machine out: ``2 workers with 1 thread each``."""
+        """Describe how it divides the machine: ``2 workers with 1 thread each``."""
         if self.gpus_per_trial:
             return f"{_counted(self.trials_per_gpu, 'trial')} at a time on each GPU"
         each = " each" if self.workers > 1 else ""
         return f"{_counted(self.workers, 'worker')} with {_counted(self.threads_per_worker, 'thread')}{each}"
 
     def notes(self, machine: Machine) -> list[str]:
-        """Say what of it is allowed and was perhaps not meant."""
+        """Return warnings about allowed numbers that may be a mistake."""
         return self.asked.notes(self, machine)
 
     def record(self) -> dict[str, Any]:
-        """Return the keys of the profile with the numbers, as a run's file has them; ``of_run`` reads them."""
+        """Return the profile's keys with the numbers, for a run's file; ``of_run`` reads them."""
         return {**self.asked.model_dump(), **{name: getattr(self, name) for name in NUMBERS}}
 
 
 NUMBERS = ("workers", "gpus_per_trial", "trials_per_gpu", "threads_per_worker")
-"""Keys of a profile that may say ``auto``, and that a settled one has a number for."""
+"""Keys that may be ``auto``, and that have a number in a settled profile."""
 
 
 def load(path: Path | None) -> Profile:
-    """Read a launch profile; without one, everything runs on this machine with the defaults.
+    """Read a launch profile; without a path, return the defaults, which run everything on this machine.
 
     A key without a value counts as left out.
 
@@ -274,13 +274,13 @@ def load(path: Path | None) -> Profile:
 
 
 def of_run(values: Mapping[str, Any]) -> SettledProfile:
-    """Rebuild the profile of a run from what its file says.
+    """Rebuild the profile of a run from its file.
 
-    Earlier versions left ``auto`` in the file of a run that was killed before its workers had begun, or that ran
-    on a Ray cluster. It counts as the smallest number there.
+    Earlier versions left ``auto`` in the file of a run that was killed before its workers had begun, or that ran on a
+    Ray cluster. It counts as the smallest number.
 
     Raises:
-        FolderError: It says what no profile says.
+        FolderError: The file holds values that no profile can have.
     """
     try:
         known = {key: value for key, value in values.items() if key not in GONE}
@@ -298,7 +298,7 @@ def of_run(values: Mapping[str, Any]) -> SettledProfile:
 
 
 def _kind(launcher: Any) -> type[Profile]:
-    """Return the class with a launcher's keys; that of all of them where there is no such launcher."""
+    """Return the class with a launcher's keys; ``Profile`` for an unknown launcher."""
     kind: type[Profile] = PROFILES.load(launcher) if launcher in PROFILES.names else Profile
     return kind
 

@@ -1,4 +1,4 @@
-"""Checks hours and disk in the workers of a run that no command watches."""
+"""Enforces hours and disk space in the workers of a run that no command watches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOK_SECONDS = 5.0
 
 
 class RunLimits:
-    """Says when a run is over a limit; in a run that a command watches, that is the command's to say.
+    """Checks whether a run exceeds a limit; if a command watches the run, the command does that.
 
     Args:
         sweep_folder: The sweep's folder.
@@ -28,7 +28,7 @@ class RunLimits:
         self._over: str | None = None
 
     def exceeded(self) -> str | None:
-        """Say which limit the run is over, None if none; looks at the folder at most every few seconds."""
+        """Return the limit that the run exceeds, None if none; the folder is checked at most every few seconds."""
         now = time.monotonic()
         if self._run.watched or now - self._looked < LOOK_SECONDS:
             return self._over

@@ -1,4 +1,4 @@
-"""Finds the runs of a sweep that a cluster carries out, and the submitter of each."""
+"""Finds the runs of a sweep on a cluster, and the submitter of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from finesweep.registry import SUBMITTERS
 
 
 def submitted_runs(folder: SweepFolder) -> Iterator[tuple[Run, Submitter]]:
-    """Yield the runs that were given to a cluster and have not ended, each with its submitter."""
+    """Yield the submitted runs that have not ended, each with its submitter."""
     for run in folder.runs():
         launcher = run.profile.get("launcher")
         is_submitted = not run.watched or bool(folder.jobs(run.number))

@@ -1,4 +1,4 @@
-"""Declares what a submitter is: the code that gives a whole sweep to a cluster, after which the command ends.
+"""Declares the interface of a submitter, which hands a whole sweep to a cluster, after which the command ends.
 
 A submitter is one file here, one line in ``finesweep.registry.SUBMITTERS`` and one in ``PROFILES``.
 """
@@ -18,7 +18,7 @@ JobState = Literal["queued", "running", "dead", "finished", "unknown"]
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be submitted.
+    """A sweep to be submitted.
 
     Attributes:
         sweep_folder: The sweep's folder, prepared.
@@ -26,7 +26,7 @@ class Order:
         profile: Its launch profile.
         name: The sweep's name.
         coordinates: Whether one worker runs all trials; see ``backends.Backend``.
-        file: The profile's file, None where it is not known.
+        file: The profile's file, None if it is unknown.
     """
 
     sweep_folder: SweepFolder
@@ -39,11 +39,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Submission:
-    """What became of an order.
+    """Result of an order.
 
     Attributes:
-        jobs: Ids of the jobs by what they do; empty after a dry run.
-        lines: What to tell the user: the jobs, and what to do next.
+        jobs: Ids of the jobs by role; empty after a dry run.
+        lines: Lines for the user: the jobs, and what to do next.
     """
 
     jobs: Mapping[str, str]
@@ -52,12 +52,12 @@ class Submission:
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a cluster, as it stands.
+    """State of one job of a cluster.
 
     Attributes:
-        id: The cluster's name for it.
-        role: What it does: ``worker 3``, ``collect``, ``sweep``.
-        state: What it is up to.
+        id: The cluster's id for it.
+        role: ``worker 3``, ``collect`` or ``sweep``.
+        state: Its state.
         detail: Why or where, in the cluster's words; may be empty.
     """
 
@@ -68,29 +68,29 @@ class Job:
 
 
 class Submitter(Protocol):
-    """Who takes a whole sweep as a batch.
+    """Hands whole sweeps to a cluster.
 
     Attributes:
-        watched: Whether a command on the cluster watches the workers; without, they keep the limits themselves.
+        watched: Whether a command on the cluster watches the workers; otherwise they enforce the limits themselves.
     """
 
     watched: ClassVar[bool]
 
     def check(self, profile: Profile) -> None:
-        """Make sure that the cluster takes submissions, before anything is prepared.
+        """Check that the cluster accepts submissions, before anything is prepared.
 
         Raises:
-            LaunchError: There is not; the message says what is missing, and where it was looked for.
+            LaunchError: It does not; the message names what is missing, and where it was looked for.
             MissingExtra: A package is not installed.
         """
         ...
 
     def submit(self, order: Order, *, dry_run: bool) -> Submission:
-        """Write what the cluster is given into the folder, and give it.
+        """Write the cluster's scripts into the folder, and submit them.
 
         Args:
-            order: What to submit.
-            dry_run: Write and show it without giving it.
+            order: The submission.
+            dry_run: Only write and show them.
 
         Raises:
             LaunchError: The cluster refused; holds its own words and the command.
@@ -98,24 +98,24 @@ class Submitter(Protocol):
         ...
 
     def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[Job]:
-        """Return what the cluster says of a run's jobs; empty where it has none.
+        """Return the state of a run's jobs in the cluster; empty if it has none.
 
         Args:
             sweep_folder: The sweep's folder.
-            run: The run, as the folder has it: nothing is sent to an address that only it names.
+            run: The run, as in the folder: nothing is sent to an address that only the folder names.
             given: The profile that the user names in this call.
 
         Raises:
-            LaunchError: It says nothing.
-            FolderError: Only the folder says where the cluster is.
+            LaunchError: The cluster does not answer.
+            FolderError: Only the folder names the cluster.
         """
         ...
 
     def cancel(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[str]:
-        """End a run's jobs and return a line on each; trials in them save their state; see ``jobs``.
+        """End a run's jobs and return a line on each; their trials save their state; see ``jobs``.
 
         Raises:
             LaunchError: The cluster refused.
-            FolderError: Only the folder says where the cluster is.
+            FolderError: Only the folder names the cluster.
         """
         ...

@@ -1,7 +1,6 @@
-"""Trains one attempt at a trial in its process, and writes the record of its end.
+"""Trains one attempt at a trial in its process, and writes its record.
 
-What goes wrong in a trial becomes its record here. What is wrong with the sweep's folder says nothing of
-the trial and is passed on.
+A failure of the trial becomes its record. A failure of the sweep's folder says nothing about the trial and is raised.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ from finesweep.worker.rung_judge import Comparison
 from finesweep.worker.verdict import fault
 
 PROGRESS_SECONDS = 1.0
-# torch does not say of what it died; where it was killed, there is often no more than this.
+# torch does not name the cause. If a loader was killed, the message is often no more than this.
 _LOST_LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: Killed)")
 _IN_LOADER = re.compile(r"Caught \w+ in (DataLoader worker process) \d+\.$")
 
@@ -60,13 +59,13 @@ class Attempt:
 
     Args:
         sweep_folder: The sweep's folder.
-        manifest: What was prepared.
+        manifest: The sweep's manifest.
         spec: The sweep's spec.
-        profile: Says whose weights are kept, and on how much of the disk.
+        profile: Has the number of trials that keep their weights, and the disk limit.
         claim: The right to this attempt.
         params: The trial's parameters.
-        comparison: Decides at rungs whether it is promoted.
-        stopping: Whether to stop at the next step.
+        comparison: Decides at rungs whether the trial is promoted.
+        stopping: Returns whether to stop at the next step.
     """
 
     def __init__(
@@ -92,13 +91,13 @@ class Attempt:
         """Train the trial and write its record.
 
         Args:
-            report: Tells the search of each evaluation.
+            report: Reports each evaluation to the search.
 
         Returns:
             The objective: the best value of all evaluations.
 
         Raises:
-            TrialStopped: It was pruned, diverged, was interrupted or came too late.
+            TrialStopped: It was pruned, diverged, interrupted, or taken over by another worker.
             TrialFailed: It failed; the record says why.
             FolderError: The sweep's folder cannot be written, so there is no record.
         """
@@ -123,7 +122,7 @@ class Attempt:
         context = TrialContext(
             self.sweep_folder, self.manifest, self.spec, self.params, scalars, scratch, self.claim.batch_divisor
         )
-        # The state is not kept in a name: it holds weights, which training replaces.
+        # The state is not bound to a name: it holds weights, which would stay in memory while training replaces them.
         tuning = FineTuning(
             context, self.watch, functools.partial(self._reported, report), self.on_step, self._saved_state()
         )
@@ -147,7 +146,7 @@ class Attempt:
         self._complete(tuning.trainer)
 
     def _reported(self, search: Reporter, report: Report) -> None:
-        """Tell the search of an evaluation, then the other trials; compare this trial with them."""
+        """Report an evaluation to the search, then show it to other trials, then compare this trial with them."""
         search(dataclasses.replace(report, record=self._pruned("")))
         self._show_progress(self.watch)
         if not report.last and self.watch.audit is None:
@@ -162,7 +161,7 @@ class Attempt:
             self.watch.audit = str(weak)
 
     def _go_on_from(self, before: TrialRecord | None) -> None:
-        """Take over what an earlier attempt's record says of the trial."""
+        """Take over the audit reason and the seconds of an earlier attempt's record."""
         if before is not None:
             self.watch.audit = before.audit
             self._earlier_seconds = before.trained_seconds if self._resumed_step else 0.0
@@ -171,7 +170,7 @@ class Attempt:
         return self._record(TrialState.PRUNED, reason)
 
     def on_step(self, watch: TrialWatch) -> None:
-        """Stop if asked to; show progress at most once a second."""
+        """Stop if asked to; write progress at most once a second."""
         interrupt_if(self.stopping())
         now = time.monotonic()
         if now - self._shown >= PROGRESS_SECONDS or not watch.step:
@@ -207,7 +206,7 @@ class Attempt:
         return TrialFailed(self.claim.trial, reason, self._log_name())
 
     def _failed_or_lost(self, error: BaseException) -> Exception:
-        """Record a failure of the trial's own, or the loss of a process that loads its data."""
+        """Record a failure of the trial itself, or the loss of a process that loads its data."""
         if not _LOST_LOADER.match(str(error)):
             return self._failed(_one_line(error))
         lost = "a process that loads the data died without a word (out of memory?)"
@@ -217,7 +216,7 @@ class Attempt:
         return TrialFailed(self.claim.trial, lost, self._log_name()) if is_over else TrialInterrupted(verdict.reason)
 
     def _out_of_memory(self, error: BaseException) -> Exception:
-        """Put the trial back with half the batch per device, once; the effective batch stays the same."""
+        """Queue the trial again with half the batch per device, once; the effective batch stays the same."""
         traceback.print_exc()
         batch = self.settings.training_value("per_device_train_batch_size")
         tried = f"out of GPU memory with batches of {batch}"
@@ -241,7 +240,7 @@ class Attempt:
             return None
 
     def _save_state(self, tuning: FineTuning) -> None:
-        """Save the state that the next attempt resumes; without room on the disk it starts anew instead."""
+        """Save the state that the next attempt resumes; without room on the disk that attempt starts anew."""
         if not tuning.can_resume:
             return
         folder = self.sweep_folder.state(self.claim.trial)
@@ -259,7 +258,7 @@ class Attempt:
 
     @functools.cached_property
     def settings(self) -> TrialSettings:
-        """What is set in the trial."""
+        """All settings of the trial."""
         return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.claim.batch_divisor)
 
     def _record(self, state: TrialState, reason: str | None, **changes: Any) -> TrialRecord:
@@ -296,12 +295,12 @@ class Attempt:
 
 
 def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> TrialRecord:
-    """Return the record of an attempt that could not write its own, from what is known of its trial.
+    """Return a record for an attempt that could not write its own, from what is known of its trial.
 
     Args:
         claim: The attempt.
         sweep_folder: The sweep's folder.
-        seconds: How long the attempt ran.
+        seconds: Duration of the attempt.
     """
     before = sweep_folder.read_record(claim.trial)
     return TrialRecord(
@@ -327,7 +326,7 @@ def _identity(claim: Claim, sweep_folder: SweepFolder) -> dict[str, Any]:
 
 
 def _one_line(error: BaseException) -> str:
-    """Return an exception as a reason; one of a data loader's process carries its cause as text only."""
+    """Return an exception as one line; that of a data loader's process has its cause only as text."""
     lines = str(error).strip().splitlines()
     if len(lines) > 1 and (place := _IN_LOADER.match(lines[0])):
         return shortened(f"{_last_exception(lines)} (in a {place[1]})", 300)
@@ -335,7 +334,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _last_exception(lines: Sequence[str]) -> str:
-    """Return what a printed traceback ends with: the exception, which may have several lines."""
+    """Return the end of a printed traceback: the exception, which may have several lines."""
     start = max((number for number, line in enumerate(lines) if line.startswith("  ")), default=-1) + 1
     return " ".join(lines[start:] or lines[-1:])
 

@@ -1,4 +1,4 @@
-"""Takes two rows through every step of a sweep: making the model, training it, evaluating, saving and asking it."""
+"""Takes two rows through every step of a sweep: makes the model, trains, evaluates, saves, reloads and asks it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from finesweep.trial import Params
 from finesweep.worker.verify_winner import Exported, asked_as_users_will
 
 MOST_WEIGHTS = 400_000_000
-"""Weights of the largest model that rows are taken through; of a larger one only the shapes are made."""
+"""Number of weights above which only the shapes of a model are made and no rows are taken through it."""
 
 MOST_WEIGHTS_AGAIN = 20_000_000
-"""Weights of the largest model that rows are taken through for every end of a searched setting, and that is saved."""
+"""Number of weights up to which rows are taken through every end of a searched setting, and the model is saved."""
 
 FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError),
     *(RuntimeError, StrictDataclassError, SweepError, TypeError, ValueError),
 )
-"""What a model raises that does not fit its settings, its tokenizer or the rows."""
+"""Exceptions of a model that does not fit its settings, its tokenizer or the rows."""
 
 _BYTES = 4
 _LONGEST_MESSAGE = 300
@@ -44,13 +44,13 @@ _LONGEST_MESSAGE = 300
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that fails.
+    """One failure of a configuration.
 
     Attributes:
-        number: Which of the configurations it fails with.
+        number: Number of the configuration.
         message: What fails.
         hint: The nearest fix, or an empty string.
-        setting: The field of the model's config without which it works, if there is one.
+        setting: The field of the model's config that causes it, if there is one.
     """
 
     number: int
@@ -60,10 +60,10 @@ class Failure:
 
 
 def try_model(folder: Path, asked: str, answer: str) -> None:
-    """Try each configuration that is asked for, and write what fails.
+    """Try each requested configuration, and write the failures.
 
     Args:
-        folder: Holds the prepared sweep in ``sweep``, and what is asked.
+        folder: Holds the prepared sweep in ``sweep``, and the request.
         asked: Name of the file with ``params`` (of each configuration), ``settings`` and ``memory_gb``.
         answer: Name of the file to write: ``number`` (the configuration that is being tried) and ``faults``.
     """
@@ -73,6 +73,7 @@ def try_model(folder: Path, asked: str, answer: str) -> None:
     attempt = _DryRun(sweep_folder, manifest, manifest.spec, wanted["memory_gb"])
     faults: list[Failure] = []
     for number, params in enumerate(wanted["params"]):
+        # Written before each try: if the process is killed, the number shows with which configuration.
         write_json(folder / answer, {"number": number, "faults": [vars(fault) for fault in faults]})
         fault = attempt.fault(number, params)
         if fault is not None and fault.message not in {known.message for known in faults}:
@@ -86,7 +87,7 @@ class _DryRun:
 
     Attributes:
         sweep_folder: A folder with a few rows of it.
-        manifest: What it is.
+        manifest: The sweep's manifest.
         spec: Its spec.
         memory_gb: Memory of the machine that trains, in units of 1e9 bytes; None if that is another machine.
     """
@@ -97,7 +98,7 @@ class _DryRun:
     memory_gb: float | None
 
     def fault(self, number: int, params: Params) -> Failure | None:
-        """Return what fails with a configuration, None if nothing does."""
+        """Return the failure of a configuration, None if there is none."""
         try:
             weights = self._weights(params)
         except FAULTS as error:
@@ -115,7 +116,7 @@ class _DryRun:
         return None
 
     def blamed(self, fault: Failure, params: Params, settings: list[str]) -> Failure:
-        """Return a fault with the first setting without which it does not occur; sizes are what they have to be."""
+        """Return a failure with the first setting without which it does not occur; sizes are not tried."""
         for name in [name for name in settings if name not in SIZES]:
             default = self._default(name)
             if default is not ... and self.fault(fault.number, {**params, f"model.{name}": default}) is None:
@@ -123,7 +124,7 @@ class _DryRun:
         return fault
 
     def _default(self, name: str) -> Any:
-        """Return what a field is where a spec does not set it; an ellipsis if that cannot be told."""
+        """Return a field's default; an ellipsis if it is unknown."""
         with contextlib.suppress(*FAULTS):
             config = load_config(self.manifest.model.folder)
             return getattr(type(config)() if self.manifest.model.from_scratch else config, name)
@@ -133,7 +134,7 @@ class _DryRun:
         return TrialContext(self.sweep_folder, self.manifest, self.spec, params, None, scratch)
 
     def _weights(self, params: Params) -> int:
-        """Count the weights of the model without making them."""
+        """Count the weights of the model without allocating them."""
         context = self._context(params, Path())
         head = context.task.head(self.manifest.data.labels)
         config = load_config(self.manifest.model.folder, **{**head, **context.settings.model})
@@ -150,7 +151,7 @@ class _DryRun:
                 self._prove(folder, params, trainer.evaluate()["eval_loss"])
 
     def _prove(self, folder: Path, params: Params, loss: float) -> None:
-        """Load a saved model and evaluate it as a winner is."""
+        """Load a saved model and evaluate it like a winner."""
         context = self._context(params, folder)
         settings = {**context.settings.named(), "use_cpu": True}
         exported = Exported.load(folder, context.task, settings, trusted=False)
@@ -161,7 +162,7 @@ class _DryRun:
 
 
 def _said(error: BaseException) -> str:
-    """Return what an error says in one line."""
+    """Return an error's message on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines)
     name = "" if isinstance(error, SweepError) else type(error).__name__

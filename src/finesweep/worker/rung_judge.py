@@ -1,4 +1,4 @@
-"""Reads from a sweep's folder how far its trials have come, and judges each at its rungs."""
+"""Reads from a sweep's folder how far its trials have come, and judges them at their rungs."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from finesweep.trial import (
 )
 
 MOST_LISTED = 8
-"""Trials that a reason names; of more it gives the number."""
+"""Maximum number of trials that a reason names; of more it gives only the number."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Judges trials by those of the others that have come as far.
+    """Compares trials with the others at the same rung.
 
     Attributes:
         sweep_folder: The sweep's folder.
         spec: The sweep's spec.
-        rungs: Training examples after which trials are compared, ascending; empty where the pruner is not ours.
-        wanted: Trials that the budget asks for.
+        rungs: Training examples of each rung, ascending; empty if the pruner does not compare at rungs.
+        wanted: Number of trials in the budget.
     """
 
     sweep_folder: SweepFolder
@@ -52,19 +52,19 @@ class Comparison:
             sweep_folder: The sweep's folder.
             spec: The sweep's spec.
             rows: Training rows.
-            wanted: Trials that the budget asks for.
+            wanted: Number of trials in the budget.
         """
         return cls(sweep_folder, spec, rung_examples(spec, rows), wanted)
 
     @property
     def halves(self) -> bool:
-        """Whether trials wait for their turn."""
+        """Whether trials wait at rungs."""
         return self.spec.search.pruner == "halving"
 
     def queue(self) -> Sequence[int]:
-        """Return the numbers of the trials that may run now, in the order in which they should.
+        """Return the numbers of the trials that may run now, in order of preference.
 
-        Those that wait in vain are ended first.
+        Waiting trials that can no longer be promoted are ended first.
 
         Raises:
             FolderError: The folder cannot be written.
@@ -84,17 +84,17 @@ class Comparison:
         return [*verdict.promoted, *left]
 
     def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
-        """Let a trial go on from where it has just been evaluated, or not.
+        """Let a trial go on after an evaluation, or stop it.
 
-        The untuned default always goes on: what the search has gained is told by it.
+        The untuned default always goes on, because the gain of the search is measured against it.
 
         Args:
             trial: Its number.
-            evaluations: What has been seen of it.
+            evaluations: Its evaluations so far.
 
         Raises:
             TrialPruned: It is weak.
-            TrialWaits: That cannot be said yet.
+            TrialWaits: It cannot be judged yet.
         """
         values = values_at(evaluations, self.rungs, self.spec.direction)
         if trial in self._spared or not values or evaluations[-1].examples != self.rungs[max(values)]:
@@ -111,11 +111,11 @@ class Comparison:
 
     @property
     def _spared(self) -> range:
-        """The untuned default, where the search has one."""
+        """The untuned default, if the search has one."""
         return range(self.spec.search.baseline and self.spec.search.sampler != "grid")
 
     def is_audited(self, trial: int) -> bool:
-        """Say whether a trial is finished even if it is weak."""
+        """Return whether a trial is finished for the audit even if it is weak."""
         return is_audited(self.spec.search.seed, trial, self.spec.pruning.audit)
 
     def _judge_by_median(self, standings: dict[int, Standing], trial: int) -> None:
@@ -129,7 +129,7 @@ class Comparison:
             )
 
     def _lost(self, standing: Standing, rung: Rung) -> str:
-        """Say with which trials a trial was compared at a rung, and which values go on."""
+        """Describe with which trials a trial was compared at a rung, and which values are kept."""
         reached = max(standing.values)
         kept = dict.fromkeys((metric(rung.values[0]), metric(rung.values[rung.possible - 1])))
         best = f"kept were the best {rung.possible} of {_listed(rung.best)} ({' to '.join(kept)})"
@@ -146,7 +146,7 @@ class Comparison:
         return turns(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
 
     def _standings(self) -> dict[int, Standing]:
-        """Read how far each trial has come; of one that is running, from its progress."""
+        """Read how far each trial has come, from its record, or from its progress while it runs."""
         newest = self.sweep_folder.claims.newest()
         found = {record.trial: self._of_record(record, newest) for record in self.sweep_folder.records()}
         running = (item for item in self.sweep_folder.progress() if newest.get(item.trial) == item.attempt)
@@ -164,14 +164,14 @@ class Comparison:
         return Standing(progress.trial, values, is_spared=is_spared)
 
     def _drop(self, trial: int, why: str) -> None:
-        """End a trial that can no longer be promoted, or let it be finished for the audit."""
+        """End a trial that can no longer be promoted, or queue it to be finished for the audit."""
         record = self.sweep_folder.read_record(trial)
         if record is None or record.state is not TrialState.WAITING:
             return
         changes: dict[str, Any] = (
             {"audit": why} if self.is_audited(trial) else {"state": TrialState.PRUNED, "reason": why}
         )
-        # Whoever has claimed it meanwhile has seen more.
+        # A worker that has claimed the trial meanwhile has newer facts.
         with contextlib.suppress(AttemptOutdated):
             self.sweep_folder.record(dataclasses.replace(record, **changes))
 

@@ -1,4 +1,4 @@
-"""Owns what `sweep plan` measures of a search, in a warm process that trains nothing to its end."""
+"""Measures a sweep for `sweep plan`, in a warm process that finishes no trial."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 LENGTH = "data.max_length"
 MOST_SECONDS = 30.0
-"""How long the steps of one batch size are measured at most."""
+"""Maximum seconds of training for the measurement of one batch size."""
 
 
 def batch_sizes(spec: SweepSpec) -> tuple[int, ...]:
-    """Return the batch sizes that stand for all of a space: its choices, or both ends and the middle of its range."""
+    """Return the batch sizes that represent a space: its choices, or both ends and the middle of its range."""
     parameter = spec.space.get(BATCH)
     if parameter is None:
         return (_integer(spec.fixed.get(BATCH, TRAINING_FIELDS[BATCH].default)),)
@@ -34,7 +34,7 @@ def batch_sizes(spec: SweepSpec) -> tuple[int, ...]:
 
 
 def loads(spec: SweepSpec) -> list[Load]:
-    """Return what is trained to be measured: every batch size with the longest inputs, the middle of all else."""
+    """Return the trainings to measure: each batch size with the longest inputs and the middle of everything else."""
     params = spec.search_space.untuned({})
     if (parameter := spec.space.get(LENGTH)) is not None:
         params[LENGTH] = _longest(parameter)
@@ -54,14 +54,14 @@ def _integer(value: object) -> int:
 
 
 def survey(folder: Path, run: int, parent: int, token: str, output: Path) -> None:
-    """Measure a prepared sweep and write what was found.
+    """Measure a prepared sweep and write the results.
 
     Args:
         folder: The sweep's folder.
         run: Number of the run that was begun there.
-        parent: Process id of whoever wants to know, and without whom it stops.
+        parent: Process id of the command; the survey stops when that process has ended.
         token: The run's token.
-        output: File that the ``Readings`` are written to.
+        output: File for the ``Readings``.
 
     Raises:
         SweepError: No trial could be trained.
@@ -96,7 +96,7 @@ def _settled(bench: Bench, run: int, profile: SettledProfile) -> tuple[SettledPr
 
 
 def _readings(bench: Bench, threads: int, processes: int) -> tuple[Reading, ...]:
-    """Measure every batch size; a process that fails would do so in every trial."""
+    """Measure every batch size; a failing process would fail in every trial too."""
     readings = []
     for batch, load in zip(batch_sizes(bench.spec), loads(bench.spec), strict=True):
         activity.tell(f"measuring batches of {batch}")

@@ -27,22 +27,22 @@ from finesweep.worker.watchdog import Watchdog
 POLL_SECONDS = 0.1
 
 LOOK_SECONDS = 5.0
-"""Seconds between two looks whether the trial was given to another worker."""
+"""Seconds between two checks whether another worker has taken over the trial."""
 
 KILL_SECONDS = 5.0
-"""How long a trial that is over a limit has; it may be hung."""
+"""Seconds in which a trial above a limit must end before it is killed; it may hang."""
 
 
 class TrialProcess:
     """One trial in a fork of this process.
 
-    The fork inherits the claim's lock, so that the trial counts as alive as long as one of them is.
+    The fork inherits the claim's lock. So the trial counts as alive while either process is.
 
     Args:
         sweep_folder: The sweep's folder.
-        profile: Supplies the limits and the threads.
-        lease: The claim, held.
-        body: What to run there.
+        profile: Has the limits and the number of threads.
+        lease: The held claim.
+        body: The function to run in the fork.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class TrialProcess:
         self._kill_at: float | None = None
 
     def carry_out(self, stopping: Callable[[], bool], attend: Callable[[], None] | None = None) -> Ending:
-        """Run the process to its end, and say how it ended.
+        """Run the process to its end, and return how it ended.
 
         Args:
-            stopping: Whether to tell it to stop.
+            stopping: Returns whether to ask it to stop.
             attend: Called at every look at the process.
         """
         kills, began = oom_kills(), time.monotonic()
-        # A collection in the child would write on every page that holds an object, and have it copied: with what
-        # is known of ten thousand trials, a third of a second.
+        # A garbage collection in the child would write on every page that holds an object, and so copy it. With the
+        # records of ten thousand trials that takes a third of a second.
         gc.freeze()
         self._process.start()
         self._sender.close()
@@ -96,7 +96,7 @@ class TrialProcess:
         self._kill_at = deadline if self._kill_at is None else min(self._kill_at, deadline)
 
     def _keep_lease(self) -> None:
-        """Renew the claim; if the trial was given to another worker meanwhile, end it here."""
+        """Renew the claim; kill the trial here if another worker has taken it over."""
         self._lease.renew()
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
@@ -138,7 +138,7 @@ class TrialProcess:
         faulthandler.enable()  # a crash in a library leaves in the log where it was
 
     def _complain(self, error: FolderError) -> None:
-        """Tell the worker what is wrong with the folder, where no record can be written."""
+        """Send the folder's error to the worker, since no record can be written."""
         self._sender.send_bytes(str(error).encode()[:4000])
         sys.exit(error.exit_code)
 

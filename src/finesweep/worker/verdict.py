@@ -1,4 +1,4 @@
-"""Owns what becomes of a trial whose process ended: which ends are results, which are tried again."""
+"""Decides about a trial whose process has ended: which ends are results, and which trials are retried."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from finesweep.trial import TrialState
 
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP})
-"""Signals by which a program ends itself; the same program on the same data would do so again."""
+"""Signals by which a program ends itself; the same program would do so again on the same data."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit that a trial ran into.
+    """A limit that a trial has exceeded.
 
     Attributes:
-        reason: Which, and by how much, for a person.
-        is_fault: Whether it says nothing of the trial itself, so that it is tried again.
+        reason: The limit and the excess, for the user.
+        is_fault: Whether it says nothing about the trial itself, so that the trial is retried.
     """
 
     reason: str
@@ -32,10 +32,10 @@ class Ending:
     Attributes:
         exit_code: Negative: the signal that ended it.
         seconds: How long it ran.
-        asked: Whether it ended because its worker was told to stop.
-        limit: The limit that its worker ended it for.
-        complaint: What it said about the sweep's folder, which it could not write.
-        out_of_memory: Whether the kernel ended a process for lack of memory meanwhile.
+        asked: Whether its worker was asked to stop, and so stopped it.
+        limit: The limit for which its worker ended it.
+        complaint: Its error about the sweep's folder, which it could not write.
+        out_of_memory: Whether the kernel has killed a process for lack of memory meanwhile.
     """
 
     exit_code: int
@@ -48,12 +48,12 @@ class Ending:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial's record is to say.
+    """Content of a trial's record that the worker writes.
 
     Attributes:
         state: Its state.
-        reason: One line for a person.
-        faults: All faults of the infrastructure so far.
+        reason: Explanation on one line.
+        faults: All infrastructure faults so far.
     """
 
     state: TrialState
@@ -62,16 +62,16 @@ class Verdict:
 
 
 def judge(ending: Ending, recorded: TrialState | None, faults: Sequence[str], retries: int) -> Verdict | None:
-    """Say what the record of an attempt must say that its own process has not said.
+    """Return the record's content for an attempt whose process did not write a valid one.
 
     Args:
         ending: How the process ended.
         recorded: State of the record that the attempt wrote, None if it wrote none.
         faults: Faults that ended earlier attempts.
-        retries: How many faults are forgiven.
+        retries: Number of faults after which the trial is still retried.
 
     Returns:
-        The verdict, None where the attempt's own record stands.
+        The verdict, None if the attempt's own record stands.
     """
     if recorded is not None and (recorded.finished or ending.limit is None):
         return None
@@ -94,12 +94,12 @@ def _failed(limit: Limit, known: tuple[str, ...]) -> Verdict:
 
 
 def fault(reason: str, known: Sequence[str], retries: int) -> Verdict:
-    """Say what the record of an attempt must say that a fault of the infrastructure has ended.
+    """Return the record's content for an attempt that an infrastructure fault has ended.
 
     Args:
-        reason: The fault, for a person.
+        reason: The fault, for the user.
         known: Faults that ended earlier attempts.
-        retries: How many faults are forgiven.
+        retries: Number of faults after which the trial is still retried.
     """
     faults = (*known, reason)
     if len(faults) > retries:
@@ -108,7 +108,7 @@ def fault(reason: str, known: Sequence[str], retries: int) -> Verdict:
 
 
 def given_up(faults: Sequence[str]) -> str:
-    """Say why a trial is not tried again."""
+    """Return why a trial is not retried."""
     return faults[-1] if len(faults) == 1 else f"{faults[-1]}; given up after {len(faults)} such faults"
 
 

@@ -1,8 +1,8 @@
 """Evaluates an exported model in a fresh process, with nothing but transformers, torch and the rows.
 
 The proof of a winner must not repeat a mistake of the evaluation that ranked it. So this module shares no Trainer, no
-batches, no loss and no metrics with it: texts are read and cut into tokens anew, and each task computes its scores a
-second time (``Task.proof``).
+batches, no loss and no metrics with it: texts are read and tokenised anew, and each task computes its scores a second
+time (``Task.proof``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
         model: The exported model.
         trial: The trial it comes from; supplies ``max_length``, batch size and precision.
         output: JSON file to write: ``reloaded``, ``test``, ``sample``, ``precision``, ``rows`` and ``same_answer``.
-        trusted: Whether code that comes with the model may be run.
+        trusted: Whether code that comes with the model may run.
     """
     sweep_folder = SweepFolder(folder)
     manifest = sweep_folder.manifest()
@@ -71,9 +71,9 @@ class Exported:
     Attributes:
         model: The model.
         tokenizer: Its tokenizer.
-        task: What it was trained for.
+        task: Its task.
         max_length: Longest input in tokens.
-        batch: Rows that go through the model at a time.
+        batch: Rows per forward pass.
     """
 
     model: Any
@@ -88,9 +88,9 @@ class Exported:
 
         Args:
             folder: Model and tokenizer.
-            task: What the model was trained for.
-            settings: The trial's.
-            trusted: Whether code that comes with the model may be run.
+            task: The model's task.
+            settings: The trial's settings.
+            trusted: Whether code that comes with the model may run.
         """
         check_files(folder)
         known = {"local_files_only": True, "trust_remote_code": trusted}
@@ -110,7 +110,7 @@ class Exported:
             )
 
     def answers(self, rows: pd.DataFrame) -> tuple[torch.Tensor, Sequence[Any]]:
-        """Return the logits of all rows in double precision, and the labels that the rows keep, in the rows' order."""
+        """Return the logits of all rows in double precision, and the rows' kept labels, in the rows' order."""
         accepted = inspect.signature(self.model.forward).parameters
         logits = []
         for start in range(0, len(rows), self.batch):
@@ -122,7 +122,7 @@ class Exported:
 
 
 def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -> None:
-    """Raise WinnerMismatch if the exported tokenizer cuts the first texts into other tokens."""
+    """Raise WinnerMismatch if the exported tokenizer gives other tokens for the first texts."""
     frame = read_frame(sweep_folder.data / "validation.parquet").head(ROWS_COMPARED)
     tokens = exported.tokens(frame)
     for ids, mask, trained in zip(tokens["input_ids"], tokens["attention_mask"], rows["input_ids"], strict=False):
@@ -131,7 +131,7 @@ def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -
 
 
 def asked_as_users_will(sweep_folder: SweepFolder, model: Path, exported: Exported, *, trusted: bool) -> dict[str, Any]:
-    """Ask the model for the first validation row the way its users will."""
+    """Ask the model for the first validation row by the stock pipeline, as its users will."""
     row = read_frame(sweep_folder.data / "validation.parquet").iloc[0]
     options = {**exported.task.pipeline_options, "trust_remote_code": trusted}
     pipeline = transformers.pipeline(exported.task.pipeline, model=str(model), **options)

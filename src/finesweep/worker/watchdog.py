@@ -1,4 +1,4 @@
-"""Owns watching one trial's process from outside: its time, its progress, its memory."""
+"""Watches one trial's process from outside: its time, its progress, its memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Watchdog:
     """Compares a trial's process with the limits of its launch profile.
 
     Args:
-        profile: Supplies ``limits.trial_minutes``, ``stall_minutes`` and ``memory_gb``.
+        profile: Has ``limits.trial_minutes``, ``stall_minutes`` and ``memory_gb``.
         pid: The trial's process.
-        progress: The file that it rewrites as long as it gets on.
+        progress: The file that the trial rewrites while it makes progress.
     """
 
     def __init__(self, profile: Profile, pid: int, progress: Path) -> None:
@@ -28,7 +28,7 @@ class Watchdog:
         self._version: tuple[int, int] | None = None
 
     def look(self) -> Limit | None:
-        """Return the limit that the trial is over, None while there is none; looks twice a second at most."""
+        """Return the limit that the trial exceeds, None if none; checks at most twice a second."""
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return None

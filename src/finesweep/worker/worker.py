@@ -1,6 +1,6 @@
-"""Owns the worker: one process that rehearses, and then runs each claimed trial in a fork.
+"""Runs a worker: one process that rehearses, and then runs each claimed trial in a fork.
 
-What ends a trial from outside becomes its record here; what it does to itself, in ``attempt``.
+This module records how a trial was ended from outside; ``attempt`` records what the trial itself did.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ LINGER_SECONDS = 0.5
 
 @dataclass
 class Worker:
-    """Runs trials of one sweep until none is left or it is told to stop.
+    """Runs trials of one sweep until none is left or it is asked to stop.
 
     Attributes:
         sweep_folder: The sweep's folder.
-        manifest: What was prepared.
+        manifest: The sweep's manifest.
         run: The run it belongs to.
         spec: The sweep's spec, with this run's budget.
         profile: The run's launch profile.
-        parent: Process id of whoever started it, and without whom it stops.
-        is_elsewhere: Whether the trials that run here are claimed by another process.
+        parent: Process id of the process that started it; the worker stops when that process has ended.
+        is_elsewhere: Whether another process has claimed the trials that run here.
     """
 
     sweep_folder: SweepFolder
@@ -81,8 +81,9 @@ class Worker:
         Args:
             folder: The folder.
             run: Number of the run.
-            parent: Process id of whoever started this process, who may be gone by now; None to ask the system.
-            token: What the run's own token must be; empty not to look.
+            parent: Process id of the process that started this one, which may have ended already; None to ask the
+                system.
+            token: The run's own token; empty to skip the check.
 
         Raises:
             FolderError: The folder is no sweep's, or not the one that was prepared.
@@ -94,7 +95,7 @@ class Worker:
 
     @classmethod
     def open_elsewhere(cls, folder: Path, run: int, token: str) -> Worker:
-        """Open a folder, as warm as ``work`` makes it, to run trials there that another process has claimed."""
+        """Open a folder and warm up, to run trials here that another process has claimed."""
         worker = cls.open(folder, run, token=token)
         worker.is_elsewhere = True
         worker.warm_up()
@@ -107,17 +108,17 @@ class Worker:
 
     @functools.cached_property
     def wanted(self) -> int:
-        """How many trials there will be."""
+        """Number of trials of the sweep."""
         return trials_wanted(self.spec, self.planned)
 
     @functools.cached_property
     def comparison(self) -> Comparison:
-        """Says who of the trials goes on."""
+        """Judges the trials at rungs."""
         return Comparison.of(self.sweep_folder, self.spec, self.manifest.data.rows["train"], self.wanted)
 
     @property
     def stopping(self) -> bool:
-        """Whether to stop: it was told to, whoever started it is gone, or the run is over a limit."""
+        """Whether to stop: a signal asked for it, the parent has ended, or the run exceeds a limit."""
         return bool(self._told) or os.getppid() != self.parent or self._limits.exceeded() is not None
 
     @property
@@ -126,7 +127,7 @@ class Worker:
         return self.stopping or self._ends_early() or all(map(self.sweep_folder.is_finished, range(self.wanted)))
 
     def work(self) -> None:
-        """Rehearse, which makes the tokens too, then run trials until none is left."""
+        """Rehearse, which also makes the tokens, then run trials until none is left."""
         self._listen()
         self.warm_up()
         self.run = awaited(self.sweep_folder, self.run, self._find_out, lambda: self.stopping)
@@ -138,7 +139,7 @@ class Worker:
             sys.exit(128 + self._told)
 
     def claim(self, wait: bool = True) -> Claim | None:
-        """Take the next trial; see ``backends.Work``."""
+        """Claim the next trial; see ``backends.Work``."""
         while not self.stopping and not self._ends_early():
             lease = self.sweep_folder.claim(self.run.number, self.comparison.queue())
             if lease is None:
@@ -153,7 +154,7 @@ class Worker:
         return None
 
     def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None] | None = None) -> None:
-        """Run ``body`` in a fork; if it ends without a record of its own, write one that says how.
+        """Run ``body`` in a fork; if it ends without its own record, write one.
 
         Raises:
             FolderError: The sweep's folder cannot be written.
@@ -171,14 +172,14 @@ class Worker:
 
         try:
             ending = TrialProcess(self.sweep_folder, self.profile, lease, forked).carry_out(stopping, attend)
-            # A newer attempt's record is no business of this one.
+            # If there is a newer attempt, its record must stay.
             with contextlib.suppress(AttemptOutdated):
                 self._conclude(claim, ending)
         finally:
             lease.release()
 
     def train(self, claim: Claim, params: Params, report: Reporter) -> float:
-        """Train one trial and write its record, whatever happens; see ``backends.Work``."""
+        """Train one trial and write its record in any case; see ``backends.Work``."""
         attempt = Attempt(
             self.sweep_folder,
             self.manifest,
@@ -192,26 +193,26 @@ class Worker:
         return attempt.carry_out(report)
 
     def elsewhere(self) -> Callable[[], Worker]:
-        """Return what opens this work in another process; see ``backends.Work``."""
+        """Return a function that opens this work in another process; see ``backends.Work``."""
         return functools.partial(Worker.open_elsewhere, self.sweep_folder.path, self.run.number, self.run.token)
 
     def renew(self) -> None:
-        """Keep the claims that are held here alive, and have their trials stopped once this process is to stop."""
+        """Renew the claims that are held here; once this process is to stop, ask their trials to stop."""
         for lease in self._leases.values():
             lease.renew()
         if self._leases and self.stopping:
             self.sweep_folder.call_off(self.run.number)
 
     def release(self, claim: Claim) -> None:
-        """Let go of a claim whose trial was run elsewhere."""
+        """Release a claim whose trial has run elsewhere."""
         if (lease := self._leases.pop(claim, None)) is not None:
             lease.release()
 
     def lost(self, claim: Claim, how: str, seconds: float) -> None:
-        """Record that the process that ran a trial elsewhere is gone; see ``backends.Work``.
+        """Record that the process that ran a trial elsewhere has died; see ``backends.Work``.
 
-        The trial's own process may have outlived it, and then stops with its state saved. That record is kept, as
-        one of an attempt that a fault has ended.
+        The trial's own process may have outlived it, and then stops with its state saved. That record is kept, as one
+        of an attempt that a fault has ended.
         """
         record = self.sweep_folder.read_record(claim.trial)
         own = record if record is not None and record.attempt == claim.attempt else None
@@ -222,7 +223,7 @@ class Worker:
         self.release(claim)
 
     def _is_called_off(self, claim: Claim) -> bool:
-        """Say whether a trial that is claimed elsewhere is to stop: it is asked to, or nobody holds it any more."""
+        """Return whether a trial that is claimed elsewhere must stop: it was asked to, or its claim is dead."""
         if not self.is_elsewhere or time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + LINGER_SECONDS
@@ -230,7 +231,7 @@ class Worker:
         return not alive or self.sweep_folder.is_called_off(self.run.number)
 
     def warm_up(self) -> None:
-        """Rehearse, which makes the tokens too, and be fit to be forked."""
+        """Rehearse, which also makes the tokens, and prepare this process to be forked."""
         _stay_single_threaded()
         rehearse(self.sweep_folder, self.manifest, self.spec)
         gc.collect()
@@ -265,7 +266,7 @@ class Worker:
         return fails or early_stop(self.spec.stop, records, self.spec.direction) is not None
 
     def _listen(self) -> None:
-        """Turn signals into a request, also where the caller had them ignored; the parent handles Ctrl-C."""
+        """Turn signals into requests to stop, even if the parent had them ignored; the parent handles Ctrl-C."""
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._request_stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -279,10 +280,10 @@ def _judged(record: TrialRecord, verdict: Verdict) -> TrialRecord:
 
 
 def _stay_single_threaded() -> None:
-    """Keep this process fit to be forked: a lock that a thread holds at a fork is never released.
+    """Keep this process single-threaded: a lock that another thread holds at a fork is never released in the child.
 
-    Each trial sets its own number of threads. Progress bars go because the first one starts a thread
-    that watches them all; in a log they are of no use anyway.
+    Each trial sets its own number of threads. Progress bars are off because the first one starts a thread that watches
+    them all.
     """
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0

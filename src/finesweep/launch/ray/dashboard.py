@@ -1,7 +1,7 @@
-"""Asks a Ray cluster's dashboard for nodes and jobs, through the REST interface that Ray documents.
+"""Asks a Ray cluster's dashboard for nodes and jobs, by the REST interface that Ray documents.
 
-``ray job submit`` speaks it too. Spoken here, it needs no part of Ray on the machine that submits, and every
-question has a deadline.
+``ray job submit`` uses the same interface. This client needs no part of Ray on the submitting machine, and every
+request has a timeout.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MOST_NODES = 10_000
 
 
 class NoSuchJob(LaunchError):
-    """The cluster does not know the job: it was deleted, or the cluster was started anew."""
+    """The cluster does not know the job: it was deleted, or the cluster was restarted."""
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection, which would take the token elsewhere."""
+    """Follows no redirection, which would send the token elsewhere."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Return nothing, so that the answer counts as an error."""
+        """Return nothing, so that the answer becomes an error."""
 
 
 class Dashboard:
@@ -49,7 +49,7 @@ class Dashboard:
 
     @property
     def is_open(self) -> bool:
-        """Whether it answered a request without a token, and so answers any; known after the first request."""
+        """Whether it answers requests without a token; known after the first request."""
         return not _token()
 
     def version(self) -> str:
@@ -76,13 +76,13 @@ class Dashboard:
             raise LaunchError(f"Ray's dashboard at {self.url} does not say what nodes there are") from None
 
     def submit(self, job: str, entrypoint: str, environment: Mapping[str, str], metadata: Mapping[str, str]) -> None:
-        """Give the cluster a job.
+        """Submit a job to the cluster.
 
         Args:
             job: Its id.
             entrypoint: A shell command.
-            environment: Variables that it is started with, and all that it starts.
-            metadata: What the dashboard shows of it.
+            environment: Variables of the job and of its child processes.
+            metadata: Values that the dashboard shows.
 
         Raises:
             LaunchError: There is no dashboard, or it refuses.
@@ -96,19 +96,19 @@ class Dashboard:
         self._asked("POST", "/api/jobs/", values)
 
     def job(self, job: str) -> Mapping[str, Any]:
-        """Return what is known of a job: ``status``, ``message``.
+        """Return a job's data: ``status``, ``message``.
 
         Raises:
-            NoSuchJob: It is not known.
+            NoSuchJob: It is unknown.
             LaunchError: There is no dashboard, or it refuses.
         """
         return self._asked("GET", f"/api/jobs/{urllib.parse.quote(job, safe='')}")
 
     def stop(self, job: str) -> bool:
-        """Have a job stopped; return whether it had to be.
+        """Stop a job; return whether it was still running.
 
         Raises:
-            NoSuchJob: It is not known.
+            NoSuchJob: It is unknown.
             LaunchError: There is no dashboard, or it refuses.
         """
         return bool(self._asked("POST", f"/api/jobs/{urllib.parse.quote(job, safe='')}/stop").get("stopped"))
@@ -147,10 +147,10 @@ def _headers() -> dict[str, str]:
 
 
 def _token() -> str:
-    """Return the token that the cluster wants, from where Ray looks for it; empty where there is none.
+    """Return the cluster's token from the places where Ray looks for it; empty if there is none.
 
     Raises:
-        LaunchError: The file that is named cannot be read.
+        LaunchError: The named file cannot be read.
     """
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token

@@ -1,7 +1,7 @@
-"""Runs the process that is connected to a Ray cluster: it starts workers there and says how they end.
+"""Runs the process that is connected to a Ray cluster: it starts workers there and reports how they end.
 
-It is a process of its own, which speaks JSON lines with the command that needs it, because Ray takes over
-signals, prints, waits for minutes, and ends the process that loses its cluster.
+It is a separate process, which exchanges JSON lines with its command. Ray takes over signals, prints, waits for
+minutes, and ends the process that loses its cluster.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Send = Callable[[Mapping[str, Any]], None]
 
 LOOK_SECONDS = 0.1
 PENDING_SECONDS = 60.0
-"""How long a worker may wait for its place until that is worth a remark; a busy node's first process takes some."""
+"""Seconds that a worker may wait for a node without a remark. On a busy node the first process takes some of them."""
 
 KILL_SECONDS = 5.0
-"""How long a node has to kill a worker itself, which takes the trial along."""
+"""Seconds in which a node must kill a worker and its trial itself, before its actor is killed."""
 
 KILLED = -signal.SIGKILL
 COULD_NOT = 3
@@ -38,17 +38,17 @@ COULD_NOT = 3
 
 @dataclass
 class Started:
-    """A worker that was asked for.
+    """A requested worker.
 
     Attributes:
-        actor: Ray's handle of the actor that runs it.
-        need: What it asks of a node.
-        placed: Becomes the node's name once it has a place; None from then on.
-        ended: Becomes its exit code.
-        began: When it was asked for, on the monotonic clock.
+        actor: Ray's handle of its actor.
+        need: Resources that it needs on a node.
+        placed: Future of the node's name; None once the worker has a node.
+        ended: Future of its exit code.
+        began: Time of the request, on the monotonic clock.
         code: The exit code once it is known.
-        is_pending_told: Whether it was said that it waits for a place.
-        kill_at: When its actor is killed that was asked to kill it.
+        is_pending_told: Whether its waiting was reported.
+        kill_at: Time to kill the actor that was asked to kill the worker.
     """
 
     actor: Any
@@ -65,7 +65,7 @@ class Driver:
     """Workers on a Ray cluster, by number.
 
     Args:
-        send: Tells the process that started this one.
+        send: Sends an event to the process that started this one.
     """
 
     def __init__(self, send: Send) -> None:
@@ -74,11 +74,11 @@ class Driver:
 
     @property
     def has_work(self) -> bool:
-        """Whether a worker runs, or waits for a place."""
+        """Whether a worker runs, or waits for a node."""
         return any(one.code is None for one in self._started.values())
 
     def obey(self, request: Mapping[str, Any]) -> None:
-        """Carry out a request: to start, stop or kill a worker."""
+        """Execute a request: start, stop or kill a worker."""
         number, is_stop = request["id"], request["do"] == "stop"
         if request["do"] == "start":
             self._start(number, request["work"], Amounts(**request["need"]))
@@ -92,12 +92,12 @@ class Driver:
             self._kill(one)
 
     def stop_all(self) -> None:
-        """Tell all workers to stop."""
+        """Ask all workers to stop."""
         for number in list(self._started):
             self.obey({"do": "stop", "id": number})
 
     def look(self) -> None:
-        """See what has become of the workers, without waiting."""
+        """Check all workers, without waiting."""
         for number, one in self._started.items():
             if one.placed is not None:
                 self._look_for_place(number, one)
@@ -110,7 +110,8 @@ class Driver:
     def _start(self, number: int, work: Mapping[str, Any], need: Amounts) -> None:
         import ray
 
-        # Told to stop or to kill, it must not wait for the thread that waits for the worker.
+        # The actor needs several threads: one waits for the worker, and requests to stop and to kill must not wait for
+        # it.
         options = {"max_concurrency": 4, "max_restarts": 0, "max_task_retries": 0, **need.options()}
         actor = ray.remote(NodeWorker).options(**options).remote()
         address = ray.get_runtime_context().gcs_address if work["joins"] else None
@@ -129,7 +130,7 @@ class Driver:
             self._send({"id": number, "pending": said})
 
     def _kill(self, one: Started) -> None:
-        """Kill a worker and what it has left behind on its node, then its actor."""
+        """Kill a worker and its leftovers on its node, then its actor."""
         one.actor.kill.remote()
         deadline = time.monotonic() + (KILL_SECONDS if one.code is None else LOOK_SECONDS)
         one.kill_at = deadline if one.kill_at is None else min(one.kill_at, deadline)
@@ -148,7 +149,7 @@ class Driver:
                 self._dismiss_waiting()
 
     def _dismiss_waiting(self) -> None:
-        """End those that wait for a place: one that had one has found nothing left to do."""
+        """End the workers that wait for a node: one that ran has found no trials left."""
         for number, one in self._started.items():
             if one.code is None and one.placed is not None:
                 self._drop(number, one, 0)
@@ -162,7 +163,7 @@ def _is_ready(reference: Any) -> bool:
 
 
 def _outcome(ended: Any) -> tuple[int, str | None]:
-    """Return a worker's exit code, and what is known beyond it."""
+    """Return a worker's exit code, and further information."""
     import ray
 
     try:
@@ -185,7 +186,7 @@ def cluster_nodes() -> list[RayNode]:
 
 
 def complaints(nodes: list[RayNode], asked: Mapping[str, Any]) -> list[str]:
-    """Have every node look at the sweep's folder and its model; return what is wrong, a line for each node."""
+    """Check the sweep's folder and model on every node; return the problems, one line for each node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -209,10 +210,10 @@ def _answer(reference: Any) -> str | None:
 
 
 def connect(asked: Mapping[str, Any], send: Send) -> None:
-    """Join the cluster, and say what nodes it has; with a folder, make sure that they see it."""
+    """Join the cluster and report its nodes; with a folder, check that they see it."""
     import ray
 
-    # Ray makes the current folder the first on the import path of all its workers.
+    # Ray puts the current folder first on the import path of all its workers.
     with contextlib.chdir(LIBRARY):
         ray.init(address=asked["address"], namespace="finesweep", log_to_driver=False)
     _leave_signals()  # Ray has taken them
@@ -223,11 +224,11 @@ def connect(asked: Mapping[str, Any], send: Send) -> None:
 
 
 def serve(driver: Driver, requests: int) -> None:
-    """Carry out requests until their sender is gone, and then until the workers have saved.
+    """Execute requests until the command is gone, and then until the workers have saved their states.
 
     Args:
         driver: The workers.
-        requests: Descriptor that a line of JSON comes from for each request.
+        requests: Descriptor from which each request comes as a line of JSON.
     """
     rest, stop_at = b"", None
     while stop_at is None or (driver.has_work and time.monotonic() < stop_at):
@@ -245,13 +246,13 @@ def serve(driver: Driver, requests: int) -> None:
 
 
 def _leave_signals() -> None:
-    """Leave signals to the process that started this one, and with which this one ends."""
+    """Ignore signals: the process that started this one handles them, and this one ends with it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _sender() -> Send:
-    """Keep standard output for what is sent; whatever prints goes to the log."""
+    """Reserve standard output for events; everything that prints goes to the log."""
     channel = os.dup(1)
     os.dup2(2, 1)
 
@@ -263,7 +264,7 @@ def _sender() -> Send:
 
 
 def main() -> None:
-    """Connect as the first line of standard input says, then serve."""
+    """Connect as the first line of standard input says, then serve requests."""
     _leave_signals()
     send = _sender()
     with open(0, "rb", buffering=0, closefd=False) as requests:

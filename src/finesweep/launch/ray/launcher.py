@@ -18,11 +18,11 @@ from finesweep.launch.ray.profile import RayProfile, refusal
 
 @dataclass
 class RayHandle:
-    """A worker on some node of the cluster.
+    """A worker on a node of the cluster.
 
     Attributes:
-        link: Who has started it.
-        number: What it is called there.
+        link: The connection that has started it.
+        number: Its number there.
         sweep_folder: The sweep's folder.
         log: The worker's log.
     """
@@ -35,11 +35,11 @@ class RayHandle:
 
     @property
     def pid(self) -> None:
-        """Nothing: it has none on this machine."""
+        """None: it has no process id on this machine."""
         return
 
     def poll(self) -> int | None:
-        """Return the exit code, None while it runs or waits for its place."""
+        """Return the exit code, None while it runs or waits for a node."""
         self.link.look()
         if (remark := self.link.remarks.pop(self.number, None)) is not None:
             self._remark(remark)
@@ -48,16 +48,16 @@ class RayHandle:
         return self._code
 
     def stop(self) -> None:
-        """Have SIGTERM sent to the worker, which tells its trial."""
+        """Send SIGTERM to the worker, which asks its trial to stop."""
         self.link.stop(self.number)
 
     def kill(self) -> None:
-        """Have SIGKILL sent to the worker and its trial."""
+        """Send SIGKILL to the worker and its trial."""
         self.link.kill(self.number)
 
     def _remark(self, text: str) -> None:
-        """Keep what Ray says of a worker in the worker's own log, and for the end of the command."""
-        # Where the folder is gone, the next reader says so.
+        """Write Ray's remark on a worker into the worker's log, and keep it for the end of the command."""
+        # If the folder is gone, its next reader reports that.
         with (
             contextlib.suppress(OSError),
             os.fdopen(open_log(self.sweep_folder.path / self.log), "a", encoding="utf-8") as log,
@@ -83,13 +83,13 @@ class RayLauncher:
         *,
         coordinates: bool = False,
     ) -> RayHandle:
-        """Have a worker started; it may wait for its place.
+        """Start a worker; it may wait for a node.
 
-        The first one connects to the cluster and has all nodes look at the folder. The lock stays on this
-        machine: what other machines hold is seen by their claims.
+        The first call connects to the cluster and checks the folder on all nodes. The lock stays on this machine:
+        claims show what other machines hold.
 
         Raises:
-            LaunchError: The cluster does not answer, a node does not see the folder, or none could take the worker.
+            LaunchError: The cluster does not answer, a node does not see the folder, or no node could take the worker.
         """
         asked = RayProfile.of(profile.asked)
         need = Amounts(resources=asked.resources) if coordinates else asked.need(profile)
@@ -115,10 +115,10 @@ class RayLauncher:
 
 
 def _chosen(address: str) -> str:
-    """Return where to connect to: for ``auto``, a job of Ray's has been told.
+    """Return the address of the cluster; in a job, ``auto`` means the cluster of the job.
 
-    It has been told the cluster that Ray found on its machine; where there are several, that may be another one,
-    and only the profile can tell.
+    Ray sets RAY_ADDRESS in a job to the cluster that it found on its machine. If there are several, that may be the
+    wrong one; then the profile must name the address.
     """
     is_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     return os.environ.get("RAY_ADDRESS", address) if is_job and address == "auto" else address

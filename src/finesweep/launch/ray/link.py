@@ -1,4 +1,4 @@
-"""Talks to the process that is connected to a Ray cluster: starts it, sends requests, reads answers, ends it."""
+"""Communicates with the process that is connected to a Ray cluster: starts it, sends requests, reads events."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from finesweep.host.python_process import own_command, own_environment
 from finesweep.launch.ray.nodes import Amounts, RayNode
 
 CONNECT_SECONDS = 20.0
-"""How long Ray has to answer; by itself it would try for more than a minute."""
+"""Seconds in which Ray must answer; by itself it would try for more than a minute."""
 
 KNOCK_SECONDS = 5.0
-"""How long a machine has to accept a connection at all."""
+"""Seconds in which a machine must accept a connection."""
 
 LOOK_SECONDS = 90.0
-"""How long the nodes have to look for the folder: each starts Python first, and a file may take a while to show."""
+"""Seconds in which the nodes must find the folder: each starts Python first, and a network file may appear late."""
 
 END_SECONDS = 10.0
 GONE = -9
-"""Exit code of workers whose connection is lost, and with it their actors."""
+"""Exit code of workers whose connection is lost; their actors end with it."""
 
 _STAMP = re.compile(r"^\[[\d :,-]+ \w \d+ \d+\] \S+ |^\S+ \S+\t\w+ \S+ -- |\x1b\[[\d;]*m")
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the nodes are to look at before anything runs on them.
+    """The checks that nodes make before a worker runs on them.
 
     Attributes:
         folder: The sweep's folder.
         run: Number of the run.
         token: The run's token.
         model: Folder of the model.
-        need: What a worker asks of a node; nodes that could not take one are not asked.
+        need: Resources of a worker; nodes that could not take one are not checked.
     """
 
     folder: str
@@ -60,11 +60,11 @@ class Inspection:
 
 
 class RayLink:
-    """A process that is connected to a Ray cluster, and what it has said so far.
+    """A process that is connected to a Ray cluster, and its events so far.
 
     Args:
         address: ``auto``, or ``host:port`` of the cluster's head.
-        log: Where Ray's own output is appended.
+        log: File to which Ray's own output is appended.
 
     Raises:
         LaunchError: Nothing listens at that address, or the process could not be started.
@@ -87,7 +87,7 @@ class RayLink:
         """Join the cluster and return its nodes.
 
         Args:
-            asked: What the nodes are to look at; None for nothing.
+            asked: The checks for the nodes; None for none.
 
         Raises:
             LaunchError: Ray does not answer in time or refuses, in its own words; or a node does not see the folder.
@@ -105,21 +105,21 @@ class RayLink:
         return nodes
 
     def start(self, work: Mapping[str, Any], need: Amounts) -> int:
-        """Ask for a worker; return the number under which it is known here."""
+        """Request a worker; return its number."""
         self._number += 1
         self._tell({"do": "start", "id": self._number, "work": work, "need": dataclasses.asdict(need)})
         return self._number
 
     def stop(self, number: int) -> None:
-        """Have a worker told to stop."""
+        """Ask a worker to stop."""
         self._tell({"do": "stop", "id": number})
 
     def kill(self, number: int) -> None:
-        """Have a worker killed, and its trial, also where one of them is dead already."""
+        """Kill a worker and its trial, also if one of them has ended already."""
         self._tell({"do": "kill", "id": number})
 
     def look(self) -> None:
-        """Take in what was said since, without waiting; where the process is gone, so are its workers."""
+        """Read new events, without waiting; if the process has ended, so have its workers."""
         while not self.is_gone and select.select([self._output], [], [], 0)[0]:
             chunk = os.read(self._output, 65_536)
             self.is_gone = not chunk
@@ -156,7 +156,7 @@ class RayLink:
 
     def _tell(self, request: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        # That the process is gone shows at the next look.
+        # If the process has ended, the next look notices.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
 
@@ -175,17 +175,17 @@ class RayLink:
         return self._said[what]
 
     def _last_words(self) -> str:
-        """Return the last line of what Ray has said here."""
+        """Return the last line that Ray has printed here."""
         lines = [_STAMP.sub("", line).strip() for line in last_lines(self.log, self._log_start)]
         return next((printable(line, 500) for line in reversed(lines) if line), "")
 
 
 @functools.cache
 def nodes_of(address: str) -> Sequence[RayNode]:
-    """Return the nodes of a cluster; it is asked once.
+    """Return the nodes of a cluster; they are asked for only once.
 
     Raises:
-        LaunchError: It does not answer.
+        LaunchError: The cluster does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="finesweep-") as folder:
         link = RayLink(address, Path(folder, "ray.log"))
@@ -196,10 +196,10 @@ def nodes_of(address: str) -> Sequence[RayNode]:
 
 
 def _resolved(address: str) -> str:
-    """Return where ``auto`` leads, as far as the environment says so.
+    """Return the address that ``auto`` means, as far as the environment tells.
 
     Raises:
-        LaunchError: It leads to something that workers cannot be started through.
+        LaunchError: Workers cannot be started through that address.
     """
     named = os.environ.get("RAY_ADDRESS")
     if address != "auto" or not named:
@@ -213,7 +213,7 @@ def _resolved(address: str) -> str:
 
 
 def _knock(address: str) -> None:
-    """Make sure that something listens there, which Ray by itself would take long to find out."""
+    """Check that a server listens there; Ray by itself would take long to find out."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal():
         return
@@ -224,7 +224,7 @@ def _knock(address: str) -> None:
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
-    """End the process; it ends when its input is closed, else it is killed."""
+    """End the process: close its input, and kill it if it does not end then."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.close()

@@ -1,6 +1,6 @@
-"""Runs on the nodes of a Ray cluster: an actor that starts one worker, and the look at the folder.
+"""Runs on the nodes of a Ray cluster: an actor that starts one worker, and the check of the folder.
 
-Ray sends both to the nodes by name, so finesweep must be installed there, in this very version.
+Ray sends both to the nodes by name, so finesweep must be installed there, in the same version.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TOLD = 128 + signal.SIGTERM
 
 
 class NodeWorker:
-    """Runs one ``sweep worker`` on the node where Ray has placed it; a Ray actor.
+    """Runs one ``sweep worker`` on the node that Ray has chosen; a Ray actor.
 
-    The worker is a process of its own, in a session of its own: it forks for each trial, which a process
-    with Ray's threads must not do.
+    The worker is a separate process in its own session: it forks for each trial, which a process with Ray's threads
+    must not do.
     """
 
     def __init__(self) -> None:
@@ -45,9 +45,8 @@ class NodeWorker:
         """Start the worker and wait for its end.
 
         Args:
-            work: ``arguments`` of the interpreter, the ``log`` to append to, the number of ``threads``,
-                whether it has a ``gpu``, the ``address`` of the cluster if it joins that itself, and what else
-                it is to find in its ``environment``.
+            work: ``arguments`` of the interpreter, the ``log`` to append to, the number of ``threads``, whether it has
+                a ``gpu``, and the ``address`` of the cluster if it joins the cluster itself.
 
         Returns:
             Its exit code; negative: the signal that ended it.
@@ -69,14 +68,14 @@ class NodeWorker:
         return self._process.wait()
 
     def stop(self) -> None:
-        """Send SIGTERM to the worker, which tells its trial."""
+        """Send SIGTERM to the worker, which asks its trial to stop."""
         with self._lock:
             self._received.append(signal.SIGTERM)
             if self._process is not None:
                 self._process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker and its trial, also to one that has outlived it."""
+        """Send SIGKILL to the worker and its trial, also if the trial has outlived the worker."""
         with self._lock:
             self._received.append(signal.SIGKILL)
             if self._process is not None:
@@ -85,7 +84,7 @@ class NodeWorker:
 
 
 def _environment(work: Mapping[str, Any]) -> dict[str, str]:
-    """Return the worker's environment; of the GPUs, it has what Ray has given to this actor."""
+    """Return the worker's environment; it sees the GPUs that Ray has given to this actor."""
     environment = child_environment(None if work["gpu"] else "", work["threads"])
     if work["address"] is not None:
         environment["RAY_ADDRESS"] = work["address"]
@@ -93,7 +92,7 @@ def _environment(work: Mapping[str, Any]) -> dict[str, str]:
 
 
 def look(folder: str, run: int, token: str, model: str | None, version: str) -> str | None:
-    """Say why this node cannot run trials of a sweep, None if it can.
+    """Return why this node cannot run trials of a sweep, None if it can.
 
     Args:
         folder: The sweep's folder.

@@ -1,4 +1,4 @@
-"""Compares what the nodes of a Ray cluster have with what a worker asks for, and counts how many workers fit."""
+"""Compares the resources of a Ray cluster's nodes with those of a worker, and counts the workers that fit."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 _OWN = ("CPU", "GPU", "memory")
 _LEFT_OUT = ("node:", "object_store_memory", "accelerator_type:")
-"""What Ray counts among a node's resources and no worker asks for."""
+"""Resources that Ray lists for a node and no worker asks for."""
 
 _ROUNDING = 1e-9
-"""Ray counts in ten-thousandths; two halves of a GPU are one."""
+"""Tolerance in counting: Ray counts in ten-thousandths, and two halves of a GPU are one."""
 
 _WITHOUT_END = 1_000_000
-"""Most workers that are counted."""
+"""Maximum count of workers."""
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """What a node has, or what a worker takes of it.
+    """Resources of a node, or of a worker.
 
     Attributes:
         cpus: CPUs in Ray's count.
-        gpus: GPUs; of a fraction several share one.
+        gpus: GPUs; a fraction means that several workers share one.
         memory_gb: Main memory in units of 1e9 bytes.
         resources: Custom resources by name.
     """
@@ -37,20 +37,20 @@ class Amounts:
 
     @classmethod
     def of_ray(cls, resources: Mapping[str, Any]) -> Amounts:
-        """Read what Ray says of a node."""
+        """Read a node's resources as Ray lists them."""
         numbers = {name: float(value) for name, value in resources.items() if not name.startswith(_LEFT_OUT)}
         cpus, gpus, memory = (numbers.pop(name, 0.0) for name in _OWN)
         return cls(cpus, gpus, memory / 1e9, numbers)
 
     def options(self) -> dict[str, Any]:
-        """Return this as options of a Ray actor; Ray takes no memory of zero."""
+        """Return these as options of a Ray actor; Ray accepts no memory of zero."""
         memory = {"memory": int(self.memory_gb * 1e9)} if self.memory_gb else {}
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources), **memory}
 
     def times_in(self, other: Amounts) -> int:
-        """Return how often this fits into another one; a GPU is shared only by trials that fit on it together.
+        """Return how many of these fit into another one; a GPU is shared only by trials that fit on it together.
 
-        What asks for nothing fits without end, which is a million times here.
+        Without any need the count is the maximum, a million.
         """
         pairs = [(self.cpus, other.cpus), (self.memory_gb, other.memory_gb)]
         pairs += [(amount, other.resources.get(name, 0.0)) for name, amount in self.resources.items()]
@@ -68,11 +68,11 @@ class Amounts:
 
 @dataclass(frozen=True)
 class RayNode:
-    """One living node of a Ray cluster.
+    """One live node of a Ray cluster.
 
     Attributes:
-        id: Ray's name for it.
-        host: What a person calls it: its host name or address.
+        id: Ray's id of the node.
+        host: Its host name or address.
         has: Its resources, used or not.
     """
 
@@ -91,22 +91,22 @@ class RayNode:
 
 
 def places(nodes: Iterable[RayNode], need: Amounts) -> int:
-    """Return how many workers fit on an otherwise idle cluster."""
+    """Return the number of workers that fit on an otherwise idle cluster."""
     return min(sum(need.times_in(node.has) for node in nodes), _WITHOUT_END)
 
 
 def able(nodes: Iterable[RayNode], need: Amounts) -> list[RayNode]:
-    """Return the nodes that could take a worker once they are idle."""
+    """Return the nodes that could take a worker when idle."""
     return [node for node in nodes if need.times_in(node.has)]
 
 
 def threads_for(nodes: Sequence[RayNode], need: Amounts, workers: int) -> int:
-    """Return the most CPUs that each of so many workers can have, at least 1.
+    """Return the maximum number of CPUs that each worker can have, at least 1.
 
     Args:
         nodes: The cluster.
-        need: What a worker asks for besides CPUs.
-        workers: How many workers there are to be.
+        need: Resources of a worker besides CPUs.
+        workers: Number of workers.
     """
     most = int(max((node.has.cpus for node in nodes), default=1))
     fitting = (cpus for cpus in range(most, 1, -1) if places(nodes, dataclasses.replace(need, cpus=cpus)) >= workers)

@@ -1,4 +1,4 @@
-"""Checks the keys that a launch profile has for a Ray cluster, and counts how many workers fit there."""
+"""Checks a launch profile's keys for a Ray cluster, and counts the workers that fit there."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ Python = Annotated[str, AfterValidator(_checked_python)]
 
 
 class RayProfile(Profile):
-    """A YAML of ``sweeps/`` that says ``launcher: ray``."""
+    """A YAML of ``sweeps/`` with ``launcher: ray``."""
 
     launcher: str = Field("ray", description="Where workers run.")
     address: Address = Field("auto", description="host:port of the head; auto: the cluster of this machine.")
@@ -88,15 +88,15 @@ class RayProfile(Profile):
 
     @classmethod
     def of(cls, profile: Profile) -> RayProfile:
-        """Return a profile as one of a Ray cluster; what it does not say has its default."""
+        """Return a profile as one for a Ray cluster; missing keys get their defaults."""
         return profile if isinstance(profile, cls) else cls.model_validate({**profile.model_dump(), "launcher": "ray"})
 
     @property
     def jobs_url(self) -> str | None:
-        """Where the cluster takes jobs; None if neither profile nor environment names it.
+        """Address to which jobs are submitted; None if neither profile nor environment names it.
 
         Raises:
-            SpecError: The environment names no such address.
+            SpecError: The value in the environment is no such address.
         """
         if self.dashboard is not None or not (named := os.environ.get(DASHBOARD_VARIABLE)):
             return self.dashboard
@@ -106,7 +106,7 @@ class RayProfile(Profile):
             raise SpecError([Problem(f"environment {DASHBOARD_VARIABLE}", str(error))]) from None
 
     def need(self, numbers: SettledProfile) -> Amounts:
-        """Return what a worker that trains takes of its node.
+        """Return the resources of a worker that trains.
 
         Args:
             numbers: This profile, settled.
@@ -117,15 +117,15 @@ class RayProfile(Profile):
     def settled(
         self, machine: Machine, trials: int, workers: int | None = None, trial_gb: float = 0.0
     ) -> SettledProfile:
-        """Return this profile with a number wherever it says ``auto``, as the cluster has room.
+        """Return this profile with a number for each ``auto``, as the cluster has room.
 
-        The cluster is asked only where something is ``auto``.
+        The cluster is asked only if a key is ``auto``.
 
         Args:
-            machine: Not looked at: the workers run elsewhere.
-            trials: How many trials are left; more workers than that would have nothing to do.
+            machine: Not used: the workers run elsewhere.
+            trials: Number of trials left; there are never more workers.
             workers: Replaces the profile's own number.
-            trial_gb: Not looked at: Ray is told what ``memory_gb`` says.
+            trial_gb: Not used: Ray gets the value of ``memory_gb``.
 
         Raises:
             LaunchError: The cluster does not answer.
@@ -140,11 +140,11 @@ class RayProfile(Profile):
         return self._fitted(nodes, SettledProfile(self, 1, gpus, per_gpu, threads), asked, trials)
 
     def notes(self, settled: SettledProfile, machine: Machine) -> list[str]:
-        """Say nothing: workers that do not fit wait for their place, and Ray says so."""
+        """Return no warnings: workers that do not fit wait for a node, and Ray reports that."""
         return []
 
     def _fitted(self, nodes: Sequence[RayNode], one: SettledProfile, asked: Auto | int, trials: int) -> SettledProfile:
-        """Return the numbers that nodes have room for, given those of one worker with as few threads as it may have."""
+        """Return the numbers for which nodes have room, given those of one worker with the fewest allowed threads."""
         need = self.need(one)
         if not able(nodes, need):
             raise SpecError([Problem("launcher: ray", refusal(nodes, need))])
@@ -163,6 +163,6 @@ def _nodes_by(dashboard: str) -> Sequence[RayNode]:
 
 
 def refusal(nodes: Sequence[RayNode], need: Amounts) -> str:
-    """Say that no node could ever take a worker."""
+    """Return the message that no node could ever take a worker."""
     kinds = sorted({str(node.has) for node in nodes})
     return f"no node of the Ray cluster could take a worker: it asks for {need}; nodes have {' | '.join(kinds)}"

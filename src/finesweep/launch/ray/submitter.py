@@ -1,4 +1,4 @@
-"""Gives a whole sweep to a Ray cluster: one job, which runs ``sweep supervise`` there."""
+"""Submits a whole sweep to a Ray cluster, as one job that runs ``sweep supervise`` there."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ STATES: Mapping[str, JobState] = {
 
 
 class RaySubmitter:
-    """Gives sweeps to the dashboard of a Ray cluster."""
+    """Submits sweeps through the dashboard of a Ray cluster."""
 
     watched: ClassVar[bool] = True
 
     def check(self, profile: Profile) -> None:
-        """Make sure that the dashboard answers.
+        """Check that the dashboard answers.
 
         Raises:
             LaunchError: It does not, or the profile names none.
@@ -49,10 +49,10 @@ class RaySubmitter:
         _dashboard(profile).version()
 
     def submit(self, order: Order, *, dry_run: bool) -> Submission:
-        """Give the cluster a job that supervises the run.
+        """Submit a job that supervises the run.
 
         Args:
-            order: What to submit.
+            order: The submission.
             dry_run: Only show it.
 
         Raises:
@@ -71,11 +71,11 @@ class RaySubmitter:
         return Submission({ROLE: job}, [*lines, OPEN] if dashboard.is_open else lines)
 
     def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[Job]:
-        """Return what the dashboard says of a run's job.
+        """Return the state of a run's job as the dashboard reports it.
 
         Raises:
             LaunchError: It cannot be reached, or refuses.
-            FolderError: Only the folder says where it is.
+            FolderError: Only the folder names the dashboard.
         """
         return [_job(_named(run, given), role, job, run) for role, job in sweep_folder.jobs(run.number).items()]
 
@@ -84,7 +84,7 @@ class RaySubmitter:
 
         Raises:
             LaunchError: The dashboard cannot be reached, or refuses.
-            FolderError: Only the folder says where it is.
+            FolderError: Only the folder names the dashboard.
         """
         return [_stopped(_named(run, given), job, run) for job in sweep_folder.jobs(run.number).values()]
 
@@ -100,9 +100,10 @@ def _dashboard(profile: Profile) -> Dashboard:
 
 
 def _named(run: Run, given: Profile | None) -> Dashboard:
-    """Return the dashboard that this call names, by its profile or in its environment.
+    """Return the dashboard that the user names, by a profile or in the environment.
 
-    The one that a run's file names may be anybody's, as the folder may; it is shown, and sent nothing.
+    A run's file can name a foreign dashboard, because the folder can come from another person. That address is shown,
+    but nothing is sent to it.
 
     Raises:
         LaunchError: No dashboard is named at all.
@@ -124,7 +125,8 @@ def _same(url: str, other: str) -> bool:
 
 
 def _entrypoint(python: str, order: Order) -> str:
-    """Return the job's shell command: its output goes to the sweep's folder, and the end of it to Ray if it fails."""
+    """Return the job's shell command: its output goes to the sweep's folder; on failure the last lines go to Ray too.
+    """
     log = shlex.quote(str(order.sweep_folder.path / "logs" / f"job-{order.run.number:04d}.log"))
     command = shlex.join(supervise_command(python, order.sweep_folder, order.run))
     return f"{command} >> {log} 2>&1 || {{ code=$?; tail -n {TAIL_LINES} {log}; exit $code; }}"
@@ -151,7 +153,7 @@ def _lines(url: str, job: str, order: Order) -> list[str]:
 
 
 def _found(dashboard: Dashboard, job: str, run: Run) -> Mapping[str, Any]:
-    """Return what a dashboard says of a run's job: a folder that somebody else made cannot name other jobs.
+    """Return a run's job from the dashboard; a folder from another person cannot name foreign jobs.
 
     Raises:
         NoSuchJob: The run has no such job there.

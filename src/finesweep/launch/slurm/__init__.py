@@ -1,1 +1,1 @@
-"""Submits a sweep to Slurm: its profile, its batch scripts, and what the queue says of its jobs."""
+"""Submits a sweep to Slurm: its profile, its batch scripts, and the state of its jobs in the queue."""

@@ -1,4 +1,4 @@
-"""Calls Slurm's client programs: by argv, within a time, in an environment that does not change the call."""
+"""Calls Slurm's client programs: by argv, with a timeout, in an environment that does not change the call."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from finesweep.errors import LaunchError, printable
 from finesweep.host.python_process import SAFE_IMPORTS
 
 SUBMIT_SECONDS = 60.0
-"""How long ``sbatch`` and ``scancel`` may take; a busy controller answers late."""
+"""Timeout of ``sbatch`` and ``scancel`` in seconds; a busy controller answers late."""
 
 LOOK_SECONDS = 8.0
-"""How long ``squeue`` may take: a user waits for it, and a controller that is down lets it try for much longer."""
+"""Timeout of ``squeue`` in seconds: a user waits for it, and it would try much longer if the controller is down."""
 
 _MOST_SAID = 2_000
 _KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_DEBUG_FLAGS"})
-"""What of Slurm's own variables says where the cluster is; the others belong to a job that this may run in."""
+"""Slurm variables that tell where the cluster is; all others belong to a job in which this may run."""
 
 _PREFERENCES = frozenset({"SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION"})
-"""What users set once for all their jobs. ``sbatch`` lets it go before the script, so it may only fill gaps."""
+"""Variables that users set once for all their jobs. ``sbatch`` prefers them to the script, so they may only fill gaps.
+"""
 
 
 def require(program: str) -> str:
@@ -41,15 +42,15 @@ def require(program: str) -> str:
 
 
 def call(arguments: list[str], seconds: float, given: frozenset[str] = frozenset()) -> str:
-    """Call a client program and return what it printed.
+    """Call a client program and return its output.
 
     Args:
         arguments: The program and its arguments.
-        seconds: How long it may take.
-        given: The user's ``SBATCH_`` variables that must not have a say, without the prefix and in lower case.
+        seconds: Timeout.
+        given: The user's ``SBATCH_`` variables that must be ignored, without the prefix and in lower case.
 
     Raises:
-        LaunchError: It is not there, failed, or took too long; holds its own words and the command.
+        LaunchError: It is missing, failed, or timed out; holds its own words and the command.
     """
     command = [require(arguments[0]), *arguments[1:]]
     shown = printable(shlex.join(arguments), 500)
@@ -74,7 +75,7 @@ def call(arguments: list[str], seconds: float, given: frozenset[str] = frozenset
 
 
 def _environment(given: frozenset[str]) -> Mapping[str, str]:
-    """Return this process's environment without what would change the meaning of a call."""
+    """Return this process's environment without variables that would change the meaning of a call."""
 
     def stays(name: str) -> bool:
         if name in SAFE_IMPORTS:  # set by this command, and not meant for the profile's `setup` lines

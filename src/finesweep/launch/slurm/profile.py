@@ -1,7 +1,7 @@
-"""Checks the keys that a launch profile has for Slurm, and settles their numbers.
+"""Checks a launch profile's keys for Slurm, and settles their numbers.
 
-What is written here ends up in a batch script. So every text is held against a pattern of its own, in
-which there is nothing that a shell or ``sbatch`` could take for more than a value.
+The values end up in a batch script. So every text must match its own pattern, which allows nothing that a shell or
+``sbatch`` could interpret.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from finesweep.host.machine import Machine
 from finesweep.launch.profile import Profile, SettledProfile, number, one_gpu_at_most
 
 DEFAULT_WORKERS = 4
-"""Workers where the profile says ``auto``: the submitting machine cannot know how many a cluster has room for."""
+"""Number of workers for ``auto``: the submitting machine does not know how many fit on the cluster."""
 
 EARLY_SECONDS = 60
-"""How much earlier than asked Slurm may send a signal."""
+"""Seconds by which Slurm may send a signal early."""
 
 MOST_SETUP_LINES = 100
 
 FLAGS = frozenset({"contiguous", "exclusive", "oversubscribe", "spread-job", "use-min-nodes"})
-"""Options of ``sbatch`` that stand without a value."""
+"""Options of ``sbatch`` without a value."""
 
 _VALUES = """
 begin core-spec cores-per-socket deadline delay-boot exclude gres-flags hint licenses mail-type mail-user
@@ -35,7 +35,7 @@ threads-per-core tmp wckey
 """
 VALUES = frozenset(_VALUES.split()) - FLAGS
 """Options of ``sbatch`` that a profile may pass through: where and when a job runs, and who gets mail. Others are
-refused, since they could run something, write somewhere, or undo what the script relies on."""
+refused, because they could run programs, write files, or undo what the script relies on."""
 
 SAID_ELSEWHERE = {
     "account": "account",
@@ -53,11 +53,11 @@ SAID_ELSEWHERE = {
     "signal": "signal_seconds",
     "time": "minutes",
 }
-"""Options that have a key of their own."""
+"""Options that have their own key."""
 
 
 def _form(pattern: str, allowed: str, most: int = 200) -> Callable[[str], str]:
-    """Make the check of a text: the whole of it must have a form."""
+    """Make the validator of a text that must match a pattern as a whole."""
     form = re.compile(pattern, re.ASCII)
 
     def checked(value: str) -> str:
@@ -120,7 +120,7 @@ def _option(name: Any, value: Any) -> Any:
 
 
 class SlurmProfile(Profile):
-    """A launch profile with ``launcher: slurm``: what each worker, which is a job of an array, asks for."""
+    """A launch profile with ``launcher: slurm``: the resources of each worker, which is one job of an array."""
 
     launcher: str = Field("slurm", description="Where workers run.")
     partition: Words | None = Field(None, description="Partition, or several; default: the cluster's.")
@@ -145,7 +145,7 @@ class SlurmProfile(Profile):
 
     @property
     def shell_lines(self) -> tuple[str, ...]:
-        """Lines of shell code that each job runs before its worker; who wrote them must be trusted."""
+        """Lines of shell code that each job runs before its worker; they must come from a trusted author."""
         return self.setup
 
     @field_validator("trials_per_gpu")
@@ -181,20 +181,20 @@ class SlurmProfile(Profile):
     def settled(
         self, machine: Machine, trials: int, workers: int | None = None, trial_gb: float = 0.0
     ) -> SettledProfile:
-        """Return this profile with a number wherever it says ``auto``.
+        """Return this profile with a number for each ``auto``.
 
         Args:
-            machine: The submitting machine, which says nothing about the nodes; not looked at.
-            trials: How many trials are left; more workers than that would have nothing to do.
+            machine: Not used: the submitting machine tells nothing about the nodes.
+            trials: Number of trials left; there are never more workers.
             workers: Replaces the profile's own number.
-            trial_gb: Not looked at: Slurm is told what ``memory_gb`` says.
+            trial_gb: Not used: Slurm gets the value of ``memory_gb``.
         """
         asked = self.workers if workers is None else workers
         count = max(1, min(number(asked, DEFAULT_WORKERS), trials))
         return SettledProfile(self, count, self.gpus, 1, self.cpus)
 
     def notes(self, settled: SettledProfile, machine: Machine) -> list[str]:
-        """Say what of this profile is allowed and was perhaps not meant; numbers and machine are not looked at."""
+        """Return warnings about allowed values that may be a mistake; numbers and machine are not used."""
         if self.minutes is not None and self.limits.trial_minutes is not None:
             useful = self.minutes - self.signal_seconds / 60
             if self.limits.trial_minutes > useful:

@@ -1,4 +1,4 @@
-"""Reads the state of a run's jobs from Slurm's queue and from the notes in the folder."""
+"""Reads the state of a run's jobs from Slurm's queue and from the jobs' notes in the folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from finesweep.launch.slurm.script import collect_log, comment, note_name
 from finesweep.launch.submitter import Job, JobState
 
 _FORMAT = "%F|%K|%T|%r|%N|%k"
-"""Array or job, task, state, reason, nodes, comment; the comment last, since others' may hold anything."""
+"""Array or job, task, state, reason, nodes, comment; the comment is last, because foreign ones may hold any text."""
 
 _ID = re.compile(r"(\d{1,12})(?:_(\d{1,7}))?", re.ASCII)
 _ARRAY = re.compile(r"(\d{1,12})_\[1-(\d{1,3}|1000)\]", re.ASCII)
@@ -30,9 +30,9 @@ class Entry:
     """One job or task of an array, as ``squeue`` lists it.
 
     Attributes:
-        job: Id of the job, or of the array that it is a task of.
+        job: Id of the job, or of the task's array.
         task: Number of the task, None for a job that is none.
-        state: In Slurm's words, as ``RUNNING``.
+        state: State in Slurm's words, as ``RUNNING``.
         reason: Why it waits or ended, in Slurm's words; may be empty.
         node: Where it runs or ran; may be empty.
     """
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def id(self) -> str:
-        """What Slurm and its users call it."""
+        """Its id in Slurm."""
         return self.job if self.task is None else f"{self.job}_{self.task}"
 
     @property
@@ -55,10 +55,10 @@ class Entry:
 
 
 def entries(sweep_folder: SweepFolder, run: Run) -> list[Entry]:
-    """Ask the queue for the jobs of a run, those that ended minutes ago included.
+    """Return the queue's entries of a run, including those that ended minutes ago.
 
-    They are told by the comment that the scripts give them, with the run's own random word: a folder that
-    somebody else made cannot have it name other jobs.
+    They are recognised by the scripts' comment, which holds the run's own random word. So a folder from another person
+    cannot name foreign jobs.
 
     Raises:
         LaunchError: The queue cannot be asked.
@@ -74,7 +74,7 @@ def entries(sweep_folder: SweepFolder, run: Run) -> list[Entry]:
 def jobs(sweep_folder: SweepFolder, run: Run) -> list[Job]:
     """Return the state of each job of a run, by id.
 
-    What the queue no longer lists has ended; the note that it left says how.
+    A job that the queue no longer lists has ended; its note tells how.
 
     Raises:
         LaunchError: The queue cannot be asked.
@@ -109,7 +109,7 @@ def _role(task: str | None) -> str:
 
 
 def _death(sweep_folder: SweepFolder, run: Run, entry: Entry) -> str:
-    """Say how a job ended that did not end well: in Slurm's words, and in the last ones of its log."""
+    """Describe how a job failed: in Slurm's words, and by the last line of its log."""
     where = f" on {entry.node}" if entry.node else ""
     what = entry.state + where + (f", {entry.reason}" if entry.reason not in ("", "NonZeroExitCode") else "")
     if entry.reason == "JobLaunchFailure":
@@ -119,7 +119,7 @@ def _death(sweep_folder: SweepFolder, run: Run, entry: Entry) -> str:
 
 
 def _known(sweep_folder: SweepFolder, run: Run) -> dict[str, list[str]]:
-    """Return the notes of the run's jobs by id, with those that were submitted and left none."""
+    """Return the notes of the run's jobs by id; a submitted job without a note has an empty list."""
     submitted = sweep_folder.jobs(run.number)
     known: dict[str, list[str]] = {}
     if array := _ARRAY.fullmatch(submitted.get("workers", "")):
@@ -155,6 +155,6 @@ def _gone(sweep_folder: SweepFolder, run: Run, job: str, note: list[str]) -> Job
 def _last_words(sweep_folder: SweepFolder, run: Run, task: str | None) -> str:
     log = collect_log(sweep_folder, run.number) if task is None else sweep_folder.worker_log(run.number, int(task) - 1)
     lines = last_lines(log)
-    # What srun says of the exit code comes after what the worker says of the reason.
+    # srun's line on the exit code follows the worker's line with the reason.
     telling = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
     return (telling or lines or [""])[-1].removeprefix("error: ")

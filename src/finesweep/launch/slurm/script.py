@@ -1,6 +1,6 @@
-"""Writes the two batch scripts that Slurm is given: the workers of a run, and the job that collects the winner.
+"""Writes the two batch scripts for Slurm: the workers of a run, and the job that collects the winner.
 
-A person can read, edit and submit them. Values come from checked profiles, and reach the shell quoted.
+A user can read, edit and submit them. Values come from checked profiles, and are quoted for the shell.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WORKERS, COLLECT = "submit.sbatch", "collect.sbatch"
 """The scripts' names in a sweep's folder."""
 
 _UNSAFE = frozenset('%"\\')
-"""What ``sbatch`` gives a meaning of its own in the path of a log."""
+"""Characters that ``sbatch`` interprets in the path of a log."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+", re.ASCII)
 
@@ -33,40 +33,40 @@ _JOB_ID = "$SLURM_JOB_ID"
 
 
 def job_name(name: str) -> str:
-    """Return what the jobs of a sweep are called in the queue."""
+    """Return the name of a sweep's jobs in the queue."""
     return f"finesweep-{name}"
 
 
 def comment(token: str) -> str:
-    """Return the comment by which the jobs of a run are found in the queue, whoever submitted them."""
+    """Return the comment that identifies the jobs of a run in the queue, however they were submitted."""
     return f"finesweep-{token}"
 
 
 def note_name(run: int, job: str) -> str:
-    """Return the name, in ``runs/``, of the file in which a job notes what becomes of it."""
+    """Return the name of a job's note in ``runs/``, in which it records its state."""
     return f"{run:04d}.slurm-{job}"
 
 
 def collect_log(sweep_folder: SweepFolder, run: int) -> Path:
-    """Return where the output of a run's last job goes."""
+    """Return the log of a run's last job."""
     return sweep_folder.path / "logs" / f"collect-{run:04d}.log"
 
 
 def width(order: Order) -> int:
-    """Return how many tasks the array has: one for each worker, or one that runs all trials itself."""
+    """Return the number of tasks in the array: one for each worker, or one that runs all trials itself."""
     return 1 if order.coordinates else order.profile.workers
 
 
 def array_id(job: str, order: Order) -> str:
-    """Return what Slurm calls an array with all its tasks, as ``1234_[1-8]``."""
+    """Return Slurm's id of an array with all its tasks, as ``1234_[1-8]``."""
     return f"{job}_[1-{width(order)}]"
 
 
 def refuse_folder(path: Path) -> None:
-    """Make sure that a folder's path means the same to the shell, to Slurm and to a person.
+    """Refuse a folder's path that the shell or Slurm would interpret, or that cannot be shown.
 
     Raises:
-        FolderError: It has a character that Slurm gives a meaning of its own, or none that can be shown.
+        FolderError: It has a character that Slurm interprets, or that is not printable.
     """
     if bad := sorted({character for character in str(path) if character in _UNSAFE or not character.isprintable()}):
         found = ", ".join(printable(character) for character in bad)
@@ -82,7 +82,7 @@ def by_hand(path: Path) -> list[str]:
 
 
 def workers_script(order: Order, profile: SlurmProfile) -> str:
-    """Return the script of the workers, an array of which each task is one worker."""
+    """Return the script of the workers, an array with one worker per task."""
     log = order.sweep_folder.path / "logs" / f"worker-{order.run.number:04d}-%a.log"
     tasks = width(order)
     array = f"1-{tasks}" + (f"%{profile.at_once}" if profile.at_once and profile.at_once < tasks else "")
@@ -104,7 +104,7 @@ def workers_script(order: Order, profile: SlurmProfile) -> str:
 
 
 def collect_script(order: Order, profile: SlurmProfile) -> str:
-    """Return the script of the job that exports and proves the winner when the workers have ended."""
+    """Return the script of the job that exports and proves the winner after the workers have ended."""
     log = collect_log(order.sweep_folder, order.run.number)
     about = [
         f"Ends run {order.run.number} of the sweep {order.name}: leaderboard, winner, and the proof of it.",
@@ -165,7 +165,7 @@ def _threads(order: Order, profile: SlurmProfile) -> int:
 
 
 def _sbatch_word(value: object) -> str:
-    """Write a value so that ``sbatch`` reads it as one word; none that gets here has a quote or a backslash."""
+    """Return a value that ``sbatch`` reads as one word; no value here has a quote or a backslash."""
     text = str(value)
     return text if _PLAIN.fullmatch(text) else f'"{text}"'
 

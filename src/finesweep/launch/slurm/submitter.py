@@ -30,12 +30,12 @@ from finesweep.launch.slurm.script import (
 from finesweep.launch.submitter import Job, Order, Submission
 
 END_SECONDS = 30.0
-"""How long ``sweep cancel`` waits for the jobs to be gone; Slurm kills after that time by default."""
+"""Seconds that ``sweep cancel`` waits for the jobs to end; by default Slurm kills them after that time."""
 
 POLL_SECONDS = 1.0
 
 _ACCEPTED = re.compile(r"(\d{1,12})(?:;.*)?", re.ASCII)
-"""What ``sbatch --parsable`` prints: the id, and the cluster where there are several."""
+"""Output of ``sbatch --parsable``: the id, and the cluster if there are several."""
 
 
 class SlurmSubmitter:
@@ -44,7 +44,7 @@ class SlurmSubmitter:
     watched: ClassVar[bool] = False
 
     def check(self, profile: Profile) -> None:
-        """Make sure that ``sbatch`` is there.
+        """Check that ``sbatch`` exists.
 
         Raises:
             LaunchError: It is not on PATH.
@@ -55,12 +55,12 @@ class SlurmSubmitter:
         """Write the two scripts into the folder and submit them.
 
         Args:
-            order: What to submit.
+            order: The submission.
             dry_run: Only write and show them.
 
         Raises:
             LaunchError: Slurm refused; holds its own words and the command.
-            FolderError: The folder cannot be written, or its path is none that Slurm takes.
+            FolderError: The folder cannot be written, or Slurm does not accept its path.
         """
         asked, path = order.profile.asked, order.sweep_folder.path
         assert isinstance(asked, SlurmProfile)
@@ -80,7 +80,7 @@ class SlurmSubmitter:
         return Submission({"workers": array_id(workers, order), "collect": collect}, _told(order, workers, collect))
 
     def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[Job]:
-        """Return the state of each worker and of the last job; of those submitted by hand too.
+        """Return the state of each worker and of the last job, also of those submitted by hand.
 
         Raises:
             LaunchError: ``squeue`` is missing, or the controller does not answer.
@@ -88,7 +88,7 @@ class SlurmSubmitter:
         return listed_jobs(sweep_folder, run)
 
     def cancel(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[str]:
-        """End the jobs of a run; wait a while until they are gone, since trials save their state first.
+        """End the jobs of a run, and wait a while for them, since trials save their state first.
 
         Raises:
             LaunchError: ``squeue`` or ``scancel`` is missing or failed.
@@ -96,7 +96,7 @@ class SlurmSubmitter:
         present = _present(sweep_folder, run)
         if not present:
             return []
-        # The last job first: once its array is gone it would start.
+        # The last job is cancelled first: it would start as soon as its array has ended.
         ids = dict.fromkeys(entry.job for entry in sorted(present, key=lambda entry: entry.task is not None))
         call(["scancel", *ids], SUBMIT_SECONDS)
         deadline = time.monotonic() + END_SECONDS
