@@ -1,7 +1,7 @@
-"""Defines a backend: it proposes hyperparameters and calls ``hyperparameter_search``.
+"""Defines a backend, which proposes hyperparameters and calls ``hyperparameter_search``.
 
-A backend is one file here and one line in ``finesweep.registry.BACKENDS``. It is handed ``Work`` and
-knows nothing of processes, training or records; ``Work`` knows nothing of samplers and pruners.
+A backend is one file here and one line in ``finesweep.registry.BACKENDS``. It gets ``Work`` and knows nothing of
+processes, training or records; ``Work`` knows nothing of samplers and pruners.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from finesweep.trial import Params, Reporter
 
 
 class Work(Protocol):
-    """What a worker offers to a backend.
+    """A worker's interface for a backend.
 
     Attributes:
         sweep_folder: The sweep's folder.
@@ -32,40 +32,40 @@ class Work(Protocol):
 
     @property
     def stopping(self) -> bool:
-        """Whether to stop: on a signal, or because the process that started this one is gone."""
+        """Whether to stop: on a signal, or because the parent process has ended."""
         ...
 
     @property
     def over(self) -> bool:
-        """Whether there will be no more claims: all trials have finished, or the search is to end."""
+        """Whether there will be no more claims: all trials have finished, or the search must end."""
         ...
 
     def claim(self, wait: bool = True) -> Claim | None:
-        """Take the next trial; None when the sweep is over or was told to stop.
+        """Claim the next trial; None when the sweep is over or was asked to stop.
 
         Args:
-            wait: Whether to wait while others run the last trials, since one of them may die and leave its
-                trial behind; without, None may also mean that there is nothing to do at this moment.
+            wait: Whether to wait while other workers run the last trials, since one of them may die and leave its trial
+                behind; without, None may also mean that no trial is free at this moment.
         """
         ...
 
     def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None] | None = None) -> None:
-        """Run ``body`` in a process of its own; a crash of it becomes the trial's record.
+        """Run ``body`` in its own process; a crash of it becomes the trial's record.
 
         Args:
             claim: The trial, claimed here or by the work that this is the ``elsewhere`` of.
-            body: What to run.
+            body: The function to run.
             attend: Called in this process several times a second while the body runs.
         """
         ...
 
     def train(self, claim: Claim, params: Params, report: Reporter) -> float:
-        """Train one trial and write its record, whatever happens.
+        """Train one trial and write its record in any case.
 
         Args:
             claim: The trial.
             params: Its parameters.
-            report: Tells the search of each evaluation.
+            report: Reports each evaluation to the search.
 
         Returns:
             The objective: the best value of all evaluations.
@@ -77,39 +77,39 @@ class Work(Protocol):
         ...
 
     def elsewhere(self) -> Callable[[], Work]:
-        """Return what opens this work in another process; it is small, and can be pickled.
+        """Return a function that opens this work in another process; it is small, and can be pickled.
 
         There, ``isolated`` and ``train`` run trials that are claimed here, and nothing is claimed.
         """
         ...
 
     def renew(self) -> None:
-        """Keep the claims that are held here alive; to be called at least every second."""
+        """Renew the claims that are held here; to be called at least every second."""
         ...
 
     def release(self, claim: Claim) -> None:
-        """Let go of a claim whose trial was run elsewhere."""
+        """Release a claim whose trial has run elsewhere."""
         ...
 
     def lost(self, claim: Claim, how: str, seconds: float) -> None:
-        """Record that the process that ran a trial elsewhere is gone, and release its claim.
+        """Record that the process that ran a trial elsewhere has died, and release its claim.
 
         Args:
             claim: The trial.
-            how: What is known of its end.
-            seconds: How long it ran.
+            how: Known facts about its end.
+            seconds: Duration of the attempt.
         """
         ...
 
 
 class Backend(Protocol):
-    """Who proposes hyperparameters.
+    """Proposes hyperparameters.
 
     Attributes:
-        samplers: Names that ``search.sampler`` may have.
-        pruners: Names that ``search.pruner`` may have.
-        coordinates: Whether one worker runs all trials of a run, as many at a time as its profile says, in
-            processes that the backend starts.
+        samplers: Allowed values of ``search.sampler``.
+        pruners: Allowed values of ``search.pruner``.
+        coordinates: Whether one worker runs all trials of a run, as many at a time as its profile says, in processes
+            that the backend starts.
     """
 
     samplers: ClassVar[Sequence[str]]

@@ -1,8 +1,8 @@
-"""Owns the object that ``Trainer.hyperparameter_search`` searches over: it holds a function, not a model.
+"""Replaces the Trainer in ``Trainer.hyperparameter_search`` by a driver that holds a function instead of a model.
 
-The stock call mutates one Trainer from trial to trial, so that parameters leak, seeds come late and
-arguments that are read early have no effect. This driver lets Optuna or Ray do the search and trains
-each trial elsewhere, with everything fresh.
+The stock call mutates one Trainer from trial to trial. So parameters leak, seeds come late, and arguments that are read
+early have no effect. With this driver Optuna or Ray do the search, and each trial is trained elsewhere with everything
+made anew.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from finesweep.trial import Params
 
 
 class SearchDriver(transformers.Trainer):  # type: ignore[misc]
-    """Stands in for the Trainer in ``hyperparameter_search``.
+    """Replaces the Trainer in ``hyperparameter_search``.
 
     Args:
-        run_trial: Called with the backend's trial and its parameters; returns the objective. What it raises reaches the
+        run_trial: Called with the backend's trial and its parameters; returns the objective. Its exceptions reach the
             backend unchanged.
     """
 
     def __init__(self, run_trial: Callable[[Any, Params], float]) -> None:
-        # Trainer's own constructor would build a model and an accelerator, which nobody needs here.
-        # What follows is everything that the search reads (transformers/integrations/integration_utils.py).
+        # Trainer's own constructor would build a model and an accelerator, which are not needed here. The search reads
+        # only the attributes below (transformers/integrations/integration_utils.py).
         self.run_trial = run_trial
         self.args = SimpleNamespace(process_index=0, world_size=1, n_gpu=0, do_eval=True, eval_strategy="steps")
         self.model_init = SimpleNamespace
@@ -44,4 +44,4 @@ class SearchDriver(transformers.Trainer):  # type: ignore[misc]
 
 
 def _nothing(*_: object) -> None:
-    """Do what the search asks of parts that this driver does not have; picklable, unlike a lambda."""
+    """Do nothing, for parts that this driver does not have; picklable, unlike a lambda."""

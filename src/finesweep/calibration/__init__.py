@@ -1,4 +1,4 @@
-"""Measures how fast trials train here, and chooses how many run at a time.
+"""Measures how fast trials train on this machine, and chooses how many run at a time.
 
 ``bench`` measures in forks of a warm worker and imports torch; it is imported by its path. Nothing here starts or ends
 workers.

@@ -1,4 +1,4 @@
-"""Owns measuring how fast trials train here: for a moment, in forks of a warm worker that leave nothing behind."""
+"""Measures the speed of training on this machine, in short-lived forks of a warm worker that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ from finesweep.training.fine_tuning import build_trainer
 from finesweep.trial import TrialInterrupted
 
 WARM_UP_STEPS = 2
-"""Steps that are not counted: in the first ones memory is taken and much is decided."""
+"""Steps that are not measured: the first ones allocate memory and choose kernels."""
 
 LEAST_STEPS = 3
 POLL_SECONDS = 0.02
 DEADLINE_SECONDS = 300.0
-"""How long a measurement may take; a step may be slow, and a process may hang."""
+"""Timeout of a measurement in seconds; a step may be slow, and a process may hang."""
 
 EVALUATION_SECONDS = 1.0
-"""About how long the measured evaluation takes."""
+"""Approximate duration of the measured evaluation in seconds."""
 
 FORWARD_SHARE = 3.0
-"""How many rows are evaluated in about the time in which one is trained."""
+"""Number of rows that are evaluated in about the time of training one."""
 
 
 @dataclass
 class Bench:
-    """Trains for a moment in forks of this process, which must be fit to be forked (``Worker.warm_up``).
+    """Trains briefly in forks of this process, which ``Worker.warm_up`` must have prepared.
 
     Attributes:
-        sweep_folder: The sweep's folder, of which rows and tokens are read and to which nothing is written.
-        manifest: What was prepared.
+        sweep_folder: The sweep's folder; rows and tokens are read from it, nothing is written to it.
+        manifest: The sweep's manifest.
         spec: The sweep's spec.
-        most_gb: Main memory that a process may take, in 1e9 bytes; one above it is ended.
-        stopping: Whether to end at once.
+        most_gb: Maximum main memory of a process, in 1e9 bytes; a larger one is killed.
+        stopping: Returns whether to end at once.
     """
 
     sweep_folder: SweepFolder
@@ -71,17 +71,17 @@ class Bench:
     def measure(
         self, load: Load, threads: int, processes: int = 1, within: float = DEADLINE_SECONDS
     ) -> Measurement | Misfit:
-        """Train in some processes at the same time and say how it went.
+        """Train in several processes at the same time and return the measurement.
 
         Args:
-            load: What to train.
+            load: The training to measure.
             threads: CPU threads of each process.
-            processes: How many.
-            within: Seconds that it may take.
+            processes: Number of processes.
+            within: Timeout in seconds.
 
         Raises:
-            TrialInterrupted: It was told to stop.
-            SweepError: A process failed, as every trial would, or took too long.
+            TrialInterrupted: It was asked to stop.
+            SweepError: A process failed, as every trial would, or the timeout was reached.
         """
         with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
             context = TrialContext(
@@ -95,21 +95,21 @@ class Bench:
 
 
 QUIET_SECONDS = 15.0
-"""How long to wait at most for workers that still get ready and would disturb."""
+"""Maximum seconds to wait until other workers, which would disturb the measurement, are ready and idle."""
 
 _LOOK_SECONDS = 0.2
 _IDLE_SHARE = 0.25
 
 
 def calibrate(bench: Bench, asked: Calibration) -> Calibration:
-    """Find out what a run wants to know of this machine, once the run's other workers have come to rest.
+    """Measure what a run needs to know about this machine, after its other workers have become idle.
 
     Args:
         bench: Trains in forks of this worker.
-        asked: What the run wants to know.
+        asked: The run's question.
 
     Raises:
-        TrialInterrupted: It was told to stop.
+        TrialInterrupted: It was asked to stop.
     """
     activity.tell("measuring how many trials at a time do most work")
     deadline = time.monotonic() + QUIET_SECONDS
@@ -119,7 +119,7 @@ def calibrate(bench: Bench, asked: Calibration) -> Calibration:
 
 
 def _is_quiet() -> bool:
-    """Say whether the processes beside this one, which the same command has started, do next to nothing."""
+    """Return whether the other children of this worker's command are almost idle."""
     before = _busy_seconds()
     time.sleep(_LOOK_SECONDS)
     return _busy_seconds() - before < _IDLE_SHARE * _LOOK_SECONDS
@@ -137,7 +137,7 @@ def _busy_seconds() -> float:
 
 @dataclass
 class _Fork:
-    """One process that trains, and what it has said so far."""
+    """One process that trains, and its messages so far."""
 
     process: Any
     receiver: multiprocessing.connection.Connection
@@ -146,7 +146,7 @@ class _Fork:
     answer: dict[str, Any] | None = None
 
     def listen(self) -> None:
-        """Take in what it says; a process that is gone says nothing more."""
+        """Read its messages; a process that has ended sends no more."""
         try:
             while self.answer is None and self.receiver.poll():
                 self._hear(self.receiver.recv_bytes())
@@ -177,7 +177,7 @@ class _Forks:
     _killed_for: Misfit | None = None
 
     def carry_out(self, processes: int) -> Measurement | Misfit:
-        """Start them, let them train at the same time, and wait for what they say."""
+        """Start the processes, let them train at the same time, and wait for their results."""
         began = time.monotonic()
         for number in range(processes):
             self.all.append(self._started(number))
@@ -187,7 +187,7 @@ class _Forks:
         return found
 
     def end(self) -> None:
-        """End what still runs; nothing of it is left when this returns."""
+        """Kill the processes that still run; none is left when this returns."""
         for one in self.all:
             one.process.kill()
             one.process.join()
@@ -222,7 +222,7 @@ class _Forks:
         return Measurement.together([Measurement(**one.answer) for one in self.all if one.answer is not None])
 
     def _look(self, began: float) -> None:
-        """Make sure that there is a reason to go on waiting."""
+        """Stop waiting if it was asked to stop, the timeout is reached, or a process takes too much memory."""
         if self.bench.stopping():
             raise TrialInterrupted("stopped while it was measured how fast trials train")
         if time.monotonic() - began > self.within:
@@ -254,7 +254,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _be_mortal(log: Path, seconds: float) -> None:
-    """Have this process end at a signal, with its worker, and by itself after some time."""
+    """Let signals end this process, and let it end with its worker, or by itself after some time."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.alarm(int(seconds) + 1)
@@ -267,7 +267,7 @@ def _be_mortal(log: Path, seconds: float) -> None:
 
 
 def _ended(one: _Fork) -> Misfit:
-    """Say what it means that a process ended without a word."""
+    """Return the meaning of a process's end without a message."""
     one.process.join()
     if one.process.exitcode == -signal.SIGKILL or "can't allocate memory" in one.last_words():
         return Misfit("it needs more memory than there is")
@@ -290,11 +290,11 @@ class _Stopwatch(transformers.TrainerCallback):  # type: ignore[misc]
         return self._train_on(model, inputs, *args, **kwargs)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Note when the first step begins."""
+        """Record when the first step begins."""
         self.first = self.first or time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin to count after the first steps; end when enough are done."""
+        """Start measuring after the warm-up steps; end when enough are done."""
         if os.getppid() != self.parent:
             os._exit(1)  # nobody is left to listen
         if state.global_step == WARM_UP_STEPS:
@@ -314,7 +314,7 @@ def _uses_gpu() -> bool:
 
 
 def _now() -> float:
-    """Return the time at which all that was asked of a GPU is done."""
+    """Return the time at which the GPU has finished all its work."""
     if _uses_gpu():
         torch.cuda.synchronize()
     return time.monotonic()
@@ -349,7 +349,7 @@ def _measured(context: TrialContext, load: Load, pass_gate: Callable[[], None], 
 
 
 def _train_on_longest(trainer: Any) -> None:
-    """Take the longest rows through model and backward pass: no batch needs more memory."""
+    """Take the longest rows through forward and backward pass: no batch needs more memory."""
     rows = trainer.train_dataset
     longest = rows.lengths.argsort()[-trainer.args.train_batch_size :]
     trainer.model.train()
@@ -357,7 +357,7 @@ def _train_on_longest(trainer: Any) -> None:
 
 
 def _evaluated(trainer: Any, speed: float) -> float:
-    """Return how many rows are evaluated in a second, from rows spread evenly over the validation set."""
+    """Return the evaluated rows per second, measured on rows spread evenly over the validation set."""
     rows = trainer.validation
     wanted = max(int(speed * FORWARD_SHARE * EVALUATION_SECONDS), trainer.args.eval_batch_size)
     chosen = rows.select(range(0, len(rows), max(1, len(rows) // wanted)))
@@ -367,7 +367,7 @@ def _evaluated(trainer: Any, speed: float) -> float:
 
 
 def _memory_mb() -> tuple[float, float]:
-    """Return the most memory that this process had, and how much of that is shared with no other."""
+    """Return the peak memory of this process, and the part of it that is not shared with other processes."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     now = psutil.Process().memory_full_info()

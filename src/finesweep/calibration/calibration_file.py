@@ -1,8 +1,8 @@
-"""Keeps what a run has measured: how many trials at a time suit the GPUs of this machine.
+"""Keeps the measurements of a run: how many trials at a time suit the GPUs of this machine.
 
-The command asks before it starts its workers. Once they are warm, one of them measures while the others wait; the
-command then starts or ends workers by what was found. It is kept in ``calibration.json``, so that the next run on
-the same machine need not measure.
+The command writes the question before it starts its workers. When they are warm, one of them measures while the others
+wait. The command then starts or ends workers by the result. ``calibration.json`` keeps it, so that the next run on the
+same machine need not measure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WAIT_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class _File:
-    """What ``calibration.json`` holds, the newest last."""
+    """Content of ``calibration.json``, the newest last."""
 
     calibrations: tuple[Calibration, ...] = ()
 
@@ -40,14 +40,14 @@ class _File:
 def launch(
     folder: SweepFolder, spec: SweepSpec, settled: SettledProfile, machine: Machine, trials: int, rows: int
 ) -> tuple[SettledProfile, Calibration | None]:
-    """Return a run's profile, and what its workers measure before they begin; None where that is no question.
+    """Return a run's profile, and the question that its workers measure first; None if there is no question.
 
     Args:
-        folder: The sweep's folder, in which earlier runs may have found it out.
+        folder: The sweep's folder, in which earlier runs may have the answer.
         spec: The sweep's spec.
-        settled: The launch profile by the rule.
-        machine: Where the workers will run.
-        trials: How many trials are left.
+        settled: The launch profile, settled without measuring.
+        machine: The machine of the workers.
+        trials: Number of trials left.
         rows: Training rows.
     """
     asked = settled.asked
@@ -65,7 +65,7 @@ def launch(
 
 
 def known(folder: SweepFolder, host: str, machine: Machine, among: Sequence[Option]) -> Calibration | None:
-    """Return what an earlier run has found of this machine that answers the same question, None if none has."""
+    """Return an earlier run's result on this machine that answers the same question, None if there is none."""
     for one in reversed(_read(folder)):
         answers = one.is_done and (one.host, one.machine) == (host, machine) and set(among) <= set(one.options)
         if answers and chosen(one.speeds, among) is not None:
@@ -74,12 +74,12 @@ def known(folder: SweepFolder, host: str, machine: Machine, among: Sequence[Opti
 
 
 def of_run(folder: SweepFolder, run: int) -> Calibration | None:
-    """Return what a run wants to know, or has found out; None if it never asked."""
+    """Return a run's question or result; None if it had no question."""
     return next((one for one in reversed(_read(folder)) if one.run == run), None)
 
 
 def write(folder: SweepFolder, calibration: Calibration) -> None:
-    """Write what a run wants to know, or has found out, in the place of what it wrote before.
+    """Write a run's question or result, replacing the earlier one.
 
     Raises:
         FolderError: The folder cannot be written.
@@ -90,7 +90,7 @@ def write(folder: SweepFolder, calibration: Calibration) -> None:
 
 
 def _read(folder: SweepFolder) -> tuple[Calibration, ...]:
-    """Read what is known; what cannot be read can be measured again."""
+    """Return all entries; an unreadable file counts as empty, since it can be measured again."""
     with contextlib.suppress(Damaged, FileNotFoundError):
         return read_as(_File, folder.calibration_file).calibrations
     return ()
@@ -98,11 +98,11 @@ def _read(folder: SweepFolder) -> tuple[Calibration, ...]:
 
 @dataclass(frozen=True)
 class ChosenProfile:
-    """How many workers a run has, and why.
+    """Number of workers of a run, and the reason.
 
     Attributes:
         profile: The run's profile.
-        note: One line for a person.
+        note: Explanation on one line.
     """
 
     profile: SettledProfile
@@ -110,22 +110,22 @@ class ChosenProfile:
 
 
 def by_rule(settled: SettledProfile, why: str) -> ChosenProfile:
-    """Return the outcome where nothing could be measured.
+    """Return the choice if nothing could be measured.
 
     Args:
-        settled: The run's profile, whose numbers nothing was measured for.
-        why: Why not.
+        settled: The run's profile, settled without measuring.
+        why: Why nothing was measured.
     """
     return ChosenProfile(settled, f"{settled}; nothing was measured, since {why}.")
 
 
 def chosen_profile(folder: SweepFolder, run: int, settled: SettledProfile) -> ChosenProfile | None:
-    """Return what a run's workers have found out, None as long as they have not.
+    """Return the choice that follows from the workers' result, None until they have one.
 
     Args:
         folder: The sweep's folder.
         run: Number of the run.
-        settled: Its profile, whose numbers nothing was measured for.
+        settled: Its profile, settled without measuring.
     """
     found = of_run(folder, run)
     if found is None:
@@ -141,13 +141,13 @@ def chosen_profile(folder: SweepFolder, run: int, settled: SettledProfile) -> Ch
 def awaited(
     folder: SweepFolder, run: Run, find_out: Callable[[Calibration], Calibration], stopping: Callable[[], bool]
 ) -> Run:
-    """Return a worker's run once its number of workers is known; one of them measures it.
+    """Return a worker's run once its number of workers is known; one worker measures it.
 
     Args:
         folder: The sweep's folder.
         run: The run when the worker was started.
         find_out: Measures.
-        stopping: Whether to end at once, with the run as it is.
+        stopping: Returns whether to end at once, with the run as it is.
     """
     while run.measures and not stopping():
         asked = of_run(folder, run.number)

@@ -1,4 +1,4 @@
-"""Owns what a measurement says of training before any trial runs: how fast it is, how large, or no place for it."""
+"""Holds the result of a measurement of training: its speed and its memory, or that it does not fit."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from finesweep.trial import Params
 
 STEPS = 20
-"""Optimizer steps that are measured where nothing else is said."""
+"""Default number of measured optimizer steps."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is trained to be measured.
+    """A training to be measured.
 
     Attributes:
         params: The trial's parameters.
-        steps: Optimizer steps after those that warm up, at most.
-        seconds: Measuring ends when it has taken so long, however few steps were done.
+        steps: Maximum number of optimizer steps after the warm-up.
+        seconds: Duration after which measuring ends, however few steps were done.
         evaluates: Whether evaluations are measured too.
-        sizes: Whether memory is measured, with the longest rows that there are.
+        sizes: Whether memory is measured, with the longest rows of the data.
     """
 
     params: Params
@@ -33,20 +33,20 @@ class Load:
 
 @dataclass(frozen=True)
 class Measurement:
-    """How training went, in one process or in several at a time.
+    """Speed and memory of training, in one process or in several at a time.
 
     Attributes:
         examples_per_second: Training examples, of all processes together.
-        tokens_per_second: Tokens of those that are no padding, of all processes together.
-        rows_per_second: Evaluated rows, of all processes together; None where no evaluation was measured.
-        fixed_seconds: What a trial takes before its first step: model and Trainer.
-        memory_mb: Most resident memory of a process, in 1e6 bytes.
-        own_memory_mb: How much of that it shares with no other.
-        gpu_memory_mb: Most memory of the GPU that one process had reserved, 0 without one.
-        weights_mb: What the model's weights take on disk.
-        share: For how much of the time the main thread of a process ran; of several, the least. With one thread of
-            computation and nobody in its way it is nearly 1.
-        processes: How many there were.
+        tokens_per_second: Tokens without padding, of all processes together.
+        rows_per_second: Evaluated rows, of all processes together; None if no evaluation was measured.
+        fixed_seconds: Time of a trial before its first step, to make model and Trainer.
+        memory_mb: Peak resident memory of a process, in 1e6 bytes.
+        own_memory_mb: The part of it that is not shared with other processes.
+        gpu_memory_mb: Peak GPU memory that one process had reserved, 0 without a GPU.
+        weights_mb: Size of the model's weights on disk.
+        share: Share of the time in which the main thread of a process ran; the minimum of several. With one computing
+            thread and no other load it is nearly 1.
+        processes: Number of processes.
     """
 
     examples_per_second: float
@@ -62,7 +62,7 @@ class Measurement:
 
     @classmethod
     def together(cls, each: Sequence[Measurement]) -> Measurement:
-        """Return what several processes did at the same time as one measurement.
+        """Combine the measurements of processes that ran at the same time.
 
         Args:
             each: One for each process, at least one.
@@ -84,10 +84,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Misfit:
-    """What was to be measured has no place on this machine.
+    """The training does not fit on this machine.
 
     Attributes:
-        reason: Of what there was too little, for a person.
+        reason: The resource that is too small, for the user.
     """
 
     reason: str

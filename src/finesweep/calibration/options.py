@@ -1,4 +1,4 @@
-"""Chooses how many trials share a GPU: the options, what is measured of them, and which is best."""
+"""Chooses how many trials share a GPU: lists the options, measures them, and picks the best."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from finesweep.trial import Params
 
 MOST_PER_GPU = 8
 GAIN = 1.1
-"""By how much one more trial on a GPU must raise what all of them do together."""
+"""Minimum factor by which one more trial on a GPU must raise the total speed."""
 
 PROBE_SECONDS = 0.3
 MEASURED_SECONDS = 0.5
 MOST_STEPS = 100_000
 SHARE = 0.1
-"""Share of a sweep that may be spent on finding out how to run it."""
+"""Maximum share of a sweep's time for measuring."""
 
 PATIENCE = 3.0
-"""How much longer than the first measurement another one may take."""
+"""Timeout of a measurement, as a multiple of the first one's duration."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """A way to share GPUs out.
+    """A way to share the GPUs.
 
     Attributes:
-        workers: How many trials run at a time.
+        workers: Number of simultaneous trials.
         threads: CPU threads of each.
-        per_gpu: How many of them share a GPU.
+        per_gpu: Number of trials that share a GPU.
     """
 
     workers: int
@@ -45,12 +45,12 @@ class Option:
 
 @dataclass(frozen=True)
 class Speed:
-    """What was found of an option.
+    """Result for an option.
 
     Attributes:
         option: The option.
-        examples_per_second: Of all trials on one GPU together; None where it is no option.
-        reason: Why it is none.
+        examples_per_second: Speed of all trials on one GPU together; None if the option is impossible.
+        reason: Why it is impossible.
     """
 
     option: Option
@@ -60,19 +60,19 @@ class Speed:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What one run wants to know of its machine, and what was found.
+    """A run's question about its machine, and the result.
 
     Attributes:
         run: Number of the run.
         host: The machine's name.
-        machine: What it has.
-        options: What there is to choose between.
-        load: Hyperparameters that are trained.
-        examples: Training examples of the whole sweep, as far as they can be foreseen.
-        trials: How many trials they are.
-        is_done: Whether the worker has finished with it.
-        speeds: What it has found.
-        remark: Why nothing was found; else None.
+        machine: Its resources.
+        options: The options.
+        load: Hyperparameters to train with.
+        examples: Estimated training examples of the whole sweep.
+        trials: Number of trials with these examples.
+        is_done: Whether measuring has ended.
+        speeds: The results.
+        remark: Why there is no result; else None.
     """
 
     run: int
@@ -88,18 +88,18 @@ class Calibration:
 
 
 Measure = Callable[[Load, int, int, float], Measurement | Misfit]
-"""Measures a load with so many threads in so many processes, within so many seconds."""
+"""Measures a load with a number of threads in a number of processes, within a number of seconds."""
 
 
 def options(asked: Profile, machine: Machine, trials: int) -> tuple[Option, ...]:
-    """Return what there is to choose between on this machine; fewer than two where measuring cannot matter.
+    """Return the options on this machine; fewer than two if measuring cannot matter.
 
-    One trial for each GPU, and two, and so on, as long as each has a core to feed it.
+    One trial for each GPU, then two, and so on, as long as each has a core to feed it.
 
     Args:
         asked: The launch profile as it was written.
-        machine: Where the workers will run.
-        trials: How many trials are left.
+        machine: The machine of the workers.
+        trials: Number of trials left.
     """
     if asked.workers != "auto" or asked.trials_per_gpu != "auto" or not asked.gpus_on(machine):
         return ()
@@ -116,11 +116,11 @@ def options(asked: Profile, machine: Machine, trials: int) -> tuple[Option, ...]
 
 
 def chosen(speeds: Sequence[Speed], among: Sequence[Option]) -> Option | None:
-    """Return the best option by what was found, None where nothing was; each further trial must be worth it.
+    """Return the best option by the results, None without results; each further trial must pay off.
 
     Args:
-        speeds: What was found.
-        among: What may be chosen now.
+        speeds: The results.
+        among: The options that may be chosen now.
     """
     known = {speed.option: speed.examples_per_second for speed in speeds if speed.examples_per_second is not None}
     found = sorted((option for option in among if option in known), key=lambda option: option.workers)
@@ -135,29 +135,29 @@ def chosen(speeds: Sequence[Speed], among: Sequence[Option]) -> Option | None:
 
 
 def applied(profile: SettledProfile, option: Option) -> SettledProfile:
-    """Return a profile that runs as many trials at a time as an option says."""
+    """Return a profile with an option's numbers."""
     return dataclasses.replace(
         profile, workers=option.workers, threads_per_worker=option.threads, trials_per_gpu=option.per_gpu
     )
 
 
 def against(speeds: Sequence[Speed], option: Option) -> str:
-    """Say what was found of an option, and of the others: ``410 examples/s, against 300 with 1``."""
+    """Describe the result of an option, and those of the others: ``410 examples/s, against 300 with 1``."""
     known = {speed.option: speed.examples_per_second for speed in speeds if speed.examples_per_second is not None}
     others = ", ".join(f"{value:,.0f} with {one.per_gpu}" for one, value in known.items() if one != option)
     return f"{known[option]:,.0f} examples/s{f', against {others}' if others else ''}"
 
 
 def carried_out(asked: Calibration, measure: Measure, memory_gb: float) -> Calibration:
-    """Measure what a run wants to know.
+    """Measure the options of a run.
 
     Args:
-        asked: What it wants to know.
+        asked: The run's question.
         measure: Measures one option.
         memory_gb: Main memory of the worker that measures, in 1e9 bytes.
 
     Raises:
-        TrialInterrupted: It was told to stop.
+        TrialInterrupted: It was asked to stop.
     """
     began = time.monotonic()
     try:
@@ -188,10 +188,10 @@ class _Measured:
     """Measures options one after the other.
 
     Attributes:
-        asked: What the run wants to know.
+        asked: The run's question.
         measure: Measures one option.
         each_gb: Main memory of one worker and its trial, in 1e9 bytes.
-        within: Seconds that an option may take to be measured.
+        within: Timeout of an option's measurement, in seconds.
     """
 
     asked: Calibration
@@ -200,7 +200,7 @@ class _Measured:
     within: float
 
     def each(self) -> Iterator[Speed]:
-        """Yield what is found of one option after the other, until the rest of them is not worth a look."""
+        """Yield the result of one option after the other, until a further one cannot be better."""
         best = 0.0
         for option in self.asked.options:
             speed = self._speed(option)
@@ -211,7 +211,7 @@ class _Measured:
             best = max(best, found or 0.0)
 
     def best_again(self, speeds: Sequence[Speed]) -> tuple[Speed, ...]:
-        """Measure the two best once more and keep the better result: what disturbs a measurement only lowers it."""
+        """Measure the two best options once more and keep the better result: a disturbance only lowers a speed."""
         fit = sorted((speed for speed in speeds if speed.examples_per_second), key=_examples, reverse=True)
         again = {speed.option: self._speed(speed.option) for speed in fit[:2]} if len(fit) > 1 else {}
         return tuple(max(speed, again.get(speed.option, speed), key=_examples) for speed in speeds)

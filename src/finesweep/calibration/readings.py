@@ -1,4 +1,4 @@
-"""Holds what was measured of a search on this machine, for each batch size."""
+"""Holds the measurements of a search on this machine, for each batch size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ BATCH = "per_device_train_batch_size"
 
 @dataclass(frozen=True)
 class Reading:
-    """What was measured of one batch size, with the longest inputs of the space.
+    """Measurement of one batch size, with the longest inputs of the space.
 
     Attributes:
         batch: Rows per device and step.
-        measurement: How training went; None where it does not fit.
-        misfit: Why it does not.
+        measurement: The measurement; None if it does not fit.
+        misfit: Why it does not fit.
     """
 
     batch: int
@@ -26,15 +26,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Readings:
-    """What was measured of a search on this machine.
+    """Measurements of a search on this machine.
 
     Attributes:
-        workers: How many trials run at a time.
+        workers: Number of simultaneous trials.
         threads: CPU threads of each.
-        per_gpu: How many share a GPU, 0 without one.
-        note: Why it is so many; empty where it was asked for, or where there is no choice.
-        warm_seconds: What it takes a worker to be ready for its first trial.
-        worker_mb: Resident memory of a worker beside its trial, in 1e6 bytes.
+        per_gpu: Number of trials that share a GPU, 0 without one.
+        note: Reason for these numbers; empty if they were given, or there is no choice.
+        warm_seconds: Seconds until a worker is ready for its first trial.
+        worker_mb: Resident memory of a worker without its trial, in 1e6 bytes.
         each: One for each batch size, ascending.
     """
 

@@ -1,6 +1,6 @@
-"""Estimates how much work a sweep is, and how long what is left of it takes.
+"""Estimates how much work a sweep is, and how long the rest of it takes.
 
-A sweep is simulated with its own pruning rule; no library knows that rule. Nothing here reads the folder or measures;
+A sweep is simulated with its own pruning rule, which no library has. Nothing here reads the folder or measures;
 ``calibration`` measures.
 """
 

@@ -1,4 +1,4 @@
-"""Says how far trials of a sweep may go: what they plan to train, and where its pruner may end them."""
+"""Describes how far trials of a sweep may go: their planned training, and where the pruner may end them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ SHARES: Mapping[str, tuple[float, float, float]] = {
     "asha": (0.35, 0.5, 0.75),
     "hyperband": (0.5, 0.7, 0.95),
 }
-"""Of the trials that come to a point of comparison, how many go on: low, likely, high. About half of them are above
-the median, more where a sampler learns to propose good ones; brackets of `hyperband` that begin late prune less."""
+"""Share of the trials at a rung that go on: low, likely, high. About half of them are above the median, and more if a
+sampler learns to propose good ones; brackets of `hyperband` that begin late prune less."""
 
 LEARNING = frozenset({"tpe", "gp"})
-"""Samplers that come to prefer a part of the space."""
+"""Samplers that learn to prefer a part of the space."""
 
 _POOL = 200
 
 
 @dataclass(frozen=True)
 class Span:
-    """A range: in four of five sweeps the truth should lie within.
+    """A range that should hold the truth in four of five sweeps.
 
     Attributes:
         low: One sweep in ten is below.
-        middle: As many are below as above.
-        high: One in ten is above.
+        middle: The median.
+        high: One sweep in ten is above.
     """
 
     low: float
@@ -42,10 +42,10 @@ class Span:
 
     @classmethod
     def of(cls, values: Sequence[float], outside: float = 0.2) -> Span:
-        """Return the range that holds all of some values but a share of them, half of that at each end.
+        """Return the range that holds all values but a share of them, half of it at each end.
 
         Args:
-            values: At least one.
+            values: At least one value.
             outside: That share, 0 to 1.
         """
         ordered = sorted(values)
@@ -67,7 +67,7 @@ class Course:
 
     @property
     def halves(self) -> bool:
-        """Whether a fixed share of each cohort goes on."""
+        """Whether the pruner promotes a fixed share of each cohort."""
         return self.spec.search.pruner == "halving"
 
     @functools.cached_property
@@ -77,49 +77,49 @@ class Course:
             return self._own
         if self.spec.search.pruner not in SHARES:
             return ()
-        # Those of Optuna and Ray compare at the first evaluation, the second, the fourth and so on.
+        # Pruners of Optuna and Ray compare at the first evaluation, the second, the fourth and so on.
         each = self.rows / self.spec.evaluation.per_epoch
         return tuple(int(each * 2**power) for power in range(12))
 
     def plan(self, params: Params) -> Workload:
-        """Return what a trial with these parameters would train."""
+        """Return the workload of a trial with these parameters."""
         return Workload.of(self.spec.merged(params), self.rows)
 
     @functools.cached_property
     def planned(self) -> list[Workload]:
-        """Plans of the first trials, as far as they are known before any sampler is asked."""
+        """Workloads of the first trials, which are known before a sampler is asked."""
         known = planned_trials(self.spec, {}, self.spec.data.max_length or 512)
         return [self.plan(params) for params in known]
 
     @functools.cached_property
     def pool(self) -> list[Workload]:
-        """Plans as a random sampler would propose them."""
+        """Workloads of proposals by a random sampler."""
         space, source = self.spec.search_space, random.Random(0)
         return [self.plan(space.draw(source)) for _ in range(_POOL)]
 
     def is_baseline(self, trial: int) -> bool:
-        """Say whether a trial is the untuned default, which our pruners never end."""
+        """Return whether a trial is the untuned default, which pruners with rungs never end."""
         search = self.spec.search
         return trial == 0 and search.baseline and search.sampler != "grid" and search.pruner in ON_RUNGS
 
     def is_spared(self, trial: int) -> bool:
-        """Say whether a trial is finished even if it is weak: for the audit, or since too few can be compared."""
+        """Return whether a trial is finished even if it is weak: for the audit, or as the untuned default."""
         search, audit = self.spec.search, self.spec.pruning.audit
         is_drawn = audit > 0 and search.pruner in ON_RUNGS and is_audited(search.seed, trial, audit)
         return is_drawn or self.is_baseline(trial)
 
     def share(self, source: random.Random) -> float:
-        """Draw how many of those that come to a rung go on."""
+        """Draw the share of the trials at a rung that go on."""
         low, likely, high = SHARES.get(self.spec.search.pruner, (1.0, 1.0, 1.0))
         return source.triangular(low, high, likely) if high > low else high
 
     def evaluated(self, trained: int, validation_rows: int, *, complete: bool) -> int:
-        """Return the validation rows that a trial goes through.
+        """Return the number of validation rows that a trial evaluates.
 
         Args:
             trained: Its training examples.
             validation_rows: Rows of the validation set.
-            complete: Whether it comes to its end; its best weights are then ranked on all rows.
+            complete: Whether it reaches its end; its best weights are then ranked on all rows.
         """
         each = min(self.spec.evaluation.rows, validation_rows)
         spaced = trained * self.spec.evaluation.per_epoch // self.rows
@@ -134,14 +134,14 @@ class Course:
 
 
 def stop(plan: Workload, seen: int, rungs: Sequence[int], shares: Sequence[float], source: random.Random) -> int:
-    """Draw the examples at which a trial ends that has come past some rungs.
+    """Draw the examples at which a trial ends that has passed some rungs.
 
     Args:
-        plan: Its plan.
+        plan: Its workload.
         seen: Examples that it has trained.
-        rungs: Where it may be ended.
-        shares: Of how many trials go on at each.
-        source: Of randomness.
+        rungs: Examples at which it may be ended.
+        shares: Share of the trials that go on at each rung.
+        source: Random generator.
     """
     for rung, share in zip(rungs, shares, strict=True):
         if rung >= plan.examples:

@@ -1,7 +1,7 @@
 """Estimates how long a sweep still takes: a range that holds the truth in at least 8 of 10 sweeps.
 
-The rest of the sweep is simulated many times. Each time the attempts that have ended are drawn anew with replacement:
-from those drawn follow the speed, how far trials to come go, and what they reach at rungs.
+The rest of the sweep is simulated many times. Each time the ended attempts are resampled with replacement. The sample
+gives the speed, how far future trials go, and their values at rungs.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from finesweep.trial import Progress, TrialRecord
 
 _DRAWS = 32
 _OUTSIDE = 0.07
-"""Share of the draws that the range leaves out; more than it is needed for, since the draws are not the truth."""
+"""Share of the draws outside the range. It is smaller than the allowed 0.2, because the draws are only a model."""
 
 _REFRESH_SECONDS = 5.0
 _PROGRESS_SECONDS = 1.0
-"""Age of what a running trial last said of its progress, at most."""
+"""Maximum age of a running trial's progress in seconds."""
 
 _LATELY_SECONDS = 60.0
 _ATTEMPTS = 60
-"""Attempts, the latest, that the speed is learned from."""
+"""Number of latest attempts from which the speed is estimated."""
 
 
 @dataclass
 class TimeLeft:
-    """Estimates a sweep's time left; drawn anew every few seconds only.
+    """Estimates a sweep's time left; redrawn only every few seconds.
 
     Attributes:
         course: How far the sweep's trials go.
         trials: The budget in finished trials.
-        workers: Trials that run at a time, until some are seen to run.
+        workers: Number of simultaneous trials, until some are observed.
     """
 
     course: Course
@@ -50,10 +50,10 @@ class TimeLeft:
     ) -> tuple[float, float] | None:
         """Return the low and the high end in seconds, None until a trial has ended.
 
-        What ends a sweep before its budget is not foreseen: ``stop``, ``budget.hours``, a person.
+        Ends before the budget are not foreseen: by ``stop``, by ``budget.hours``, or by the user.
 
         Args:
-            records: How each ended trial ended.
+            records: The records of all ended trials.
             progress: The running trials.
             now: Unix time.
         """
@@ -68,7 +68,7 @@ class TimeLeft:
         return max(found.low - (now - drawn_at), 0.0), max(found.high - (now - drawn_at), 0.0)
 
     def _note_running(self, count: int, now: float) -> None:
-        """Remember the most trials that ran at a time lately: between two of them a worker has none."""
+        """Keep the recent maximum of simultaneous trials: between two trials a worker has none."""
         lately = [(when, most) for when, most in self._running if now - when < _LATELY_SECONDS and most > count]
         self._running = [*lately, (now, count)] if count else lately
 
@@ -90,7 +90,7 @@ def _ended(record: TrialRecord) -> float:
 
 
 def span(low: float, high: float) -> str:
-    """Write a range of seconds no finer than it is known: ``12 to 20 min``, ``about 3 h``, ``under 1 min``."""
+    """Format a range of seconds with its own accuracy: ``12 to 20 min``, ``about 3 h``, ``a few s``."""
     unit, size = ("s", 5.0) if high < 90 else ("min", 60.0) if high < 5400 else ("h", 3600.0)
     digits = 1 if unit == "h" and high < 36_000 else 0
     step = 5 if unit == "s" else 1

@@ -1,4 +1,4 @@
-"""Draws what is left of a sweep from the trials that have begun, and simulates it."""
+"""Draws the rest of a sweep from the trials that have begun, for a simulation."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from finesweep.spec import Workload
 from finesweep.trial import Direction, Progress, TrialRecord, TrialState
 
 _LATEST = 40
-"""Ended trials from which it is learned how far trials go."""
+"""Number of latest ended trials from which the lengths of trials are learned."""
 
 _TRUST = 4
-"""Weight of what is known of a pruner beforehand, in ended trials."""
+"""Weight of the prior on a pruner, in ended trials."""
 
 _RECENT = 15
-"""Trials from which it is learned what a learning sampler proposes."""
+"""Number of latest trials from which the proposals of a learning sampler are learned."""
 
 _STARTUP = 10
-"""Trials that a learning sampler draws at random at first."""
+"""Number of trials that a learning sampler draws at random first."""
 
 _MOST_DRAWN = 120
-"""Trials to come that are simulated one by one; they stand for the others."""
+"""Maximum number of future trials that are simulated one by one; they represent the others."""
 
 _MOST_COHORTS = 2
-"""Cohorts to come that are simulated; they stand for the others."""
+"""Maximum number of future cohorts that are simulated; they represent the others."""
 
 _PROGRESS_SECONDS = 1.0
-"""Age of what a running trial last said of its progress, at most."""
+"""Maximum age of a running trial's progress in seconds."""
 
 _SAYS_MUCH = 0.3
-"""Share of an attempt after which its own speed tells how long the rest of it takes."""
+"""Share of an attempt from which its own speed predicts the rest of it."""
 
 _WHOLE = 0.98
-"""Share of its plan after which a trial counts as trained to its end."""
+"""Share of its workload from which a trial counts as trained to its end."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """What an attempt that runs has done.
+    """Progress of a running attempt.
 
     Attributes:
         trained: Training examples of this attempt.
@@ -63,15 +63,15 @@ class Running:
 
 @dataclass(frozen=True)
 class Rest:
-    """What is left of a sweep.
+    """The rest of a sweep.
 
     Attributes:
         course: How far its trials go.
-        budget: Its trials.
-        begun: Trials that have begun and are not over, by number; with halving, all of their cohorts.
+        budget: Its number of trials.
+        begun: Trials that have begun and are not over, by number; with halving, all trials of their cohorts.
         running: Those of them that run.
         unseen: Trials that have not begun.
-        ended: The trials that ended last with their plans, the latest at the end.
+        ended: The trials that ended last with their workloads, the latest at the end.
         reached: Objectives of trials at each rung, by its index, ascending.
     """
 
@@ -92,12 +92,12 @@ class Rest:
         progress: Iterable[Progress] = (),
         now: float = 0.0,
     ) -> Rest:
-        """Take stock.
+        """Determine the rest of a sweep.
 
         Args:
             course: How far trials go.
-            budget: Trials of the sweep.
-            records: How each ended trial ended, or where it waits.
+            budget: Number of trials of the sweep.
+            records: The records of all ended or waiting trials.
             progress: The running trials.
             now: Unix time.
         """
@@ -120,7 +120,7 @@ class Rest:
         return cls(course, budget, begun, running, unseen, ended, reached)
 
     def draw(self, speed: ResampledSpeed, workers: int, source: random.Random) -> float:
-        """Draw how many seconds the rest takes at a speed."""
+        """Draw the seconds that the rest takes at a speed."""
         simulation, fresh, standing = self.simulation(speed.seconds, workers, source)
         running = {number: self._until_stop(number, simulation, speed, source) for number in self.running}
         took = simulation.run(running, [*self._interrupted(), *fresh])
@@ -130,7 +130,7 @@ class Rest:
     def simulation(
         self, seconds: Callable[..., float], workers: int, source: random.Random
     ) -> tuple[Simulation, Sequence[int], Sequence[int]]:
-        """Draw one sweep, ready to run; with the trials to come, and those of them that stand for others too."""
+        """Draw one sweep, ready to run; also return the future trials, and those of them that represent others."""
         end, proposed = self._ends(source), self._proposed(source)
         fresh, standing = self._some_unseen(source)
         trials = {number: dataclasses.replace(trial, values=dict(trial.values)) for number, trial in self.begun.items()}
@@ -145,12 +145,12 @@ class Rest:
         return simulation, fresh, standing
 
     def _interrupted(self) -> list[int]:
-        """Return the trials that go on as soon as a worker is free."""
+        """Return the interrupted trials, which resume as soon as a worker is free."""
         paused = (number for number in self.begun if number not in self.running)
         return [number for number in paused if not (self.begun[number].is_over or self.begun[number].waits)]
 
     def _until_stop(self, number: int, simulation: Simulation, speed: ResampledSpeed, source: random.Random) -> float:
-        """Draw the seconds until a running trial's next stop: by its own speed, the more the further it is."""
+        """Draw the seconds until a running trial's next stop; the further it is, the more its own speed counts."""
         trial, ran = simulation.trials[number], self.running[number]
         left = simulation.next_stop(trial) - trial.seen
         if ran.trained < _SAYS_MUCH * (ran.trained + left):
@@ -161,7 +161,7 @@ class Rest:
         return max(rest - source.uniform(0.0, _PROGRESS_SECONDS), 0.0)
 
     def _some_unseen(self, source: random.Random) -> tuple[Sequence[int], Sequence[int]]:
-        """Return trials to come, and those of them that stand for the others too."""
+        """Return future trials, and those of them that represent the others."""
         if not self.course.halves:
             some = source.sample(self.unseen, min(len(self.unseen), _MOST_DRAWN))
             return sorted(some), some
@@ -172,12 +172,12 @@ class Rest:
         return [number for number in self.unseen if number not in left_out], standing
 
     def _ends(self, source: random.Random) -> Callable[[int, SimulatedTrial], int]:
-        """Draw at how many examples a trial ends: as one that has ended did, or as is known of the pruner."""
+        """Draw the examples at which a trial ends: like one of the ended trials, or by the prior on the pruner."""
         course, free = self.course, FEWEST if self.course.spec.search.pruner == "median" else 0
         ended = [(record, plan) for record, plan in self.ended if record.trial >= free]
         drawn = source.choices(ended, k=len(ended)) if ended else []
         shares = [course.share(source)] * len(course.rungs)
-        # Trials that run have not ended early so far.
+        # Running trials are evidence too: they have not ended early so far.
         trust = _TRUST + len(self.running)
 
         def end(number: int, trial: SimulatedTrial) -> int:
@@ -193,7 +193,7 @@ class Rest:
         return end
 
     def _proposed(self, source: random.Random) -> Callable[[int], Workload]:
-        """Draw what will be proposed: anything in the space, or some of what came lately, where the sampler learns."""
+        """Draw future proposals: from the whole space, or like recent ones if the sampler learns."""
         recent = [plan for _, plan in self.ended[-_RECENT:]]
         learns = self.course.spec.search.sampler in LEARNING
         favourites = source.choices(recent, k=5) if recent else source.choices(self.course.pool)
@@ -213,7 +213,7 @@ class Rest:
 
     @functools.cached_property
     def _places(self) -> Mapping[int, float]:
-        """Where trials stand among all that have come to their last rung, from 0, the best, to 1."""
+        """Ranks of trials among all at their last rung, from 0, the best, to 1."""
         found = {}
         for number, trial in self.begun.items():
             if trial.values:
@@ -223,10 +223,10 @@ class Rest:
         return found
 
     def _values(self, source: random.Random) -> Callable[[int, int], float]:
-        """Draw what trials reach at a rung: between what others have, nearer to the best where the sampler learns.
+        """Draw a trial's value at a rung: between the known values, nearer to the best if the sampler learns.
 
-        Where fewer than two have come there, what makes a trial good is drawn too: how far it is chance, and how much
-        trials differ at each rung, from 2 % to 100 % of their values, and the later the more.
+        With fewer than two known values, the ranks are drawn too: how far they are chance, and how much trials differ
+        at each rung, from 2 % to 100 % of their values, sorted so that later rungs spread more.
         """
         gain = source.random() if self.course.spec.search.sampler in LEARNING else 0.0
         chance, spreads = source.random() ** 2, sorted(10 ** source.uniform(-1.7, 0.0) for _ in self.course.rungs)
@@ -245,7 +245,7 @@ class Rest:
 
 
 def _left(course: Course, budget: int, over: set[int]) -> Sequence[int]:
-    """Return the trials that are not over; with halving, all of the cohorts that have such a trial."""
+    """Return the trials that are not over; with halving, all trials of their cohorts."""
     if not course.halves:
         return [number for number in range(budget) if number not in over]
     return [n for cohort in cohorts(budget) if not over.issuperset(cohort) for n in cohort]
@@ -256,7 +256,7 @@ def _end_time(record: TrialRecord) -> float:
 
 
 def _end_like(plan: Workload, record: TrialRecord, other: Workload, *, is_free: bool) -> int | None:
-    """Return the examples at which a trial ends if another one's end was its own; None if that trained to its end."""
+    """Return the examples at which a trial ends if it ends like another one; None if that one trained to its end."""
     if record.state is TrialState.PRUNED:
         return None if is_free or reached(record) >= plan.examples else reached(record)
     share = record.examples / other.examples
@@ -264,7 +264,8 @@ def _end_like(plan: Workload, record: TrialRecord, other: Workload, *, is_free: 
 
 
 def reached(record: TrialRecord) -> int:
-    """Return the examples that a trial has come to; one that stopped at a rung has seen the rest of its batch too."""
+    """Return the examples that a trial has reached; at a rung these are the rung's, though the last batch went further.
+    """
     at_rung = record.state in (TrialState.PRUNED, TrialState.WAITING) and record.evaluations
     return record.evaluations[-1].examples if at_rung else record.examples
 
@@ -284,13 +285,13 @@ def _recorded(course: Course, record: TrialRecord) -> SimulatedTrial:
 
 
 def _progressed(course: Course, progress: Progress, before: int) -> SimulatedTrial:
-    """Return a running trial, which had trained some examples in earlier attempts."""
+    """Return a running trial, which had trained ``before`` examples in earlier attempts."""
     plan = course.plan(progress.params)
-    # As long as the number of steps is not known, a trial that goes on has only loaded its state.
+    # While the number of steps is unknown, a resumed trial has only loaded its state.
     share = progress.step / progress.total_steps if progress.total_steps > 0 else 0.0
     seen = max(min(round(plan.examples * share), plan.examples), 0 if share else before)
     evaluated = {before, *(evaluation.examples for evaluation in progress.evaluations)}
-    # A rung that is passed and not evaluated is being evaluated.
+    # A rung that was passed and has no evaluation yet is being evaluated.
     seen = min((rung for rung in course.rungs if before < rung <= seen and rung not in evaluated), default=seen)
     is_spared = progress.audit is not None or course.is_baseline(progress.trial)
     return SimulatedTrial(plan, plan.examples, seen, _values_of(course, progress), is_spared=is_spared)

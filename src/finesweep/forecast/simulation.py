@@ -1,4 +1,4 @@
-"""Simulates the rest of a sweep: its workers take trials, and its own rule judges them at rungs."""
+"""Simulates the rest of a sweep: workers take trials, and the sweep's own rule judges them at rungs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class SimulatedTrial:
     """A trial of a simulated sweep.
 
     Attributes:
-        plan: What it trains if nothing ends it.
+        plan: Its workload if nothing ends it.
         end: Training examples at which it ends, unless halving ends it before.
         seen: Training examples so far.
         values: Its best objective at each rung so far, by the rung's index.
         waits: Whether it waits at a rung.
         is_over: Whether it has ended.
-        is_spared: Whether no pruner ends it any more.
+        is_spared: Whether no pruner can end it any more.
     """
 
     plan: Workload
@@ -35,7 +35,7 @@ class SimulatedTrial:
     is_spared: bool = False
 
     def standing(self, number: int) -> Standing:
-        """Return how far it has come, as the rule wants to know it."""
+        """Return its progress in the form that the rule takes."""
         return Standing(number, dict(self.values), self.waits, self.is_over, self.is_spared)
 
 
@@ -45,13 +45,13 @@ class Simulation:
 
     Attributes:
         course: How far its trials go.
-        budget: Its trials; cohorts follow from it.
+        budget: Its number of trials; cohorts follow from it.
         trials: Trials by number; of a cohort with an open trial, all.
-        workers: Trials at a time.
-        seconds: Draws what a plan takes for so many examples, at the beginning of an attempt or within it.
+        workers: Number of simultaneous trials.
+        seconds: Draws the time of a number of examples of a workload, at the beginning of an attempt or within it.
         value: Draws the best objective of a trial at a rung, given by its index.
         now: Seconds since the simulation began.
-        begun: Seconds of the attempts that began here, by trial.
+        begun: Seconds of the simulated attempts, by trial.
     """
 
     course: Course
@@ -68,10 +68,10 @@ class Simulation:
     _standings: dict[range, dict[int, Standing]] = field(default_factory=dict, init=False)
 
     def run(self, running: Mapping[int, float], queue: Iterable[int]) -> float:
-        """Carry the sweep to its end and return how many seconds that takes.
+        """Run the sweep to its end and return the seconds that it takes.
 
         Args:
-            running: Seconds until each running trial has come to its next rung or its end.
+            running: Seconds until each running trial reaches its next rung or its end.
             queue: Trials to begin, in order.
         """
         self._queue.extend(queue)
@@ -97,7 +97,7 @@ class Simulation:
         return min(next((rung for rung in rungs if rung > trial.seen), trial.end), trial.end)
 
     def _begin_some(self) -> bool:
-        """Give free workers something to do; return whether any trial runs."""
+        """Give trials to free workers; return whether any trial runs."""
         while self._queue and len(self._events) < self.workers:
             self._begin(self._queue.popleft(), anew=True)
         return bool(self._events)
@@ -128,7 +128,7 @@ class Simulation:
         self._standings[cohort][number - cohort[0]] = self.trials[number].standing(number - cohort[0])
 
     def _judge(self, cohort: range, arrived: int | None = None) -> None:
-        """Let the rule decide which trials of a cohort go on; the one that has just arrived need not be begun anew."""
+        """Let the rule decide which trials of a cohort go on; the one that has just arrived needs no new start."""
         shape = len(cohort), len(self.course.rungs), self.course.spec.direction
         found = turns(self._standings[cohort], *shape, factor=self.course.spec.pruning.factor, cohort=len(cohort))
         for place in reversed(found.promoted):

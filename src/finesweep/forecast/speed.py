@@ -1,4 +1,4 @@
-"""Draws how long attempts take here from those that have ended."""
+"""Draws the duration of future attempts from those that have ended."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from finesweep.spec import Workload
 from finesweep.trial import TrialRecord
 
 BETWEEN_SECONDS = 0.2
-"""Seconds from the end of an attempt to the start of the next one in its place: the study, a fork."""
+"""Seconds between the end of an attempt and the start of the next one in its place, for the study and a fork."""
 
 _HALF_LIFE = 12
-"""Attempts after which one counts half as much as the latest."""
+"""Half-life of an attempt's weight, in later attempts."""
 
 _ENOUGH = 5
-"""Attempts of the latest run after which those of earlier runs, perhaps on another machine, do not count."""
+"""Number of attempts of the latest run from which earlier runs, perhaps on another machine, are ignored."""
 
 _MOST_FIXED = 0.6
-"""Largest share of an attempt's time that does not depend on its examples: model, Trainer, import."""
+"""Maximum share of an attempt's time that does not depend on its examples: model, Trainer, import."""
 
 _NEAREST = 5
-"""Attempts, the most alike, of which one to come takes after one."""
+"""Number of most similar attempts from which a future one is drawn."""
 
 _DOUBT = 0.2
-"""Standard deviation of the machine's later speed from that so far: it may get other work to do."""
+"""Standard deviation of the logarithm of the machine's later speed: it may get other work to do."""
 
 
 @dataclass(frozen=True)
 class AttemptTiming:
-    """What an attempt that has ended took.
+    """Duration of an ended attempt.
 
     Attributes:
-        plan: What its trial would train.
+        plan: Workload of its trial.
         examples: Training examples of this attempt.
         seconds: Its wall clock.
         run: Number of its run.
@@ -48,7 +48,7 @@ class AttemptTiming:
 
     @classmethod
     def of(cls, record: TrialRecord, plan: Workload) -> AttemptTiming | None:
-        """Read the last attempt of a record; None where it says nothing of the speed."""
+        """Read the last attempt of a record; None if it tells nothing about the speed."""
         speed = record.examples_per_second
         if not speed or not math.isfinite(speed) or not record.seconds > 0:
             return None
@@ -56,19 +56,19 @@ class AttemptTiming:
         return cls(plan, examples, record.seconds, record.run) if examples > 0 else None
 
     def is_like(self, plan: Workload) -> bool:
-        """Say whether what decides the speed is the same: rows per device and step, and the longest input."""
+        """Return whether the settings that decide the speed are equal: rows per device and step, and longest input."""
         return (self.plan.batch, self.plan.longest) == (plan.batch, plan.longest)
 
 
 @dataclass
 class ResampledSpeed:
-    """Attempts that were drawn with replacement: those to come take as long as these, in proportion to their examples.
+    """A sample of attempts with replacement: future ones take as long as these, in proportion to their examples.
 
     Attributes:
-        attempts: What was drawn, at least one.
+        attempts: The sample, at least one.
         level: Factor on all times.
         fixed: Share of an attempt's time that does not depend on its examples.
-        source: Of randomness.
+        source: Random generator.
     """
 
     attempts: Sequence[AttemptTiming]
@@ -82,8 +82,8 @@ class ResampledSpeed:
         """Draw a speed.
 
         Args:
-            attempts: In the order in which they ended; the latest count most.
-            source: Of randomness.
+            attempts: In the order of their ends; the latest have the largest weights.
+            source: Random generator.
         """
         newest = [one for one in attempts if one.run == max(each.run for each in attempts)]
         found = newest if len(newest) >= _ENOUGH else attempts
@@ -93,13 +93,13 @@ class ResampledSpeed:
         return cls(source.choices(found, weights, k=count), level, source.uniform(0.0, _MOST_FIXED), source)
 
     def seconds(self, plan: Workload, examples: int, *, anew: bool = True) -> float:
-        """Draw the seconds of an attempt from the end of the one before it, or of a part of one that is under way."""
+        """Draw the seconds of an attempt, from the end of the one before it; or of a part of a running attempt."""
         like = self.source.choice(self._nearest(plan, examples))
         share = (1 - self.fixed) * examples / like.examples + self.fixed * anew
         return BETWEEN_SECONDS * anew + self.level * like.seconds * share
 
     def _nearest(self, plan: Workload, examples: int) -> Sequence[AttemptTiming]:
-        """Return the attempts that are most like one: first of the same kind, then about as long."""
+        """Return the most similar attempts: first of the same kind, then of about the same length."""
         key = (plan.batch, plan.longest, examples)
         if key not in self._like:
             found = [one for one in self.attempts if one.is_like(plan)] or self.attempts

@@ -1,7 +1,6 @@
-"""Forecasts how much work a sweep is: training examples and evaluated rows of trials that have not been trained yet.
+"""Forecasts the work of a sweep: training examples and evaluated rows of trials that have not been trained yet.
 
-What is not known, the configurations that will be proposed and the trials that will be pruned, is drawn many times
-over; what comes out is a range.
+The unknown parts, the proposed configurations and the pruned trials, are drawn many times; the result is a range.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ _DRAWS = 60
 
 
 def expected_examples(spec: SweepSpec, rows: int, trials: int, pruned: bool) -> Span:
-    """Say how many training examples a whole sweep is.
+    """Estimate the training examples of a whole sweep.
 
-    With `halving` the range is narrow, since rungs are fixed and shares nearly; with other pruners it is as wide as
-    ``SHARES``, since how many trials go on depends on what they find. Trials that diverge, fail or end for lack of
-    patience are not foreseen.
+    With `halving` the range is narrow, because rungs are fixed and shares nearly so. With other pruners it is as wide
+    as ``SHARES``, because the share of promoted trials depends on their values. Trials that diverge, fail or stop early
+    are not foreseen.
 
     Args:
         spec: The sweep's spec.
@@ -33,7 +32,7 @@ def expected_examples(spec: SweepSpec, rows: int, trials: int, pruned: bool) -> 
 
 
 def evaluated_rows(spec: SweepSpec, train_rows: int, validation_rows: int, trials: int, pruned: bool) -> Span:
-    """Say how many validation rows the evaluations of a whole sweep go through, each counted as often as it is read.
+    """Estimate the validation rows that a whole sweep evaluates, each counted as often as it is read.
 
     Args:
         spec: The sweep's spec.
@@ -49,7 +48,7 @@ def evaluated_rows(spec: SweepSpec, train_rows: int, validation_rows: int, trial
 
 
 def _forecast(course: Course, trials: int, pruned: bool, cost: Callable[[int, bool], int]) -> Span:
-    """Simulate whole sweeps and add up what their trials cost; what is simulated stands for all of a large sweep."""
+    """Simulate whole sweeps and add up the costs of their trials; in a large sweep a part represents the rest."""
     source, rest = random.Random(0), Rest.of(course, trials)
     totals = []
     for _ in range(_DRAWS):

@@ -1,4 +1,4 @@
-"""Owns how tokenised rows become batches: which rows go together, in what order, and how they are padded."""
+"""Makes batches of tokenised rows: decides which rows go together, in which order, and how they are padded."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ if TYPE_CHECKING:
     import pyarrow
 
 TokenRow = Mapping[str, Any]
-"""One row: numbers, and arrays of numbers, by column."""
+"""One row: a number, or an array of numbers, by column."""
 
 Numbers = npt.NDArray[Any]
 
 GROUPS = 50
-"""Most batches that are sorted together; more of them save little padding and leave less to chance."""
+"""Maximum number of batches that are sorted together; more save little padding and leave less to chance."""
 
 FEWEST_STRETCHES = 4
-"""Stretches of rows that are sorted apart, at least: where rows are few, batches would be the same in every epoch."""
+"""Minimum number of stretches that are sorted separately; with one, few rows would give the same batches in each epoch.
+"""
 
 TELLING = 0.1
-"""Share of the lengths' variance that labels may explain before batches of one length are batches of one label."""
+"""Share of the variance of lengths explained by labels above which batches of one length are batches of one label."""
 
 
 class TokenRows(Dataset[TokenRow]):
-    """Rows of numbers, read from the columns that hold them: nothing is copied, so they stay memory-mapped.
+    """Rows of numbers, read from the columns that hold them; nothing is copied, so they stay memory-mapped.
 
     Args:
-        rows: Tokenised rows, of which ``input_ids`` says how long each is.
+        rows: Tokenised rows; ``input_ids`` gives the length of each.
     """
 
     def __init__(self, rows: datasets.Dataset) -> None:
@@ -65,7 +66,7 @@ class TokenRows(Dataset[TokenRow]):
 
 
 class _Lists:
-    """A column of lists: for each chunk the numbers of all its rows in one array, and where each row begins."""
+    """A column of lists: for each chunk one array with the numbers of all its rows, and the offset of each row."""
 
     def __init__(self, column: pyarrow.ChunkedArray) -> None:
         chunks = [chunk for chunk in column.chunks if len(chunk)]
@@ -97,10 +98,10 @@ class Padding:
     """Makes a batch of rows, as wide as the longest of them.
 
     Args:
-        tokenizer: Says what is put where a row is shorter, and on which side.
+        tokenizer: Gives the padding tokens and the padding side.
         collate: Makes one array of the labels that rows keep.
         multiple: The width is rounded up to a multiple of this; GPUs multiply matrices of such sizes faster.
-        widest: Most tokens that the model takes; rounding goes no further.
+        widest: Maximum number of tokens that the model takes; rounding does not exceed it.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Padding:
 
 
 class GroupedByLength(Sampler[int]):
-    """The order of training rows in which those of one optimizer step are about equally long.
+    """An order of training rows in which the rows of one optimizer step are about equally long.
 
     Args:
         lengths: Tokens of each row.
@@ -146,7 +147,7 @@ class GroupedByLength(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of this epoch from now on; the Trainer's loader says which one it is."""
+        """Switch to the order of this epoch; the Trainer's data loader calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -159,20 +160,20 @@ class GroupedByLength(Sampler[int]):
 def grouped(lengths: Numbers, batch: int, seed: int, epoch: int) -> Numbers:
     """Return an epoch's order of rows, grouped by length.
 
-    The rows are shuffled and cut into stretches of many batches; each stretch is sorted by length and cut into
-    batches, and all these are shuffled. The order follows from the arguments alone, so that a trial goes on in it
-    whatever random numbers were drawn before, and a trial with half the batch and twice the accumulation takes its
-    steps on the same rows.
+    The rows are shuffled and cut into stretches of many batches. Each stretch is sorted by length and cut into batches,
+    and all these are shuffled. The order depends on the arguments alone. So a resumed trial continues in it whatever
+    random numbers were drawn before, and a trial with half the batch and twice the accumulation takes its steps on the
+    same rows.
 
     Args:
         lengths: Tokens of each row.
         batch: Rows of one optimizer step.
         seed: Seed of the order.
-        epoch: Which pass over the rows it is.
+        epoch: Number of the pass over the rows.
 
     Returns:
-        Every row's number once. The first batch has the longest row, so that it shows at once where memory is too
-        small; in each batch the longest come first. Rows that fill no batch stand at the end.
+        Every row's number once. The first batch has the longest row, so that a lack of memory shows at once; in each
+        batch the longest come first. Rows that fill no batch are at the end.
     """
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
     order = torch.randperm(len(lengths), generator=generator).numpy()
@@ -190,18 +191,18 @@ def grouped(lengths: Numbers, batch: int, seed: int, epoch: int) -> Numbers:
 
 
 def lengths_tell_labels(lengths: Numbers, labels: Sequence[Any], task: Task) -> bool:
-    """Say whether rows of one length have much the same label, so that they should not be trained on together.
+    """Return whether rows of one length have much the same label, so that they should not share batches.
 
     Args:
         lengths: Tokens of each row.
-        labels: What the rows keep of their labels.
-        task: Says how much of the lengths they explain.
+        labels: The rows' kept labels.
+        task: Computes how much of the lengths they explain.
     """
     return len(lengths) > 1 and np.ptp(lengths) > 0 and task.explained(lengths, labels) > TELLING
 
 
 def evaluation_order(lengths: Numbers) -> list[int]:
-    """Return the order of rows in which an evaluation pads least: the longest first, which need most memory."""
+    """Return the order of rows with the least padding in an evaluation: the longest, which need most memory, first."""
     order: list[int] = _longest_first(np.arange(len(lengths)), lengths).tolist()
     return order
 

@@ -1,4 +1,4 @@
-"""Owns watching a trial's training from inside: its divergence, its evaluations, its best weights."""
+"""Watches a trial's training from inside: divergence, evaluations, best weights, early stopping."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from finesweep.trial import Direction, Divergence, Evaluation, Params, Report, R
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What training one trial needs to know.
+    """The facts for training one trial.
 
     Attributes:
         sweep_folder: The sweep's folder.
-        manifest: What was prepared.
+        manifest: The sweep's manifest.
         spec: The sweep's spec.
         params: The trial's parameters.
         scalars: Folder for TensorBoard; None for none.
-        scratch: Folder that the Trainer may call its output; nothing of the trial's results is written to it.
-        batch_divisor: What the batch per device is divided by, and the accumulation multiplied by.
+        scratch: The Trainer's output folder; no result of the trial is written to it.
+        batch_divisor: Divisor of the batch per device, and factor of the accumulation.
     """
 
     sweep_folder: SweepFolder
@@ -54,13 +54,13 @@ class TrialContext:
 
     @functools.cached_property
     def settings(self) -> TrialSettings:
-        """The trial's settings by whom they concern."""
+        """All settings of the trial."""
         return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.batch_divisor)
 
 
 @dataclass
 class TrialWatch:
-    """What has been seen of a trial so far; filled while it trains, read however it ends.
+    """Observations of a trial so far; filled while it trains, and read however it ends.
 
     Attributes:
         direction: The objective's direction.
@@ -72,11 +72,11 @@ class TrialWatch:
         evaluations: All evaluations in order.
         best: The best of them.
         weights: The weights at that evaluation, on the CPU.
-        ended_early: Why training ended before its planned end, if it did.
+        ended_early: Reason for early stopping, if it happened.
         rows: Validation rows of these evaluations.
-        ranked: The evaluation of the best weights on all validation rows, once training has ended.
-        audit: On what grounds it would have been pruned, were it not to be finished all the same.
-        settled: Training arguments that its spec may have left open, as they are in force.
+        ranked: Evaluation of the best weights on all validation rows, once training has ended.
+        audit: Pruning reason of a trial that trains on for the audit; None if it is not audited.
+        settled: The training arguments in force that its spec may have left open.
     """
 
     direction: Direction
@@ -95,7 +95,7 @@ class TrialWatch:
     settled: Mapping[str, Value] = field(default_factory=dict)
 
     def add(self, evaluation: Evaluation) -> bool:
-        """Take in an evaluation; return whether it is the best so far."""
+        """Add an evaluation; return whether it is the best so far."""
         self.evaluations.append(evaluation)
         if evaluation.objective is None:
             return False
@@ -105,7 +105,7 @@ class TrialWatch:
         return True
 
     def resume(self, state: SavedState) -> None:
-        """Take over what a saved state says of the trial."""
+        """Take over the observations in a saved state."""
         self.step, self.examples = state.step, state.examples
         self.loss, self.learning_rate = state.loss, state.learning_rate
         self.weights = state.best or state.trainer.weights
@@ -114,17 +114,17 @@ class TrialWatch:
 
     @property
     def result(self) -> Evaluation | None:
-        """The evaluation that the trial stands with: that on all rows, else the best so far."""
+        """The evaluation that the trial is ranked by: that on all rows, else the best so far."""
         return self.ranked or self.best
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Makes evaluations out of metrics, and ends a trial whose numbers show that training is lost.
+    """Makes evaluations of metrics, and ends a trial that diverges.
 
     Attributes:
-        watch: Supplies the last learning rate.
-        guard: Says which losses and gradients mean divergence.
+        watch: Has the last learning rate.
+        guard: Decides which losses and gradients mean divergence.
         metrics: Names of the task's metrics.
         objective: Name of the metric that trials are ranked by.
     """
@@ -149,7 +149,7 @@ class Judge:
         return Evaluation(step, epoch, examples, finite, finite[self.objective])
 
     def refuse_lost(self, evaluation: Evaluation, loss: float) -> None:
-        """Make sure that an evaluation can be ranked.
+        """Refuse an evaluation that cannot be ranked.
 
         Args:
             evaluation: The evaluation.
@@ -169,14 +169,14 @@ class Judge:
 
 
 class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
-    """Writes what the Trainer does into a trial's watch; asks for evaluations, and for the end, through ``control``.
+    """Writes the Trainer's progress into a trial's watch; requests evaluations, and the end, through ``control``.
 
     Args:
-        context: What is trained.
-        watch: Filled along the way.
+        context: The facts of the trial.
+        watch: Filled during training.
         judge: Ends the trial on divergence.
         report: Receives every evaluation.
-        on_step: Called where training may be stopped.
+        on_step: Called whenever training may be stopped.
     """
 
     def __init__(
@@ -193,14 +193,14 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether the evaluation that belongs to the last step is still to be done."""
+        """Whether the evaluation of the last step is still missing."""
         step, seen = self.watch.step, self.watch.evaluations
         if not step or self.schedule is None or self.schedule.rung(step) is None:
             return False
         return not seen or seen[-1].step < step
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Lay out the evaluations, now that the number of steps is known; ask for one that was cut short."""
+        """Place the evaluations, now that the number of steps is known; request one that was cut short."""
         batches = len(kwargs["train_dataloader"])
         length = TrialLength(
             rows=self.context.manifest.data.rows["train"],
@@ -214,7 +214,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         control.should_evaluate = self.evaluation_due
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Count, and ask for an evaluation where one is due; touches no device."""
+        """Count the step, and request an evaluation if one is due; touches no device."""
         assert self.schedule is not None
         self.watch.step = state.global_step
         self.watch.examples = self.schedule.length.examples(state.global_step)
@@ -223,12 +223,12 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
             control.should_log = control.should_evaluate = True
 
     def after_step(self) -> None:
-        """Let training be stopped, once the step is logged and evaluated; at its end there is nothing to stop."""
+        """Allow training to be stopped, after the step's logs and evaluation; at the end there is nothing to stop."""
         if self.watch.step < self.watch.total_steps and not self.watch.ended_early:
             self.on_step(self.watch)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Let a long evaluation be stopped too."""
+        """Allow a long evaluation to be stopped too."""
         self.on_step(self.watch)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **kwargs: Any) -> None:

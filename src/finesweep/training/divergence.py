@@ -1,7 +1,7 @@
-"""Owns the decision that a trial has diverged; pure arithmetic on numbers that were logged anyway.
+"""Decides whether a trial has diverged, by arithmetic on numbers that are logged anyway.
 
-Stock training logs a NaN loss as 0 and trains on; every pruner of Optuna and Ray lets some non-finite
-value pass. So this decision is taken here, before any pruner sees a number.
+The stock Trainer logs a NaN loss as 0 and trains on, and every pruner of Optuna and Ray lets some non-finite value
+pass. So this decision is made here, before any pruner sees a number.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 EXPLODED_BY = 10.0
-"""A loss this many times the first logged one has exploded ..."""
+"""Factor over the first logged loss from which a loss has exploded, if it also exceeds ``NAIVE_LOSSES``."""
 
 NAIVE_LOSSES = 20.0
-"""... if it is also this many times the loss of a model that knows nothing (ln K for K classes)."""
+"""Factor over the loss of a model that knows nothing (ln K for K classes); the other condition for an explosion."""
 
 SCALED_STRIKES = 3
-"""Logging intervals in a row with a non-finite gradient norm that mean divergence under fp16.
+"""Number of consecutive logging intervals with a non-finite gradient norm that mean divergence under fp16.
 
-Its loss scaler provokes single overflows on purpose and skips those steps.
-"""
+Its loss scaler provokes single overflows on purpose and skips those steps."""
 
 
 @dataclass
@@ -30,7 +29,7 @@ class DivergenceGuard:
 
     Attributes:
         naive_loss: Loss of a model that knows nothing, from the task.
-        loss_scaling: Whether fp16's loss scaler is at work.
+        loss_scaling: Whether fp16's loss scaler is active.
     """
 
     naive_loss: float
@@ -41,7 +40,7 @@ class DivergenceGuard:
 
     @property
     def limit(self) -> float:
-        """The loss above which a trial counts as exploded."""
+        """Loss above which a trial has exploded."""
         return max(EXPLODED_BY * (self._first_loss or 0.0), NAIVE_LOSSES * self.naive_loss)
 
     def training(self, loss: float, gradient_norm: float | None) -> str | None:
@@ -49,7 +48,7 @@ class DivergenceGuard:
 
         Args:
             loss: Mean training loss of the interval; NaN if one of its steps was NaN.
-            gradient_norm: Gradient norm of its last step, None where it is not measured.
+            gradient_norm: Gradient norm of its last step, None if it is not measured.
 
         Returns:
             Why the trial has diverged, or None.
@@ -66,11 +65,11 @@ class DivergenceGuard:
         return self._judge("evaluation loss", loss)
 
     def memory(self) -> dict[str, Any]:
-        """Return what a resumed trial's guard goes on from, by its fields' names."""
+        """Return the state that a resumed trial's guard needs, by its fields' names."""
         return dict(vars(self))
 
     def recall(self, memory: Mapping[str, Any]) -> None:
-        """Go on from the memory of the guard that watched the trial before."""
+        """Take over the state of the guard of an earlier attempt."""
         vars(self).update(memory)
 
     def _judge(self, what: str, loss: float) -> str | None:

@@ -1,4 +1,4 @@
-"""Evaluates a model by a plain loop over rows, which no training argument reaches."""
+"""Evaluates a model by a plain loop over rows, which no training argument can change."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def predictions(
 ) -> tuple[Numbers, Numbers]:
     """Take every row through a model once.
 
-    The labels are kept from the model: its own loss may be scaled or averaged otherwise.
+    The labels are not given to the model: its own loss may be scaled or averaged differently.
 
     Args:
-        model: A model with a head; its ``logits`` are taken, whatever else it returns.
+        model: A model with a head; only its ``logits`` are used.
         rows: Tokenised rows with ``labels``.
         collate: Makes a batch of rows.
         batch: Rows in a batch; the last one may have fewer.
@@ -42,7 +42,7 @@ def predictions(
 
 @contextlib.contextmanager
 def _in_evaluation_mode(model: Any) -> Iterator[None]:
-    """Switch dropout off; afterwards the mode is what it was, which the wrapper of a compiled model relies on."""
+    """Switch dropout off; then restore the mode, which the wrapper of a compiled model relies on."""
     was_training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Owns training one trial: ordinary fine-tuning with a guard, fair reports and the best weights kept."""
+"""Trains one trial: fine-tuning with a divergence guard, reports at equal example counts, and the best weights kept."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
     import datasets
 
 OWN_DEFAULTS = ("per_device_eval_batch_size", "logging_steps", "train_sampling_strategy")
-"""Training arguments whose default is not the library's."""
+"""Training arguments whose default differs from the library's."""
 
 
 class FineTuning:
-    """One trial's training, from its first step or from a saved state, to its end.
+    """One trial's training to its end, from its first step or from a saved state.
 
-    Everything is made fresh: arguments, model, Trainer.
+    Arguments, model and Trainer are made anew for each trial.
 
     Args:
-        context: What to train.
-        watch: Filled along the way, with a saved state at once; holds the best weights at the end.
-        report: Tells of every evaluation, of a saved state's too; may raise ``TrialPruned``.
-        on_step: Called when training begins, after every optimizer step but the last and after every batch of an
+        context: The facts of the trial.
+        watch: Filled during training, and at once from a saved state; holds the best weights at the end.
+        report: Reports every evaluation, also those of a saved state; may raise ``TrialPruned``.
+        on_step: Called when training begins, after every optimizer step but the last, and after every batch of an
             evaluation; may raise ``TrialInterrupted``.
-        state: Where to go on from; ignored if it is that of a trial with other parameters or batches.
+        state: State to resume; ignored if it is of a trial with other parameters or batches.
 
     Attributes:
         trainer: The Trainer.
@@ -72,7 +72,7 @@ class FineTuning:
         self._callback = TrialCallback(context, watch, self._judge, report, on_step)
         self.trainer.add_callback(self._callback)
         if context.scalars is not None:
-            # Two attempts may begin in the same second, by which alone the writer names its file.
+            # The writer names its file by the second alone, and two attempts can begin in the same second.
             writer = SummaryWriter(str(context.scalars), filename_suffix=f".{os.getpid()}")
             self.trainer.add_callback(TensorBoardCallback(writer))
         if state is not None and state.fits(context.params, context.batch_divisor):
@@ -82,7 +82,7 @@ class FineTuning:
 
     @property
     def can_resume(self) -> bool:
-        """Whether there is a state to save: an optimizer step was done."""
+        """Whether there is a state to save: at least one optimizer step was done."""
         return bool(self.trainer.state.global_step)
 
     def train(self) -> None:
@@ -98,11 +98,11 @@ class FineTuning:
             self._rank()
 
     def save_state(self, folder: Path) -> None:
-        """Write the state of an interrupted trial, from which another process goes on to the same results.
+        """Write the state of an interrupted trial; another process that resumes it reaches the same results.
 
         Args:
-            folder: Must not exist yet. What is in it is whole only when this returns, and safe from a power cut
-                only once it is synced.
+            folder: Must not exist yet. Its content is complete only when this returns, and safe from a power cut only
+                once it is synced.
 
         Raises:
             FolderError: The disk is full or the folder cannot be written.
@@ -123,11 +123,11 @@ class FineTuning:
         write_state(folder, state)
 
     def _rank(self) -> None:
-        """Evaluate the best weights, which the model has by now, on all validation rows.
+        """Evaluate the best weights, which the model now has, on all validation rows.
 
         Raises:
-            TrialDiverged: On some of them they are of no use.
-            TrialInterrupted: The sweep was told to stop.
+            TrialDiverged: The loss on all rows is not finite or has exploded.
+            TrialInterrupted: The sweep was asked to stop.
         """
         best = self.watch.best
         assert best is not None
@@ -137,7 +137,7 @@ class FineTuning:
         self.watch.ranked, self.watch.rows = ranked, len(self.trainer.validation)
 
     def _report_again(self) -> None:
-        """Tell the search of the saved state's evaluations; the trial it knew them of may be closed by now."""
+        """Report the saved state's evaluations again; the search may have closed the trial of the earlier attempt."""
         told = TrialWatch(self.watch.direction)
         for evaluation in self.watch.evaluations:
             told.add(evaluation)
@@ -155,14 +155,14 @@ def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
 
 
 def build_trainer(context: TrialContext, rows: int | None = None, **overrides: Any) -> FineTuner:
-    """Make the Trainer of one trial, with arguments and model that belong to it alone.
+    """Make the Trainer of one trial, with its own arguments and model.
 
     Args:
-        context: What to train.
-        rows: How many rows of each split are used, from the first on; None for all.
+        context: The facts of the trial.
+        rows: Number of rows of each split to use, from the first on; None for all.
         overrides: Training arguments that replace the trial's (for the rehearsal).
     """
-    # A Trainer of an earlier trial in this process may have settled on another device.
+    # A Trainer of an earlier trial in this process may have fixed another device.
     AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - the library has no public way
     settings, task = context.settings, context.task
     model_folder = context.manifest.model.folder
@@ -197,7 +197,7 @@ def _collator(context: TrialContext, tokenizer: Any, multiple: int) -> Padding:
 
 
 def _taken(split: datasets.Dataset, model: Any, rows: int | None) -> datasets.Dataset:
-    """Return the first rows of a split, or all, with those columns that a model takes."""
+    """Return the first rows of a split, or all, with only the columns that the model takes."""
     accepted = {*inspect.signature(model.forward).parameters, "labels"}
     if unknown := [name for name in split.column_names if name not in accepted]:
         split = split.remove_columns(unknown)
@@ -205,7 +205,7 @@ def _taken(split: datasets.Dataset, model: Any, rows: int | None) -> datasets.Da
 
 
 def _some_rows(rows: datasets.Dataset, spec: SweepSpec) -> datasets.Dataset:
-    """Return what is evaluated while training: the same rows in every trial of a sweep."""
+    """Return the rows for evaluations during training: the same in every trial of a sweep."""
     if len(rows) <= spec.evaluation.rows:
         return rows
     return rows.select(sorted(random.Random(spec.search.seed).sample(range(len(rows)), spec.evaluation.rows)))
@@ -227,7 +227,7 @@ def _scores(task: Task, prediction: transformers.EvalPrediction) -> dict[str, fl
 
 
 def _order(task: Task, settings: TrialSettings, rows: TokenRows) -> dict[str, str]:
-    """Return the training argument by which rows are shuffled plainly, where grouping them would group their labels."""
+    """Return the argument for plain shuffling, if grouping rows by length would group them by label."""
     is_open = "train_sampling_strategy" not in settings.training
     tells = is_open and lengths_tell_labels(rows.lengths, rows.column("labels"), task)
     return {"train_sampling_strategy": "random"} if tells else {}
@@ -240,9 +240,9 @@ def training_arguments(
 
     Args:
         settings: The trial's settings.
-        width: The model's hidden size, None where its config has none.
+        width: The model's hidden size, None if its config has none.
         seed: Seed of weights and data order, the same in all trials.
-        output: Folder that the Trainer may name; nothing is saved there.
+        output: The Trainer's output folder; nothing is saved there.
         overrides: Replace everything else.
 
     Raises:
@@ -272,13 +272,13 @@ def training_arguments(
 
 
 def in_force(trainer: FineTuner) -> dict[str, Value]:
-    """Return the settings that follow from hardware and rows where a spec leaves them open."""
+    """Return the settings that depend on hardware and rows if a spec leaves them open."""
     order = str(trainer.args.train_sampling_strategy)
     scale = trainer.target_scale.settled() if trainer.target_scale is not None else {}
     return {**precision.in_force(trainer.args), "train_sampling_strategy": order, **scale}
 
 
 def interrupt_if(asked: bool) -> None:
-    """Raise ``TrialInterrupted`` if the sweep was told to stop."""
+    """Raise ``TrialInterrupted`` if the sweep was asked to stop."""
     if asked:
         raise TrialInterrupted(f"stopped at {time.strftime('%Y-%m-%d %H:%M:%S')}")

@@ -1,4 +1,4 @@
-"""Owns the model, the tokenizer and the tokens of one sweep, as transformers objects."""
+"""Builds a trial's model, and tokenises the rows of a sweep."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from finesweep.tasks import Task
 from finesweep.trial import Params
 
 _OF_FOREIGN_CODE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a tokenizer or a pipeline raises over a text that it does not like."""
+"""Exceptions of a tokenizer or a pipeline that fails on a text."""
 
 SPLITS = ("train", "validation", "test")
 ROWS_AT_A_TIME = 5_000
@@ -38,17 +38,17 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
     """Build a fresh model with the head that the task needs.
 
     Args:
-        manifest: Says where the weights are and how they are loaded, or that there are none.
-        task: Says what the head is.
+        manifest: Tells where the weights are and how they are loaded, or that there are none.
+        task: Defines the head.
         settings: Fields of the model's config that this trial sets.
-        tokenizer: Supplies the padding token.
+        tokenizer: Has the padding token.
 
     Returns:
         The model, in single precision whatever precision its weights were saved in.
 
     Raises:
-        SweepError: The folder has code of its own that nobody allowed, or its weights lie outside of it, or do not
-            load as they did when the sweep was checked.
+        SweepError: The folder has code of its own that is not trusted, or its weights are outside of it, or do not load
+            as they did when the sweep was checked.
     """
     folder = manifest.model.folder
     fields = {**task.head(manifest.data.labels), **settings}
@@ -68,10 +68,10 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
 
 
 def padding_side(config: Any) -> str:
-    """Return where a model's shorter rows are padded, whatever its tokenizer says.
+    """Return the side on which a model's shorter rows are padded, whatever its tokenizer says.
 
-    Heads read the first token, or the last that is no padding; either is where it is in a row alone only if padding
-    comes after it. One head reads the last place.
+    Heads read the first token, or the last one before the padding. Both stay in place only if the padding comes after
+    them. One kind of head reads the last position.
     """
     return "left" if getattr(config, "summary_type", None) == "last" else "right"
 
@@ -84,20 +84,20 @@ def _weights(folder: Path) -> WeightFiles:
 
 
 def tokenized(sweep_folder: SweepFolder, manifest: Manifest, max_length: int) -> dict[str, datasets.Dataset]:
-    """Return every split as memory-mapped tokens, made on first use, and again where they are not what was made.
+    """Return every split as memory-mapped tokens; they are made on first use, and again if they have changed.
 
     Args:
         sweep_folder: The sweep's folder, with the rows under ``data/``.
-        manifest: Says where the tokenizer is.
+        manifest: Tells where the tokenizer is.
         max_length: Longest input in tokens; longer ones are cut.
 
     Returns:
-        By split, rows of ``input_ids``, ``attention_mask``, ``labels`` (and ``token_type_ids`` where the
-        model has them); not padded, since the collator pads each batch to its own longest row.
+        By split, rows of ``input_ids``, ``attention_mask``, ``labels`` (and ``token_type_ids`` if the model has them);
+        not padded, since the collator pads each batch to its own longest row.
     """
     folder = sweep_folder.tokens(max_length)
     if not is_sound(folder):
-        # One worker makes them, the others wait: texts by the million take minutes.
+        # One worker makes them while the others wait: millions of texts take minutes.
         with exclusive(sweep_folder.data / ".lock"):
             if not is_sound(folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -107,7 +107,7 @@ def tokenized(sweep_folder: SweepFolder, manifest: Manifest, max_length: int) ->
 
 
 def _numbers(folder: Path) -> datasets.Dataset:
-    """Open rows of numbers; a column of another kind (images, say) could fetch what a stranger's folder names."""
+    """Open rows of numbers; a column of another kind (images, say) could fetch files that a stranger's folder names."""
     check_files(folder)
     rows = datasets.load_from_disk(str(folder))
     for name, feature in rows.features.items():
@@ -134,13 +134,13 @@ def _tokenize(sweep_folder: SweepFolder, tokenizer: Any, max_length: int, folder
 
 @contextlib.contextmanager
 def without_texts(what: str) -> Iterator[None]:
-    """Keep what an error says out of logs and records where it may repeat a text of a row; --debug shows it.
+    """Keep error messages that may repeat a row's text out of logs and records; --debug shows them.
 
     Args:
-        what: What runs in the block, for the message.
+        what: Name of the code in the block, for the message.
 
     Raises:
-        SweepError: In place of an error of another kind.
+        SweepError: Instead of an error of another kind.
     """
     try:
         yield
@@ -167,7 +167,7 @@ def _tokens(
             cut += _cut(tokenizer, some, encoded, max_length)
         for name, values in columns.items():
             values += encoded[name]
-    # Where no row has a label, its empty list would be one of nothing in particular.
+    # If no row has a label, the library cannot infer the type of empty lists.
     labels = [label.astype(np.int64) if isinstance(label, np.ndarray) else label for label in frame["label"].tolist()]
     longest = max(map(len, columns["input_ids"]), default=0)
     return datasets.Dataset.from_dict({**columns, "labels": labels}), {
@@ -179,14 +179,14 @@ def _tokens(
 
 
 def _unknown(tokenizer: Any, rows: Sequence[Sequence[int]]) -> int:
-    """Count the rows of which more than half is the token for what the tokenizer does not know."""
+    """Count the rows of which more than half is the unknown token."""
     special = tokenizer.num_special_tokens_to_add()
     token = tokenizer.unk_token_id
     return sum(2 * list(row).count(token) > len(row) - special for row in rows) if token is not None else 0
 
 
 def _cut(tokenizer: Any, texts: Sequence[Sequence[str]], encoded: Any, max_length: int) -> int:
-    """Count the rows that were cut; a tokenizer in plain Python keeps no account of it, and is asked again."""
+    """Count the rows that were cut; a tokenizer in plain Python does not tell, so its full rows are tokenised again."""
     if encoded.encodings is not None:
         return sum(bool(encoding.overflowing) for encoding in encoded.encodings)
     full = [row for row, ids in enumerate(encoded["input_ids"]) if len(ids) >= max_length]

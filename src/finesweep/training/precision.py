@@ -1,7 +1,7 @@
-"""Owns what precision a trial computes in: where its spec leaves that open, the fastest that the hardware has.
+"""Chooses the precision of a trial: if its spec leaves it open, the fastest that the hardware supports.
 
-Looked up, never timed: a timing could come out otherwise in another trial. Hardware that only emulates bf16 takes
-many times as long with it as with single precision. To be asked in a process that may use the GPU.
+It is looked up, never timed: a timing could differ from trial to trial. Hardware that only emulates bf16 is many times
+slower with it than with single precision. Call this only in a process that may use the GPU.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from finesweep.errors import SweepError
 from finesweep.trial import Value
 
 NATIVE = (8, 0)
-"""Compute capability from which an NVIDIA GPU has bf16 and tf32; with older ones torch emulates them."""
+"""Compute capability from which an NVIDIA GPU has bf16 and tf32; on older ones torch emulates them."""
 
 CPU_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "sve_bf16")
-"""Any of these is bf16 in hardware; ``bf16`` of ARM alone covers too few operations."""
+"""Each of these is bf16 in hardware; ``bf16`` of ARM alone covers too few operations."""
 
 KINDS = ("bf16", "fp16", "tf32")
 
 LEAST_WIDTH = 128
-"""Hidden size from which bf16 is worth it on a CPU. A step on 16 short texts takes, in bf16 against single precision,
+"""Hidden size from which bf16 pays off on a CPU. A step on 16 short texts takes, in bf16 relative to single precision,
 1.1 times as long at a width of 64, 0.75 at 128, 0.45 at 256 and 0.4 at 384 (AVX-512 BF16, one thread)."""
 
 GPU_MULTIPLE, CPU_MULTIPLE = 8, 4
-"""What the width of batches is rounded up to. GPUs multiply matrices of such sizes faster; a CPU's bf16 is compiled for
-each shape, and texts of forty lengths took 160 MB of memory more than their ten multiples of four."""
+"""Multiples to which the width of batches is rounded up. GPUs multiply matrices of such sizes faster. A CPU's bf16 is
+compiled for each shape, and texts of forty lengths took 160 MB of memory more than their ten multiples of four."""
 
 
 def settled(training: Mapping[str, Value], width: int | None) -> dict[str, Value]:
-    """Return the training arguments that say what precision is in force here.
+    """Return the training arguments that set the precision in force here.
 
     Args:
-        training: The trial's training arguments. Of ``bf16``, ``fp16`` and ``tf32`` those that are set stand as they
-            are; the others follow from the hardware and the width.
-        width: The model's hidden size, None where its config has none; that counts as wide.
+        training: The trial's training arguments. ``bf16``, ``fp16`` and ``tf32`` stay as they are if they are set; the
+            others follow from the hardware and the width.
+        width: The model's hidden size; None, if its config has none, counts as wide.
 
     Raises:
-        SweepError: The spec asks for what this GPU does not have.
+        SweepError: The spec asks for a precision that this GPU does not have.
     """
     if torch.cuda.is_available() and not training.get("use_cpu"):
         return _on_gpu(training)
@@ -48,7 +48,7 @@ def settled(training: Mapping[str, Value], width: int | None) -> dict[str, Value
         return {}
     pays = (width is None or width >= LEAST_WIDTH) and cpu_has_bf16()
     asked = training.get("bf16", pays and not training.get("fp16"))
-    # The library takes bf16 on a machine without a GPU for a mistake unless it is told that the CPU is meant.
+    # Without a GPU the library takes bf16 for a mistake, unless use_cpu says that the CPU is meant.
     return {"bf16": True, "use_cpu": True} if asked else {"bf16": False}
 
 
@@ -66,27 +66,27 @@ def _on_gpu(training: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def multiple(arguments: Any) -> int:
-    """Return what the width of batches is rounded up to, given a Trainer's arguments."""
+    """Return the multiple to which the width of batches is rounded up, given a Trainer's arguments."""
     if arguments.device.type == "cuda":
         return GPU_MULTIPLE
     return CPU_MULTIPLE if arguments.bf16 else 1
 
 
 def gpu_is_native() -> bool:
-    """Say whether the GPU of this process has bf16 and tf32; starts CUDA."""
+    """Return whether the GPU of this process has bf16 and tf32; starts CUDA."""
     return bool(torch.version.hip) or torch.cuda.get_device_capability() >= NATIVE
 
 
 def cpu_has_bf16() -> bool:
-    """Say whether this CPU multiplies bf16 numbers by instructions of its own."""
+    """Return whether this CPU has instructions that multiply bf16 numbers."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in CPU_INSTRUCTIONS)
 
 
 def refuse_emulation(training: Mapping[str, Value]) -> None:
-    """Raise SweepError if trials on this machine's CPU were to compute in bf16 that it only emulates.
+    """Raise SweepError if trials on this machine's CPU would compute in emulated bf16.
 
-    Does not touch a GPU; what a trial asks of that is looked at when it has started it.
+    This touches no GPU; a trial checks its GPU after it has started CUDA.
     """
     on_cpu = bool(training.get("use_cpu")) or not torch.cuda.is_available()
     if on_cpu and training.get("bf16") and not cpu_has_bf16():
@@ -94,16 +94,16 @@ def refuse_emulation(training: Mapping[str, Value]) -> None:
 
 
 def in_force(arguments: Any) -> dict[str, Value]:
-    """Return what precision a Trainer's arguments turn on, by the names that a spec uses."""
+    """Return the precision that a Trainer's arguments turn on, by the names that a spec uses."""
     found = {name: getattr(arguments, name) for name in KINDS}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def for_evaluation(recorded: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the training arguments with which a model is evaluated as it was ranked: in single precision.
+    """Return the training arguments for evaluating a model as it was ranked: in single precision.
 
     Args:
-        recorded: The settings in the trial's record. A GPU's tf32 rounds what single precision multiplies.
+        recorded: The settings in the trial's record. A GPU's tf32 rounds the factors of single precision.
     """
     tf32 = {"tf32": bool(recorded.get("tf32")) and gpu_is_native()} if torch.cuda.is_available() else {}
     return {"bf16": False, "fp16": False, **tf32}

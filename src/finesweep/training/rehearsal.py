@@ -1,7 +1,7 @@
-"""Owns the rehearsal: one tiny step through everything, before the first trial costs anything.
+"""Rehearses a trial: takes one tiny step through everything, before the first trial starts.
 
-It finds what would fail in every trial (a model whose weights are NaN, a loss that the Trainer scales,
-a metric that is missing), and imports what would otherwise be imported in every trial's process.
+It finds faults that would fail every trial (NaN in the weights, a loss that the Trainer scales, a missing metric), and
+does the imports once instead of in every trial's process.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from finesweep.trial import Params
 ROWS = 4
 
 FAR_OFF = 1e6
-"""How many times the loss of a model that knows nothing an untrained model's loss may be."""
+"""Maximum loss of an untrained model, as a multiple of the loss of a model that knows nothing."""
 
 
 def rehearse(sweep_folder: SweepFolder, manifest: Manifest, spec: SweepSpec) -> None:
     """Rehearse the first trial in a process that will be forked for each trial.
 
-    A process that has used CUDA cannot be forked, so it runs on the CPU. Where there is a GPU it leaves out training,
-    whose backward pass would start threads.
+    A process that has used CUDA cannot be forked, so it runs on the CPU. With a GPU it skips training, whose backward
+    pass would start threads.
 
     Raises:
-        SweepError: Something would fail or mislead in every trial.
+        SweepError: Every trial would fail, or give misleading results.
     """
     activity.tell("rehearsing: a few rows through the model and the Trainer")
     params = dict(manifest.planned[0]) if manifest.planned else {}
@@ -50,7 +50,7 @@ def take_through(
 
     Args:
         sweep_folder: The sweep's folder.
-        manifest: What was prepared.
+        manifest: The sweep's manifest.
         spec: The sweep's spec.
         params: Parameters of a trial.
         trains: Whether to train, after the evaluation.
@@ -59,7 +59,7 @@ def take_through(
         The Trainer.
 
     Raises:
-        SweepError: Something would fail or mislead in every trial.
+        SweepError: Every trial would fail, or give misleading results.
     """
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         context = TrialContext(sweep_folder, manifest, spec, params, None, Path(scratch))
@@ -93,7 +93,7 @@ def _check(trainer: FineTuner, metrics: dict[str, float], spec: SweepSpec, *, ow
             f"the Trainer takes a loss of {trained:.6g} where a plain forward pass gives {plain:.6g}; "
             "training would be wrong, so nothing is trained"
         )
-    # A model with code of its own may learn by a loss of its own; trials are compared by eval_loss all the same.
+    # A model with code of its own may have its own training loss; trials are compared by eval_loss all the same.
     if not own_code and not _is_close(metrics["eval_loss"], plain):
         raise SweepError(
             f"the evaluation gives a loss of {metrics['eval_loss']:.6g} where a plain forward pass gives {plain:.6g}; "
@@ -106,7 +106,7 @@ def _is_close(one: float, other: float) -> bool:
 
 
 def _losses(trainer: FineTuner) -> tuple[float, float]:
-    """Return the mean loss over the evaluation rows that the Trainer takes, and that of plain forward passes."""
+    """Return the mean loss over the evaluation rows as the Trainer computes it, and that of plain forward passes."""
     rows = [trainer.data_collator([row]) for row in trainer.eval_dataset]
     batches = [{name: tensor.to(trainer.model.device) for name, tensor in row.items()} for row in rows]
     trainer.model.eval()

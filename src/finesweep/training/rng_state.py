@@ -1,4 +1,4 @@
-"""Owns the random numbers of a process: what its generators' state is, and putting it back."""
+"""Captures and restores the state of a process's random generators."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def captured() -> dict[str, Any]:
         "numpy": (str(kind), np.asarray(words).tolist(), position, has_normal, normal),
         "torch": torch.get_rng_state(),
     }
-    # Asking would make a process that has not touched its GPU unfit to be forked.
+    # Asking for it would start CUDA, and a process that has started CUDA cannot be forked.
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
 def restore(state: Mapping[str, Any]) -> None:
-    """Put back what ``captured`` returned; a GPU's state is left out where there is none."""
+    """Restore a result of ``captured``; a GPU's state is skipped if there is no GPU."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
@@ -36,7 +36,7 @@ def restore(state: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave the generators as they were before the block, however it ends."""
+    """Restore the generators after the block, however it ends."""
     before = captured()
     try:
         yield

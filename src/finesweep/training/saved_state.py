@@ -1,7 +1,7 @@
-"""Owns the state that an interrupted trial goes on from, and the folder it is kept in.
+"""Saves and reads the state from which an interrupted trial resumes.
 
-Nothing in that folder can run when it is read: tensors are safetensors, everything else is JSON. Each
-tensor file's digest is in the JSON, which is written last and holds its own.
+Nothing in its folder can run when it is read: tensors are safetensors, everything else is JSON. The JSON has the digest
+of each tensor file and its own, and is written last.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Weights = dict[str, torch.Tensor]
 """A model's weights by name, on the CPU."""
 
 MAX_JSON = 200_000_000
-"""Bytes of a state's JSON that are read; that of a trial with 10,000 evaluations has some million."""
+"""Maximum size of a state's JSON in bytes; that of a trial with 10,000 evaluations has a few million."""
 
 STATE = "state.json"
 _MODEL, _BEST, _REST = "model.safetensors", "best.safetensors", "rest.safetensors"
@@ -37,24 +37,24 @@ _FILES = (_MODEL, _BEST, _REST)
 
 
 class StateDamaged(ValueError):
-    """A saved state that cannot be used; the message says what is wrong with it."""
+    """A saved state that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class TrainerMemory:
-    """What a Trainer's next steps depend on.
+    """The state on which a Trainer's next steps depend.
 
     Attributes:
         account: Fields of transformers' ``TrainerState``: steps, epochs, logs.
-        running_loss: Training loss added up since it was last logged.
-        logged_loss: Training loss added up until then.
+        running_loss: Sum of the training loss since it was last logged.
+        logged_loss: Sum of the training loss until then.
         logged_step: Optimizer step at which it was last logged.
-        random: The random generators after the last step.
-        epoch_random: The same at the beginning of the epoch, which its order of rows may follow from.
+        random: State of the random generators after the last step.
+        epoch_random: The same at the beginning of the epoch, on which its order of rows may depend.
         optimizer: The optimizer's ``state_dict``.
         scheduler: The learning rate scheduler's.
-        scaler: That of fp16's loss scaler, empty where there is none.
-        weights: The model.
+        scaler: That of fp16's loss scaler, empty without one.
+        weights: The model's weights.
     """
 
     account: Mapping[str, Any]
@@ -71,19 +71,19 @@ class TrainerMemory:
 
 @dataclass(frozen=True)
 class SavedState:
-    """A trial as it was after one of its optimizer steps.
+    """A trial's state after one of its optimizer steps.
 
     Attributes:
         params: The trial's parameters.
-        batch_divisor: What the batch per device was divided by.
+        batch_divisor: Divisor of the batch per device.
         step: Optimizer steps done.
         examples: Training examples seen.
         loss: Last logged training loss.
         learning_rate: Last logged learning rate.
         evaluations: All evaluations in order.
-        guard: What the divergence guard remembers, by its fields' names.
-        best: Weights at the best evaluation, empty if there was none.
-        trainer: What the Trainer goes on from.
+        guard: State of the divergence guard, by its fields' names.
+        best: Weights at the best evaluation; empty if these are the Trainer's weights, or there was no evaluation.
+        trainer: State of the Trainer.
     """
 
     params: Params
@@ -98,12 +98,12 @@ class SavedState:
     trainer: TrainerMemory
 
     def fits(self, params: Params, batch_divisor: int) -> bool:
-        """Say whether a trial with these parameters, trained in such batches, may go on from here."""
+        """Return whether a trial with these parameters and batches may resume this state."""
         return dict(self.params) == dict(params) and self.batch_divisor == batch_divisor
 
 
 def write_state(folder: Path, state: SavedState) -> None:
-    """Write a state into a new folder; it survives a power cut only once the caller has synced the files.
+    """Write a state into a new folder; it survives a power cut only after the caller has synced the files.
 
     Raises:
         FolderError: The disk is full or the folder cannot be written.
@@ -123,10 +123,10 @@ def write_state(folder: Path, state: SavedState) -> None:
 
 
 def read_state(folder: Path) -> SavedState:
-    """Read what ``write_state`` wrote, and make sure that it is just that.
+    """Read what ``write_state`` wrote, and verify it.
 
     Raises:
-        StateDamaged: A file is missing or not what was written, or other versions of the libraries wrote it.
+        StateDamaged: A file is missing or was changed, or other versions of the libraries wrote it.
     """
     content = _read_content(folder / STATE)
     if content["made_with"] != _versions():
@@ -147,7 +147,7 @@ def _shallow(item: Any) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    """Return what must be the same: elsewhere the same numbers may mean something else."""
+    """Return the versions that must be equal: in others the same numbers may mean something else."""
     return {"format": "3", **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}}
 
 

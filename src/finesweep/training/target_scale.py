@@ -1,8 +1,8 @@
-"""Standardises the targets of a regression while it trains, and folds their scale into the head that is exported.
+"""Standardises the targets of a regression in training, and folds their scale into the exported head.
 
-A head that begins near 0 and moves by a learning rate at a time never comes to prices near 250,000. So training sees
-targets with mean 0 and standard deviation 1. Everything that is reported, ranked or exported is in the data's units:
-the scale is folded into the weights of the last layer, and taken out again to go on training.
+A head that begins near 0 never reaches prices near 250,000 by steps of a learning rate. So training sees targets with
+mean 0 and standard deviation 1. Everything that is reported, ranked or exported is in the data's units: the scale is
+folded into the weights of the last layer, and taken out again before training continues.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from finesweep.trial import Value
 
 @dataclass(frozen=True)
 class TargetScale:
-    """What is taken from targets, and what they are divided by.
+    """Offset and scale of the targets.
 
     Attributes:
         mean: Mean of the training rows' targets; 0 for a head without a bias, which could not add it again.
@@ -54,16 +54,16 @@ class TargetScale:
 
     @property
     def loss_unit(self) -> float:
-        """What a squared error of standardised targets is multiplied by to be in the data's units."""
+        """Factor that converts a squared error of standardised targets to the data's units."""
         return self.scale**2
 
     def settled(self) -> dict[str, Value]:
-        """Return what a trial's record says of it, by the names of settings."""
+        """Return the values for a trial's record, by the names of settings."""
         return {"data.target_mean": self.mean, "data.target_scale": self.scale}
 
     @contextlib.contextmanager
     def folded(self, model: Any) -> Iterator[None]:
-        """Let a model answer in the data's units for a while; afterwards its weights are what they were, bit by bit."""
+        """Let a model answer in the data's units during the block; then restore its weights, bit by bit."""
         layer = _last_layer(model)
         before = [parameter.detach().clone() for parameter in layer.parameters()]
         with torch.no_grad():
@@ -78,7 +78,7 @@ class TargetScale:
                     parameter.copy_(kept)
 
     def unfold(self, model: Any) -> None:
-        """Make a head that answers in the data's units one that answers in those of training."""
+        """Convert a head that answers in the data's units into one that answers in training's units."""
         layer = _last_layer(model)
         with torch.no_grad():
             layer.weight.div_(self.scale)
@@ -86,7 +86,7 @@ class TargetScale:
                 layer.bias.sub_(self.mean).div_(self.scale)
 
     def check(self, model: Any, inputs: Any) -> None:
-        """Raise SweepError if folding changes a model's answers otherwise than it should."""
+        """Raise SweepError if folding does not change a model's answers as it should."""
         with torch.no_grad():
             plain = model(**inputs).logits * self.scale + self.mean
             with self.folded(model):

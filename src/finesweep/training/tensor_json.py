@@ -1,6 +1,6 @@
-"""Owns turning nested values that hold tensors into JSON and tensors, and back, exactly.
+"""Converts nested values that hold tensors into JSON and tensors, and back, exactly.
 
-Unlike a pickle, what comes back is a list, tuple, dictionary, tensor or scalar, and never runs anything.
+Unlike a pickle, the result is only lists, tuples, dictionaries, tensors and scalars, and nothing is run.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ Tensors = dict[str, torch.Tensor]
 
 
 def split(value: Any) -> tuple[Any, Tensors]:
-    """Turn a nested value into JSON that refers to tensors, and the tensors.
+    """Convert a nested value into JSON that refers to tensors, and the tensors.
 
     Args:
-        value: Lists, tuples, dictionaries with scalar keys, tensors, and scalars: None, booleans, integers,
-            text, numbers (NaN and infinity too).
+        value: Lists, tuples, dictionaries with scalar keys, tensors, and scalars: None, booleans, integers, text,
+            numbers (NaN and infinity too).
 
     Returns:
-        What JSON can hold, and the tensors by name, on the CPU.
+        Values for JSON, and the tensors by name, on the CPU.
 
     Raises:
-        TypeError: There is something else in it.
+        TypeError: It holds a value of another type.
     """
     tensors: Tensors = {}
     return _plain(value, tensors), tensors
 
 
 def join(plain: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Rebuild what ``split`` was given.
+    """Rebuild the value that ``split`` was given.
 
     Raises:
-        ValueError: The JSON is none that ``split`` returns, or a tensor is missing.
+        ValueError: The JSON is no result of ``split``, or a tensor is missing.
     """
     if isinstance(plain, list):
         return [join(item, tensors) for item in plain]

@@ -1,4 +1,4 @@
-"""Owns the Trainer of one trial: its loss is comparable, its evaluations leave no trace, it can go on from a state."""
+"""Extends the Trainer for one trial: comparable losses, evaluations without side effects, resuming from a state."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     """A Trainer whose evaluation loss means the same in every trial.
 
     Args:
-        validation: All validation rows; ``eval_dataset`` may hold some of them only. Neither has columns that the
-            model does not take.
-        target_scale: By what the targets of a regression are standardised while it trains; None to leave them.
-        arguments: Those of the library's Trainer.
+        validation: All validation rows; ``eval_dataset`` may hold only some of them. Neither has columns that the model
+            does not take.
+        target_scale: Standardises the targets of a regression in training; None to leave them.
+        arguments: Arguments of the library's Trainer.
 
     Attributes:
         validation: All validation rows.
@@ -42,24 +42,23 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     def __init__(self, *, validation: Any, target_scale: TargetScale | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.validation, self.target_scale = validation, target_scale
-        # These heads take a plain mean over the batch. Believing otherwise, the Trainer would leave out
-        # the division by the accumulation steps and multiply by the number of devices.
+        # These heads take a plain mean over the batch. Otherwise the Trainer would skip the division by the
+        # accumulation steps and multiply by the number of devices.
         self.model_accepts_loss_kwargs = False
         self._after_step: Callable[[], None] = _nothing
         self._memory: TrainerMemory | None = None
         self._epoch_random: dict[str, Any] = {}
 
     def remember(self, memory: TrainerMemory) -> None:
-        """Let training go on from where another process left it."""
+        """Let training resume from the state of another process."""
         self._memory = memory
 
     def fine_tune(self, scratch: Path, after_step: Callable[[], None] = _nothing) -> None:
-        """Train, from the first step or from what is remembered.
+        """Train, from the first step or from the remembered state.
 
         Args:
-            scratch: Folder for the file from which the Trainer reads how far it was.
-            after_step: Called before the first step, and after each one with all that belongs to it: its logs, its
-                evaluation.
+            scratch: Folder for the file from which the Trainer reads its progress.
+            after_step: Called before the first step, and after each one with its logs and its evaluation.
         """
         self._after_step = after_step
         self.add_callback(_Beginning(self._begin))
@@ -71,7 +70,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self.train(resume_from_checkpoint=str(scratch))
 
     def _begin(self) -> None:
-        """Go on from what is remembered; do the evaluation that a callback asks for before the first step."""
+        """Restore the remembered state; do the evaluation that a callback requests before the first step."""
         self._recall()
         self._after_step()
         if self.control.should_evaluate:
@@ -79,7 +78,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             self._after_step()
 
     def memory(self) -> TrainerMemory:
-        """Return what the next steps depend on; to be called between optimizer steps."""
+        """Return the state on which the next steps depend; to be called between optimizer steps."""
         scaler = getattr(self.accelerator, "scaler", None)
         return TrainerMemory(
             account=dataclasses.asdict(self.state),
@@ -95,7 +94,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         )
 
     def _recall(self) -> None:
-        """Put back what the Trainer makes anew or clears when training begins."""
+        """Restore what the Trainer makes anew or clears when training begins."""
         if self._memory is None:
             return
         self.optimizer.load_state_dict(self._memory.optimizer)
@@ -107,11 +106,11 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self._globalstep_last_logged = self._memory.logged_step
         self._epoch_random = dict(self._memory.epoch_random)
         rng_state.restore(self._memory.random)
-        # What was loaded need not be held twice.
+        # The loaded parts need not stay in memory twice.
         self._memory = dataclasses.replace(self._memory, account={}, optimizer={}, weights={})
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Smooth labels, and standardise targets, in training only: such losses cannot be compared."""
+        """Smooth labels and standardise targets in training only: such losses cannot be compared."""
         smoother = self.label_smoother
         self.label_smoother = smoother if model.training else None
         if model.training and self.target_scale is not None:
@@ -122,16 +121,16 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             self.label_smoother = smoother
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Evaluate the rows that the Trainer was made with, and tell the callbacks."""
+        """Evaluate the rows that the Trainer was made with, and notify the callbacks."""
         metrics = self.scores(self.eval_dataset)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def scores(self, rows: Any) -> dict[str, float]:
-        """Evaluate what would be exported, and log it; random numbers of training are not drawn.
+        """Evaluate the model as it would be exported, and log it; no random numbers of training are drawn.
 
-        Stock's loop is not used: a dozen training arguments would change what it finds. Outputs that are rounded to
-        eight bits would tie, and would be others where the winner is loaded again.
+        The stock loop is not used: a dozen training arguments would change its result. Outputs rounded to eight bits
+        would tie, and would differ when the winner is loaded again.
 
         Args:
             rows: The rows.
@@ -153,7 +152,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """Do one batch, without the walk through all modules that stock does for every one.
+        """Do one batch, without the stock Trainer's walk through all modules for each batch.
 
         Returns:
             The loss, in the data's units.
@@ -166,13 +165,13 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         return loss.detach() * (self.target_scale.loss_unit if self.target_scale is not None else 1.0)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log; the mean training loss at the end is over all steps, where stock divides by those of this process."""
+        """Log; the final mean training loss is over all steps, while stock divides by the steps of this process."""
         if "train_loss" in logs and self.state.global_step:
             logs["train_loss"] = self._total_loss_scalar / self.state.global_step
         super().log(logs, *args, **kwargs)
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Count nothing: the number is used nowhere, and stock walks through all parameters for every batch."""
+        """Count nothing: the number is not used, and stock walks through all parameters for each batch."""
         return 0
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -183,14 +182,14 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def as_exported(self) -> Iterator[None]:
-        """Let the model be for a while what its users get: single precision, answers in the data's units."""
+        """Let the model be during the block what its users get: single precision, answers in the data's units."""
         folded = self.target_scale.folded(self.model) if self.target_scale is not None else contextlib.nullcontext()
         with self._in_single_precision(), folded:
             yield
 
     @contextlib.contextmanager
     def _in_single_precision(self) -> Iterator[None]:
-        """Take back for a while that the forward pass computes in bf16 or fp16, as training does."""
+        """Undo the mixed precision of the forward pass during the block."""
         mixed = self.model.forward
         self.model.forward = getattr(self.model, "_original_forward", mixed)
         try:
@@ -199,12 +198,12 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             self.model.forward = mixed
 
     def _run_epoch(self, **arguments: Any) -> None:
-        # A state may be that of the last step, or its evaluation, made up for, has ended training.
+        # The state may be that of the last step, or its missing evaluation, done now, has ended training.
         if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
             return
         goes_on = arguments["epoch"] == arguments["epochs_trained"] and arguments["steps_trained_in_current_epoch"]
         if self._memory is not None and goes_on:
-            # The epoch's order of rows must be drawn as it was; the Trainer then skips the batches done.
+            # The epoch's order of rows must be drawn as before; the Trainer then skips the batches that were done.
             rng_state.restore(self._memory.epoch_random)
         self._epoch_random = rng_state.captured()
         super()._run_epoch(**arguments)
@@ -213,7 +212,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self._after_step()
 
-    # The Trainer calls these at the right moments. Its own look for files, and would unpickle them.
+    # The Trainer calls these at the right moments. Its own versions look for files, and would unpickle them.
 
     def _load_from_checkpoint(self, *_: Any) -> None:
         assert self._memory is not None
@@ -235,10 +234,10 @@ class _Beginning(transformers.TrainerCallback):  # type: ignore[misc]
         self._begin = begin
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Call it."""
+        """Call the function."""
         self._begin()
 
 
 def copy_to_cpu(model: Any) -> Weights:
-    """Copy a model's weights."""
+    """Copy a model's weights to the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

@@ -1,1 +1,1 @@
-"""Searches with Optuna: its samplers, its pruners, and its study of a sweep's trials."""
+"""Searches with Optuna: its samplers, its pruners, and a study made of a sweep's trials."""

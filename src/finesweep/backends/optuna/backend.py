@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class OptunaBackend:
-    """Runs each trial as one call of ``hyperparameter_search``, on a study that is made of the sweep's folder."""
+    """Runs each trial as one call of ``hyperparameter_search``, on a study that is made from the sweep's folder."""
 
     samplers: ClassVar = tuple(SAMPLERS)
     pruners: ClassVar = tuple(PRUNERS)
     coordinates: ClassVar = False
 
     def search(self, work: Work) -> None:
-        """Claim and run trials, each in a process of its own, until there are no more claims."""
+        """Claim and run trials, each in its own process, until there are no more claims."""
         study, draws = sweep_study(work), draws_of(work)
         while (claim := work.claim()) is not None:
             study.refresh()
@@ -40,9 +40,9 @@ class OptunaBackend:
 
 @dataclass
 class _ClaimedTrial:
-    """One claimed trial on its way through ``hyperparameter_search``.
+    """One claimed trial in ``hyperparameter_search``.
 
-    Its record is written by ``work.train``, whatever happens here.
+    ``work.train`` writes its record, whatever happens here.
     """
 
     work: Work
@@ -95,9 +95,9 @@ class _ClaimedTrial:
 
     @contextlib.contextmanager
     def _passing_over(self) -> Iterator[None]:
-        """Pass over what the search raises about a trial that has ended: it counts as its record says.
+        """Ignore errors of the search about a trial that has ended: its record counts.
 
-        The stock call raises as long as no trial of its study has completed.
+        The stock call raises if no trial of its study has completed.
         """
         try:
             yield
@@ -109,7 +109,7 @@ class _ClaimedTrial:
 
 
 def sweep_study(work: Work) -> SweepStudy:
-    """Return what samplers and pruners are to know of a sweep's trials."""
+    """Return the study of a sweep for samplers and pruners."""
     from finesweep.backends.optuna.study import SweepStudy
 
     spec = work.spec
@@ -121,7 +121,7 @@ def sweep_study(work: Work) -> SweepStudy:
 
 
 def drawn(work: Work, claim: Claim, trial: optuna.Trial) -> dict[str, Value]:
-    """Draw a trial's parameters, and write them into its claim, where others see what is being tried."""
+    """Draw a trial's parameters, and write them into its claim, where other processes see them."""
     from finesweep.backends.optuna.drawing import suggest
 
     params = suggest(trial, work.spec.search_space)
@@ -131,7 +131,7 @@ def drawn(work: Work, claim: Claim, trial: optuna.Trial) -> dict[str, Value]:
 
 @dataclass
 class _Reporter:
-    """Tells the pruner of a trial's evaluations."""
+    """Reports a trial's evaluations to the pruner."""
 
     work: Work
     claim: Claim
@@ -141,7 +141,7 @@ class _Reporter:
     _reported: set[int] = field(default_factory=set, init=False)
 
     def report(self, report: Report) -> None:
-        """Tell of an evaluation, once for each step; see ``trial.Reporter``."""
+        """Report an evaluation, once for each step; see ``trial.Reporter``."""
         work, claim = self.work, self.claim
         step = step_of(work.spec, report.evaluation)
         if step is None or step in self._reported:

@@ -12,7 +12,7 @@ from finesweep.trial import Value
 
 
 class Suggesting(Protocol):
-    """A trial of Optuna's, or what stands for one, as far as parameters are drawn from it."""
+    """The part of Optuna's trial interface that draws parameters."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Any:
         """Draw one of some values."""
@@ -52,7 +52,7 @@ def _suggest_one(trial: Suggesting, name: str, parameter: Parameter) -> Value:
 
 
 def distribution_of(parameter: Parameter) -> BaseDistribution:
-    """Return what a parameter is drawn from, as Optuna keeps it with each trial."""
+    """Return a parameter's distribution, as Optuna keeps it with each trial."""
     if parameter.choices is not None:
         return CategoricalDistribution(parameter.choices)
     assert parameter.low is not None

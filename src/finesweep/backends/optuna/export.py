@@ -40,12 +40,12 @@ class _Events(BaseJournalBackend):
 
 
 def export_study(sweep_folder: SweepFolder, file: Path) -> int:
-    """Write a sweep's trials into a new file; return how many there are.
+    """Write a sweep's trials into a new file; return their number.
 
-    Each trial has its number in the sweep. One that is to be tried again, waits at a rung or has not begun is WAITING.
+    Each trial has its number in the sweep. A trial that is to be retried, waits at a rung or has not begun is WAITING.
 
     Raises:
-        FolderError: The folder is no sweep's, the file is there already, or it cannot be written.
+        FolderError: The folder is no sweep's, the file exists already, or it cannot be written.
     """
     manifest = sweep_folder.manifest()
     runs = sweep_folder.runs()

@@ -1,8 +1,8 @@
-"""Proposes configurations that no other trial of a sweep has: where a sampler repeats one, it is asked again.
+"""Proposes configurations that no other trial of a sweep has: if a sampler repeats one, it is asked again.
 
-With the random sampler a proposal follows from the seed and from those of lower numbers, so that a number has the same
-parameters however many workers there are. The other samplers learn from what has ended; they are asked one at a time
-where a configuration can repeat at all, and see what all others of the sweep have in their records and claims.
+With the random sampler a proposal depends on the seed and on the proposals of lower numbers. So a number has the same
+parameters with any number of workers. The other samplers learn from ended trials. They are asked one at a time if a
+configuration can repeat, and see those of all other trials in their records and claims.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from finesweep.spec.planned_trials import Configuration, configuration
 from finesweep.trial import Params, Value
 
 TRIES = 4
-"""How often a sampler is asked for one trial; after that the space is searched for a configuration that is left. Each
-time the Gaussian process is fitted anew, and a sampler that has settled on a corner of the space hardly leaves it."""
+"""Number of times that a sampler is asked for one trial; then the space is searched for an unused configuration. Each
+call fits the Gaussian process anew, and a sampler that has settled on a corner of the space hardly leaves it."""
 
 
 def trial_seed(seed: int, trial: int) -> int:
-    """Derive a sampler's seed: one for all trials would make each process draw the same parameters."""
+    """Derive a sampler's seed; with one seed for all trials each process would draw the same parameters."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{trial}".encode()).digest()[:4], "big")
 
 
 def unrepeated(spec: SweepSpec, propose: Callable[[], Params], taken: Container[Configuration], seed: int) -> Params:
-    """Return the first proposal whose configuration is not taken; where all are taken, the last one.
+    """Return the first proposal whose configuration is not taken; if all are taken, the last one.
 
     Args:
         spec: The sweep's spec.
         propose: Draws the parameters of one trial.
         taken: The configurations of the other trials.
-        seed: Says where the search begins for one that is left.
+        seed: Decides where the search for an unused configuration begins.
     """
     for _ in range(TRIES):
         params = propose()
@@ -72,7 +72,7 @@ class RandomDraws:
     _taken: set[Configuration] = field(default_factory=set, init=False)
 
     def of(self, trial: int) -> Params:
-        """Return the parameters of a trial that the plan does not have."""
+        """Return the parameters of a trial that is not planned."""
         if not self._taken:
             self._taken = {configuration(self.spec, params) for params in self.planned}
         while len(self.planned) + len(self._drawn) <= trial:
@@ -88,15 +88,15 @@ class RandomDraws:
 
 
 class Unrepeated(BaseSampler):
-    """Proposes as another sampler does, but nothing that is taken.
+    """Proposes like another sampler, but no configuration that is taken.
 
-    A whole configuration is drawn before the first parameter is asked for; what is asked for is then read from it.
+    A whole configuration is drawn before the first parameter is requested; the requests are then answered from it.
 
     Args:
         inner: The sampler.
         spec: The sweep's spec.
         taken: Returns the configurations of the other trials.
-        seed: Says where the search begins for one that is left.
+        seed: Decides where the search for an unused configuration begins.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Unrepeated(BaseSampler):
         self._params: Params = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Draw the configuration; there is nothing to be drawn together any more."""
+        """Draw the configuration; return an empty space, since nothing is left to draw."""
         space = self._spec.search_space
 
         def propose() -> Params:
@@ -128,22 +128,22 @@ class Unrepeated(BaseSampler):
         return self._params[param_name]
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Tell the other sampler; see Optuna."""
+        """Notify the other sampler; see Optuna."""
         self._inner.before_trial(study, trial)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: optuna.trial.TrialState, values: Sequence[float] | None
     ) -> None:
-        """Tell the other sampler; see Optuna."""
+        """Notify the other sampler; see Optuna."""
         self._inner.after_trial(study, trial, state, values)
 
 
 class DraftTrial:
-    """Stands for a trial whose parameters are only thought of: nothing of it reaches the study.
+    """Stands for a trial whose parameters are only a draft: nothing of it reaches the study.
 
     Args:
         sampler: Proposes.
-        study: What it learns from.
+        study: The study that it learns from.
         trial: The trial that it proposes for.
     """
 
@@ -194,14 +194,14 @@ def taken_by_others(
         trial: The trial that is proposed for.
     """
     known = [(number, params) for number, _ in sweep_folder.open_claims() for params in sweep_folder.params_of(number)]
-    # Afterwards, so that a trial that ends meanwhile is not missed.
+    # The records are read after the claims, so that a trial that ends in between is not missed.
     known += [(record.trial, record.params) for record in sweep_folder.records()]
     others = (params for number, params in known if number != trial and params)
     return {configuration(spec, params) for params in (*planned, *others)}
 
 
 def _only_value(distribution: BaseDistribution) -> Any:
-    """Return the value of a distribution that has a single one."""
+    """Return the value of a distribution with a single one."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[0]
     assert isinstance(distribution, FloatDistribution | IntDistribution)

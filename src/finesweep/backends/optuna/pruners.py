@@ -1,4 +1,4 @@
-"""Lists the pruners by the name that a spec gives them, and makes Optuna's pruner for a spec."""
+"""Lists the pruners by their names in a spec, and makes Optuna's pruner for a spec."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class PrunerEntry:
     Attributes:
         kind: Name of the class in ``optuna.pruners``.
         settings: Its arguments.
-        counts_evaluations: Whether its steps must be evenly spaced: it is then told the number of the
-            evaluation instead of the examples seen.
-        longest: Name of the argument that takes the number of evaluations in the longest trial.
+        counts_evaluations: Whether its steps must be evenly spaced. It then gets the number of the evaluation instead
+            of the examples seen.
+        longest: Name of the argument for the number of evaluations in the longest trial.
     """
 
     kind: str
@@ -34,11 +34,11 @@ class PrunerEntry:
 
     @property
     def compares(self) -> bool:
-        """Whether it compares what trials have reported."""
+        """Whether it compares the reports of trials."""
         return self.kind != "NopPruner"
 
 
-# What is compared at rungs is compared by finesweep.worker.rung_judge, with either backend.
+# Pruners with rungs are finesweep's own: worker.rung_judge compares trials, with either backend.
 PRUNERS = {
     "none": PrunerEntry("NopPruner"),
     "median": PrunerEntry("NopPruner"),
@@ -48,11 +48,11 @@ PRUNERS = {
     ),
     "hyperband": PrunerEntry("HyperbandPruner", {"min_resource": 1}, counts_evaluations=True, longest="max_resource"),
 }
-"""Pruners by the name that a spec gives them."""
+"""Pruners by their names in a spec."""
 
 
 def pruner_of(spec: SweepSpec) -> optuna.pruners.BasePruner:
-    """Return Optuna's pruner for a spec, which prunes nothing where trials are compared at rungs of our own."""
+    """Return Optuna's pruner for a spec; it prunes nothing if the spec's pruner has rungs."""
     import optuna
 
     entry = PRUNERS[spec.search.pruner]
@@ -62,7 +62,7 @@ def pruner_of(spec: SweepSpec) -> optuna.pruners.BasePruner:
 
 
 def _most_evaluations(spec: SweepSpec) -> int:
-    """Return how many evaluations the longest trial of a space has."""
+    """Return the number of evaluations of the longest trial in a space."""
     epochs = spec.space.get("num_train_epochs")
     if epochs is None:
         longest = float(spec.fixed.get("num_train_epochs") or 3)
@@ -77,15 +77,15 @@ def _as_number(value: Value) -> float:
 
 
 def step_of(spec: SweepSpec, evaluation: Evaluation) -> int | None:
-    """Return where on the pruner's axis an evaluation lies, None where it lies between two rungs."""
+    """Return the step of an evaluation on the pruner's axis, None if it is between two rungs."""
     if not PRUNERS[spec.search.pruner].counts_evaluations:
         return evaluation.examples
     count = evaluation.epoch * spec.evaluation.per_epoch
-    # The end of a broken epoch is no rung.
+    # The end of an incomplete epoch is no rung.
     return round(count) if abs(count - round(count)) <= 0.01 else None
 
 
 def grounds(spec: SweepSpec, report: Report) -> str:
-    """Say what a trial had reached when it was pruned."""
+    """Describe what a trial had reached when it was pruned."""
     reached = f"{spec.objective.metric} {metric(report.best)} after {report.evaluation.examples:,} examples"
     return f"{spec.search.pruner}: {reached}"

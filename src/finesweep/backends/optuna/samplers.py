@@ -1,4 +1,4 @@
-"""Lists the samplers by the name that a spec gives them, and makes the one that proposes a trial's parameters."""
+"""Lists the samplers by their names in a spec, and makes the one that proposes a trial's parameters."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from finesweep.backends.optuna.study import SweepStudy
 
 
-# A grid is planned point by point (finesweep.spec.planned_trials), so nothing is left for its sampler to propose.
+# A grid is planned point by point (spec.planned_trials), so its sampler has nothing to propose.
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "gp": "GPSampler"}
-"""Classes in ``optuna.samplers`` by the name that a spec gives them."""
+"""Classes in ``optuna.samplers`` by their names in a spec."""
 
 
 def draws_of(work: Work) -> RandomDraws | None:
-    """Return the proposals of a sweep's random sampler; None with another one, or where none can repeat."""
+    """Return the proposals of a sweep's random sampler; None for another sampler, or if no proposal can repeat."""
     from finesweep.backends.optuna.proposals import RandomDraws
 
     spec = work.spec
@@ -33,18 +33,18 @@ def draws_of(work: Work) -> RandomDraws | None:
 
 
 def takes_turns(spec: SweepSpec) -> bool:
-    """Say whether one process at a time asks the sampler, so that each sees what the others are about to try.
+    """Return whether only one process at a time may ask the sampler, so that each sees the parameters of the others.
 
-    The random sampler learns from nothing.
+    The random sampler learns nothing, so it needs no turns.
     """
     kind = SAMPLERS[spec.search.sampler]
     return kind == "GPSampler" or (kind != "RandomSampler" and spec.search_space.can_repeat)
 
 
 def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws | None) -> optuna.samplers.BaseSampler:
-    """Return what proposes one trial's parameters: what it had before, what is planned, the rest by the spec's sampler.
+    """Return the sampler for one trial: its earlier or planned parameters, else proposals of the spec's sampler.
 
-    Its seed follows from the sweep's and the trial's number.
+    Its seed follows from the sweep's seed and the trial's number.
     """
     import optuna
 
@@ -68,9 +68,9 @@ def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws |
 
 @contextlib.contextmanager
 def proposing(work: Work) -> Iterator[None]:
-    """Be the only process that asks a sampler, where one proposal depends on those before it.
+    """Keep other processes from asking a sampler, if a proposal depends on those before it.
 
-    It ends when the parameters stand in the claim.
+    The block must end when the parameters are in the claim.
     """
     with exclusive(work.sweep_folder.path / ".proposing.lock") if takes_turns(work.spec) else contextlib.nullcontext():
         yield

@@ -1,8 +1,8 @@
 """Builds an Optuna study in memory from a sweep's records, claims and progress, for one trial at a time.
 
-The folder is the truth: the trials of a study are what it says of them, under their own numbers. Equal folders make
-equal studies, and there is no second store that could contradict the records. Only the trial that a study is opened for
-changes in it, and that study ends with its process.
+The folder is the source of truth: the trials of a study are read from it, under their own numbers. Equal folders give
+equal studies, and there is no second store that could contradict the records. Only the trial for which a study is
+opened changes in it, and the study ends with its process.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
 STATES = {
     TrialState.COMPLETE: StudyState.COMPLETE,
     TrialState.PRUNED: StudyState.PRUNED,
-    # Samplers pass over FAIL, and would propose the same corner again.
+    # Samplers ignore FAIL, and would propose the same region again.
     TrialState.DIVERGED: StudyState.PRUNED,
-    # What it has shown so far counts, and it repels no proposal, since it does not run.
+    # A waiting trial does not run, so it must not repel proposals like a RUNNING one. Its reports so far count.
     TrialState.WAITING: StudyState.PRUNED,
     TrialState.FAILED: StudyState.FAIL,
     TrialState.INTERRUPTED: StudyState.FAIL,
 }
-"""What a trial with a record is in the study of another one."""
+"""State of a recorded trial in the study of another trial."""
 
 ATTEMPT = "attempt"
-"""Attribute of a study's trial that says which attempt at it that is."""
+"""Attribute of a study's trial with the number of its attempt."""
 
 _NUMBER = attrgetter("number")
 
@@ -68,7 +68,7 @@ class TrialStorage(InMemoryStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[StudyState] | None = None
     ) -> list[FrozenTrial]:
-        """Return all trials by number; see Optuna. None of the others is ever WAITING, to be asked for here."""
+        """Return all trials by number; see Optuna. A WAITING one would be run here, and none of the others is."""
         own: list[FrozenTrial] = super().get_all_trials(study_id, deepcopy, states)
         if states is not None and StudyState.WAITING in states:
             return own
@@ -78,12 +78,12 @@ class TrialStorage(InMemoryStorage):
         return copy.deepcopy(found) if deepcopy else found
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
-        """Say that there is none, since the others need not be known here: the leaderboard has it."""
+        """Raise, as for a study without completed trials: the other trials need not be known here."""
         raise ValueError("No trials are completed yet.")
 
 
 class _NotesStorage(InMemoryStorage):
-    """Holds no trial, and keeps what a pruner notes on one that it is shown."""
+    """Holds no trial, and keeps what a pruner notes on one that it judges."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,16 +96,16 @@ class _NotesStorage(InMemoryStorage):
 
 @dataclass
 class SweepStudy:
-    """What Optuna is to know of a sweep's trials.
+    """The trials of a sweep, for Optuna.
 
-    A worker refreshes it before each trial, so that the trial's process, a fork of it, has little left to read.
+    A worker refreshes it before each trial, so that the trial's process, a fork, has little left to read.
 
     Args:
         sweep_folder: The sweep's folder.
         spec: The sweep's spec.
-        step: Where on the pruner's axis an evaluation lies, None where it is not reported.
-        pruner: Optuna's pruner, None where it compares no trials.
-        is_read: Whether the sampler or the pruner looks at other trials at all.
+        step: Returns the step of an evaluation on the pruner's axis, None if it is not reported.
+        pruner: Optuna's pruner, None if it compares no trials.
+        is_read: Whether the sampler or the pruner uses other trials at all.
     """
 
     sweep_folder: SweepFolder
@@ -121,7 +121,7 @@ class SweepStudy:
         self._distributions = {name: distribution_of(one) for name, one in self._space.parameters.items()}
 
     def refresh(self) -> None:
-        """Read the records that are new."""
+        """Read the new records."""
         if not self.is_read:
             return
         changed = self.sweep_folder.changed_records(self._seen)
@@ -147,7 +147,7 @@ class SweepStudy:
             return optuna.create_study(storage=storage, study_name=self.spec.name, direction=direction, **parts)
 
     def others(self, trial: int) -> list[FrozenTrial]:
-        """Return the trials of the sweep besides one, by number: recorded, or running now."""
+        """Return the trials of the sweep except one, by number: recorded, or running now."""
         if not self.is_read:
             return []
         running = list(self.running())
@@ -161,7 +161,7 @@ class SweepStudy:
         return [found[number] for number in sorted(found)]
 
     def running(self) -> Iterator[FrozenTrial]:
-        """Yield the trials that run now, each with its parameters as soon as it has them."""
+        """Yield the trials that run now, each with its parameters once it has them."""
         for trial, attempt in self.sweep_folder.open_claims():
             record = self.sweep_folder.read_record(trial)
             if record is not None and record.attempt == attempt:
@@ -170,13 +170,13 @@ class SweepStudy:
                 yield self._of_running(trial, attempt, record)
 
     def of_record(self, record: TrialRecord, state: StudyState) -> FrozenTrial:
-        """Return a trial as its record says; one whose record Optuna refuses has failed.
+        """Return a trial from its record; a record that Optuna refuses gives a failed trial.
 
         Args:
             record: The record.
-            state: What the trial is in the study.
+            state: State of the trial in the study.
         """
-        # The evaluation that ends the training is judged by no pruner.
+        # No pruner judges the evaluation that ends the training.
         judged = record.evaluations[:-1] if record.state is TrialState.COMPLETE else record.evaluations
         reports = self.reports(record.evaluations)
         last = reports[max(reports)] if reports else None
@@ -224,9 +224,10 @@ class SweepStudy:
         return distribution.to_external_repr(distribution.to_internal_repr(value))
 
     def _notes(self, trial: int, reports: Mapping[int, float]) -> dict[str, Any]:
-        """Return what Optuna's pruner notes on a trial while it reports, and compares later trials with.
+        """Return the notes of Optuna's pruner on a trial's reports, with which it compares later trials.
 
-        It is shown the trial report by report. For that no others are needed: alone in a study a trial is never weak.
+        The pruner is shown the trial report by report. This needs no other trials: alone in a study a trial is never
+        weak.
         """
         if self.pruner is None or not reports:
             return {}
@@ -246,11 +247,11 @@ class SweepStudy:
         return storage, self.made(storage)
 
     def params_of(self, trial: int) -> Params | None:
-        """Return the parameters that a trial has, and keeps when it is tried again; None if none were drawn yet."""
+        """Return a trial's parameters, which are the same in all its attempts; None if none were drawn yet."""
         return next(filter(self._space.contains, self.sweep_folder.params_of(trial)), None)
 
     def reports(self, evaluations: Sequence[Evaluation]) -> dict[int, float]:
-        """Return what a trial has reported, by its step on the pruner's axis: its best objective so far."""
+        """Return a trial's reports by step on the pruner's axis: its best objective so far."""
         reports: dict[int, float] = {}
         best: float | None = None
         for evaluation in evaluations:
@@ -266,7 +267,7 @@ class SweepStudy:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep Optuna from saying that a study was made."""
+    """Silence Optuna's message that a study was made."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class RayBackend:
     """Runs all trials of a run in one call of ``hyperparameter_search``, several at a time.
 
-    Samplers, and what they know, are those of the Optuna backend; Ray places the trials, keeps their
-    actors warm and stops the weak ones.
+    Samplers and their study are those of the Optuna backend. Ray places the trials, keeps their actors warm and stops
+    weak trials.
     """
 
     samplers: ClassVar = ("tpe", "random", "grid")
@@ -32,11 +32,11 @@ class RayBackend:
     coordinates: ClassVar = True
 
     def search(self, work: Work) -> None:
-        """Claim trials and have them run in actors, until there are no more claims.
+        """Claim trials and run them in actors, until there are no more claims.
 
         Raises:
             LaunchError: Ray could not be started or joined.
-            FolderError: The folder cannot be written here, or not where a trial was to run.
+            FolderError: The folder cannot be written here, or on the node of a trial.
         """
         if not work.over:
             with connected(work.profile) as folder:
@@ -67,7 +67,7 @@ def _search(work: Work, folder: Path | None) -> None:
             max_concurrent_trials=work.profile.workers,
             reuse_actors=True,
             raise_on_failed_trial=False,
-            # Nothing of what Ray keeps there is ever read again: the records say all.
+            # Ray's own files there are never read again: the records have everything.
             storage_path=scratch,
             name="sweep",
             trial_dirname_creator=_dirname,
@@ -77,10 +77,9 @@ def _search(work: Work, folder: Path | None) -> None:
 
 
 def resources(profile: SettledProfile) -> dict[str, float]:
-    """Return what a trial takes of the cluster; as many trials share a GPU as fractions of it add up to one.
+    """Return a trial's resources; the fractions of the trials that share a GPU add up to one.
 
-    Memory and what else a profile of a Ray cluster asks for is said to that cluster; one of our own has no such
-    counts.
+    Memory and custom resources are requested only from the user's cluster; a private one does not count them.
     """
     gpu = {"gpu": 1 / profile.trials_per_gpu} if profile.gpus_per_trial == 1 else {}
     if profile.asked.launcher != "ray":
@@ -92,9 +91,9 @@ def resources(profile: SettledProfile) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _passing_over(search: TrialSearch) -> Iterator[None]:
-    """Pass over what the stock call raises when it looks for the best trial, and finds none: the records say.
+    """Ignore errors of the stock call that finds no best trial: the records count.
 
-    What is wrong with the folder comes out of Ray as text in an error of its own.
+    Ray turns an error about the folder into text; the original error is raised instead.
     """
     from ray.tune import TuneError
 
@@ -110,12 +109,12 @@ def _passing_over(search: TrialSearch) -> Iterator[None]:
 
 
 def _nothing_to_draw(_: Any) -> dict[str, Any]:
-    """Leave it to the search, which knows each trial's number."""
+    """Return nothing: the search draws the parameters, because it knows each trial's number."""
     return {}
 
 
 def _objective(metrics: Mapping[str, float]) -> float:
-    """Stand in for what the stock call would use if a trial had no objective, which it always has."""
+    """Return the objective, which every trial has; the stock call needs a function."""
     return metrics["objective"]
 
 

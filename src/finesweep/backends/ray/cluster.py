@@ -1,4 +1,4 @@
-"""Connects to Ray: a small private cluster on this machine, or one that is there already."""
+"""Connects to Ray: a small private cluster on this machine, or an existing one."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Ctrl-C and signals are the command's and the worker's.
+    # The command and the worker handle Ctrl-C and signals themselves.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # What is told besides evaluations has no objective.
+    # Reports other than evaluations have no objective.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Nobody goes on from Ray's own notes.
+    # A search resumes from the records, never from Ray's own checkpoints.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
 }
 """Settings of the process that searches."""
 
 ACTORS = {
-    # A trial that is stopped needs longer than two seconds for its step; else the next one fails in its stead.
+    # A stopped trial needs more than two seconds to end its step. Otherwise Ray would fail the next one in its place.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "600",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
@@ -44,31 +44,32 @@ PRIVATE = {
     # In spite of its name: listen on the loopback interface only.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
-    # It would kill trials where the machine is nearly full, whoever fills it; `memory_gb` limits a trial.
+    # The monitor would kill trials if the machine is nearly full, whatever process fills it. `memory_gb` limits a
+    # trial.
     "RAY_memory_monitor_refresh_ms": "0",
 }
-"""Settings of a cluster of our own."""
+"""Settings of a private cluster."""
 
 STORE_BYTES = 100_000_000
-"""Shared memory of a cluster of our own; a trial is told some hundred bytes and answers with some thousand."""
+"""Shared memory of a private cluster in bytes; a trial gets some hundred bytes and returns some thousand."""
 
 PREFIX = "fs-ray-"
 _LOCK, _TOKEN, _RAYS_OWN = "lock", "token", "r"
 
 _LONGEST_SOCKET = f"/{PREFIX}12345678/{_RAYS_OWN}/session_2026-11-29_09-12-22_245839_4194304/sockets/plasma_store"
 LONGEST_FOLDER = 103 - len(_LONGEST_SOCKET)
-"""Maximum length of the temporary folder, in characters; macOS allows 103 for a socket's path, Linux 107."""
+"""Maximum length of the temporary folder's path, in characters; macOS allows 103 for a socket's path, Linux 107."""
 
 _TAKEN_ALONG = (*FOR_TRAINING, *UNLESS_SET)
-"""Settings of this process that the actors of somebody else's cluster lack."""
+"""Settings of this process that the actors of a foreign cluster lack."""
 
 
 @contextlib.contextmanager
 def connected(profile: SettledProfile) -> Iterator[Path | None]:
-    """Be connected to Ray for as long as the block runs, unless this process is already.
+    """Connect to Ray while the block runs, unless this process is connected already.
 
     Yields:
-        The current folder, where actors can work in it too; None where they stay in the one that they have.
+        The current folder, if actors can work in it too; None if they stay in their own.
 
     Raises:
         LaunchError: Ray could not be started, or the cluster could not be joined.
@@ -86,15 +87,15 @@ def connected(profile: SettledProfile) -> Iterator[Path | None]:
 
 
 def _is_connected() -> bool:
-    # Ray reads its settings when it is imported, which is not yet due.
+    # Ray reads its settings when it is imported. So it must not be imported here yet.
     return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 @contextlib.contextmanager
 def _private(profile: SettledProfile) -> Iterator[None]:
-    """Run a cluster that nobody but this user can reach, and of which nothing is left.
+    """Run a cluster that only this user can reach, and that leaves nothing behind.
 
-    Ray opens its own temporary folder to all users. So it gets one inside of another, to which they have no access.
+    Ray opens its own temporary folder to all users. So it gets one inside another folder, to which they have no access.
     """
     parent = _short_folder()
     remove_abandoned(parent)
@@ -106,16 +107,16 @@ def _private(profile: SettledProfile) -> Iterator[None]:
         token = folder / _TOKEN
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32), encoding="ascii")
-        # A token in the environment is for a cluster of the user's, and would go before the one in the file.
+        # A token in the environment is for a cluster of the user, and would override the one in the file.
         environment = {**PRIVATE, "RAY_AUTH_TOKEN_PATH": str(token), "RAY_AUTH_TOKEN": None}
         with _set(environment), _begun("this machine", _own(profile, folder / _RAYS_OWN), folder):
             yield
 
 
 def _own(profile: SettledProfile, folder: Path) -> dict[str, Any]:
-    """Return what a cluster of our own has: what the profile shares out, not what Ray counts.
+    """Return the resources of a private cluster: those of the profile, not those that Ray counts.
 
-    Ray counts the machine's cores, also where a container or a batch job has fewer.
+    Ray counts the machine's cores, even if a container or a batch job has fewer.
     """
     return {
         "address": "local",
@@ -137,12 +138,12 @@ def _joined(address: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _begun(where: str, settings: Mapping[str, Any], current: Path | str) -> Iterator[None]:
-    """Be connected for as long as the block runs.
+    """Be connected while the block runs.
 
     Args:
-        where: What messages call the cluster.
+        where: Name of the cluster in messages.
         settings: Arguments of ``ray.init``.
-        current: The current folder meanwhile: Ray makes it the first on the import path of all its workers.
+        current: The current folder meanwhile: Ray puts it first on the import path of all its workers.
     """
     import ray
 
@@ -153,7 +154,7 @@ def _begun(where: str, settings: Mapping[str, Any], current: Path | str) -> Iter
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise LaunchError(f"Ray on {where}: {lines_of(error)[0]}") from error
     try:
-        # Ray has taken the signals: it would end the process without a word to the trials.
+        # Ray has taken over the signals: it would end the process without a request to the trials.
         for number, handler in handlers.items():
             signal.signal(number, handler)
         yield
@@ -163,7 +164,7 @@ def _begun(where: str, settings: Mapping[str, Any], current: Path | str) -> Iter
 
 @contextlib.contextmanager
 def _set(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Set environment variables, or unset them, for as long as the block runs and for the processes that it starts."""
+    """Set or unset environment variables while the block runs, for this process and those that it starts."""
     before = {name: os.environ.get(name) for name in values}
     _put(values)
     try:
@@ -182,14 +183,14 @@ def _put(values: Mapping[str, str | None]) -> None:
 
 @contextlib.contextmanager
 def _owned(folder: Path) -> Iterator[None]:
-    """Show that a folder is in use, by a lock that dies with this process."""
+    """Mark a folder as in use, by a lock that ends with this process."""
     with (folder / _LOCK).open("w") as lock:
         file_lock.lock(lock.fileno())
         yield
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Delete the folders of clusters whose searches were killed; what runs, or is somebody else's, is left alone."""
+    """Delete the folders of clusters whose searches were killed; skip those in use, or of other users."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if folder.lstat().st_uid == os.getuid():

@@ -1,4 +1,4 @@
-"""Makes the scheduler that says which trials Ray stops; it sees evaluations only, and those of earlier runs too."""
+"""Makes the scheduler that decides which trials Ray stops; it sees only evaluations, also those of earlier runs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from finesweep.spec import SweepSpec
 from finesweep.trial import Direction, TrialRecord
 
 LONGEST = 10**9
-"""Longest trial on a scheduler's axis, which Ray would else end at 100."""
+"""Longest trial on a scheduler's axis; by default Ray would end trials at 100."""
 
 MOST_SAID = 300
-"""Characters of an error; a longer one ends with a sentence."""
+"""Maximum length of an error in characters; a longer one is cut after a sentence."""
 
 MODES = {Direction.MINIMIZE: "min", Direction.MAXIMIZE: "max"}
-"""What Ray calls a direction."""
+"""Ray's names of the directions."""
 
 
 class FairScheduler(FIFOScheduler):  # type: ignore[misc]
-    """Hands on what is an evaluation, and stops no trial that has ended its training.
+    """Passes evaluations on, and stops no trial that has ended its training.
 
     Attributes:
         stopped: Ids of the Ray trials that it has stopped.
-        errors: What ended Ray trials, by id, where their process or their machine died.
+        errors: Errors of Ray trials by id, if their process or machine died.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -51,12 +51,12 @@ class FairScheduler(FIFOScheduler):  # type: ignore[misc]
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Pass over it: its evaluations are known, and the last thing told need not be one."""
+        """Do nothing: the trial's evaluations are known, and its last report need not be one."""
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Note why; the search is told next, without a reason.
+        """Keep the error; the search is notified next, without it.
 
-        Ray has written it to a file here, and does not yet have it where ``get_error`` looks.
+        Ray has written it to a file here, but ``get_error`` does not have it yet.
         """
         self.errors[trial.trial_id] = _last_line(trial.error_file)
 
@@ -67,18 +67,18 @@ class _Asha(FairScheduler, ASHAScheduler):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class _Past:
-    """A trial that an earlier run has finished, as far as a scheduler looks at one."""
+    """A trial that an earlier run has finished, as a scheduler needs it."""
 
     trial_id: str
 
 
 def scheduler_of(spec: SweepSpec, records: Sequence[TrialRecord], study: SweepStudy) -> FairScheduler:
-    """Return what stops weak trials, told of all that earlier runs have seen.
+    """Return the scheduler that stops weak trials, with the evaluations of all earlier runs.
 
     Args:
         spec: The sweep's spec.
-        records: How each ended trial ended.
-        study: Knows what of an evaluation is reported.
+        records: The records of all ended trials.
+        study: Decides what is reported of an evaluation.
     """
     scheduler = _made(spec)
     for record in records:
@@ -92,13 +92,13 @@ def scheduler_of(spec: SweepSpec, records: Sequence[TrialRecord], study: SweepSt
 def _made(spec: SweepSpec) -> FairScheduler:
     axis: dict[str, Any] = {"time_attr": STEP, "metric": OBJECTIVE, "mode": MODES[spec.direction]}
     if spec.search.pruner == "asha":
-        # Steps are evaluations then, each at its number of examples, so that every rung is reached exactly.
+        # The steps are then evaluations, each at its number of examples, so that every rung is reached exactly.
         return _Asha(max_t=LONGEST, grace_period=1, reduction_factor=ASHA_FACTOR, **axis)
     return FairScheduler()
 
 
 def _last_line(file: str | None) -> str:
-    """Return the last line of an error; of a process that was killed, how it ended, as far as Ray knows."""
+    """Return the last line of an error; for a killed process, how it ended, as far as Ray knows."""
     lines = last_lines(Path(file)) if file else []
     text = lines[-1].rpartition("Worker exit detail: ")[2] if lines else ""
     return text if len(text) <= MOST_SAID else text[:MOST_SAID].rpartition(". ")[0] or text[:MOST_SAID]

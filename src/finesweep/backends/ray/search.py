@@ -1,4 +1,4 @@
-"""Answers Ray when it asks for a trial: each is a claim, and ends as its record says."""
+"""Answers Ray's requests for trials: each is a claim, and ends as its record says."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from finesweep.backends.ray.scheduler import FairScheduler
 
 IDLE_SECONDS = 0.5
-"""How long to wait before asking for a claim again, once there was none."""
+"""Seconds to wait before the next try to claim a trial, after none was free."""
 
 Result = Mapping[str, Any]
 
 
 @dataclass
 class _Asked:
-    """A claimed trial on its way through Ray.
+    """A claimed trial in Ray.
 
     Attributes:
         claim: The claim, held here.
-        began: When it was claimed, on the monotonic clock.
+        began: Time of the claim, on the monotonic clock.
     """
 
     claim: Claim
@@ -49,16 +49,16 @@ class _Asked:
 class TrialSearch(Searcher):  # type: ignore[misc]
     """Proposes claimed trials.
 
-    Ray's own search with Optuna asks one study with one sampler. Here each trial is asked for with the sampler of its
-    number, in a study that is made of the sweep's folder, so that the backends propose the same.
+    Ray's own search with Optuna uses one study and one sampler. Here each trial uses the sampler of its number and a
+    study made from the sweep's folder, so that both backends propose the same.
 
     Args:
         work: Claims and records.
-        study: What is known of the sweep's trials.
-        scheduler: Knows which trials were stopped, and why others broke off.
+        study: The sweep's trials.
+        scheduler: Has the stopped trials, and the errors of others.
 
     Attributes:
-        failure: What is wrong with the folder, here or where a trial was to run.
+        failure: An error about the folder, here or on the node of a trial.
         is_done: Whether there are no more claims.
     """
 
@@ -75,12 +75,12 @@ class TrialSearch(Searcher):  # type: ignore[misc]
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of what is still held; it was cut short together with Ray."""
+        """Release the claims that are still held; their trials were cut short together with Ray."""
         for asked in self._asked.values():
             self._work.release(asked.claim)
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
-        """Claim a trial and propose its parameters; None while there is nothing to claim; see Ray."""
+        """Claim a trial and propose its parameters; None while no trial is free; see Ray."""
         if self.failure is not None:
             raise self.failure
         if time.monotonic() < self._idle_until:
@@ -101,17 +101,17 @@ class TrialSearch(Searcher):  # type: ignore[misc]
             return drawn(self._work, claim, self._study.made(storage, sampler=sampler).ask())
 
     def on_trial_result(self, trial_id: str, result: Result) -> None:
-        """Look whether something is wrong where a trial was to run; see Ray.
+        """Raise an error that a trial has reported from its node; see Ray.
 
         Raises:
-            FolderError: The folder cannot be written, here or where the trial was to run.
+            FolderError: The folder cannot be written, here or on the trial's node.
         """
         with self._noting():
             if COMPLAINT in result:
                 raise FolderError(str(result[COMPLAINT]))
 
     def on_trial_complete(self, trial_id: str, result: Result | None = None, error: bool = False) -> None:
-        """Write how a trial ended, where the trial could not; see Ray.
+        """Write a trial's record if the trial could not; see Ray.
 
         Raises:
             FolderError: The folder cannot be written.
@@ -126,11 +126,11 @@ class TrialSearch(Searcher):  # type: ignore[misc]
             self._work.release(asked.claim)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Write nothing: a search goes on from the records."""
+        """Write nothing: a search resumes from the records."""
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
-        """Keep an error, of which Ray makes a text."""
+        """Keep an error, because Ray turns it into text."""
         try:
             yield
         except FolderError as error:
@@ -144,7 +144,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
             self._work.lost(asked.claim, self._how(trial_id), time.monotonic() - asked.began)
 
     def _told(self, trial_id: str, result: Result) -> TrialRecord | None:
-        """Return the record that a trial has sent: of its end, or for the case that it is stopped where it is."""
+        """Return the record that a trial has sent: of its end, or the one to use if it is stopped."""
         is_stopped = trial_id in self._scheduler.stopped
         text = result.get(PRUNED if is_stopped else ENDED)
         if text is None:
@@ -153,7 +153,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
         return compared(record, self._work.sweep_folder.records(), self._work.spec.direction) if is_stopped else record
 
     def _keep(self, record: TrialRecord) -> None:
-        """Write a trial's record, unless it has done so itself and this machine can see it."""
+        """Write a trial's record, unless the trial has written it and this machine can see it."""
         seen = self._work.sweep_folder.read_record(record.trial)
         if seen is None or seen.attempt < record.attempt:
             with contextlib.suppress(AttemptOutdated):
@@ -165,10 +165,10 @@ class TrialSearch(Searcher):  # type: ignore[misc]
 
 
 class Heartbeat(Callback):  # type: ignore[misc]
-    """Keeps the claims alive for as long as trials run elsewhere.
+    """Keeps the claims alive while trials run elsewhere.
 
     Args:
-        work: Whose claims.
+        work: The work with the claims.
     """
 
     def __init__(self, work: Work) -> None:
@@ -176,9 +176,9 @@ class Heartbeat(Callback):  # type: ignore[misc]
         self._handler = signal.getsignal(signal.SIGUSR1)
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
-        """Take back the signal that Ray has taken a moment ago; see Ray."""
+        """Restore the signal handler that Ray has just replaced; see Ray."""
         signal.signal(signal.SIGUSR1, self._handler)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Renew; Ray comes by ten times a second."""
+        """Renew the claims; Ray calls this ten times a second."""
         self._work.renew()

@@ -1,6 +1,6 @@
-"""Owns a trial where Ray runs it: in a fork of an actor, its evaluations reported, its end told to the search.
+"""Runs a trial in Ray: in a fork of an actor, which reports its evaluations and its end to the search.
 
-The fork never touches Ray, whose threads are not there any more. It speaks with its actor over a pipe.
+The fork never touches Ray, because Ray's threads do not exist in it. It communicates with its actor over a pipe.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from finesweep.spec import SweepSpec
 from finesweep.trial import AttemptOutdated, Direction, Params, Report, TrialPruned, TrialRecord, TrialStopped
 
 CLAIMED = "claimed"
-"""Key of a Ray trial's config that holds what it is to run."""
+"""Key of a Ray trial's config that holds the claim and the parameters."""
 
 STEP, OBJECTIVE, LAST, PRUNED, ENDED, COMPLAINT = "step", "objective", "last", "pruned", "ended", "complaint"
-"""Keys of what is reported.
+"""Keys of the reports.
 
-An evaluation has the step on the pruner's axis, the best objective so far, whether training ends here, and
-the record that stands if it is stopped here. Besides there are the record of how it ended, and what is wrong
-with the folder.
-"""
+An evaluation has the step on the pruner's axis, the best objective so far, whether training ends here, and the record
+to use if it is stopped here. Other reports hold the record of a trial's end, or an error about the folder."""
 
 _GO, _PRUNE = b"go on", b"prune"
 
@@ -40,12 +38,12 @@ _opened: dict[str, Work] = {}
 
 
 def config_of(claim: Claim, params: Params) -> dict[str, str]:
-    """Return what Ray sends to an actor: one text, in which Ray finds nothing to resolve."""
+    """Return the config that Ray sends to an actor: one text, in which Ray finds nothing to resolve."""
     return {CLAIMED: json.dumps({"claim": dataclasses.asdict(claim), "params": params})}
 
 
 def compared(record: TrialRecord, records: Sequence[TrialRecord], direction: Direction) -> TrialRecord:
-    """Add to a pruned trial's reason what the other trials had reached where it ended."""
+    """Add to a pruned trial's reason what the other trials had reached after the same examples."""
     others = others_at(record.trial, record.examples, records, direction)
     return dataclasses.replace(record, reason=f"{record.reason}; {others}")
 
@@ -58,13 +56,13 @@ def _claimed(config: Mapping[str, str]) -> tuple[Claim, Params]:
 
 @dataclass
 class ActorTrials:
-    """Runs trials in an actor, one after the other; this is all that is sent there.
+    """Runs trials in an actor, one after the other; only this object is sent to the actor.
 
     Attributes:
         open_work: Opens the work there, once for each actor.
-        key: Tells this search from an earlier one in the same actor.
-        sees_gpu: Whether trials have a GPU, or a share of one; which, Ray says.
-        folder: The current folder there; None to stay in the one that Ray has chosen.
+        key: Distinguishes this search from an earlier one in the same actor.
+        sees_gpu: Whether trials have a GPU, or a share of one; Ray decides which.
+        folder: The current folder there; None to stay in Ray's folder.
     """
 
     open_work: Callable[[], Work]
@@ -73,7 +71,7 @@ class ActorTrials:
     folder: Path | None = None
 
     def __call__(self, config: Mapping[str, str], _: Params) -> float:
-        """Run one claimed trial and tell the search how it ended; its objective is in its record only."""
+        """Run one claimed trial and report its end to the search; its objective is only in its record."""
         import ray.tune
 
         claim, params = _claimed(config)
@@ -97,7 +95,7 @@ class ActorTrials:
 
 
 def _carried_out(work: Work, claim: Claim, params: Params) -> TrialRecord | None:
-    """Run a trial in a fork; return its record, None where there is none.
+    """Run a trial in a fork; return its record, None if there is none.
 
     Raises:
         SystemExit: Ray has stopped it, and has its record.
@@ -112,16 +110,16 @@ def _carried_out(work: Work, claim: Claim, params: Params) -> TrialRecord | None
 
 
 def _train(work: Work, claim: Claim, params: Params, line: _Line) -> None:
-    # However it ends, its record says so.
+    # However it ends, its record says how.
     with contextlib.suppress(TrialStopped, TrialFailed):
         work.train(claim, params, line.report)
 
 
 class _Line:
-    """A pipe between an actor and the trial in a fork of it.
+    """A pipe between an actor and the trial in its fork.
 
     Args:
-        spec: Says what is reported, and where on the pruner's axis.
+        spec: Defines what is reported, and its step on the pruner's axis.
         records: Returns the records of all trials.
     """
 
@@ -151,11 +149,12 @@ class _Line:
             self._trials.send_bytes(json.dumps(values).encode())
             return self._trials.recv_bytes()
         except (EOFError, OSError):
-            # Its actor is gone, perhaps because the trial was stopped here: what stands is not ours to say.
+            # Its actor has died, perhaps because the trial was stopped here. Then this process must not write its
+            # record.
             raise AttemptOutdated("the process that it was started by is gone") from None
 
     def attend(self) -> None:
-        """In the actor: pass on what the trial has reported, and answer it."""
+        """In the actor: pass the trial's reports on, and answer them."""
         self._trials.close()
         with contextlib.suppress(EOFError, OSError):  # the trial has ended
             while self._actors.poll():
@@ -172,6 +171,6 @@ class _Line:
         return self.is_pruned
 
     def close(self) -> None:
-        """Let both ends go."""
+        """Close both ends."""
         self._actors.close()
         self._trials.close()

@@ -125,8 +125,7 @@ def _same(url: str, other: str) -> bool:
 
 
 def _entrypoint(python: str, order: Order) -> str:
-    """Return the job's shell command: its output goes to the sweep's folder; on failure the last lines go to Ray too.
-    """
+    """Return the job's shell command: its output goes to the sweep's folder; on failure Ray gets the last lines."""
     log = shlex.quote(str(order.sweep_folder.path / "logs" / f"job-{order.run.number:04d}.log"))
     command = shlex.join(supervise_command(python, order.sweep_folder, order.run))
     return f"{command} >> {log} 2>&1 || {{ code=$?; tail -n {TAIL_LINES} {log}; exit $code; }}"
