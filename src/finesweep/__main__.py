@@ -1,11 +1,11 @@
 """Runs ``sweep``, also as ``python -m finesweep``, with the current folder off the import path."""
 
-# Nothing else may be imported here, not even from __future__, while the current folder may come first.
+# No other import is allowed here, not even from __future__: the current folder may still come first.
 import sys
 
 
 def main() -> None:
-    """Run the command line; what it needs is imported once the current folder is out of the way."""
+    """Take the current folder off the import path, then import and run the command line."""
     from finesweep.host.python_process import keep_out_current_folder
 
     keep_out_current_folder()

@@ -264,8 +264,7 @@ def _end_like(plan: Workload, record: TrialRecord, other: Workload, *, is_free: 
 
 
 def reached(record: TrialRecord) -> int:
-    """Return the examples that a trial has reached; at a rung these are the rung's, though the last batch went further.
-    """
+    """Return the examples that a trial has reached; at a rung, the rung's number, though its last batch went on."""
     at_rung = record.state in (TrialState.PRUNED, TrialState.WAITING) and record.evaluations
     return record.evaluations[-1].examples if at_rung else record.examples
 

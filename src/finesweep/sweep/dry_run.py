@@ -1,7 +1,7 @@
-"""Tries a sweep's model on two rows before anything is spent: for the fixed settings, and for each end of the others.
+"""Tries a sweep's model on two rows before training: with the fixed settings, and with each end of the searched ones.
 
-What fails here would fail in trials: a model that cannot be made, trained, evaluated, saved or asked. A process of its
-own does it, so that neither the libraries' memory nor a crash of theirs is the command's.
+It finds models that cannot be made, trained, evaluated, saved or asked. A separate process does it, so that the
+libraries' memory and crashes stay out of the command.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 WriteFew = Callable[[Checked, SweepFolder, Manifest], Manifest]
 
 LONGEST = 1_024
-"""Tokens of an input that is tried, at most."""
+"""Maximum tokens of a tried input."""
 
 MOST_VARIANTS = 200
-"""Settings that are tried, at most."""
+"""Maximum number of tried configurations."""
 
 SECONDS = 900
-"""How long all that may take."""
+"""Timeout of the whole dry run in seconds."""
 
 ASKED, ANSWER = "asked.json", "answer.json"
 
@@ -53,11 +53,11 @@ _TRIED_SETTINGS = frozenset(
 
 @dataclass(frozen=True)
 class Variant:
-    """One configuration that is tried.
+    """One configuration to try.
 
     Attributes:
-        place: What a fault of it is blamed on.
-        params: The parameters of a trial that has it.
+        place: Place in the YAML that is blamed for its fault.
+        params: The parameters of a trial with it.
     """
 
     place: KeyPath
@@ -65,15 +65,15 @@ class Variant:
 
 
 def problems(checked: Checked, write: WriteFew, memory_gb: float | None) -> Sequence[Problem]:
-    """Try a model, and return what fails.
+    """Try a model, and return its problems.
 
     Args:
-        checked: A spec whose data and model have been looked at; with its rows.
-        write: Writes the rows, and the model where it is made from scratch, into a folder.
+        checked: A spec with checked data and model, and with its rows.
+        write: Writes the rows, and a model made from scratch, into a folder.
         memory_gb: Memory of the machine that trains, in units of 1e9 bytes; None if that is another machine.
     """
     spec = checked.loaded.spec
-    # Code that comes with a model runs where trials do, and not before.
+    # Code that comes with a model runs only in trials.
     if _is_tried(spec) or "auto_map" in checked.model.config:
         return []
     activity.tell("trying the model on two rows")
@@ -99,7 +99,7 @@ def _problem(
 
 
 def _is_tried(spec: SweepSpec) -> bool:
-    """Say whether finesweep's own tests have tried a model: one from scratch that differs from them in size only."""
+    """Return whether finesweep's own tests cover a model: one from scratch that differs from theirs only in size."""
     model = spec.model
     if not isinstance(model, ScratchModelSpec) or any(name.startswith(_PREFIX) for name in (*spec.space, *spec.fixed)):
         return False
@@ -111,7 +111,7 @@ def _is_moderate(sizes: Mapping[str, Any]) -> bool:
 
 
 def variants(spec: SweepSpec, planned: Sequence[Params], max_tokens: int) -> list[Variant]:
-    """Return what is tried: the first configuration, and each end or choice of a searched ``model.*`` beside it."""
+    """Return the configurations to try: the first one, and each end or choice of a searched ``model.*``."""
     names = [name for name in spec.space if name.startswith(_PREFIX)]
     first = dict(planned[0]) if planned else {name: next(_ends(spec.space[name]))[1] for name in names}
     length = {_LENGTH: min(TrialSettings.of(spec, first, max_tokens).max_length, LONGEST)}
@@ -134,7 +134,7 @@ def _ends(parameter: Parameter) -> Iterator[tuple[KeyPath, Value]]:
 
 
 def _conditions(space: SearchSpace, name: str) -> dict[str, Value]:
-    """Return values of other parameters with which a parameter is there."""
+    """Return values of other parameters with which a parameter exists."""
     found: dict[str, Value] = {}
     for other, wanted in (space.parameters[name].when or {}).items():
         found |= {**_conditions(space, other), other: wanted[0] if isinstance(wanted, list) else wanted}
@@ -142,7 +142,7 @@ def _conditions(space: SearchSpace, name: str) -> dict[str, Value]:
 
 
 def _set_in_every_trial(spec: SweepSpec) -> Iterator[tuple[str, KeyPath]]:
-    """Yield the fields of the model's config that all trials share, with the place in the YAML that says so."""
+    """Yield the fields of the model's config that are equal in all trials, with their places in the YAML."""
     if isinstance(spec.model, ScratchModelSpec):
         yield from ((name, ("model", name)) for name in spec.model.settings)
     for name in spec.fixed:
@@ -191,12 +191,12 @@ def _carried_out(folder: Path) -> Sequence[Mapping[str, Any]]:
 
 
 def _ended(folder: Path, message: str, hint: str = "") -> Sequence[Mapping[str, Any]]:
-    """Return the faults that were found until the process ended, and its end."""
+    """Return the faults found until the process ended, and one for its end."""
     number, faults = _faults(folder) if (folder / ANSWER).is_file() else (0, [])
     return [*faults, {"number": number, "setting": None, "message": message, "hint": hint}]
 
 
 def _faults(folder: Path) -> tuple[int, list[Mapping[str, Any]]]:
-    """Return what is being tried, and what has failed."""
+    """Return the number of the configuration that is being tried, and the faults so far."""
     found = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
     return found["number"], found["faults"]

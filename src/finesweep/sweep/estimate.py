@@ -1,4 +1,4 @@
-"""Owns what a sweep will take: time, memory and disk, from what was measured of it and from how much work it is."""
+"""Estimates a sweep's time, memory and disk from its measurements and its amount of work."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from finesweep.pruning import cohorts
 from finesweep.spec import SweepSpec
 
 SPEED = (0.85, 1.0, 1.25)
-"""How far a whole sweep's speed may be from that of a few steps: low, likely and high times its time."""
+"""Factors on the measured time for a whole sweep: low, likely and high."""
 
 TRIAL_SECONDS = 0.2
-"""What a trial takes beside model, Trainer, steps and evaluations: its fork, the proposal, the copy of its weights."""
+"""Seconds of a trial beside model, Trainer, steps and evaluations: its fork, the proposal, the copy of its weights."""
 
 TAKEN_UP = 0.2
-"""How often a trial is taken up again that has waited at a rung, on average: 0.18 to 0.25 in random orders of 20 or 30
-trials with three rungs, a half or a third going on."""
+"""Average number of resumptions of a trial that waits at rungs: 0.18 to 0.25 in random orders of 20 or 30 trials with
+three rungs, of which a half or a third is promoted."""
 
 COMMAND_MB = 100.0
-"""About what the command itself takes of memory, beside its workers."""
+"""Approximate memory of the command itself, without its workers."""
 
 RECORD_BYTES = 60_000
-"""About what log, scalars, record and claim of one trial take."""
+"""Approximate size of log, scalars, record and claim of one trial."""
 
 
 @dataclass(frozen=True)
 class SweepFacts:
-    """What is known of a sweep before anything is measured.
+    """Facts about a sweep before anything is measured.
 
     Attributes:
         spec: The spec.
         profile: The launch profile.
-        rows: Rows by split.
+        rows: Number of rows by split.
         trials: The budget.
-        prepared_bytes: What rows, tokens and a model made from scratch take.
-        free_bytes: What is free on the disk of the results.
+        prepared_bytes: Size of rows, tokens and a model made from scratch.
+        free_bytes: Free space on the disk of the results.
         memory_gb: The machine's main memory, in 1e9 bytes.
-        check_seconds: What checking and preparing takes.
+        check_seconds: Duration of checking and preparing.
     """
 
     spec: SweepSpec
@@ -61,10 +61,10 @@ class Memory:
     """Main memory, in 1e9 bytes.
 
     Attributes:
-        trial_gb: Most that a trial's process has resident, what it shares with its worker included.
+        trial_gb: Peak resident memory of a trial's process, including what it shares with its worker.
         worker_gb: A worker and its trial together.
         total_gb: All workers and the command.
-        gpu_gb: What a trial reserves of its GPU, 0 without one.
+        gpu_gb: GPU memory that a trial reserves, 0 without a GPU.
     """
 
     trial_gb: float
@@ -75,14 +75,14 @@ class Memory:
 
 @dataclass(frozen=True)
 class Disk:
-    """What the sweep's folder takes at its peak, in 1e9 bytes.
+    """Peak disk space of the sweep's folder, in 1e9 bytes.
 
     Attributes:
         data_gb: Rows, tokens, and the model if it is made from scratch.
-        weights_gb: Weights that are kept, those that are just being written, and the winner.
+        weights_gb: Kept weights, those that are being written, and the winner.
         states_gb: States of trials that wait or were interrupted.
         logs_gb: Logs, scalars, records and claims.
-        total_gb: All of it.
+        total_gb: The sum.
     """
 
     data_gb: float
@@ -94,28 +94,28 @@ class Disk:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a sweep will take.
+    """Expected costs of a sweep.
 
     Attributes:
         name: The sweep's name.
         trials: Trials of the budget.
-        workers: How many run at a time.
+        workers: Number of simultaneous trials.
         threads: CPU threads of each.
-        per_gpu: How many share a GPU, 0 without one.
-        note: Why it is so many workers.
-        launcher: Where they are to run; everything was measured here.
+        per_gpu: Number of trials that share a GPU, 0 without one.
+        note: Reason for the number of workers.
+        launcher: Where they will run; everything was measured on this machine.
         pruner: The spec's pruner.
         budget_hours: The budget in hours, None for no limit.
-        hours: Wall clock of the whole command, were there no such limit.
-        hours_unpruned: The same if every trial went on to its end.
+        hours: Wall clock of the whole command without that limit.
+        hours_unpruned: The same without pruning.
         examples: Training examples.
-        examples_unpruned: The same if every trial went on to its end.
-        memory: Main memory; None where nothing fits.
-        disk: Disk at the peak; None where nothing fits.
-        readings: What was measured, by batch size.
+        examples_unpruned: The same without pruning.
+        memory: Main memory; None if no batch size fits.
+        disk: Peak disk space; None if no batch size fits.
+        readings: The measurements, by batch size.
         problems: What does not fit, each with the nearest fix.
-        busy_share: For how much of the time other processes had the cores while it was measured; on an idle machine
-            it takes that much less. None where it cannot be told.
+        busy_share: Share of the cores' time that other processes used during the measurement; on an idle machine the
+            sweep takes so much less. None if unknown.
     """
 
     name: str
@@ -139,11 +139,11 @@ class Estimate:
 
 
 def estimated(facts: SweepFacts, found: Readings) -> Estimate:
-    """Say what a sweep will take.
+    """Estimate the costs of a sweep.
 
     Args:
-        facts: What is known of it.
-        found: What was measured.
+        facts: Facts about it.
+        found: Its measurements.
     """
     examples, unpruned = (expected_examples(facts.spec, facts.rows["train"], facts.trials, p) for p in (True, False))
     fitting = {one.batch: one.measurement for one in found.each if one.measurement is not None}
@@ -173,14 +173,14 @@ def estimated(facts: SweepFacts, found: Readings) -> Estimate:
 
 
 def _busy_share(found: Readings, fitting: Sequence[Measurement]) -> float | None:
-    """Return the share of the time that others had; a process of several threads, or with a GPU, waits by itself."""
+    """Return the share of time used by other processes; None with several threads or a GPU, which wait anyway."""
     is_known = fitting and found.threads == 1 and not found.per_gpu
     return 1 - min(one.share for one in fitting) if is_known else None
 
 
 @dataclass(frozen=True)
 class _Time:
-    """How long the work takes at the speed that was measured."""
+    """Computes the duration of the work at the measured speed."""
 
     facts: SweepFacts
     found: Readings
@@ -198,9 +198,9 @@ class _Time:
 
         Args:
             examples: Training examples of all trials.
-            rows: Validation rows that are evaluated.
-            pace: How much longer everything takes than measured.
-            tail: How much of a trial the last ones run while other workers have nothing left to do.
+            rows: Evaluated validation rows.
+            pace: Factor on the measured time.
+            tail: Part of a trial that the last ones still run when other workers have nothing left to do.
             pruned: Whether the pruner ends trials.
         """
         facts, workers = self.facts, self.found.workers
@@ -216,15 +216,15 @@ class _Time:
         return ends + pace * (trained + evaluated + fixed + idle + once)
 
     def _scale(self) -> float:
-        """Return how many times what was measured runs at a time: once for each GPU, or once."""
+        """Return how many copies of the measured processes run at a time: one for each GPU, or one."""
         return self.found.workers / max(one.processes for one in self.fitting.values())
 
     def _per(self, speed: Callable[[Measurement], float]) -> float:
-        """Return the seconds that one unit takes, on average over the batch sizes, with all workers."""
+        """Return the seconds per unit with all workers, averaged over the batch sizes."""
         return self._mean(lambda one: 1 / speed(one)) / self._scale()
 
     def _mean(self, value: Callable[[Measurement], float]) -> float:
-        """Return a mean over the batch sizes; the ends of a range stand for half as many trials as its middle."""
+        """Return a mean over the batch sizes; each end of a range has half the weight of its middle."""
         items = [value(one) for _, one in sorted(self.fitting.items())]
         parameter = self.facts.spec.space.get(BATCH)
         if parameter is None or parameter.choices is not None or len(items) < 3:
@@ -270,7 +270,7 @@ def _problems(facts: SweepFacts, found: Readings, memory: Memory | None, disk: D
 
 
 def _too_large(found: Readings, profile: Profile) -> Iterator[str]:
-    """Yield the batch sizes that do not fit, or take more than ``memory_gb``."""
+    """Yield the batch sizes that do not fit, or exceed ``memory_gb``."""
     limit = math.inf if profile.memory_gb is None else profile.memory_gb * 1000
     fits = [one.batch for one in found.each if one.measurement and one.measurement.memory_mb <= limit]
     for one in found.each:

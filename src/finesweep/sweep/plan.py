@@ -1,4 +1,4 @@
-"""Owns `sweep plan`: a sweep prepared in a temporary folder, measured there, and told before anything is spent."""
+"""Runs `sweep plan`: prepares a sweep in a temporary folder, measures it there, and estimates its costs."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 
 MOST_ROWS = 20_000
-"""Rows of a split that are prepared to be measured; they stand for the others."""
+"""Maximum number of prepared rows of a split; they represent the others."""
 
 POLL_SECONDS = 0.05
 
 
 def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None) -> Estimate:
-    """Say what a sweep will take; nothing is left of it.
+    """Estimate the costs of a sweep; nothing is left behind.
 
     Args:
-        request: What the user would run.
+        request: The user's request.
         announce: Called with the ``Checked`` spec before anything is measured.
 
     Raises:
         SpecError: With every problem found.
         SweepError: No trial could be trained.
-        Stopped: The user did not want to know any more.
+        Stopped: The user stopped the command.
     """
     with (
         Signals().counted() as signals,
@@ -69,7 +69,7 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
 
 
 def _sampled(checked: Checked) -> tuple[Checked, float]:
-    """Return a spec with rows enough to be measured, and their share of all."""
+    """Return a spec with enough rows for measuring, and their share of all rows."""
     frames = checked.data.frames
     every = {split: -(-len(frame) // MOST_ROWS) for split, frame in frames.items()}
     few = {split: frame.iloc[:: every[split]].reset_index(drop=True) for split, frame in frames.items()}
@@ -94,11 +94,11 @@ def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, s
 
 
 class _Survey:
-    """Measures in a process of its own, of which nothing is left after the block, whatever happens.
+    """Measures in a separate process, which has always ended after the block.
 
     Args:
-        sweep: What to measure, prepared.
-        scratch: Folder for what the process writes.
+        sweep: The prepared sweep.
+        scratch: Folder for the process's files.
     """
 
     def __init__(self, sweep: OpenSweep, scratch: Path) -> None:
@@ -116,18 +116,18 @@ class _Survey:
             )
 
     def __enter__(self) -> _Survey:
-        """Begin."""
+        """Return self; the process runs already."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the process and its forks, and wait until it is gone."""
-        # For a group of which nothing but zombies is left macOS says that it is not permitted.
+        """Kill the process and its forks, and wait for its end."""
+        # If only zombies are left in a group, macOS reports that it is not permitted.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def readings(self) -> Readings:
-        """Wait for what is found.
+        """Wait for the measurements.
 
         Raises:
             SweepError: Nothing could be measured.

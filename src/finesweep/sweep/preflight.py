@@ -1,4 +1,4 @@
-"""Owns everything that is checked before any compute is spent: YAML, data, model, and how they fit."""
+"""Checks everything before any compute is spent: YAML, data, model, and how they fit together."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from finesweep.trial import Value
 
 @dataclass(frozen=True)
 class Checked:
-    """A spec whose data and model have been looked at.
+    """A spec with checked data and model.
 
     Attributes:
         loaded: The spec and its source.
         data: Clean, encoded, split rows.
-        model: Where the model is and what it can take.
+        model: The model's folder and its limits.
         planned: Parameters of the first trials.
-        notes: Remarks for the user, in the order in which they came up.
+        notes: Remarks for the user, in the order of the checks.
         loading: How a pretrained model is loaded; None for one made from scratch.
     """
 
@@ -55,7 +55,7 @@ class Checked:
     loading: Loading | None = None
 
     def manifest(self) -> Manifest:
-        """Return what the folder of this sweep has to hold on to."""
+        """Return the manifest for the folder of this sweep."""
         return Manifest(
             spec=without_run(self.loaded.spec),
             data=self.data.facts(),
@@ -66,11 +66,11 @@ class Checked:
 
 
 def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
-    """Load the data, look at the model, and hold both against the spec.
+    """Load the data, inspect the model, and compare both with the spec.
 
     Args:
-        loaded: A spec that has been read; its YAML is sound by itself.
-        trusted: Whether code that comes with the model may be run.
+        loaded: A spec whose YAML is sound by itself.
+        trusted: Whether code that comes with the model may run.
 
     Raises:
         SpecError: With every problem of data and model.
@@ -97,11 +97,11 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
 
 
 def problems(draft: Draft, *, trusted: bool = False) -> list[Problem]:
-    """Return every problem of a YAML that has some, and those of the data and the model as far as it names them.
+    """Return every problem of a faulty YAML, and those of the data and the model as far as it names them.
 
     Args:
-        draft: What is sound of the YAML.
-        trusted: Whether code that comes with the model may be run.
+        draft: The sound part of the YAML.
+        trusted: Whether code that comes with the model may run.
     """
     stages = _Stages(draft.sound(), draft.source, trusted)
     stages.run()
@@ -110,13 +110,13 @@ def problems(draft: Draft, *, trusted: bool = False) -> list[Problem]:
 
 
 class _Stages:
-    """Takes each step whose inputs are there, whatever the others have found, and collects the problems.
+    """Takes each step whose inputs exist, even if others have failed, and collects the problems.
 
     Attributes:
-        problems: What was found.
-        data: Clean, encoded, split rows; None where they cannot be had.
-        model: What the model can take; None where it cannot be used.
-        defaults: What the model's config has for each ``model.*`` of the spec.
+        problems: All problems.
+        data: Clean, encoded, split rows; None if they cannot be loaded.
+        model: The model's limits; None if it cannot be used.
+        defaults: Values in the model's config of each ``model.*`` of the spec.
         loading: How a pretrained model is loaded; None for one made from scratch.
     """
 
@@ -161,15 +161,15 @@ class _Stages:
 
 
 def _has(spec: SweepSpec, section: str) -> bool:
-    """Say whether a section is there: a spec that was made of a YAML with problems may lack it."""
+    """Return whether a section exists; a spec made of a faulty YAML may lack it."""
     return getattr(spec, section, None) is not None
 
 
 def refuse_model_inside(checked: Checked, folder: Path) -> None:
-    """Refuse a model that lies in the folder which the sweep is about to write, or to move aside.
+    """Refuse a model inside the folder that the sweep is about to write, or to move aside.
 
     Raises:
-        SpecError: It does; a winner is best copied before it is tuned further under the same name.
+        SpecError: It is inside; a winner must be copied before it is trained further under the same name.
     """
     model = checked.model.path
     if model is not None and model.resolve().is_relative_to(folder.resolve()):
@@ -179,12 +179,12 @@ def refuse_model_inside(checked: Checked, folder: Path) -> None:
 
 
 def _checkable(asked: ModelSpec | ScratchModelSpec, found: ResolvedModel) -> ResolvedModel | ScratchModelSpec:
-    """Return what a setting is held against: the config in the folder, or the one that is being made."""
+    """Return the config to check settings against: the one in the folder, or the one that will be made."""
     return asked if isinstance(asked, ScratchModelSpec) else found
 
 
 def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:
-    """Note a batch that holds all rows: it makes one step an epoch, which is seldom meant."""
+    """Yield a remark on a batch of all rows: an epoch is then one step, which is seldom meant."""
     name = "per_device_train_batch_size"
     parameter = spec.space.get(name)
     sizes = (parameter.choices or (parameter.high,)) if parameter else (spec.fixed.get(name),)
@@ -194,7 +194,7 @@ def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:
 
 
 def _long_warmup(spec: SweepSpec, rows: int) -> Iterator[str]:
-    """Note a warmup that lasts longer than training, which then never comes to its learning rate."""
+    """Yield a remark on a warmup longer than the training, which then never reaches its learning rate."""
     warmups = [steps for steps in _values(spec, "warmup_steps") if steps >= 1]
     most, least = _steps(spec, rows, max), _steps(spec, rows, min)
     if warmups and min(_values(spec, "warmup_steps")) >= most:
@@ -215,7 +215,7 @@ def _steps(spec: SweepSpec, rows: int, pick: Callable[[Sequence[float]], float])
 
 
 def _values(spec: SweepSpec, name: str) -> list[float]:
-    """Return the numbers that a setting takes: its choices, both ends of its range, or the one that is set."""
+    """Return the possible numbers of a setting: its choices, both ends of its range, or the one that is set."""
     parameter = spec.space.get(name)
     one = spec.fixed.get(name, TRAINING_FIELDS[name].default)
     values = (parameter.choices or (parameter.low, parameter.high)) if parameter else (one,)
@@ -223,7 +223,7 @@ def _values(spec: SweepSpec, name: str) -> list[float]:
 
 
 def _too_long(spec: SweepSpec, source: YamlSource, model: ResolvedModel) -> Iterator[Problem]:
-    """Yield every ``max_length`` that goes beyond what the model can take."""
+    """Yield every ``max_length`` that exceeds the model's limit."""
     for path, value in _lengths(spec):
         if isinstance(value, int) and value > model.max_tokens:
             message = f"{value} tokens is beyond the model's {model.max_tokens}"

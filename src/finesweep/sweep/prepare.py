@@ -1,4 +1,4 @@
-"""Owns what comes before the first trial: checking a request, and the sweep's folder with all that trials need."""
+"""Checks a request, and makes the sweep's folder with everything that trials need."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
 
 WriteFolder = Callable[[SweepFolder, Manifest], Manifest]
-"""Writes what trials need into a new folder; returns the manifest that says what was made."""
+"""Writes the files that trials need into a new folder; returns the manifest with what was made."""
 
 SMOKE_ROWS = 32
 SMOKE_TRIALS = 2
@@ -50,7 +50,7 @@ _CAPS = ("max_train_rows", "max_eval_rows", "max_test_rows")
 
 
 def check(request: Request, profile: Profile) -> Checked:
-    """Do everything that ``sweep run`` does with a request and its profile before it writes or trains anything.
+    """Do all checks of ``sweep run``, before anything is written or trained.
 
     Raises:
         SpecError: With every problem found.
@@ -62,7 +62,7 @@ def check(request: Request, profile: Profile) -> Checked:
 
 
 def profile_of(request: Request) -> Profile:
-    """Read the launch profile; a command does so once, before anything else.
+    """Read the launch profile; a command does this once, first of all.
 
     Raises:
         SpecError: With every problem of the profile, and those of the spec, the data and the model.
@@ -74,7 +74,7 @@ def profile_of(request: Request) -> Profile:
 
 
 def check_to_begin(request: Request, profile: Profile) -> Checked:
-    """Check a request of which a sweep will be made; the model of one that is there already is not tried again.
+    """Check a request that a run will follow; the model of an existing sweep is not tried again.
 
     Raises:
         SpecError: With every problem found.
@@ -91,10 +91,10 @@ def check_to_begin(request: Request, profile: Profile) -> Checked:
 
 
 def load(request: Request, profile: Profile) -> LoadedSpec:
-    """Read the spec, and hold the profile against this machine.
+    """Read the spec, and compare the profile with this machine.
 
     Args:
-        request: What the user asked for.
+        request: The user's request.
         profile: Its launch profile, as it was written.
 
     Raises:
@@ -122,7 +122,7 @@ def _all_problems(request: Request, draft: Draft, of_profile: Sequence[Problem])
 
 
 def _without_place(request: Request, profile: Profile, spec: SweepSpec) -> Sequence[Problem]:
-    """Return what keeps this machine from carrying the profile out."""
+    """Return the problems that keep this machine from running the profile."""
     try:
         worker_count.settled(profile, spec, spec.budget.trials, request.workers)
     except SpecError as error:
@@ -131,7 +131,7 @@ def _without_place(request: Request, profile: Profile, spec: SweepSpec) -> Seque
 
 
 def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Checked:
-    """Hold a spec against its data, its model and the profile.
+    """Compare a spec with its data, its model and the profile.
 
     Raises:
         SpecError: With every problem found.
@@ -150,7 +150,7 @@ def try_model(checked: Checked, profile: Profile) -> None:
     """Take two rows through the model, with each end of its searched settings.
 
     Args:
-        checked: With its rows.
+        checked: The checked spec, with its rows.
         profile: The launch profile.
 
     Raises:
@@ -162,7 +162,7 @@ def try_model(checked: Checked, profile: Profile) -> None:
 
 
 def _is_prepared(loaded: LoadedSpec, request: Request) -> bool:
-    """Say whether a sweep's folder is there and goes on, so that its model has been tried."""
+    """Return whether the run continues an existing folder, whose model was tried before."""
     return SweepFolder(path_of(loaded, request)).spec_file.exists() and not (request.fresh or request.smoke)
 
 
@@ -195,15 +195,15 @@ def open_folder(
     watched: bool = True,
     write: WriteFolder | None = None,
 ) -> OpenSweep:
-    """Open the sweep's folder, made with its rows and its model if need be, and begin a run in it.
+    """Open the sweep's folder, made with its rows and its model if necessary, and begin a run in it.
 
     Args:
         path: The folder.
         checked: The spec.
-        request: What the user asked for.
+        request: The user's request.
         profile: Its launch profile, as it was written.
         watched: Whether a command will watch the run's workers.
-        write: Writes rows and model into a new folder; None to have them written here, where ``checked`` has its rows.
+        write: Writes rows and model into a new folder; None to write them here from the rows of ``checked``.
 
     Raises:
         FolderError: The folder is another sweep's, or cannot be written.
@@ -231,7 +231,7 @@ def join(path: Path, checked: Checked, request: Request, profile: Profile) -> Op
     """Begin a run in the folder of a sweep that another command owns.
 
     Raises:
-        FolderError: The folder is another sweep's, or not whole yet.
+        FolderError: The folder is another sweep's, or not complete yet.
     """
     folder = SweepFolder(path)
     permissions.follow(path)
@@ -241,10 +241,10 @@ def join(path: Path, checked: Checked, request: Request, profile: Profile) -> Op
 
 
 def refuse_batch(profile: Profile, file: Path | None) -> None:
-    """Make sure that the profile's launcher is one that a command starts and stays with.
+    """Refuse a profile whose launcher does not stay with its workers.
 
     Raises:
-        SpecError: It takes whole sweeps as batches.
+        SpecError: The launcher takes whole sweeps as batches.
     """
     if profile.launcher not in LAUNCHERS.names:
         message = f"{profile.launcher} takes whole sweeps as batches"
@@ -291,7 +291,7 @@ def begin(
 
 
 def _clear(path: Path, *, smoke: bool) -> Path | None:
-    """Move an earlier sweep aside and return its new place; an earlier smoke run is deleted."""
+    """Move an earlier sweep aside and return its new path; an earlier smoke run is deleted."""
     is_smoke = smoke and SweepFolder(path).manifest().spec.fixed.get("max_steps") == 1
     aside = housekeeping.move_aside(path)
     if is_smoke:
@@ -300,7 +300,7 @@ def _clear(path: Path, *, smoke: bool) -> Path | None:
 
 
 def same_sweep(folder: SweepFolder, asked: Manifest) -> Manifest:
-    """Return the folder's manifest; refuse a spec that is another sweep's, and links that lead out of it."""
+    """Return the folder's manifest; refuse a spec of another sweep, and links that lead out of the folder."""
     present = folder.manifest()
     refuse_all_but_files(folder.path, deep=True)
     if differences := changes(present, asked):
@@ -313,7 +313,7 @@ def same_sweep(folder: SweepFolder, asked: Manifest) -> Manifest:
 
 
 def _with_file(line: str, folder: SweepFolder, asked: Manifest) -> str:
-    """Return a difference between two sweeps, with the name of the file where it is one of contents."""
+    """Return a difference between two sweeps, with the file's name if the content differs."""
     key = line.partition(":")[0]
     if key.startswith("data.content.") and (source := asked.data.sources.get(key.rpartition(".")[2])):
         return f"{line} ({source.place})"
@@ -325,10 +325,10 @@ def _with_file(line: str, folder: SweepFolder, asked: Manifest) -> str:
 
 
 def _renewed(folder: SweepFolder, manifest: Manifest, model: ResolvedModel, write: WriteFolder) -> None:
-    """Make rows, tokens and a model from scratch again where they are not what was prepared.
+    """Make rows, tokens and a model from scratch again if they have changed since they were prepared.
 
     Raises:
-        FolderError: A file of the model's folder is not what it was, and cannot be made again.
+        FolderError: A file of the model's folder has changed, and cannot be made again.
     """
     known = checked_files.read(folder, model.path or folder.model)
     if known is not None:
@@ -351,7 +351,7 @@ def _created(path: Path, manifest: Manifest, write: WriteFolder) -> tuple[SweepF
 
 
 def write_prepared(checked: Checked, folder: SweepFolder, manifest: Manifest) -> Manifest:
-    """Write the rows, and the model where it is made from scratch; return the manifest that says so.
+    """Write the rows, and a model made from scratch; return the manifest with its folder.
 
     Raises:
         FolderError: The folder cannot be written.
@@ -386,6 +386,6 @@ def _prepared(folder: SweepFolder, checked: Checked, manifest: Manifest) -> Mani
 
 
 def _refuse_unchecked(files: CheckedFiles, model: ResolvedModel) -> None:
-    """Make sure that a model's folder is what was checked a moment ago."""
+    """Refuse a model's folder that has changed since it was checked a moment ago."""
     if model.digest != checked_files.digest(files):
         raise FolderError(f"{files.folder}: it was changed while it was checked; run the same command again")

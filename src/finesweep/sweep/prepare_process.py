@@ -1,9 +1,9 @@
-"""Checks and prepares a sweep in a process of its own, for a command that stays small.
+"""Checks and prepares a sweep in a separate process, so that the command stays small.
 
-Reading the data and the model takes hundreds of megabytes of libraries. They are loaded by a process that ends before
-training starts. It shares the command's terminal, and says there itself what it does, what it has found and what is
-wrong. The request goes to it as one line of JSON. The answer is another one: the run that it has begun, and with it
-the lock on the sweep's folder.
+The libraries that read data and model take hundreds of megabytes. The process that loads them ends before training
+starts. It shares the command's terminal, and prints its activity, its findings and its errors there itself. It gets the
+request as one line of JSON, and answers with another: the run that it has begun, and with it the lock on the sweep's
+folder, which is never free in between.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from finesweep.sweep.preflight import Checked
 
 END_SECONDS = 2.0
-"""Seconds that the process has to end after a signal; then it is killed."""
+"""Seconds in which the process must end after a signal; then it is killed."""
 
 POLL_SECONDS = 0.05
 """Seconds between two looks at the signals while the process works."""
@@ -54,7 +54,7 @@ class Begun:
     Attributes:
         folder: The sweep's folder.
         run: Number of the run.
-        token: The run's token; see ``open_run.open_run``.
+        token: The run's token; see ``shared_folder.open_run``.
         notes: Remarks on the folder for the user.
     """
 
@@ -81,23 +81,24 @@ class Begun:
 
 
 def begin_run(request: Request, signals: Signals) -> tuple[OpenSweep, int | None]:
-    """Have a request checked, its folder made if need be, and a run begun there.
+    """Have a request checked, its folder made if necessary, and a run begun there.
 
     Args:
-        request: What the user asked for.
-        signals: What the user sends meanwhile; the first signal is passed on.
+        request: The user's request.
+        signals: The user's signals meanwhile; the first one is passed on.
 
     Returns:
-        The sweep, and the descriptor of the lock on its folder, which this process holds from now on. None in its
-        place where another command holds it, and the run joins its sweep.
+        The sweep, and the descriptor of the lock on its folder, which this process holds from now on; None instead if
+        another command holds it, and the run joins its sweep.
 
     Raises:
-        LaunchError: Something has killed the process.
-        Stopped: It had to be killed after a signal.
-        SystemExit: It failed, and has said why.
+        LaunchError: The process was killed.
+        Stopped: It was killed after a signal.
+        SystemExit: It failed, and has printed why.
     """
     ours, theirs = socket.socketpair()
     with ours:
+        # Signals stay blocked in the child until it can handle them. Otherwise an early Ctrl-C would kill it silently.
         with theirs, blocked():
             started = subprocess.Popen(
                 own_command("prepare", str(theirs.fileno())),
@@ -112,11 +113,11 @@ def begin_run(request: Request, signals: Signals) -> tuple[OpenSweep, int | None
 
 @dataclass
 class _Process:
-    """The process that checks and prepares; it is gone when the block ends.
+    """The process that checks and prepares; it has ended when the block ends.
 
     Attributes:
         process: The process.
-        signals: What the user sends; the first signal is passed on.
+        signals: The user's signals; the first one is passed on.
     """
 
     process: subprocess.Popen[bytes]
@@ -124,7 +125,7 @@ class _Process:
     _deadline: float | None = field(default=None, init=False)
 
     def __enter__(self) -> _Process:
-        """Begin."""
+        """Return self; the process runs already."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -135,7 +136,7 @@ class _Process:
         self.process.wait()
 
     def answer(self, channel: socket.socket, request: Request) -> tuple[bytes, int | None]:
-        """Send a request; return the answer's line, and the open file that has come with it."""
+        """Send a request; return the answer's line, and the descriptor that came with it."""
         message, files = b"", list[int]()
         try:
             channel.sendall(request.to_json().encode() + b"\n")
@@ -154,7 +155,7 @@ class _Process:
         return message, files[0] if files else None
 
     def _attend(self) -> None:
-        """Pass the first signal on; kill the process if it does not end after it."""
+        """Pass the first signal on; kill the process if it does not end then."""
         if self.signals.first is None:
             return
         if self._deadline is None:
@@ -164,7 +165,7 @@ class _Process:
             self.process.kill()
 
     def _end(self) -> BaseException:
-        """Wait for the end of the process, and say why there is no answer."""
+        """Wait for the end of the process, and return the error for the missing answer."""
         while (code := self.process.poll()) is None:
             self._attend()
             time.sleep(POLL_SECONDS)
@@ -179,7 +180,7 @@ class _Process:
 
 
 def answer(channel: int, announce: Callable[[Checked], None]) -> None:
-    """Do in this process what ``begin_run`` asks for, and send the answer.
+    """Execute the request of ``begin_run`` in this process, and send the answer.
 
     Args:
         channel: Descriptor of the socket to the command.
@@ -206,7 +207,7 @@ def answer(channel: int, announce: Callable[[Checked], None]) -> None:
 
 
 def _begin(command: socket.socket, checked: Checked, request: Request, profile: Profile, signals: Signals) -> None:
-    """Open the folder, begin a run there and send the answer; a signal ends only the writing of rows and model."""
+    """Open the folder, begin a run there and send the answer; a signal interrupts only the writing of files."""
     from finesweep.sweep import prepare
 
     def write(folder: SweepFolder, manifest: Manifest) -> Manifest:

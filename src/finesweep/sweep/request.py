@@ -1,4 +1,4 @@
-"""Holds what a user asks of `sweep run`, `submit`, `plan` and `validate`, and hands it to another process as JSON."""
+"""Holds a user's request to `sweep run`, `submit`, `plan` or `validate`; converts it to JSON for another process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.
+    """A user's request.
 
     Attributes:
         spec: The search space YAML.
@@ -21,10 +21,10 @@ class Request:
         name: Overrides the name of the results folder.
         results: Folder that holds one folder per sweep.
         fresh: Move an earlier sweep of this name aside and start anew.
-        smoke: Take everything through once, on few rows, in a folder of its own.
-        join: Where a sweep of this name runs already, run more of its trials beside it.
+        smoke: Run every step once, on few rows, in a folder of its own.
+        join: If a sweep of this name runs already, run more of its trials beside it.
         workers: Overrides the profile's number of workers.
-        trust_remote_code: Allow code that comes with the model; to be said anew for each run.
+        trust_remote_code: Allow code that comes with the model; needed anew for each run.
         rerun_lost: Run trials again whose records are gone.
     """
 
@@ -41,7 +41,7 @@ class Request:
     rerun_lost: bool = False
 
     def to_json(self) -> str:
-        """Return the request in one line; a path may hold bytes that are no UTF-8."""
+        """Return the request as one line of JSON; a path may hold bytes that are not UTF-8."""
         return json.dumps(dataclasses.asdict(self), default=os.fspath)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Owns the spine of ``sweep run``: check, prepare, launch, wait, collect, each handing its value on."""
+"""Runs ``sweep run`` from end to end: check, prepare, launch, wait, collect."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from finesweep.sweep.supervisor import Supervisor
 from finesweep.trial import TrialRecord
 
 MOST_REPAIRS = 3
-"""How often damaged weights are trained again before the disk is blamed."""
+"""Number of times that damaged weights are trained again before the disk is blamed."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How one ``sweep run`` ended.
+    """Result of one ``sweep run``.
 
     Attributes:
         sweep: The sweep.
         records: All trials so far.
-        why: One line: why the run ended.
+        why: Why the run ended, on one line.
         signal: The signal that ended it, None if none did.
-        evidence: Of the winner; None after a signal, when no winner is exported.
-        owner: Who owns the sweep that this run joined, and will export the winner.
+        evidence: Evidence of the winner; None after a signal, when no winner is exported.
+        owner: Owner of the sweep that this run has joined; it will export the winner.
     """
 
     sweep: OpenSweep
@@ -53,15 +53,15 @@ class RunResult:
 
 
 def run(request: Request, display_of: Any = open_display) -> RunResult:
-    """Carry a spec out: search, rank, export and prove the winner.
+    """Run a spec: search, rank, export and prove the winner.
 
     Args:
-        request: What the user asked for.
+        request: The user's request.
         display_of: Opens the live display.
 
     Raises:
         FolderError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
-        SystemExit: The process that checks and prepares has failed, and has said why.
+        SystemExit: The process that checks and prepares has failed, and has printed why.
     """
     with Signals().counted() as signals, contextlib.ExitStack() as owned:
         sweep, lock = prepare_process.begin_run(request, signals)
@@ -72,7 +72,7 @@ def run(request: Request, display_of: Any = open_display) -> RunResult:
 
 
 def supervise(path: Path, number: int, token: str = "", display_of: Any = open_display) -> RunResult:
-    """Carry a run out that ``sweep submit`` has prepared, as ``sweep run`` does after its own preparations.
+    """Run a run that ``sweep submit`` has prepared, as ``sweep run`` does after its own preparations.
 
     Args:
         path: The sweep's folder.
@@ -92,7 +92,7 @@ def supervise(path: Path, number: int, token: str = "", display_of: Any = open_d
 
 
 def collect(path: Path, number: int, token: str = "") -> RunResult:
-    """End a run whose workers have ended: the final leaderboard, the winner, and the proof of it.
+    """End a run whose workers have ended: write the final leaderboard, export and prove the winner.
 
     Args:
         path: The sweep's folder.
@@ -118,12 +118,12 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
 
 
 def _joined(sweep: OpenSweep, signals: Signals, display_of: Any) -> RunResult:
-    """Run trials of a sweep that another command owns, until there are none; collect if that one is gone."""
+    """Run trials of a sweep that another command owns, until none is left; collect if that command has ended."""
     folder = sweep.sweep_folder
     why = _search(sweep, None, signals, display_of)
     try:
         with sweep_lock.held(folder.path) as lock:
-            # Its owner is gone: what is left of an owner's work is to be done here.
+            # Its owner has ended, so this process has to do the owner's remaining work.
             return (
                 _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals, display_of)
             )
@@ -132,7 +132,7 @@ def _joined(sweep: OpenSweep, signals: Signals, display_of: Any) -> RunResult:
 
 
 def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> RunResult:
-    """Search, and go on searching as long as the best trial's weights turn out to be damaged."""
+    """Search, and search again if the best trial's weights turn out to be damaged."""
     for _ in range(MOST_REPAIRS):
         why = _search(sweep, lock, signals, display_of)
         if signals.received or (found := _damaged(sweep)) is None:
@@ -147,11 +147,11 @@ def _damaged(sweep: OpenSweep) -> str | None:
 
 
 def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
-    """Run workers until the sweep is over; return why it ended, which its run keeps too."""
+    """Run workers until the sweep is over; return the reason, which is also written to the run's file."""
     try:
         why = sweep.nothing_left() or _supervised(sweep, lock, signals, display_of)
     except SweepError as error:
-        # Where the folder itself is gone, the error that says so must not be replaced by this one.
+        # If the folder itself is gone, the error that says so must not be replaced by this one.
         with contextlib.suppress(FolderError):
             sweep.end_run(str(error).partition("\n")[0])
         raise
@@ -184,7 +184,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
 
 
 def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
-    """Write the final leaderboard; export and prove the winner unless the user wants to get out."""
+    """Write the final leaderboard; export and prove the winner unless the user has asked to stop."""
     housekeeping.tidy(sweep.sweep_folder)
     records = sweep.sweep_folder.records()
     sweep.write_leaderboard(records)

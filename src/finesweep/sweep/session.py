@@ -1,4 +1,4 @@
-"""Holds a sweep that this process carries out: its folder, its run, and what is left to do there."""
+"""Holds a sweep that this process runs: its folder, its run, and what is left to do."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class OpenSweep:
 
     Attributes:
         sweep_folder: The sweep's folder.
-        manifest: What the sweep is.
+        manifest: The sweep's manifest.
         spec: The spec with this run's budget.
         profile: Where workers run.
         run: This run.
-        began: When it began, on the monotonic clock.
+        began: Time of its beginning, on the monotonic clock.
     """
 
     sweep_folder: SweepFolder
@@ -43,7 +43,7 @@ class OpenSweep:
 
     @classmethod
     def of_run(cls, sweep_folder: SweepFolder, run: Run) -> OpenSweep:
-        """Open a sweep that another command has prepared, for a run that it has begun.
+        """Open a sweep that another command has prepared, for the run that it has begun.
 
         Raises:
             FolderError: The folder is no sweep's, or is damaged.
@@ -53,7 +53,7 @@ class OpenSweep:
 
     @functools.cached_property
     def wanted(self) -> int:
-        """How many trials there will be."""
+        """Number of trials of the sweep."""
         return trials_wanted(self.spec, self.manifest.planned)
 
     @property
@@ -63,19 +63,19 @@ class OpenSweep:
 
     @property
     def workers(self) -> int:
-        """How many workers this run starts."""
+        """Number of workers that this run starts."""
         return 1 if self.coordinates else self.profile.workers
 
     def outcome(self) -> calibration_file.ChosenProfile | None:
-        """Return what the workers have found out, None as long as they have not."""
+        """Return the choice that follows from the workers' measurement, None until they have one."""
         return calibration_file.chosen_profile(self.sweep_folder, self.run.number, self.profile)
 
     def given_up(self, why: str) -> calibration_file.ChosenProfile:
-        """Return how many workers there are if they cannot find it out."""
+        """Return the choice if the workers cannot measure."""
         return calibration_file.by_rule(self.profile, why)
 
     def settle(self, profile: SettledProfile) -> None:
-        """Let workers begin that wait for their number to be known; it stands in the run's file from now on."""
+        """Write the number of workers into the run's file; the workers that wait for it then begin."""
         self.profile = profile
         self.run = dataclasses.replace(self.run, profile=profile.record(), measures=False)
         self.sweep_folder.write_run(self.run)
@@ -85,15 +85,15 @@ class OpenSweep:
         return [record for record in self.sweep_folder.records() if record.state.finished]
 
     def unfinished(self) -> int:
-        """Return how many trials of the budget have no result yet."""
+        """Return the number of trials of the budget without a final record."""
         return self.wanted - sum(record.trial < self.wanted for record in self.finished())
 
     def has_work(self) -> bool:
-        """Say whether there are trials left to run."""
+        """Return whether there are trials left to run."""
         return self.unfinished() > 0 and not self.ends_early()
 
     def nothing_left(self) -> str | None:
-        """Say why there is nothing to do for a worker, None if there is something."""
+        """Return why there is no work for a worker, None if there is some."""
         hours = self.spec.budget.hours
         if self.unfinished() <= 0:
             return self.all_tried() or f"all {self.wanted} trials of the budget have finished"
@@ -102,31 +102,31 @@ class OpenSweep:
         return self.ends_early()
 
     def all_tried(self) -> str | None:
-        """Say that nothing is left to propose, though the budget has more trials; None if that is not so."""
+        """Return a message if every configuration was tried before the budget was used up, else None."""
         why = used_up(self.spec, self.manifest.planned) if self.unfinished() <= 0 else None
         return why and f"every configuration was tried: {why}"
 
     def ends_early(self) -> str | None:
-        """Say why the sweep ends before its budget, if it does."""
+        """Return why the sweep ends before its budget, None if it does not."""
         finished = self.finished()
         early = early_stop(self.spec.stop, finished, self.spec.direction)
         return early or same_failure(finished, self.run.number)
 
     def write_leaderboard(self, records: Sequence[TrialRecord]) -> None:
-        """Bring the leaderboard up to date."""
+        """Update the leaderboard."""
         leaderboard.write(self.sweep_folder, self.manifest, records, self.sweep_folder.runs())
 
     def end_run(self, why: str) -> None:
-        """Note when and why this run ended."""
+        """Write when and why this run ended."""
         self._write_run(ended=time.time(), outcome=why)
 
     def note_time(self) -> None:
-        """Note how long this run has run, for those who want to know once it was killed."""
-        # The note can be done without; the next write that matters says what is wrong with the folder.
+        """Write how long this run has run; that is all that is known if it is killed."""
+        # This write is optional; the next important one reports a problem of the folder.
         with contextlib.suppress(FolderError):
             self._write_run()
 
     def _write_run(self, **facts: Any) -> None:
-        # A run that no command watched ran elsewhere, and longer than the command that ends it.
+        # A run without a watching command ran on a cluster, and longer than the command that ends it.
         seconds = round(time.monotonic() - self.began, 3) if self.run.watched else None
         self.sweep_folder.write_run(dataclasses.replace(self.run, seconds=seconds, **facts))

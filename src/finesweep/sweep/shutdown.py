@@ -1,4 +1,4 @@
-"""Decides how a run ends: it runs, then it stops, then what still runs is killed; no stage comes back."""
+"""Decides how a run ends: it runs, then it stops, then live workers are killed; no stage comes back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from finesweep.host.signals import Signals
 
 
 class Stage(enum.IntEnum):
-    """How far a run has come on its way to its end."""
+    """Stage of a run on its way to its end."""
 
     RUNNING = 0
     STOPPING = 1
@@ -23,16 +23,16 @@ class Stage(enum.IntEnum):
 
 @dataclass
 class Shutdown:
-    """The end of a run: why, and how far it has come.
+    """The end of a run: its reason and its stage.
 
-    Workers are started in the stage RUNNING only. A signal asks to stop, a second one to kill; so does every other
-    reason, and the time that workers have to stop begins with the first one.
+    Workers are started in the stage RUNNING only. A first signal asks workers to stop, a second one kills them. Any
+    other reason asks them to stop too. The time that workers have to stop begins with the first reason.
 
     Attributes:
-        signals: What the user sent.
-        stage: The stage, which only grows.
-        why: One line: the first reason, None as long as there is none.
-        failure: What went wrong, None if nothing did.
+        signals: The user's signals.
+        stage: The stage, which only increases.
+        why: The first reason, on one line; None while there is none.
+        failure: The first error, None if there is none.
     """
 
     signals: Signals
@@ -43,11 +43,11 @@ class Shutdown:
 
     @property
     def is_running(self) -> bool:
-        """Whether nothing has asked the run to end."""
+        """Whether no end was requested yet."""
         return self.stage is Stage.RUNNING
 
     def stop(self, why: str | None = None, failure: SweepError | None = None) -> None:
-        """Ask the run to end."""
+        """Request the end of the run."""
         if why is not None or failure is not None:
             self.why = self.why or why
             self.failure = self.failure or failure
@@ -55,7 +55,7 @@ class Shutdown:
             self._enter(Stage.STOPPING, deadlines.COMMAND_SECONDS)
 
     def advance(self) -> Stage:
-        """Look at the signals and the clock; return the stage that follows from them."""
+        """Check the signals and the clock; return the resulting stage."""
         if self.signals.first is not None:
             self.stop(f"stopped by {signal_name(self.signals.first)}")
         is_late = time.monotonic() >= self._deadline

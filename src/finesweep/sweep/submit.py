@@ -1,4 +1,4 @@
-"""Owns the spine of ``sweep submit``: check, prepare, hand over to a cluster; and ``sweep cancel``."""
+"""Runs ``sweep submit`` (check, prepare, submit to a cluster) and ``sweep cancel``."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from finesweep.sweep.session import OpenSweep
 
 @dataclass(frozen=True)
 class Submitted:
-    """How one ``sweep submit`` ended.
+    """Result of one ``sweep submit``.
 
     Attributes:
-        sweep: The sweep, prepared.
-        submission: What the cluster was given; None where nothing was left to do.
-        why: Why nothing was left to do, None if something was.
+        sweep: The prepared sweep.
+        submission: The submission; None if nothing was left to do.
+        why: Why nothing was left to do, else None.
     """
 
     sweep: OpenSweep
@@ -48,11 +48,11 @@ def submit(
     allow_setup: bool = False,
     announce: Callable[[Checked], None] = lambda _: None,
 ) -> Submitted:
-    """Prepare a sweep on this machine and hand it over to a cluster.
+    """Prepare a sweep on this machine and submit it to a cluster.
 
     Args:
-        request: What the user asked for.
-        dry_run: Write and show what the cluster would be given.
+        request: The user's request.
+        dry_run: Only write and show the jobs.
         allow_setup: Whether the profile's shell lines may run, wherever the profile comes from.
         announce: Called with the ``Checked`` spec before anything is prepared.
 
@@ -81,7 +81,7 @@ def submit(
 
 
 def _handed_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:
-    """Give a sweep to the cluster; no signal comes between the jobs and the note of them, or nobody would end them."""
+    """Submit a sweep with signals held: no command could end jobs whose ids were not written."""
     order = Order(sweep.sweep_folder, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates, file)
     try:
         submission = submitter.submit(order, dry_run=dry_run)
@@ -94,17 +94,17 @@ def _handed_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, d
 
 
 def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
-    """End all jobs of a sweep, and write the leaderboard as it stands then.
+    """End all jobs of a sweep, and write its leaderboard.
 
     Args:
         path: The sweep's folder.
-        given: The profile that names the cluster; None where the environment does.
+        given: The profile that names the cluster; None if the environment does.
 
     Returns:
         A line on each job, and on what is left.
 
     Raises:
-        FolderError: The folder is no sweep's, or alone says where its jobs are.
+        FolderError: The folder is no sweep's, or only the folder names the cluster.
         LaunchError: The cluster refused.
     """
     folder = SweepFolder(path)
@@ -121,7 +121,7 @@ def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
 
 
 def _cancelled(folder: SweepFolder, run: Run, submitter: Submitter, given: Profile | None) -> Sequence[str]:
-    """End a run's jobs; nobody else is left to note that a run ended whose workers no command watched."""
+    """End a run's jobs; without a watching command, also write that the run has ended."""
     lines = submitter.cancel(folder, run, given)
     if lines and not run.watched:
         folder.write_run(dataclasses.replace(run, ended=time.time(), outcome="cancelled"))
@@ -138,7 +138,7 @@ def _submitter(profile: Profile) -> Submitter:
 
 
 def _refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> None:
-    """Make sure that shell lines of a profile that anybody may have written run only where the user says so.
+    """Refuse shell lines of a profile of unknown origin, unless the user allows them.
 
     Raises:
         SpecError: They are not allowed.
@@ -152,13 +152,13 @@ def _refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> No
 
 
 def _own_profiles() -> Path:
-    """Return the folder whose profiles the user has written."""
+    """Return the folder of the user's own profiles."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home, "finesweep").resolve()
 
 
 def _tokenize(sweep: OpenSweep) -> None:
-    """Make the tokens of every length that is known beforehand; workers make others when they meet one."""
+    """Make the tokens of every length that is known in advance; workers make others on first use."""
     import datasets
 
     from finesweep.training.model_and_tokens import tokenized

@@ -25,21 +25,21 @@ from finesweep.trial import TrialRecord
 POLL_SECONDS = 0.25
 LEADERBOARD_SECONDS = 1.0
 LEADERBOARD_SHARE = 20
-"""How many times as long as the leaderboard took to write it is then left as it is."""
+"""Minimum time between two writes of the leaderboard, as a multiple of the last write's duration."""
 
 INSPECT_SECONDS = 5.0
-"""How often the workers' leases and the disk are looked at."""
+"""Seconds between two checks of the workers' leases and the disk."""
 
 MOST_DEATHS = 5
-"""Workers that may die in a row, without a trial finishing in between."""
+"""Number of workers that may die in a row without a finished trial in between, besides one for each worker."""
 
 
 class Supervisor:
-    """Watches workers through the sweep's folder, which it keeps up to date for everybody else.
+    """Watches workers through the sweep's folder, and keeps the leaderboard there up to date.
 
     Args:
         sweep: The sweep.
-        signals: What the user sent.
+        signals: The user's signals.
         display: Shows the sweep.
         start: Starts a worker, given its index from 0.
     """
@@ -57,10 +57,10 @@ class Supervisor:
         self.known = len(sweep.sweep_folder.records())
 
     def wait(self) -> str:
-        """Start the workers and return why the last of them ended; none outlives this call.
+        """Start the workers and return why the run ended; no worker outlives this call.
 
         Raises:
-            LaunchError: Workers died of something that is no trial's.
+            LaunchError: Workers died, but not of a trial.
             FolderError: The folder was removed or cannot be written.
         """
         try:
@@ -83,7 +83,7 @@ class Supervisor:
                 self.handles[index] = self.start(index)
 
     def _settle(self, outcome: ChosenProfile | None) -> None:
-        """Start the missing workers once it is known how many there should be; until then those that run wait."""
+        """Start the missing workers once their number is known; those that run wait until then."""
         if outcome is None or not self.shutdown.is_running:
             return
         self.sweep.settle(outcome.profile)
@@ -117,7 +117,7 @@ class Supervisor:
         self._shut_down()
 
     def _shut_down(self) -> None:
-        """Tell or kill the workers where the run has come to that."""
+        """Ask the workers to stop, or kill them, when the run enters that stage."""
         before, self.told = self.told, self.shutdown.advance()
         if before is self.told:
             return
@@ -134,7 +134,7 @@ class Supervisor:
             handle.kill()
 
     def _inspect(self) -> None:
-        """Look at the disk, and for workers that are frozen: neither they nor their trials would ever end."""
+        """Check the disk, and end frozen workers, since neither they nor their trials would ever end."""
         if self.shutdown.is_running:
             try:
                 disk.refuse_excess(self.sweep.sweep_folder.path, self.sweep.profile.asked.limits.disk_gb)
@@ -144,14 +144,14 @@ class Supervisor:
         self.sweep.note_time()
 
     def _end_frozen(self) -> None:
-        """End workers that do not renew their claims, and those that linger when nothing is left to do."""
+        """Kill workers that do not renew their claims, and those that stay when no trials are left."""
         claims = self.sweep.sweep_folder.claims
         held = {holder.pid: claims.seconds_still(holder) for holder in claims.held_here()}
         now = time.monotonic()
         self.idle_since = None if self.sweep.has_work() else self.idle_since or now
         idle = 0.0 if self.idle_since is None else now - self.idle_since
         for handle in self.handles.values():
-            # A worker without a claim, when no trials are left, should be exiting: an idle one counts as hung.
+            # A worker without a claim, when no trials are left, should be exiting; treat idling as a hang.
             if held.get(handle.pid or 0, idle) >= LEASE_SECONDS:
                 handle.kill()
 
@@ -163,7 +163,7 @@ class Supervisor:
                 self._after(index, code)
 
     def _after(self, index: int, code: int) -> None:
-        """Decide what follows a worker's end: nothing, another one in its place, or the end of the run."""
+        """Decide what follows a worker's end: nothing, a new worker in its place, or the end of the run."""
         if not self.shutdown.is_running:
             return
         if code > 0 and code not in TOLD:
@@ -205,7 +205,7 @@ class Supervisor:
         return LaunchError(f"the worker stopped: {said}\nIts log: {self._log(index)}")
 
     def _activity(self) -> str:
-        """Return what the workers do before the first of them begins a trial."""
+        """Return the workers' activity before the first of them begins a trial."""
         doing = map(activity.last_logged, map(self._log, sorted(self.handles)))
         return next(filter(None, doing), "")
 

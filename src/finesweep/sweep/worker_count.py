@@ -1,4 +1,4 @@
-"""Says how many workers a sweep has on this machine, and why."""
+"""Computes how many workers a sweep has on this machine, and gives the reason."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ WORKER_GB = 0.6
 def settled(
     profile: Profile, spec: SweepSpec, trials: int, workers: int | None, model: ResolvedModel | None = None
 ) -> SettledProfile:
-    """Return a launch profile as this machine carries it out.
+    """Return a launch profile settled for this machine.
 
     Args:
         profile: The profile as it was written.
         spec: The sweep's spec.
-        trials: How many trials are left.
+        trials: Number of trials left.
         workers: Replaces the profile's own number.
-        model: The model that is trained; None as long as it is not known.
+        model: The model to be trained; None while it is unknown.
 
     Raises:
-        SpecError: The machine cannot carry it out.
+        SpecError: The machine cannot run it.
     """
     return profile.settled(machine_for(spec), trials, workers, _trial_gb(model))
 
 
 def notes(profile: Profile, spec: SweepSpec, trials: int, workers: int | None, model: ResolvedModel) -> list[str]:
-    """Say why it is so many workers, and what of the profile was perhaps not meant; arguments as for ``settled``."""
+    """Return the reason for the number of workers, and warnings about the profile; arguments as for ``settled``."""
     machine, found = machine_for(spec), settled(profile, spec, trials, workers, model)
     reason = profile.reason(machine, trials, _trial_gb(model)) if workers is None else ""
     return [*([f"{found}: {reason}."] if reason else []), *found.notes(machine)]
 
 
 def machine_for(spec: SweepSpec) -> Machine:
-    """Return this machine as a sweep uses it: without its GPUs where the spec says so."""
+    """Return this machine as a sweep uses it: without its GPUs if the spec says so."""
     machine = Machine.probe()
     return dataclasses.replace(machine, gpus=()) if spec.fixed.get("use_cpu") else machine
 
 
 def _trial_gb(model: ResolvedModel | None) -> float:
-    """Return about what a worker and its trial take: weights and gradients besides what a saved state holds."""
+    """Return the approximate memory of a worker and its trial: weights and gradients besides a saved state."""
     if model is None:
         return 0.0
     weights = sum(file.stat().st_size for file in model.files if file.suffix == ".safetensors")
