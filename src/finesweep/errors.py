@@ -49,7 +49,7 @@ class SweepError(Exception):
     exit_code = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make it again in another process as it is, whatever its class takes to be made."""
+        """Pickle by attributes, because subclasses have constructors with other arguments."""
         return _again, (type(self), self.args, self.__dict__)
 
 

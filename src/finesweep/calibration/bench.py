@@ -239,7 +239,7 @@ class _Forks:
 
         def pass_gate() -> None:
             sender.send_bytes(b"ready")
-            os.read(self._gate[0], 1)  # nothing is ever written: it returns when everybody is ready
+            os.read(self._gate[0], 1)  # nothing is ever written: it returns when all processes are ready
 
         try:
             said: Any = _measured(self.context, self.load, pass_gate, parent)
@@ -286,7 +286,7 @@ class _Stopwatch(transformers.TrainerCallback):  # type: ignore[misc]
 
     def _counted(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         self.examples += len(inputs["input_ids"])
-        self.tokens.append(inputs["attention_mask"].sum())  # asked for its value later: that would wait for a GPU
+        self.tokens.append(inputs["attention_mask"].sum())  # its value is read later, since that waits for the GPU
         return self._train_on(model, inputs, *args, **kwargs)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -296,7 +296,7 @@ class _Stopwatch(transformers.TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start measuring after the warm-up steps; end when enough are done."""
         if os.getppid() != self.parent:
-            os._exit(1)  # nobody is left to listen
+            os._exit(1)  # the worker has died
         if state.global_step == WARM_UP_STEPS:
             self.start, self.examples, self.ran = _now(), 0, time.thread_time()
             self.tokens.clear()

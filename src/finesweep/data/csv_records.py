@@ -84,7 +84,7 @@ def split(text: str, delimiter: str, quoting: Quoting | None, name: str, line: i
         quoted = _read(text, delimiter, csv.QUOTE_MINIMAL, name, line)
     except SpecError as error:
         if delimiter == "\t":
-            return plain  # its uneven lines are what is wrong
+            return plain  # its uneven lines are reported later
         if not plain.is_even:
             raise
         first = error.problems[0]

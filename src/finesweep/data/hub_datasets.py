@@ -83,6 +83,7 @@ def _built(
     import datasets
 
     options: dict[str, Any] = {"path": str(folder), "cache_dir": cache, **_choice(folder, config)}
+    # Made without options first: it finds the files and their reader, on which the options depend.
     builder = datasets.load_dataset_builder(**options)
     _check_files(builder.config.data_files or {}, folder)
     notes: list[str] = []
@@ -154,7 +155,7 @@ def _has_plain_quotes(files: Sequence[Path], delimiter: str) -> bool:
             first = error.problems[0]
             raise DatasetProblem("dataset", f"{first.where}: {first.message}", first.hint) from None
         except (Unreadable, UnicodeDecodeError, TypeError):
-            continue  # the library says what is wrong with it
+            continue  # the library reports the fault
     return any(plain)
 
 

@@ -296,6 +296,7 @@ class _Loader:
         return {**made, **{split: frame for split, frame in frames.items() if split not in made}}
 
     def _validation_rows(self, train: pd.DataFrame) -> list[int]:
+        # Stream 0 of the seed; the samples in _capped use 1 to 3. So a cap does not change the split.
         rng = np.random.default_rng([self.seed, 0])
         strata = self.task.strata(train["label"].tolist())
         if self.spec.group is None:

@@ -108,6 +108,7 @@ def _rows(data: bytes, name: str, wanted: Collection[str], delimiter: str, layou
 
 def _json(data: bytes, name: str, wanted: Collection[str]) -> Table:
     text = _decode(data, name)
+    # In this order, since a pretty-printed object or array spans several lines.
     if text.lstrip().startswith("["):
         items = list(_array_items(text, name))
     elif (whole := _whole(text)) is not None:

@@ -69,7 +69,7 @@ class ActivityLine:
             console=console,
             transient=True,
             refresh_per_second=_REDRAWN_PER_SECOND,
-            redirect_stdout=False,  # what is printed there belongs there
+            redirect_stdout=False,  # redirected output must stay as it is
             redirect_stderr=False,
         )
         progress.add_task(text, total=None)

@@ -1,4 +1,4 @@
-"""Reads and writes files safely, those of other people too.
+"""Reads and writes files safely, also files that other users have written.
 
 Only regular files are opened, without waiting, up to a size. A file is replaced as a whole, so that its readers see the
 old one or the new one. What is read is data: nothing here unpickles or runs it. Nothing here knows which files a sweep

@@ -56,6 +56,7 @@ def create(file: Path, content: bytes) -> None:
         FolderError: The disk is full or the folder cannot be written.
     """
     try:
+        # Mode x also refuses a dangling symbolic link.
         with file.open("xb") as stream:
             try:
                 stream.write(content)
@@ -109,7 +110,7 @@ def has_living_writer(temporary: Path) -> bool:
         os.kill(int(match[1]), 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # the process is another user's
         return True
     return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 
+# With LOCK_NB flock gives EAGAIN; network file systems that emulate it can give EACCES.
 _HELD = (errno.EAGAIN, errno.EACCES)
 
 

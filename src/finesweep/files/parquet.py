@@ -125,13 +125,13 @@ def _within(size: int) -> Iterator[None]:
     Raises:
         TooLarge: The process asked for more.
     """
-    if sys.platform != "linux":  # no other system keeps to it
+    if sys.platform != "linux":  # no other system enforces it
         yield
         return
     import pyarrow
 
     pool = pyarrow.default_memory_pool()
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # the others have set memory apart already
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())  # other pools have reserved memory already
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     bound = _address_space() + size
     resource.setrlimit(resource.RLIMIT_AS, (bound if soft == resource.RLIM_INFINITY else min(bound, soft), hard))

@@ -53,6 +53,7 @@ def open_regular(path: Path, *, limit: int | None = None, links: bool = True) ->
         # Look before opening: opening a device can already have an effect. After opening look again, since the file may
         # have been replaced in between.
         _check_status(path, path.stat(follow_symlinks=links), limit)
+        # Nonblocking: a pipe without a writer must not be waited for. No terminal must become the controlling one.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
         descriptor = os.open(path, flags)
     except OSError as error:
@@ -98,7 +99,7 @@ def read_bytes(path: Path, limit: int, *, links: bool = True) -> bytes:
         try:
             size = os.fstat(stream.fileno()).st_size
             data = stream.read(size + 1)
-            while len(data) > size:  # it has grown, or is a kernel's file that says no size
+            while len(data) > size:  # it has grown, or is a kernel's file without a size
                 size = len(data)
                 data += stream.read(_PIECE)
                 if len(data) > limit:
@@ -172,7 +173,7 @@ def check_folder(folder: Path, *, limit: int, limited: Collection[str], depth: i
         try:
             check(path, limit=limit if path.suffix in limited else None)
         except Unreadable as error:
-            if not error.missing:  # a link to nothing is nothing to a library too
+            if not error.missing:  # a library ignores a dangling link too
                 raise
 
 

@@ -1,4 +1,4 @@
-"""Reads and writes a sweep's folder: what the sweep is, who runs which trial, how trials ended.
+"""Reads and writes a sweep's folder: its manifest, the claims on its trials, and their records.
 
 The folder is the contract between all processes of a sweep. Every path under ``results/NAME/`` is known here and
 nowhere else. Nothing here decides what to train, to prune or to show.

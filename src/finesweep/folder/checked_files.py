@@ -123,7 +123,7 @@ class TrainedOn:
     model: CheckedFiles
 
     def refuse_changed(self) -> None:
-        """Refuse to go on if a file has changed since it was checked.
+        """Refuse to continue if a file has changed since it was checked.
 
         Raises:
             FolderError: A file has changed.
@@ -164,7 +164,7 @@ def read(sweep_folder: SweepFolder, model_folder: Path) -> TrainedOn | None:
 
 
 def refuse_changed(sweep_folder: SweepFolder, model_folder: Path) -> None:
-    """Refuse to go on if a file that trials are trained on has changed.
+    """Refuse to continue if a file that trials are trained on has changed.
 
     Raises:
         FolderError: A file has changed.

@@ -301,8 +301,8 @@ class Claims:
     def seconds_still(self, holder: Holder) -> float:
         """Return for how long a claim's beat has not changed, on this process's monotonic clock.
 
-        A gap between two looks counts at most two renewals: this process may have been frozen together with the holder,
-        as on a suspended machine.
+        A gap between two looks counts as two renewals at most. This process may have been frozen together with the
+        holder, as on a suspended machine.
         """
         key, now = (holder.claim.trial, holder.claim.attempt), time.monotonic()
         before = self._stood.get(key)
@@ -346,7 +346,7 @@ def _create(file: Path, text: bytes) -> int:
         os.close(descriptor)
         if error.errno not in _NO_LINKS:
             raise
-        return _written(file, text)  # whole a moment later, where there are no hard links
+        return _written(file, text)  # complete a moment later, on a file system without hard links
     finally:
         temporary.unlink(missing_ok=True)
     return descriptor
@@ -368,7 +368,7 @@ def _written(file: Path, text: bytes) -> int:
 def _append(file: Path, line: bytes) -> None:
     descriptor = open_own(file, os.O_WRONLY | os.O_APPEND)
     try:
-        if os.write(descriptor, line) < len(line):  # readers pass over half a line
+        if os.write(descriptor, line) < len(line):  # readers skip half a line
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(descriptor)
     finally:

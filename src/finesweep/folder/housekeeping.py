@@ -50,7 +50,7 @@ def remove_leftovers(folder: SweepFolder, trial: int | None = None) -> None:
     for item in (item for item in hidden if any(fnmatch.fnmatchcase(item.name, name) for name in names)):
         if item.is_dir():
             shutil.rmtree(item, ignore_errors=True)
-        elif not has_living_writer(item):  # a run that has joined may be noting its end
+        elif not has_living_writer(item):  # a run that has joined may be writing its end
             item.unlink(missing_ok=True)
 
 

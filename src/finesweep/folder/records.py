@@ -111,7 +111,7 @@ class Records:
     def _names(self) -> set[str]:
         try:
             return set(os.listdir(self._folder))  # noqa: PTH208 - as above
-        except FileNotFoundError:  # the next one that writes there says so
+        except FileNotFoundError:  # the next write there reports it
             return set()
 
     def _keep(self, name: str, known: tuple[Version, TrialRecord]) -> None:

@@ -1,4 +1,4 @@
-"""Owns every path under ``results/<name>/`` and how it is written: atomically, once, by one owner.
+"""Defines every path under ``results/<name>/``, and reads and writes the files there atomically.
 
 The folder is the contract: everything that is shown, ranked or resumed is read from it.
 
@@ -12,7 +12,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     trials/0007.json        how a trial ended (TrialRecord)
     logs/ tensorboard/      one each per trial
     checkpoints/trial-0007/ best weights of the contenders only
-    states/trial-0007/      what an interrupted trial goes on from
+    states/trial-0007/      the state from which an interrupted trial resumes
     data/ model/            rows, tokens and the resolved model, prepared once
     data/checked.json       sizes, times and digests of these and of the model's folder (TrainedOn)
     leaderboard.{md,csv,json}  winner/
@@ -301,6 +301,7 @@ class SweepFolder:
             FolderError: The disk is full or the folder is gone.
         """
         file = self.record_file(record.trial)
+        # Written before the lock is taken, so that no other worker waits for the disk.
         with staged_json(file, record.to_json()) as staged, self.claims.fenced(record.trial, record.attempt):
             self._refuse_lost(record)
             staged.replace(file)
@@ -375,7 +376,7 @@ class SweepFolder:
         record, last = self.read_record(trial), self.claims.holder(trial, attempt)
         if record is not None and record.attempt == attempt:
             return Claim(trial, attempt + 1, run, record.faults, record.batch_divisor)
-        # No process was left to write a record. In a run that still goes on that is a fault of this attempt. If the
+        # No process was left to write a record. In a live run that is a fault of this attempt. If the
         # whole run ended (a reboot, kill -9 of everything), it says nothing about this trial.
         gone = (f"its worker on {last.host} (pid {last.pid}) died",) if last.claim.run == run else ()
         return Claim(trial, attempt + 1, run, (*last.claim.faults, *gone), last.claim.batch_divisor)

@@ -17,8 +17,8 @@ SHARES: Mapping[str, tuple[float, float, float]] = {
     "asha": (0.35, 0.5, 0.75),
     "hyperband": (0.5, 0.7, 0.95),
 }
-"""Share of the trials at a rung that go on: low, likely, high. About half of them are above the median, and more if a
-sampler learns to propose good ones; brackets of `hyperband` that begin late prune less."""
+"""Share of the trials at a rung that continue: low, likely, high. About half of them are above the median, and more if
+a sampler learns to propose good ones; brackets of `hyperband` that begin late prune less."""
 
 LEARNING = frozenset({"tpe", "gp"})
 """Samplers that learn to prefer a part of the space."""
@@ -109,7 +109,7 @@ class Course:
         return is_drawn or self.is_baseline(trial)
 
     def share(self, source: random.Random) -> float:
-        """Draw the share of the trials at a rung that go on."""
+        """Draw the share of the trials at a rung that continue."""
         low, likely, high = SHARES.get(self.spec.search.pruner, (1.0, 1.0, 1.0))
         return source.triangular(low, high, likely) if high > low else high
 
@@ -140,7 +140,7 @@ def stop(plan: Workload, seen: int, rungs: Sequence[int], shares: Sequence[float
         plan: Its workload.
         seen: Examples that it has trained.
         rungs: Examples at which it may be ended.
-        shares: Share of the trials that go on at each rung.
+        shares: Share of the trials that continue at each rung.
         source: Random generator.
     """
     for rung, share in zip(rungs, shares, strict=True):

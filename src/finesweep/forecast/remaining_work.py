@@ -155,6 +155,7 @@ class Rest:
         left = simulation.next_stop(trial) - trial.seen
         if ran.trained < _SAYS_MUCH * (ran.trained + left):
             took = speed.seconds(trial.plan, ran.trained + left)
+            # An attempt that is slower than drawn still needs some time.
             rest = max(took - ran.seconds, 0.2 * took * left / (ran.trained + left))
         else:
             rest = ran.seconds * left / ran.trained

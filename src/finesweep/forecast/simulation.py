@@ -128,7 +128,7 @@ class Simulation:
         self._standings[cohort][number - cohort[0]] = self.trials[number].standing(number - cohort[0])
 
     def _judge(self, cohort: range, arrived: int | None = None) -> None:
-        """Let the rule decide which trials of a cohort go on; the one that has just arrived needs no new start."""
+        """Let the rule decide which trials of a cohort are promoted; the one that just arrived needs no new start."""
         shape = len(cohort), len(self.course.rungs), self.course.spec.direction
         found = turns(self._standings[cohort], *shape, factor=self.course.spec.pruning.factor, cohort=len(cohort))
         for place in reversed(found.promoted):

@@ -88,6 +88,7 @@ class ResampledSpeed:
         newest = [one for one in attempts if one.run == max(each.run for each in attempts)]
         found = newest if len(newest) >= _ENOUGH else attempts
         weights = [0.5 ** (age / _HALF_LIFE) for age in reversed(range(len(found)))]
+        # The effective sample size of the weights: so many equal ones would be as sure.
         count = max(round(sum(weights) ** 2 / sum(weight**2 for weight in weights)), 2)
         level = math.exp(source.gauss(0.0, _DOUBT))
         return cls(source.choices(found, weights, k=count), level, source.uniform(0.0, _MOST_FIXED), source)

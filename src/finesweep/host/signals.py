@@ -72,7 +72,7 @@ class Signals:
         try:
             try:
                 self._ends_block = True
-                if self.received:  # a moment ago
+                if self.received:  # just before the block
                     raise KeyboardInterrupt
                 yield
             finally:
@@ -112,7 +112,7 @@ class Signals:
 
     def _interrupt(self, _: int, __: object) -> None:
         if self._ends_block:
-            raise KeyboardInterrupt  # which libraries let pass, unlike other exceptions
+            raise KeyboardInterrupt  # libraries let it pass, unlike other exceptions
 
 
 @contextlib.contextmanager

@@ -50,8 +50,8 @@ class LocalHandle:
         """Send SIGKILL to the worker, its trial and all their descendants.
 
         The trial is in the worker's process group, which exists until its last process has ended. Ray's processes are
-        in groups of their own. Without the kill, a new one of them would run on until it notices that the others are
-        gone.
+        in groups of their own, so they are killed one by one. A new one would otherwise run until it notices that the
+        others are gone.
         """
         started = self._descendants()
         # If only zombies are left in a group, macOS reports that it is not permitted.
@@ -102,6 +102,7 @@ class LocalLauncher:
         environment = child_environment(device, threads, all_devices=coordinates)
         try:
             with os.fdopen(open_log(sweep_folder.worker_log(run.number, index)), "ab") as log:
+                # The worker inherits the lock's descriptor, so the folder stays owned until the last worker has ended.
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,

@@ -197,7 +197,7 @@ class Profile(Section):
             yield int(machine.memory_gb / each), f"{machine.memory_gb:.1f} GB of memory, {key} {each:.2g} GB for each"
 
     def _refuse_without_place(self, machine: Machine, asked: Auto | int, key: str) -> None:
-        """Refuse a profile that asks for a GPU for each trial if there is none left."""
+        """Refuse a profile that asks for more GPUs than the machine has."""
         if not machine.gpus:
             message = "1 is asked for, and no GPU was found on this machine (nvidia-smi, CUDA_VISIBLE_DEVICES)"
             raise SpecError([Problem("gpus_per_trial", message, "auto takes one where there is one, 0 takes none")])

@@ -177,7 +177,7 @@ class _Check:
         except StrictDataclassFieldValidationError:
             return False
         except (StrictDataclassError, ValueError, TypeError, ZeroDivisionError):
-            return True  # it does not fit the other defaults, which is not the question here
+            return True  # it does not fit the other defaults, but its type is right
         return True
 
     def heads(self, spec: SweepSpec) -> None:

@@ -88,7 +88,7 @@ class ModelFolder:
         said = self.tokenizer.get("model_max_length")
         sane = isinstance(said, int | float) and 0 < said < MAX_SANE_TOKENS
         if positions(self.config) is not None and (self.path / "evidence.json").is_file():
-            sane = False  # an exported winner: its tokenizer names what it was trained with, which is no limit
+            sane = False  # an exported winner: its tokenizer has the length of the training, which is no limit
         limits = [positions(self.config), int(said) if said is not None and sane else None]
         return min((limit for limit in limits if limit is not None), default=DEFAULT_TOKENS)
 

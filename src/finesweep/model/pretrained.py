@@ -82,7 +82,7 @@ def load_config(folder: Path, *, trusted: bool = False, **fields: Any) -> Any:
     """
     config = transformers.AutoConfig.from_pretrained(folder, **_local(folder, trusted=trusted), **fields)
     if not hasattr(config, "pad_token_id"):
-        config.pad_token_id = None  # configs of models made of parts may lack what their heads ask for
+        config.pad_token_id = None  # configs of composite models may lack a field that their heads read
     return config
 
 
@@ -145,6 +145,7 @@ def load_model(
         make = functools.partial(empty_model, config, model_class, trusted=trusted)
         own = _own_names(tensors, kind.base_model_prefix, make)
         dropped = {*without, *(name.removeprefix(f"{kind.base_model_prefix}.") for name in without)}
+        # Mismatched sizes are reported, not raised: the caller judges them.
         model, report = kind.from_pretrained(
             None,
             config=config,

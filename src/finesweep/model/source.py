@@ -96,7 +96,7 @@ def _named_folder(name: str, base: Path) -> Path | None:
 def _absolute(name: str, base: Path) -> Path:
     try:
         path = Path(name).expanduser()
-    except RuntimeError:  # the home of nobody
+    except RuntimeError:  # no user of that name
         path = Path(name)
     return Path(os.path.normpath(base / path))
 
@@ -104,7 +104,7 @@ def _absolute(name: str, base: Path) -> Path:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no file system has
+    except (OSError, ValueError):  # a name that no file system allows
         return False
 
 

@@ -91,7 +91,7 @@ def _tokenizer(folder: Path) -> Tokenizer | None:
     except Unreadable:
         return None
     except Exception as error:
-        if type(error) is Exception:  # what the library raises, whatever is wrong with the file
+        if type(error) is Exception:  # the library raises this for every fault of the file
             return None
         raise
 

@@ -89,7 +89,7 @@ def _proposed(texts: Iterable[str], machine: Machine) -> StartingModel:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a name that no file system has
+    except (OSError, ValueError):  # a name that no file system allows
         return False
 
 

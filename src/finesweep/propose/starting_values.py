@@ -170,8 +170,10 @@ def of_config(name: str, config: Mapping[str, Any]) -> BaseModel:
     width = _first(config, ("hidden_size", "dim", "n_embd", "d_model"), 768)
     layers = _first(config, ("num_hidden_layers", "n_layers", "n_layer", "num_layers"), 12)
     inner = _first(config, ("intermediate_size", "hidden_dim", "n_inner", "d_ff"), 4 * width)
+    # Attention has 4 square matrices per layer, the feed-forward part 2 of width and inner width.
     parameters = layers * (4 * width**2 + 2 * width * inner)
     embeddings = width * _first(config, ("vocab_size",), 30_000)
+    # 20 bytes per parameter: weights, gradients, two moments, best weights. 0.8 GB for the process itself.
     return BaseModel(name, parameters / 1e6, 0.8 + 20e-9 * (parameters + embeddings))
 
 
@@ -205,6 +207,7 @@ def _row_hours(facts: ProposalFacts, tokens: float) -> float:
     """Return the hours that the whole machine trains on one row once, with pruning taken into account."""
     machine = facts.machine
     speed = _GPU_FLOPS * len(machine.gpus) if machine.gpus else _CORE_FLOPS * machine.cores
+    # Training takes 6 operations per parameter and token: 2 in the forward pass, 4 in the backward pass.
     return 6 * facts.model.layers * 1e6 * max(tokens, 1) * _PRUNED / speed / 3600
 
 

@@ -1,4 +1,4 @@
-"""Decides which trials go on, wait or end, and at how many training examples they are compared.
+"""Decides which trials are promoted, wait or end, and at how many training examples they are compared.
 
 Everything is a function of the trials' evaluations; nothing here reads the folder or knows a Trainer.
 ``worker.rung_judge`` applies it to a sweep.

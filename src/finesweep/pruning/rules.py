@@ -1,4 +1,4 @@
-"""Compares trials at rungs, and decides which of them go on or end.
+"""Compares trials at rungs, and decides which of them are promoted or end.
 
 A rung is a number of training examples, the same for every batch size and every number of epochs. The decisions depend
 on the trials' evaluations alone, not on which worker trained a trial, nor on the order.
@@ -96,7 +96,7 @@ class Standing:
         values: Its best objective so far at each rung that it has reached, by the rung's index.
         waits: Whether it waits at the last of these rungs.
         is_over: Whether it has ended.
-        is_spared: Whether it goes on in any case; with halving it takes no place of another trial.
+        is_spared: Whether it trains on in any case; with halving it takes no place of another trial.
     """
 
     trial: int
@@ -184,7 +184,7 @@ def turns(
     cohort: int = COHORT,
     tolerance: float = TOLERANCE,
 ) -> Turns:
-    """Decide by successive halving which of the waiting trials go on.
+    """Decide by successive halving which of the waiting trials are promoted.
 
     Of a cohort's trials at a rung, the best 1 in ``factor`` are promoted, and with them all that are about as good as
     the last of these. Once all trials of the cohort have arrived, at least one is promoted. No promotion waits for

@@ -89,7 +89,7 @@ def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction) ->
     """
     with sweep_folder.locked():
         kept = sweep_folder.checkpoints()
-        if len(kept) <= keep:  # as many as there may be
+        if len(kept) <= keep:  # none too many
             return
         records = sweep_folder.records()
         for record in records:

@@ -12,7 +12,7 @@ SAME_FAILURES = 3
 
 
 def early_stop(stop: StopSpec, records: Sequence[TrialRecord], direction: Direction) -> str | None:
-    """Return the reason for ending the sweep before its budget, None to go on.
+    """Return the reason for ending the sweep before its budget, None to continue.
 
     Args:
         stop: The conditions.

@@ -25,6 +25,7 @@ def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> 
     space = spec.search_space
     if spec.search.sampler == "grid":
         points = space.grid()
+        # Shuffled, because a budget smaller than the grid covers only the first points.
         random.Random(spec.search.seed).shuffle(points)
         return [*spec.start, *_unlike(spec, points, spec.start)]
     defaults = {name: rule.default for name, rule in TRAINING_FIELDS.items()}

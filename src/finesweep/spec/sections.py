@@ -166,7 +166,7 @@ class PruningSpec(Section):
 def _patience(value: Any) -> Any:
     """Check a patience. A union of types would report only one of the allowed forms."""
     if value is None:
-        return "none"  # as folders have it that were written when this was the default
+        return "none"  # older folders have null, from when that was the default
     if value in ("auto", "none") or (type(value) is int and value >= 1):
         return value
     raise ValueError(f"must be auto, none, or an integer of at least 1, found {describe(value)}")
@@ -227,7 +227,7 @@ class SweepSpec(Section):
 
     def __copy__(self) -> SweepSpec:
         copied = super().__copy__()
-        copied.__dict__.pop("search_space", None)  # a changed copy has a space of its own
+        copied.__dict__.pop("search_space", None)  # a changed copy needs a new one
         return copied
 
 

@@ -37,6 +37,7 @@ class TrialLength:
         batch = training_value(values, "per_device_train_batch_size")
         accumulation = training_value(values, "gradient_accumulation_steps")
         batches = rows // batch if training_value(values, "dataloader_drop_last") else math.ceil(rows / batch)
+        # As in the Trainer: an epoch with fewer batches than the accumulation is still one step.
         steps_per_epoch = max(1, math.ceil(batches / accumulation))
         steps = training_value(values, "max_steps")
         total = steps if steps > 0 else math.ceil(steps_per_epoch * training_value(values, "num_train_epochs"))

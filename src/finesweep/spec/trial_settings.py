@@ -1,4 +1,4 @@
-"""Splits one trial's settings into those of the Trainer, of the model and of the data."""
+"""Merges a trial's fixed and searched settings, and splits them into those of Trainer, model and data."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TrialSettings:
 
 
 def can_halve(settings: TrialSettings) -> bool:
-    """Return whether the batch can be halved, with twice the accumulation, without a change of the result."""
+    """Return whether the batch can be halved, with twice the accumulation for the same optimizer steps."""
     batch: int = settings.training_value(_BATCH)
     return batch % 2 == 0
 

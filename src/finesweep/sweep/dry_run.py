@@ -162,7 +162,7 @@ def _prepare(checked: Checked, write: WriteFew, path: Path) -> None:
 def _ends_of(rows: pd.DataFrame) -> pd.DataFrame:
     length = sum(rows[name].str.len() for name in ("text", "text_pair") if name in rows)
     longest = length.idxmax()
-    labels = rows["label"].map(str)  # lists of labels cannot be compared at once
+    labels = rows["label"].map(str)  # pandas cannot compare lists elementwise
     others = length[labels != labels[longest]]
     return rows.loc[[(length if others.empty else others).idxmin(), longest]].reset_index(drop=True)
 

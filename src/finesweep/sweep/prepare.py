@@ -216,7 +216,7 @@ def open_folder(
     write = write or functools.partial(write_prepared, checked)
     if folder.spec_file.exists():
         manifest = same_sweep(folder, checked.manifest())
-        sweep_folder.make_folders(path)  # of a folder that an earlier version made
+        sweep_folder.make_folders(path)  # adds folders that an earlier version did not make
         housekeeping.tidy(folder)
         lost_records.refuse(folder, rerun=request.rerun_lost)
         _renewed(folder, manifest, checked.model, write)
@@ -346,6 +346,7 @@ def _created(path: Path, manifest: Manifest, write: WriteFolder) -> tuple[SweepF
     housekeeping.refuse_foreign(path)
     folder = sweep_folder.make_folders(path)
     manifest = write(folder, manifest)
+    # Written last: if it exists, the folder is complete.
     write_json(folder.spec_file, manifest.to_json())
     return folder, manifest
 
@@ -375,13 +376,13 @@ def _prepared(folder: SweepFolder, checked: Checked, manifest: Manifest) -> Mani
         make_scratch(model, texts, building, pairs=len(columns) > 1)
         shutil.rmtree(folder.model, ignore_errors=True)
         sync_all(building)
-        building.rename(folder.model)  # so that nobody reads half of its JSON
+        building.rename(folder.model)  # so that no process reads half of its JSON
         manifest = dataclasses.replace(manifest, model=dataclasses.replace(manifest.model, path=str(folder.model)))
     model_folder = checked.model.path or folder.model
     found = checked_files.note(folder, model_folder, checked.model.files)
     if checked.model.path is not None and checked.model.revision is None:
         _refuse_unchecked(found.model, checked.model)
-    sync_all(folder.data)  # a power cut must not leave a manifest without what it stands for
+    sync_all(folder.data)  # a power cut must not leave a manifest without its files
     return manifest
 
 

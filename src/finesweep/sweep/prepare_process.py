@@ -224,6 +224,7 @@ def _begin(command: socket.socket, checked: Checked, request: Request, profile: 
 
 
 def _send(command: socket.socket, sweep: OpenSweep, *files: int) -> None:
-    with contextlib.suppress(BrokenPipeError):  # the command was killed a moment ago
+    with contextlib.suppress(BrokenPipeError):  # the command was killed meanwhile
+        # A descriptor needs a byte of data to travel with. The blank is ignored in front of the JSON.
         socket.send_fds(command, [b" "], files)
         command.sendall(json.dumps(dataclasses.asdict(Begun.of(sweep))).encode() + b"\n")

@@ -171,7 +171,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
         hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
         left=TimeLeft(Course(spec, sweep.manifest.data.rows["train"]), sweep.wanted, sweep.workers),
     ) as display:
-        display.update(folder.records(), [])  # what earlier runs did is no news
+        display.update(folder.records(), [])  # results of earlier runs are not announced
         launcher = LAUNCHERS.load(sweep.profile.asked.launcher)()
 
         def start(index: int) -> Handle:
@@ -196,7 +196,7 @@ def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
             sweep.sweep_folder, sweep.manifest, best, sweep.profile, lambda: bool(signals.received)
         )
         received = signals.first
-        sweep.write_leaderboard(records)  # it says where the winner is
+        sweep.write_leaderboard(records)  # again, with the place of the winner
     if best is None and received is None:
         raise NoFinishedTrial(_no_winner(sweep.sweep_folder, records, why))
     return RunResult(sweep, records, why, received, evidence)

@@ -73,7 +73,7 @@ class Supervisor:
                 time.sleep(POLL_SECONDS)
         finally:
             self._kill()
-        self.write_at = -math.inf  # the last leaderboard is not put off
+        self.write_at = -math.inf  # the last leaderboard is not delayed
         self._look()
         return self._why()
 
@@ -158,7 +158,7 @@ class Supervisor:
     def _reap(self) -> None:
         for index, handle in list(self.handles.items()):
             if (code := handle.poll()) is not None:
-                handle.kill()  # what a killed worker left behind: its trial
+                handle.kill()  # a killed worker can leave its trial behind
                 del self.handles[index]
                 self._after(index, code)
 

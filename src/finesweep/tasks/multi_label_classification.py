@@ -120,7 +120,7 @@ class MultiLabelClassification:
         truth, given = (labels > 0.5).astype(np.int8), (logits > 0).astype(np.int8)
         micro = float(f1_score(truth.ravel(), given.ravel(), zero_division=0.0))
         macro = micro
-        if truth.shape[1] > 1:  # scikit-learn takes a single column for classes 0 and 1
+        if truth.shape[1] > 1:  # scikit-learn reads a single column as classes 0 and 1
             macro = float(np.nan_to_num(f1_score(truth, given, average="macro", zero_division=np.nan)))
         return {"micro_f1": micro, "macro_f1": macro, "subset_accuracy": float(accuracy_score(truth, given))}
 

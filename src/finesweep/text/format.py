@@ -53,6 +53,7 @@ def clean(text: object, limit: int = 300) -> str:
     """
     shown = str(text)[:_LONGEST_READ]
     if not shown.isprintable():
+        # Escape sequences first: without their first character the rest would remain as text.
         shown = _UNSEEN.sub("", " ".join(_ESCAPES.sub("", shown).split()))
         shown = _SURROGATES.sub("\ufffd", shown)
     shown = " ".join(shown.split())

@@ -242,6 +242,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any], **kwargs: Any) -> None:
         """Record the evaluation, keep its weights if it is the best, and report the best so far."""
         evaluation = self._evaluation(state, metrics)
+        # Added before it is judged, so that the record of a diverged trial has it too.
         is_best = self.watch.add(evaluation)
         self.judge.refuse_lost(evaluation, metrics["eval_loss"])
         if is_best:

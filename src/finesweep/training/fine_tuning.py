@@ -149,7 +149,7 @@ class FineTuning:
 def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
     labels: Any = trainer.train_dataset.column("labels")
     if trainer.target_scale is not None:
-        labels = labels - trainer.target_scale.mean  # which a fresh head answers
+        labels = labels - trainer.target_scale.mean  # a new head answers about the mean
     naive_loss = context.task.naive_loss(labels, context.manifest.data.labels)
     return DivergenceGuard(naive_loss, bool(context.settings.training_value("fp16")))
 
@@ -172,7 +172,7 @@ def build_trainer(context: TrialContext, rows: int | None = None, **overrides: A
     tokenizer = load_tokenizer(model_folder, trusted=context.manifest.trusts_code)
     tokenizer.model_max_length = settings.max_length  # exported with it, so that users cut texts as training did
     model = build_model(context.manifest, task, settings.model, tokenizer)
-    refuse_changed(context.sweep_folder, model_folder)  # nor meanwhile
+    refuse_changed(context.sweep_folder, model_folder)  # nor changed while the model was loaded
     tokenizer.padding_side = padding_side(model.config)
     given = {**_order(task, settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)

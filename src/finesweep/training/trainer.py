@@ -209,6 +209,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         super()._run_epoch(**arguments)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        # The library's on_step_end comes before the step's logs and evaluation. A stop there would lose both.
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self._after_step()
 

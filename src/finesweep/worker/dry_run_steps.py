@@ -139,7 +139,7 @@ class _DryRun:
         head = context.task.head(self.manifest.data.labels)
         config = load_config(self.manifest.model.folder, **{**head, **context.settings.model})
         if isinstance(self.spec.model, ScratchModelSpec) and hasattr(config, "vocab_size"):
-            config.vocab_size = self.spec.model.vocab_size  # its tokenizer has not seen all texts yet
+            config.vocab_size = self.spec.model.vocab_size  # this tokenizer was trained on a few texts only
         return sum(parameter.numel() for parameter in empty_model(config, context.task.model_class).parameters())
 
     def _take_through(self, params: Params, *, is_saved: bool) -> None:

@@ -70,7 +70,7 @@ class Comparison:
             FolderError: The folder cannot be written.
         """
         if not self.halves:
-            if self.rungs:  # the trial's process is a fork of this one, and need not read them all again
+            if self.rungs:  # read here for the trial's process, a fork of this one
                 self.sweep_folder.records()
             return range(self.wanted)
         standings = self._standings()
@@ -84,9 +84,9 @@ class Comparison:
         return [*verdict.promoted, *left]
 
     def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
-        """Let a trial go on after an evaluation, or stop it.
+        """Let a trial continue after an evaluation, or stop it.
 
-        The untuned default always goes on, because the gain of the search is measured against it.
+        The untuned default always continues, because the gain of the search is measured against it.
 
         Args:
             trial: Its number.

@@ -102,6 +102,6 @@ def _readings(bench: Bench, threads: int, processes: int) -> tuple[Reading, ...]
         activity.tell(f"measuring batches of {batch}")
         found = bench.measure(load, threads, processes)
         if isinstance(found, Misfit) and processes > 1:
-            found = bench.measure(load, threads, 1)  # does it fit alone?
+            found = bench.measure(load, threads, 1)  # it may fit alone
         readings.append(Reading(batch, misfit=found.reason) if isinstance(found, Misfit) else Reading(batch, found))
     return tuple(readings)

@@ -66,6 +66,7 @@ class TrialProcess:
         # records of ten thousand trials that takes a third of a second.
         gc.freeze()
         self._process.start()
+        # This copy must be closed, or reading would not end when the child dies.
         self._sender.close()
         asked, limit = self._watch(stopping, attend or _nothing)
         complaint = self._complaint()
@@ -135,7 +136,7 @@ class TrialProcess:
         log = open_log(self._sweep_folder.trial_log(self._lease.claim.trial))
         for stream in (1, 2):
             os.dup2(log, stream)
-        faulthandler.enable()  # a crash in a library leaves in the log where it was
+        faulthandler.enable()  # a crash in a library leaves its traceback in the log
 
     def _complain(self, error: FolderError) -> None:
         """Send the folder's error to the worker, since no record can be written."""

@@ -134,7 +134,7 @@ class Worker:
         self.profile = profile_of(self.run.profile)
         self.sweep_folder.call_on(self.run.number)
         BACKENDS.load(self.spec.search.backend)().search(self)
-        self.sweep_folder.call_on(self.run.number)  # all that were called off have ended
+        self.sweep_folder.call_on(self.run.number)  # all trials with a request to stop have ended
         if self._told:
             sys.exit(128 + self._told)
 
@@ -234,6 +234,7 @@ class Worker:
         """Rehearse, which also makes the tokens, and prepare this process to be forked."""
         _stay_single_threaded()
         rehearse(self.sweep_folder, self.manifest, self.spec)
+        # Frozen objects are not scanned in the forks, where a scan would copy their pages.
         gc.collect()
         gc.freeze()
 

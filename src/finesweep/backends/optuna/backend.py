@@ -74,7 +74,7 @@ class _ClaimedTrial:
 
     def draw(self, trial: optuna.Trial) -> dict[str, Value]:
         """Draw the trial's parameters, and write them into its claim."""
-        with self._turn:  # ends here
+        with self._turn:  # the lock is released here, with the parameters in the claim
             return drawn(self.work, self.claim, trial)
 
     def run(self, storage: TrialStorage, trial: optuna.Trial, params: Params) -> float:

@@ -151,7 +151,7 @@ class SweepStudy:
         if not self.is_read:
             return []
         running = list(self.running())
-        self.refresh()  # afterwards, so that a trial that ends meanwhile is not missed
+        self.refresh()  # after the claims, so that no trial that ends meanwhile is missed
         found = dict(self._recorded)
         for other in running:
             recorded = found.get(other.number)
@@ -185,7 +185,7 @@ class SweepStudy:
 
     def _of_running(self, trial: int, attempt: int, before: TrialRecord | None) -> FrozenTrial:
         progress = self.sweep_folder.read_progress(trial)
-        if progress is None or progress.attempt != attempt:  # it has just begun, or goes on from an earlier attempt
+        if progress is None or progress.attempt != attempt:  # it has just begun, or has not resumed yet
             judged = evaluations = before.evaluations if before is not None else ()
         else:
             judged = evaluations = progress.evaluations

@@ -117,7 +117,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
             FolderError: The folder cannot be written.
         """
         asked = self._asked.pop(trial_id, None)
-        if asked is None:  # it failed a moment ago, and Ray says so once more
+        if asked is None:  # Ray reports a failed trial twice
             return
         try:
             with self._noting():

@@ -104,7 +104,7 @@ def _carried_out(work: Work, claim: Claim, params: Params) -> TrialRecord | None
     with contextlib.closing(_Line(work.spec, work.sweep_folder.records)) as line:
         work.isolated(claim, lambda: _train(work, claim, params, line), line.attend)
     if line.is_pruned:
-        raise SystemExit(0)  # as Ray's own report does; to return would be to report once more
+        raise SystemExit(0)  # as Ray's own report does; returning would report once more
     record = work.sweep_folder.read_record(claim.trial)
     return record if record is not None and record.attempt == claim.attempt else None
 
@@ -132,6 +132,7 @@ class _Line:
 
     def report(self, report: Report) -> None:
         """In the fork: report an evaluation, and wait for the answer; see ``trial.Reporter``."""
+        # The fork has inherited this end. While it is open here, the actor's death would not be noticed.
         self._actors.close()
         step = step_of(self._spec, report.evaluation)
         if step is None or step in self._reported:

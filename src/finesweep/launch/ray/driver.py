@@ -84,7 +84,7 @@ class Driver:
             self._start(number, request["work"], Amounts(**request["need"]))
             return
         one = self._started[number]
-        if one.placed is not None:  # it has nothing to save yet
+        if one.placed is not None:  # it has no node yet, and so no state to save
             self._drop(number, one, TOLD if is_stop else KILLED)
         elif is_stop:
             one.actor.stop.remote()
@@ -257,7 +257,7 @@ def _sender() -> Send:
     os.dup2(2, 1)
 
     def send(event: Mapping[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # who asked is gone; the workers are still to save
+        with contextlib.suppress(BrokenPipeError):  # the command has ended, but the workers must still save
             os.write(channel, json.dumps(event).encode() + b"\n")
 
     return send

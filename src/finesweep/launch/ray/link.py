@@ -139,7 +139,7 @@ class RayLink:
                     stderr=errors,
                     bufsize=0,
                     env=own_environment(),
-                    start_new_session=True,  # Ctrl-C is the command's to understand
+                    start_new_session=True,  # only the command handles Ctrl-C
                 )
         except OSError as error:
             raise LaunchError(f"the process that talks to Ray could not be started: {error}", command) from error

@@ -61,7 +61,7 @@ def call(arguments: list[str], seconds: float, given: frozenset[str] = frozenset
             capture_output=True,
             timeout=seconds,
             env=_environment(given),
-            start_new_session=True,  # Ctrl-C is the command's to understand
+            start_new_session=True,  # only the command handles Ctrl-C
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -78,7 +78,7 @@ def _environment(given: frozenset[str]) -> Mapping[str, str]:
     """Return this process's environment without variables that would change the meaning of a call."""
 
     def stays(name: str) -> bool:
-        if name in SAFE_IMPORTS:  # set by this command, and not meant for the profile's `setup` lines
+        if name in SAFE_IMPORTS:  # this command's own; it must not reach the profile's `setup` lines
             return sys.flags.safe_path
         if name.startswith("SBATCH_"):
             return name in _PREFERENCES and name.removeprefix("SBATCH_").lower() not in given

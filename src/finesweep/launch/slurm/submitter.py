@@ -73,6 +73,7 @@ class SlurmSubmitter:
         workers = _submitted(order, [str(path / WORKERS)])
         try:
             collect = _submitted(order, [f"--dependency=afterany:{workers}", str(path / COLLECT)])
+        # Without the last job no winner would be exported, so the workers are cancelled too.
         except LaunchError:
             with contextlib.suppress(LaunchError):
                 call(["scancel", workers], SUBMIT_SECONDS)
