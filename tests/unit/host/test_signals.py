@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -17,13 +17,9 @@ ALL = (*STOPS, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """Give every test the signals as a terminal's shell does, and put them back."""
-    before = {number: signal.getsignal(number) for number in (*ALL, signal.SIGALRM)}
+def terminal(handlers: None) -> None:
+    """Give every test the signals as a terminal's shell does."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def leave(signals: Signals, number: int) -> None:

@@ -28,6 +28,9 @@ _UNSAFE = frozenset('%"\\')
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+", re.ASCII)
 
+_SETTLE_SECONDS = 2
+"""Seconds between the end of a worker and its way back to the queue, in which the script hears of a cancellation."""
+
 _TASK_ID = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 _JOB_ID = "$SLURM_JOB_ID"
 
@@ -218,11 +221,14 @@ def _runs(command: Sequence[str], threads: int) -> Iterator[str]:
 
 
 def _ends(profile: SlurmProfile) -> Iterator[str]:
-    yield from _ENDS.replace("REQUEUES", str(profile.requeues)).splitlines()
+    yield from _ENDS.replace("REQUEUES", str(profile.requeues)).replace("SETTLE", f"{_SETTLE_SECONDS}").splitlines()
 
 
 _ENDS = r"""
 back_to_queue() {
+    # scancel signals the worker and this script one after the other, and a cancelled job could be requeued.
+    sleep SETTLE
+    [ -z "$told" ] || return
     noted "back to the queue: $1"
     scontrol requeue "$job" && exit "$code"
     echo "error: $job could not go back to the queue; the same \`sweep submit\` goes on from here"

@@ -145,10 +145,17 @@ def test_a_folder_is_refused_or_one_word_to_bash_and_one_line_to_sbatch(name: st
 
 
 def carried_out(
-    made: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, srun: str, script: str | None = None, **env: str
+    made: Order,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    srun: str,
+    sleep: str = "true",
+    script: str | None = None,
+    **env: str,
 ) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Run the real script, with stand-ins for Slurm's programs."""
-    programs = fake_slurm(tmp_path / "bin", monkeypatch, srun=srun, scontrol="true")
+    programs = fake_slurm(tmp_path / "bin", monkeypatch, srun=srun, scontrol="true", sleep=sleep)
     done = subprocess.run(
         ["bash", "-c", script or workers(made)],
         env=environment(**env),
@@ -211,9 +218,21 @@ def test_a_killed_worker_goes_back_only_so_often(tmp_path, monkeypatch):
 @pytest.mark.parametrize("code", [143, 138, 137, 0])
 def test_a_job_that_is_cancelled_does_not_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     made = order(tmp_path / "results")
-    # scancel tells the script too, which waits for its worker to save.
-    done, programs = carried_out(made, tmp_path, monkeypatch, srun=f"kill -TERM $PPID; sleep 0.2; exit {code}")
+    # scancel signals the script while it waits for its worker to save.
+    done, programs = carried_out(made, tmp_path, monkeypatch, srun=f"kill -TERM $PPID; exit {code}")
     assert done.returncode == code
+    assert calls(programs, "scontrol") == []
+    assert note_of(made) == ["started", f"ended {code}"]
+
+
+@pytest.mark.parametrize("code", [143, 138, 137])
+def test_a_cancellation_after_the_workers_end_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    made = order(tmp_path / "results")
+    done, programs = carried_out(made, tmp_path, monkeypatch, srun=f"exit {code}", sleep="kill -TERM $PPID")
+    assert done.returncode == code
+    assert calls(programs, "sleep") == [["2"]]
     assert calls(programs, "scontrol") == []
     assert note_of(made) == ["started", f"ended {code}"]
 
