@@ -153,6 +153,7 @@ def awaited(
         asked = of_run(folder, run.number)
         if asked is not None and not asked.is_done:
             with alone(folder.data / ".calibration") as is_first:
+                # Read again under the lock: another worker may have measured meanwhile.
                 if is_first and (asked := of_run(folder, run.number)) is not None and not asked.is_done:
                     with contextlib.suppress(TrialInterrupted):
                         write(folder, find_out(asked))

@@ -96,7 +96,9 @@ def split(text: str, delimiter: str, quoting: Quoting | None, name: str, line: i
 
 
 def _read(text: str, delimiter: str, quoting: Literal[0, 3], name: str, line: int) -> CsvRecords:
+    # The limit is global to the process, so it is restored below.
     before = csv.field_size_limit(_LONGEST_FIELD)
+    # Without strict, text after a closing quote would be accepted silently.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
     records = CsvRecords([], [], [])
     start = line

@@ -23,6 +23,7 @@ _WORDS = ("No space left", "disk quota exceeded", "os error 28")
 
 def used_bytes(folder: Path) -> int:
     """Return the disk space of a folder's files in bytes, each file once even if it has several names."""
+    # st_blocks counts units of 512 bytes, whatever the block size is.
     seen = {(status.st_dev, status.st_ino): status.st_blocks * 512 for status in _statuses(folder)}
     return sum(seen.values())
 

@@ -173,6 +173,7 @@ class _Check:
         from huggingface_hub.errors import StrictDataclassError, StrictDataclassFieldValidationError
 
         try:
+            # Config classes are strict dataclasses: making one checks the types.
             self.kind(**{name: value})
         except StrictDataclassFieldValidationError:
             return False

@@ -25,6 +25,7 @@ from finesweep.results.ranking import order, ranks
 from finesweep.trial import Direction, TrialRecord, TrialState
 
 ARGUMENTS = "training_args.json"
+# Parts of the names of arguments that hold tokens, accounts or paths.
 _WITHHELD = ("token", "hub_", "output_dir", "push_to", "trackio", "project", "run_name")
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from finesweep.text.table import FittedColumn
 
+# Signs that begin a formula in a spreadsheet, also in full width, and after blanks or quotes.
 _FORMULA = re.compile(r"[\s\"]*[=+\-@\t\r＝＋－＠]")
+# An underscore inside a word is no emphasis, so most parameter names stay as they are.
 _MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
 
 

@@ -162,6 +162,7 @@ def export(
     warnings = evidence.warnings(verdict(manifest, record))
     cut = sweep_folder.text_notes(record.effective["data.max_length"])
     write_text(building / "README.md", model_card(manifest, record, cut, evidence.reloaded, evidence.test, warnings))
+    # Removed first: a rename cannot replace a folder that is not empty.
     shutil.rmtree(sweep_folder.winner, ignore_errors=True)
     building.rename(sweep_folder.winner)
     return evidence

@@ -76,6 +76,7 @@ def _read(cell: Any, name: str) -> tuple[Any, ...]:
     if not isinstance(cell, str) or not cell:
         return _parts(cell, None)
     try:
+        # literal_eval runs no code, but a long text can exhaust the memory or the stack.
         found = ast.literal_eval(cell) if len(cell) <= _LONGEST_LIST else None
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         found = None

@@ -202,6 +202,7 @@ def _numbers(split: str, series: pd.Series, *, commas: bool) -> list[float]:
 
 def _number(value: object, *, commas: bool) -> float:
     """Read one label; NaN for a value that is no number, such as a boolean or ``1_000``."""
+    # float() would accept both.
     if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return math.nan
     try:

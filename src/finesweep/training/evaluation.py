@@ -37,6 +37,7 @@ def predictions(
             outputs = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
             logits.append(outputs.logits)
             after_batch()
+    # numpy has no bfloat16.
     return torch.cat(logits).float().cpu().numpy(), torch.cat(labels).numpy()
 
 

@@ -168,6 +168,7 @@ def build_trainer(context: TrialContext, rows: int | None = None, **overrides: A
     model_folder = context.manifest.model.folder
     refuse_changed(context.sweep_folder, model_folder)
     tokens = tokenized(context.sweep_folder, context.manifest, settings.max_length)
+    # Seeded right before the model is made: all trials draw new parameters from the same state.
     transformers.set_seed(context.spec.search.seed)
     tokenizer = load_tokenizer(model_folder, trusted=context.manifest.trusts_code)
     tokenizer.model_max_length = settings.max_length  # exported with it, so that users cut texts as training did

@@ -99,6 +99,7 @@ def tokenized(sweep_folder: SweepFolder, manifest: Manifest, max_length: int) ->
     if not is_sound(folder):
         # One worker makes them while the others wait: millions of texts take minutes.
         with exclusive(sweep_folder.data / ".lock"):
+            # Checked again: another worker may have made them while this one waited.
             if not is_sound(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 tokenizer = load_tokenizer(manifest.model.folder, trusted=manifest.trusts_code)
@@ -129,6 +130,7 @@ def _tokenize(sweep_folder: SweepFolder, tokenizer: Any, max_length: int, folder
     write_json(building / "counts.json", counts)
     seal(building)
     sync_all(building)
+    # The name appears last: other workers look for it without the lock.
     building.rename(folder)
 
 

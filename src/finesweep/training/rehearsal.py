@@ -64,6 +64,7 @@ def take_through(
     with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
         context = TrialContext(sweep_folder, manifest, spec, params, None, Path(scratch))
         precision.refuse_emulation(context.settings.training)
+        # In single precision, because the losses are compared to three digits.
         trainer = build_trainer(
             context, ROWS, use_cpu=True, max_steps=1, per_device_train_batch_size=2, bf16=False, fp16=False, tf32=None
         )

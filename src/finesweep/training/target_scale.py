@@ -65,6 +65,7 @@ class TargetScale:
     def folded(self, model: Any) -> Iterator[None]:
         """Let a model answer in the data's units during the block; then restore its weights, bit by bit."""
         layer = _last_layer(model)
+        # Copied, because dividing the scale out again would round.
         before = [parameter.detach().clone() for parameter in layer.parameters()]
         with torch.no_grad():
             layer.weight.mul_(self.scale)

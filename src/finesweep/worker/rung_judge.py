@@ -149,6 +149,7 @@ class Comparison:
         """Read how far each trial has come, from its record, or from its progress while it runs."""
         newest = self.sweep_folder.claims.newest()
         found = {record.trial: self._of_record(record, newest) for record in self.sweep_folder.records()}
+        # A killed process can leave the progress of an earlier attempt.
         running = (item for item in self.sweep_folder.progress() if newest.get(item.trial) == item.attempt)
         return found | {item.trial: self._of_progress(item) for item in running}
 

@@ -123,6 +123,7 @@ class TrialProcess:
             print(  # noqa: T201
                 f"--- trial {claim.trial}, attempt {claim.attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')}", flush=True
             )
+            # Set only here: the worker must stay single-threaded, to be forked again.
             torch.set_num_threads(self._profile.threads_per_worker)
             self._body()
         except FolderError as error:
@@ -134,6 +135,7 @@ class TrialProcess:
 
     def _redirect(self) -> None:
         log = open_log(self._sweep_folder.trial_log(self._lease.claim.trial))
+        # By descriptor, since libraries in C print there too.
         for stream in (1, 2):
             os.dup2(log, stream)
         faulthandler.enable()  # a crash in a library leaves its traceback in the log
