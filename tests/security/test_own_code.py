@@ -159,7 +159,7 @@ def test_code_in_a_results_folder_is_not_run_whoever_is_trusted(swept: OwnCode, 
 
 def test_code_beside_the_model_s_own_is_refused_though_that_is_trusted(swept: OwnCode, tmp_path: Path) -> None:
     manifest = SweepFolder(swept.results).manifest()
-    trusting = dataclasses.replace(manifest, model={**manifest.model, "trust_remote_code": True})
+    trusting = dataclasses.replace(manifest, trusts_code=True)
     shutil.copytree(swept.results / "winner", tmp_path / "winner")
     winner._check_code(tmp_path / "winner", trusting)
     (tmp_path / "winner" / "more.py").touch()
