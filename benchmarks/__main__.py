@@ -115,7 +115,10 @@ def main() -> None:
             began = time.monotonic()
             say(f"{name}: about {budget(name, found.full, found.scale) / 60:.0f} minutes ...")
             outcome = attempt(name, found, Path(folder) / f"{name}.json")
-            (measured if isinstance(outcome, Figures) else failed)[name] = outcome  # type: ignore[index]
+            if isinstance(outcome, Figures):
+                measured[name] = outcome
+            else:
+                failed[name] = outcome
             head[f"minutes of {name}"] = f"{(time.monotonic() - began) / 60:.1f}"
             write(found.out, head, measured, failed, rest[position:])
     say(f"written: {found.out}")

@@ -1,4 +1,4 @@
-"""Owns the arms of a comparison: how each is started on a workload, and what came of it."""
+"""Starts each arm of a comparison on a workload and reads what it did: times, bytes, losses, the winner."""
 
 from __future__ import annotations
 
@@ -208,7 +208,9 @@ def environment(arm: Arm, folder: Path) -> dict[str, str]:
 
 def _watched(process: subprocess.Popen[bytes], folder: Path, workload: Workload) -> Iterator[tuple[float, float]]:
     """Look at a sweep's folder until its command ends; yield (Unix time, eval_loss) of evaluations on all rows."""
-    rows, versions, losses = workload.validation_rows, {}, set()
+    rows = workload.validation_rows
+    versions: dict[Path, float] = {}
+    losses: set[tuple[Any, float]] = set()
     while True:
         running = process.poll() is None
         for file in [*folder.glob("results/*/progress/*.json"), *folder.glob("results/*/trials/*.json")]:

@@ -164,13 +164,13 @@ def run_stock(given: Path, folder: Path) -> None:
 def run_finesweep(folder: Path) -> None:
     """Be finesweep's worker, on a folder that was prepared."""
     from finesweep.folder.sweep_folder import SweepFolder
+    from finesweep.spec.sections import BudgetSpec
     from finesweep.worker.worker import Worker
 
     sweep_folder = SweepFolder(folder)
     first = sweep_folder.runs()[-1]
-    run = sweep_folder.begin_run(
-        lambda number: dataclasses.replace(first, number=number, budget={"trials": 1 + TRIALS})
-    )
+    budget = BudgetSpec(trials=1 + TRIALS)
+    run = sweep_folder.begin_run(lambda number: dataclasses.replace(first, number=number, budget=budget))
     Worker.open(folder, run.number).work()
 
 

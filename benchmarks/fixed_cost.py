@@ -178,7 +178,7 @@ def stock_trainer(folder: Path, steps: int, *, saves: bool, **arguments: Any) ->
     Args:
         folder: The sweep's folder, for the model; it may write there too.
         steps: Optimizer steps per trial.
-        saves: Whether it writes a checkpoint at the end of each trial, as the call does if nobody objects.
+        saves: Whether it writes a checkpoint at the end of each trial, as the call does by default.
         arguments: More for the Trainer.
     """
     import datasets
@@ -269,11 +269,13 @@ def run_finesweep(folder: Path) -> None:
 
     from finesweep.folder.claims import Claim
     from finesweep.folder.sweep_folder import SweepFolder
+    from finesweep.spec.sections import BudgetSpec
     from finesweep.worker.worker import Worker
 
     sweep_folder = SweepFolder(folder)
     first = sweep_folder.runs()[-1]
-    run = sweep_folder.begin_run(lambda number: dataclasses.replace(first, number=number, budget={"trials": 9_999}))
+    budget = BudgetSpec(trials=9_999)
+    run = sweep_folder.begin_run(lambda number: dataclasses.replace(first, number=number, budget=budget))
     turns, watch = Turns(), Stopwatch()
 
     class TimedWorker(Worker):
@@ -307,7 +309,9 @@ def run_finesweep(folder: Path) -> None:
                 steps = json.load(stream)
             costs.append(Cost(time.perf_counter() - self.began[0], all_cpu() - self.began[1], *steps))
 
-    asked, waiting, costs = iter(turns), [], []
+    asked = iter(turns)
+    waiting: list[int] = []
+    costs: list[Cost] = []
     TimedWorker.open(folder, run.number).work()
 
 
@@ -320,19 +324,20 @@ def contender(name: str, folder: Path, steps: int, threads: int) -> Iterator[Cal
     command += ["--folder", str(folder), "--steps", str(steps)]
     environment = {**child_environment("", threads), "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "cache")}
     # Unbuffered, so that closing the input of one that has died has nothing left to write.
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
     with (
         (folder / f"{name}.log").open("w") as log,
         # At the block's end its input is closed, which ends it.
         subprocess.Popen(command, **pipes, stderr=log, env=environment, cwd=ROOT) as process,
     ):
-        assert process.stdin is not None
-        assert process.stdout is not None
+        orders, answers = process.stdin, process.stdout
+        assert orders is not None
+        assert answers is not None
 
         def turn(trials: int) -> list[Cost]:
             with contextlib.suppress(BrokenPipeError):
-                print(trials, file=process.stdin, flush=True)
-            answer = process.stdout.readline()
+                print(trials, file=orders, flush=True)
+            answer = answers.readline()
             if not answer:
                 process.kill()
                 raise RuntimeError(f"{name} ended early:\n{Path(log.name).read_text()[-3000:]}")

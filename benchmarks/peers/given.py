@@ -78,4 +78,4 @@ class Diary(transformers.TrainerCallback):  # type: ignore[misc]
     def _examples(self, args: Any, step: int) -> int:
         batch = args.train_batch_size * args.gradient_accumulation_steps
         epochs, steps = divmod(step, -(-self.rows // batch))
-        return epochs * self.rows + min(self.rows, steps * batch)
+        return int(epochs * self.rows + min(self.rows, steps * batch))
