@@ -1,4 +1,4 @@
-"""Owns what a measure comes to: tables for people, goals with what was found, and the budget of time it had."""
+"""Defines the figures of a measure: tables, goals with what was found, and rounds within a budget of time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Goal:
     Attributes:
         measure: Its number, such as M1.
         what: What is compared.
-        against: With whom or what.
+        against: The arm or the size that the figure is compared with.
         wanted: The bound.
         unit: What follows the numbers, such as "x" or " s".
         at_least: Whether the bound is a lower one.

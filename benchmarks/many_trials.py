@@ -21,13 +21,13 @@ of resuming.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import gc
 import json
 import multiprocessing
 import os
 import resource
-import socket
 import statistics
 import subprocess
 import sys
@@ -39,10 +39,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.many_workers import METRIC, prepare
+from benchmarks.figures import Figures, Goal, Spread, Table, number
+from benchmarks.report import as_text, goals_table
+from benchmarks.untrained import METRIC, fill, prepare
 
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.trial import Evaluation, Report, TrialRecord, TrialState
+from finesweep.trial import Evaluation, Report
 
 SIZES, WINDOW, ROUNDS, LOOKS = (100, 1_000, 10_000), 40, 3, 5
 RESUME_GOAL_SECONDS, STATUS_GOAL_SECONDS, FLAT_GOAL = 5.0, 2.0, 1.5
@@ -106,60 +108,24 @@ class Many:
         """Return the median processor time of a trial in sweeps of one size, in seconds."""
         return statistics.median(window.cpu_seconds for window in self.windows if window.trials == trials)
 
+    def held(self, trials: int) -> float:
+        """Return the median resident memory of the worker in sweeps of one size, in MB."""
+        return statistics.median(window.worker_mb for window in self.windows if window.trials == trials)
+
     @property
     def growth(self) -> float:
         """Wall clock of a trial of the largest sweep over that of one of the smallest."""
-        return self.cost(self._sizes[-1]) / self.cost(self._sizes[0])
+        return self.cost(self.sizes[-1]) / self.cost(self.sizes[0])
 
     @property
     def cpu_growth(self) -> float:
         """The same of processor time, which a busy machine disturbs less."""
-        return self.cpu_cost(self._sizes[-1]) / self.cpu_cost(self._sizes[0])
+        return self.cpu_cost(self.sizes[-1]) / self.cpu_cost(self.sizes[0])
 
     @property
-    def _sizes(self) -> Sequence[int]:
+    def sizes(self) -> Sequence[int]:
+        """Trials of the sweeps, ascending."""
         return sorted({window.trials for window in self.windows})
-
-
-def fill(sweep_folder: SweepFolder, trials: int) -> None:
-    """Put trials in place as if they had run: claim, record, log and scalars."""
-    for trial in range(trials):
-        loss = 0.3 + (trial * 7919 % 10_007) / 50_000
-        params = {
-            "learning_rate": 1e-4,
-            "weight_decay": loss / 10,
-            "num_train_epochs": 3,
-            "lr_scheduler_type": "linear",
-        }
-        made = TrialRecord(
-            trial,
-            1,
-            TrialState.COMPLETE,
-            params,
-            1_000.0 + trial,
-            1.0,
-            f"logs/trial-{trial:04d}.log",
-            socket.gethostname(),
-            objective=loss,
-            best_epoch=3.0,
-            best_step=300,
-            metrics={METRIC: loss, "eval_accuracy": 0.9},
-            evaluations=tuple(
-                Evaluation(step, step / 100, step * 16, {METRIC: loss, "eval_accuracy": 0.9}, loss)
-                for step in (100, 200, 300)
-            ),
-            examples=4_800,
-            examples_per_second=480.0,
-            peak_memory_mb=400.0,
-            effective={**params, "data.max_length": 128, "per_device_train_batch_size": 16, "seed": 42},
-            run=1,
-        )
-        sweep_folder.record_file(trial).write_text(json.dumps(made.to_json(), indent=1), encoding="utf-8")
-        claim = {"run": 1, "host": "", "boot": "", "pid": 1, "started": 0.0, "faults": [], "batch_divisor": 1}
-        (sweep_folder.path / "claims" / f"{trial:04d}.1").write_text(json.dumps({**claim, "beat": 0}), encoding="utf-8")
-        sweep_folder.trial_log(trial).touch()
-        sweep_folder.tensorboard(trial).mkdir()
-        (sweep_folder.tensorboard(trial) / "events.out").touch()
 
 
 def _worker(sweep_folder: SweepFolder) -> Any:
@@ -184,14 +150,14 @@ def _worker(sweep_folder: SweepFolder) -> Any:
         """An attempt that has one evaluation and no step."""
 
         def _train(self, scratch: Path, report: Any) -> None:
-            loss = 1.0 + float(self.params["weight_decay"])
+            loss = 1.0 + float(self.params["weight_decay"] or 0.0)
             self.watch.add(Evaluation(1, 1.0, 100, {METRIC: loss}, loss))
             self.on_step(self.watch)
             self._reported(report, Report(self.watch.evaluations[0], loss, last=True))
             words = SimpleNamespace(save_pretrained=lambda _: None)
             self._complete(SimpleNamespace(model=NoModel(), processing_class=words, args=SimpleNamespace(to_dict=dict)))
 
-    worker_module.Attempt = NoTraining  # in this fork only
+    worker_module.Attempt = NoTraining  # type: ignore[attr-defined]  # in this fork only
     return worker_module.Worker.open(sweep_folder.path, 1)
 
 
@@ -346,28 +312,42 @@ def measure(
     return found
 
 
-def report(many: Many) -> str:
-    """Return the figures as two tables."""
-    sizes = sorted({window.trials for window in many.windows})
-    rows = ["| trials in the sweep | ms per trial | CPU ms per trial | worker, MB |", "|---|---|---|---|"]
-    for size in sizes:
-        held = statistics.median(window.worker_mb for window in many.windows if window.trials == size)
-        rows.append(f"| {size:,} | {many.cost(size) * 1e3:.0f} | {many.cpu_cost(size) * 1e3:.0f} | {held:.0f} |")
-    first, last = f"{sizes[0]:,}", f"{sizes[-1]:,}"
-    rows += ["", f"| with {last} trials | measured | goal |", "|---|---|---|"]
-    rows += [
-        f"| wall clock of a trial against {first} trials | {many.growth:.2f} | {FLAT_GOAL} |",
-        f"| CPU of a trial against {first} trials | {many.cpu_growth:.2f} | {FLAT_GOAL} |",
-        f"| from the command to the first claim, s | {many.resume_seconds:.1f} | {RESUME_GOAL_SECONDS:g} |",
-        f"| of that in the worker, s | {many.worker_seconds:.1f} | |",
-        f"| of both, CPU s | {many.resume_cpu_seconds:.1f} | |",
-        f"| sweep status, s | {many.status_seconds:.1f} | {STATUS_GOAL_SECONDS:g} |",
-        f"| of that, CPU s | {many.status_cpu_seconds:.1f} | |",
-        f"| sweep leaderboard, s | {many.leaderboard_seconds:.1f} | |",
-        f"| the leaderboard's files, CPU s | {many.files_seconds:.1f} | |",
-        f"| a look at the folder, CPU ms | {many.look_seconds * 1e3:.0f} | |",
+def figures(many: Many) -> Figures:
+    """Return what was measured as tables and goals (M7)."""
+    first, last = f"at {many.sizes[0]:,}", f"at {many.sizes[-1]:,} trials"
+    goals = [
+        _goal(f"CPU of a trial {last}", first, FLAT_GOAL, "x", many.cpu_growth),
+        _goal(f"wall clock of a trial {last}", first, FLAT_GOAL, "x", many.growth),
+        _goal(f"resume {last}", "-", RESUME_GOAL_SECONDS, " s", many.resume_seconds),
+        _goal(f"sweep status {last}", "-", STATUS_GOAL_SECONDS, " s", many.status_seconds),
     ]
-    return "\n".join([*rows, "", f"{os.cpu_count()} cores; load average over the last minute: {many.load:.1f}"])
+    tables = [_trials_table(many), _reading_table(many, f"Reading a sweep {last}")]
+    method = " ".join((__doc__ or "").partition("\n\n")[2].partition("\n\n")[2].split())
+    return Figures("Many trials", method, goals, tables, (), dataclasses.asdict(many))
+
+
+def _goal(what: str, against: str, wanted: float, unit: str, found: float) -> Goal:
+    return Goal("M7", what, against, wanted, unit, False, Spread.of([found]))
+
+
+def _trials_table(many: Many) -> Table:
+    rows = [
+        [f"{size:,}", *(number(one) for one in (1e3 * many.cost(size), 1e3 * many.cpu_cost(size), many.held(size)))]
+        for size in many.sizes
+    ]
+    return Table("Trials that do not train", ["trials", "ms per trial", "CPU ms per trial", "MB of the worker"], rows)
+
+
+def _reading_table(many: Many, title: str) -> Table:
+    rows = [
+        ["resume, to the first claim", number(many.resume_seconds), number(many.resume_cpu_seconds)],
+        ["of that in the worker", number(many.worker_seconds), "-"],
+        ["sweep status", number(many.status_seconds), number(many.status_cpu_seconds)],
+        ["sweep leaderboard", number(many.leaderboard_seconds), "-"],
+        ["the leaderboard's files", "-", number(many.files_seconds)],
+        ["a look of the command at the folder", "-", number(many.look_seconds)],
+    ]
+    return Table(title, ["what", "s", "CPU s"], rows)
 
 
 def _cpu() -> float:
@@ -391,7 +371,8 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         many = measure(sorted(asked.trials), asked.window, asked.rounds, Path(folder), asked.sampler, asked.pruner)
-        print(report(many))  # noqa: T201
+    found = figures(many)
+    print("\n\n".join(as_text(table) for table in (*found.tables, goals_table(found.goals))))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Owns the clock that tells what part of a trial its steps and evaluations are, in every contender alike."""
+"""Times the steps and evaluations of a trial, in the same way in every contender."""
 
 from __future__ import annotations
 

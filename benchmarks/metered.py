@@ -8,7 +8,7 @@ was handed to ``write``, into files as into pipes, and misses files that are wri
 what was made dirty in files, in whole pages, and is 0 on a file system in memory. The report takes ``write_bytes``
 unless it is 0: it has no pipes in it and misses no file. Ray's daemon reaps its actors without taking over their
 accounts; so the CPU of all processes is also added up as it was last seen of each, and the larger sum counts. The bytes
-that Ray's actors write are counted by nobody.
+that Ray's actors write are not counted.
 """
 
 from __future__ import annotations

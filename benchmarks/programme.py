@@ -1,4 +1,4 @@
-"""Owns the programme: which measures there are, on what, and how much time each may take."""
+"""Lists the measures of the benchmarks: on what each runs, and how much time it may take."""
 
 from __future__ import annotations
 
@@ -104,20 +104,12 @@ def divergence(settings: Settings, _: float) -> Figures:
     return measure.measure((settings.sources or made_up("sentences"))[0], size, settings.scratch)
 
 
-def grouping(settings: Settings, _: float) -> Figures:
-    """Quality with and without grouped batches, on the quickstart's model."""
-    from benchmarks import adapted
-
-    size = Size("small", 2_000, 400, 1, SMALL_SPACE, settings.length(SHORT))
-    kinds = ("questions", "sentences", "reviews", "intents") if settings.full else ("sentences",)
-    return adapted.grouping(settings.sources or made_up(*kinds), size, 12 if settings.full else 6, settings.scratch)
-
-
 def many_trials(settings: Settings, _: float) -> Figures:
     """Trials that do not train, up to 10,000 of them."""
-    from benchmarks import adapted
+    from benchmarks import many_trials as measure
 
-    return adapted.many_trials((100, 1_000, 10_000), 40, 5 if settings.full else 3, settings.scratch)
+    rounds = 5 if settings.full else measure.ROUNDS
+    return measure.figures(measure.measure(measure.SIZES, measure.WINDOW, rounds, settings.scratch))
 
 
 @dataclass(frozen=True)
@@ -142,7 +134,6 @@ MEASURES = {
     "throughput": Measure(throughput, 360, 3_600),
     "fixed_cost": Measure(fixed_cost, 150, 900),
     "divergence": Measure(divergence, 60),
-    "grouping": Measure(grouping, 60, 1_800),
     "many_trials": Measure(many_trials, 180, 600),
     "bert_sweeps": Measure(bert_sweeps, 0, 6 * 3_600, only_full=True),
 }

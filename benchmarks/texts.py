@@ -1,6 +1,6 @@
-"""Owns the texts that the benchmarks train on: made up in four kinds, or read from a CSV of one's own.
+"""Makes up the texts that the benchmarks train on, in four kinds, or reads them from a CSV.
 
-The kinds have the lengths of what people fine-tune on: short questions, single sentences as in SST-2, reviews longer
+The kinds have the lengths of usual data sets: short questions, single sentences as in SST-2, reviews longer
 than ``max_length``, and requests in 77 classes. Words hint at a label and do not settle it: a fifth of the hints point
 elsewhere, some are negated, and some labels are wrong, so that no model reaches a loss of zero honestly.
 """

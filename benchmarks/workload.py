@@ -1,4 +1,4 @@
-"""Owns what all arms of a benchmark are given: rows, model, space, trials; a JSON file that each of them reads."""
+"""Writes and reads what all arms of a benchmark get: rows, model, space and trials, in a JSON file."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ TINY = Size("small", 200, 80, 3, SPACE, 32)
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Source:
-    """Write a CSV as somebody else has it: other columns, labels that are texts, rows with holes."""
+    """Write a CSV of another shape: other columns, labels that are texts, rows with holes."""
     file = tmp_path / "rows.csv"
     lines = [f"{n},it is {'fine' if n % 3 else 'bad'} and {n % 7},{'yes' if n % 3 else 'no'}" for n in range(400)]
     file.write_text("\n".join(["id,said,verdict", *lines, "400,,yes", "401,x,"]) + "\n", encoding="utf-8")
@@ -92,7 +92,7 @@ def test_a_measure_that_fails_is_reported_and_loses_nothing(tmp_path, monkeypatc
     assert isinstance(why, str)
     assert why.startswith("exit code 2: ")
     assert "nothing: neither NAME=FILE.csv nor one of questions" in why
-    command.write(tmp_path / "RESULTS.md", {"machine": "a"}, {}, {"divergence": why}, ["grouping"])
+    command.write(tmp_path / "RESULTS.md", {"machine": "a"}, {}, {"divergence": why}, ["throughput"])
     assert "**divergence failed:** exit code 2" in (tmp_path / "RESULTS.md").read_text()
     assert json.loads((tmp_path / "RESULTS.json").read_text())["failed"] == {"divergence": why}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import many_trials
+from benchmarks.report import as_text, goals_table
 
 MOST_RESUME, MOST_STATUS = 25.0, 12.0
 """Processor time of resuming, and of ``sweep status``, as multiples of reading each record once with ``json``."""
@@ -22,7 +23,7 @@ def test_a_trial_costs_the_same_at_ten_thousand_and_the_sweep_is_read_in_seconds
     """
     many = many_trials.measure(sizes=(100, 10_000), window=25, rounds=2, folder=tmp_path)
     with capsys.disabled():
-        print("\n" + many_trials.report(many))  # noqa: T201
+        print("\n" + as_text(goals_table(many_trials.figures(many).goals)))  # noqa: T201
     assert many.cpu_growth <= 2.0
     plain = plain_read_seconds(tmp_path / "s10000" / "trials")
     assert many.resume_cpu_seconds <= MOST_RESUME * plain
@@ -38,5 +39,6 @@ def plain_read_seconds(folder: Path) -> float:
 
 
 def test_the_benchmark_runs_through(tmp_path):
-    many = many_trials.measure(sizes=(2, 4), window=1, rounds=1, folder=tmp_path)
-    assert "| trials in the sweep |" in many_trials.report(many)
+    figures = many_trials.figures(many_trials.measure(sizes=(2, 4), window=1, rounds=1, folder=tmp_path))
+    assert [row[0] for row in figures.tables[0].rows] == ["2", "4"]
+    assert {goal.measure for goal in figures.goals} == {"M7"}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.recorded import Curve
+from benchmarks.curves.recorded import Curve
 
 from finesweep.pruning.rules import Standing, Turns, is_audited, is_below_median, rung_examples, turns
 from finesweep.spec.sections import SweepSpec

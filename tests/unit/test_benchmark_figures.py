@@ -240,7 +240,7 @@ def test_a_peer_that_never_got_there_gives_a_lower_bound_and_finesweep_none():
     assert not goal.is_met
 
 
-def test_where_nobody_got_there_nothing_is_known():
+def test_a_target_that_no_arm_reached_gives_no_figure():
     found = {"finesweep": [outcome("finesweep")], "S": [outcome()], "T": [outcome("T", reached=((9.0, 0.1),))]}
     goal = goal_of(whole_sweeps.summed_up("x", [OURS, S, T], found), "M1", "S")
     assert goal.found is None
@@ -363,7 +363,7 @@ def test_a_command_that_takes_too_long_is_killed(tmp_path):
 
 
 def _metered(command: list[str], folder: Path, limit: float = 60.0) -> dict[str, float]:
-    """Measure in a process of its own: whoever measures adopts orphans for good."""
+    """Measure in a process of its own: the measuring process adopts orphans for good."""
     out = folder.with_suffix(".json")
     words = ["--out", str(out), "--folder", str(folder), "--limit", str(limit), "--", *command]
     subprocess.run([sys.executable, "-m", "benchmarks.metered", *words], check=True, cwd=Path(__file__).parents[2])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from benchmarks.recorded import read_curves
+from benchmarks.curves.recorded import read_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_records import COMPLETE, FAILED, INTERRUPTED, WAITING, record, running

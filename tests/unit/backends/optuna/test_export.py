@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from benchmarks.many_workers import prepare
+from benchmarks.untrained import prepare
 from optuna.storages.journal import JournalFileBackend
 
 from finesweep.backends.optuna.export import export_study

@@ -1,10 +1,10 @@
 """Makes the small pretrained model of ``pretrained.csv``: what a sentence encoder knows, in 2 layers of width 64.
 
-    python benchmarks/curves/distil.py --teacher all-MiniLM-L6-v2 --texts sst2_train.csv sst2_test.csv --out small
+    python -m benchmarks.studies.distil --teacher all-MiniLM-L6-v2 --texts sst2_train.csv sst2_test.csv --out small
 
-Its word vectors are the teacher's 64 main components; its pooled output then learns to foretell the teacher's
-embedding of each text, without labels. Only the tokens of these texts are kept, so give the validation texts too where
-they shall be known. A quarter of an hour on one core.
+Its word vectors are the teacher's 64 main components; its pooled output then learns to predict the teacher's
+embedding of each text, without labels. Only the tokens of these texts are kept, so name the validation texts too if
+their tokens are needed. It takes a quarter of an hour on one core.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def student_of(teacher: Any) -> Any:
 
 
 def train(student: Any, batches: Sequence[Any], wanted: Sequence[torch.Tensor]) -> None:
-    """Teach the student's pooled output to foretell the embeddings."""
+    """Teach the student's pooled output to predict the embeddings."""
     head = torch.nn.Linear(WIDTH, wanted[0].shape[1])
     optimizer = torch.optim.AdamW([*student.parameters(), *head.parameters()], lr=LEARNING_RATE)
     total = EPOCHS * len(batches)

@@ -1,6 +1,6 @@
-"""Records the full curves of many configurations, which ``benchmarks/replay.py`` replays pruners on.
+"""Records the full curves of many configurations, which ``replay`` replays pruners on.
 
-    python benchmarks/curves/record.py --data sst2_train.csv --validation sst2_dev.csv
+    python -m benchmarks.studies.record_curves --data sst2_train.csv --validation sst2_dev.csv
 
 Each seed is one sweep without pruning of the same configurations, drawn once from a space: ``bert`` is that of
 ``search_spaces/bert.yaml`` with learning rates for a model as small as this one, ``quickstart`` that of
@@ -24,7 +24,7 @@ import yaml
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import TrialRecord, TrialState
 
-TABLE = Path(__file__).parent / "curves.csv"
+TABLE = Path(__file__).parents[1] / "curves" / "curves.csv"
 """The recorded table."""
 
 COLUMNS = (

@@ -1,11 +1,12 @@
 """Measures how much faster a sweep gets with two workers than with one, on the same machine and the same trials.
 
-    python -m benchmarks.two_workers
+    python -m benchmarks.studies.two_workers
 
 Whole sweeps take turns, each in a folder of its own: one worker with all cores, one worker with one thread, two
-workers with one thread each. Sampler ``random`` and no pruner make the trials the same by number, whoever runs them,
-so the quality can be compared beside the speed. With one thread each a trial's objective is the same to the last bit,
-whoever runs it. Sums over two threads are rounded otherwise, and training carries that on; how far is printed.
+workers with one thread each. With the sampler ``random`` and no pruner a trial has the same parameters in every
+sweep, so quality can be compared as well as speed. With one thread per worker a trial's objective is the same to the
+last bit, whichever worker runs it. Sums over two threads are rounded otherwise, and training carries that on; how far
+is printed.
 
 ``search`` is the time from the first claim to the last record, of which the trials per minute follow; ``whole`` is the
 whole command with start-up, rehearsal, and the winner's proof.
@@ -28,7 +29,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.python_process import THREAD_COUNTS
 from finesweep.trial import TrialRecord, TrialState
 
-SPEC = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
+SPEC = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 ALL_CORES, ONE_THREAD, TWO = "1 worker, all cores", "1 worker, 1 thread", "2 workers"
 SETUPS = {
     ALL_CORES: "{workers: 1}",

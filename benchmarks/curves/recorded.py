@@ -1,4 +1,4 @@
-"""Owns the recorded curves: what was seen of each configuration that was trained in full."""
+"""Reads the tables of recorded curves: the evaluations of each configuration, trained to its end."""
 
 from __future__ import annotations
 

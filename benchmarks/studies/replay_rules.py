@@ -1,4 +1,4 @@
-"""Owns the pruners as they are replayed: sweeps over recorded curves, carried out event by event.
+"""Replays one sweep over recorded curves event by event, with each kind of pruner.
 
 The rules are those that sweeps run by: ``finesweep.pruning.rules``, Optuna's pruners and Ray's scheduler themselves.
 """
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import optuna
-from benchmarks.recorded import Curve
+from benchmarks.curves.recorded import Curve
 
 from finesweep.pruning.rules import COHORT, FEWEST, TOLERANCE, Standing, is_below_median, turns, values_at
 from finesweep.spec.sections import FACTOR
@@ -143,7 +143,7 @@ class Halving(AtRungs):
         self._end(trial)
 
     def queue(self) -> Iterator[int]:
-        """Take whom the rule sends on, else a new one."""
+        """Take a trial that the rule promotes, else a new one."""
         for trial in itertools.chain(self._promoted(), super().queue()):
             self._goes(trial)
             yield trial
@@ -279,7 +279,8 @@ def carry_out(rule: Rule, workers: int) -> Outcome:
         rule: The pruner, which holds the trials.
         workers: How many trials run at a time.
     """
-    reached, complete = [0] * len(rule.curves), set()
+    reached = [0] * len(rule.curves)
+    complete: set[int] = set()
     running: list[tuple[float, int, int]] = []
     now = 0.0
     while True:

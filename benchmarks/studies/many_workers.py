@@ -1,7 +1,7 @@
 """Measures how many trials per second many workers get through when no trial trains.
 
-    python -m benchmarks.many_workers
-    python -m benchmarks.many_workers --sampler tpe
+    python -m benchmarks.studies.many_workers
+    python -m benchmarks.studies.many_workers --sampler tpe
 
 What is left is what claims, proposals and records take. Each worker is the real one in a process of its own, and each
 of its trials in a fork of that: it claims the trial, makes the study, draws the parameters, writes them into the claim,
@@ -27,29 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finesweep.data.loaded import DataFacts, DataSource
-from finesweep.files.atomic import write_json
-from finesweep.folder.manifest import Manifest, Run, without_run
-from finesweep.folder.model_facts import ModelFacts
-from finesweep.folder.sweep_folder import SweepFolder, make_folders
-from finesweep.launch.profile import Profile, SettledProfile
-from finesweep.spec.sections import BudgetSpec, StopSpec, SweepSpec
-from finesweep.trial import Evaluation, TrialRecord, TrialState
+from benchmarks.untrained import METRIC, prepare
+
+from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.trial import Evaluation, Report, TrialRecord, TrialState
 
 WORKERS, TRIALS = 64, 5_000
-METRIC = "eval_loss"
-SPEC: dict[str, Any] = {
-    "model": {"name": "none"},
-    "data": {"train": "none.csv"},
-    "objective": {"metric": METRIC, "direction": "minimize"},
-    "search": {"sampler": "random", "pruner": "none", "baseline": False},
-    "space": {
-        "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
-        "weight_decay": {"low": 0.0, "high": 0.3},
-        "num_train_epochs": {"low": 2, "high": 5},
-        "lr_scheduler_type": {"choices": ["linear", "constant"]},
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -73,23 +56,6 @@ class Measured:
     load: float
 
 
-def prepare(folder: Path, trials: int, sampler: str = "random", pruner: str = "none") -> SweepFolder:
-    """Make a sweep's folder as ``sweep run`` does, without rows and model."""
-    search = {**SPEC["search"], "sampler": sampler, "pruner": pruner}
-    spec = SweepSpec.model_validate({**SPEC, "search": search, "name": folder.name, "base": Path()}, strict=False)
-    data = DataFacts({"train": DataSource("none.csv", "0")}, {"train": 1}, labels=None, text_pair=False)
-    model = ModelFacts("none", None, None, "0", max_tokens=1, from_scratch=False)
-    sweep_folder = make_folders(folder)
-    write_json(sweep_folder.spec_file, Manifest(without_run(spec), data, model, [], time.time()).to_json())
-    profile = SettledProfile(Profile(), 1, 0, 1, 1).record()
-    sweep_folder.begin_run(
-        lambda number: Run(
-            number, BudgetSpec(trials=trials), StopSpec(), profile, {}, socket.gethostname(), os.getpid(), time.time()
-        )
-    )
-    return sweep_folder
-
-
 def work(folder: Path) -> None:
     """Be one worker, until no trial is left."""
     from finesweep.registry import BACKENDS
@@ -101,7 +67,7 @@ def work(folder: Path) -> None:
         def train(self, claim: Any, params: Any, report: Any) -> float:
             loss = float(params["weight_decay"])
             evaluation = Evaluation(1, 1.0, 100, {METRIC: loss}, loss)
-            report(evaluation, loss, True, None)
+            report(Report(evaluation, loss, last=True))
             record = TrialRecord(
                 claim.trial,
                 claim.attempt,

@@ -1,8 +1,8 @@
 """Replays pruners on recorded curves: what each saves, and what it loses.
 
-    python -m benchmarks.replay
-    python -m benchmarks.replay --trials 20 30 40 --workers 1 4 8
-    python -m benchmarks.replay --grid --match halving --orders 100
+    python -m benchmarks.studies.replay
+    python -m benchmarks.studies.replay --trials 20 30 40 --workers 1 4 8
+    python -m benchmarks.studies.replay --grid --match halving --orders 100
 
 A table of ``curves/`` holds the full curves of many configurations, each trained with several seeds. A replayed sweep
 draws trials from one seed's curves in a random order and lets a pruner see of them what it would have seen
@@ -13,7 +13,7 @@ draws trials from one seed's curves in a random order and lets a pruner see of t
 * ``regret``: the winner's objective less that of the best trial drawn, in percent of it, with the same seed; then the
   smallest and the largest average of a seed, since the seeds differ more than the orders;
 * ``elsewhere``: the winner's objective under the other seeds against that of the winner without pruning, in percent. A
-  trial's own best is luck in part; this is what is lost by whoever uses the winner's parameters again;
+  trial's own best is luck in part; this is the loss when the winner's parameters are used again;
 * ``lost``: how often the best trial drawn did not complete; ``by mean``: the same of the trial whose parameters are the
   best on average over all seeds;
 * ``2 done`` and so on: of the trials of two epochs, how many complete; ``2 lost``: how often the best trial drawn did
@@ -33,10 +33,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import optuna
-from benchmarks.recorded import Curve, read_curves
-from benchmarks.replay_rules import (
+from benchmarks.curves.recorded import Curve, read_curves
+from benchmarks.studies.replay_rules import (
     Fewer,
     Halving,
     Median,
@@ -54,7 +55,7 @@ from scipy.stats import kendalltau
 from finesweep.spec.sections import DataSpec, ObjectiveSpec, Patience, ScratchModelSpec, SweepSpec
 from finesweep.trial import Direction
 
-TABLE = Path(__file__).parent / "curves" / "curves.csv"
+TABLE = Path(__file__).parents[1] / "curves" / "curves.csv"
 """The recorded curves."""
 
 Making = Callable[[Sequence[Curve]], Rule]
@@ -109,7 +110,7 @@ def patient(make: Making, patience: Patience = "auto", rungs: Sequence[float] = 
 
 def ours(
     rungs: Sequence[Sequence[float]], *, fewest: Sequence[int], shapes: Sequence[tuple[int, int]]
-) -> dict[str, Making]:
+) -> dict[str, partial[Any]]:
     """Return pruners of ours by name.
 
     Args:
@@ -117,7 +118,7 @@ def ours(
         fewest: Others that the median wants.
         shapes: Factors and cohorts of halving.
     """
-    found: dict[str, Making] = {}
+    found: dict[str, partial[Any]] = {}
     for at in rungs:
         named = ", ".join(f"{epochs:g}" for epochs in at)
         for few in fewest:
@@ -161,7 +162,7 @@ class Measured:
 
 
 class Truth:
-    """What only somebody who has seen all curves knows.
+    """Facts that follow from all curves and that no sweep knows.
 
     Attributes:
         curves: The curves of each seed, by configuration.

@@ -1,10 +1,10 @@
 """Measures what batches of rows of one length save, and that they cost no quality.
 
-    python benchmarks/grouping.py
-    python benchmarks/grouping.py --data reviews.csv --text-column text --label-column label --model path/to/model
+    python -m benchmarks.studies.grouping
+    python -m benchmarks.studies.grouping --data my.csv --text-column text --label-column label --model path/to/model
 
 Trials in pairs: the same seed, parameters, rows and model, once with the rows grouped by length (the default) and once
-shuffled (``train_sampling_strategy: random``). In each pair the two take turns in who is first. Printed are the share
+shuffled (``train_sampling_strategy: random``). The two take turns in which is first. Printed are the share
 of the tokens given to the model that are padding, real tokens per second of CPU time and of wall clock in training,
 and the objective's mean difference over the pairs with its 95 % confidence interval: on par if zero lies in it. The
 objective is one that is minimised.
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SPEC = Path(__file__).parents[1] / "search_spaces" / "quickstart.yaml"
+SPEC = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 STRATEGIES = ("random", "group_by_length")
 PARAMS: Mapping[str, Any] = {"learning_rate": 2e-3, "num_train_epochs": 4, "per_device_train_batch_size": 32}
 
