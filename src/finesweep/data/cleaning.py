@@ -20,7 +20,7 @@ _UNLABELLED = -1
 
 
 class RowProblem(ValueError):
-    """No row is left to train on.
+    """Rows that cannot be trained on.
 
     Attributes:
         role: The key under ``data`` that names the column.

@@ -19,7 +19,7 @@ from finesweep.text import metric
 from finesweep.trial import Direction, Evaluation, TrialRecord
 
 ASHA_FACTOR = 2
-"""Reduction factor of ``asha`` with either backend: 1 in FACTOR trials is promoted at a rung."""
+"""Reduction factor of ``asha`` with either backend: 1 in ASHA_FACTOR trials is promoted at a rung."""
 
 COHORT = 27
 """Approximate number of trials that halving compares with each other. Evidence for these constants:
