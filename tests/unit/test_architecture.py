@@ -4,7 +4,7 @@ import ast
 import functools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -113,7 +113,12 @@ def _name(path: Path) -> str:
 
 
 MODULES = {_name(path): path for path in sorted(ROOT.rglob("*.py"))}
-every_module = pytest.mark.parametrize("module", MODULES)
+
+
+def _check(rule: str, find: Callable[[str], Iterable[object]], modules: Iterable[str] = MODULES) -> None:
+    """Fail with everything that breaks a rule, a line each, if ``find`` yields anything for any module."""
+    wrong = [f"{module}: {fault}" for module in modules for fault in sorted(map(str, find(module)))]
+    assert not wrong, "\n".join([rule, *wrong])
 
 
 @functools.cache
@@ -166,10 +171,11 @@ def _place(module: str) -> int:
     return PACKAGES.index(part)
 
 
-@every_module
-def test_imports_go_down_only(module: str) -> None:
-    up = sorted(other for other in _inside(module) if _place(other) > _place(module))
-    assert not up, f"{module} imports {up} from a package above its own"
+def test_imports_go_down_only() -> None:
+    def above(module: str) -> list[str]:
+        return sorted(other for other in _inside(module) if _place(other) > _place(module))
+
+    _check("a module imports from no package above its own", above)
 
 
 @pytest.mark.parametrize(("package", "other"), STRANGERS)
@@ -200,19 +206,25 @@ def test_no_imports_go_in_a_circle() -> None:
     assert not waiting, f"in a circle, or waiting for one: {sorted(waiting)}"
 
 
-@every_module
-def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
-    assert _outside(module) == EARLY.get(module, set())
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    def unlisted(module: str) -> set[str]:
+        return _outside(module) ^ EARLY.get(module, set())
+
+    _check("EARLY lists what a module imports at once, and nothing else", unlisted)
+    assert EARLY.keys() <= MODULES.keys()
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_a_light_module_draws_in_nothing_heavy(module: str) -> None:
+def test_a_light_module_draws_in_nothing_heavy() -> None:
+    _check("a light module draws in no module that imports something heavy", _heavy_ones_reached, LIGHT)
+
+
+def _heavy_ones_reached(module: str) -> set[str]:
     reached, waiting = set(), {module}
     while waiting:
         waiting |= {module.rpartition(".")[0] for module in waiting} & set(FACES)
         reached |= waiting
         waiting = {other for near in waiting for other in _inside(near, early=True)} - reached
-    assert not reached & EARLY.keys()
+    return reached & EARLY.keys()
 
 
 def _exports(package: str) -> set[str]:
@@ -221,19 +233,24 @@ def _exports(package: str) -> set[str]:
     return set(ast.literal_eval(lists[0].value)) if lists else set()
 
 
-@every_module
-def test_a_package_is_used_through_its_face(module: str) -> None:
+def test_a_package_is_used_through_its_face() -> None:
+    _check("a name that a package exports is imported from the package", _imported_from_behind_a_face)
+
+
+def _imported_from_behind_a_face(module: str) -> Iterator[str]:
     for node in _statements(module, early=False):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("finesweep."):
             package, _, rest = str(node.module).removeprefix("finesweep.").partition(".")
-            if rest and not _is_in(module, package):
-                behind = {alias.name for alias in node.names} & _exports(package)
-                assert not behind, f"{module}: from finesweep.{package} import {', '.join(sorted(behind))}"
+            behind = {alias.name for alias in node.names} & _exports(package) if rest else set()
+            if behind and not _is_in(module, package):
+                yield f"from finesweep.{package} import {', '.join(sorted(behind))}"
 
 
-@pytest.mark.parametrize("package", FACES)
-def test_a_face_exports_no_name_that_a_module_has(package: str) -> None:
-    assert not {f"{package}.{name}" for name in _exports(package)} & MODULES.keys()
+def test_a_face_exports_no_name_that_a_module_has() -> None:
+    def doubled(package: str) -> set[str]:
+        return {f"{package}.{name}" for name in _exports(package)} & MODULES.keys()
+
+    _check("an exported name is no module's", doubled, FACES)
 
 
 def test_every_face_is_listed_and_says_what_the_package_is_for() -> None:
@@ -242,9 +259,9 @@ def test_every_face_is_listed_and_says_what_the_package_is_for() -> None:
     assert {package.split(".")[0] for package in FACES} <= set(PACKAGES)
 
 
-@pytest.mark.parametrize("package", FACES)
-def test_every_package_has_its_folder_of_unit_tests(package: str) -> None:
-    assert list((Path(__file__).parent / package.replace(".", "/")).rglob("test_*.py"))
+def test_every_package_has_its_folder_of_unit_tests() -> None:
+    folders = {package: Path(__file__).parent / package.replace(".", "/") for package in FACES}
+    assert not [package for package, folder in folders.items() if not list(folder.rglob("test_*.py"))]
 
 
 def test_all_faces_work_without_anything_heavy() -> None:
@@ -253,14 +270,18 @@ def test_all_faces_work_without_anything_heavy() -> None:
     subprocess.run([sys.executable, "-P", "-c", code], check=True, timeout=120)
 
 
-@every_module
-def test_nothing_is_called_that_runs_what_it_reads(module: str) -> None:
+def test_nothing_is_called_that_runs_what_it_reads() -> None:
+    _check("nothing runs what it reads", _unsafe)
+
+
+def _unsafe(module: str) -> Iterator[str]:
+    """Yield calls, imports and switches that may run what is read."""
     calls = {ast.unparse(node.func) for node in ast.walk(_tree(module)) if isinstance(node, ast.Call)}
-    assert not calls & UNSAFE_CALLS
-    assert not {call.rpartition(".")[2] for call in calls} & UNPICKLERS
-    assert not {name.split(".")[0] for name in _imported(module, early=False)} & UNPICKLING_MODULES
-    switches = {node.arg for node in ast.walk(_tree(module)) if isinstance(node, ast.keyword)}
-    assert not switches & {"shell", "allow_pickle"}
+    yield from calls & UNSAFE_CALLS
+    yield from {call.rpartition(".")[2] for call in calls} & UNPICKLERS
+    yield from {name.split(".")[0] for name in _imported(module, early=False)} & UNPICKLING_MODULES
+    switches = {node.arg for node in ast.walk(_tree(module)) if isinstance(node, ast.keyword) and node.arg}
+    yield from switches & {"shell", "allow_pickle"}
 
 
 def _swallows_everything(node: ast.ExceptHandler) -> bool:
@@ -287,11 +308,12 @@ def _public(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.AST]]:
                 yield from _public(child, f"{prefix}.{child.name}")
 
 
-@every_module
-def test_every_public_name_has_a_docstring(module: str) -> None:
-    assert ast.get_docstring(_tree(module)), f"{module}: open with one sentence on what it owns"
-    bare = [name for name, node in _public(_tree(module), module) if not ast.get_docstring(node)]  # type: ignore[arg-type]
-    assert not bare
+def test_every_public_name_has_a_docstring() -> None:
+    def bare(module: str) -> Iterator[str]:
+        named = [("the module", _tree(module)), *_public(_tree(module), module)]
+        yield from (name for name, node in named if not ast.get_docstring(node))  # type: ignore[arg-type]
+
+    _check("each module, class and function has a docstring, unless its name begins with _", bare)
 
 
 def _names(module: str) -> Iterator[str]:
@@ -317,13 +339,14 @@ def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
-@every_module
-def test_no_function_is_long(module: str) -> None:
-    functions = [n for n in ast.walk(_tree(module)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    assert not [f"{f.name}: {_body_lines(f)} lines" for f in functions if _body_lines(f) > MAX_FUNCTION_LINES]
+def test_no_function_is_long() -> None:
+    def long(module: str) -> Iterator[str]:
+        functions = [n for n in ast.walk(_tree(module)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+        yield from (f"{f.name}: {_body_lines(f)} lines" for f in functions if _body_lines(f) > MAX_FUNCTION_LINES)
+
+    _check(f"the body of a function has at most {MAX_FUNCTION_LINES} lines", long)
 
 
-@every_module
-def test_no_file_is_long(module: str) -> None:
-    lines = MODULES[module].read_text(encoding="utf-8").count("\n")
-    assert lines <= MAX_FILE_LINES
+def test_no_file_is_long() -> None:
+    lines = {module: path.read_text(encoding="utf-8").count("\n") for module, path in MODULES.items()}
+    assert not {module: count for module, count in lines.items() if count > MAX_FILE_LINES}
