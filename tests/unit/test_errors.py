@@ -1,14 +1,27 @@
 """The tree of errors and how a problem reads."""
 
 import inspect
+import pickle
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep import errors
-from finesweep.errors import LaunchError, Problem, SpecError, SweepError, did_you_mean, lines_of, printable
+from finesweep.errors import (
+    LaunchError,
+    Problem,
+    SpecError,
+    Stopped,
+    SweepError,
+    TrialFailed,
+    Unreadable,
+    did_you_mean,
+    lines_of,
+    printable,
+)
 
 TREE = [
     item
@@ -42,6 +55,23 @@ def test_every_error_stands_in_the_modules_picture(kind: type[SweepError]) -> No
 def test_a_launch_error_keeps_command_and_output() -> None:
     error = LaunchError("refused", ["sweep", "worker"], "no space")
     assert (str(error), error.command, error.output, error.exit_code) == ("refused", ("sweep", "worker"), "no space", 3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SpecError([Problem("f:1 a", "one")]),
+        LaunchError("refused", ["sweep"], "no space"),
+        TrialFailed(3, "NaN", "logs/3.log"),
+        Unreadable(Path("a"), "no such file", missing=True),
+        Stopped(15),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_survives_pickling(error: SweepError) -> None:
+    """Ray pickles what an actor raises."""
+    found = pickle.loads(pickle.dumps(error))
+    assert (type(found), str(found), vars(found)) == (type(error), str(error), vars(error))
 
 
 def test_did_you_mean_finds_the_nearest_word_or_nothing() -> None:

@@ -9,7 +9,7 @@ from finesweep.trial import Evaluation
 
 LOSS = "eval_loss"
 """The only metric with early stopping by default. A loss that rises keeps rising, but a trial's accuracy often recovers
-(``docs/pruning.md``)."""
+(``docs/pruning_evidence.md``)."""
 
 
 def out_of_patience(spec: SweepSpec, rows: int, best: Evaluation, latest: Evaluation) -> str | None:

@@ -23,7 +23,7 @@ ASHA_FACTOR = 2
 
 COHORT = 27
 """Approximate number of trials that halving compares with each other. Evidence for these constants:
-``docs/pruning.md``."""
+``docs/pruning_evidence.md``."""
 
 FEWEST = 8
 """Minimum number of other trials at a rung before a trial is compared with their median."""
