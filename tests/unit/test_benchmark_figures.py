@@ -9,7 +9,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -153,14 +152,13 @@ def test_numbers_have_three_digits(value, text):
     assert number(value) == text
 
 
-def test_one_round_is_run_in_any_case_and_no_more_than_fit():
-    assert list(rounds(0.0, 5)) == [0]
-    assert list(rounds(60.0, 3)) == [0, 1, 2]
+@pytest.mark.parametrize(("seconds", "most", "count"), [(0.0, 5, 1), (60.0, 3, 3), (20.0, 50, 3), (17.9, 50, 2)])
+def test_one_round_is_run_in_any_case_and_no_more_than_fit(seconds, most, count, clock):
     found = []
-    for turn in rounds(0.2, 50):
+    for turn in rounds(seconds, most):
         found.append(turn)
-        time.sleep(0.06)
-    assert 2 <= len(found) <= 3
+        clock(6)
+    assert found == list(range(count))
 
 
 @pytest.mark.parametrize(("at_least", "value", "met"), [(True, 2.0, True), (True, 1.9, False), (False, 2.1, False)])
@@ -345,14 +343,14 @@ def test_a_command_is_measured_with_what_it_leaves_behind(tmp_path):
 
 def test_states_of_waiting_trials_are_counted_apart_each_version_once(tmp_path):
     (tmp_path / "states").mkdir()
-    code = (
-        "import time, pathlib\n"
-        f"file = pathlib.Path({str(tmp_path / 'states' / 'a')!r})\n"
-        "for _ in range(2):\n"
-        "    file.unlink(missing_ok=True); file.write_bytes(bytes(1000)); time.sleep(0.6)\n"
-    )
-    found = _metered([sys.executable, "-c", code], tmp_path)
-    assert (found["peak"], found["peak_apart"], found["written_apart"]) == (0, 1_000, 2_000)
+    file = tmp_path / "states" / "a"
+    watch = metered.FolderWatch(tmp_path)
+    for _ in range(2):
+        file.unlink(missing_ok=True)
+        file.write_bytes(bytes(1_000))
+        watch.look()
+        watch.look()
+    assert (watch.peak, watch.peak_apart, watch.written_apart) == (0, 1_000, 2_000)
 
 
 def test_a_command_that_takes_too_long_is_killed(tmp_path):

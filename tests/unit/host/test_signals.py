@@ -127,10 +127,10 @@ def test_nohup_keeps_sighup_ignored():
 
 
 @pytest.mark.parametrize(("pause", "is_urgent"), [(0.02, False), (0.3, True)])
-def test_only_a_repeated_request_is_urgent(pause, is_urgent):
+def test_only_a_repeated_request_is_urgent(pause, is_urgent, clock):
     with Signals().counted() as signals:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
-            time.sleep(pause)
+            clock(pause)
         signal.raise_signal(signal.SIGINT)
         assert (signals.first, signals.is_urgent) == (signal.SIGINT, is_urgent)

@@ -146,7 +146,7 @@ def test_a_process_that_does_not_end_after_a_signal_is_killed(
     began = time.monotonic()
     with pytest.raises(Stopped, match="stopped by Ctrl-C before anything was begun"):
         begin_run(REQUEST, Signals([signal.SIGINT]))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
     assert is_gone(*started)
 
 

@@ -47,7 +47,7 @@ def test_the_shipped_profile_shows_every_key_of_its_own():
 
 
 def test_the_script_for_slurm_is_one_that_bash_reads():
-    assert subprocess.run(["bash", "-n", str(SCRIPT)], capture_output=True, timeout=20).stderr == b""
+    assert subprocess.run(["bash", "-n", str(SCRIPT)], capture_output=True, timeout=120).stderr == b""
     options = re.findall(r"^#SBATCH --([\w-]+)", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
     assert {"nodes", "ntasks-per-node", "cpus-per-task", "time", "requeue", "signal"} <= set(options)
 
@@ -56,7 +56,7 @@ def test_the_profile_that_the_script_writes_loads(tmp_path):
     (written,) = re.findall(r"<< END\n(.*?)^END$", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     variables = "SLURM_JOB_NUM_NODES=3 SLURM_CPUS_PER_TASK=8 host=10.0.0.1 port=6401 gpus=1"
     shell = f"{variables}\ncat << END\n{written}END\n"
-    found = subprocess.run(["bash", "-u"], input=shell, capture_output=True, text=True, timeout=20, check=True)
+    found = subprocess.run(["bash", "-u"], input=shell, capture_output=True, text=True, timeout=120, check=True)
     (tmp_path / "ray.yaml").write_text(found.stdout)
     loaded = profile.load(tmp_path / "ray.yaml")
     assert isinstance(loaded, RayProfile)
