@@ -158,7 +158,7 @@ class _Question:
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             failure = HubError(f"{_host()} cannot be reached: {_SECRETS.sub('***', str(error))}")
         except (ValueError, KeyError, TypeError, AttributeError):
-            failure = HubError(f"{_host()} gives answers that are none of a Hub's", "check HF_ENDPOINT and the proxy")
+            failure = HubError(f"{_host()} does not answer as a Hub does", "check HF_ENDPOINT and the proxy")
         self._failure = failure
 
 

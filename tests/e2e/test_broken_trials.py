@@ -136,7 +136,7 @@ def test_what_happens_in_a_loaders_own_process_is_named(project, provoke, check_
     assert (failed["state"], failed["attempt"]) == ("FAILED", 1)
     assert failed["reason"] == "ValueError: row 9 is broken (in a DataLoader worker process)"
     assert lost["attempt"] == 2
-    assert lost["faults"] == ["a process that loads the data died without a word (out of memory?)"]
+    assert lost["faults"] == ["a process that loads the data died without a message (out of memory?)"]
     check_invariants(project)
 
 

@@ -40,7 +40,7 @@ def test_a_signal_saves_the_states_of_all_trials(project, until, name):
     process = project.start("run", "spec.yaml", *LONG, "--workers", "2")
     until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials have done a step")
     said = stopped(process, number, code)
-    assert "goes on from here" in said
+    assert "continues from here" in said
     assert f"Ended: stopped by {name}." in said
     assert project.processes() == []
     assert [(record["trial"], record["state"], record["faults"]) for record in project.records()] == [

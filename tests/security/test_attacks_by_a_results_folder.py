@@ -343,7 +343,7 @@ def test_s44_an_address_in_a_folder_gets_no_credentials(
     code, said = sweep(name, planted.path, *options)
     assert code == (0 if name == "status" else 2), said
     if name in ("status", "cancel"):
-        assert f"was given to http://{canary.address}" in said
+        assert f"its job is at http://{canary.address}" in said
         assert f"--on PROFILE.yaml or RAY_API_SERVER_ADDRESS=http://{canary.address}" in said
     else:
         assert "run 1 names address and dashboard; without its --token nothing is sent there" in said

@@ -208,7 +208,7 @@ def test_refusals_in_clear_words(fake_hub, error, message, hint):
 
 def test_a_portal_page_instead_of_the_hub(fake_hub):
     fake_hub.body = b"<html>please log in</html>"
-    with pytest.raises(HubError, match="answers that are none of a Hub's"):
+    with pytest.raises(HubError, match="does not answer as a Hub does"):
         snapshot("org/tiny", kind="model", revision=None)
 
 

@@ -111,7 +111,7 @@ def calibrate(bench: Bench, asked: Calibration) -> Calibration:
     Raises:
         TrialInterrupted: It was asked to stop.
     """
-    activity.tell("measuring how many trials at a time do most work")
+    activity.tell("measuring how many trials at a time train fastest")
     deadline = time.monotonic() + QUIET_SECONDS
     while not _is_quiet() and time.monotonic() < deadline and not bench.stopping():
         pass
@@ -224,7 +224,7 @@ class _Forks:
     def _look(self, began: float) -> None:
         """Stop waiting if it was asked to stop, the timeout is reached, or a process takes too much memory."""
         if self.bench.stopping():
-            raise TrialInterrupted("stopped while it was measured how fast trials train")
+            raise TrialInterrupted("stopped while the speed of trials was measured")
         if time.monotonic() - began > self.within:
             raise SweepError(f"a few steps of training took longer than {self.within:.0f} s")
         most = self.bench.most_gb

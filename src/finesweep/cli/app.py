@@ -63,18 +63,16 @@ On = Annotated[
 ]
 ItsCluster = Annotated[
     Path | None,
-    typer.Option("--on", metavar="PROFILE.yaml", help="The cluster that its jobs were given to.", show_default=False),
+    typer.Option("--on", metavar="PROFILE.yaml", help="The cluster that has its jobs.", show_default=False),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, max=1000, help="Trials at a time.", show_default="the profile's")]
 RunNumber = Annotated[int, typer.Option("--run", help="Number of the run.")]
-Token = Annotated[str, typer.Option(help="The run's token, by which the folder is known.")]
+Token = Annotated[str, typer.Option(help="The run's token, which identifies its folder.")]
 Name = Annotated[str | None, typer.Option(help="Name of the results folder.", show_default="the YAML's name")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Read it first.")
 ]
-RerunLost = Annotated[
-    bool, typer.Option("--rerun-lost", help="Train trials again that have ended and whose records are gone.")
-]
+RerunLost = Annotated[bool, typer.Option("--rerun-lost", help="Train ended trials again whose records are gone.")]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Folder that holds one folder per sweep.")]
 
 

@@ -74,8 +74,8 @@ def init(
         typer.Option(
             "--example",
             metavar="NAME",
-            help="Write what comes along instead: the search space quickstart, bert, multiclass, multilabel or "
-            "regression, or the profile local, gpu_box, slurm or ray.",
+            help="Write an example of finesweep's own instead: the search space quickstart, bert, multiclass, "
+            "multilabel or regression, or the profile local, gpu_box, slurm or ray.",
             show_default=False,
         ),
     ] = None,

@@ -27,7 +27,7 @@ def worker(
     folder: Folder,
     run: RunNumber,
     token: Token = "",
-    parent: Annotated[int | None, typer.Option(help="Process id of whoever starts it, without whom it stops.")] = None,
+    parent: Annotated[int | None, typer.Option(help="Process id of its parent; it stops when that is gone.")] = None,
 ) -> None:
     """Run trials of a prepared sweep until none is left."""
     with activity.heard_by(activity.log):
@@ -64,7 +64,7 @@ def survey(
     folder: Folder,
     output: Path,
     run: RunNumber,
-    parent: Annotated[int, typer.Option(help="Process id of whoever starts it, without whom it stops.")],
+    parent: Annotated[int, typer.Option(help="Process id of its parent; it stops when that is gone.")],
     token: Token = "",
 ) -> None:
     """Measure a prepared sweep."""

@@ -50,7 +50,8 @@ def lines(estimate: Estimate) -> Iterator[str]:
             ends = "ends" if estimate.hours.low > limit else "may end"
             yield f"            the budget of {limit:g} hours {ends} it before all {estimate.trials:,} trials"
     if estimate.busy_share is not None and estimate.busy_share > BUSY_SHARE:
-        yield f"            others had the cores for {estimate.busy_share:.0%} of the time; without them it takes less"
+        busy = f"{estimate.busy_share:.0%}"
+        yield f"            other processes used the cores for {busy} of the time; without them it takes less"
     yield f"  examples  {_examples(estimate)}"
     if estimate.memory is not None:
         yield f"  memory    {_memory(estimate.memory, estimate.workers)}"

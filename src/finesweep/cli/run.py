@@ -36,7 +36,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
     smoke: Annotated[bool, typer.Option("--smoke", help="Try everything once: 32 rows, 2 trials, 1 step.")] = False,
     workers: Workers = None,
-    join: Annotated[bool, typer.Option("--join", help="Help a sweep of this name that runs already.")] = False,
+    join: Annotated[bool, typer.Option("--join", help="Add workers to a running sweep of this name.")] = False,
     rerun_lost: RerunLost = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -45,7 +45,9 @@ def run(
     The same command again goes on where it stopped.
     """
     if join and (fresh or smoke):
-        raise SweepError(f"--join helps a sweep that is there; it does not go with {'--fresh' if fresh else '--smoke'}")
+        raise SweepError(
+            f"--join adds workers to a running sweep; it does not go with {'--fresh' if fresh else '--smoke'}"
+        )
     from finesweep.cli import summary
     from finesweep.sweep.request import Request
     from finesweep.sweep.run import run as run_sweep
@@ -112,7 +114,7 @@ def submit(
 def cancel(folder: Folder, on: ItsCluster = None) -> None:
     """End a sweep's jobs on a cluster.
 
-    Trials that run save their state. The same `sweep submit` goes on from there.
+    Running trials save their state. The same `sweep submit` continues from there.
     """
     from finesweep.launch import profile
     from finesweep.sweep.submit import cancel as cancel_jobs

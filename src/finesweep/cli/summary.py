@@ -79,7 +79,7 @@ def conclude(screen: Screen, outcome: RunResult) -> None:
     elif outcome.owner is not None:
         screen.say(f"The winner is exported by the `sweep run` that was joined ({clean(outcome.owner)}).")
     elif outcome.signal is not None:
-        screen.say("The same command goes on from here; the winner is exported when the sweep ends.")
+        screen.say("The same command continues from here; the winner is exported when the sweep ends.")
 
 
 def handed_over(screen: Screen, submitted: Submitted) -> None:

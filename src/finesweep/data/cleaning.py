@@ -125,7 +125,7 @@ def _text_notes(table: Table, roles: Mapping[str, str], name: str) -> Iterator[s
         nulls = np.fromiter((isinstance(value, str) and is_null(value.strip()) for value in values), bool)
         if nulls.any():
             example = values[int(np.flatnonzero(nulls)[0])].strip()
-            yield f"{name}: {_rows(nulls, table)} with nothing but a word as {example!r} in {roles[role]!r}, kept."
+            yield f"{name}: {_rows(nulls, table)} with only a word such as {example!r} in {roles[role]!r}, kept."
 
 
 def without_labels(frame: pd.DataFrame, words: Collection[str], name: str) -> tuple[pd.DataFrame, str]:
@@ -150,7 +150,7 @@ def without_labels(frame: pd.DataFrame, words: Collection[str], name: str) -> tu
     if bad.all():
         raise RowProblem("label", f"{name}: every row has {found} for a label", "is this the right column?")
     unit = str(frame.index.name)
-    what = f"{found} for a label, which stands for none, left out (data.labels: as_written keeps them)"
+    what = f"{found} for a label, taken as none and left out (data.labels: as_written keeps them)"
     return frame[~bad], f"{name}: {_counted(list(frame.index[bad]), unit)} with {what}."
 
 

@@ -162,7 +162,7 @@ def _refuse_swallowed(records: CsvRecords, delimiter: str, name: str) -> None:
     if found:
         start, end = records.starts[found[0]], records.ends[found[0]]
         more = f"; {len(found) - 1:,} more do" if len(found) > 1 else ""
-        message = f"a double quote opens a field here that goes on to line {end} and holds what looks like rows{more}"
+        message = f"a double quote opens a field here that continues to line {end} and holds what looks like rows{more}"
         raise SpecError([Problem(f"{name}:{start}", message, _BOTH_WAYS)])
 
 

@@ -122,7 +122,7 @@ def _below_header(records: CsvRecords, rows: Rows) -> Rows:
         rows,
         rows=[rows.rows[at] for at in kept],
         places=[rows.places[at] for at in kept],
-        notes=(*rows.notes, f"the header stands again in {lines}; left out"),
+        notes=(*rows.notes, f"the header is repeated in {lines}; left out"),
     )
 
 

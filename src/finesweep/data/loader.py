@@ -339,7 +339,7 @@ class _Loader:
             count = sum(row in seen for row in frames[split][columns].itertuples(index=False, name=None))
             if count:
                 size = len(frames[split])
-                self.notes.append(f"{split}: {count:,} of {size:,} texts stand in train too; its scores flatter.")
+                self.notes.append(f"{split}: {count:,} of {size:,} texts are in train too, so its scores are too good.")
 
     def _capped(self, split: str, frame: pd.DataFrame, names: int) -> pd.DataFrame:
         key = _CAPS[split]

@@ -110,7 +110,7 @@ class Announcer:
         waited = self._waiting.get(running.trial)
         if waited is None or waited.attempt >= running.attempt:
             return ""
-        return f" on from {waited.examples:,} examples" + (", for the audit" if running.audit else "")
+        return f" again from {waited.examples:,} examples" + (", for the audit" if running.audit else "")
 
     def _order(self, record: TrialRecord) -> tuple[float, int, int]:
         return order(record, self._subject.direction)

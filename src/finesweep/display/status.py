@@ -67,8 +67,8 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
 def _unsaid(run: Run) -> str:
     """Describe a run that has ended without an outcome."""
     if run.watched:
-        return "killed; the same `sweep run` goes on from here"
-    return "never submitted, or its jobs are gone; the same `sweep submit` goes on from here"
+        return "killed; the same `sweep run` continues from here"
+    return "never submitted, or its jobs are gone; the same `sweep submit` continues from here"
 
 
 def _job_lines(folder: SweepFolder, given: Profile | None) -> Iterator[str]:

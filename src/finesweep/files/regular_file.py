@@ -33,7 +33,7 @@ _REASONS = {
     errno.ENOTDIR: "no such file: what should be a folder on the way to it is a file",
     errno.ENAMETOOLONG: "the name is too long for a file",
     errno.ELOOP: "a symbolic link that leads to itself",
-    errno.EAGAIN: "it says nothing now; only files that are there as a whole are read",
+    errno.EAGAIN: "it gives no data now; only complete files are read",
 }
 
 

@@ -61,7 +61,7 @@ class Manifest:
         """
         written = as_kind(_Written, values)
         if not is_name(written.name):
-            raise ValueError(f"name: {written.name[:100]!r} is none that a sweep can have")
+            raise ValueError(f"name: {written.name[:100]!r} is not a name for a sweep")
         try:
             spec = SweepSpec.model_validate({**written.spec, "name": written.name, "base": Path()}, strict=False)
             data, model = _DATA.validate_python(written.data), _MODEL.validate_python(written.model)

@@ -72,8 +72,8 @@ def _refuse_other_addresses(run: Run, token: str) -> None:
     named = [key for key in ADDRESSES if run.profile.get(key) not in (None, "auto")]
     if named and token[_WORD:] not in ("", _seal(run.profile)):
         raise FolderError(
-            f"run {run.number}: {' or '.join(named)} in its file is not what its command gave; nothing is sent there; "
-            "run or submit the sweep again"
+            f"run {run.number}: {' or '.join(named)} in its file differs from what its command wrote; nothing is sent "
+            "there; run or submit the sweep again"
         )
     if named and not token:
         raise FolderError(f"run {run.number} names {' and '.join(named)}; without its --token nothing is sent there")
@@ -85,6 +85,6 @@ def _unshared(folder: Path, number: int, found: Run | None) -> str:
     elif found is None:
         what = f"the folder has no run {number}"
     else:
-        what = f"its run {number} is another one"
+        what = f"its run {number} has another token"
     shared = "a sweep's folder must lie on a file system that all its machines share (--results)"
     return f"{folder} on {socket.gethostname()}: {what}; {shared}"

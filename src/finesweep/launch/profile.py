@@ -97,20 +97,26 @@ class Profile(Section):
     """A YAML of ``sweeps/`` as it was written; ``settled`` replaces each ``auto`` by a number."""
 
     launcher: str = Field("local", description="Where workers run.")
-    workers: WorkerCount = Field("auto", description="How many trials run at a time; auto: as many as fit.")
+    workers: WorkerCount = Field(
+        "auto",
+        description="How many trials run at a time; auto, on this machine: one for each core, or for each place on a "
+        "GPU, if memory holds them.",
+    )
     gpus_per_trial: GpuCount = Field("auto", description="0 or 1; auto: 1 where the machine has a GPU.")
     trials_per_gpu: SharedCount = Field(
-        "auto", description="How many trials share a GPU; auto: as many as are worth it, which is measured."
+        "auto", description="How many trials share a GPU; auto: measured on this machine, else as `workers` needs."
     )
-    threads_per_worker: ThreadCount = Field("auto", description="CPU threads of a trial; auto: cores / workers.")
+    threads_per_worker: ThreadCount = Field(
+        "auto", description="CPU threads of a trial; auto: cores / workers, at least 1."
+    )
     memory_gb: float | None = Field(
         None, gt=0, description="Main memory of one worker and its trial, in 1e9 bytes; a trial above it is stopped."
     )
     keep_best: int = Field(1, ge=1, le=1_000, description="How many of the best trials keep their weights.")
-    retries: int = Field(2, ge=0, le=10, description="How often a trial is tried again that died of no own fault.")
+    retries: int = Field(2, ge=0, le=10, description="How often a trial is tried again that was killed or stuck.")
     stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is tried again.")
     shared: Shared | None = Field(
-        None, description="Who else may use a new results folder: group, which writes too, or world, which reads."
+        None, description="Other users of a new results folder: group reads and writes it, world reads it too."
     )
     limits: Limits = Field(Limits(), description="What a trial and the sweep may use.")
 

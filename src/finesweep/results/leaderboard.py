@@ -325,12 +325,12 @@ def _tried_again(record: TrialRecord, halves: bool) -> Iterator[str]:
             f"{record.batch_divisor} and as many more accumulation steps: the effective batch is the same."
         )
     if record.resumed_step and not (halves and record.promoted):
-        yield f"- {name} was interrupted and went on from its saved state at step {record.resumed_step:,}."
+        yield f"- {name} was interrupted and continued from its saved state at step {record.resumed_step:,}."
 
 
 _CAUTION = (
-    "Each trial stands with its best evaluation, and the first of {count} was chosen on the same validation rows: "
-    "its value flatters it a little. Rows that no trial has seen tell what to expect."
+    "Each trial stands with its best evaluation, and the first of {count} was chosen on the same validation rows, "
+    "so its value is a little too good. Rows that no trial has seen give a fair value."
 )
 
 

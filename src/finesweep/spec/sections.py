@@ -130,7 +130,7 @@ class BudgetSpec(Section):
 class SearchSpec(Section):
     """How parameters are proposed and weak trials stopped."""
 
-    backend: str = Field("optuna", description="Who runs the search.")
+    backend: str = Field("optuna", description="Library that runs the search.")
     sampler: str = Field("tpe", description="How parameters are proposed.")
     pruner: str = Field("halving", description="How weak trials are stopped early.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything: search, splits, weights, data order.")
@@ -159,7 +159,9 @@ class PruningSpec(Section):
         max_length=20,
         description="Epochs after which trials are compared, whatever their batch size.",
     )
-    factor: int = Field(FACTOR, ge=2, le=10, description="With `halving`, of how many trials at a rung one goes on.")
+    factor: int = Field(
+        FACTOR, ge=2, le=10, description="With `halving`, one in this many trials is promoted at a rung."
+    )
     audit: float = Field(0.0, ge=0, le=1, description="Share of the pruned trials that are finished all the same.")
 
 
@@ -239,7 +241,7 @@ SECTIONS: dict[str, tuple[Any, str]] = {
     "objective": (ObjectiveSpec, "What trials are ranked by."),
     "budget": (BudgetSpec, "What the whole sweep may use."),
     "search": (SearchSpec, "How parameters are proposed and weak trials stopped."),
-    "pruning": (PruningSpec, "When weak trials are found out."),
+    "pruning": (PruningSpec, "When trials are compared and weak ones pruned."),
     "evaluation": (EvaluationSpec, "How often a trial is evaluated."),
     "stop": (StopSpec, "When the sweep ends before its budget."),
     "patience": (

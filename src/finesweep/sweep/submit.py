@@ -116,7 +116,7 @@ def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
     finished = sum(record.state.finished for record in records)
     return [
         *(lines or ["no job of this sweep is known"]),
-        f"{finished} trials have finished; the same command goes on from here",
+        f"{finished} trials have finished; the same command continues from here",
     ]
 
 

@@ -215,5 +215,5 @@ class Supervisor:
 
 def _how(code: int) -> str:
     if code in TOLD:
-        return "was told to stop by somebody else"
+        return "got a signal from elsewhere"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended with trials left to run"

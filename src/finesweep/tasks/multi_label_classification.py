@@ -237,9 +237,7 @@ def _without_nulls(cells: Mapping[str, Sequence[_Cell]]) -> tuple[dict[str, list
     }
     count = sum(len(cell) for column in cells.values() for cell in column)
     fewer = count - sum(len(cell) for column in kept.values() for cell in column)
-    return kept, [
-        f"Labels such as NULL or nan, which stand for none, left out: {fewer:,} of {count:,}."
-    ] if fewer else []
+    return kept, [f"Labels such as NULL or nan, taken as none and left out: {fewer:,} of {count:,}."] if fewer else []
 
 
 def _ids(flat: Sequence[str], cells: Sequence[_Cell], ids: Mapping[str, int]) -> list[list[int]]:

@@ -63,7 +63,7 @@ class Naive:
                 return None
         names = dict.fromkeys(name for name in (objective, "eval_loss", "eval_accuracy") if name in self.scores)
         scores = ", ".join(f"{name} {metric(self.scores[name])}" for name in names)
-        return f"no better than always answering {clean(self.answer, 60)!r}, but for chance ({scores})"
+        return f"not better by more than chance than always answering {clean(self.answer, 60)!r} ({scores})"
 
 
 CORRELATIONS = ("eval_pearson", "eval_spearman")

@@ -239,7 +239,7 @@ def _far_notes(series: pd.Series, numbers: Sequence[float]) -> Iterator[str]:
         found = ", ".join(f"{numbers[at]:g} in {unit} {series.index[at]}" for at in far[:_SHOWN])
         yield (
             f"{len(far):,} of {len(numbers):,} labels lie more than {_FAR:g} standard deviations from the mean "
-            f"({found}); the squared error is about little else. Are they right?"
+            f"({found}); they dominate the squared error. Are they right?"
         )
 
 

@@ -209,7 +209,7 @@ class Attempt:
         """Record a failure of the trial itself, or the loss of a process that loads its data."""
         if not _LOST_LOADER.match(str(error)):
             return self._failed(_one_line(error))
-        lost = "a process that loads the data died without a word (out of memory?)"
+        lost = "a process that loads the data died without a message (out of memory?)"
         verdict = fault(lost, self.claim.faults, self.profile.retries)
         self.sweep_folder.record(self._record(verdict.state, verdict.reason, faults=verdict.faults))
         is_over = verdict.state is TrialState.FAILED

@@ -107,7 +107,7 @@ class Comparison:
         if trial in verdict.dropped:
             raise TrialPruned(self._lost(standings[trial], verdict.dropped[trial]))
         if trial not in verdict.promoted:
-            raise TrialWaits(f"waits after {self._seen(max(values))} examples for others to come as far")
+            raise TrialWaits(f"waits after {self._seen(max(values))} examples for other trials to get there")
 
     @property
     def _spared(self) -> range:

@@ -85,7 +85,7 @@ def judge(ending: Ending, recorded: TrialState | None, faults: Sequence[str], re
     if ending.exit_code < 0 and -ending.exit_code not in CRASHES:
         return fault(_killed(ending), known, retries)
     if ending.exit_code == 0:
-        return fault("the trial's process ended well, and its record is gone or damaged", known, retries)
+        return fault("the trial's process ended without an error, but its record is gone or damaged", known, retries)
     return Verdict(TrialState.FAILED, _crashed(ending.exit_code), known)
 
 

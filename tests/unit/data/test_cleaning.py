@@ -113,7 +113,7 @@ def test_positions_become_the_names_that_the_file_gives_them() -> None:
         (["12", "7.5"], "train: every text in 'body' is a number; is this the right column?"),
         (["a", 7], "train: 1 row (line 3) with a number in 'body', taken as text."),
         ([1, 2], "train: 2 rows (lines 2, 3) with a number in 'body', taken as text."),
-        (["NULL", "a"], "train: 1 row (line 2) with nothing but a word as 'NULL' in 'body', kept."),
+        (["NULL", "a"], "train: 1 row (line 2) with only a word such as 'NULL' in 'body', kept."),
     ],
 )
 def test_numbers_and_words_for_nothing_are_remarked_among_texts(texts: list[Any], note: str) -> None:
@@ -124,9 +124,7 @@ def test_rows_with_a_word_for_no_label_are_left_out_and_named() -> None:
     frame, _ = clean_rows(table(list("abc"), ["x", "NULL", "y"]), ROLES, "train")
     kept, note = without_labels(frame, {"NULL", "nan"}, "train")
     assert kept["label"].tolist() == ["x", "y"]
-    assert note.startswith(
-        "train: 1 row (line 3) with 'NULL' for a label, which stands for none, left out (data.labels"
-    )
+    assert note.startswith("train: 1 row (line 3) with 'NULL' for a label, taken as none and left out (data.labels")
     assert without_labels(kept, {"NULL"}, "train")[1] == ""
     with pytest.raises(RowProblem, match="test: every row has 'x', 'y' for a label"):
         without_labels(kept, {"x", "y"}, "test")

@@ -61,7 +61,9 @@ def test_a_tsv_with_stray_quotes_keeps_every_row(rows: list[tuple[str, ...]], en
     ],
 )
 def test_a_csv_whose_quotes_swallow_rows_is_refused_with_its_line(text: str) -> None:
-    with pytest.raises(SpecError, match=r"my\.csv:\d: a double quote opens a field here that goes on to line \d") as e:
+    with pytest.raises(
+        SpecError, match=r"my\.csv:\d: a double quote opens a field here that continues to line \d"
+    ) as e:
         split(text)
     assert "write `data: {quoting: none}` if double quotes are plain" in e.value.problems[0].hint
     assert split(text, quoting="minimal").long

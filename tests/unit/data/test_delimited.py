@@ -67,7 +67,7 @@ def test_the_line_that_names_the_separator_for_excel_is_followed(first: str) -> 
 def test_a_header_that_stands_again_is_left_out() -> None:
     found = read("text,label\na,b\ntext,label\nc,d\ntext,label\n")
     assert (found.rows, found.places) == ([["a", "b"], ["c", "d"]], [2, 4])
-    assert found.notes == ("the header stands again in lines 3, 5; left out",)
+    assert found.notes == ("the header is repeated in lines 3, 5; left out",)
 
 
 def test_fewer_records_than_lines_are_said() -> None:

@@ -122,7 +122,7 @@ def test_stray_quotes_lose_no_row_of_a_data_set(hub: Hub) -> None:
 
 def test_quotes_that_swallow_rows_of_a_data_set_are_a_problem(hub: Hub) -> None:
     files = {"train.csv": STRAY.replace("\t", ","), "validation.csv": "sentence,label\na,good\nb,bad\n"}
-    with pytest.raises(SpecError, match=r"train\.csv:2: a double quote opens a field here that goes on to line 5"):
+    with pytest.raises(SpecError, match=r"train\.csv:2: a double quote opens a field here that continues to line 5"):
         hub(files)
     assert hub(files, quoting="none").facts().rows == {"train": 5, "validation": 2}
 

@@ -56,7 +56,7 @@ def test_rows_come_with_encoded_labels_and_nothing_else(load: Load) -> None:
     assert loaded.frames["validation"].to_dict("list") == {"text": ["null", "fine"], "label": [0, 1]}
     assert loaded.names == ("neg", "pos")
     assert loaded.notes == (
-        "validation (validation.csv): 1 row (line 2) with nothing but a word as 'null' in 'text', kept.",
+        "validation (validation.csv): 1 row (line 2) with only a word such as 'null' in 'text', kept.",
     )
 
 
@@ -219,14 +219,14 @@ def test_d11_an_index_column_is_remarked_unless_it_is_used(load: Load) -> None:
 
 def test_d21_texts_of_train_in_validation_are_counted(load: Load) -> None:
     files = {**FILES, "validation.csv": csv(6, start=17)}
-    assert load(files, **BOTH).notes == ("validation: 3 of 6 texts stand in train too; its scores flatter.",)
+    assert load(files, **BOTH).notes == ("validation: 3 of 6 texts are in train too, so its scores are too good.",)
 
 
 def test_pairs_overlap_only_if_both_texts_do(load: Load) -> None:
     train = "text,pair,label\n" + "".join(f"same,p{row},{'ab'[row % 2]}\n" for row in range(20))
     files = {"train.csv": train, "validation.csv": "text,pair,label\nsame,new,a\nsame,p1,b\n"}
     loaded = load(files, **BOTH, text_pair="pair")
-    assert loaded.notes == ("validation: 1 of 2 texts stand in train too; its scores flatter.",)
+    assert loaded.notes == ("validation: 1 of 2 texts are in train too, so its scores are too good.",)
     assert list(loaded.frames["train"].columns) == ["text", "text_pair", "label"]
     assert loaded.facts().text_pair is True
 
@@ -354,7 +354,7 @@ def test_columns_that_a_spec_names_make_an_odd_header_one(load: Load) -> None:
 
 def test_stray_quotes_lose_no_row_without_a_word(load: Load) -> None:
     body = csv(20).replace("text 3,", '"text 3,').replace("text 7,", 'text 7",')
-    with pytest.raises(SpecError, match=r"^train\.csv:5: a double quote opens a field here that goes on to line 9"):
+    with pytest.raises(SpecError, match=r"^train\.csv:5: a double quote opens a field here that continues to line 9"):
         load({"train.csv": body})
     assert sum(load({"train.csv": body}, quoting="none").facts().rows.values()) == 20
     loaded = load({"train.csv": body}, quoting="minimal")
@@ -371,11 +371,11 @@ def test_words_for_no_label_are_left_out_unless_they_are_wanted(load: Load) -> N
     assert loaded.facts().rows == {"train": 20, "validation": 6}
     assert loaded.notes == (
         (
-            "train (train.csv): 2 rows (lines 22, 23) with 'NULL', 'nan' for a label, which stands for none, left out "
+            "train (train.csv): 2 rows (lines 22, 23) with 'NULL', 'nan' for a label, taken as none and left out "
             "(data.labels: as_written keeps them)."
         ),
         (
-            "validation (validation.csv): 1 row (line 8) with 'NULL' for a label, which stands for none, left out "
+            "validation (validation.csv): 1 row (line 8) with 'NULL' for a label, taken as none and left out "
             "(data.labels: as_written keeps them)."
         ),
     )

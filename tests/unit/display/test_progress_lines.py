@@ -72,13 +72,15 @@ def test_an_interrupted_trial_counts_when_it_ends_at_last() -> None:
 
 def test_a_trial_that_waits_and_goes_on_looks_like_no_retry() -> None:
     announcer = Announcer(SUBJECT, [])
-    at_rung = record(7, 0.61, WAITING, reason="waits after 3,460 examples for others to come as far", examples=3_460)
+    at_rung = record(
+        7, 0.61, WAITING, reason="waits after 3,460 examples for other trials to get there", examples=3_460
+    )
     told = list(announcer.changes([at_rung], []))
     told += list(announcer.changes([at_rung], [running(7, attempt=2)]))
     told += list(announcer.changes([record(7, 0.5, PRUNED, attempt=2, reason="halving: weak")], []))
     assert [line.removesuffix(PARAMS) for line in told] == [
         "[0/20] trial 7 WAITING eval_loss 0.6100 at 3,460 examples",
-        "[0/20] trial 7 RUNNING on from 3,460 examples",
+        "[0/20] trial 7 RUNNING again from 3,460 examples",
         "[1/20] trial 7 PRUNED eval_loss 0.5000 in 42 s: halving: weak",
     ]
 
@@ -93,7 +95,7 @@ def test_a_trial_that_is_finished_for_the_audit_says_so() -> None:
     announcer = Announcer(SUBJECT, [record(7, 0.61, WAITING, examples=3_460)])
     told = list(announcer.changes([record(7, 0.61, WAITING, audit="weak")], [running(7, attempt=2, audit="weak")]))
     assert [line.removesuffix(PARAMS) for line in told] == [
-        "[0/20] trial 7 RUNNING on from 3,460 examples, for the audit"
+        "[0/20] trial 7 RUNNING again from 3,460 examples, for the audit"
     ]
 
 

@@ -134,7 +134,7 @@ def test_a_cluster_that_says_nothing_is_a_line_and_no_failure(submitted) -> None
 
 
 def test_a_sweep_whose_jobs_are_gone_is_to_be_submitted_again(submitted) -> None:
-    assert "ended    never submitted, or its jobs are gone; the same `sweep submit` goes on" in submitted([])
+    assert "ended    never submitted, or its jobs are gone; the same `sweep submit` continues" in submitted([])
 
 
 def test_a_run_that_has_ended_is_not_asked_about(submitted, folder: SweepFolder) -> None:

@@ -34,8 +34,8 @@ def test_the_run_that_was_prepared_is_opened(tmp_path: Path) -> None:
     [
         (False, 1, "a", "there is no such folder"),
         (True, 2, "a", "the folder has no run 2"),
-        (True, 1, "another", "its run 1 is another one"),
-        (True, 1, "token", "its run 1 is another one"),
+        (True, 1, "another", "its run 1 has another token"),
+        (True, 1, "token", "its run 1 has another token"),
         (False, 1, "", "there is no such folder"),
     ],
 )
@@ -67,7 +67,7 @@ def test_addresses_that_were_changed_in_the_folder_are_refused(tmp_path: Path, c
     assert open_run(folder.path, 1, token)[1].profile == settled
     folder.write_run(run(1, token=token, profile={**settled, **changed}))
     with pytest.raises(
-        FolderError, match=r"^run 1: .* in its file is not what its command gave; nothing is sent there;"
+        FolderError, match=r"^run 1: .* in its file differs from what its command wrote; nothing is sent there;"
     ):
         open_run(folder.path, 1, token)
 

@@ -129,7 +129,7 @@ def test_each_run_has_its_own_budget_and_model_folder(folder: SweepFolder) -> No
         ({"spec.objective.surprise": 1}, "objective.surprise: Extra inputs are not permitted"),
         ({"spec.objective.metric": 3}, "objective.metric: Input should be a valid string"),
         ({"spec.space.learning_rate.low": ...}, "space.learning_rate: Value error, `low` is missing"),
-        ({"name": "../x"}, "name: '../x' is none that a sweep can have"),
+        ({"name": "../x"}, "name: '../x' is not a name for a sweep"),
         ({"data.rows": 5}, "rows: Input should be a valid dictionary"),
         ({"data.rows.train": ...}, "rows.train: missing"),
         ({"data.labels": "ab"}, "labels: Input should be a valid list"),

@@ -362,7 +362,7 @@ def test_page_says_which_trials_were_not_trained_in_one_go(tmp_path: Path) -> No
     section = page.partition("## Tried again")[2]
     assert "- Trial 1, attempt 2, after: the trial's process was killed by SIGKILL." in section
     assert "- Trial 2 ran out of GPU memory" in section
-    assert "- Trial 2 was interrupted and went on from its saved state at step 1,234." in section
+    assert "- Trial 2 was interrupted and continued from its saved state at step 1,234." in section
     assert "Trial 0" not in section
     assert "## Tried again" not in written(tmp_path, [record(0, 0.5)])[0]
 
@@ -381,7 +381,7 @@ def test_a_promotion_is_no_second_try_but_an_interruption_is(tmp_path: Path) -> 
 
 
 def test_waiting_trials_stand_among_those_that_do_not_rank(tmp_path: Path) -> None:
-    reason = "waits after 3,460 examples for others to come as far"
+    reason = "waits after 3,460 examples for other trials to get there"
     page, _, objects = written(tmp_path, [record(0, 0.5), record(1, 0.3, WAITING, reason=reason), record(2, 0.6)])
     assert "- Trials: 2 of 20 finished (2 COMPLETE), 1 WAITING" in page.splitlines()
     assert [(item["trial"], item["rank"]) for item in objects] == [(0, 1), (2, 2), (1, None)]

@@ -244,7 +244,7 @@ def test_who_measured_beside_others_is_told():
     each = (Reading(8, measurement(100.0, share=0.97)), Reading(32, measurement(300.0, share=0.4)))
     estimate = estimated(facts(), readings(*each))
     assert estimate.busy_share == pytest.approx(0.6)
-    assert any("others had the cores for 60% of the time" in line for line in lines(estimate))
+    assert any("other processes used the cores for 60% of the time" in line for line in lines(estimate))
     calm = estimated(facts(), readings(*(Reading(8, measurement(100.0, share=0.97)),)))
     assert not any("others" in line for line in lines(calm))
     assert estimated(facts(), readings(*each, threads=2)).busy_share is None

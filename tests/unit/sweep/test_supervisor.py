@@ -186,7 +186,7 @@ def test_a_worker_that_somebody_else_told_to_stop_is_replaced(watch):
     watch.handles[0].stop()
     watch._reap()
     assert list(watch.handles) == [0]
-    assert watch.display.said == ["Worker 1 was told to stop by somebody else; another one is started."]
+    assert watch.display.said == ["Worker 1 got a signal from elsewhere; another one is started."]
 
 
 def test_workers_that_keep_dying_end_the_sweep(watch):

@@ -44,7 +44,7 @@ def test_naive_answer_is_that_of_train_and_its_scores_those_of_validation():
 )
 def test_classifier_within_chance_of_the_most_frequent_class_is_useless(loss, accuracy, f1):
     assert of_classes(loss, accuracy, f1) == (
-        "no better than always answering 'good', but for chance (eval_loss 0.8370, eval_accuracy 0.5000)"
+        "not better by more than chance than always answering 'good' (eval_loss 0.8370, eval_accuracy 0.5000)"
     )
 
 
@@ -90,7 +90,7 @@ def test_headline_calls_a_useless_winner_so_instead_of_its_gain():
     useless, good = ({"eval_loss": loss, "eval_accuracy": 0.5, "eval_macro_f1": 0.5} for loss in (0.84, 0.3))
     records = [record(0, 0.9, metrics=useless), record(1, 0.84, metrics=useless)]
     assert summarize(made, records, []).headline() == (
-        "eval_loss 0.8400 (trial 1): no better than always answering 'good', but for chance "
+        "eval_loss 0.8400 (trial 1): not better by more than chance than always answering 'good' "
         "(eval_loss 0.8370, eval_accuracy 0.5000)"
     )
     assert "below the untuned default" in summarize(made, [records[0], record(1, 0.3, metrics=good)], []).headline()

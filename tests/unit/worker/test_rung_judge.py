@@ -86,7 +86,7 @@ def test_who_has_lost_already_is_ended_before_all_have_come(tmp_path):
     assert compared.sweep_folder.read_record(2).state is TrialState.PRUNED  # of six, two go on
     with pytest.raises(TrialPruned, match=r"kept were the best 2 of trials 0, 1, 2, 3 \(0\.1000 to 0\.2000\)"):
         compared.judge(3, seen(0.4))
-    with pytest.raises(TrialWaits, match="waits after 1,000 examples for others to come as far"):
+    with pytest.raises(TrialWaits, match="waits after 1,000 examples for other trials to get there"):
         compared.judge(3, seen(0.15))
     compared.judge(3, seen(0.05))  # the best so far goes on at once
 

@@ -161,7 +161,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
 
     def _how(self, trial_id: str) -> str:
         why = self._scheduler.errors.get(trial_id)
-        return f"its process, or the machine that it ran on, died ({why or 'Ray says no more'})"
+        return f"its process, or the machine that it ran on, died ({why or 'Ray gives no reason'})"
 
 
 class Heartbeat(Callback):  # type: ignore[misc]

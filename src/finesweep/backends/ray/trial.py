@@ -152,7 +152,7 @@ class _Line:
         except (EOFError, OSError):
             # Its actor has died, perhaps because the trial was stopped here. Then this process must not write its
             # record.
-            raise AttemptOutdated("the process that it was started by is gone") from None
+            raise AttemptOutdated("the process that started it is gone") from None
 
     def attend(self) -> None:
         """In the actor: pass the trial's reports on, and answer them."""

@@ -23,9 +23,7 @@ LAUNCHER = "ray"
 ROLE = "sweep"
 POLL_SECONDS = 0.5
 TAIL_LINES = 20
-OPEN = (
-    "Note: the dashboard wants no token. Whoever reaches it can run anything there: RAY_AUTH_MODE=token on all nodes."
-)
+OPEN = "Note: the dashboard asks for no token, so it runs what any user sends. Set RAY_AUTH_MODE=token on all nodes."
 STATES: Mapping[str, JobState] = {
     "PENDING": "queued",
     "RUNNING": "running",
@@ -62,7 +60,7 @@ class RaySubmitter:
         dashboard, job = _dashboard(profile), _job_id(order)
         entrypoint = _entrypoint(profile.python, order)
         if dry_run:
-            said = f"Nothing was submitted. {dashboard.url} would be given this job, {job}:"
+            said = f"Nothing was submitted. {dashboard.url} would get this job, {job}:"
             return Submission({}, [said, f"  {entrypoint}"])
         run = {"run": str(order.run.number), "token": order.run.token}
         metadata = {"sweep": order.name, "folder": str(order.sweep_folder.path), **run}
@@ -93,7 +91,7 @@ def _dashboard(profile: Profile) -> Dashboard:
     url = RayProfile.of(profile).jobs_url
     if url is None:
         raise LaunchError(
-            f"nobody says where the Ray cluster takes jobs: give the profile `dashboard: http://host:8265`, "
+            f"found no address of Ray's dashboard: write `dashboard: http://host:8265` into the profile, "
             f"or set {DASHBOARD_VARIABLE}"
         )
     return Dashboard(url)
@@ -115,8 +113,8 @@ def _named(run: Run, given: Profile | None) -> Dashboard:
     if recorded is None or _same(recorded, here.jobs_url or ""):
         return _dashboard(here)
     raise FolderError(
-        f"its job was given to {recorded}, says this folder, which may come from anybody: nothing is sent there; "
-        f"if that is your cluster, name it with --on PROFILE.yaml or {DASHBOARD_VARIABLE}={recorded}"
+        f"this folder says that its job is at {recorded}; another user may have written that, so nothing is sent "
+        f"there; if that is your cluster, name it with --on PROFILE.yaml or {DASHBOARD_VARIABLE}={recorded}"
     )
 
 
@@ -145,7 +143,7 @@ def _lines(url: str, job: str, order: Order) -> list[str]:
     return [
         f"Submitted to {url} as {job}.",
         f"  sweep status {folder}{on}  how far it is",
-        f"  sweep cancel {folder}{on}  end it; the same sweep submit goes on from there",
+        f"  sweep cancel {folder}{on}  end it; the same sweep submit continues from there",
         f"  sweep leaderboard {folder}  the trials so far",
         f"  {order.sweep_folder.path / 'logs'}  what workers and trials print",
     ]
@@ -185,6 +183,6 @@ def _stopped(dashboard: Dashboard, job: str, run: Run) -> str:
     deadline = time.monotonic() + deadlines.CANCEL_SECONDS
     while _job(dashboard, ROLE, job, run).state in ("queued", "running"):
         if time.monotonic() >= deadline:
-            return f"{job} was told to stop, and still runs"
+            return f"{job} was asked to stop, and still runs"
         time.sleep(POLL_SECONDS)
     return f"{job} was stopped"

@@ -171,7 +171,7 @@ class SlurmProfile(Profile):
         if self.minutes is not None and self.minutes * 60 < self.signal_seconds + EARLY_SECONDS:
             least = -(-(self.signal_seconds + EARLY_SECONDS) // 60)
             raise ValueError(
-                f"minutes: {self.minutes} leaves no time for a trial, which is told to stop signal_seconds: "
+                f"minutes: {self.minutes} leaves no time for a trial, which is asked to stop signal_seconds: "
                 f"{self.signal_seconds} before; at least {least} are needed"
             )
         if self.memory_gb is not None and self.options.keys() & {"mem-per-cpu", "mem-per-gpu"}:
@@ -199,5 +199,7 @@ class SlurmProfile(Profile):
             useful = self.minutes - self.signal_seconds / 60
             if self.limits.trial_minutes > useful:
                 longest = f"limits.trial_minutes: {self.limits.trial_minutes:g}"
-                return [f"a job of {self.minutes} minutes ends before {longest}; such a trial goes on in the next job"]
+                return [
+                    f"a job of {self.minutes} minutes ends before {longest}; such a trial continues in the next job"
+                ]
         return []

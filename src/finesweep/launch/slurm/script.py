@@ -231,13 +231,13 @@ back_to_queue() {
     [ -z "$told" ] || return
     noted "back to the queue: $1"
     scontrol requeue "$job" && exit "$code"
-    echo "error: $job could not go back to the queue; the same \`sweep submit\` goes on from here"
+    echo "error: $job could not go back to the queue; the same \`sweep submit\` continues from here"
 }
 if [ -z "$told" ]; then
     case $code in
         # The trial is saved, and goes on in the next allocation: the time limit was near, or the node is wanted.
         138) back_to_queue "its time was nearly up" ;;
-        143) back_to_queue "it was told to stop" ;;
+        143) back_to_queue "it was asked to stop" ;;
         129 | 13[0-9] | 14[0-9] | 15[0-9])
             # Killed, and perhaps by no fault of its own.
             [ "$(grep -c "back to the queue: killed" "$note")" -lt REQUEUES ] && back_to_queue "killed, exit $code" ;;

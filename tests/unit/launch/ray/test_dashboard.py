@@ -183,7 +183,9 @@ def test_a_dashboard_that_does_not_answer_is_given_up(monkeypatch):
 
 
 def test_without_a_dashboard_the_key_and_the_variable_are_named():
-    with pytest.raises(LaunchError, match=r"`dashboard: http://host:8265`, or set RAY_API_SERVER_ADDRESS"):
+    with pytest.raises(
+        LaunchError, match=r"`dashboard: http://host:8265` into the profile, or set RAY_API_SERVER_ADDRESS"
+    ):
         submitter().check(RayProfile())
 
 
@@ -205,7 +207,7 @@ def test_a_dashboard_that_takes_jobs_from_anybody_is_remarked_on(stub, tmp_path,
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     stub.answers["POST /api/jobs/"] = {}
     lines = submitter().submit(order(tmp_path / "sweep", stub), dry_run=False).lines
-    assert any("wants no token" in line for line in lines) is (token == "")
+    assert any("asks for no token" in line for line in lines) is (token == "")
 
 
 def test_two_submissions_have_two_names(stub, tmp_path):
@@ -221,7 +223,7 @@ def test_a_dry_run_shows_the_job_and_asks_nobody(stub, tmp_path):
     stub.answers["POST /api/jobs/"] = {}
     submitter().submit(given, dry_run=False)
     said, entrypoint = found.lines
-    assert said.startswith(f"Nothing was submitted. {stub.url} would be given this job, finesweep-my-sweep-3-")
+    assert said.startswith(f"Nothing was submitted. {stub.url} would get this job, finesweep-my-sweep-3-")
     assert entrypoint == f"  {stub.asked[0][3]['entrypoint']}"
 
 
@@ -234,7 +236,7 @@ def test_a_folder_of_any_name_stays_one_word_of_the_jobs_shell(stub, tmp_path, n
     folder = tmp_path / name
     submitter().submit(order(folder, stub, python=str(python)), dry_run=False)
     shell = subprocess.run(
-        stub.asked[0][3]["entrypoint"], shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=20
+        stub.asked[0][3]["entrypoint"], shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     said = "".join(
         f"<{word}>\n" for word in ("-P", "-m", "finesweep", "supervise", folder, "--run", "3", "--token", "t0k")
@@ -295,7 +297,7 @@ def test_a_job_is_stopped_and_waited_for(stub, tmp_path, monkeypatch):
     [
         ({"stopped": False}, "id had ended already"),
         ((404, "no"), "id is not known to the cluster as a job of this run"),
-        ({"stopped": True}, "id was told to stop, and still runs"),
+        ({"stopped": True}, "id was asked to stop, and still runs"),
     ],
 )
 def test_a_job_that_is_not_stopped_is_told(stub, tmp_path, monkeypatch, answer, line):
@@ -330,7 +332,7 @@ def test_a_dashboard_that_only_a_folder_names_is_told_nothing(stub, tmp_path, mo
     if named is not None:
         monkeypatch.setenv("RAY_API_SERVER_ADDRESS", named)
     sweep_folder, run, _ = submitted(stub, tmp_path / "s", {"status": "RUNNING"})
-    message = rf"was given to {stub.url}, says this folder, .*--on PROFILE\.yaml or RAY_API_SERVER_ADDRESS={stub.url}$"
+    message = rf"says that its job is at {stub.url}; .*--on PROFILE\.yaml or RAY_API_SERVER_ADDRESS={stub.url}$"
     for given in (None, Profile(), SlurmProfile()):
         with pytest.raises(FolderError, match=message):
             getattr(submitter(), ask)(sweep_folder, run, given)

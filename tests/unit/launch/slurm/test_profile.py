@@ -203,6 +203,6 @@ def test_a_key_of_slurm_under_another_launcher_is_told_where_it_belongs(tmp_path
 def test_a_job_that_is_shorter_than_a_trial_may_be_is_noted():
     found = made(minutes=60, limits={"trial_minutes": 90.0})
     assert found.settled(LAPTOP, 100).notes(LAPTOP) == [
-        "a job of 60 minutes ends before limits.trial_minutes: 90; such a trial goes on in the next job"
+        "a job of 60 minutes ends before limits.trial_minutes: 90; such a trial continues in the next job"
     ]
     assert not made(minutes=240, limits={"trial_minutes": 90.0}).settled(LAPTOP, 100).notes(LAPTOP)

@@ -161,7 +161,7 @@ def carried_out(
         env=environment(**env),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     return done, programs
@@ -177,7 +177,7 @@ def note_of(made: Order, job: str = "7_2") -> list[str]:
     [
         *((code, f"ended {code}") for code in (0, 1, 2, 3)),
         (138, "back to the queue: its time was nearly up"),
-        (143, "back to the queue: it was told to stop"),
+        (143, "back to the queue: it was asked to stop"),
         *((code, f"back to the queue: killed, exit {code}") for code in (134, 137, 139, 159)),
     ],
 )
@@ -289,7 +289,7 @@ def test_a_node_without_this_python_says_so(tmp_path, monkeypatch):
 def test_without_slurm_a_script_says_how_it_is_run(tmp_path: Path, name: str) -> None:
     made = order(tmp_path)
     script = workers(made) if name == "SLURM_ARRAY_TASK_ID" else collect_script(made, profile_of(made))
-    done = subprocess.run(["bash", "-c", script], env={}, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(["bash", "-c", script], env={}, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
     assert f"{name}: submit this file with sbatch" in done.stderr
 
