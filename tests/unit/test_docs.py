@@ -209,11 +209,22 @@ def test_every_path_that_is_named_exists(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
-def test_every_module_that_the_design_names_exists():
+PACKAGE = ROOT / "src/finesweep"
+
+
+def is_module(name: str) -> bool:
+    return (PACKAGE / f"{name}.py").is_file() or (PACKAGE / name).is_dir()
+
+
+@every_page
+def test_every_module_that_a_page_names_exists(page: Path) -> None:
+    packages = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    for name in re.findall(r"`([a-z_]+(?:/[a-z_]+)+)(?:\.py)?`", page.read_text(encoding="utf-8")):
+        assert name.partition("/")[0] not in packages or is_module(name), name
+
+
+def test_every_module_that_the_design_draws_exists():
     text = (ROOT / "docs/how_it_works.md").read_text(encoding="utf-8")
-    package = ROOT / "src/finesweep"
-    packages = {path.name for path in package.iterdir() if path.is_dir()}
-    in_text = {name for name in re.findall(r"`([a-z_]+(?:/[a-z_]+)+)`", text) if name.partition("/")[0] in packages}
     _, *drawn = text.partition("```\n")[2].partition("```")[0].splitlines()
-    for name in in_text.union(re.findall(r"[\w/]+", "\n".join(drawn))):
-        assert (package / f"{name}.py").is_file() or (package / name).is_dir(), name
+    for name in re.findall(r"[\w/]+", "\n".join(drawn)):
+        assert is_module(name), name
