@@ -1,9 +1,23 @@
-"""Sets what every test relies on, however busy the machine is."""
+"""Sets what every test relies on, however busy the machine is and whatever test ran before it."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
 
 # Hypothesis fails an example that takes longer than 0.2 s, which any example may on a busy machine.
 settings.register_profile("finesweep", deadline=None)
 settings.load_profile("finesweep")
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Put the signals back that a test leaves ignored: a shell that a later test starts could not trap them."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGALRM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
