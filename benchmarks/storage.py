@@ -33,6 +33,7 @@ from finesweep.atomic import write_json
 from finesweep.manifest import Manifest, Run
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir, make_folders
+from finesweep.shared_folder import new_token
 from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
@@ -83,10 +84,11 @@ def prepare(folder: Path, trials: int, storage: str | None) -> RunDir:
     run_dir = make_folders(folder)
     manifest = Manifest(folder.name, values, data, model, [], time.time())
     write_json(run_dir.spec_file, dataclasses.asdict(manifest))
-    profile = Profile(storage=storage, workers=1, threads_per_worker=1, gpus_per_trial=0)
+    profile = Profile(storage=storage, workers=1, threads_per_worker=1, gpus_per_trial=0).model_dump()
+    token, began = new_token(profile), time.time()
     run_dir.begin_run(
         lambda number: Run(
-            number, {"trials": trials}, {}, profile.model_dump(), {}, socket.gethostname(), os.getpid(), time.time()
+            number, {"trials": trials}, {}, profile, {}, socket.gethostname(), os.getpid(), began, token=token
         )
     )
     return run_dir
@@ -120,7 +122,8 @@ def work(folder: Path) -> None:
             self.run_dir.record(record)
             return loss
 
-    worker = Untrained.open(folder, 1)
+    [run] = RunDir(folder).runs()
+    worker = Untrained.open(folder, 1, token=run.token)
     BACKENDS.load("optuna")().search(worker)
 
 
