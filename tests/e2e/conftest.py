@@ -73,6 +73,7 @@ class Project:
         def at_birth() -> None:
             # The tests themselves may have been started by such a shell, and would prove nothing.
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
             for number in ignored:
                 signal.signal(number, signal.SIG_IGN)
 

@@ -47,7 +47,7 @@ def test_a_trial_has_at_most_half_the_fixed_cost_of_the_stock_call(capsys):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_arm_carries_out_a_sweep_and_ships_a_winner_that_loads(rows, tmp_path):
-    arms = ("finesweep", "S", "R", "O")
+    arms = ("finesweep", "S", "T", "R", "O")
     figures = whole_sweeps.measure([rows], TINY, 1.0, 1, arms, tmp_path / "scratch")
     assert figures.notes == []
     # A peer that was faster with one thread has a 1 behind its name.
