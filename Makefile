@@ -29,7 +29,7 @@ test-slow: $(VENV)/.installed-test ## the slow tests: sweeps that are killed, br
 	$(PYTEST) -m "slow and not cluster"
 
 # One after the other, so that what a quick test finds is told within minutes.
-test-all: ## the quick tests, then the slow ones, then those on real clusters, in about three quarters of an hour
+test-all: ## the quick tests, then the slow ones, then those on real clusters, in an hour or more
 	$(MAKE) test
 	$(MAKE) test-slow
 	$(MAKE) test-cluster

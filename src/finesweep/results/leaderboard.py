@@ -282,12 +282,10 @@ def _csv_values(
 
 
 def _csv_cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return finite(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if value is None or isinstance(value, int):
-        return value
+    if value is None or isinstance(value, int | float):
+        return _json_value(value)
     text = clean(value, limit=2_000)
     return f"'{text}" if _FORMULA.match(text) or _FORMULA.match(str(value)) else text
 
