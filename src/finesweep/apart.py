@@ -10,6 +10,7 @@ import contextlib
 import errno
 import multiprocessing
 import multiprocessing.reduction
+import os
 import signal
 import sys
 import traceback
@@ -21,6 +22,7 @@ from typing import Any
 
 from finesweep import activity
 from finesweep.errors import LaunchError, SweepError
+from finesweep.scratch import scratch_environment, scratch_folder
 from finesweep.signals import STOPS
 
 END_SECONDS = 2.0
@@ -103,11 +105,12 @@ class Apart:
     def __init__(self, what: str, steps: Callable[[Link], None]) -> None:
         self._what = what
         self._has_ended = False
+        self._scratch = scratch_folder()
         self._connection, there = multiprocessing.Pipe()
         # A signal that came between the fork and the end of this would leave a process that nobody ends.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         self._process = multiprocessing.get_context("fork").Process(
-            target=_in_child, args=(steps, there, self._connection, mask)
+            target=_in_child, args=(steps, there, self._connection, mask, self._scratch.name)
         )
         try:
             try:
@@ -134,6 +137,7 @@ class Apart:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+        self._scratch.cleanup()
 
     def hear(self) -> Any:
         """Return what the process finds next.
@@ -181,9 +185,14 @@ class Apart:
 
 
 def _in_child(
-    steps: Callable[[Link], None], connection: Connection, other_end: Connection, mask: set[signal.Signals]
+    steps: Callable[[Link], None],
+    connection: Connection,
+    other_end: Connection,
+    mask: set[signal.Signals],
+    scratch: str,
 ) -> None:
     try:
+        os.environ.update(scratch_environment(scratch))
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         other_end.close()  # or the end of whoever started this would go unnoticed
         link = Link(connection)

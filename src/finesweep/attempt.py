@@ -11,7 +11,6 @@ import resource
 import shutil
 import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from finesweep.manifest import Manifest
 from finesweep.profile import Profile
 from finesweep.resume import SavedState, StateDamaged, read_state
 from finesweep.run_dir import RunDir
+from finesweep.scratch import scratch_folder
 from finesweep.settings import Settings, can_halve
 from finesweep.spec import SweepSpec
 from finesweep.training import FineTuning, interrupt_if
@@ -102,7 +102,7 @@ class Attempt:
             RunDirError: The sweep's folder cannot be written, so there is no record.
         """
         try:
-            with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+            with scratch_folder() as scratch:
                 self._train(Path(scratch), report)
         except (TrialStopped, RunDirError):
             raise

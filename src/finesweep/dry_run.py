@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from finesweep.errors import Problem, signal_name
 from finesweep.manifest import Manifest
 from finesweep.preflight import Checked
 from finesweep.run_dir import RunDir
+from finesweep.scratch import scratch_folder
 from finesweep.search_space import Parameter, SearchSpace
 from finesweep.settings import Settings
 from finesweep.spec import ScratchModelSpec, SweepSpec
@@ -84,7 +84,7 @@ def problems(checked: Checked, write: Write, memory_gb: float | None) -> Sequenc
     activity.tell("trying the model on two rows")
     tried = variants(spec, checked.plan, checked.model.max_tokens)
     blamed = dict(_set_in_every_trial(spec))
-    with tempfile.TemporaryDirectory(prefix="finesweep-try-") as scratch:
+    with scratch_folder("finesweep-try-") as scratch:
         folder = Path(scratch)
         _prepare(checked, write, folder / "sweep")
         asked = {"params": [one.params for one in tried], "settings": list(blamed), "memory_gb": memory_gb}

@@ -9,7 +9,6 @@ import json
 import math
 import signal
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from finesweep.parquet_file import read_frame
 from finesweep.pretrained import empty_model, load_config
 from finesweep.rehearsal import take_through
 from finesweep.run_dir import RunDir
+from finesweep.scratch import scratch_folder
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.trial import Params
 from finesweep.verification import SCORES, Exported, asked_as_users_will
@@ -146,7 +146,7 @@ class _Attempt:
         return sum(parameter.numel() for parameter in empty_model(config).parameters())
 
     def _take_through(self, params: Params, *, is_saved: bool) -> None:
-        with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+        with scratch_folder() as scratch:
             trainer = take_through(self.run_dir, self.manifest, self.spec, params, trains=True)
             if is_saved:
                 folder = Path(scratch) / "winner"

@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from finesweep.manifest import Manifest
 from finesweep.measurement import Load, Measurement, Misfit
 from finesweep.regular_file import last_lines
 from finesweep.run_dir import RunDir
+from finesweep.scratch import scratch_folder
 from finesweep.spec import SweepSpec
 from finesweep.stored import open_log
 from finesweep.training import build_trainer
@@ -86,7 +86,7 @@ class Bench:
             TrialInterrupted: It was told to stop.
             SweepError: A process failed, as every trial would, or took too long.
         """
-        with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+        with scratch_folder() as scratch:
             context = TrialContext(
                 self.run_dir, self.manifest, self.spec, load.params, scalars=None, scratch=Path(scratch)
             )

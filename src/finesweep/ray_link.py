@@ -11,7 +11,6 @@ import re
 import select
 import socket
 import subprocess
-import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from finesweep.commands import own_command
 from finesweep.environment import own_environment
 from finesweep.errors import LaunchError, printable
 from finesweep.ray_nodes import Amounts, RayNode
+from finesweep.scratch import scratch_folder
 from finesweep.stored import open_log
 
 CONNECT_SECONDS = 20.0
@@ -191,7 +191,7 @@ def nodes_of(address: str) -> Sequence[RayNode]:
     Raises:
         LaunchError: It does not answer.
     """
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as folder:
+    with scratch_folder() as folder:
         link = RayLink(address, Path(folder, "ray.log"))
         try:
             return link.connect()

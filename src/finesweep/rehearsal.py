@@ -7,7 +7,6 @@ a metric that is missing), and imports what would otherwise be imported in every
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from finesweep.errors import SweepError
 from finesweep.fine_tuner import FineTuner
 from finesweep.manifest import Manifest
 from finesweep.run_dir import RunDir
+from finesweep.scratch import scratch_folder
 from finesweep.spec import SweepSpec
 from finesweep.training import build_trainer
 from finesweep.trial import Params
@@ -59,7 +59,7 @@ def take_through(run_dir: RunDir, manifest: Manifest, spec: SweepSpec, params: P
     Raises:
         SweepError: Something would fail or mislead in every trial.
     """
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+    with scratch_folder() as scratch:
         context = TrialContext(run_dir, manifest, spec, params, None, Path(scratch))
         precision.refuse_emulation(context.settings.training)
         trainer = build_trainer(

@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from finesweep.readable import clean
 from finesweep.registry import TASKS
 from finesweep.regular_file import read_bytes, read_text
 from finesweep.run_dir import RunDir
+from finesweep.scratch import scratch_environment, scratch_folder
 from finesweep.stored import Damaged, open_log, read_as
 from finesweep.trial import Direction, TrialRecord
 from finesweep.weights_file import files_digest
@@ -216,7 +216,7 @@ def _evaluate_in_fresh_process(
     trusted: bool,
 ) -> dict[str, Any] | None:
     """Return ``reloaded``, ``test`` and ``sample`` as a new process that only knows the folders finds them."""
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+    with scratch_folder() as scratch:
         output = Path(scratch) / "evidence.json"
         arguments = ["verify", str(run_dir.path), str(folder), "--trial", str(record.trial), "--output", str(output)]
         arguments += [FLAG] if trusted else []
@@ -224,7 +224,8 @@ def _evaluate_in_fresh_process(
         command = own_command(*arguments)
         try:
             with os.fdopen(open_log(log), "ab") as stream:
-                code = _run(command, stream, _environment(profile), stopping)
+                environment = {**_environment(profile), **scratch_environment(scratch)}
+                code = _run(command, stream, environment, stopping)
         except OSError as error:
             raise RunDirError(write_failure(log, error)) from error
         if code is None:

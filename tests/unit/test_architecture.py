@@ -17,7 +17,7 @@ LAYERS = (
     profile slurm_profile storage_url machine settings plan schedule readable pruning patience forecast pace outlook
     """,
     """
-    run_dir records folders stored claims disk manifest atomic ownership environment commands shared_folder
+    run_dir records folders stored claims disk manifest atomic ownership environment scratch commands shared_folder
     checked_files lost_records ray_nodes ray_worker ray_driver ray_link ray_dashboard ray_profile
     """,
     """

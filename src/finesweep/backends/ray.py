@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +14,7 @@ from finesweep.backends.ray_cluster import connected
 from finesweep.backends.ray_trial import ActorTrials
 from finesweep.profile import Profile
 from finesweep.ray_profile import RayProfile
+from finesweep.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from finesweep.backends.ray_search import TrialSearch
@@ -56,7 +56,7 @@ def _search(work: Work, study: SharedStudy, folder: Path | None) -> None:
     search = TrialSearch(work, study, scheduler)
     asked = resources(work.profile)
     driver = SearchDriver(ActorTrials(work.elsewhere(), secrets.token_hex(8), sees_gpu="gpu" in asked, folder=folder))
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch, search, _passing_over(search):
+    with scratch_folder() as scratch, search, _passing_over(search):
         driver.hyperparameter_search(
             hp_space=_nothing_to_draw,
             compute_objective=_objective,

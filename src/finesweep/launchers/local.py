@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,17 +23,30 @@ from finesweep.machine import Machine
 from finesweep.manifest import Run
 from finesweep.profile import Profile
 from finesweep.run_dir import RunDir
+from finesweep.scratch import scratch_environment, scratch_folder
 from finesweep.stored import open_log
 
 _TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """What the system says when it has no room for one more process or open file."""
 
 
+GONE_SECONDS = 2.0
+"""How long to wait for killed processes; one that waits for a disk or a network cannot end before that answers."""
+
+_LOOK_SECONDS = 0.01
+
+
 @dataclass(frozen=True)
 class LocalHandle:
-    """A worker process and, through its process group, the trial that it runs."""
+    """A worker process and, through its process group, the trial that it runs.
+
+    Attributes:
+        process: The worker.
+        scratch: Holds the temporary folders of it and of all that it starts.
+    """
 
     process: subprocess.Popen[bytes]
+    scratch: tempfile.TemporaryDirectory[str]
 
     @property
     def pid(self) -> int:
@@ -48,7 +63,7 @@ class LocalHandle:
             self.process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker, its trial and all that it has started.
+        """Send SIGKILL to the worker, its trial and all that it has started; remove their temporary folders.
 
         The trial is in the worker's process group, which is there until the last of them is gone. Ray's processes are
         in groups of their own. One of them that has just begun would otherwise run on until it misses the others.
@@ -60,12 +75,29 @@ class LocalHandle:
         for process in started:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        self._wait(started)
+        self.scratch.cleanup()
+
+    def _wait(self, started: Sequence[psutil.Process]) -> None:
+        """Wait until the killed processes write nothing more."""
+        deadline = time.monotonic() + GONE_SECONDS
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GONE_SECONDS)
+        while any(_is_alive(process) for process in started) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
 
     def _descendants(self) -> Sequence[psutil.Process]:
         """Return what the worker has started, and what that has started; nothing once the worker is gone."""
         with contextlib.suppress(psutil.Error):
             return psutil.Process(self.process.pid).children(recursive=True)
         return ()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 class LocalLauncher:
@@ -100,7 +132,11 @@ class LocalLauncher:
         # Where the number is still to be found out, workers idle meanwhile; each trial sets its own.
         threads = 1 if profile.threads_per_worker == "auto" else profile.threads_per_worker
         device = None if coordinates else self._device(profile, index)
-        environment = child_environment(device, threads, all_devices=coordinates)
+        scratch = scratch_folder()
+        environment = {
+            **child_environment(device, threads, all_devices=coordinates),
+            **scratch_environment(scratch.name),
+        }
         try:
             with os.fdopen(open_log(run_dir.worker_log(run.number, index)), "ab") as log:
                 process = subprocess.Popen(
@@ -113,9 +149,10 @@ class LocalLauncher:
                     start_new_session=True,
                 )
         except OSError as error:
+            scratch.cleanup()
             hint = "; fewer may fit: --workers" if error.errno in _TOO_MANY else ""
             raise LaunchError(f"worker {index + 1} could not be started: {error}{hint}", command) from error
-        return LocalHandle(process)
+        return LocalHandle(process, scratch)
 
     @functools.cached_property
     def _machine(self) -> Machine:
