@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,6 +202,27 @@ def test_killing_a_local_worker_ends_what_it_started_in_a_session_of_its_own(swe
     assert ended(handle) != 0
 
 
+def test_what_a_killed_local_worker_leaves_in_its_temporary_folders_is_removed(sweep_folder, tmp_path, monkeypatch):
+    """The worker, what it started, and Ray's actors make theirs in one that the command knows."""
+    said = tmp_path / "scratch"
+    made = "from finesweep.host.scratch import scratch_folder as folder; it = folder(); print(it.name, flush=True)"
+    script = f"{sys.executable} -c '{made}; import time; time.sleep(600)' > {said} & sleep 600"
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(sys, "executable", stand_in(tmp_path, script))
+    handle = LocalLauncher().start(sweep_folder, RUN, CPU, None)
+    deadline = time.monotonic() + 60
+    while not (said.exists() and said.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    made_there = Path(said.read_text().strip())
+    assert made_there.is_dir()
+    assert made_there.is_relative_to(tmp_path)
+    handle.kill()
+    assert not made_there.exists()
+    assert list(tmp_path.glob("finesweep-*")) == []
+
+
 def test_a_local_worker_that_cannot_be_started_is_named(sweep_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(LaunchError, match=r"worker 3 could not be started: .*No such file") as caught:
@@ -213,7 +235,9 @@ def test_the_gpus_of_a_local_worker_are_numbered_as_the_driver_numbers_them(swee
     monkeypatch.setattr(sys, "executable", stand_in(tmp_path, f"env > {tmp_path}/environment"))
     profile = settled(workers=2, gpus=1, threads=3)
     launcher = LocalLauncher(Machine(cores=6, gpus=("0", "1"), memory_gb=1.0))
-    assert ended(launcher.start(sweep_folder, RUN, profile, None, index=1)) == 0
+    handle = launcher.start(sweep_folder, RUN, profile, None, index=1)
+    assert ended(handle) == 0
+    handle.kill()
     lines = (tmp_path / "environment").read_text().splitlines()
     assert {"CUDA_VISIBLE_DEVICES=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "OMP_NUM_THREADS=3"} <= set(lines)
 

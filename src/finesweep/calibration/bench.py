@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from finesweep.errors import SweepError
 from finesweep.files import last_words, open_log
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.process_memory import resident_gb
+from finesweep.host.scratch import scratch_folder
 from finesweep.spec import SweepSpec
 from finesweep.training.callback import TrialContext
 from finesweep.training.fine_tuning import build_trainer
@@ -83,7 +83,7 @@ class Bench:
             TrialInterrupted: It was asked to stop.
             SweepError: A process failed, as every trial would, or the timeout was reached.
         """
-        with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+        with scratch_folder() as scratch:
             context = TrialContext(
                 self.sweep_folder, self.manifest, self.spec, load.params, scalars=None, scratch=Path(scratch)
             )

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import dataclasses
 import re
-import tempfile
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from finesweep.data.packed_file import refuse_large
 from finesweep.data.readers import Table, from_arrow, most_bytes
 from finesweep.errors import SpecError, Unreadable, did_you_mean
 from finesweep.files import read_bytes
+from finesweep.host.scratch import scratch_folder
 from finesweep.spec import Quoting
 
 Pick = Callable[[Sequence[str]], Mapping[str, str]]
@@ -65,7 +65,7 @@ def read(
     import yaml
 
     foreign = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError)
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as cache, _quiet():
+    with scratch_folder() as cache, _quiet():
         try:
             splits, notes = _built(folder, config, cache, quoting)
         except DatasetProblem:

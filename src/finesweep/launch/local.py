@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from finesweep.files import open_log
 from finesweep.folder import Run, SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
+from finesweep.host.scratch import scratch_environment, scratch_folder
 from finesweep.launch.commands import worker_command
 from finesweep.launch.profile import SettledProfile
 
@@ -26,11 +29,23 @@ _TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """Errors of a system without room for another process or open file."""
 
 
+GONE_SECONDS = 2.0
+"""Seconds to wait for killed processes. A process that waits for a disk or a network ends only when that answers."""
+
+_LOOK_SECONDS = 0.01
+
+
 @dataclass(frozen=True)
 class LocalHandle:
-    """A worker process and, through its process group, its trial."""
+    """A worker process and, through its process group, its trial.
+
+    Attributes:
+        process: The worker.
+        scratch: Contains the temporary folders of the worker and its descendants.
+    """
 
     process: subprocess.Popen[bytes]
+    scratch: tempfile.TemporaryDirectory[str]
 
     @property
     def pid(self) -> int:
@@ -47,7 +62,7 @@ class LocalHandle:
             self.process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker, its trial and all their descendants.
+        """Send SIGKILL to the worker, its trial and all their descendants; remove their temporary folders.
 
         The trial is in the worker's process group, which exists until its last process has ended. Ray's processes are
         in groups of their own, so they are killed one by one. A new one would otherwise run until it notices that the
@@ -60,12 +75,29 @@ class LocalHandle:
         for process in started:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        self._wait(started)
+        self.scratch.cleanup()
+
+    def _wait(self, started: Sequence[psutil.Process]) -> None:
+        """Wait until the killed processes write nothing more."""
+        deadline = time.monotonic() + GONE_SECONDS
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GONE_SECONDS)
+        while any(_is_alive(process) for process in started) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
 
     def _descendants(self) -> Sequence[psutil.Process]:
         """Return all descendants of the worker; empty once it has ended."""
         with contextlib.suppress(psutil.Error):
             return psutil.Process(self.process.pid).children(recursive=True)
         return ()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 class LocalLauncher:
@@ -99,7 +131,11 @@ class LocalLauncher:
         # While one worker measures, the others idle. Each trial sets its own number of threads.
         threads = 1 if run.measures else profile.threads_per_worker
         device = None if coordinates else self._device(profile, index)
-        environment = child_environment(device, threads, all_devices=coordinates)
+        scratch = scratch_folder()
+        environment = {
+            **child_environment(device, threads, all_devices=coordinates),
+            **scratch_environment(scratch.name),
+        }
         try:
             with os.fdopen(open_log(sweep_folder.worker_log(run.number, index)), "ab") as log:
                 # The worker inherits the lock's descriptor, so the folder stays owned until the last worker has ended.
@@ -113,9 +149,10 @@ class LocalLauncher:
                     start_new_session=True,
                 )
         except OSError as error:
+            scratch.cleanup()
             hint = "; fewer may fit: --workers" if error.errno in _TOO_MANY else ""
             raise LaunchError(f"worker {index + 1} could not be started: {error}{hint}", command) from error
-        return LocalHandle(process)
+        return LocalHandle(process, scratch)
 
     @functools.cached_property
     def _machine(self) -> Machine:

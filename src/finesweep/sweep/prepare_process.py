@@ -27,6 +27,7 @@ from finesweep.errors import LaunchError, Stopped
 from finesweep.files import as_kind, permissions
 from finesweep.folder import open_run, sweep_lock
 from finesweep.host.python_process import own_command, own_environment
+from finesweep.host.scratch import scratch_environment, scratch_folder
 from finesweep.host.signals import Signals, blocked, end_with_parent, unblock
 from finesweep.sweep.request import Request
 from finesweep.sweep.session import OpenSweep
@@ -100,13 +101,14 @@ def begin_run(request: Request, signals: Signals) -> tuple[OpenSweep, int | None
     with ours:
         # Signals stay blocked in the child until it can handle them. Otherwise an early Ctrl-C would kill it silently.
         with theirs, blocked():
+            scratch = scratch_folder()
             started = subprocess.Popen(
                 own_command("prepare", str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env=own_environment(),
+                env={**own_environment(), **scratch_environment(scratch.name)},
             )
-        with _Process(started, signals) as process:
+        with scratch, _Process(started, signals) as process:
             message, lock = process.answer(ours, request)
     return as_kind(Begun, json.loads(message)).opened(), lock
 

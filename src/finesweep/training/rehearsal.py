@@ -7,7 +7,6 @@ does the imports once instead of in every trial's process.
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ import torch
 from finesweep import activity
 from finesweep.errors import SweepError
 from finesweep.folder import Manifest, SweepFolder
+from finesweep.host.scratch import scratch_folder
 from finesweep.spec import SweepSpec
 from finesweep.training import precision
 from finesweep.training.batching import TokenRows
@@ -61,7 +61,7 @@ def take_through(
     Raises:
         SweepError: Every trial would fail, or give misleading results.
     """
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+    with scratch_folder() as scratch:
         context = TrialContext(sweep_folder, manifest, spec, params, None, Path(scratch))
         precision.refuse_emulation(context.settings.training)
         # In single precision, because the losses are compared to three digits.

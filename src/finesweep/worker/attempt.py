@@ -12,7 +12,6 @@ import resource
 import shutil
 import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ import torch
 
 from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder import Claim, Manifest, SweepFolder, disk
+from finesweep.host.scratch import scratch_folder
 from finesweep.launch import Profile
 from finesweep.results import checkpoints
 from finesweep.spec import SweepSpec, TrialSettings
@@ -102,7 +102,7 @@ class Attempt:
             FolderError: The sweep's folder cannot be written, so there is no record.
         """
         try:
-            with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+            with scratch_folder() as scratch:
                 self._train(Path(scratch), report)
         except (TrialStopped, FolderError):
             raise

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from finesweep.errors import SweepError
 from finesweep.files import write_json
 from finesweep.files.parquet import read_frame
 from finesweep.folder import Manifest, SweepFolder
+from finesweep.host.scratch import scratch_folder
 from finesweep.model.folder_check import SIZES
 from finesweep.model.pretrained import empty_model, load_config
 from finesweep.results.checkpoints import save
@@ -143,7 +143,7 @@ class _DryRun:
         return sum(parameter.numel() for parameter in empty_model(config, context.task.model_class).parameters())
 
     def _take_through(self, params: Params, *, is_saved: bool) -> None:
-        with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch:
+        with scratch_folder() as scratch:
             trainer = take_through(self.sweep_folder, self.manifest, self.spec, params, trains=True)
             if is_saved:
                 folder = Path(scratch) / "winner"

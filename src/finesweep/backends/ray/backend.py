@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +12,7 @@ from finesweep.backends.optuna.backend import sweep_study
 from finesweep.backends.protocol import Work
 from finesweep.backends.ray.cluster import connected
 from finesweep.backends.ray.trial import ActorTrials
+from finesweep.host.scratch import scratch_folder
 from finesweep.launch import SettledProfile
 from finesweep.launch.ray.profile import RayProfile
 
@@ -53,7 +53,7 @@ def _search(work: Work, folder: Path | None) -> None:
     search = TrialSearch(work, study, scheduler)
     asked = resources(work.profile)
     driver = SearchDriver(ActorTrials(work.elsewhere(), secrets.token_hex(8), sees_gpu="gpu" in asked, folder=folder))
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as scratch, search, _passing_over(search):
+    with scratch_folder() as scratch, search, _passing_over(search):
         driver.hyperparameter_search(
             hp_space=_nothing_to_draw,
             compute_objective=_objective,

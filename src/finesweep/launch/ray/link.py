@@ -11,7 +11,6 @@ import re
 import select
 import socket
 import subprocess
-import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 from finesweep.errors import LaunchError, printable
 from finesweep.files import last_lines, open_log
 from finesweep.host.python_process import own_command, own_environment
+from finesweep.host.scratch import scratch_folder
 from finesweep.launch.ray.nodes import Amounts, RayNode
 
 CONNECT_SECONDS = 20.0
@@ -187,7 +187,7 @@ def nodes_of(address: str) -> Sequence[RayNode]:
     Raises:
         LaunchError: The cluster does not answer.
     """
-    with tempfile.TemporaryDirectory(prefix="finesweep-") as folder:
+    with scratch_folder() as folder:
         link = RayLink(address, Path(folder, "ray.log"))
         try:
             return link.connect()

@@ -1,0 +1,41 @@
+"""Temporary folders lie in the one of the process that removes what a killed one leaves."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from finesweep.host.scratch import scratch_environment, scratch_folder
+
+
+@pytest.fixture(autouse=True)
+def usual(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "usual"))
+    Path(tmp_path / "usual").mkdir()
+    return tmp_path / "usual"
+
+
+def given(monkeypatch, folder):
+    for name, value in scratch_environment(str(folder)).items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_child_makes_its_folders_in_the_one_that_it_was_given(tmp_path, monkeypatch):
+    given(monkeypatch, tmp_path)
+    with scratch_folder() as name:
+        assert Path(name).parent == tmp_path
+    assert not Path(name).exists()
+
+
+def test_a_folder_that_is_gone_is_no_reason_to_fail(tmp_path, usual, monkeypatch):
+    given(monkeypatch, tmp_path / "gone")
+    with scratch_folder() as name:
+        assert Path(name).parent == usual
+
+
+def test_without_one_they_lie_where_the_system_keeps_them(usual, monkeypatch):
+    given(monkeypatch, "")
+    with scratch_folder() as name:
+        assert Path(name).parent == usual
