@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import socket
 import sys
@@ -52,7 +53,7 @@ def evil_pickle(pwned: Path) -> bytes:
 @pytest.fixture
 def checks_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `sweep run` check in this process, which has imported all that takes seconds."""
-    monkeypatch.setattr(prepare_process, "begin_run", _begin_here)
+    monkeypatch.setattr(prepare_process, "started", _started_here)
     monkeypatch.setattr(prepare_process, "end_with_parent", lambda _: None)
 
 
@@ -73,13 +74,14 @@ def sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], c
     return call
 
 
-def _begin_here(request: Request, _: Signals) -> NoReturn:
+@contextlib.contextmanager
+def _started_here(request: Request, _: Signals) -> Iterator[NoReturn]:
     """Do in this process what another one would do for it; an attack ends it with an error."""
     ours, theirs = socket.socketpair()
     with ours:
         ours.sendall(request.to_json().encode() + b"\n")
         prepare_process.answer(theirs.detach(), lambda _: None)
-    pytest.fail("a run was begun")
+    yield pytest.fail("a run was begun")
 
 
 @pytest.fixture

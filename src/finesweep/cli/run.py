@@ -48,9 +48,9 @@ def run(
         raise SweepError(
             f"--join adds workers to a running sweep; it does not go with {'--fresh' if fresh else '--smoke'}"
         )
-    from finesweep.cli import summary
+    from finesweep.host.signals import Signals
+    from finesweep.sweep import prepare_process
     from finesweep.sweep.request import Request
-    from finesweep.sweep.run import run as run_sweep
 
     request = Request(
         spec,
@@ -65,7 +65,12 @@ def run(
         rerun_lost=rerun_lost,
         trust_remote_code=trust_remote_code,
     )
-    outcome = run_sweep(request)
+    with Signals().counted() as signals, prepare_process.started(request, signals) as preparation:
+        # These imports take about as long as the check of a small spec, which the process makes meanwhile.
+        from finesweep.cli import summary
+        from finesweep.sweep.run import run as run_sweep
+
+        outcome = run_sweep(preparation)
     summary.conclude(summary.Screen(), outcome)
     if outcome.signal is not None:
         raise typer.Exit(SIGNALLED + outcome.signal)

@@ -4,6 +4,9 @@ The libraries that read data and model take hundreds of megabytes. The process t
 starts. It shares the command's terminal, and prints its activity, its findings and its errors there itself. It gets the
 request as one line of JSON, and answers with another: the run that it has begun, and with it the lock on the sweep's
 folder, which is never free in between.
+
+The command starts the process as early as it can. So this module imports little: what the command needs afterwards it
+imports while the process works.
 """
 
 from __future__ import annotations
@@ -17,25 +20,24 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finesweep import activity
 from finesweep.errors import LaunchError, Stopped
-from finesweep.files import as_kind, permissions
-from finesweep.folder import open_run, sweep_lock
+from finesweep.files import as_kind
 from finesweep.host.python_process import own_command, own_environment
 from finesweep.host.scratch import scratch_environment, scratch_folder
 from finesweep.host.signals import Signals, blocked, end_with_parent, unblock
 from finesweep.sweep.request import Request
-from finesweep.sweep.session import OpenSweep
 
 if TYPE_CHECKING:
     from finesweep.folder import Manifest, SweepFolder
     from finesweep.launch import Profile
     from finesweep.sweep.preflight import Checked
+    from finesweep.sweep.session import OpenSweep
 
 END_SECONDS = 2.0
 """Seconds in which the process must end after a signal; then it is killed."""
@@ -76,77 +78,93 @@ class Begun:
         Raises:
             FolderError: The folder or the run is gone.
         """
+        from finesweep.folder import open_run
+        from finesweep.sweep.session import OpenSweep
+
         sweep_folder, run = open_run(Path(self.folder), self.run, self.token)
         sweep_folder.notes.extend(self.notes)
         return OpenSweep.of_run(sweep_folder, dataclasses.replace(run, pid=os.getpid()))
 
 
-def begin_run(request: Request, signals: Signals) -> tuple[OpenSweep, int | None]:
-    """Have a request checked, its folder made if necessary, and a run begun there.
+@contextlib.contextmanager
+def started(request: Request, signals: Signals) -> Iterator[Preparation]:
+    """Start the process; it has ended when the block ends.
 
     Args:
         request: The user's request.
         signals: The user's signals meanwhile; the first one is passed on.
-
-    Returns:
-        The sweep, and the descriptor of the lock on its folder, which this process holds from now on; None instead if
-        another command holds it, and the run joins its sweep.
-
-    Raises:
-        LaunchError: The process was killed.
-        Stopped: It was killed after a signal.
-        SystemExit: It failed, and has printed why.
     """
     ours, theirs = socket.socketpair()
     with ours:
         # Signals stay blocked in the child until it can handle them. Otherwise an early Ctrl-C would kill it silently.
         with theirs, blocked():
             scratch = scratch_folder()
-            started = subprocess.Popen(
+            process = subprocess.Popen(
                 own_command("prepare", str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env={**own_environment(), **scratch_environment(scratch.name)},
             )
-        with scratch, _Process(started, signals) as process:
-            message, lock = process.answer(ours, request)
-    return as_kind(Begun, json.loads(message)).opened(), lock
+        preparation = Preparation(process, ours, request, signals)
+        with scratch:
+            try:
+                yield preparation
+            finally:
+                preparation.end()
 
 
 @dataclass
-class _Process:
-    """The process that checks and prepares; it has ended when the block ends.
+class Preparation:
+    """The process that checks a request, makes the sweep's folder if necessary, and begins a run there.
 
     Attributes:
         process: The process.
+        channel: The socket to it.
+        request: The user's request.
         signals: The user's signals; the first one is passed on.
     """
 
     process: subprocess.Popen[bytes]
+    channel: socket.socket
+    request: Request
     signals: Signals
     _deadline: float | None = field(default=None, init=False)
 
-    def __enter__(self) -> _Process:
-        """Return self; the process runs already."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def end(self) -> None:
         """Wait a moment for the end of the process, which has answered; kill it if it does not end."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(END_SECONDS)
         self.process.kill()
         self.process.wait()
 
-    def answer(self, channel: socket.socket, request: Request) -> tuple[bytes, int | None]:
-        """Send a request; return the answer's line, and the descriptor that came with it."""
+    def opened(self) -> tuple[OpenSweep, int | None]:
+        """Wait for the run, and open its sweep.
+
+        Returns:
+            The sweep, and the descriptor of the lock on its folder, which this process holds from now on; None instead
+            if another command holds it, and the run joins its sweep.
+
+        Raises:
+            LaunchError: The process was killed.
+            Stopped: It was killed after a signal.
+            SystemExit: It failed, and has printed why.
+        """
+        try:
+            message, lock = self._answer()
+        finally:
+            self.end()
+        return as_kind(Begun, json.loads(message)).opened(), lock
+
+    def _answer(self) -> tuple[bytes, int | None]:
+        """Send the request; return the answer's line, and the descriptor that came with it."""
         message, files = b"", list[int]()
         try:
-            channel.sendall(request.to_json().encode() + b"\n")
-            channel.settimeout(POLL_SECONDS)
+            self.channel.sendall(self.request.to_json().encode() + b"\n")
+            self.channel.settimeout(POLL_SECONDS)
             while not message.endswith(b"\n"):
                 self._attend()
                 with contextlib.suppress(TimeoutError):
-                    data, passed, *_ = socket.recv_fds(channel, _BYTES, 1)
+                    data, passed, *_ = socket.recv_fds(self.channel, _BYTES, 1)
                     message, files = message + data, files + passed
                     if not data:
                         raise self._end()
@@ -182,7 +200,7 @@ class _Process:
 
 
 def answer(channel: int, announce: Callable[[Checked], None]) -> None:
-    """Execute the request of ``begin_run`` in this process, and send the answer.
+    """Execute the command's request in this process, and send the answer.
 
     Args:
         channel: Descriptor of the socket to the command.
@@ -210,6 +228,8 @@ def answer(channel: int, announce: Callable[[Checked], None]) -> None:
 
 def _begin(command: socket.socket, checked: Checked, request: Request, profile: Profile, signals: Signals) -> None:
     """Open the folder, begin a run there and send the answer; a signal interrupts only the writing of files."""
+    from finesweep.files import permissions
+    from finesweep.folder import sweep_lock
     from finesweep.sweep import prepare
 
     def write(folder: SweepFolder, manifest: Manifest) -> Manifest:

@@ -21,8 +21,7 @@ from finesweep.host.signals import Signals
 from finesweep.launch import Handle, RunLimits
 from finesweep.registry import LAUNCHERS
 from finesweep.results import Evidence, checkpoints, ranking, winner
-from finesweep.sweep import prepare_process
-from finesweep.sweep.request import Request
+from finesweep.sweep.prepare_process import Preparation
 from finesweep.sweep.session import OpenSweep
 from finesweep.sweep.supervisor import Supervisor
 from finesweep.trial import TrialRecord
@@ -52,19 +51,20 @@ class RunResult:
     owner: str | None = None
 
 
-def run(request: Request, display_of: Any = open_display) -> RunResult:
+def run(preparation: Preparation, display_of: Any = open_display) -> RunResult:
     """Run a spec: search, rank, export and prove the winner.
 
     Args:
-        request: The user's request.
+        preparation: Checks and prepares the sweep.
         display_of: Opens the live display.
 
     Raises:
         FolderError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
         SystemExit: The process that checks and prepares has failed, and has printed why.
     """
-    with Signals().counted() as signals, contextlib.ExitStack() as owned:
-        sweep, lock = prepare_process.begin_run(request, signals)
+    signals = preparation.signals
+    with contextlib.ExitStack() as owned:
+        sweep, lock = preparation.opened()
         if lock is None:
             return _joined(sweep, signals, display_of)
         owned.callback(os.close, lock)

@@ -19,11 +19,16 @@ from finesweep.folder import sweep_lock
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.signals import Signals
 from finesweep.sweep import prepare_process
-from finesweep.sweep.prepare_process import Begun, begin_run
+from finesweep.sweep.prepare_process import Begun
 from finesweep.sweep.request import Request
 
 REQUEST = Request(Path("spec.yaml"), overrides=("a=1",), workers=2)
 Does = Callable[[str], None]
+
+
+def begin_run(request: Request, signals: Signals) -> tuple[object, int | None]:
+    with prepare_process.started(request, signals) as preparation:
+        return preparation.opened()
 
 
 @pytest.fixture
@@ -220,3 +225,9 @@ def test_an_answer_that_nothing_reads_is_no_error(tmp_path: Path) -> None:
     with theirs:
         run = SimpleNamespace(number=1, token="")
         prepare_process._send(theirs, SimpleNamespace(sweep_folder=SweepFolder(tmp_path), run=run))  # type: ignore[arg-type]
+
+
+def test_the_process_is_started_before_what_the_command_needs_later_is_imported():
+    code = "import sys, finesweep.sweep.prepare_process; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"finesweep.folder", "finesweep.spec", "finesweep.sweep.session", "pydantic"}.isdisjoint(done.stdout.split())
