@@ -113,7 +113,7 @@ def _running_line(holder: Holder, progress: Progress | None) -> str:
     where = f"on {holder.host} (worker {holder.pid})"
     if progress is None or progress.attempt != holder.claim.attempt:
         return f"  running  trial {holder.claim.trial}, starting, {where}"
-    loss = f", loss {progress.loss:.4f}" if progress.loss is not None else ""
+    loss = f", loss {metric(progress.loss)}" if progress.loss is not None else ""
     minutes = (time.time() - progress.started) / 60
     done = f"step {progress.step} of {progress.total_steps}{loss}, {minutes:.1f} min"
     return f"  running  trial {progress.trial}, {done}, {where}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from finesweep import __version__
 from finesweep.folder import Manifest
 from finesweep.registry import TASKS
-from finesweep.text import clean
+from finesweep.text import clean, metric
 from finesweep.trial import TrialRecord
 
 Scores = Mapping[str, float]
@@ -51,8 +51,8 @@ def _front_matter(manifest: Manifest, validation: Scores, test: Scores) -> Itera
     for split, scores in (("validation", validation), ("test", test)):
         place = _travelling(sources.get(split, sources["train"]).place)
         for name, value in scores.items():
-            metric = name.removeprefix("eval_")
-            results.append(EvalResult(pipeline, place, place, metric, value, dataset_split=split))
+            bare = name.removeprefix("eval_")
+            results.append(EvalResult(pipeline, place, place, bare, value, dataset_split=split))
     data = ModelCardData(
         base_model=manifest.model.name if manifest.model.revision else None,
         library_name="transformers",
@@ -138,7 +138,7 @@ def _scores(validation: Scores, test: Scores, warnings: Sequence[str]) -> Iterat
     yield "| metric | validation |" + (" test |" if test else "")
     yield "|---|---|" + ("---|" if test else "")
     for name, value in validation.items():
-        yield f"| {name.removeprefix('eval_')} | {value:.4f} |" + (f" {test[name]:.4f} |" if test else "")
+        yield f"| {name.removeprefix('eval_')} | {metric(value)} |" + (f" {metric(test[name])} |" if test else "")
     yield ""
     yield "The trial was chosen by its validation score, so that score is optimistic" + (
         "; the test score is not." if test else ". No test rows were given."

@@ -45,6 +45,13 @@ def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder:
     assert "trials   0 of 20 finished, 2 RUNNING" in text
 
 
+def test_small_loss_of_a_running_trial_keeps_its_digits(folder: SweepFolder) -> None:
+    lease = folder.claim(run=1, trials=range(1))
+    folder.write_progress(running(0, step=30, loss=2.5e-5))
+    assert lease is not None
+    assert "step 30 of 400, loss 2.5000e-05" in said(folder)
+
+
 def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: SweepFolder) -> None:
     for trial in range(2):
         folder.record(record(trial, None, TrialState.INTERRUPTED, reason="stopped"))

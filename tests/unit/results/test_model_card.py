@@ -48,6 +48,11 @@ def test_card_says_how_to_ask_for_each_label_of_several():
     assert "top_k" not in card()
 
 
+def test_small_scores_keep_their_digits_in_the_table():
+    text = model_card(manifest(), record(3, 2.5e-5), [], {"eval_loss": 2.5e-5}, {"eval_loss": 3e9})
+    assert "| loss | 2.5000e-05 | 3.0000e+09 |" in text
+
+
 def front_matter(text: str) -> dict[str, Any]:
     _, data, _ = text.split("---\n", 2)
     found: dict[str, Any] = yaml.safe_load(data)
