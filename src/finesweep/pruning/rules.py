@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -136,6 +136,22 @@ class Turns:
     dropped: Mapping[int, Rung] = field(default_factory=dict)
 
 
+def best_so_far(evaluations: Iterable[Evaluation], direction: Direction) -> Iterator[tuple[Evaluation, float]]:
+    """Yield each evaluation with an objective, and the trial's best objective up to and including it.
+
+    Args:
+        evaluations: A trial's evaluations in order.
+        direction: The objective's direction.
+    """
+    best: float | None = None
+    for evaluation in evaluations:
+        if evaluation.objective is None:
+            continue
+        if best is None or direction.better(evaluation.objective, best):
+            best = evaluation.objective
+        yield evaluation, best
+
+
 def values_at(evaluations: Iterable[Evaluation], rungs: Sequence[int], direction: Direction) -> dict[int, float]:
     """Return a trial's best objective so far at each rung that it has reached, by the rung's index.
 
@@ -145,13 +161,8 @@ def values_at(evaluations: Iterable[Evaluation], rungs: Sequence[int], direction
         direction: The objective's direction.
     """
     found: dict[int, float] = {}
-    best: float | None = None
-    for evaluation in evaluations:
-        if evaluation.objective is None:
-            continue
-        if direction.better(evaluation.objective, best):
-            best = evaluation.objective
-        if evaluation.examples in rungs and best is not None:
+    for evaluation, best in best_so_far(evaluations, direction):
+        if evaluation.examples in rungs:
             found.setdefault(rungs.index(evaluation.examples), best)
     return found
 

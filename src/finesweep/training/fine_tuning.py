@@ -20,6 +20,7 @@ from transformers.integrations import TensorBoardCallback
 
 from finesweep.folder.checked_files import refuse_changed
 from finesweep.model.pretrained import load_tokenizer
+from finesweep.pruning.rules import best_so_far
 from finesweep.spec import TRAINING_FIELDS, SweepSpec, TrialSettings
 from finesweep.tasks import Task
 from finesweep.training import precision
@@ -137,13 +138,10 @@ class FineTuning:
         self.watch.ranked, self.watch.rows = ranked, len(self.trainer.validation)
 
     def _report_again(self) -> None:
-        """Report the saved state's evaluations again; the search may have closed the trial of the earlier attempt."""
-        told = TrialWatch(self.watch.direction)
-        for evaluation in self.watch.evaluations:
-            told.add(evaluation)
-            assert told.best is not None
-            assert told.best.objective is not None
-            self.report(Report(evaluation, told.best.objective, last=True))
+        """Report the evaluations of the saved state, since the search may not know those of the earlier attempt."""
+        for evaluation, best in best_so_far(self.watch.evaluations, self.watch.direction):
+            # `last` forbids pruning: the trial has already trained on from here once.
+            self.report(Report(evaluation, best, last=True))
 
 
 def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:

@@ -25,6 +25,7 @@ from optuna.trial import TrialState as StudyState
 
 from finesweep.backends.optuna.drawing import distribution_of
 from finesweep.folder import Claim, SweepFolder
+from finesweep.pruning.rules import best_so_far
 from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
 
@@ -253,14 +254,8 @@ class SweepStudy:
     def reports(self, evaluations: Sequence[Evaluation]) -> dict[int, float]:
         """Return a trial's reports by step on the pruner's axis: its best objective so far."""
         reports: dict[int, float] = {}
-        best: float | None = None
-        for evaluation in evaluations:
-            if evaluation.objective is None:
-                continue
-            if self.spec.direction.better(evaluation.objective, best):
-                best = evaluation.objective
-            step = self.step(evaluation)
-            if step is not None and best is not None:
+        for evaluation, best in best_so_far(evaluations, self.spec.direction):
+            if (step := self.step(evaluation)) is not None:
                 reports.setdefault(step, best)
         return reports
 
