@@ -201,7 +201,7 @@ def outcome(kind: str, folder: Path) -> str:
     try:
         text = f"model: {json.dumps(_model(kind, folder))}\ndata: {{train: train.csv, validation: validation.csv}}\n"
         (folder / "spec.yaml").write_text(f"{text}space: {{learning_rate: {{low: 1e-4, high: 1e-3}}}}\n")
-        problems = dry_run.problems(preflight.check(reader.load(folder / "spec.yaml")), write_prepared, 8.0)
+        problems = dry_run.problems(preflight.check(reader.draft(folder / "spec.yaml").finished()), write_prepared, 8.0)
     except SpecError as error:
         problems = error.problems
     except ImportError as error:

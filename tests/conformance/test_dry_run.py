@@ -42,7 +42,7 @@ def here(monkeypatch):
 
 def problems(folder: Path, model: str, rest: str = SPACE, memory_gb: float | None = 8.0) -> list[str]:
     (folder / "spec.yaml").write_text(f"{model}{DATA}{rest}")
-    checked = preflight.check(reader.load(folder / "spec.yaml"))
+    checked = preflight.check(reader.draft(folder / "spec.yaml").finished())
     found = dry_run.problems(checked, write_prepared, memory_gb)
     return [str(problem).replace(f"{folder}/", "") for problem in found]
 

@@ -13,7 +13,7 @@ import transformers
 import tiny
 from finesweep.model.pretrained import load_tokenizer
 from finesweep.registry import TASKS
-from finesweep.spec.reader import load
+from finesweep.spec.reader import draft
 from finesweep.sweep.preflight import Checked, check
 from finesweep.training.model_and_tokens import build_model
 
@@ -31,7 +31,7 @@ def checked(
         f"model: {{name: ./model{keep}}}\ntask: {task}\n"
         "data: {train: train.csv, validation: validation.csv}\nspace: {learning_rate: {low: 1e-5, high: 5e-5}}\n"
     )
-    return check(load(project / "spec.yaml"))
+    return check(draft(project / "spec.yaml").finished())
 
 
 def outputs(model: Any, folder: Path) -> torch.Tensor:

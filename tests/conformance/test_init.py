@@ -11,7 +11,7 @@ import pytest
 import tiny
 from finesweep.host.machine import Machine
 from finesweep.propose.proposed_spec import propose
-from finesweep.spec.reader import load
+from finesweep.spec.reader import draft
 from finesweep.sweep.preflight import check
 
 TABLES = {
@@ -38,7 +38,7 @@ def test_what_init_writes_passes_the_whole_check(tmp_path: Path, machine: Machin
         target = tmp_path / "specs" / f"{Path(name).stem}.yaml"
         found = propose(tmp_path / name, target, model=str(folder), machine=machine)
         target.write_text(found.text, encoding="utf-8")
-        checked = check(load(target))
+        checked = check(draft(target).finished())
         assert any(note.startswith("data.max_length: ") for note in checked.notes)
         assert ("test" in checked.data.facts().rows) == ("_train" in name)
 
@@ -55,7 +55,7 @@ def test_what_is_cut_is_told_of_a_model_without_tokenizer_json(tmp_path: Path) -
     target.write_text(
         "{model: ./model, data: {train: train.csv, max_length: 5}, space: {learning_rate: {low: 1e-5, high: 1e-4}}}"
     )
-    (told,) = [note for note in check(load(target)).notes if note.startswith("data.max_length: ")]
+    (told,) = [note for note in check(draft(target).finished()).notes if note.startswith("data.max_length: ")]
     assert "5 tokens cut 100 % of the texts" in told
 
 

@@ -22,7 +22,7 @@ from finesweep.model.folder_check import TOKENIZERS_WITHOUT_FILES
 from finesweep.model.load_check import dropped_faults, encoder_faults, head_of
 from finesweep.model.pretrained import Loaded, load_model, load_tokenizer
 from finesweep.model.weights import Tensor, WeightFiles
-from finesweep.spec.reader import load
+from finesweep.spec.reader import draft
 from finesweep.sweep.preflight import Checked, check
 from finesweep.tasks.text_classification import TextClassification
 from finesweep.training.model_and_tokens import build_model, tokenized
@@ -45,7 +45,7 @@ def project(tmp_path: Path) -> Path:
 
 def checked(project: Path, spec: str = SPEC) -> Checked:
     (project / "spec.yaml").write_text(spec)
-    return check(load(project / "spec.yaml"))
+    return check(draft(project / "spec.yaml").finished())
 
 
 def rewrite(folder: Path, change: Change) -> None:

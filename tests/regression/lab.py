@@ -111,7 +111,7 @@ def prepare(
     tiny.write_csv(folder / "train.csv", rows)
     tiny.write_csv(folder / "validation.csv", validation or tiny.review_rows(VALIDATION_ROWS, seed=2))
     (folder / "spec.yaml").write_text(spec)
-    checked = preflight.check(reader.load(folder / "spec.yaml"))
+    checked = preflight.check(reader.draft(folder / "spec.yaml").finished())
     sweep_folder = make_folders(folder / "results")
     for split, frame in checked.data.frames.items():
         frame.to_parquet(sweep_folder.data / f"{split}.parquet")

@@ -15,7 +15,7 @@ TOP = "model: bert\ndata: {train: a.csv}\n"
 
 def load(folder: Path, text: str) -> LoadedSpec:
     (folder / "f.yaml").write_text(TOP + text)
-    return reader.load(folder / "f.yaml")
+    return reader.draft(folder / "f.yaml").finished()
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def planted(project: Path) -> Planted:
     """Return a sound folder of the project's spec: two of three trials are recorded, one run is over."""
-    checked = preflight.check(reader.load(project / "spec.yaml"))
+    checked = preflight.check(reader.draft(project / "spec.yaml").finished())
     path = project / "results" / "spec"
     made: SweepFolder = make_folders(path)
     write_json(made.spec_file, checked.manifest().to_json())

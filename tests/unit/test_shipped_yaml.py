@@ -50,7 +50,7 @@ def test_there_are_search_spaces_and_profiles():
 
 @every_search_space
 def test_a_shipped_search_space_loads(file: Path) -> None:
-    loaded = reader.load(file)
+    loaded = reader.draft(file).finished()
     assert loaded.spec.name == file.stem
     assert not loaded.notes
 
@@ -69,7 +69,7 @@ def test_the_command_at_the_top_of_a_search_space_loads_with_its_overrides(file:
     assert ROOT / words[2] == file
     overrides = [value for option, value in itertools.pairwise(words) if option == "--set"]
     assert len(words) == 3 + 2 * len(overrides)
-    assert reader.load(file, overrides).spec.name == file.stem
+    assert reader.draft(file, overrides).finished().spec.name == file.stem
 
 
 @every_search_space
@@ -104,7 +104,7 @@ def test_the_profile_of_a_gpu_machine_runs_a_trial_on_each_gpu():
 
 
 def test_the_quickstart_needs_no_network():
-    loaded = reader.load(ROOT / "search_spaces/quickstart.yaml")
+    loaded = reader.draft(ROOT / "search_spaces/quickstart.yaml").finished()
     data = loaded.spec.data
     assert data.dataset is None
     assert not hasattr(loaded.spec.model, "name")

@@ -17,7 +17,7 @@ from finesweep import __version__
 from finesweep.errors import Problem, did_you_mean
 from finesweep.registry import BACKENDS, TASKS, Registry, UnknownName
 from finesweep.spec import setting_rules
-from finesweep.spec.draft import Draft, LoadedSpec
+from finesweep.spec.draft import Draft
 from finesweep.spec.messages import Finding, example, findings, near_key, unknown_keys
 from finesweep.spec.overrides import apply_overrides, is_data_file
 from finesweep.spec.search_space import MAX_GRID_POINTS, Parameter, SearchSpace
@@ -40,7 +40,7 @@ from finesweep.trial import Direction, Value
 MAX_PARAMETERS = 100
 
 
-def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> LoadedSpec:
+def draft(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Draft:
     """Read and check a search space YAML.
 
     Args:
@@ -50,16 +50,7 @@ def load(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> 
         name: Overrides the name of the results folder.
 
     Returns:
-        The spec, its source and the defaults that were used.
-
-    Raises:
-        SpecError: With every problem found, each with file, line and the nearest fix.
-    """
-    return draft(path, overrides, name).finished()
-
-
-def draft(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Draft:
-    """Read and check a search space YAML; return the sound part of it and its problems. See ``load``.
+        The sound part of the YAML, and its problems, each with file, line and the nearest fix.
 
     Raises:
         SpecError: The file cannot be read as YAML.

@@ -39,11 +39,11 @@ def test_an_example_stands_where_its_command_looks_for_it(tmp_path: Path, name: 
         assert file.read_bytes() == (ROOT / file.relative_to(tmp_path)).read_bytes()
     if relative.parts[0] == "search_spaces":
         assert (tmp_path / "search_spaces/sweep.schema.json").is_file()
-        reader.load(written[-1])
+        reader.draft(written[-1]).finished()
 
 
 def test_the_quickstart_comes_with_its_rows(tmp_path: Path) -> None:
-    spec = reader.load(write_example("quickstart", tmp_path)[0][-1]).spec
+    spec = reader.draft(write_example("quickstart", tmp_path)[0][-1]).finished().spec
     assert all((spec.base / str(name)).is_file() for name in (spec.data.train, spec.data.validation))
 
 

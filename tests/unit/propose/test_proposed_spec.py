@@ -18,7 +18,7 @@ from finesweep.host.machine import Machine
 from finesweep.model.scratch import train_tokenizer
 from finesweep.propose.proposed_spec import propose
 from finesweep.registry import TASKS
-from finesweep.spec.reader import load
+from finesweep.spec.reader import draft
 from finesweep.spec.sections import SweepSpec
 from finesweep.spec.yaml_source import parse
 from finesweep.sweep.preflight import check
@@ -49,7 +49,7 @@ def proposed(data: Path) -> SweepSpec:
     """Write the proposal beside its data and read it back."""
     target = data.with_name("proposal.yaml")
     target.write_text(propose(data, target, machine=BOX).text, encoding="utf-8")
-    return load(target).spec
+    return draft(target).finished().spec
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_the_model_that_the_remark_shows_is_a_legal_one(tmp_path: Path) -> None:
     target = tmp_path / "scratch.yaml"
     proposal = propose(data, target, machine=BOX).text.replace("model: sentence-transformers/all-MiniLM-L6-v2", "")
     target.write_text(proposal.replace("# model: {", "model: {"))
-    assert load(target).spec.model.model_dump()["hidden_size"] == 64
+    assert draft(target).finished().spec.model.model_dump()["hidden_size"] == 64
 
 
 def test_the_data_is_found_from_where_the_yaml_stands(tmp_path: Path) -> None:
@@ -389,7 +389,7 @@ def test_a_proposal_passes_the_whole_check(tmp_path: Path) -> None:
     write_csv(tmp_path / "dev.csv", {'a "b"': texts(SHORT), "yes": cycle(("no", "~")), "n": range(60)})
     target = tmp_path / "specs" / "spec.yaml"
     target.write_text(propose(data, target, model=str(folder), machine=BOX).text)
-    assert dict(check(load(target)).data.facts().rows) == {"train": 60, "validation": 60}
+    assert dict(check(draft(target).finished()).data.facts().rows) == {"train": 60, "validation": 60}
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n"), min_size=1, max_size=30).filter(

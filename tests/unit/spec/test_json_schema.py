@@ -8,7 +8,7 @@ import pytest
 
 from finesweep.errors import SpecError
 from finesweep.spec.json_schema import schema
-from finesweep.spec.reader import load
+from finesweep.spec.reader import draft
 from finesweep.spec.yaml_source import parse
 
 SEARCH_SPACES = Path(__file__).parents[3] / "search_spaces"
@@ -38,7 +38,7 @@ def test_the_schema_accepts_every_shipped_search_space(path: Path) -> None:
 
 def test_the_schema_accepts_what_checking_accepts(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(GOOD)
-    assert load(tmp_path / "f.yaml").spec.space
+    assert draft(tmp_path / "f.yaml").finished().spec.space
     jsonschema.validate(parse(GOOD).values, schema())
 
 
@@ -62,6 +62,6 @@ def test_the_schema_accepts_what_checking_accepts(tmp_path: Path) -> None:
 def test_the_schema_rejects_what_checking_rejects(tmp_path: Path, text: str) -> None:
     (tmp_path / "f.yaml").write_text(text)
     with pytest.raises(SpecError, match=r"f\.yaml:"):
-        load(tmp_path / "f.yaml")
+        draft(tmp_path / "f.yaml").finished()
     with pytest.raises(jsonschema.ValidationError, match=r"."):
         jsonschema.validate(parse(text).values, schema())

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from finesweep.errors import SpecError
-from finesweep.spec.reader import LoadedSpec, load
+from finesweep.spec.draft import LoadedSpec
+from finesweep.spec.reader import draft
 from finesweep.spec.sections import ModelSpec, ScratchModelSpec, SweepSpec
 from finesweep.spec.training_arguments import OWNED, REPLACED
 from finesweep.spec.yaml_source import parse
@@ -36,7 +37,7 @@ def read(tmp_path: Path) -> Any:
     def from_text(text: str, *overrides: str, **options: Any) -> LoadedSpec:
         file = tmp_path / "f.yaml"
         file.write_text(text, encoding="utf-8")
-        return load(file, overrides, **options)
+        return draft(file, overrides, **options).finished()
 
     return from_text
 
@@ -70,7 +71,7 @@ def with_fixed(line: str) -> str:
 
 
 def test_the_flagship_reads_as_it_is_written() -> None:
-    loaded = load(ROOT / "search_spaces" / "bert.yaml")
+    loaded = draft(ROOT / "search_spaces" / "bert.yaml").finished()
     spec = loaded.spec
     assert (spec.name, spec.task, spec.direction) == ("bert", "text-classification", Direction.MINIMIZE)
     assert spec.model == ModelSpec(name="google-bert/bert-base-uncased", revision=None)
@@ -90,7 +91,7 @@ def test_the_flagship_is_as_short_as_promised() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_every_shipped_search_space_loads(path: Path) -> None:
-    assert load(path).spec.space
+    assert draft(path).finished().spec.space
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
@@ -528,8 +529,8 @@ def test_a_file_whose_name_is_no_folder_name_needs_one(tmp_path: Path) -> None:
     file = tmp_path / "my search.yaml"
     file.write_text(GOOD)
     with pytest.raises(SpecError, match=r"yaml:1 name: the file's name, 'my search', is no name .*write name: NAME"):
-        load(file)
-    assert load(file, name="mine").spec.name == "mine"
+        draft(file).finished()
+    assert draft(file, name="mine").finished().spec.name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -627,8 +628,8 @@ def test_a_broken_yaml_is_refused_quickly_and_without_torch(tmp_path: Path) -> N
     (tmp_path / "broken.yaml").write_text(BROKEN)
     code = (
         "import sys\nfrom pathlib import Path\nfrom finesweep.errors import SpecError\n"
-        "from finesweep.spec.reader import load\n"
-        f"try: load(Path({str(tmp_path / 'broken.yaml')!r}))\n"
+        "from finesweep.spec.reader import draft\n"
+        f"try: draft(Path({str(tmp_path / 'broken.yaml')!r})).finished()\n"
         "except SpecError as error: print(len(error.problems))\n"
         "print([m for m in ('torch', 'transformers', 'datasets', 'optuna', 'ray', 'pandas') if m in sys.modules])"
     )

@@ -8,7 +8,7 @@ import pytest
 
 import tiny
 from finesweep.errors import SpecError
-from finesweep.spec.reader import load
+from finesweep.spec.reader import draft
 from finesweep.sweep import prepare
 from finesweep.sweep.preflight import Checked, check
 from finesweep.sweep.request import Request
@@ -43,7 +43,7 @@ def check_all(request: Request) -> Checked:
 
 
 def test_a_sound_spec_is_planned_with_its_data_and_its_model(folder: Path) -> None:
-    checked = check(load(spec(folder)))
+    checked = check(draft(spec(folder)).finished())
     manifest = checked.manifest()
     assert manifest.data.rows == {"train": 60, "validation": 20}
     assert manifest.data.labels == ["0", "1"]
@@ -65,17 +65,17 @@ def test_a_length_beyond_the_models_is_refused(folder: Path, addition: str, wher
     lines = SPEC.splitlines()
     text = "\n".join([lines[0], addition, *lines[2:]] if addition.startswith("data") else [*lines, addition])
     with pytest.raises(SpecError, match=where + r": 65 tokens is beyond the model's 64 \(write at most 64\)"):
-        check(load(spec(folder, text)))
+        check(draft(spec(folder, text)).finished())
 
 
 @pytest.mark.parametrize("parameter", ["{choices: [32, 65]}", "{low: 16, high: 65}"])
 def test_a_searched_length_beyond_the_models_is_refused(folder: Path, parameter: str) -> None:
     with pytest.raises(SpecError, match=r"spec\.yaml:5 space\.data\.max_length: 65 tokens is beyond"):
-        check(load(spec(folder, SPEC + f"  data.max_length: {parameter}\n")))
+        check(draft(spec(folder, SPEC + f"  data.max_length: {parameter}\n")).finished())
 
 
 def test_a_length_that_just_fits_is_taken(folder: Path) -> None:
-    checked = check(load(spec(folder, SPEC + "fixed: {data.max_length: 64}\n")))
+    checked = check(draft(spec(folder, SPEC + "fixed: {data.max_length: 64}\n")).finished())
     assert checked.model.max_tokens == 64
 
 
@@ -89,14 +89,14 @@ def test_a_length_that_just_fits_is_taken(folder: Path) -> None:
     ],
 )
 def test_a_batch_of_all_rows_is_noted(folder: Path, setting: str, noted: bool) -> None:
-    notes = check(load(spec(folder, f"{SPEC}{setting}\n"))).notes
+    notes = check(draft(spec(folder, f"{SPEC}{setting}\n")).finished()).notes
     assert any("an epoch is a single step" in note for note in notes) == noted
 
 
 def test_what_each_searched_length_cuts_is_noted_before_anything_is_trained(folder: Path) -> None:
     scratch = SPEC.replace("model: ./model", "model: {config: bert, vocab_size: 300}")
     assert scratch != SPEC
-    notes = check(load(spec(folder, scratch + "  data.max_length: {choices: [4, 64]}\n"))).notes
+    notes = check(draft(spec(folder, scratch + "  data.max_length: {choices: [4, 64]}\n")).finished()).notes
     (told,) = [note for note in notes if note.startswith("data.max_length: ")]
     assert "4 tokens cut 100 % of the texts" in told
     assert "64 tokens cut none" in told
@@ -106,7 +106,7 @@ def test_problems_of_data_and_model_are_told_at_once(folder: Path) -> None:
     (folder / "model/config.json").unlink()
     text = SPEC.replace("train.csv,", "train.csv, text: review,")
     with pytest.raises(SpecError) as caught:
-        check(load(spec(folder, text)))
+        check(draft(spec(folder, text)).finished())
     messages = str(caught.value)
     assert "data.text" in messages
     assert "config.json" in messages
@@ -119,8 +119,8 @@ def test_a_folder_whose_files_are_damaged_is_refused_without_torch(folder: Path)
     (folder / "model/model.safetensors").write_bytes(b"")
     code = (
         "import sys; from pathlib import Path; from finesweep.sweep.preflight import check; "
-        "from finesweep.spec.reader import load\n"
-        "try: check(load(Path(sys.argv[1])))\n"
+        "from finesweep.spec.reader import draft\n"
+        "try: check(draft(Path(sys.argv[1])).finished())\n"
         "except ValueError as error: print('weights file damaged' in str(error), 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(spec(folder))]
