@@ -216,7 +216,7 @@ def _command(sweep_folder: SweepFolder) -> dict[str, float]:
     """Do what the command does in a folder that is there before it starts the first worker."""
     from finesweep.files.checked_json import refuse_all_but_files
     from finesweep.folder import housekeeping
-    from finesweep.sweep.session import OpenSweep
+    from finesweep.sweep.open_sweep import OpenSweep
 
     began, used = time.perf_counter(), _cpu()
     folder = SweepFolder(sweep_folder.path)
@@ -250,7 +250,7 @@ def _first_claim(sweep_folder: SweepFolder) -> dict[str, float]:
 
 def _files(sweep_folder: SweepFolder) -> dict[str, float]:
     """Write the leaderboard's files as the command does while trials run."""
-    from finesweep.sweep.session import OpenSweep
+    from finesweep.sweep.open_sweep import OpenSweep
 
     folder = SweepFolder(sweep_folder.path)
     sweep, records, used = OpenSweep.of_run(folder, folder.runs()[0]), folder.records(), _cpu()

@@ -47,7 +47,7 @@ def make(size: str, texts: list[str], folder: Path) -> None:
     import torch
     import transformers
 
-    from finesweep.model.scratch import make_scratch
+    from finesweep.model.from_scratch import make_scratch
     from finesweep.spec.sections import ScratchModelSpec
 
     folder.mkdir(parents=True, exist_ok=True)

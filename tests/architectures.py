@@ -157,7 +157,7 @@ def _tokenizer(kind: str) -> Any:
     import transformers
     from tokenizers import processors
 
-    from finesweep.model.scratch import train_tokenizer
+    from finesweep.model.from_scratch import train_tokenizer
 
     if kind == "canine":
         return transformers.CanineTokenizer(model_max_length=48)

@@ -81,7 +81,7 @@ def tiny_model(
     import torch
     import transformers
 
-    from finesweep.model.scratch import make_scratch
+    from finesweep.model.from_scratch import make_scratch
     from finesweep.spec.sections import ScratchModelSpec
 
     texts = vocabulary_texts if vocabulary_texts is not None else [text for text, _ in review_rows(400, 0)]

@@ -205,7 +205,7 @@ def test_killing_a_local_worker_ends_what_it_started_in_a_session_of_its_own(swe
 def test_what_a_killed_local_worker_leaves_in_its_temporary_folders_is_removed(sweep_folder, tmp_path, monkeypatch):
     """The worker, what it started, and Ray's actors make theirs in one that the command knows."""
     said = tmp_path / "scratch"
-    made = "from finesweep.host.scratch import scratch_folder as folder; it = folder(); print(it.name, flush=True)"
+    made = "from finesweep.host import temporary_folders as t; it = t.temporary_folder(); print(it.name, flush=True)"
     script = f"{sys.executable} -c '{made}; import time; time.sleep(600)' > {said} & sleep 600"
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)

@@ -10,7 +10,7 @@ import transformers
 import tiny
 from finesweep.model.config_check import setting_defaults
 from finesweep.model.folder_check import inspect
-from finesweep.model.scratch import SPECIAL_TOKENS, make_scratch
+from finesweep.model.from_scratch import SPECIAL_TOKENS, make_scratch
 from finesweep.model.source import resolve
 from finesweep.spec.sections import DataSpec, ModelSpec, ScratchModelSpec, SweepSpec
 from finesweep.spec.yaml_source import parse
@@ -71,7 +71,7 @@ def test_auto_tokenizer_gives_back_the_trained_one(kind, tmp_path):
 def test_same_texts_give_the_same_files_in_any_process(tmp_path):
     # Far more characters than the alphabet keeps, and words, all equally rare: no tie may be broken at random.
     code = (
-        "from pathlib import Path; from finesweep.model.scratch import make_scratch;"
+        "from pathlib import Path; from finesweep.model.from_scratch import make_scratch;"
         "from finesweep.spec.sections import ScratchModelSpec; import itertools, sys;"
         "texts = ['a plot ' + chr(0x400 + n) + chr(0x4e00 + n) for n in range(200)];"
         "texts += [''.join(word) for word in itertools.permutations('abcdef', 4)];"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from finesweep.registry import TASKS
-from finesweep.tasks.task import LabelProblem
+from finesweep.tasks.protocol import LabelProblem
 from finesweep.trial import Direction
 
 ROWS = 12

@@ -14,7 +14,7 @@ import tiny
 from finesweep.files.atomic import write_json
 from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
-from finesweep.model.scratch import make_scratch
+from finesweep.model.from_scratch import make_scratch
 from finesweep.spec import reader
 from finesweep.spec.sections import ScratchModelSpec, SweepSpec
 from finesweep.sweep import preflight

@@ -12,7 +12,7 @@ from transformers import pipeline
 
 from finesweep.errors import WinnerMismatch
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.results import checkpoints
+from finesweep.results import kept_weights
 from finesweep.results.winner import Evidence
 from finesweep.tasks.text_classification import TextClassification
 from finesweep.training import evaluation
@@ -32,7 +32,7 @@ def ranked(lab, tmp_path):
             copy.context({"num_train_epochs": 4, "learning_rate": 5e-3, **params}),
             TrialWatch(Direction.MINIMIZE),
         )
-        checkpoints.save(sweep_folder.checkpoint(0), copy.trainer_of(context, watch))
+        kept_weights.save(sweep_folder.checkpoint(0), copy.trainer_of(context, watch))
         best = watch.result
         effective = context.settings.named()
         record = TrialRecord(

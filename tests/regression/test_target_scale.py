@@ -13,7 +13,7 @@ from torch import nn
 
 from finesweep.errors import SweepError
 from finesweep.folder.model_facts import Loading
-from finesweep.results import checkpoints
+from finesweep.results import kept_weights
 from finesweep.tasks.text_regression import TextRegression
 from finesweep.training.callback import TrialWatch
 from finesweep.training.rehearsal import rehearse
@@ -61,7 +61,7 @@ def test_prices_near_250_000_are_learned_and_reported_in_their_units(prices, tmp
     assert 0.1 * variance < watch.loss < 2 * variance, "the training loss too"
     assert 240_000 < watch.settled["data.target_mean"] < 260_000
 
-    checkpoints.save(tmp_path / "saved", trainer)
+    kept_weights.save(tmp_path / "saved", trainer)
     exported = Exported.load(tmp_path / "saved", TextRegression(), {"data.max_length": 24}, trusted=False)
     import pandas as pd
 
@@ -128,7 +128,7 @@ def test_rehearsal_of_a_regression_agrees_with_a_plain_forward_pass(prices):
 
 def test_kept_head_of_a_regression_begins_with_what_it_has_learned(prices, tmp_path):
     watch = TrialWatch(Direction.MINIMIZE)
-    checkpoints.save(tmp_path / "saved", prices.trainer_of(prices.context(LEARNING), watch))
+    kept_weights.save(tmp_path / "saved", prices.trainer_of(prices.context(LEARNING), watch))
     loading = Loading(output=[], rows=[0], new=[], notes=[])
     saved = {"path": str(tmp_path / "saved"), "from_scratch": False, "loading": loading}
     facts = dataclasses.replace(prices.manifest.model, **saved)

@@ -26,7 +26,7 @@ from finesweep.host.python_process import child_environment
 from finesweep.launch.local import LocalLauncher
 from finesweep.launch.profile import Profile
 from finesweep.model.pretrained import load_tokenizer
-from finesweep.results import checkpoints, ranking
+from finesweep.results import kept_weights, ranking
 from finesweep.spec.sections import BudgetSpec, StopSpec
 from finesweep.training.callback import TrialWatch
 from finesweep.training.model_and_tokens import build_model
@@ -47,9 +47,9 @@ def finished(trial: int, objective: float, **fields: Any) -> TrialRecord:
 
 def end(sweep_folder: SweepFolder, record: TrialRecord, trainer: Any) -> None:
     """End a COMPLETE trial as its own process does."""
-    kept = checkpoints.keep_if_best(sweep_folder, Profile(), record, Direction.MINIMIZE, trainer)
+    kept = kept_weights.keep_if_best(sweep_folder, Profile(), record, Direction.MINIMIZE, trainer)
     sweep_folder.record(kept)
-    checkpoints.remove_beaten(sweep_folder, 1, Direction.MINIMIZE)
+    kept_weights.remove_beaten(sweep_folder, 1, Direction.MINIMIZE)
 
 
 def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
@@ -74,9 +74,9 @@ def test_t23_a_kill_at_the_record_leaves_the_best_recorded_trial_its_weights(lab
     """Before the record the old best may still win, so its weights stay; the new one's are there already."""
     sweep_folder, trainer = make_folders(tmp_path / "sweep"), lab.build({})
     end(sweep_folder, finished(0, 0.5), trainer)
-    checkpoints.keep_if_best(sweep_folder, Profile(), finished(1, 0.3), Direction.MINIMIZE, trainer)
+    kept_weights.keep_if_best(sweep_folder, Profile(), finished(1, 0.3), Direction.MINIMIZE, trainer)
     # Killed here, before its record.
-    checkpoints.remove_beaten(sweep_folder, 1, Direction.MINIMIZE)
+    kept_weights.remove_beaten(sweep_folder, 1, Direction.MINIMIZE)
     assert weights_below(tmp_path) == ["trial-0000", "trial-0001"]
 
 
@@ -109,7 +109,7 @@ def test_t23_trials_that_end_at_a_time_leave_the_best_one_its_weights_at_every_m
     best = ranking.winner(records, Direction.MINIMIZE)
     assert len(records) == 48
     assert weights_below(tmp_path) == [sweep_folder.checkpoint(best.trial).name]
-    assert checkpoints.set_aside_if_damaged(sweep_folder, best) is None
+    assert kept_weights.set_aside_if_damaged(sweep_folder, best) is None
 
 
 @pytest.mark.parametrize("damage", ["a byte", "the end", "everything"])
@@ -122,7 +122,7 @@ def test_damaged_weights_are_noticed_set_aside_and_their_trial_runs_again(lab, t
     weights.write_bytes({"a byte": data, "the end": data[:-100], "everything": b""}[damage])
     (best,) = sweep_folder.records()
     assert sweep_folder.is_finished(0)
-    found = checkpoints.set_aside_if_damaged(sweep_folder, best)
+    found = kept_weights.set_aside_if_damaged(sweep_folder, best)
     assert not sweep_folder.is_finished(0)
     assert found.startswith("trial 0: its kept weights")
     assert "set aside as checkpoints/trial-0000.corrupt; it is trained again" in found
@@ -199,11 +199,11 @@ def test_no_token_is_in_what_is_saved_of_a_model(lab, tmp_path):
     """Stock pickles the training arguments beside the weights, with the Hub token in clear."""
     trainer = lab.build({})
     trainer.args.hub_token = TOKEN
-    checkpoints.save(tmp_path / "saved", trainer)
+    kept_weights.save(tmp_path / "saved", trainer)
     files = [file for file in (tmp_path / "saved").iterdir() if file.is_file()]
-    assert {file.name for file in files} >= {"model.safetensors", "tokenizer.json", checkpoints.ARGUMENTS}
+    assert {file.name for file in files} >= {"model.safetensors", "tokenizer.json", kept_weights.ARGUMENTS}
     assert [file.name for file in files if TOKEN.encode() in file.read_bytes()] == []
-    assert "hub_token" not in json.loads((tmp_path / "saved" / checkpoints.ARGUMENTS).read_text())
+    assert "hub_token" not in json.loads((tmp_path / "saved" / kept_weights.ARGUMENTS).read_text())
 
 
 def test_no_token_of_the_environment_is_in_the_results(swept):

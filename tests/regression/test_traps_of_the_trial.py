@@ -16,7 +16,7 @@ from finesweep.backends.optuna.backend import OptunaBackend
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch.profile import Profile
-from finesweep.results import checkpoints
+from finesweep.results import kept_weights
 from finesweep.spec.sections import BudgetSpec, StopSpec
 from finesweep.spec.trial_length import TrialLength
 from finesweep.spec.trial_settings import TrialSettings
@@ -68,7 +68,7 @@ def test_t04_a_trial_is_worth_its_best_evaluation_and_ships_its_weights(contrary
     assert losses[-1] > losses[0] + 0.1, "training on opposite labels makes every evaluation worse"
     assert watch.best == watch.evaluations[losses.index(min(losses))] != watch.evaluations[-1]
     assert [report.best for report in reports] == [min(losses[: n + 1]) for n in range(3)]
-    checkpoints.save(tmp_path / "saved", trainer)
+    kept_weights.save(tmp_path / "saved", trainer)
     # The same sums in the same precision; batches are padded alike.
     assert _evaluated_again(contrary, tmp_path / "saved")["eval_loss"] == pytest.approx(min(losses), rel=1e-5)
 
@@ -125,10 +125,10 @@ def test_t08_nothing_of_one_trial_is_left_in_the_next(lab, tmp_path):
     alone = search(lab, tmp_path / "alone", [SECOND], **changes)
     assert [record.params for record in after.sweep_folder.records()] == [FIRST, SECOND]
     second, only = after.sweep_folder.checkpoint(1), alone.sweep_folder.checkpoint(0)
-    for file in ("config.json", checkpoints.ARGUMENTS):
+    for file in ("config.json", kept_weights.ARGUMENTS):
         assert json.loads((second / file).read_text()) == json.loads((only / file).read_text())
     assert (second / "model.safetensors").read_bytes() == (only / "model.safetensors").read_bytes()
-    arguments = json.loads((second / checkpoints.ARGUMENTS).read_text())
+    arguments = json.loads((second / kept_weights.ARGUMENTS).read_text())
     assert (arguments["adam_beta1"], arguments["label_smoothing_factor"]) == (0.9, 0.0)
 
 

@@ -12,8 +12,8 @@ from made_records import run
 
 from finesweep.files.atomic import write_json
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.launch.protocol import Order
 from finesweep.launch.slurm.profile import SlurmProfile
-from finesweep.launch.submitter import Order
 
 TOKEN = "0123456789abcdef"
 

@@ -44,7 +44,7 @@ ELSEWHERE = {
     "files.parquet": {"ParquetFile": CHECKED, "read_text": THE_KERNEL},
     "sweep.plan": {"open": SCRATCH},
     "launch.ray.dashboard": {"open": NO_FILE},
-    "launch.ray.driver": {"open": NO_FILE},
+    "launch.ray.connection_process": {"open": NO_FILE},
     "host.signals": {"open": "/dev/tty, to see whether the terminal is gone"},
     "training.saved_state": {"load_file": CHECKED},
     "cli.summary": {"open": "/dev/null"},

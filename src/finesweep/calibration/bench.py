@@ -29,7 +29,7 @@ from finesweep.errors import SweepError
 from finesweep.files import last_words, open_log
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.process_memory import resident_gb
-from finesweep.host.scratch import scratch_folder
+from finesweep.host.temporary_folders import temporary_folder
 from finesweep.spec import SweepSpec
 from finesweep.training.callback import TrialContext
 from finesweep.training.fine_tuning import build_trainer
@@ -83,9 +83,9 @@ class Bench:
             TrialInterrupted: It was asked to stop.
             SweepError: A process failed, as every trial would, or the timeout was reached.
         """
-        with scratch_folder() as scratch:
+        with temporary_folder() as temporary:
             context = TrialContext(
-                self.sweep_folder, self.manifest, self.spec, load.params, scalars=None, scratch=Path(scratch)
+                self.sweep_folder, self.manifest, self.spec, load.params, scalars=None, scratch=Path(temporary)
             )
             forks = _Forks(self, context, load, threads, within)
             try:

@@ -8,8 +8,8 @@ from rich.table import Table
 
 from finesweep.calibration import Reading
 from finesweep.forecast import Span
-from finesweep.forecast.eta import span
-from finesweep.sweep.estimate import Disk, Estimate, Memory
+from finesweep.forecast.time_left import span
+from finesweep.sweep.plan_costs import Disk, Estimate, Memory
 from finesweep.text import clean
 
 BUSY_SHARE = 0.2

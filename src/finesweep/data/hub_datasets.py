@@ -11,12 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finesweep.data import csv_records
+from finesweep.data import csv_quotes
 from finesweep.data.packed_file import refuse_large
 from finesweep.data.readers import Table, from_arrow, most_bytes
 from finesweep.errors import SpecError, Unreadable, did_you_mean
 from finesweep.files import read_bytes
-from finesweep.host.scratch import scratch_folder
+from finesweep.host.temporary_folders import temporary_folder
 from finesweep.spec import Quoting
 
 Pick = Callable[[Sequence[str]], Mapping[str, str]]
@@ -65,7 +65,7 @@ def read(
     import yaml
 
     foreign = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError)
-    with scratch_folder() as cache, _quiet():
+    with temporary_folder() as cache, _quiet():
         try:
             splits, notes = _built(folder, config, cache, quoting)
         except DatasetProblem:
@@ -91,7 +91,7 @@ def _built(
         files = [Path(file) for files in (builder.config.data_files or {}).values() for file in files]
         told = _told_quoting(builder.config, quoting)
         judged = told is None and _has_plain_quotes(files, builder.config.sep or ",")
-        notes += [csv_records.PLAIN_NOTE] * judged
+        notes += [csv_quotes.PLAIN_NOTE] * judged
         # By default, pandas would read the words NA, null and None as missing values.
         options |= {"keep_default_na": False, "na_values": [""], "quoting": csv.QUOTE_NONE if judged else told or 0}
         builder = datasets.load_dataset_builder(**options)
@@ -150,7 +150,7 @@ def _has_plain_quotes(files: Sequence[Path], delimiter: str) -> bool:
     for file in files:
         try:
             text = read_bytes(file, most_bytes()).decode()
-            plain.append(csv_records.split(text, delimiter, None, file.name).note != "")
+            plain.append(csv_quotes.split(text, delimiter, None, file.name).note != "")
         except SpecError as error:
             first = error.problems[0]
             raise DatasetProblem("dataset", f"{first.where}: {first.message}", first.hint) from None

@@ -13,7 +13,7 @@ import pandas as pd
 
 from finesweep import activity
 from finesweep.data import cleaning, flag_columns, hub_datasets, readers, splits
-from finesweep.data.delimited import Layout
+from finesweep.data.csv_table import Layout
 from finesweep.data.loaded import DataSource, LoadedData
 from finesweep.data.readers import Table
 from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean

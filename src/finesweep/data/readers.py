@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from finesweep.data import delimited, labelled_lines
-from finesweep.data.delimited import Layout
+from finesweep.data import csv_table, labelled_lines
+from finesweep.data.csv_table import Layout
 from finesweep.data.table_header import HeaderLook
 from finesweep.errors import Problem, SpecError, Unreadable, lines_of
 from finesweep.files import parquet, read_bytes
@@ -100,7 +100,7 @@ def command_for(path: Path, name: str) -> str:
 
 
 def _rows(data: bytes, name: str, wanted: Collection[str], delimiter: str, layout: Layout) -> Table:
-    found = delimited.read(_decode(data, name), delimiter, name, layout)
+    found = csv_table.read(_decode(data, name), delimiter, name, layout)
     values = zip(*found.rows, strict=True) if found.rows else ([] for _ in found.names)
     columns = {column: list(cells) for column, cells in zip(found.names, values, strict=True) if column in wanted}
     return Table(found.names, columns, found.places, "line", look=found.look, notes=found.notes)

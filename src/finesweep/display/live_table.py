@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from finesweep.display.progress_lines import Subject
-from finesweep.forecast.eta import span
+from finesweep.forecast.time_left import span
 from finesweep.results.ranking import ranked, unranked, without_running
 from finesweep.text import headings, metric, setting
 from finesweep.text.format import clock

@@ -5,7 +5,7 @@ A sweep is simulated with its own pruning rule, which no library has. Nothing he
 """
 
 from finesweep.forecast.course import Course, Span
-from finesweep.forecast.eta import TimeLeft
+from finesweep.forecast.time_left import TimeLeft
 from finesweep.forecast.work import expected_examples
 
 __all__ = [

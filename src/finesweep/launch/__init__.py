@@ -4,10 +4,9 @@ A launcher is a file or a folder here and a line in ``registry``. Launchers know
 know nothing of a worker's tasks, and decide nothing about trials.
 """
 
-from finesweep.launch.launcher import Handle
 from finesweep.launch.profile import Profile, SettledProfile, of_run
+from finesweep.launch.protocol import Handle, Order, Submission, Submitter
 from finesweep.launch.run_limits import RunLimits
-from finesweep.launch.submitter import Order, Submission, Submitter
 
 __all__ = [
     "Handle",

@@ -21,7 +21,7 @@ from finesweep.files import open_log
 from finesweep.folder import Run, SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
-from finesweep.host.scratch import scratch_environment, scratch_folder
+from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
 from finesweep.launch.commands import worker_command
 from finesweep.launch.profile import SettledProfile
 
@@ -41,11 +41,11 @@ class LocalHandle:
 
     Attributes:
         process: The worker.
-        scratch: Contains the temporary folders of the worker and its descendants.
+        temporary: Contains the temporary folders of the worker and its descendants.
     """
 
     process: subprocess.Popen[bytes]
-    scratch: tempfile.TemporaryDirectory[str]
+    temporary: tempfile.TemporaryDirectory[str]
 
     @property
     def pid(self) -> int:
@@ -76,7 +76,7 @@ class LocalHandle:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         self._wait(started)
-        self.scratch.cleanup()
+        self.temporary.cleanup()
 
     def _wait(self, started: Sequence[psutil.Process]) -> None:
         """Wait until the killed processes write nothing more."""
@@ -131,10 +131,10 @@ class LocalLauncher:
         # While one worker measures, the others idle. Each trial sets its own number of threads.
         threads = 1 if run.measures else profile.threads_per_worker
         device = None if coordinates else self._device(profile, index)
-        scratch = scratch_folder()
+        temporary = temporary_folder()
         environment = {
             **child_environment(device, threads, all_devices=coordinates),
-            **scratch_environment(scratch.name),
+            **temporary_folders_in(temporary.name),
         }
         try:
             with os.fdopen(open_log(sweep_folder.worker_log(run.number, index)), "ab") as log:
@@ -149,10 +149,10 @@ class LocalLauncher:
                     start_new_session=True,
                 )
         except OSError as error:
-            scratch.cleanup()
+            temporary.cleanup()
             hint = "; fewer may fit: --workers" if error.errno in _TOO_MANY else ""
             raise LaunchError(f"worker {index + 1} could not be started: {error}{hint}", command) from error
-        return LocalHandle(process, scratch)
+        return LocalHandle(process, temporary)
 
     @functools.cached_property
     def _machine(self) -> Machine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from finesweep.folder import Run, SweepFolder
-from finesweep.launch.submitter import Submitter
+from finesweep.launch.protocol import Submitter
 from finesweep.registry import SUBMITTERS
 
 

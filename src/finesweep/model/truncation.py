@@ -96,7 +96,7 @@ def percent(share: float) -> str:
 
 def _counter(spec: SweepSpec, frames: Mapping[str, pd.DataFrame], model: ResolvedModel, trusted: bool) -> Counter:
     if isinstance(spec.model, ScratchModelSpec):
-        from finesweep.model.scratch import train_tokenizer
+        from finesweep.model.from_scratch import train_tokenizer
 
         rows, _ = sample({"train": frames["train"]}, spec.search.seed)
         return counter_of(train_tokenizer(list(itertools.chain(*rows)), spec.model.vocab_size))

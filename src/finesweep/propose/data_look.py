@@ -11,7 +11,7 @@ from typing import Any
 
 from finesweep import activity
 from finesweep.data import readers
-from finesweep.data.delimited import Layout
+from finesweep.data.csv_table import Layout
 from finesweep.data.readers import Table
 from finesweep.errors import Problem, SpecError, Unreadable
 from finesweep.files import read_bytes

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from finesweep.files import write_text
 from finesweep.folder import Manifest, Run, SweepFolder
+from finesweep.results.leaderboard_facts import facts, pruning_facts
 from finesweep.results.ranking import Row, SweepSummary, rank, summarize
-from finesweep.results.sweep_facts import facts, pruning_facts
 from finesweep.results.winner import Evidence, read_evidence
 from finesweep.text import clean, duration, headings, metric, setting
 from finesweep.text.format import finite

@@ -19,7 +19,7 @@ from finesweep.errors import FolderError, WinnerMismatch
 from finesweep.files import Damaged, open_log, read_as, read_bytes, read_text, write_failure, write_json, write_text
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.python_process import child_environment, own_command
-from finesweep.host.scratch import scratch_environment, scratch_folder
+from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
 from finesweep.launch import SettledProfile
 from finesweep.model.remote_code import FLAG
 from finesweep.model.weights import files_digest
@@ -217,8 +217,8 @@ def _evaluate_in_fresh_process(
     trusted: bool,
 ) -> dict[str, Any] | None:
     """Return ``reloaded``, ``test`` and ``sample`` as found by a new process that knows only the folders."""
-    with scratch_folder() as scratch:
-        output = Path(scratch) / "evidence.json"
+    with temporary_folder() as temporary:
+        output = Path(temporary) / "evidence.json"
         arguments = [
             "verify",
             str(sweep_folder.path),
@@ -233,7 +233,7 @@ def _evaluate_in_fresh_process(
         command = own_command(*arguments)
         try:
             with os.fdopen(open_log(log), "ab") as stream:
-                environment = {**_environment(profile), **scratch_environment(scratch)}
+                environment = {**_environment(profile), **temporary_folders_in(temporary)}
                 code = _run(command, stream, environment, stopping)
         except OSError as error:
             raise FolderError(write_failure(log, error)) from error

@@ -19,7 +19,7 @@ from finesweep.errors import Problem, signal_name
 from finesweep.files import last_words, write_json
 from finesweep.folder import Manifest, SweepFolder, sweep_folder
 from finesweep.host.python_process import child_environment, own_command
-from finesweep.host.scratch import scratch_folder
+from finesweep.host.temporary_folders import temporary_folder
 from finesweep.spec import KeyPath, Parameter, ScratchModelSpec, SearchSpace, SweepSpec, TrialSettings
 from finesweep.sweep.preflight import Checked
 from finesweep.trial import Params, Value
@@ -79,8 +79,8 @@ def problems(checked: Checked, write: WriteFew, memory_gb: float | None) -> Sequ
     activity.tell("trying the model on two rows")
     tried = variants(spec, checked.planned, checked.model.max_tokens)
     blamed = dict(_set_in_every_trial(spec))
-    with scratch_folder("finesweep-try-") as scratch:
-        folder = Path(scratch)
+    with temporary_folder("finesweep-try-") as temporary:
+        folder = Path(temporary)
         _prepare(checked, write, folder / "sweep")
         asked = {"params": [one.params for one in tried], "settings": list(blamed), "memory_gb": memory_gb}
         write_json(folder / ASKED, asked)

@@ -24,10 +24,10 @@ from finesweep.host.python_process import child_environment
 from finesweep.host.signals import Signals
 from finesweep.launch.commands import survey_command
 from finesweep.sweep import prepare
-from finesweep.sweep.estimate import Estimate, SweepFacts, estimated
+from finesweep.sweep.open_sweep import OpenSweep
+from finesweep.sweep.plan_costs import Estimate, SweepFacts, estimated
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
-from finesweep.sweep.session import OpenSweep
 
 MOST_ROWS = 20_000
 """Maximum number of prepared rows of a split; they represent the others."""
@@ -49,7 +49,7 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
     """
     with (
         Signals().counted() as signals,
-        tempfile.TemporaryDirectory(prefix="finesweep-plan-", ignore_cleanup_errors=True) as scratch,
+        tempfile.TemporaryDirectory(prefix="finesweep-plan-", ignore_cleanup_errors=True) as temporary,
         contextlib.ExitStack() as stack,
         signals.ending_the_block(),
     ):
@@ -58,12 +58,12 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
         checked = prepare.check(request, profile)
         activity.tell("")
         announce(checked)
-        here = dataclasses.replace(request, results=Path(scratch))
+        here = dataclasses.replace(request, results=Path(temporary))
         sample, share = _sampled(checked)
-        sweep = prepare.open_folder(Path(scratch) / checked.loaded.spec.name, sample, here, profile)
+        sweep = prepare.open_folder(Path(temporary) / checked.loaded.spec.name, sample, here, profile)
         seconds = time.monotonic() - began
         with signals.held_back():
-            survey = stack.enter_context(_Survey(sweep, Path(scratch)))
+            survey = stack.enter_context(_Survey(sweep, Path(temporary)))
         found = survey.readings()
         return estimated(_facts(request, checked, sweep, share, seconds), found)
 
@@ -98,11 +98,11 @@ class _Survey:
 
     Args:
         sweep: The prepared sweep.
-        scratch: Folder for the process's files.
+        temporary: Folder for the process's files.
     """
 
-    def __init__(self, sweep: OpenSweep, scratch: Path) -> None:
-        self._output, self._log = scratch / "readings.json", scratch / "survey.log"
+    def __init__(self, sweep: OpenSweep, temporary: Path) -> None:
+        self._output, self._log = temporary / "readings.json", temporary / "survey.log"
         command = survey_command(sys.executable, sweep.sweep_folder, sweep.run)
         device = "" if sweep.profile.gpus_per_trial == 0 else None
         with self._log.open("wb") as stream:
@@ -111,7 +111,7 @@ class _Survey:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env={**child_environment(device, 1), "TMPDIR": str(scratch)},
+                env={**child_environment(device, 1), "TMPDIR": str(temporary)},
                 start_new_session=True,
             )
 

@@ -33,13 +33,13 @@ from finesweep.host.python_process import versions
 from finesweep.launch import Profile
 from finesweep.launch import profile as profile_module
 from finesweep.model import ResolvedModel
-from finesweep.model.scratch import make_scratch
+from finesweep.model.from_scratch import make_scratch
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import Draft, LoadedSpec, ScratchModelSpec, SweepSpec, in_order, reader, trials_wanted, used_up
 from finesweep.sweep import dry_run, preflight, worker_count
+from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
-from finesweep.sweep.session import OpenSweep
 
 WriteFolder = Callable[[SweepFolder, Manifest], Manifest]
 """Writes the files that trials need into a new folder; returns the manifest with what was made."""

@@ -29,15 +29,15 @@ from finesweep import activity
 from finesweep.errors import LaunchError, Stopped
 from finesweep.files import as_kind
 from finesweep.host.python_process import own_command, own_environment
-from finesweep.host.scratch import scratch_environment, scratch_folder
 from finesweep.host.signals import Signals, blocked, end_with_parent, unblock
+from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
 from finesweep.sweep.request import Request
 
 if TYPE_CHECKING:
     from finesweep.folder import Manifest, SweepFolder
     from finesweep.launch import Profile
+    from finesweep.sweep.open_sweep import OpenSweep
     from finesweep.sweep.preflight import Checked
-    from finesweep.sweep.session import OpenSweep
 
 END_SECONDS = 2.0
 """Seconds in which the process must end after a signal; then it is killed."""
@@ -79,7 +79,7 @@ class Begun:
             FolderError: The folder or the run is gone.
         """
         from finesweep.folder import open_run
-        from finesweep.sweep.session import OpenSweep
+        from finesweep.sweep.open_sweep import OpenSweep
 
         sweep_folder, run = open_run(Path(self.folder), self.run, self.token)
         sweep_folder.notes.extend(self.notes)
@@ -98,15 +98,15 @@ def started(request: Request, signals: Signals) -> Iterator[Preparation]:
     with ours:
         # Signals stay blocked in the child until it can handle them. Otherwise an early Ctrl-C would kill it silently.
         with theirs, blocked():
-            scratch = scratch_folder()
+            temporary = temporary_folder()
             process = subprocess.Popen(
                 own_command("prepare", str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env={**own_environment(), **scratch_environment(scratch.name)},
+                env={**own_environment(), **temporary_folders_in(temporary.name)},
             )
         preparation = Preparation(process, ours, request, signals)
-        with scratch:
+        with temporary:
             try:
                 yield preparation
             finally:

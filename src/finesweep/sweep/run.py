@@ -20,9 +20,9 @@ from finesweep.forecast import Course, TimeLeft
 from finesweep.host.signals import Signals
 from finesweep.launch import Handle, RunLimits
 from finesweep.registry import LAUNCHERS
-from finesweep.results import Evidence, checkpoints, ranking, winner
+from finesweep.results import Evidence, kept_weights, ranking, winner
+from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.prepare_process import Preparation
-from finesweep.sweep.session import OpenSweep
 from finesweep.sweep.supervisor import Supervisor
 from finesweep.trial import TrialRecord
 
@@ -143,7 +143,7 @@ def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any)
 
 def _damaged(sweep: OpenSweep) -> str | None:
     best = ranking.winner(sweep.sweep_folder.records(), sweep.spec.direction)
-    return None if best is None else checkpoints.set_aside_if_damaged(sweep.sweep_folder, best)
+    return None if best is None else kept_weights.set_aside_if_damaged(sweep.sweep_folder, best)
 
 
 def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:

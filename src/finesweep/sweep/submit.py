@@ -21,9 +21,9 @@ from finesweep.registry import SUBMITTERS
 from finesweep.results import leaderboard
 from finesweep.spec import TrialSettings
 from finesweep.sweep import prepare
+from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
-from finesweep.sweep.session import OpenSweep
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from finesweep.folder import disk
 from finesweep.folder.claims import LEASE_SECONDS
 from finesweep.host.signals import Signals
 from finesweep.launch import Handle
-from finesweep.launch.launcher import TOLD
-from finesweep.sweep.session import OpenSweep
-from finesweep.sweep.shutdown import Shutdown, Stage
+from finesweep.launch.protocol import TOLD
+from finesweep.sweep.open_sweep import OpenSweep
+from finesweep.sweep.stop_stages import Shutdown, Stage
 from finesweep.trial import TrialRecord
 
 POLL_SECONDS = 0.25

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesweep.tasks.label_column import is_list_text, parting_mark, text_of
-from finesweep.tasks.task import LabelProblem
+from finesweep.tasks.protocol import LabelProblem
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import Any
 
 from finesweep.errors import did_you_mean
 from finesweep.tasks.label_column import decimal_comma, is_number, is_whole, readings
-from finesweep.tasks.task import LabelProblem, Task
+from finesweep.tasks.protocol import LabelProblem, Task
 from finesweep.text import first_few, shortened
 
 FEW_CLASSES = 10

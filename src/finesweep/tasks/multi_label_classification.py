@@ -11,7 +11,7 @@ from finesweep.tasks import label_names
 from finesweep.tasks.label_column import MOST_CLASSES, is_null
 from finesweep.tasks.label_names import FEW_CLASSES, listed
 from finesweep.tasks.naive_answer import Naive
-from finesweep.tasks.task import EncodedLabels, LabelProblem
+from finesweep.tasks.protocol import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:

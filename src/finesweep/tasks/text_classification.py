@@ -21,7 +21,7 @@ from finesweep.tasks.label_column import (
 )
 from finesweep.tasks.label_names import AS_WRITTEN, FEW_CLASSES, listed
 from finesweep.tasks.naive_answer import Naive
-from finesweep.tasks.task import EncodedLabels, LabelProblem
+from finesweep.tasks.protocol import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesweep.tasks.label_column import LabelKind, could_be_thousands, decimal_comma, is_infinite, look
 from finesweep.tasks.naive_answer import CORRELATIONS, Naive
-from finesweep.tasks.task import EncodedLabels, LabelProblem
+from finesweep.tasks.protocol import EncodedLabels, LabelProblem
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:

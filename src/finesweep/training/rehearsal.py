@@ -14,7 +14,7 @@ import torch
 from finesweep import activity
 from finesweep.errors import SweepError
 from finesweep.folder import Manifest, SweepFolder
-from finesweep.host.scratch import scratch_folder
+from finesweep.host.temporary_folders import temporary_folder
 from finesweep.spec import SweepSpec
 from finesweep.training import precision
 from finesweep.training.batching import TokenRows
@@ -61,8 +61,8 @@ def take_through(
     Raises:
         SweepError: Every trial would fail, or give misleading results.
     """
-    with scratch_folder() as scratch:
-        context = TrialContext(sweep_folder, manifest, spec, params, None, Path(scratch))
+    with temporary_folder() as temporary:
+        context = TrialContext(sweep_folder, manifest, spec, params, None, Path(temporary))
         precision.refuse_emulation(context.settings.training)
         # In single precision, because the losses are compared to three digits.
         trainer = build_trainer(

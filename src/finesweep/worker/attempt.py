@@ -22,9 +22,9 @@ import torch
 
 from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder import Claim, Manifest, SweepFolder, disk
-from finesweep.host.scratch import scratch_folder
+from finesweep.host.temporary_folders import temporary_folder
 from finesweep.launch import Profile
-from finesweep.results import checkpoints
+from finesweep.results import kept_weights
 from finesweep.spec import SweepSpec, TrialSettings
 from finesweep.spec.trial_settings import can_halve
 from finesweep.text import shortened
@@ -45,8 +45,8 @@ from finesweep.trial import (
     TrialStopped,
     TrialWaits,
 )
+from finesweep.worker.retry_rule import fault
 from finesweep.worker.rung_judge import Comparison
-from finesweep.worker.verdict import fault
 
 PROGRESS_SECONDS = 1.0
 # torch does not name the cause. If a loader was killed, the message is often no more than this.
@@ -102,7 +102,7 @@ class Attempt:
             FolderError: The sweep's folder cannot be written, so there is no record.
         """
         try:
-            with scratch_folder() as scratch:
+            with temporary_folder() as scratch:
                 self._train(Path(scratch), report)
         except (TrialStopped, FolderError):
             raise
@@ -197,9 +197,9 @@ class Attempt:
     def _complete(self, trainer: Any) -> None:
         record = self._record(TrialState.COMPLETE, self.watch.ended_early)
         self.sweep_folder.record(
-            checkpoints.keep_if_best(self.sweep_folder, self.profile, record, self.spec.direction, trainer)
+            kept_weights.keep_if_best(self.sweep_folder, self.profile, record, self.spec.direction, trainer)
         )
-        checkpoints.remove_beaten(self.sweep_folder, self.profile.keep_best, self.spec.direction)
+        kept_weights.remove_beaten(self.sweep_folder, self.profile.keep_best, self.spec.direction)
 
     def _failed(self, reason: str) -> TrialFailed:
         self.sweep_folder.record(self._record(TrialState.FAILED, reason))
@@ -247,10 +247,10 @@ class Attempt:
         building = folder.with_name(f".{folder.name}.{self.claim.attempt}.tmp")
         try:
             what = f"saving the state of trial {self.claim.trial}"
-            need = disk.STATE_COPIES * checkpoints.weights_bytes(tuning.trainer)
+            need = disk.STATE_COPIES * kept_weights.weights_bytes(tuning.trainer)
             disk.refuse_overrun(self.sweep_folder.path, need, what, self.profile.limits.disk_gb)
             tuning.save_state(building)
-            checkpoints.publish(self.sweep_folder, self.claim.trial, self.claim.attempt, building, folder)
+            kept_weights.publish(self.sweep_folder, self.claim.trial, self.claim.attempt, building, folder)
         except FolderError as error:
             print(f"the state is not saved: {error}", flush=True)  # noqa: T201
         finally:

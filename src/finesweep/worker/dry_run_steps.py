@@ -16,10 +16,10 @@ from finesweep.errors import SweepError
 from finesweep.files import write_json
 from finesweep.files.parquet import read_frame
 from finesweep.folder import Manifest, SweepFolder
-from finesweep.host.scratch import scratch_folder
+from finesweep.host.temporary_folders import temporary_folder
 from finesweep.model.folder_check import SIZES
 from finesweep.model.pretrained import empty_model, load_config
-from finesweep.results.checkpoints import save
+from finesweep.results.kept_weights import save
 from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.training.callback import TrialContext
 from finesweep.training.rehearsal import take_through
@@ -143,7 +143,7 @@ class _DryRun:
         return sum(parameter.numel() for parameter in empty_model(config, context.task.model_class).parameters())
 
     def _take_through(self, params: Params, *, is_saved: bool) -> None:
-        with scratch_folder() as scratch:
+        with temporary_folder() as scratch:
             trainer = take_through(self.sweep_folder, self.manifest, self.spec, params, trains=True)
             if is_saved:
                 folder = Path(scratch) / "winner"

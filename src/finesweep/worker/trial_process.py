@@ -21,7 +21,7 @@ from finesweep.host import deadlines
 from finesweep.host.process_memory import oom_kills
 from finesweep.launch import SettledProfile
 from finesweep.trial import AttemptOutdated
-from finesweep.worker.verdict import Ending, Limit
+from finesweep.worker.retry_rule import Ending, Limit
 from finesweep.worker.watchdog import Watchdog
 
 POLL_SECONDS = 0.1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finesweep.host.process_memory import resident_gb
 from finesweep.launch import Profile
-from finesweep.worker.verdict import Limit
+from finesweep.worker.retry_rule import Limit
 
 LOOK_SECONDS = 0.5
 

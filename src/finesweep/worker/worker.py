@@ -37,9 +37,9 @@ from finesweep.spec import StopSpec, SweepSpec, trials_wanted
 from finesweep.training.rehearsal import rehearse
 from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, TrialState
 from finesweep.worker.attempt import Attempt, bare_record
+from finesweep.worker.retry_rule import Ending, Verdict, fault, given_up, judge
 from finesweep.worker.rung_judge import Comparison
 from finesweep.worker.trial_process import TrialProcess
-from finesweep.worker.verdict import Ending, Verdict, fault, given_up, judge
 
 LINGER_SECONDS = 0.5
 

@@ -142,12 +142,12 @@ _DEEDS: dict[str, Callable[..., None]] = {
 def _break(attempt: ModuleType) -> None:
     """Put the faults in place; called once ``finesweep.worker.attempt`` has been imported."""
     from finesweep.folder import sweep_folder
-    from finesweep.results import checkpoints
+    from finesweep.results import kept_weights
     from finesweep.training import fine_tuning
 
     _break_attempts(attempt.Attempt)
     _break_training(fine_tuning)
-    _break_weights(checkpoints)
+    _break_weights(kept_weights)
     _break_records(sweep_folder)
 
 

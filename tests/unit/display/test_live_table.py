@@ -13,7 +13,7 @@ from sweep_replays import ROWS, spec_with
 from finesweep.display.live_table import LiveTable
 from finesweep.display.progress_lines import Subject
 from finesweep.forecast.course import Course
-from finesweep.forecast.eta import TimeLeft
+from finesweep.forecast.time_left import TimeLeft
 from finesweep.trial import Direction, Progress, TrialRecord
 from growth import growth
 

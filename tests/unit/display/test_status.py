@@ -17,7 +17,7 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch import submitted_runs
 from finesweep.launch.profile import Profile
-from finesweep.launch.submitter import Job
+from finesweep.launch.protocol import Job
 from finesweep.trial import TrialState
 
 

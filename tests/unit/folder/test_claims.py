@@ -121,7 +121,7 @@ def test_the_next_attempt_knows_what_the_record_of_the_last_one_says(folder: Swe
 
 
 def test_an_outdated_attempt_writes_neither_record_nor_progress_nor_weights(folder: SweepFolder) -> None:
-    from finesweep.results.checkpoints import publish
+    from finesweep.results.kept_weights import publish
 
     first = folder.claim(run=1, trials=range(1))
     assert first is not None

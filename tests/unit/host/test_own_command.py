@@ -20,11 +20,11 @@ def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
 
 def test_a_command_of_its_own_has_a_safe_path() -> None:
     assert own_command("run", "a b") == [sys.executable, "-P", "-m", "finesweep", "run", "a b"]
-    assert own_command(python="python3", module="finesweep.launch.ray.driver") == [
+    assert own_command(python="python3", module="finesweep.launch.ray.connection_process") == [
         "python3",
         "-P",
         "-m",
-        "finesweep.launch.ray.driver",
+        "finesweep.launch.ray.connection_process",
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.model.scratch import train_tokenizer
+from finesweep.model.from_scratch import train_tokenizer
 from finesweep.model.text_length import LOOKED_AT, counter_of, estimated_tokens, tokenizer_counter
 
 ENGLISH = "The soup was cold, and the waiter knew it; he had seen three tables complain before us."

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.model.scratch import train_tokenizer
+from finesweep.model.from_scratch import train_tokenizer
 from finesweep.model.source import ResolvedModel
 from finesweep.model.truncation import percent, sample, shares_cut, truncation_notes
 from finesweep.spec.sections import SweepSpec

@@ -15,7 +15,7 @@ import tiny
 from finesweep.data import loader
 from finesweep.errors import SpecError
 from finesweep.host.machine import Machine
-from finesweep.model.scratch import train_tokenizer
+from finesweep.model.from_scratch import train_tokenizer
 from finesweep.propose.proposed_spec import propose
 from finesweep.registry import TASKS
 from finesweep.spec.reader import draft

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from finesweep.errors import SpecError
 from finesweep.host.machine import Machine
-from finesweep.model.scratch import train_tokenizer
+from finesweep.model.from_scratch import train_tokenizer
 from finesweep.model.text_length import estimated_tokens
 from finesweep.propose import starting_values
 from finesweep.propose.starting_model import is_english, pick

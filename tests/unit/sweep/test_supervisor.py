@@ -23,8 +23,8 @@ from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host import deadlines, signals
 from finesweep.host.signals import Signals
 from finesweep.spec.sections import SweepSpec
-from finesweep.sweep import session, shutdown, supervisor
-from finesweep.sweep.session import OpenSweep
+from finesweep.sweep import open_sweep, stop_stages, supervisor
+from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.supervisor import INSPECT_SECONDS, Supervisor
 from made_profiles import settled
 
@@ -92,7 +92,7 @@ def clock(monkeypatch) -> Clock:
     assert RENEW_SECONDS == INSPECT_SECONDS
     clock = Clock()
     frozen = SimpleNamespace(monotonic=lambda: clock.now, time=time.time, sleep=time.sleep)
-    for module in (supervisor, session, claims, shutdown, signals):
+    for module in (supervisor, open_sweep, claims, stop_stages, signals):
         monkeypatch.setattr(module, "time", frozen)
     return clock
 
@@ -248,7 +248,7 @@ def test_whatever_signals_come_the_run_ends_in_time(make_watch, clock, moments, 
     watch._start_missing()
     began, stages = clock.now, [watch.shutdown.stage]
     due = sorted(moments)
-    while watch.handles and watch.shutdown.stage is not shutdown.Stage.ENDED:
+    while watch.handles and watch.shutdown.stage is not stop_stages.Stage.ENDED:
         while due and began + due[0][0] <= clock.now:
             receive(watch, due.pop(0)[1])
         watch._enforce()

@@ -17,7 +17,7 @@ from finesweep.host.signals import Signals
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.launch.profile import of_run as profile_of
 from finesweep.spec.sections import SweepSpec
-from finesweep.sweep.session import OpenSweep
+from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.supervisor import Supervisor
 from unit.sweep.test_supervisor import SPACE, Notes, Worker
 

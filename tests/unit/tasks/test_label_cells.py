@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep.tasks import label_cells
-from finesweep.tasks.task import LabelProblem
+from finesweep.tasks.protocol import LabelProblem
 
 
 def split(cells: list[Any], separator: str | None = None) -> tuple[list[tuple[Any, ...]], list[str]]:

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from finesweep.data import splits
 from finesweep.tasks.multi_label_classification import MultiLabelClassification
-from finesweep.tasks.task import EncodedLabels, LabelProblem
+from finesweep.tasks.protocol import EncodedLabels, LabelProblem
 
 TASK = MultiLabelClassification()
 NAMES = ("a", "b", "c")

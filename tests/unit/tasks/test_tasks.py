@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from finesweep.registry import TASKS
 from finesweep.tasks.label_column import MANY, MOST_CLASSES
-from finesweep.tasks.task import EncodedLabels, LabelProblem, Task
+from finesweep.tasks.protocol import EncodedLabels, LabelProblem, Task
 from finesweep.tasks.text_classification import TextClassification
 from finesweep.tasks.text_regression import TextRegression
 from finesweep.trial import Direction

@@ -17,7 +17,7 @@ from finesweep.errors import FolderError
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.spec.sections import SweepSpec
-from finesweep.worker.verdict import Ending
+from finesweep.worker.retry_rule import Ending
 
 if TYPE_CHECKING:
     from finesweep.worker.worker import Worker

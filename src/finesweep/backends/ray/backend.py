@@ -12,7 +12,7 @@ from finesweep.backends.optuna.backend import sweep_study
 from finesweep.backends.protocol import Work
 from finesweep.backends.ray.cluster import connected
 from finesweep.backends.ray.trial import ActorTrials
-from finesweep.host.scratch import scratch_folder
+from finesweep.host.temporary_folders import temporary_folder
 from finesweep.launch import SettledProfile
 from finesweep.launch.ray.profile import RayProfile
 
@@ -53,7 +53,7 @@ def _search(work: Work, folder: Path | None) -> None:
     search = TrialSearch(work, study, scheduler)
     asked = resources(work.profile)
     driver = SearchDriver(ActorTrials(work.elsewhere(), secrets.token_hex(8), sees_gpu="gpu" in asked, folder=folder))
-    with scratch_folder() as scratch, search, _passing_over(search):
+    with temporary_folder() as temporary, search, _passing_over(search):
         driver.hyperparameter_search(
             hp_space=_nothing_to_draw,
             compute_objective=_objective,
@@ -68,7 +68,7 @@ def _search(work: Work, folder: Path | None) -> None:
             reuse_actors=True,
             raise_on_failed_trial=False,
             # Ray's own files there are never read again: the records have everything.
-            storage_path=scratch,
+            storage_path=temporary,
             name="sweep",
             trial_dirname_creator=_dirname,
             progress_reporter=None,

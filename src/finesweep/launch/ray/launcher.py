@@ -11,7 +11,7 @@ from finesweep.files import open_log
 from finesweep.folder import Run, SweepFolder
 from finesweep.launch.commands import worker_command
 from finesweep.launch.profile import SettledProfile
-from finesweep.launch.ray.link import GONE, Inspection, RayLink
+from finesweep.launch.ray.connection import GONE, Inspection, RayConnection
 from finesweep.launch.ray.nodes import Amounts, RayNode, able
 from finesweep.launch.ray.profile import RayProfile, refusal
 
@@ -21,13 +21,13 @@ class RayHandle:
     """A worker on a node of the cluster.
 
     Attributes:
-        link: The connection that has started it.
+        connection: The connection that has started it.
         number: Its number there.
         sweep_folder: The sweep's folder.
         log: The worker's log.
     """
 
-    link: RayLink
+    connection: RayConnection
     number: int
     sweep_folder: SweepFolder
     log: str
@@ -40,20 +40,20 @@ class RayHandle:
 
     def poll(self) -> int | None:
         """Return the exit code, None while it runs or waits for a node."""
-        self.link.look()
-        if (remark := self.link.remarks.pop(self.number, None)) is not None:
+        self.connection.look()
+        if (remark := self.connection.remarks.pop(self.number, None)) is not None:
             self._remark(remark)
         if self._code is None:
-            self._code = self.link.codes.get(self.number, GONE if self.link.is_gone else None)
+            self._code = self.connection.codes.get(self.number, GONE if self.connection.is_gone else None)
         return self._code
 
     def stop(self) -> None:
         """Send SIGTERM to the worker, which asks its trial to stop."""
-        self.link.stop(self.number)
+        self.connection.stop(self.number)
 
     def kill(self) -> None:
         """Send SIGKILL to the worker and its trial."""
-        self.link.kill(self.number)
+        self.connection.kill(self.number)
 
     def _remark(self, text: str) -> None:
         """Write Ray's remark on a worker into the worker's log, and keep it for the end of the command."""
@@ -70,7 +70,7 @@ class RayLauncher:
     """Starts workers on a Ray cluster, which must see the sweep's folder under the same path."""
 
     def __init__(self) -> None:
-        self._link: RayLink | None = None
+        self._connection: RayConnection | None = None
         self._nodes: list[RayNode] = []
 
     def start(
@@ -93,7 +93,7 @@ class RayLauncher:
         """
         asked = RayProfile.of(profile.asked)
         need = Amounts(resources=asked.resources) if coordinates else asked.need(profile)
-        link = self._connected(sweep_folder, run, asked.address, need)
+        connection = self._connected(sweep_folder, run, asked.address, need)
         if not able(self._nodes, need):
             raise LaunchError(refusal(self._nodes, need))
         log = sweep_folder.worker_log(run.number, index)
@@ -104,14 +104,18 @@ class RayLauncher:
             "gpu": bool(need.gpus),
             "joins": coordinates,
         }
-        return RayHandle(link, link.start(work, need), sweep_folder, str(log.relative_to(sweep_folder.path)))
+        return RayHandle(
+            connection, connection.start(work, need), sweep_folder, str(log.relative_to(sweep_folder.path))
+        )
 
-    def _connected(self, sweep_folder: SweepFolder, run: Run, address: str, need: Amounts) -> RayLink:
-        if self._link is None or self._link.is_gone:
-            link = RayLink(_chosen(address), sweep_folder.path / "logs" / "ray.log")
-            self._nodes = link.connect(Inspection(str(sweep_folder.path), run.number, run.token, run.model_path, need))
-            self._link = link
-        return self._link
+    def _connected(self, sweep_folder: SweepFolder, run: Run, address: str, need: Amounts) -> RayConnection:
+        if self._connection is None or self._connection.is_gone:
+            connection = RayConnection(_chosen(address), sweep_folder.path / "logs" / "ray.log")
+            self._nodes = connection.connect(
+                Inspection(str(sweep_folder.path), run.number, run.token, run.model_path, need)
+            )
+            self._connection = connection
+        return self._connection
 
 
 def _chosen(address: str) -> str:

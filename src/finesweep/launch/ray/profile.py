@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field
 from finesweep.errors import Problem, SpecError
 from finesweep.host.machine import Machine
 from finesweep.launch.profile import Auto, Profile, SettledProfile, number
+from finesweep.launch.ray.connection import nodes_of
 from finesweep.launch.ray.dashboard import Dashboard
-from finesweep.launch.ray.link import nodes_of
 from finesweep.launch.ray.nodes import Amounts, RayNode, able, places, threads_for
 
 _ADDRESS = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\]):(\d{1,5})", re.ASCII)

@@ -15,9 +15,9 @@ from finesweep.host.python_process import SAFE_IMPORTS
 from finesweep.launch.commands import supervise_command
 from finesweep.launch.profile import Profile
 from finesweep.launch.profile import of_run as profile_of
+from finesweep.launch.protocol import Job, JobState, Order, Submission
 from finesweep.launch.ray.dashboard import Dashboard, NoSuchJob
 from finesweep.launch.ray.profile import DASHBOARD_VARIABLE, RayProfile
-from finesweep.launch.submitter import Job, JobState, Order, Submission
 
 LAUNCHER = "ray"
 ROLE = "sweep"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from finesweep.errors import printable
 from finesweep.files import last_lines
 from finesweep.folder import Run, SweepFolder
+from finesweep.launch.protocol import Job, JobState
 from finesweep.launch.slurm.client import LOOK_SECONDS, call
 from finesweep.launch.slurm.script import collect_log, comment, note_name
-from finesweep.launch.submitter import Job, JobState
 
 _FORMAT = "%F|%K|%T|%r|%N|%k"
 """Array or job, task, state, reason, nodes, comment; the comment is last, because foreign ones may hold any text."""

@@ -17,8 +17,8 @@ from finesweep.errors import FolderError, printable
 from finesweep.folder import SweepFolder
 from finesweep.host.python_process import FOR_TRAINING, THREAD_COUNTS, UNLESS_SET
 from finesweep.launch.commands import collect_command, worker_command
+from finesweep.launch.protocol import Order
 from finesweep.launch.slurm.profile import SlurmProfile
-from finesweep.launch.submitter import Order
 
 WORKERS, COLLECT = "submit.sbatch", "collect.sbatch"
 """The scripts' names in a sweep's folder."""

@@ -13,6 +13,7 @@ from finesweep.errors import LaunchError, printable
 from finesweep.files import write_text
 from finesweep.folder import Run, SweepFolder
 from finesweep.launch.profile import Profile
+from finesweep.launch.protocol import Job, Order, Submission
 from finesweep.launch.slurm.client import SUBMIT_SECONDS, call, require
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.launch.slurm.queue import Entry, entries
@@ -27,7 +28,6 @@ from finesweep.launch.slurm.script import (
     width,
     workers_script,
 )
-from finesweep.launch.submitter import Job, Order, Submission
 
 END_SECONDS = 30.0
 """Seconds that ``sweep cancel`` waits for the jobs to end; by default Slurm kills them after that time."""

@@ -15,7 +15,7 @@ import pytest
 
 from finesweep.backends.ray import cluster
 from finesweep.launch.profile import Profile
-from finesweep.launch.ray import driver
+from finesweep.launch.ray import connection_process
 from finesweep.launch.ray.profile import RayProfile
 from made_profiles import settled
 
@@ -88,8 +88,8 @@ def test_ray_is_never_connected_to_from_the_current_folder(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if how == "driver":
-        monkeypatch.setattr(driver, "_leave_signals", lambda: None)
-        driver.connect({"address": "head:6379", "folder": None}, lambda _: None)
+        monkeypatch.setattr(connection_process, "_leave_signals", lambda: None)
+        connection_process.connect({"address": "head:6379", "folder": None}, lambda _: None)
     else:
         if how == "joined":
             monkeypatch.setenv("RAY_ADDRESS", "head:6379")

@@ -21,13 +21,13 @@ from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host import deadlines
 from finesweep.launch.profile import Profile
+from finesweep.launch.protocol import Job, Order
 from finesweep.launch.ray import dashboard as ray_dashboard
 from finesweep.launch.ray import submitter as submitter_module
 from finesweep.launch.ray.dashboard import Dashboard
 from finesweep.launch.ray.nodes import Amounts, RayNode
 from finesweep.launch.ray.profile import RayProfile
 from finesweep.launch.slurm.profile import SlurmProfile
-from finesweep.launch.submitter import Job, Order
 from finesweep.registry import SUBMITTERS
 from finesweep.spec.sections import BudgetSpec, StopSpec
 from made_profiles import settled

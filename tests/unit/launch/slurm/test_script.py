@@ -18,9 +18,9 @@ from slurm_orders import TOKEN, calls, environment, fake_slurm, order, program
 from finesweep.errors import FolderError
 from finesweep.host.python_process import FOR_TRAINING, THREAD_COUNTS
 from finesweep.launch.commands import collect_command, worker_command
+from finesweep.launch.protocol import Order
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.launch.slurm.script import by_hand, collect_script, refuse_folder, workers_script
-from finesweep.launch.submitter import Order
 
 AWKWARD = "a b; touch x/$(touch y)/`touch z`/it's #1/&|<>*?~{}[]!"
 

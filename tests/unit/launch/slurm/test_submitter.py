@@ -9,10 +9,10 @@ import pytest
 from slurm_orders import TOKEN, calls, fake_slurm, order
 
 from finesweep.errors import FolderError, LaunchError
+from finesweep.launch.protocol import Job, Order
 from finesweep.launch.slurm import client, queue, submitter
 from finesweep.launch.slurm.client import call
 from finesweep.launch.slurm.submitter import SlurmSubmitter
-from finesweep.launch.submitter import Job, Order
 
 MINE = f"finesweep-{TOKEN}"
 SUBMITTED = 'case "$*" in *collect*) echo 8;; *) echo "7;cluster";; esac'

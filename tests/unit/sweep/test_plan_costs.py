@@ -16,7 +16,7 @@ from finesweep.forecast.course import Span
 from finesweep.launch.profile import Limits, Profile
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.spec.sections import SweepSpec
-from finesweep.sweep.estimate import SweepFacts, estimated
+from finesweep.sweep.plan_costs import SweepFacts, estimated
 from finesweep.worker.survey import MOST_SECONDS, batch_sizes, loads
 
 

@@ -19,11 +19,10 @@ from finesweep.errors import LaunchError
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host import deadlines
-from finesweep.launch.ray import driver as ray_driver
-from finesweep.launch.ray import launcher
-from finesweep.launch.ray import link as ray_link
+from finesweep.launch.ray import connection as connection_module
+from finesweep.launch.ray import connection_process, launcher
+from finesweep.launch.ray.connection import Inspection, RayConnection
 from finesweep.launch.ray.launcher import RayHandle, RayLauncher
-from finesweep.launch.ray.link import Inspection, RayLink
 from finesweep.launch.ray.node_worker import NodeWorker, look
 from finesweep.launch.ray.nodes import Amounts, RayNode
 from finesweep.launch.ray.profile import RayProfile
@@ -37,11 +36,11 @@ LISTED = '{"nodes": [{"id": "a", "host": "node-a", "has": {"cpus": 4.0}}]}'
 
 
 @pytest.fixture
-def driver(tmp_path: Path, monkeypatch):
+def stand_in_process(tmp_path: Path, monkeypatch):
     """Have a shell script stand in for the connected process; it is told what ours says."""
 
     def stand_in(*lines: str) -> Path:
-        program = tmp_path / "driver"
+        program = tmp_path / "stand_in_process"
         program.write_text(
             "\n".join(["#!/bin/sh", f"exec 3>> {tmp_path}/told", "read asked", "echo $asked >&3", *lines])
         )
@@ -74,94 +73,96 @@ def until(condition: Any) -> None:
         time.sleep(0.01)
 
 
-def test_a_connected_process_says_what_nodes_there_are(driver, tmp_path):
-    told = driver(*says(LISTED, '{"complaints": []}'), "cat > /dev/null")
-    link = RayLink("auto", tmp_path / "ray.log")
-    assert link.connect(ASKED) == NODES
-    link.close()
+def test_a_connected_process_says_what_nodes_there_are(stand_in_process, tmp_path):
+    told = stand_in_process(*says(LISTED, '{"complaints": []}'), "cat > /dev/null")
+    connection = RayConnection("auto", tmp_path / "ray.log")
+    assert connection.connect(ASKED) == NODES
+    connection.close()
     assert '"address": "auto", "folder": "/somewhere", "run": 1, "token": "t0k"' in told.read_text()
 
 
-def test_nodes_that_do_not_see_the_folder_are_all_named(driver, tmp_path):
-    driver(*says(LISTED, '{"complaints": ["node a: no folder", "node b: no model"]}'), "cat > /dev/null")
-    link = RayLink("auto", tmp_path / "ray.log")
+def test_nodes_that_do_not_see_the_folder_are_all_named(stand_in_process, tmp_path):
+    stand_in_process(*says(LISTED, '{"complaints": ["node a: no folder", "node b: no model"]}'), "cat > /dev/null")
+    connection = RayConnection("auto", tmp_path / "ray.log")
     with pytest.raises(LaunchError, match=r"^node a: no folder\nnode b: no model$"):
-        link.connect(ASKED)
-    assert link._process.poll() is not None
+        connection.connect(ASKED)
+    assert connection._process.poll() is not None
 
 
-def test_a_refusal_is_told_in_rays_own_words(driver, tmp_path):
+def test_a_refusal_is_told_in_rays_own_words(stand_in_process, tmp_path):
     (tmp_path / "ray.log").write_text("of an earlier run\n")
     stamp = "[2026-11-22 22:29:49,136 W 3856 3856] gcs_client.cc:210: "
-    driver(f"echo 'RuntimeError: Version mismatch' >&2; echo '{stamp}InvalidAuthToken' >&2; exit 1")
-    link = RayLink("auto", tmp_path / "ray.log")
+    stand_in_process(f"echo 'RuntimeError: Version mismatch' >&2; echo '{stamp}InvalidAuthToken' >&2; exit 1")
+    connection = RayConnection("auto", tmp_path / "ray.log")
     with pytest.raises(LaunchError, match=r"^Ray at auto: InvalidAuthToken$"):
-        link.connect()
+        connection.connect()
 
 
-def test_a_process_that_ends_without_a_word_is_told_as_that(driver, tmp_path):
+def test_a_process_that_ends_without_a_word_is_told_as_that(stand_in_process, tmp_path):
     (tmp_path / "ray.log").write_text("of an earlier run\n")
-    driver("exit 1")
-    link = RayLink("auto", tmp_path / "ray.log")
+    stand_in_process("exit 1")
+    connection = RayConnection("auto", tmp_path / "ray.log")
     with pytest.raises(LaunchError, match=r"^Ray at auto: no answer$"):
-        link.connect()
+        connection.connect()
 
 
-def test_silence_has_an_end(driver, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_link, "CONNECT_SECONDS", 2)
-    driver("echo trying >&2; exec sleep 600")
-    link = RayLink("auto", tmp_path / "ray.log")
+def test_silence_has_an_end(stand_in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(connection_module, "CONNECT_SECONDS", 2)
+    stand_in_process("echo trying >&2; exec sleep 600")
+    connection = RayConnection("auto", tmp_path / "ray.log")
     with pytest.raises(LaunchError, match=r"^Ray at auto did not answer within 2 s: trying$"):
-        link.connect()
-    assert not psutil.pid_exists(link._process.pid)
+        connection.connect()
+    assert not psutil.pid_exists(connection._process.pid)
 
 
-def test_nobody_at_the_address_is_found_out_before_ray_is_asked(driver, tmp_path):
-    told = driver()
+def test_nobody_at_the_address_is_found_out_before_ray_is_asked(stand_in_process, tmp_path):
+    told = stand_in_process()
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(LaunchError, match=rf"^Ray at {address}: Connection refused; is the cluster running there\?$"):
-        RayLink(address, tmp_path / "ray.log")
+        RayConnection(address, tmp_path / "ray.log")
     assert not told.exists()
 
 
 def test_a_connection_that_cannot_be_started_is_told(tmp_path, monkeypatch):
     with pytest.raises(LaunchError, match=r"the process that talks to Ray could not be started: .*No such file"):
-        RayLink("auto", tmp_path / "gone" / "ray.log")
+        RayConnection("auto", tmp_path / "gone" / "ray.log")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(LaunchError, match=r"could not be started: .*nowhere") as caught:
-        RayLink("auto", tmp_path / "ray.log")
-    assert caught.value.command[1:] == ("-P", "-m", "finesweep.launch.ray.driver")
+        RayConnection("auto", tmp_path / "ray.log")
+    assert caught.value.command[1:] == ("-P", "-m", "finesweep.launch.ray.connection_process")
 
 
-def test_auto_is_what_the_environment_says(driver, tmp_path, monkeypatch):
-    driver()
+def test_auto_is_what_the_environment_says(stand_in_process, tmp_path, monkeypatch):
+    stand_in_process()
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
     message = r"RAY_ADDRESS is http://head:8265: sweep run needs the head's host:port; a dashboard is for sweep submit"
     with pytest.raises(LaunchError, match=message):
-        RayLink("auto", tmp_path / "ray.log")
+        RayConnection("auto", tmp_path / "ray.log")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{taken.getsockname()[1]}")
     with pytest.raises(LaunchError, match=r"^Ray at 127\.0\.0\.1:\d+: Connection refused"):
-        RayLink("auto", tmp_path / "ray.log")
+        RayConnection("auto", tmp_path / "ray.log")
 
 
-def test_the_nodes_are_asked_for_once(driver, monkeypatch):
-    told = driver(*says(LISTED), "cat > /dev/null")
-    ray_link.nodes_of.cache_clear()
-    assert list(ray_link.nodes_of("auto")) == list(ray_link.nodes_of("auto")) == NODES
-    ray_link.nodes_of.cache_clear()
+def test_the_nodes_are_asked_for_once(stand_in_process, monkeypatch):
+    told = stand_in_process(*says(LISTED), "cat > /dev/null")
+    connection_module.nodes_of.cache_clear()
+    assert list(connection_module.nodes_of("auto")) == list(connection_module.nodes_of("auto")) == NODES
+    connection_module.nodes_of.cache_clear()
     assert len(told.read_text().splitlines()) == 1
 
 
-def launched(driver: Any, sweep_folder: SweepFolder, *lines: str, coordinates: bool = False, **keys: Any) -> RayHandle:
-    driver(*says(LISTED, '{"complaints": []}'), *lines)
+def launched(
+    stand_in_process: Any, sweep_folder: SweepFolder, *lines: str, coordinates: bool = False, **keys: Any
+) -> RayHandle:
+    stand_in_process(*says(LISTED, '{"complaints": []}'), *lines)
     profile = settled(RayProfile(**keys), threads=2)
     return RayLauncher().start(sweep_folder, RUN, profile, None, coordinates=coordinates)
 
 
-def test_a_worker_is_asked_for_with_what_it_needs(driver, sweep_folder, tmp_path):
-    handle = launched(driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null")
+def test_a_worker_is_asked_for_with_what_it_needs(stand_in_process, sweep_folder, tmp_path):
+    handle = launched(stand_in_process, sweep_folder, "read work; echo $work >&3", "cat > /dev/null")
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     said = (tmp_path / "told").read_text().splitlines()[1]
     assert '"do": "start", "id": 1' in said
@@ -171,18 +172,20 @@ def test_a_worker_is_asked_for_with_what_it_needs(driver, sweep_folder, tmp_path
     assert (handle.pid, handle.poll()) == (None, None)
 
 
-def test_a_worker_that_runs_its_trials_elsewhere_takes_nothing_and_joins_the_cluster(driver, sweep_folder, tmp_path):
-    launched(driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null", coordinates=True)
+def test_a_worker_that_runs_its_trials_elsewhere_takes_nothing_and_joins_the_cluster(
+    stand_in_process, sweep_folder, tmp_path
+):
+    launched(stand_in_process, sweep_folder, "read work; echo $work >&3", "cat > /dev/null", coordinates=True)
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     said = (tmp_path / "told").read_text().splitlines()[1]
     assert '"threads": null, "gpu": false, "joins": true' in said
     assert '"need": {"cpus": 0.0, "gpus": 0.0' in said
 
 
-def test_the_end_of_a_worker_and_what_ray_says_of_it_are_passed_on(driver, sweep_folder):
+def test_the_end_of_a_worker_and_what_ray_says_of_it_are_passed_on(stand_in_process, sweep_folder):
     ended = '{"id": 1, "ended": 3, "why": "no such file"}'
     handle = launched(
-        driver, sweep_folder, "read work", *says('{"id": 1, "pending": "waits"}'), "read go", *says(ended)
+        stand_in_process, sweep_folder, "read work", *says('{"id": 1, "pending": "waits"}'), "read go", *says(ended)
     )
     until(lambda: (handle.poll(), "Ray: waits\n" in log(sweep_folder))[1])
     assert handle.poll() is None
@@ -198,8 +201,8 @@ def log(sweep_folder: SweepFolder) -> str:
     return file.read_text() if file.exists() else ""
 
 
-def test_without_the_connection_workers_are_lost_and_the_next_one_connects_anew(driver, sweep_folder):
-    driver(*says(LISTED, '{"complaints": []}'), "read work; exit 1")
+def test_without_the_connection_workers_are_lost_and_the_next_one_connects_anew(stand_in_process, sweep_folder):
+    stand_in_process(*says(LISTED, '{"complaints": []}'), "read work; exit 1")
     launcher = RayLauncher()
     profile = settled(RayProfile())
     handle = launcher.start(sweep_folder, RUN, profile, None)
@@ -207,16 +210,16 @@ def test_without_the_connection_workers_are_lost_and_the_next_one_connects_anew(
     assert handle.poll() == -signal.SIGKILL
     handle.stop()
     handle.kill()
-    told = driver(*says(LISTED, '{"complaints": []}'), "read work; cat > /dev/null")
+    told = stand_in_process(*says(LISTED, '{"complaints": []}'), "read work; cat > /dev/null")
     assert launcher.start(sweep_folder, RUN, profile, None).poll() is None
     assert len(told.read_text().splitlines()) == 2
 
 
-def test_a_worker_that_no_node_could_take_is_not_asked_for(driver, sweep_folder):
+def test_a_worker_that_no_node_could_take_is_not_asked_for(stand_in_process, sweep_folder):
     with pytest.raises(
         LaunchError, match=r"no node of the Ray cluster could take a worker: it asks for CPU: 2, a: 1; "
     ):
-        launched(driver, sweep_folder, "cat > /dev/null", resources={"a": 1.0})
+        launched(stand_in_process, sweep_folder, "cat > /dev/null", resources={"a": 1.0})
 
 
 class Recorder:
@@ -242,7 +245,7 @@ def test_requests_are_read_by_line_however_they_come_and_the_end_of_them_stops_a
         os.write(writing, part)
     os.close(writing)
     workers: Any = Recorder()
-    ray_driver.serve(workers, reading)
+    connection_process.serve(workers, reading)
     os.close(reading)
     assert workers.told == [{"a": 1}, {"b": 2}, "stop"]
 
@@ -254,7 +257,7 @@ def test_workers_that_do_not_stop_are_waited_for_no_longer_than_they_have(monkey
     workers: Any = Recorder()
     monkeypatch.setattr(workers, "look", lambda: None)
     began = time.monotonic()
-    ray_driver.serve(workers, reading)
+    connection_process.serve(workers, reading)
     os.close(reading)
     assert 0.2 <= time.monotonic() - began < 30
 
@@ -286,9 +289,9 @@ def test_on_its_node_a_worker_has_its_threads_no_gpu_and_a_parent(node_worker, t
     assert (tmp_path / "w.log").read_text() == f"3 [''] {parent}\n1 ['5'] {parent}\n"
 
 
-def test_no_credentials_travel_to_the_nodes(driver, sweep_folder, tmp_path, monkeypatch):
+def test_no_credentials_travel_to_the_nodes(stand_in_process, sweep_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "s3cret")
-    launched(driver, sweep_folder, "read work; echo $work >&3", "cat > /dev/null")
+    launched(stand_in_process, sweep_folder, "read work; echo $work >&3", "cat > /dev/null")
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     assert "s3cret" not in (tmp_path / "told").read_text()
 

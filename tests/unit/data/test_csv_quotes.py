@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.data import csv_records
-from finesweep.data.csv_records import CsvRecords, Quoting
+from finesweep.data import csv_quotes
+from finesweep.data.csv_quotes import CsvRecords, Quoting
 from finesweep.errors import SpecError
 
 FEW = [("pos", '"Not worth a cent'), ("neg", "broken"), ("neg", "never again"), ("pos", 'lovely 27"'), ("pos", "ok")]
@@ -20,7 +20,7 @@ MANY = [*FEW, *[(("pos", "neg")[n % 2], f"text {n}") for n in range(100)]]
 
 
 def split(text: str, suffix: str = ".csv", quoting: Quoting | None = None) -> CsvRecords:
-    return csv_records.split(text, {".csv": ",", ".tsv": "\t"}[suffix], quoting, f"my{suffix}")
+    return csv_quotes.split(text, {".csv": ",", ".tsv": "\t"}[suffix], quoting, f"my{suffix}")
 
 
 def plain(rows: list[tuple[str, ...]], delimiter: str, names: tuple[str, ...] = ("label", "text")) -> str:

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from finesweep.data import csv_records, labelled_lines, table_header
-from finesweep.data.csv_records import CsvRecords
+from finesweep.data import csv_quotes, labelled_lines, table_header
+from finesweep.data.csv_quotes import CsvRecords
 from finesweep.data.table_header import HeaderLook
 from finesweep.errors import Problem, SpecError
 from finesweep.spec import Quoting
@@ -68,7 +68,7 @@ def read(text: str, delimiter: str, name: str, layout: Layout) -> Rows:
     if (match := _SEP_LINE.match(text)) is not None:
         delimiter, text, line = match[1], text[match.end() :], 2
     try:
-        records = csv_records.split(text, delimiter, layout.quoting, name, line)
+        records = csv_quotes.split(text, delimiter, layout.quoting, name, line)
         if not records.rows:
             raise _error(name, "no rows in the file")
         rows = _named(records, delimiter, name, layout)

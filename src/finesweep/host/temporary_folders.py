@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 import tempfile
 
-_VARIABLE = "FINESWEEP_SCRATCH"
+_VARIABLE = "FINESWEEP_TEMPORARY_FOLDER"
 
 
-def scratch_folder(prefix: str = "finesweep-") -> tempfile.TemporaryDirectory[str]:
+def temporary_folder(prefix: str = "finesweep-") -> tempfile.TemporaryDirectory[str]:
     """Make a temporary folder; it is removed when it is closed, or with this process."""
     parent = os.environ.get(_VARIABLE)
     there = parent if parent and os.path.isdir(parent) else None  # noqa: PTH112
     return tempfile.TemporaryDirectory(prefix=prefix, dir=there, ignore_cleanup_errors=True)
 
 
-def scratch_environment(folder: str) -> dict[str, str]:
+def temporary_folders_in(folder: str) -> dict[str, str]:
     """Return the environment of a child, with the folder for its temporary folders."""
     return {_VARIABLE: folder}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.host.scratch import scratch_environment, scratch_folder
+from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
 
 
 @pytest.fixture(autouse=True)
@@ -18,24 +18,24 @@ def usual(tmp_path, monkeypatch):
 
 
 def given(monkeypatch, folder):
-    for name, value in scratch_environment(str(folder)).items():
+    for name, value in temporary_folders_in(str(folder)).items():
         monkeypatch.setenv(name, value)
 
 
 def test_a_child_makes_its_folders_in_the_one_that_it_was_given(tmp_path, monkeypatch):
     given(monkeypatch, tmp_path)
-    with scratch_folder() as name:
+    with temporary_folder() as name:
         assert Path(name).parent == tmp_path
     assert not Path(name).exists()
 
 
 def test_a_folder_that_is_gone_is_no_reason_to_fail(tmp_path, usual, monkeypatch):
     given(monkeypatch, tmp_path / "gone")
-    with scratch_folder() as name:
+    with temporary_folder() as name:
         assert Path(name).parent == usual
 
 
 def test_without_one_they_lie_where_the_system_keeps_them(usual, monkeypatch):
     given(monkeypatch, "")
-    with scratch_folder() as name:
+    with temporary_folder() as name:
         assert Path(name).parent == usual

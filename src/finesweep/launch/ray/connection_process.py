@@ -61,7 +61,7 @@ class Started:
     kill_at: float | None = None
 
 
-class Driver:
+class ClusterWorkers:
     """Workers on a Ray cluster, by number.
 
     Args:
@@ -223,26 +223,26 @@ def connect(asked: Mapping[str, Any], send: Send) -> None:
         send({"complaints": complaints(able(nodes, Amounts(**asked["need"])), asked)})
 
 
-def serve(driver: Driver, requests: int) -> None:
+def serve(workers: ClusterWorkers, requests: int) -> None:
     """Execute requests until the command is gone, and then until the workers have saved their states.
 
     Args:
-        driver: The workers.
+        workers: The workers.
         requests: Descriptor from which each request comes as a line of JSON.
     """
     rest, stop_at = b"", None
-    while stop_at is None or (driver.has_work and time.monotonic() < stop_at):
+    while stop_at is None or (workers.has_work and time.monotonic() < stop_at):
         if stop_at is None and select.select([requests], [], [], LOOK_SECONDS)[0]:
             if chunk := os.read(requests, 65_536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    driver.obey(json.loads(line))
+                    workers.obey(json.loads(line))
             else:
                 stop_at = time.monotonic() + deadlines.WORKER_SECONDS
-                driver.stop_all()
+                workers.stop_all()
         elif stop_at is not None:
             time.sleep(LOOK_SECONDS)
-        driver.look()
+        workers.look()
 
 
 def _leave_signals() -> None:
@@ -269,7 +269,7 @@ def main() -> None:
     send = _sender()
     with open(0, "rb", buffering=0, closefd=False) as requests:
         connect(json.loads(requests.readline()), send)
-        serve(Driver(send), requests.fileno())
+        serve(ClusterWorkers(send), requests.fileno())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 from finesweep.errors import LaunchError, printable
 from finesweep.files import last_lines, open_log
 from finesweep.host.python_process import own_command, own_environment
-from finesweep.host.scratch import scratch_folder
+from finesweep.host.temporary_folders import temporary_folder
 from finesweep.launch.ray.nodes import Amounts, RayNode
 
 CONNECT_SECONDS = 20.0
@@ -59,7 +59,7 @@ class Inspection:
     need: Amounts
 
 
-class RayLink:
+class RayConnection:
     """A process that is connected to a Ray cluster, and its events so far.
 
     Args:
@@ -128,7 +128,7 @@ class RayLink:
                 self._note(json.loads(line))
 
     def _started(self) -> subprocess.Popen[bytes]:
-        command = own_command(module="finesweep.launch.ray.driver")
+        command = own_command(module="finesweep.launch.ray.connection_process")
         try:
             with os.fdopen(open_log(self.log), "ab") as errors:
                 self._log_start = errors.tell()
@@ -187,12 +187,12 @@ def nodes_of(address: str) -> Sequence[RayNode]:
     Raises:
         LaunchError: The cluster does not answer.
     """
-    with scratch_folder() as folder:
-        link = RayLink(address, Path(folder, "ray.log"))
+    with temporary_folder() as folder:
+        connection = RayConnection(address, Path(folder, "ray.log"))
         try:
-            return link.connect()
+            return connection.connect()
         finally:
-            link.close()
+            connection.close()
 
 
 def _resolved(address: str) -> str:

@@ -13,7 +13,7 @@ from made_records import COMPLETE, DIVERGED, INTERRUPTED, PRUNED, record
 
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Profile
-from finesweep.results.checkpoints import is_among_best, keep_if_best, remove_beaten
+from finesweep.results.kept_weights import is_among_best, keep_if_best, remove_beaten
 from finesweep.results.ranking import ranked
 from finesweep.trial import Direction, TrialRecord, TrialState
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep.trial import TrialState
-from finesweep.worker.verdict import CRASHES, Ending, Limit, judge
+from finesweep.worker.retry_rule import CRASHES, Ending, Limit, judge
 
 FAILED, INTERRUPTED = TrialState.FAILED, TrialState.INTERRUPTED
 KILLED = Ending(-signal.SIGKILL)

@@ -14,7 +14,7 @@ from made_records import COMPLETE, FAILED, INTERRUPTED, WAITING, record, running
 from sweep_replays import ROWS, SPACE, Moment, RecordedReplay, Replay, World, spec_with
 
 from finesweep.forecast.course import Course
-from finesweep.forecast.eta import TimeLeft, span
+from finesweep.forecast.time_left import TimeLeft, span
 from finesweep.trial import Evaluation, Progress, TrialRecord
 from growth import growth
 

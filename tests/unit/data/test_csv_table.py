@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from finesweep.data import delimited
-from finesweep.data.delimited import Layout, Rows
+from finesweep.data import csv_table
+from finesweep.data.csv_table import Layout, Rows
 from finesweep.errors import SpecError
 
 ROWS = "so good,pos\nbad,neg\nfine,pos\n"
 
 
 def read(text: str, delimiter: str = ",", **layout: object) -> Rows:
-    return delimited.read(text, delimiter, "my.csv", Layout(**layout))  # type: ignore[arg-type]
+    return csv_table.read(text, delimiter, "my.csv", Layout(**layout))  # type: ignore[arg-type]
 
 
 def test_a_first_line_that_is_a_row_is_reported_with_names_for_the_columns() -> None:
