@@ -215,14 +215,14 @@ def _window(sweep_folder: SweepFolder, trials: int, count: int) -> Window:
 def _command(sweep_folder: SweepFolder) -> dict[str, float]:
     """Do what the command does in a folder that is there before it starts the first worker."""
     from finesweep.files.checked_json import refuse_all_but_files
-    from finesweep.folder import housekeeping
+    from finesweep.folder import leftovers
     from finesweep.sweep.open_sweep import OpenSweep
 
     began, used = time.perf_counter(), _cpu()
     folder = SweepFolder(sweep_folder.path)
     folder.manifest()
     refuse_all_but_files(folder.path, deep=True)
-    housekeeping.tidy(folder)
+    leftovers.tidy(folder)
     assert OpenSweep.of_run(folder, folder.runs()[0]).nothing_left() is None
     folder.hours_used()
     folder.running()

@@ -48,7 +48,7 @@ ELSEWHERE = {
     "host.signals": {"open": "/dev/tty, to see whether the terminal is gone"},
     "training.saved_state": {"load_file": CHECKED},
     "cli.summary": {"open": "/dev/null"},
-    "worker.survey": {"open": NO_FILE},
+    "worker.measure_for_plan": {"open": NO_FILE},
     "worker.verify_winner": {"from_pretrained": CHECKED, "pipeline": CHECKED},
     "host.process_memory": {"read_text": THE_KERNEL},
     "worker.worker": {"open": NO_FILE},

@@ -7,15 +7,15 @@ workers.
 from finesweep.calibration.calibration_file import ChosenProfile
 from finesweep.calibration.measurement import Load, Measurement, Misfit
 from finesweep.calibration.options import Calibration
-from finesweep.calibration.readings import BATCH, Reading, Readings
+from finesweep.calibration.plan_measurement import BATCH, BatchMeasurement, PlanMeasurement
 
 __all__ = [
     "BATCH",
+    "BatchMeasurement",
     "Calibration",
     "ChosenProfile",
     "Load",
     "Measurement",
     "Misfit",
-    "Reading",
-    "Readings",
+    "PlanMeasurement",
 ]

@@ -11,14 +11,14 @@ from pathlib import Path
 import typer
 
 from finesweep import activity
-from finesweep.cli import inspect, internal, run
+from finesweep.cli import init, internal, read, run
 from finesweep.cli.app import app
 from finesweep.display.activity_line import ActivityLine
 from finesweep.errors import FolderError, LaunchError, SpecError, SweepError, Unreadable, printable
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.run, run.validate, run.plan, run.submit),
-    *(inspect.status, inspect.leaderboard, inspect.export_study, run.cancel, inspect.init, inspect.schema),
+    *(read.status, read.leaderboard, read.export_study, run.cancel, init.init, init.schema),
 )
 """The commands in the order in which they are shown."""
 

@@ -72,9 +72,9 @@ def survey(
         activity.tell("importing PyTorch and transformers")
         with importing():
             from finesweep.worker import worker as _  # noqa: F401 - what takes time to import
-            from finesweep.worker.survey import survey as measure
+            from finesweep.worker.measure_for_plan import measure_for_plan
 
-        measure(folder.absolute(), run, parent, token, output)
+        measure_for_plan(folder.absolute(), run, parent, token, output)
 
 
 def verify(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from finesweep.calibration import Reading
+from finesweep.calibration import BatchMeasurement
 from finesweep.forecast import Span
 from finesweep.forecast.time_left import span
 from finesweep.sweep.plan_costs import Disk, Estimate, Memory
@@ -26,7 +26,7 @@ def speeds(estimate: Estimate) -> Table:
     return table
 
 
-def _cells(one: Reading) -> tuple[str, ...]:
+def _cells(one: BatchMeasurement) -> tuple[str, ...]:
     if (found := one.measurement) is None:
         return str(one.batch), "does not fit", "", "", ""
     on_gpu = f" + {found.gpu_memory_mb / 1000:.1f} GB of the GPU" if found.gpu_memory_mb else ""

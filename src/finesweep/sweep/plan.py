@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finesweep import activity
-from finesweep.calibration import Readings
+from finesweep.calibration import PlanMeasurement
 from finesweep.errors import SweepError
 from finesweep.files import last_words, read_as
 from finesweep.folder import disk
@@ -25,7 +25,7 @@ from finesweep.host.signals import Signals
 from finesweep.launch.commands import survey_command
 from finesweep.sweep import prepare
 from finesweep.sweep.open_sweep import OpenSweep
-from finesweep.sweep.plan_costs import Estimate, SweepFacts, estimated
+from finesweep.sweep.plan_costs import Estimate, PlanInputs, estimated
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
 
@@ -63,9 +63,9 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
         sweep = prepare.open_folder(Path(temporary) / checked.loaded.spec.name, sample, here, profile)
         seconds = time.monotonic() - began
         with signals.held_back():
-            survey = stack.enter_context(_Survey(sweep, Path(temporary)))
-        found = survey.readings()
-        return estimated(_facts(request, checked, sweep, share, seconds), found)
+            process = stack.enter_context(_MeasuringProcess(sweep, Path(temporary)))
+        found = process.measurement()
+        return estimated(_inputs(request, checked, sweep, share, seconds), found)
 
 
 def _sampled(checked: Checked) -> tuple[Checked, float]:
@@ -77,11 +77,11 @@ def _sampled(checked: Checked) -> tuple[Checked, float]:
     return dataclasses.replace(checked, data=dataclasses.replace(checked.data, frames=few)), share
 
 
-def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, seconds: float) -> SweepFacts:
+def _inputs(request: Request, checked: Checked, sweep: OpenSweep, share: float, seconds: float) -> PlanInputs:
     existing = request.results.absolute()
     while not existing.exists():
         existing = existing.parent
-    return SweepFacts(
+    return PlanInputs(
         spec=checked.loaded.spec,
         profile=sweep.profile.asked,
         rows=checked.data.facts().rows,
@@ -93,7 +93,7 @@ def _facts(request: Request, checked: Checked, sweep: OpenSweep, share: float, s
     )
 
 
-class _Survey:
+class _MeasuringProcess:
     """Measures in a separate process, which has always ended after the block.
 
     Args:
@@ -115,7 +115,7 @@ class _Survey:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> _Survey:
+    def __enter__(self) -> _MeasuringProcess:
         """Return self; the process runs already."""
         return self
 
@@ -126,7 +126,7 @@ class _Survey:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def readings(self) -> Readings:
+    def measurement(self) -> PlanMeasurement:
         """Wait for the measurements.
 
         Raises:
@@ -141,4 +141,4 @@ class _Survey:
         activity.tell("")
         if code:
             raise SweepError(f"nothing could be measured: {last_words(self._log, code)}")
-        return read_as(Readings, self._output)
+        return read_as(PlanMeasurement, self._output)

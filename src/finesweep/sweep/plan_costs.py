@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from finesweep.calibration import BATCH, Measurement, Reading, Readings
+from finesweep.calibration import BATCH, BatchMeasurement, Measurement, PlanMeasurement
 from finesweep.folder.disk import STATE_COPIES
 from finesweep.forecast import Span, expected_examples
 from finesweep.forecast.work import evaluated_rows
@@ -32,8 +32,8 @@ RECORD_BYTES = 60_000
 
 
 @dataclass(frozen=True)
-class SweepFacts:
-    """Facts about a sweep before anything is measured.
+class PlanInputs:
+    """What is known of a sweep before anything is measured.
 
     Attributes:
         spec: The spec.
@@ -133,33 +133,33 @@ class Estimate:
     examples_unpruned: Span
     memory: Memory | None
     disk: Disk | None
-    readings: tuple[Reading, ...]
+    readings: tuple[BatchMeasurement, ...]
     problems: tuple[str, ...]
     busy_share: float | None
 
 
-def estimated(facts: SweepFacts, found: Readings) -> Estimate:
+def estimated(inputs: PlanInputs, found: PlanMeasurement) -> Estimate:
     """Estimate the costs of a sweep.
 
     Args:
-        facts: Facts about it.
+        inputs: What is known of it before.
         found: Its measurements.
     """
-    examples, unpruned = (expected_examples(facts.spec, facts.rows["train"], facts.trials, p) for p in (True, False))
+    examples, unpruned = (expected_examples(inputs.spec, inputs.rows["train"], inputs.trials, p) for p in (True, False))
     fitting = {one.batch: one.measurement for one in found.each if one.measurement is not None}
     memory = _memory(found, list(fitting.values())) if fitting else None
-    disk = _disk(facts, found, next(iter(fitting.values()))) if fitting else None
-    time = _Time(facts, found, fitting) if fitting else None
+    disk = _disk(inputs, found, next(iter(fitting.values()))) if fitting else None
+    time = _Time(inputs, found, fitting) if fitting else None
     return Estimate(
-        name=facts.spec.name,
-        trials=facts.trials,
+        name=inputs.spec.name,
+        trials=inputs.trials,
         workers=found.workers,
         threads=found.threads,
         per_gpu=found.per_gpu,
         note=found.note,
-        launcher=facts.profile.launcher,
-        pruner=facts.spec.search.pruner,
-        budget_hours=facts.spec.budget.hours,
+        launcher=inputs.profile.launcher,
+        pruner=inputs.spec.search.pruner,
+        budget_hours=inputs.spec.budget.hours,
         hours=time.hours(examples, pruned=True) if time else None,
         hours_unpruned=time.hours(unpruned, pruned=False) if time else None,
         examples=examples,
@@ -167,12 +167,12 @@ def estimated(facts: SweepFacts, found: Readings) -> Estimate:
         memory=memory,
         disk=disk,
         readings=found.each,
-        problems=tuple(_problems(facts, found, memory, disk)),
+        problems=tuple(_problems(inputs, found, memory, disk)),
         busy_share=_busy_share(found, list(fitting.values())),
     )
 
 
-def _busy_share(found: Readings, fitting: Sequence[Measurement]) -> float | None:
+def _busy_share(found: PlanMeasurement, fitting: Sequence[Measurement]) -> float | None:
     """Return the share of time used by other processes; None with several threads or a GPU, which wait anyway."""
     is_known = fitting and found.threads == 1 and not found.per_gpu
     return 1 - min(one.share for one in fitting) if is_known else None
@@ -182,14 +182,14 @@ def _busy_share(found: Readings, fitting: Sequence[Measurement]) -> float | None
 class _Time:
     """Computes the duration of the work at the measured speed."""
 
-    facts: SweepFacts
-    found: Readings
+    inputs: PlanInputs
+    found: PlanMeasurement
     fitting: dict[int, Measurement]
 
     def hours(self, examples: Span, *, pruned: bool) -> Span:
         """Return the hours of the whole command."""
-        facts = self.facts
-        rows = evaluated_rows(facts.spec, facts.rows["train"], facts.rows["validation"], facts.trials, pruned)
+        inputs = self.inputs
+        rows = evaluated_rows(inputs.spec, inputs.rows["train"], inputs.rows["validation"], inputs.trials, pruned)
         pairs = zip(_ends(examples), _ends(rows), SPEED, _TAILS, strict=True)
         return Span(*(self._seconds(*pair, pruned=pruned) / 3600 for pair in pairs))
 
@@ -203,15 +203,15 @@ class _Time:
             tail: Part of a trial that the last ones still run when other workers have nothing left to do.
             pruned: Whether the pruner ends trials.
         """
-        facts, workers = self.facts, self.found.workers
-        waits = pruned and facts.spec.search.pruner == "halving"
-        begun = facts.trials * (1.0 + TAKEN_UP * waits)
+        inputs, workers = self.inputs, self.found.workers
+        waits = pruned and inputs.spec.search.pruner == "halving"
+        begun = inputs.trials * (1.0 + TAKEN_UP * waits)
         fixed = begun * (self._mean(lambda one: one.fixed_seconds) + TRIAL_SECONDS) / workers
         trained = examples * self._per(lambda one: one.examples_per_second)
         evaluated = rows * self._per(lambda one: one.rows_per_second or math.inf)
-        idle = (trained + evaluated + fixed) * workers / facts.trials * tail * (1 - 1 / workers)
-        again = sum(facts.rows.get(split, 0) for split in ("validation", "test"))
-        ends = facts.check_seconds + 2 * self.found.warm_seconds
+        idle = (trained + evaluated + fixed) * workers / inputs.trials * tail * (1 - 1 / workers)
+        again = sum(inputs.rows.get(split, 0) for split in ("validation", "test"))
+        ends = inputs.check_seconds + 2 * self.found.warm_seconds
         once = again * self._per(lambda one: (one.rows_per_second or math.inf) / one.processes) / self._scale()
         return ends + pace * (trained + evaluated + fixed + idle + once)
 
@@ -226,7 +226,7 @@ class _Time:
     def _mean(self, value: Callable[[Measurement], float]) -> float:
         """Return a mean over the batch sizes; each end of a range has half the weight of its middle."""
         items = [value(one) for _, one in sorted(self.fitting.items())]
-        parameter = self.facts.spec.space.get(BATCH)
+        parameter = self.inputs.spec.space.get(BATCH)
         if parameter is None or parameter.choices is not None or len(items) < 3:
             return sum(items) / len(items)
         return (items[0] + 2 * items[1] + items[2]) / 4
@@ -239,7 +239,7 @@ def _ends(span: Span) -> tuple[float, float, float]:
     return span.low, span.middle, span.high
 
 
-def _memory(found: Readings, fitting: Sequence[Measurement]) -> Memory:
+def _memory(found: PlanMeasurement, fitting: Sequence[Measurement]) -> Memory:
     worker = (found.worker_mb + max(one.own_memory_mb for one in fitting)) / 1000
     return Memory(
         trial_gb=max(one.memory_mb for one in fitting) / 1000,
@@ -249,27 +249,27 @@ def _memory(found: Readings, fitting: Sequence[Measurement]) -> Memory:
     )
 
 
-def _disk(facts: SweepFacts, found: Readings, one: Measurement) -> Disk:
+def _disk(inputs: PlanInputs, found: PlanMeasurement, one: Measurement) -> Disk:
     weights = one.weights_mb / 1000
-    waits = facts.spec.search.pruner == "halving"
-    waiting = max(map(len, cohorts(facts.trials))) if waits else found.workers
-    data = facts.prepared_bytes / 1e9
-    kept = weights * (min(facts.profile.keep_best + found.workers, facts.trials) + 1)
-    states = weights * STATE_COPIES * min(waiting, facts.trials)
-    logs = facts.trials * RECORD_BYTES / 1e9
+    waits = inputs.spec.search.pruner == "halving"
+    waiting = max(map(len, cohorts(inputs.trials))) if waits else found.workers
+    data = inputs.prepared_bytes / 1e9
+    kept = weights * (min(inputs.profile.keep_best + found.workers, inputs.trials) + 1)
+    states = weights * STATE_COPIES * min(waiting, inputs.trials)
+    logs = inputs.trials * RECORD_BYTES / 1e9
     return Disk(data, kept, states, logs, data + kept + states + logs)
 
 
-def _problems(facts: SweepFacts, found: Readings, memory: Memory | None, disk: Disk | None) -> Iterator[str]:
+def _problems(inputs: PlanInputs, found: PlanMeasurement, memory: Memory | None, disk: Disk | None) -> Iterator[str]:
     """Yield what does not fit, each with the nearest fix."""
-    yield from _too_large(found, facts.profile)
+    yield from _too_large(found, inputs.profile)
     if memory is not None:
-        yield from _too_much_memory(facts, found, memory)
+        yield from _too_much_memory(inputs, found, memory)
     if disk is not None:
-        yield from _too_much_disk(facts, disk)
+        yield from _too_much_disk(inputs, disk)
 
 
-def _too_large(found: Readings, profile: Profile) -> Iterator[str]:
+def _too_large(found: PlanMeasurement, profile: Profile) -> Iterator[str]:
     """Yield the batch sizes that do not fit, or exceed ``memory_gb``."""
     limit = math.inf if profile.memory_gb is None else profile.memory_gb * 1000
     fits = [one.batch for one in found.each if one.measurement and one.measurement.memory_mb <= limit]
@@ -293,21 +293,21 @@ def _instead(batch: int, smaller: int | None) -> str:
     return f"{smaller} fits, and with gradient_accumulation_steps: {batch // smaller} it is the same batch"
 
 
-def _too_much_memory(facts: SweepFacts, found: Readings, memory: Memory) -> Iterator[str]:
-    if memory.total_gb > facts.memory_gb and found.workers > 1:
-        fits = max(1, int((facts.memory_gb - COMMAND_MB / 1000) / memory.worker_gb))
+def _too_much_memory(inputs: PlanInputs, found: PlanMeasurement, memory: Memory) -> Iterator[str]:
+    if memory.total_gb > inputs.memory_gb and found.workers > 1:
+        fits = max(1, int((inputs.memory_gb - COMMAND_MB / 1000) / memory.worker_gb))
         yield (
             f"{found.workers} workers take {memory.total_gb:.1f} GB of memory, and the machine has "
-            f"{facts.memory_gb:.1f} (workers: {fits} fit)"
+            f"{inputs.memory_gb:.1f} (workers: {fits} fit)"
         )
 
 
-def _too_much_disk(facts: SweepFacts, disk: Disk) -> Iterator[str]:
-    limit = facts.profile.limits.disk_gb
+def _too_much_disk(inputs: PlanInputs, disk: Disk) -> Iterator[str]:
+    limit = inputs.profile.limits.disk_gb
     need = f"{disk.total_gb:.3g} GB"
     if limit is not None and disk.total_gb > limit:
         fix = f"limits: {{disk_gb: {math.ceil(disk.total_gb * 11) / 10:g}}} would do"
-        fewer = ", or a smaller keep_best" if facts.profile.keep_best > 1 else ""
+        fewer = ", or a smaller keep_best" if inputs.profile.keep_best > 1 else ""
         yield f"the folder takes {need} at its peak, more than limits.disk_gb: {limit:g} ({fix}{fewer})"
-    if disk.total_gb * 1e9 > facts.free_bytes:
-        yield f"the folder takes {need} at its peak, and {facts.free_bytes / 1e9:.3g} GB are free (make room)"
+    if disk.total_gb * 1e9 > inputs.free_bytes:
+        yield f"the folder takes {need} at its peak, and {inputs.free_bytes / 1e9:.3g} GB are free (make room)"

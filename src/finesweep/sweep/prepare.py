@@ -22,9 +22,10 @@ from finesweep.folder import (
     SweepFolder,
     changes,
     checked_files,
-    housekeeping,
+    leftovers,
     lost_records,
     new_token,
+    placement,
     sweep_folder,
     sweep_lock,
 )
@@ -107,7 +108,7 @@ def load(request: Request, profile: Profile) -> LoadedSpec:
         raise _all_problems(request, draft, problems)
     loaded = draft.finished()
     found = _for_smoke(loaded) if request.smoke else loaded
-    housekeeping.check_writable(path_of(found, request))
+    placement.check_writable(path_of(found, request))
     return found
 
 
@@ -217,7 +218,7 @@ def open_folder(
     if folder.spec_file.exists():
         manifest = same_sweep(folder, checked.manifest())
         sweep_folder.make_folders(path)  # adds folders that an earlier version did not make
-        housekeeping.tidy(folder)
+        leftovers.tidy(folder)
         lost_records.refuse(folder, rerun=request.rerun_lost)
         _renewed(folder, manifest, checked.model, write)
     else:
@@ -293,7 +294,7 @@ def begin(
 def _clear(path: Path, *, smoke: bool) -> Path | None:
     """Move an earlier sweep aside and return its new path; an earlier smoke run is deleted."""
     is_smoke = smoke and SweepFolder(path).manifest().spec.fixed.get("max_steps") == 1
-    aside = housekeeping.move_aside(path)
+    aside = placement.move_aside(path)
     if is_smoke:
         shutil.rmtree(aside)
     return None if is_smoke else aside
@@ -343,7 +344,7 @@ def _renewed(folder: SweepFolder, manifest: Manifest, model: ResolvedModel, writ
 
 
 def _created(path: Path, manifest: Manifest, write: WriteFolder) -> tuple[SweepFolder, Manifest]:
-    housekeeping.refuse_foreign(path)
+    placement.refuse_foreign(path)
     folder = sweep_folder.make_folders(path)
     manifest = write(folder, manifest)
     # Written last: if it exists, the folder is complete.

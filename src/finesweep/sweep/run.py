@@ -15,7 +15,7 @@ from typing import Any
 from finesweep import activity
 from finesweep.display.display import open_display
 from finesweep.errors import FolderError, NoFinishedTrial, SweepError
-from finesweep.folder import SweepFolder, housekeeping, open_run, sweep_lock
+from finesweep.folder import SweepFolder, leftovers, open_run, sweep_lock
 from finesweep.forecast import Course, TimeLeft
 from finesweep.host.signals import Signals
 from finesweep.launch import Handle, RunLimits
@@ -185,7 +185,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of
 
 def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
     """Write the final leaderboard; export and prove the winner unless the user has asked to stop."""
-    housekeeping.tidy(sweep.sweep_folder)
+    leftovers.tidy(sweep.sweep_folder)
     records = sweep.sweep_folder.records()
     sweep.write_leaderboard(records)
     received = signals.first

@@ -27,7 +27,7 @@ from finesweep.calibration.bench import Bench, calibrate
 from finesweep.calibration.calibration_file import awaited
 from finesweep.errors import FolderError
 from finesweep.folder import BorrowedLease, Claim, Lease, Manifest, Run, SweepFolder, open_run
-from finesweep.folder.housekeeping import remove_leftovers
+from finesweep.folder.leftovers import remove_leftovers
 from finesweep.launch import RunLimits, SettledProfile
 from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS

@@ -6,7 +6,6 @@ import errno
 import functools
 import json
 import operator
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,6 @@ from hypothesis import strategies as st
 from finesweep.errors import FolderError
 from finesweep.files.atomic import write_failure, write_json, write_text
 from finesweep.files.checked_json import as_kind
-from finesweep.folder import housekeeping
 from finesweep.folder.manifest import Manifest, Run, changes
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec.sections import BudgetSpec, EvaluationSpec, PruningSpec, StopSpec
@@ -285,20 +283,6 @@ def test_runs_are_numbered_without_gaps_also_when_two_begin_at_once(folder: Swee
     assert [item.number for item in folder.runs()] == [1, 2, 3]
 
 
-def test_what_killed_processes_left_half_written_is_removed_and_nothing_else(folder: SweepFolder) -> None:
-    folder.record(record(0))
-    (folder.path / "trials" / ".0001.json.99.ab.tmp").write_text("{")
-    (folder.path / "checkpoints" / ".trial-0001.1.tmp").mkdir()
-    (folder.path / "checkpoints" / "trial-0000").mkdir()
-    mine = folder.path / "runs" / f".0002.json.{os.getpid()}.0123abcd.tmp"
-    mine.write_text("{")
-    mine.with_name(f".0002.json.{2**22 + 1}.0123abcd.tmp").write_text("{")
-    housekeeping.remove_leftovers(folder)
-    assert list((folder.path / "runs").iterdir()) == [mine], "whoever lives goes on writing"
-    assert [item.name for item in (folder.path / "trials").iterdir()] == ["0000.json"]
-    assert [item.name for item in (folder.path / "checkpoints").iterdir()] == ["trial-0000"]
-
-
 def test_hours_of_a_killed_run_end_with_its_last_record(folder: SweepFolder) -> None:
     folder.write_run(run(1, started=0.0))
     folder.write_run(run(2, started=360_000.0, seconds=3_600.0))
@@ -366,37 +350,6 @@ def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
     assert not broken
 
 
-def test_checking_that_a_folder_can_be_written_leaves_nothing(tmp_path: Path) -> None:
-    housekeeping.check_writable(tmp_path / "results" / "demo")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "results").write_text("a file")
-    with pytest.raises(FolderError, match=r"results: cannot be written \(Not a directory\); use --results DIR"):
-        housekeeping.check_writable(tmp_path / "results" / "demo")
-    with pytest.raises(FolderError, match=r"cannot be written \(Not a directory\)"):
-        make_folders(tmp_path / "results" / "demo")
-
-
-def test_only_one_trials_leftovers_are_removed(tmp_path: Path) -> None:
-    folder = make_folders(tmp_path / "demo")
-    files = [
-        folder.path / "trials/.0002.json.999999999.00aa00aa.tmp",
-        folder.path / "progress/.0002.json.999999999.00bb00bb.tmp",
-        folder.path / "trials/.0003.json.10002.00cc00cc.tmp",
-        folder.path / "trials/0002.json",
-    ]
-    for file in files:
-        file.write_text("{")
-    building = folder.path / "checkpoints/.trial-0002.1.tmp"
-    building.mkdir()
-    (building / "model.safetensors").write_bytes(b"half")
-    housekeeping.remove_leftovers(folder, 2)
-    assert [file.exists() for file in files] == [False, False, True, True]
-    assert not building.exists()
-
-
 def test_what_was_set_aside_is_listed_whoever_did_it(tmp_path: Path) -> None:
     folder = make_folders(tmp_path / "demo")
     (folder.path / "trials/0000.json").write_text("no record")
@@ -409,30 +362,6 @@ def test_what_was_set_aside_is_listed_whoever_did_it(tmp_path: Path) -> None:
         "checkpoints/trial-0001.corrupt",
         "trials/0000.json.corrupt",
     ]
-
-
-def test_a_folder_whose_manifest_was_cut_short_is_not_foreign(tmp_path: Path) -> None:
-    folder = make_folders(tmp_path / "begun")
-    (folder.path / ".spec.json.4711.00aa00aa.tmp").write_text("{")
-    housekeeping.refuse_foreign(folder.path)
-
-
-def test_a_foreign_folder_is_not_taken_over(tmp_path: Path) -> None:
-    housekeeping.refuse_foreign(tmp_path / "new")
-    housekeeping.refuse_foreign(make_folders(tmp_path / "begun").path)
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(FolderError, match=r"photos is no sweep's folder \(it holds cat.jpg\)"):
-        housekeeping.refuse_foreign(tmp_path / "photos")
-    with pytest.raises(FolderError, match=r"cat.jpg is a file; use another --name"):
-        housekeeping.refuse_foreign(tmp_path / "photos" / "cat.jpg")
-
-
-def test_a_folder_moved_aside_keeps_what_is_in_it(folder: SweepFolder) -> None:
-    folder.record(record(3))
-    aside = housekeeping.move_aside(folder.path)
-    assert not folder.path.exists()
-    assert [item.trial for item in SweepFolder(aside).records()] == [3]
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.none()

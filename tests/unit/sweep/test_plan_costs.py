@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finesweep.calibration.measurement import Load, Measurement
-from finesweep.calibration.readings import Reading, Readings
+from finesweep.calibration.plan_measurement import BatchMeasurement, PlanMeasurement
 from finesweep.cli.plan_screen import lines
 from finesweep.forecast.course import Span
 from finesweep.launch.profile import Limits, Profile
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.spec.sections import SweepSpec
-from finesweep.sweep.plan_costs import SweepFacts, estimated
-from finesweep.worker.survey import MOST_SECONDS, batch_sizes, loads
+from finesweep.sweep.plan_costs import PlanInputs, estimated
+from finesweep.worker.measure_for_plan import MOST_SECONDS, batch_sizes, loads
 
 
 def spec(pruner: str = "none", batch: object = None, **sections) -> SweepSpec:
@@ -55,7 +55,7 @@ def measurement(examples: float, **changes) -> Measurement:
     return Measurement(**{**values, **changes})
 
 
-def facts(sweep: SweepSpec | None = None, **changes) -> SweepFacts:
+def inputs(sweep: SweepSpec | None = None, **changes) -> PlanInputs:
     values = {
         "spec": sweep or spec(),
         "profile": Profile(),
@@ -66,12 +66,12 @@ def facts(sweep: SweepSpec | None = None, **changes) -> SweepFacts:
         "memory_gb": 16.0,
         "check_seconds": 4.0,
     }
-    return SweepFacts(**{**values, **changes})
+    return PlanInputs(**{**values, **changes})
 
 
-def readings(*each: Reading, **changes) -> Readings:
-    found = each or (Reading(8, measurement(100.0)), Reading(32, measurement(300.0)))
-    return Readings(
+def measured(*each: BatchMeasurement, **changes) -> PlanMeasurement:
+    found = each or (BatchMeasurement(8, measurement(100.0)), BatchMeasurement(32, measurement(300.0)))
+    return PlanMeasurement(
         **{
             "workers": 2,
             "threads": 1,
@@ -87,7 +87,7 @@ def readings(*each: Reading, **changes) -> Readings:
 
 def test_hours_are_those_of_the_whole_command():
     """20,000 examples at 150 a second on average over the batch sizes, and what is beside them."""
-    hours = estimated(facts(), readings()).hours
+    hours = estimated(inputs(), measured()).hours
     assert hours is not None
     trained = 20_000 * (1 / 100 + 1 / 300) / 2
     evaluated = 10 * 2 * 200 * (1 / 300 + 1 / 900) / 2
@@ -101,8 +101,8 @@ def test_hours_are_those_of_the_whole_command():
 
 
 def test_what_one_gpu_does_is_done_by_all_of_them():
-    one = estimated(facts(), readings()).hours
-    four = estimated(facts(), readings(workers=8, per_gpu=2)).hours
+    one = estimated(inputs(), measured()).hours
+    four = estimated(inputs(), measured(workers=8, per_gpu=2)).hours
     assert one is not None
     assert four is not None
     assert four.low * 3600 - 14 == pytest.approx((one.low * 3600 - 14) / 4, rel=0.05)
@@ -111,9 +111,9 @@ def test_what_one_gpu_does_is_done_by_all_of_them():
 @settings(deadline=None, max_examples=20)
 @given(factor=st.floats(1.1, 100), pruner=st.sampled_from(["none", "median", "halving", "asha"]))
 def test_who_is_faster_is_done_sooner_and_pruning_takes_no_longer(factor, pruner):
-    slow = facts(spec(pruner))
-    quick = tuple(Reading(batch, measurement(factor * speed)) for batch, speed in ((8, 100.0), (32, 300.0)))
-    one, other = estimated(slow, readings()), estimated(slow, readings(*quick))
+    slow = inputs(spec(pruner))
+    quick = tuple(BatchMeasurement(batch, measurement(factor * speed)) for batch, speed in ((8, 100.0), (32, 300.0)))
+    one, other = estimated(slow, measured()), estimated(slow, measured(*quick))
     assert one.hours is not None
     assert other.hours is not None
     assert one.hours_unpruned is not None
@@ -126,9 +126,11 @@ def test_who_is_faster_is_done_sooner_and_pruning_takes_no_longer(factor, pruner
 def test_the_middle_of_a_range_stands_for_half_of_the_trials():
     sizes = {"low": 8, "high": 64}
     assert batch_sizes(spec(batch=sizes)) == (8, 36, 64)
-    found = readings(*(Reading(batch, measurement(speed)) for batch, speed in ((8, 100.0), (36, 200.0), (64, 400.0))))
-    hours = estimated(facts(spec(batch=sizes)), found).hours
-    even = estimated(facts(spec(batch={"choices": [8, 36, 64]})), found).hours
+    found = measured(
+        *(BatchMeasurement(batch, measurement(speed)) for batch, speed in ((8, 100.0), (36, 200.0), (64, 400.0)))
+    )
+    hours = estimated(inputs(spec(batch=sizes)), found).hours
+    even = estimated(inputs(spec(batch={"choices": [8, 36, 64]})), found).hours
     assert hours is not None
     assert even is not None
     assert hours.low < even.low
@@ -148,25 +150,25 @@ def test_what_is_measured_is_every_batch_size_with_the_longest_inputs():
 
 
 def test_memory_is_that_of_all_workers():
-    memory = estimated(facts(), readings()).memory
+    memory = estimated(inputs(), measured()).memory
     assert memory is not None
     assert (memory.trial_gb, memory.worker_gb) == (0.7, pytest.approx(0.7))
     assert memory.total_gb == pytest.approx(2 * 0.7 + 0.1)
 
 
 def test_disk_holds_weights_in_flight_and_states_of_those_that_wait():
-    plain = estimated(facts(), readings()).disk
+    plain = estimated(inputs(), measured()).disk
     assert plain is not None
     assert plain.weights_gb == pytest.approx(0.1 * (1 + 2 + 1))
     assert plain.states_gb == pytest.approx(0.1 * 4 * 2)
-    halved = estimated(facts(spec("halving")), readings()).disk
+    halved = estimated(inputs(spec("halving")), measured()).disk
     assert halved is not None
     assert halved.states_gb == pytest.approx(0.1 * 4 * 10)
     assert halved.total_gb == pytest.approx(halved.data_gb + halved.weights_gb + halved.states_gb + halved.logs_gb)
 
 
 def test_what_fits_is_no_problem():
-    estimate = estimated(facts(profile=Profile(memory_gb=1.0, limits=Limits(disk_gb=5.0))), readings())
+    estimate = estimated(inputs(profile=Profile(memory_gb=1.0, limits=Limits(disk_gb=5.0))), measured())
     assert estimate.problems == ()
     assert list(lines(estimate))[-1] == "Everything fits."
 
@@ -176,7 +178,10 @@ def test_what_fits_is_no_problem():
     [
         (
             {},
-            readings(Reading(8, measurement(9.0)), Reading(32, misfit="it needs more memory than the GPU has")),
+            measured(
+                BatchMeasurement(8, measurement(9.0)),
+                BatchMeasurement(32, misfit="it needs more memory than the GPU has"),
+            ),
             (
                 "per_device_train_batch_size: 32 does not fit: it needs more memory than the GPU has "
                 "(8 fits, and with gradient_accumulation_steps: 4 it is the same batch)"
@@ -184,7 +189,7 @@ def test_what_fits_is_no_problem():
         ),
         (
             {},
-            readings(Reading(8, misfit="it needs more memory than there is")),
+            measured(BatchMeasurement(8, misfit="it needs more memory than there is")),
             (
                 "per_device_train_batch_size: 8 does not fit: it needs more memory than there is "
                 "(a smaller batch, a shorter data.max_length or a smaller model may)"
@@ -192,7 +197,7 @@ def test_what_fits_is_no_problem():
         ),
         (
             {"profile": Profile(memory_gb=0.8)},
-            readings(Reading(8, measurement(9.0)), Reading(20, measurement(9.0, memory_mb=910.0))),
+            measured(BatchMeasurement(8, measurement(9.0)), BatchMeasurement(20, measurement(9.0, memory_mb=910.0))),
             (
                 "per_device_train_batch_size: 20 takes 0.91 GB, more than memory_gb: 0.8 "
                 "(memory_gb: 1.1 would do, or 8 fits)"
@@ -200,35 +205,35 @@ def test_what_fits_is_no_problem():
         ),
         (
             {"memory_gb": 1.0},
-            readings(),
+            measured(),
             "2 workers take 1.5 GB of memory, and the machine has 1.0 (workers: 1 fit)",
         ),
         (
             {"profile": Profile(keep_best=3, limits=Limits(disk_gb=1.0))},
-            readings(),
+            measured(),
             (
                 "the folder takes 1.41 GB at its peak, more than limits.disk_gb: 1 "
                 "(limits: {disk_gb: 1.6} would do, or a smaller keep_best)"
             ),
         ),
-        ({"free_bytes": 1e9}, readings(), "the folder takes 1.21 GB at its peak, and 1 GB are free (make room)"),
+        ({"free_bytes": 1e9}, measured(), "the folder takes 1.21 GB at its peak, and 1 GB are free (make room)"),
     ],
 )
 def test_what_does_not_fit_is_named_with_the_nearest_fix(changes, found, problem):
-    estimate = estimated(facts(**changes), found)
+    estimate = estimated(inputs(**changes), found)
     assert estimate.problems == (problem,)
     assert f"  problem   {problem}" in lines(estimate)
 
 
 def test_where_nothing_fits_no_time_is_told():
-    estimate = estimated(facts(), readings(Reading(8, misfit="it needs more memory than there is")))
+    estimate = estimated(inputs(), measured(BatchMeasurement(8, misfit="it needs more memory than there is")))
     assert (estimate.hours, estimate.memory, estimate.disk) == (None, None, None)
     assert not any("time" in line for line in lines(estimate))
 
 
 def test_a_person_reads_ranges_and_what_ends_the_sweep_first():
     estimate = dataclasses.replace(
-        estimated(facts(spec("median")), readings()), hours=Span(1, 2, 3), hours_unpruned=Span(4, 5, 6)
+        estimated(inputs(spec("median")), measured()), hours=Span(1, 2, 3), hours_unpruned=Span(4, 5, 6)
     )
     shown = list(lines(dataclasses.replace(estimate, budget_hours=2.0)))
     assert "  workers   2 with 1 thread each" in shown
@@ -241,17 +246,17 @@ def test_a_person_reads_ranges_and_what_ends_the_sweep_first():
 
 
 def test_who_measured_beside_others_is_told():
-    each = (Reading(8, measurement(100.0, share=0.97)), Reading(32, measurement(300.0, share=0.4)))
-    estimate = estimated(facts(), readings(*each))
+    each = (BatchMeasurement(8, measurement(100.0, share=0.97)), BatchMeasurement(32, measurement(300.0, share=0.4)))
+    estimate = estimated(inputs(), measured(*each))
     assert estimate.busy_share == pytest.approx(0.6)
     assert any("other processes used the cores for 60% of the time" in line for line in lines(estimate))
-    calm = estimated(facts(), readings(*(Reading(8, measurement(100.0, share=0.97)),)))
+    calm = estimated(inputs(), measured(*(BatchMeasurement(8, measurement(100.0, share=0.97)),)))
     assert not any("others" in line for line in lines(calm))
-    assert estimated(facts(), readings(*each, threads=2)).busy_share is None
-    assert estimated(facts(), readings(*each, per_gpu=1)).busy_share is None
+    assert estimated(inputs(), measured(*each, threads=2)).busy_share is None
+    assert estimated(inputs(), measured(*each, per_gpu=1)).busy_share is None
 
 
 def test_who_plans_for_another_machine_is_told_that_it_was_measured_here() -> None:
-    elsewhere = estimated(facts(profile=SlurmProfile(launcher="slurm", workers=2)), readings())
+    elsewhere = estimated(inputs(profile=SlurmProfile(launcher="slurm", workers=2)), measured())
     assert "            measured on this machine; with launcher: slurm they run on others" in list(lines(elsewhere))
-    assert not any("this machine" in line for line in lines(estimated(facts(), readings())))
+    assert not any("this machine" in line for line in lines(estimated(inputs(), measured())))

@@ -10,7 +10,7 @@ BATCH = "per_device_train_batch_size"
 
 
 @dataclass(frozen=True)
-class Reading:
+class BatchMeasurement:
     """Measurement of one batch size, with the longest inputs of the space.
 
     Attributes:
@@ -25,7 +25,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Readings:
+class PlanMeasurement:
     """Measurements of a search on this machine.
 
     Attributes:
@@ -44,4 +44,4 @@ class Readings:
     note: str
     warm_seconds: float
     worker_mb: float
-    each: tuple[Reading, ...]
+    each: tuple[BatchMeasurement, ...]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from finesweep import activity
-from finesweep.calibration import BATCH, Load, Misfit, Reading, Readings, calibration_file
+from finesweep.calibration import BATCH, BatchMeasurement, Load, Misfit, PlanMeasurement, calibration_file
 from finesweep.files import write_json
 from finesweep.launch import SettledProfile
 from finesweep.spec import TRAINING_FIELDS, Parameter, SweepSpec
@@ -53,15 +53,15 @@ def _integer(value: object) -> int:
     return value
 
 
-def survey(folder: Path, run: int, parent: int, token: str, output: Path) -> None:
+def measure_for_plan(folder: Path, run: int, parent: int, token: str, output: Path) -> None:
     """Measure a prepared sweep and write the results.
 
     Args:
         folder: The sweep's folder.
         run: Number of the run that was begun there.
-        parent: Process id of the command; the survey stops when that process has ended.
+        parent: Process id of the command; it stops when that process has ended.
         token: The run's token.
-        output: File for the ``Readings``.
+        output: File for the ``PlanMeasurement``.
 
     Raises:
         SweepError: No trial could be trained.
@@ -78,7 +78,7 @@ def survey(folder: Path, run: int, parent: int, token: str, output: Path) -> Non
     resident = process.memory_info().rss / 1e6
     threads, per_gpu = profile.threads_per_worker, profile.trials_per_gpu if profile.gpus_per_trial else 0
     each = _readings(bench, threads, per_gpu or profile.workers)
-    readings = Readings(profile.workers, threads, per_gpu, note, warm, resident, each)
+    readings = PlanMeasurement(profile.workers, threads, per_gpu, note, warm, resident, each)
     write_json(output, dataclasses.asdict(readings))
 
 
@@ -95,7 +95,7 @@ def _settled(bench: Bench, run: int, profile: SettledProfile) -> tuple[SettledPr
     return outcome.profile, outcome.note
 
 
-def _readings(bench: Bench, threads: int, processes: int) -> tuple[Reading, ...]:
+def _readings(bench: Bench, threads: int, processes: int) -> tuple[BatchMeasurement, ...]:
     """Measure every batch size; a failing process would fail in every trial too."""
     readings = []
     for batch, load in zip(batch_sizes(bench.spec), loads(bench.spec), strict=True):
@@ -103,5 +103,9 @@ def _readings(bench: Bench, threads: int, processes: int) -> tuple[Reading, ...]
         found = bench.measure(load, threads, processes)
         if isinstance(found, Misfit) and processes > 1:
             found = bench.measure(load, threads, 1)  # it may fit alone
-        readings.append(Reading(batch, misfit=found.reason) if isinstance(found, Misfit) else Reading(batch, found))
+        readings.append(
+            BatchMeasurement(batch, misfit=found.reason)
+            if isinstance(found, Misfit)
+            else BatchMeasurement(batch, found)
+        )
     return tuple(readings)

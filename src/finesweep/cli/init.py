@@ -1,4 +1,4 @@
-"""Defines the commands that read a sweep's folder, or write a first search space: status, leaderboard, init, schema."""
+"""Defines the commands that help to write a search space: init, schema."""
 
 from __future__ import annotations
 
@@ -9,47 +9,7 @@ from typing import Annotated
 
 import typer
 
-from finesweep.cli.app import Folder, ItsCluster
 from finesweep.errors import Problem, SpecError, printable
-
-
-def status(folder: Folder, on: ItsCluster = None) -> None:
-    """Say how far a sweep is."""
-    from finesweep.display.status import status_lines
-    from finesweep.launch import profile
-
-    for line in status_lines(folder.absolute(), profile.load(on)):
-        typer.echo(line)
-
-
-def leaderboard(folder: Folder) -> None:
-    """Show a sweep's leaderboard as it stands.
-
-    Its files are written anew from the trials' records.
-    """
-    from finesweep.cli.summary import Screen
-    from finesweep.files import permissions
-    from finesweep.folder import SweepFolder
-    from finesweep.results import leaderboard as board
-
-    sweep_folder = SweepFolder(folder.absolute())
-    manifest, records, runs = sweep_folder.manifest(), sweep_folder.records(), sweep_folder.runs()
-    permissions.follow(sweep_folder.path)
-    board.write(sweep_folder, manifest, records, runs)
-    Screen().print(board.console_table(sweep_folder, manifest, records, runs))
-
-
-def export_study(
-    folder: Folder,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write.", show_default=False)],
-) -> None:
-    """Write a sweep's trials as a journal that Optuna and optuna-dashboard open."""
-    from finesweep.backends.optuna.export import export_study as export
-    from finesweep.folder import SweepFolder
-
-    trials = export(SweepFolder(folder.absolute()), file)
-    shown = printable(str(file), limit=1_000)
-    typer.echo(f"Wrote {trials} trials to {shown}. To look at them: optuna-dashboard {shlex.quote(shown)}")
 
 
 def init(
