@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import multiprocessing
 import os
 import pickle
 import random
 import resource
 import signal
+import statistics
 import sys
 import time
 from collections import Counter
@@ -22,6 +24,7 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from finesweep.backends.optuna.pruners import step_of
+from finesweep.backends.optuna.samplers import SAMPLERS
 from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.search_driver import SearchDriver
 from finesweep.errors import FolderError, TrialFailed
@@ -388,6 +391,30 @@ def test_what_is_wrong_with_the_folder_elsewhere_ends_the_search_in_those_words(
     assert SweepFolder(tmp_path / "s").records() == []
     records = RecordedWork(tmp_path / "s", spec, by_learning_rate, run=2).search()
     assert {record.state for record in records} == {TrialState.COMPLETE}
+
+
+def from_best(params) -> float:
+    """Return the distance from the best configuration, which is in a corner, in widths of the space."""
+    return math.hypot(math.log10(params["learning_rate"] / 1e-3) / 2, (params["weight_decay"] - 0.3) / 0.3)
+
+
+def proposals_after_thirty_records(folder: Path, sampler: str) -> list[float]:
+    """Return how far from the best configuration a sampler's next proposals are."""
+    space = {"learning_rate": EVERY_KIND["learning_rate"], "weight_decay": {"low": 0.0, "high": 0.3}}
+    spec = make_spec(space, trials=33, sampler=sampler, baseline=False)
+    work, drawn = RecordedWork(folder, spec, lambda _, params: [from_best(params)]), random.Random(0)
+    for trial in range(30):
+        params = {"learning_rate": 10 ** drawn.uniform(-5, -3), "weight_decay": drawn.uniform(0.0, 0.3)}
+        evaluations = [Evaluation(1, 1.0, ROWS, {}, from_best(params))]
+        work.sweep_folder.record(work.record_of(Claim(trial, 1, 1), TrialState.COMPLETE, params, evaluations))
+    return [from_best(record.params) for record in work.search()[30:]]
+
+
+@pytest.mark.parametrize("sampler", [name for name, kind in SAMPLERS.items() if kind != "RandomSampler"])
+def test_a_learning_sampler_learns_from_records_alone(tmp_path, sampler):
+    """A sampler that keeps its state in its own trials starts anew in each study, and never learns."""
+    learned = proposals_after_thirty_records(tmp_path / sampler, sampler)
+    assert max(learned) < 0.2 < statistics.mean(proposals_after_thirty_records(tmp_path / "random", "random"))
 
 
 @pytest.mark.parametrize("backend", ALL)

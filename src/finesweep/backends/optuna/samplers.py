@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 
 # A grid is planned point by point (spec.planned_trials), so its sampler has nothing to propose.
+#
+# A sampler must learn from the trials' parameters and values alone. CMA-ES and NSGA-II keep their state in the
+# `system_attrs` of earlier trials. A study is made anew from the records for each trial, and the records have no
+# samplers' attributes: `SweepStudy._made` sets only the pruner's. Such a sampler would propose its first generation for
+# ever, without an error. tests/conformance/test_backends.py refuses it.
 SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "grid": "RandomSampler", "gp": "GPSampler"}
 """Classes in ``optuna.samplers`` by their names in a spec."""
 
