@@ -2,7 +2,6 @@
 
     SweepError
     ├─ SpecError(ValueError)      the user edits a YAML or a data file        exit 2
-    ├─ MissingExtra(ImportError)  the user installs a package                 exit 2
     ├─ FolderError                the folder is another sweep's, or damaged   exit 2
     ├─ Unreadable                 a path is no file that can be read          exit 2
     ├─ LaunchError                the worker or the cluster refused           exit 3
@@ -70,12 +69,6 @@ class SpecError(SweepError, ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class MissingExtra(SweepError, ImportError):
-    """An optional package is not installed; the message is the pip command."""
-
-    exit_code = 2
-
-
 class FolderError(SweepError):
     """A results folder belongs to another sweep, is in use, or cannot be read or written."""
 
@@ -99,31 +92,21 @@ class Unreadable(SweepError):
 
 
 class LaunchError(SweepError):
-    """A worker could not be started, or died before its first trial.
-
-    Attributes:
-        command: The command line that was tried.
-        output: The end of what it printed.
-    """
+    """A worker could not be started, or died before its first trial."""
 
     exit_code = 3
-
-    def __init__(self, message: str, command: Sequence[str] = (), output: str = "") -> None:
-        self.command = tuple(command)
-        self.output = output
-        super().__init__(message)
 
 
 class TrialFailed(SweepError):
     """One trial failed and its record says so; its worker continues with the next one.
 
-    Attributes:
+    Args:
         number: The trial.
+        reason: Why, on one line.
         log: Its log, relative to the sweep's folder.
     """
 
     def __init__(self, number: int, reason: str, log: str) -> None:
-        self.number, self.log = number, log
         super().__init__(f"trial {number} failed: {reason} ({log})")
 
 

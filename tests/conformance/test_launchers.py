@@ -225,9 +225,8 @@ def test_what_a_killed_local_worker_leaves_in_its_temporary_folders_is_removed(s
 
 def test_a_local_worker_that_cannot_be_started_is_named(sweep_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
-    with pytest.raises(LaunchError, match=r"worker 3 could not be started: .*No such file") as caught:
+    with pytest.raises(LaunchError, match=r"worker 3 could not be started: .*No such file.*nowhere"):
         LocalLauncher().start(sweep_folder, RUN, CPU, None, index=2)
-    assert caught.value.command[0].endswith("nowhere")
 
 
 def test_the_gpus_of_a_local_worker_are_numbered_as_the_driver_numbers_them(sweep_folder, tmp_path, monkeypatch):

@@ -52,16 +52,11 @@ def test_every_error_stands_in_the_modules_picture(kind: type[SweepError]) -> No
         assert kind.exit_code == int(shown[1])
 
 
-def test_a_launch_error_keeps_command_and_output() -> None:
-    error = LaunchError("refused", ["sweep", "worker"], "no space")
-    assert (str(error), error.command, error.output, error.exit_code) == ("refused", ("sweep", "worker"), "no space", 3)
-
-
 @pytest.mark.parametrize(
     "error",
     [
         SpecError([Problem("f:1 a", "one")]),
-        LaunchError("refused", ["sweep"], "no space"),
+        LaunchError("refused"),
         TrialFailed(3, "NaN", "logs/3.log"),
         Unreadable(Path("a"), "no such file", missing=True),
         Stopped(15),

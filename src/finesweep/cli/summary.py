@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from finesweep.errors import printable
+from finesweep.launch import Submission
 from finesweep.registry import TASKS
 from finesweep.results.leaderboard import console_table
 from finesweep.results.ranking import verdict, winner
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.run import RunResult
-from finesweep.sweep.submit import Submitted
 from finesweep.text import clean, first_few, metric, setting
 
 LABELS_SHOWN = 8
@@ -82,13 +82,13 @@ def conclude(screen: Screen, outcome: RunResult) -> None:
         screen.say("The same command continues from here; the winner is exported when the sweep ends.")
 
 
-def handed_over(screen: Screen, submitted: Submitted) -> None:
+def handed_over(screen: Screen, submitted: Submission | str) -> None:
     """Print what was submitted to a cluster, and what to do next."""
-    if submitted.submission is None:
-        screen.say(f"Nothing was submitted: {clean(submitted.why or '')}.")
+    if isinstance(submitted, str):
+        screen.say(f"Nothing was submitted: {clean(submitted)}.")
         screen.say("`sweep run` with the same search space exports the winner, if that has not been done.")
         return
-    for line in submitted.submission.lines:
+    for line in submitted.lines:
         # Script lines keep their indentation, and a command that is to be copied is not wrapped.
         screen.print(printable(line, limit=len(line)), markup=False, soft_wrap=True)
 

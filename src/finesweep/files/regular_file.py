@@ -148,28 +148,27 @@ def last_words(path: Path, code: int) -> str:
     return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
 
 
-def check(path: Path, *, limit: int | None = None, links: bool = True) -> None:
+def check(path: Path, *, limit: int | None = None) -> None:
     """Check that a path is a regular file, which a library may open.
 
     Raises:
         Unreadable: As for ``open_regular``.
     """
-    open_regular(path, limit=limit, links=links).close()
+    open_regular(path, limit=limit).close()
 
 
-def check_folder(folder: Path, *, limit: int, limited: Collection[str], depth: int = 1) -> None:
-    """Check that a folder holds only regular files and folders, which a library may open.
+def check_folder(folder: Path, *, limit: int, limited: Collection[str]) -> None:
+    """Check that a folder and its subfolders hold only regular files and folders, which a library may open.
 
     Args:
         folder: The folder.
         limit: Maximum size of a file in bytes.
         limited: Suffixes of the files that the limit applies to; others may have any size.
-        depth: Number of levels below the folder that are checked.
 
     Raises:
         Unreadable: As for ``open_regular``, for the first bad file by name.
     """
-    for path in _inside(folder, depth):
+    for path in _inside(folder, depth=1):
         try:
             check(path, limit=limit if path.suffix in limited else None)
         except Unreadable as error:

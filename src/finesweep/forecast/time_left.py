@@ -21,9 +21,6 @@ _OUTSIDE = 0.07
 """Share of the draws outside the range. It is smaller than the allowed 0.2, because the draws are only a model."""
 
 _REFRESH_SECONDS = 5.0
-_PROGRESS_SECONDS = 1.0
-"""Maximum age of a running trial's progress in seconds."""
-
 _LATELY_SECONDS = 60.0
 _ATTEMPTS = 60
 """Number of latest attempts from which the speed is estimated."""

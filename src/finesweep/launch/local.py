@@ -151,7 +151,7 @@ class LocalLauncher:
         except OSError as error:
             temporary.cleanup()
             hint = "; fewer may fit: --workers" if error.errno in _TOO_MANY else ""
-            raise LaunchError(f"worker {index + 1} could not be started: {error}{hint}", command) from error
+            raise LaunchError(f"worker {index + 1} could not be started: {error}{hint}") from error
         return LocalHandle(process, temporary)
 
     @functools.cached_property

@@ -137,7 +137,6 @@ class Submitter(Protocol):
 
         Raises:
             LaunchError: It does not; the message names what is missing, and where it was looked for.
-            MissingExtra: A package is not installed.
         """
         ...
 

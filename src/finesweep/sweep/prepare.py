@@ -80,7 +80,7 @@ def check_to_begin(request: Request, profile: Profile) -> Checked:
     Raises:
         SpecError: With every problem found.
         InUse: Another command owns the sweep's folder.
-        FolderError, LaunchError, MissingExtra: See ``load``.
+        FolderError, LaunchError: See ``load``.
     """
     loaded = load(request, profile)
     if not request.join:
@@ -101,7 +101,6 @@ def load(request: Request, profile: Profile) -> LoadedSpec:
     Raises:
         SpecError: With every problem of both, and then those of the data and the model too.
         FolderError: The results folder could not be written.
-        MissingExtra: It needs a package that is not installed.
     """
     draft = _draft(request)
     if (problems := _without_place(request, profile, draft.sound())) or draft.problems:

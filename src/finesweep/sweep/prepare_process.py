@@ -207,7 +207,7 @@ def answer(channel: int, announce: Callable[[Checked], None]) -> None:
         announce: Called with the ``Checked`` spec before anything is written.
 
     Raises:
-        SpecError, FolderError, LaunchError, MissingExtra, Stopped: See ``finesweep.errors``.
+        SpecError, FolderError, LaunchError, Stopped: See ``finesweep.errors``.
     """
     from finesweep.sweep import prepare
 

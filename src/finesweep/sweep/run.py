@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from finesweep import activity
 from finesweep.display.display import open_display
@@ -51,12 +50,11 @@ class RunResult:
     owner: str | None = None
 
 
-def run(preparation: Preparation, display_of: Any = open_display) -> RunResult:
+def run(preparation: Preparation) -> RunResult:
     """Run a spec: search, rank, export and prove the winner.
 
     Args:
         preparation: Checks and prepares the sweep.
-        display_of: Opens the live display.
 
     Raises:
         FolderError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
@@ -66,19 +64,18 @@ def run(preparation: Preparation, display_of: Any = open_display) -> RunResult:
     with contextlib.ExitStack() as owned:
         sweep, lock = preparation.opened()
         if lock is None:
-            return _joined(sweep, signals, display_of)
+            return _joined(sweep, signals)
         owned.callback(os.close, lock)
-        return _carried_out(sweep, lock, signals, display_of)
+        return _carried_out(sweep, lock, signals)
 
 
-def supervise(path: Path, number: int, token: str = "", display_of: Any = open_display) -> RunResult:
+def supervise(path: Path, number: int, token: str = "") -> RunResult:
     """Run a run that ``sweep submit`` has prepared, as ``sweep run`` does after its own preparations.
 
     Args:
         path: The sweep's folder.
         number: Number of the run.
         token: The run's token; see ``shared_folder.open_run``.
-        display_of: Opens the live display.
 
     Raises:
         FolderError, LaunchError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
@@ -88,7 +85,7 @@ def supervise(path: Path, number: int, token: str = "", display_of: Any = open_d
         with sweep_lock.held(path) as lock:
             begun = dataclasses.replace(begun, host=socket.gethostname(), pid=os.getpid(), started=time.time())
             sweep_folder.write_run(begun)
-            return _carried_out(OpenSweep.of_run(sweep_folder, begun), lock, signals, display_of)
+            return _carried_out(OpenSweep.of_run(sweep_folder, begun), lock, signals)
 
 
 def collect(path: Path, number: int, token: str = "") -> RunResult:
@@ -117,24 +114,22 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
                 sweep.end_run(why)
 
 
-def _joined(sweep: OpenSweep, signals: Signals, display_of: Any) -> RunResult:
+def _joined(sweep: OpenSweep, signals: Signals) -> RunResult:
     """Run trials of a sweep that another command owns, until none is left; collect if that command has ended."""
     folder = sweep.sweep_folder
-    why = _search(sweep, None, signals, display_of)
+    why = _search(sweep, None, signals)
     try:
         with sweep_lock.held(folder.path) as lock:
             # Its owner has ended, so this process has to do the owner's remaining work.
-            return (
-                _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals, display_of)
-            )
+            return _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals)
     except sweep_lock.InUse as error:
         return RunResult(sweep, folder.records(), why, signals.first, owner=error.owner)
 
 
-def _carried_out(sweep: OpenSweep, lock: int, signals: Signals, display_of: Any) -> RunResult:
+def _carried_out(sweep: OpenSweep, lock: int, signals: Signals) -> RunResult:
     """Search, and search again if the best trial's weights turn out to be damaged."""
     for _ in range(MOST_REPAIRS):
-        why = _search(sweep, lock, signals, display_of)
+        why = _search(sweep, lock, signals)
         if signals.received or (found := _damaged(sweep)) is None:
             return _collected(sweep, why, signals)
         sweep.sweep_folder.notes.append(found)
@@ -146,10 +141,10 @@ def _damaged(sweep: OpenSweep) -> str | None:
     return None if best is None else kept_weights.set_aside_if_damaged(sweep.sweep_folder, best)
 
 
-def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
+def _search(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
     """Run workers until the sweep is over; return the reason, which is also written to the run's file."""
     try:
-        why = sweep.nothing_left() or _supervised(sweep, lock, signals, display_of)
+        why = sweep.nothing_left() or _supervised(sweep, lock, signals)
     except SweepError as error:
         # If the folder itself is gone, the error that says so must not be replaced by this one.
         with contextlib.suppress(FolderError):
@@ -159,10 +154,10 @@ def _search(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: An
     return why
 
 
-def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals, display_of: Any) -> str:
+def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
     spec, folder = sweep.spec, sweep.sweep_folder
     activity.tell("")
-    with display_of(
+    with open_display(
         spec.name,
         direction=spec.direction,
         metric=spec.objective.metric,

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +25,13 @@ from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """Result of one ``sweep submit``.
-
-    Attributes:
-        sweep: The prepared sweep.
-        submission: The submission; None if nothing was left to do.
-        why: Why nothing was left to do, else None.
-    """
-
-    sweep: OpenSweep
-    submission: Submission | None
-    why: str | None = None
-
-
 def submit(
     request: Request,
     *,
     dry_run: bool = False,
     allow_setup: bool = False,
     announce: Callable[[Checked], None] = lambda _: None,
-) -> Submitted:
+) -> Submission | str:
     """Prepare a sweep on this machine and submit it to a cluster.
 
     Args:
@@ -56,8 +40,11 @@ def submit(
         allow_setup: Whether the profile's shell lines may run, wherever the profile comes from.
         announce: Called with the ``Checked`` spec before anything is prepared.
 
+    Returns:
+        The submission; or why nothing was left to do.
+
     Raises:
-        SpecError, FolderError, LaunchError, MissingExtra, Stopped: See ``finesweep.errors``.
+        SpecError, FolderError, LaunchError, Stopped: See ``finesweep.errors``.
     """
     profile = prepare.profile_of(request)
     submitter = _submitter(profile)
@@ -76,8 +63,8 @@ def submit(
                 _tokenize(sweep)
         if why is not None:
             sweep.end_run(why)
-            return Submitted(sweep, None, why)
-        return Submitted(sweep, _handed_over(sweep, submitter, request.profile, dry_run=dry_run))
+            return why
+        return _handed_over(sweep, submitter, request.profile, dry_run=dry_run)
 
 
 def _handed_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:

@@ -87,14 +87,14 @@ class FittedTable:
             yield Text(self.note, style="dim")
 
 
-def wrapped_name(name: str, width: int = NAME_WIDTH) -> list[str]:
+def wrapped_name(name: str) -> list[str]:
     """Break a dotted or underscored name into lines: ``per_device_``, ``train_``, ``batch_size``."""
     result = [""]
     start = 0
     for index, character in enumerate(name, start=1):
         if character in "_. " or index == len(name):
             part, start = name[start:index], index
-            if result[-1] and len(result[-1]) + len(part) > width:
+            if result[-1] and len(result[-1]) + len(part) > NAME_WIDTH:
                 result.append("")
             result[-1] += part
     return [line.strip() for line in result]

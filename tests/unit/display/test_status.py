@@ -135,7 +135,7 @@ def test_a_sweep_that_a_cluster_trains_runs_there(submitted, folder: SweepFolder
 
 
 def test_a_cluster_that_says_nothing_is_a_line_and_no_failure(submitted) -> None:
-    text = submitted(LaunchError("squeue: the controller does not answer\nand more", ["squeue"]))
+    text = submitted(LaunchError("squeue: the controller does not answer\nand more"))
     assert "  jobs     of run 2: squeue: the controller does not answer" in text
     assert "and more" not in text
 

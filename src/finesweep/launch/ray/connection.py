@@ -142,7 +142,7 @@ class RayConnection:
                     start_new_session=True,  # only the command handles Ctrl-C
                 )
         except OSError as error:
-            raise LaunchError(f"the process that talks to Ray could not be started: {error}", command) from error
+            raise LaunchError(f"the process that talks to Ray could not be started: {error}") from error
 
     def _note(self, event: Mapping[str, Any]) -> None:
         if "pending" in event:

@@ -138,7 +138,7 @@ class Dashboard:
                 f"Ray's dashboard at {self.url} wants a token: set RAY_AUTH_TOKEN ({error.code}: {said})"
             )
         kind = NoSuchJob if error.code == 404 else LaunchError
-        return kind(f"Ray's dashboard at {self.url} refused ({error.code}): {said}", output=said)
+        return kind(f"Ray's dashboard at {self.url} refused ({error.code}): {said}")
 
 
 def _headers() -> dict[str, str]:

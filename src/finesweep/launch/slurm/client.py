@@ -37,7 +37,7 @@ def require(program: str) -> str:
     if found is None:
         otherwise = "; --dry-run writes the scripts without it" if program == "sbatch" else ""
         message = f"{program} is not on this machine's PATH: it is on a Slurm cluster's login nodes{otherwise}"
-        raise LaunchError(message, [program])
+        raise LaunchError(message)
     return found
 
 
@@ -65,12 +65,12 @@ def call(arguments: list[str], seconds: float, given: frozenset[str] = frozenset
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise LaunchError(f"Slurm did not answer within {seconds:g} seconds: {shown}", arguments) from None
+        raise LaunchError(f"Slurm did not answer within {seconds:g} seconds: {shown}") from None
     except OSError as error:
-        raise LaunchError(f"{arguments[0]} could not be started: {error.strerror}", arguments) from None
+        raise LaunchError(f"{arguments[0]} could not be started: {error.strerror}") from None
     if done.returncode != 0:
         words = _said(done.stderr) or _said(done.stdout) or f"exit code {done.returncode}"
-        raise LaunchError(f"Slurm refused: {words}\nThe command: {shown}", arguments, words)
+        raise LaunchError(f"Slurm refused: {words}\nThe command: {shown}")
     return done.stdout.decode(errors="replace")
 
 

@@ -24,6 +24,7 @@ EARLY_SECONDS = 60
 """Seconds by which Slurm may send a signal early."""
 
 MOST_SETUP_LINES = 100
+MOST_CHARACTERS = 200
 
 FLAGS = frozenset({"contiguous", "exclusive", "oversubscribe", "spread-job", "use-min-nodes"})
 """Options of ``sbatch`` without a value."""
@@ -56,14 +57,16 @@ SAID_ELSEWHERE = {
 """Options that have their own key."""
 
 
-def _form(pattern: str, allowed: str, most: int = 200) -> Callable[[str], str]:
+def _form(pattern: str, allowed: str) -> Callable[[str], str]:
     """Make the validator of a text that must match a pattern as a whole."""
     form = re.compile(pattern, re.ASCII)
 
     def checked(value: str) -> str:
-        if len(value) <= most and form.fullmatch(value):
+        if len(value) <= MOST_CHARACTERS and form.fullmatch(value):
             return value
-        raise ValueError(f"'{printable(value, 60)}' is not allowed; there may be {allowed}, at most {most} characters")
+        raise ValueError(
+            f"'{printable(value, 60)}' is not allowed; there may be {allowed}, at most {MOST_CHARACTERS} characters"
+        )
 
     return checked
 

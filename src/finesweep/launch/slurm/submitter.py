@@ -113,12 +113,11 @@ def _present(sweep_folder: SweepFolder, run: Run) -> list[Entry]:
 
 def _submitted(order: Order, arguments: list[str]) -> str:
     """Submit a script and return the id of its job."""
-    command = ["sbatch", "--parsable", *arguments]
     given = frozenset(name for name in ("account", "partition", "qos") if getattr(order.profile.asked, name))
     options = frozenset(getattr(order.profile.asked, "options", {}))
-    said = call(command, SUBMIT_SECONDS, given | options).strip()
+    said = call(["sbatch", "--parsable", *arguments], SUBMIT_SECONDS, given | options).strip()
     if (match := _ACCEPTED.fullmatch(said)) is None:
-        raise LaunchError(f"sbatch printed no job id: {printable(said, 200)}", command, said)
+        raise LaunchError(f"sbatch printed no job id: {printable(said, 200)}")
     return match[1]
 
 

@@ -75,8 +75,6 @@ def test_what_slurm_refuses_is_repeated_with_the_command(tmp_path, monkeypatch):
     with pytest.raises(LaunchError, match="Slurm refused: sbatch: error: invalid partition specified: nope") as caught:
         SlurmSubmitter().submit(made, dry_run=False)
     assert f"The command: sbatch --parsable '{made.sweep_folder.path}/submit.sbatch'" in str(caught.value)
-    assert caught.value.command == ("sbatch", "--parsable", f"{made.sweep_folder.path}/submit.sbatch")
-    assert "invalid partition" in caught.value.output
     assert "\x1b" not in str(caught.value)
 
 
