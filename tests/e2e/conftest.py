@@ -25,7 +25,6 @@ import tiny
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results.leaderboard import to_json
 from finesweep.results.ranking import rank
-from finesweep.trial import Direction
 from shared import made_once
 
 SCRATCH_MODEL = (
@@ -275,15 +274,16 @@ def check_invariants() -> Callable[..., None]:
     """
 
     def check(project: Project, before: Mapping[str, bytes] | None = None, name: str = "spec") -> None:
-        records = SweepFolder(project.results(name)).records()
+        folder = SweepFolder(project.results(name))
+        records, manifest = folder.records(), folder.manifest()
         after = project.ledger(name)
         assert {file: after.get(file) for file in before or {}} == (before or {}), "a result was lost or changed"
         assert [f"{record.trial:04d}.json" for record in records] == [
             file.name for file in sorted((project.results(name) / "trials").glob("*.json"))
         ], "a record is unreadable"
-        _check_params(SweepFolder(project.results(name)))
+        _check_params(folder)
         assert (project.results(name) / "leaderboard.json").read_text() == to_json(
-            rank(records, Direction(project.manifest(name)["spec"]["objective"]["direction"]))
+            rank(records, manifest.spec.direction), manifest
         )
         _check_winner(project, name)
         assert project.processes() == []

@@ -7,16 +7,16 @@ import html
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesweep.files import write_text
 from finesweep.folder import Manifest, Run, SweepFolder
+from finesweep.results.leaderboard_columns import BoardColumn, Place, columns
 from finesweep.results.leaderboard_facts import facts, pruning_facts
 from finesweep.results.ranking import Row, SweepSummary, rank, summarize
 from finesweep.results.winner import Evidence, read_evidence
-from finesweep.text import clean, duration, headings, metric, setting
+from finesweep.text import clean, metric
 from finesweep.text.format import finite
 from finesweep.trial import Divergence, TrialRecord
 
@@ -51,7 +51,7 @@ def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[Trial
     for suffix, text in (
         (".md", page),
         (".csv", to_csv(rows, manifest, evidence)),
-        (".json", to_json(rows, evidence)),
+        (".json", to_json(rows, manifest, evidence)),
     ):
         write_text(sweep_folder.leaderboard.with_suffix(suffix), text, durable=False)
 
@@ -68,42 +68,31 @@ def test_scores(evidence: Evidence | None) -> str | None:
     return f"{_scores(evidence.test)} (trial {evidence.trial})" if evidence and evidence.test else None
 
 
-def to_json(rows: Sequence[Row], evidence: Evidence | None = None) -> str:
+def to_json(rows: Sequence[Row], manifest: Manifest, evidence: Evidence | None = None) -> str:
     """Return the rows as a JSON array, one object per line; a number that is not finite becomes null.
 
     Args:
         rows: The leaderboard.
+        manifest: The sweep's manifest.
         evidence: Evidence of the exported winner, whose row gets its test scores; None without a winner.
     """
-    objects = ",\n".join(json.dumps(_plain(row, evidence), allow_nan=False) for row in rows)
+    shown = columns(Place.JSON, rows, manifest, evidence)
+    plain = ({column.name: _json_value(column.value(row)) for column in shown} for row in rows)
+    objects = ",\n".join(json.dumps(one, allow_nan=False) for one in plain)
     return f"[\n{objects}\n]\n" if rows else "[]\n"
 
 
 def to_csv(rows: Sequence[Row], manifest: Manifest, evidence: Evidence | None = None) -> str:
-    """Return the rows as CSV with full precision.
+    """Return the rows as CSV with full precision; the arguments are those of ``to_json``.
 
     A text that a spreadsheet would take for a formula gets a leading apostrophe. All texts are quoted, because some
     spreadsheets also split cells at semicolons.
-
-    Args:
-        rows: The leaderboard.
-        manifest: The sweep's manifest.
-        evidence: Evidence of the exported winner, as for ``to_json``.
     """
-    metrics, parameters = _metric_names(rows), _parameter_names(rows, manifest)
-    tests = list(dict.fromkeys(name for row in rows for name in _test(row, evidence) or ()))
+    shown = columns(Place.CSV, rows, manifest, evidence)
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    head = ["rank", "trial", "state", "reason", "objective", "best_epoch", "best_step", *metrics]
-    head += [f"params.{name}" for name in parameters]
-    head += [f"test.{name}" for name in tests]
-    head += ["seconds", "examples_per_second", "peak_memory_mb", "attempt"]
-    head += ["divergence_step", "divergence_learning_rate", "last_finite_loss", "log"]
-    writer.writerow([_csv_cell(name) for name in head])
-    for row in rows:
-        writer.writerow(
-            [_csv_cell(value) for value in _csv_values(row, metrics, parameters, _test(row, evidence), tests)]
-        )
+    writer.writerow([_csv_cell(column.name) for column in shown])
+    writer.writerows([_csv_cell(column.value(row)) for column in shown] for row in rows)
     return stream.getvalue()
 
 
@@ -133,11 +122,11 @@ def console_table(
     rows = rank(records, summary.direction)
     best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
     title = f"{clean(manifest.name)}: {summary.headline()}"
-    columns = _columns(best[:limit], _ranked_fields(best, summary, manifest)) if best else []
-    tables: list[FittedTable | Text | str] = [FittedTable(title, columns, _more(best, limit))]
+    fitted = _fitted(best[:limit], columns(Place.RANKED, best, manifest)) if best else []
+    tables: list[FittedTable | Text | str] = [FittedTable(title, fitted, _more(best, limit))]
     if rest:
-        columns = _columns(rest[:limit], _unranked_fields(rest, summary, manifest))
-        tables += ["", FittedTable("Not ranked", columns, _more(rest, limit))]
+        fitted = _fitted(rest[:limit], columns(Place.UNRANKED, rest, manifest))
+        tables += ["", FittedTable("Not ranked", fitted, _more(rest, limit))]
     if tested := test_scores(proof(sweep_folder, summary.best)):
         tables += ["", Text(f"On the test rows: {tested}")]
     if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(summary)]:
@@ -149,136 +138,12 @@ def _more(rows: Sequence[Row], limit: int) -> str:
     return f"{len(rows) - limit:,} more in leaderboard.md" if len(rows) > limit else ""
 
 
-@dataclass(frozen=True)
-class _Field:
-    """One column: its name, its text in a row, its order of removal on a narrow terminal, and its heading there."""
-
-    name: str
-    show: Callable[[Row], str]
-    drop: int = 0
-    right: bool = True
-    heading: str = ""
-
-
-def _ranked_fields(rows: Sequence[Row], summary: SweepSummary, manifest: Manifest) -> list[_Field]:
-    others = sorted((name for name in _metric_names(rows) if name != summary.metric), key=lambda name: "loss" in name)
-    return [
-        _Field("rank", lambda row: "" if row.rank is None else str(row.rank)),
-        _Field("trial", lambda row: str(row.record.trial)),
-        _Field(summary.metric, lambda row: metric(row.record.objective)),
-        *(_metric_field(name, 10) for name in others[:1]),
-        *_parameter_fields(rows, manifest),
-        _Field("time", lambda row: duration(row.record.trained_seconds), drop=22),
-        *(_metric_field(name, 23 + min(index, 6)) for index, name in enumerate(others[1:])),
-        _Field("best epoch", lambda row: _epoch(row.record.best_epoch), drop=30),
-        _Field("examples/s", lambda row: _rounded(row.record.examples_per_second), drop=40),
-        _Field("memory MB", lambda row: _rounded(row.record.peak_memory_mb), drop=41),
-    ]
-
-
-def _unranked_fields(rows: Sequence[Row], summary: SweepSummary, manifest: Manifest) -> list[_Field]:
-    return [
-        _Field("trial", lambda row: str(row.record.trial)),
-        _Field("state", lambda row: str(row.record.state), right=False),
-        _Field(summary.metric, lambda row: metric(row.record.objective), drop=10),
-        *_parameter_fields(rows, manifest),
-        _Field("time", lambda row: duration(row.record.trained_seconds), drop=30),
-        _Field("log", lambda row: clean(row.record.log), drop=40, right=False),
-        _Field("reason", _reason, right=False),
-    ]
-
-
-def _metric_field(name: str, drop: int) -> _Field:
-    return _Field(
-        name, lambda row: metric(row.record.metrics.get(name)), drop, heading=clean(name.removeprefix("eval_"))
-    )
-
-
-def _parameter_fields(rows: Sequence[Row], manifest: Manifest) -> Iterator[_Field]:
-    names = _parameter_names(rows, manifest)
-    for index, (name, heading) in enumerate(zip(names, headings(names), strict=True)):
-        yield _parameter_field(name, heading, 11 + min(index, 8))
-
-
-def _parameter_field(name: str, heading: str, drop: int) -> _Field:
-    return _Field(
-        name, lambda row: setting(row.record.params[name]) if name in row.record.params else "", drop, heading=heading
-    )
-
-
-def _reason(row: Row) -> str:
-    """Return why a trial does not rank; for a diverged one with the facts that show the cause."""
-    divergence = row.record.divergence
-    text = clean(row.record.reason or (divergence.reason if divergence else ""))
-    if divergence is None:
-        return text
-    facts = [f"step {divergence.step:,}"]
-    if divergence.learning_rate is not None:
-        facts.append(f"learning rate {setting(float(divergence.learning_rate))}")
-    last = metric(divergence.last_finite_loss)
-    facts.append(f"last finite loss {last}" if last else "no finite loss before")
-    return f"{text} ({', '.join(facts)})"
-
-
-def _epoch(value: float | None) -> str:
-    return "" if finite(value) is None else f"{value:.4g}"
-
-
-def _metric_names(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in row.record.metrics))
-
-
-def _parameter_names(rows: Sequence[Row], manifest: Manifest) -> list[str]:
-    return list(dict.fromkeys([*manifest.spec.space, *(name for row in rows for name in row.record.params)]))
-
-
-def _rounded(value: float | None) -> str:
-    value = finite(value)
-    return "" if value is None else f"{value:,.0f}" if abs(value) >= 10 else f"{value:.1f}"
-
-
-_IN_JSON = {
-    name: name
-    for name in (
-        *("trial", "attempt", "state", "reason", "objective", "best_epoch", "best_step", "metrics", "params"),
-        *("seconds", "examples_per_second", "peak_memory_mb", "divergence", "log", "faults", "batch_divisor"),
-        *("resumed_step", "promoted", "examples", "evaluated_rows", "audit"),
-    )
-} | {"seconds": "trained_seconds"}
-"""The record's attribute for each key of a row in ``leaderboard.json``."""
-
-
-def _plain(row: Row, evidence: Evidence | None) -> dict[str, Any]:
-    """Return a row for JSON; ``dataclasses.asdict`` would take a second for 10,000 rows."""
-    values = {key: _json_value(getattr(row.record, attribute)) for key, attribute in _IN_JSON.items()}
-    return {"rank": row.rank, **values, "test": _json_value(_test(row, evidence))}
-
-
-def _test(row: Row, evidence: Evidence | None) -> Mapping[str, float] | None:
-    """Return a trial's test scores; only the exported winner has them."""
-    return evidence.test or None if evidence is not None and evidence.trial == row.record.trial else None
-
-
 def _json_value(value: Any) -> Any:
     if isinstance(value, float):
         return finite(value)
     if isinstance(value, Divergence):
         value = vars(value)
     return {name: _json_value(one) for name, one in value.items()} if isinstance(value, Mapping) else value
-
-
-def _csv_values(
-    row: Row, metrics: Sequence[str], parameters: Sequence[str], test: Mapping[str, float] | None, tests: Sequence[str]
-) -> Iterator[Any]:
-    record, where = row.record, row.record.divergence
-    yield from (row.rank, record.trial, str(record.state), record.reason)
-    yield from (record.objective, record.best_epoch, record.best_step)
-    yield from (record.metrics.get(name) for name in metrics)
-    yield from (record.params.get(name) for name in parameters)
-    yield from ((test or {}).get(name) for name in tests)
-    yield from (record.trained_seconds, record.examples_per_second, record.peak_memory_mb, record.attempt)
-    yield from (where.step, where.learning_rate, where.last_finite_loss) if where else (None, None, None)
-    yield record.log
 
 
 def _csv_cell(value: Any) -> Any:
@@ -300,12 +165,12 @@ def _page(
         yield f"- {name}: {_escaped(text, limit=1_000)}"
     yield f"- Winner: {_escaped(_winner_fact(sweep_folder, summary), limit=1_000)}"
     yield from ("", "## Ranked", "")
-    yield from _markdown_table(best, _ranked_fields(best, summary, manifest)) if best else ["No trial ranks."]
+    yield from _markdown_table(best, columns(Place.RANKED, best, manifest)) if best else ["No trial ranks."]
     if len(best) > 1:
         yield from ("", _CAUTION.format(count=f"{len(best):,}"))
     if rest:
         yield from ("", "## Not ranked", "")
-        yield from _markdown_table(rest, _unranked_fields(rest, summary, manifest))
+        yield from _markdown_table(rest, columns(Place.UNRANKED, rest, manifest))
     halves = manifest.spec.search.pruner == "halving"
     in_order = sorted((row.record for row in rows), key=lambda record: record.trial)
     if tried_again := [line for record in in_order for line in _tried_again(record, halves)]:
@@ -350,23 +215,17 @@ def _scores(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{clean(name)} {metric(value)}" for name, value in scores.items())
 
 
-def _markdown_table(rows: Sequence[Row], fields: Sequence[_Field]) -> Iterator[str]:
-    """Yield a table whose columns are aligned in the raw text too, except the last one."""
-    columns = [[_escaped(field.name), *(_escaped(field.show(row), 600) for row in rows)] for field in fields]
-    widths = [max(3, *map(len, column)) for column in columns]
-    if not fields[-1].right:
-        widths[-1] = 3
-    for number, cells in enumerate(zip(*columns, strict=True)):
-        padded = [
-            cell.rjust(width) if field.right else cell.ljust(width)
-            for cell, width, field in zip(cells, widths, fields, strict=True)
-        ]
-        yield f"| {' | '.join(padded)} |"
-        if number == 0:
-            marks = [
-                "-" * (width - 1) + (":" if field.right else "-") for width, field in zip(widths, fields, strict=True)
-            ]
-            yield f"| {' | '.join(marks)} |"
+def _markdown_table(rows: Sequence[Row], shown: Sequence[BoardColumn]) -> Iterator[str]:
+    """Yield a table whose columns are aligned in the raw text too, except a last one of texts."""
+    table = []
+    for column in shown:
+        head, *cells = [_escaped(column.title or column.name), *(_escaped(column.text(row), 600) for row in rows)]
+        width = 3 if column is shown[-1] and not column.right else max(3, len(head), *map(len, cells))
+        pad = str.rjust if column.right else str.ljust
+        rule = "-" * (width - 1) + (":" if column.right else "-")
+        table.append([pad(head, width), rule, *(pad(cell, width) for cell in cells)])
+    for line in zip(*table, strict=True):
+        yield f"| {' | '.join(line)} |"
 
 
 def _escaped(text: str, limit: int = 300) -> str:
@@ -374,16 +233,16 @@ def _escaped(text: str, limit: int = 300) -> str:
     return _MARKDOWN.sub(r"\\\1", html.escape(clean(text, limit), quote=False))
 
 
-def _columns(rows: Sequence[Row], fields: Sequence[_Field]) -> list[FittedColumn]:
+def _fitted(rows: Sequence[Row], shown: Sequence[BoardColumn]) -> list[FittedColumn]:
     from finesweep.text.table import Cell, FittedColumn
 
     return [
         FittedColumn(
-            name=field.heading or clean(field.name),
-            cells=[Cell(field.show(row), "bold" if row.rank == 1 else "") for row in rows],
-            drop=field.drop,
-            right=field.right,
-            flexible=field.name == "reason",
+            name=column.short or clean(column.title or column.name),
+            cells=[Cell(column.text(row), "bold" if row.rank == 1 else "") for row in rows],
+            drop=column.drop,
+            right=column.right,
+            flexible=column.name == "reason",
         )
-        for field in fields
+        for column in shown
     ]
