@@ -1,15 +1,20 @@
-"""Shows a running sweep: as a live table on a terminal, as plain lines elsewhere."""
+"""Shows a running sweep: as a live table on a terminal, as plain lines elsewhere.
+
+The supervisor calls ``update`` about twice a second; there are no threads. A terminal or a pipe that goes away never
+ends the sweep: the display becomes silent.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import IO, Protocol
+from typing import IO
 
 from rich.console import Console
 from rich.live import Live
@@ -17,76 +22,10 @@ from rich.text import Text
 
 from finesweep.display.live_table import LiveTable
 from finesweep.display.progress_lines import Announcer, Subject
-from finesweep.forecast import TimeLeft
 from finesweep.text import clean, without_numbers
-from finesweep.trial import Direction, Progress, TrialRecord, TrialState
+from finesweep.trial import Progress, TrialRecord, TrialState
 
 _LONGEST_NOTE = 2_000
-
-
-class Display(Protocol):
-    """Shows a sweep while it runs; drawn by the caller's ``update``, without threads.
-
-    A terminal or a pipe that goes away never ends the sweep: the display becomes silent.
-    """
-
-    def update(self, records: Sequence[TrialRecord], progress: Sequence[Progress]) -> None:
-        """Show the current state; to be called about twice a second, and once before the launch.
-
-        Args:
-            records: The records of all ended trials. Those of the first call belong to earlier runs and are not
-                announced.
-            progress: The running trials.
-        """
-        ...
-
-    def starting(self, activity: str) -> None:
-        """Show the workers' activity while no trial runs; an empty text shows nothing."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Show a remark, one line for each of its lines."""
-        ...
-
-    def __enter__(self) -> Display:
-        """Start the display."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Restore the terminal."""
-        ...
-
-
-def open_display(
-    title: str,
-    *,
-    direction: Direction,
-    metric: str,
-    trials: int,
-    parameters: Sequence[str],
-    hours: float | None,
-    left: TimeLeft | None = None,
-    console: Console | None = None,
-) -> Display:
-    """Choose the display for the output: live for a terminal, plain otherwise.
-
-    Args:
-        title: The sweep's name.
-        direction: Whether a smaller or a larger objective is better.
-        metric: Name of the objective.
-        trials: The budget in finished trials.
-        parameters: Names of the space.
-        hours: Hours that this run may still take, None for no limit.
-        left: Estimates the time left; None to show none.
-        console: Console to draw on; default: standard output, live only if that is a terminal.
-    """
-    subject = Subject(clean(title), direction, clean(metric), trials, tuple(map(clean, parameters)), hours, left)
-    console = console or _standard_output()
-    if console.is_terminal and not console.is_dumb_terminal:
-        return LiveDisplay(subject, console)
-    return PlainDisplay(subject, console.file)
 
 
 class _Terminal(Console):
@@ -134,7 +73,7 @@ def _detach(stream: IO[str]) -> None:
 
 
 class PlainDisplay:
-    """One line for each change of state, without escape codes.
+    """One line for each change of state, without escape codes. Records of the first ``update`` are not announced.
 
     Args:
         subject: The sweep to show.
@@ -238,3 +177,25 @@ class LiveDisplay:
 
     def _write(self, action: Callable[[], object]) -> None:
         self._outlet.write(action, self._console.file)
+
+
+Display = LiveDisplay | PlainDisplay
+
+
+def open_display(subject: Subject, console: Console | None = None) -> Display:
+    """Choose the display for the output: live for a terminal, plain otherwise.
+
+    Args:
+        subject: The sweep to show.
+        console: Console to draw on; default: standard output, live only if that is a terminal.
+    """
+    subject = dataclasses.replace(
+        subject,
+        title=clean(subject.title),
+        metric=clean(subject.metric),
+        parameters=tuple(map(clean, subject.parameters)),
+    )
+    console = console or _standard_output()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveDisplay(subject, console)
+    return PlainDisplay(subject, console.file)

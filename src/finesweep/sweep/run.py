@@ -13,6 +13,7 @@ from pathlib import Path
 
 from finesweep import activity
 from finesweep.display.display import open_display
+from finesweep.display.progress_lines import Subject
 from finesweep.errors import FolderError, NoFinishedTrial, SweepError
 from finesweep.folder import SweepFolder, leftovers, open_run, sweep_lock
 from finesweep.forecast import Course, TimeLeft
@@ -157,15 +158,16 @@ def _search(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
 def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
     spec, folder = sweep.spec, sweep.sweep_folder
     activity.tell("")
-    with open_display(
-        spec.name,
+    subject = Subject(
+        title=spec.name,
         direction=spec.direction,
         metric=spec.objective.metric,
         trials=sweep.wanted,
         parameters=list(spec.space),
         hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
         left=TimeLeft(Course(spec, sweep.manifest.data.rows["train"]), sweep.wanted, sweep.workers),
-    ) as display:
+    )
+    with open_display(subject) as display:
         display.update(folder.records(), [])  # results of earlier runs are not announced
         launcher = LAUNCHERS.load(sweep.profile.asked.launcher)()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from made_records import FAILED, record, running
 from rich.console import Console
 
 from finesweep.display.display import Display, LiveDisplay, PlainDisplay, _Terminal, open_display
+from finesweep.display.progress_lines import Subject
 from finesweep.trial import Direction
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
@@ -38,14 +40,8 @@ def terminal(file: io.StringIO | None = None, **environment: str) -> Console:
 
 
 def display_on(console: Console, **options: Any) -> Display:
-    values: dict[str, Any] = {
-        "direction": Direction.MINIMIZE,
-        "metric": "eval_loss",
-        "trials": 20,
-        "parameters": ["learning_rate", "num_train_epochs"],
-        "hours": None,
-    }
-    return open_display("sst2", **{**values, **options}, console=console)
+    subject = Subject("sst2", Direction.MINIMIZE, "eval_loss", 20, ["learning_rate", "num_train_epochs"], None)
+    return open_display(dataclasses.replace(subject, **options), console)
 
 
 def text_of(console: Console) -> str:
@@ -63,9 +59,7 @@ def test_forced_colours_do_not_make_a_pipe_a_terminal(monkeypatch: pytest.Monkey
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    display = open_display(
-        "sst2", direction=Direction.MINIMIZE, metric="eval_loss", trials=1, parameters=[], hours=None
-    )
+    display = open_display(Subject("sst2", Direction.MINIMIZE, "eval_loss", 1, [], None))
     assert isinstance(display, PlainDisplay)
 
 
@@ -192,8 +186,9 @@ def test_an_error_in_the_sweep_leaves_the_terminal_as_it_was() -> None:
 SCRIPT = """
 import sys, time
 from finesweep.display.display import open_display
+from finesweep.display.progress_lines import Subject
 from finesweep.trial import Direction
-with open_display("s", direction=Direction.MINIMIZE, metric="m", trials=3, parameters=[], hours=None) as display:
+with open_display(Subject("s", Direction.MINIMIZE, "m", 3, [], None)) as display:
     for number in range(200):
         display.note(f"line {number} Größe")
         time.sleep(0.001)
