@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import optuna
 from benchmarks.curves.recorded import Curve
 
-from finesweep.pruning.rules import COHORT, FEWEST, TOLERANCE, Standing, is_below_median, turns, values_at
+from finesweep.pruning.rules import COHORT, FEWEST, TOLERANCE, Standing, is_below_median, promotions, values_at
 from finesweep.spec.sections import FACTOR
 from finesweep.trial import Direction, Evaluation
 
@@ -152,7 +152,7 @@ class Halving(AtRungs):
     def _promoted(self) -> Sequence[int]:
         shape = len(self.curves), len(self.rungs), MINIMIZE
         settings: dict[str, Any] = {"factor": self.factor, "cohort": self.cohort, "tolerance": self.tolerance}
-        found = turns(self.standings, *shape, **settings)
+        found = promotions(self.standings, *shape, **settings)
         for trial in found.dropped:
             self._end(trial)
         return found.promoted

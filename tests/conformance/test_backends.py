@@ -48,7 +48,7 @@ from finesweep.trial import (
     TrialState,
     TrialWaits,
 )
-from finesweep.worker.rung_judge import Comparison
+from finesweep.worker.rung_judge import RungJudge
 from made_profiles import settled
 from ray_searches import RaySearches
 
@@ -120,7 +120,7 @@ class RecordedWork:
         self.spec, self.body, self.run = spec, body, run
         self.planned = planned_trials(spec, {}, 128)
         self.profile = settled(workers=at_a_time)
-        self.comparison = Comparison.of(self.sweep_folder, spec, ROWS, self.wanted)
+        self.rung_judge = RungJudge.of(self.sweep_folder, spec, ROWS, self.wanted)
         self.leases: dict[Claim, Lease] = {}
         self.stop_file = folder / f"stopped-{run}"
 
@@ -137,7 +137,7 @@ class RecordedWork:
         return self.stopping or all(map(self.sweep_folder.is_finished, range(self.wanted)))
 
     def claim(self, wait: bool = True) -> Claim | None:
-        lease = None if self.stopping else self.sweep_folder.claim(self.run, self.comparison.queue())
+        lease = None if self.stopping else self.sweep_folder.claim(self.run, self.rung_judge.queue())
         if lease is None:
             return None
         self.leases[lease.claim] = lease
@@ -176,7 +176,7 @@ class RecordedWork:
                 record = self.record_of(claim, TrialState.PRUNED, params, evaluations, "")
                 report(Report(evaluations[-1], best, False, record))
                 if index > judged:
-                    self.comparison.judge(claim.trial, evaluations)
+                    self.rung_judge.judge(claim.trial, evaluations)
         except AttemptOutdated:
             (self.sweep_folder.path / "outdated").touch()
             raise
@@ -220,7 +220,7 @@ class Elsewhere:
 
     def __init__(self, work: RecordedWork) -> None:
         self.work, self.spec, self.sweep_folder, self.train = work, work.spec, work.sweep_folder, work.train
-        self.comparison = work.comparison
+        self.rung_judge = work.rung_judge
 
     def isolated(self, claim: Claim, body: Callable[[], None], attend: Callable[[], None]) -> None:
         process = CONTEXT.Process(target=body)

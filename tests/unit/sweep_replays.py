@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.curves.recorded import Curve
 
-from finesweep.pruning.rules import Standing, Turns, is_audited, is_below_median, rung_examples, turns
+from finesweep.pruning.rules import Promotions, Standing, is_audited, is_below_median, promotions, rung_examples
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Direction, Evaluation, Progress, TrialRecord, TrialState
 
@@ -138,15 +138,15 @@ class Replay:
         if self.world.spec.search.pruner != "halving":
             return list(everybody)
         standings = {number: self._standing(number) for number in self.seen}
-        verdict = self._turns(standings)
-        for number in verdict.dropped:
+        decided = self._promotions(standings)
+        for number in decided.dropped:
             self._drop(number)
         others = [n for n in everybody if n not in standings or not standings[n].waits]
-        return [*verdict.promoted, *others]
+        return [*decided.promoted, *others]
 
-    def _turns(self, standings: dict[int, Standing]) -> Turns:
+    def _promotions(self, standings: dict[int, Standing]) -> Promotions:
         factor = self.world.spec.pruning.factor
-        return turns(standings, self.world.trials, len(self.rungs), Direction.MINIMIZE, factor=factor)
+        return promotions(standings, self.world.trials, len(self.rungs), Direction.MINIMIZE, factor=factor)
 
     def _standing(self, number: int) -> Standing:
         trial, record = self.seen[number], self.records.get(number)
@@ -205,7 +205,7 @@ class Replay:
         if trial.seen >= trial.total:
             return self._end(number, TrialState.COMPLETE)
         is_free = trial.audit is not None or (number == 0 and self.world.spec.search.baseline)
-        state = None if is_free else self._verdict(number)
+        state = None if is_free else self._state_after(number)
         if state is TrialState.PRUNED and is_audited(
             self.world.spec.search.seed, number, self.world.spec.pruning.audit
         ):
@@ -218,7 +218,7 @@ class Replay:
     def _value(self, trial: _Trial) -> float:
         return trial.floor + trial.fall * math.exp(-trial.seen / ROWS) + self.source.gauss(0, 0.01)
 
-    def _verdict(self, number: int) -> TrialState | None:
+    def _state_after(self, number: int) -> TrialState | None:
         trial, pruner = self.seen[number], self.world.spec.search.pruner
         if pruner == "asha":
             return self._asha(number)
@@ -230,10 +230,10 @@ class Replay:
             others = [v[rung] for n, t in self.seen.items() if n != number and rung in (v := self._values(t))]
             return TrialState.PRUNED if is_below_median(values[rung], others, Direction.MINIMIZE) else None
         standings = {n: self._standing(n) for n in self.seen} | {number: Standing(number, values, waits=True)}
-        verdict = self._turns(standings)
-        if number in verdict.dropped:
+        decided = self._promotions(standings)
+        if number in decided.dropped:
             return TrialState.PRUNED
-        return None if number in verdict.promoted else TrialState.WAITING
+        return None if number in decided.promoted else TrialState.WAITING
 
     def _asha(self, number: int) -> TrialState | None:
         """The stopping form: one goes on that is in the better half of those that came as far before it."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from finesweep.forecast.course import Course
-from finesweep.pruning import Standing, cohorts, turns
+from finesweep.pruning import Standing, cohorts, promotions
 from finesweep.spec import Workload
 
 
@@ -130,7 +130,7 @@ class Simulation:
     def _judge(self, cohort: range, arrived: int | None = None) -> None:
         """Let the rule decide which trials of a cohort are promoted; the one that just arrived needs no new start."""
         shape = len(cohort), len(self.course.rungs), self.course.spec.direction
-        found = turns(self._standings[cohort], *shape, factor=self.course.spec.pruning.factor, cohort=len(cohort))
+        found = promotions(self._standings[cohort], *shape, factor=self.course.spec.pruning.factor, cohort=len(cohort))
         for place in reversed(found.promoted):
             self._go_on(cohort[place], arrived)
         for place in found.dropped:

@@ -5,16 +5,25 @@ Everything is a function of the trials' evaluations; nothing here reads the fold
 """
 
 from finesweep.pruning.evaluation_schedule import Schedule
-from finesweep.pruning.rules import Rung, Standing, Turns, cohorts, is_audited, rung_examples, turns, values_at
+from finesweep.pruning.rules import (
+    Promotions,
+    Rung,
+    Standing,
+    cohorts,
+    is_audited,
+    promotions,
+    rung_examples,
+    values_at,
+)
 
 __all__ = [
+    "Promotions",
     "Rung",
     "Schedule",
     "Standing",
-    "Turns",
     "cohorts",
     "is_audited",
+    "promotions",
     "rung_examples",
-    "turns",
     "values_at",
 ]

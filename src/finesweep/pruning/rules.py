@@ -113,18 +113,18 @@ class Rung:
     Attributes:
         best: Their numbers, best first.
         values: Their best objectives there, in that order.
-        possible: Maximum number of them that can still be promoted, whatever values the others will have; at least 1.
-        places: Number of them that are promoted now.
+        most_promoted: Maximum number of them that can still be promoted, whatever the others will reach; at least 1.
+        promoted_now: Number of them that are promoted now.
     """
 
     best: tuple[int, ...]
     values: tuple[float, ...]
-    possible: int
-    places: int
+    most_promoted: int
+    promoted_now: int
 
 
 @dataclass(frozen=True)
-class Turns:
+class Promotions:
     """The decisions on waiting trials.
 
     Attributes:
@@ -185,7 +185,7 @@ def others_at(trial: int, examples: int, records: Iterable[TrialRecord], directi
     return f"{count} had {' to '.join(dict.fromkeys((metric(values[0]), metric(values[-1]))))} there"
 
 
-def turns(
+def promotions(
     standings: Mapping[int, Standing],
     trials: int,
     rungs: int,
@@ -194,7 +194,7 @@ def turns(
     factor: int = FACTOR,
     cohort: int = COHORT,
     tolerance: float = TOLERANCE,
-) -> Turns:
+) -> Promotions:
     """Decide by successive halving which of the waiting trials are promoted.
 
     Of a cohort's trials at a rung, the best 1 in ``factor`` are promoted, and with them all that are about as good as
@@ -223,16 +223,18 @@ def turns(
         waiting = {trial: farthest[trial] for trial in members if trial in standings and standings[trial].waits}
         for index in sorted(set(waiting.values()).intersection(range(rungs))):
             rung = _rung(farthest, out, standings, index, direction, factor)
-            possible, places = rung.possible, rung.places
+            most_promoted, promoted_now = rung.most_promoted, rung.promoted_now
             for trial, value in zip(rung.best, rung.values, strict=True):
                 if waiting.get(trial) != index:
                     continue
-                if possible <= len(rung.best) and is_outdone(value, rung.values[possible - 1], direction, tolerance):
+                if most_promoted <= len(rung.best) and is_outdone(
+                    value, rung.values[most_promoted - 1], direction, tolerance
+                ):
                     dropped[trial] = rung
                     out.add(trial)
-                elif places > 0 and not is_outdone(value, rung.values[places - 1], direction, tolerance):
+                elif promoted_now > 0 and not is_outdone(value, rung.values[promoted_now - 1], direction, tolerance):
                     promoted.append((-index, trial))
-    return Turns(tuple(trial for _, trial in sorted(promoted)), dropped)
+    return Promotions(tuple(trial for _, trial in sorted(promoted)), dropped)
 
 
 def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
@@ -260,9 +262,9 @@ def _rung(
     there = [trial for trial, last in farthest.items() if last >= index and index in standings[trial].values]
     best = sorted(there, key=lambda trial: (sign * standings[trial].values[index], trial))
     coming = sum(last < index and trial not in out for trial, last in farthest.items())
-    possible = max(1, (len(best) + coming) // factor)
-    places = len(best) // factor if coming else possible
-    return Rung(tuple(best), tuple(standings[trial].values[index] for trial in best), possible, places)
+    most_promoted = max(1, (len(best) + coming) // factor)
+    promoted_now = len(best) // factor if coming else most_promoted
+    return Rung(tuple(best), tuple(standings[trial].values[index] for trial in best), most_promoted, promoted_now)
 
 
 def _farthest(standing: Standing | None) -> int:

@@ -119,7 +119,7 @@ class TrialWatch:
 
 
 @dataclass(frozen=True)
-class Judge:
+class EvaluationCheck:
     """Makes evaluations of metrics, and ends a trial that diverges.
 
     Attributes:
@@ -174,7 +174,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
     Args:
         context: The facts of the trial.
         watch: Filled during training.
-        judge: Ends the trial on divergence.
+        check: Ends the trial on divergence.
         report: Receives every evaluation.
         on_step: Called whenever training may be stopped.
     """
@@ -183,11 +183,11 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         self,
         context: TrialContext,
         watch: TrialWatch,
-        judge: Judge,
+        check: EvaluationCheck,
         report: Reporter,
         on_step: Callable[[TrialWatch], None],
     ) -> None:
-        self.context, self.watch, self.judge = context, watch, judge
+        self.context, self.watch, self.check = context, watch, check
         self.report, self.on_step = report, on_step
         self.schedule: Schedule | None = None
 
@@ -236,7 +236,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         if "loss" not in logs:
             return
         self.watch.learning_rate = logs["learning_rate"]
-        self.judge.interval(logs, state.global_step)
+        self.check.interval(logs, state.global_step)
         self.watch.loss = logs["loss"]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any], **kwargs: Any) -> None:
@@ -244,7 +244,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         evaluation = self._evaluation(state, metrics)
         # Added before it is judged, so that the record of a diverged trial has it too.
         is_best = self.watch.add(evaluation)
-        self.judge.refuse_lost(evaluation, metrics["eval_loss"])
+        self.check.refuse_lost(evaluation, metrics["eval_loss"])
         if is_best:
             self.watch.weights = copy_to_cpu(kwargs["model"])
         best = self.watch.best
@@ -261,4 +261,4 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         assert self.schedule is not None
         step = state.global_step
         examples = self.schedule.rung(step) or self.schedule.length.examples(step)
-        return self.judge.evaluation(metrics, step, round(float(state.epoch), 4), examples)
+        return self.check.evaluation(metrics, step, round(float(state.epoch), 4), examples)

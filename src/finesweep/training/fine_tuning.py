@@ -25,7 +25,7 @@ from finesweep.spec import TRAINING_FIELDS, SweepSpec, TrialSettings
 from finesweep.tasks import Task
 from finesweep.training import precision
 from finesweep.training.batching import Padding, TokenRows, lengths_tell_labels
-from finesweep.training.callback import Judge, TrialCallback, TrialContext, TrialWatch
+from finesweep.training.callback import EvaluationCheck, TrialCallback, TrialContext, TrialWatch
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.training.model_and_tokens import build_model, padding_side, tokenized
 from finesweep.training.saved_state import SavedState, write_state
@@ -69,8 +69,8 @@ class FineTuning:
         self.trainer = build_trainer(context)
         watch.settled, watch.rows = in_force(self.trainer), len(self.trainer.eval_dataset)
         self.guard = _guard(context, self.trainer)
-        self._judge = Judge(watch, self.guard, context.task.metrics, context.spec.objective.metric)
-        self._callback = TrialCallback(context, watch, self._judge, report, on_step)
+        self._check = EvaluationCheck(watch, self.guard, context.task.metrics, context.spec.objective.metric)
+        self._callback = TrialCallback(context, watch, self._check, report, on_step)
         self.trainer.add_callback(self._callback)
         if context.scalars is not None:
             # The writer names its file by the second alone, and two attempts can begin in the same second.
@@ -133,8 +133,8 @@ class FineTuning:
         best = self.watch.best
         assert best is not None
         metrics = self.trainer.scores(self.trainer.validation)
-        ranked = self._judge.evaluation(metrics, best.step, best.epoch, best.examples)
-        self._judge.refuse_lost(ranked, metrics["eval_loss"])
+        ranked = self._check.evaluation(metrics, best.step, best.epoch, best.examples)
+        self._check.refuse_lost(ranked, metrics["eval_loss"])
         self.watch.ranked, self.watch.rows = ranked, len(self.trainer.validation)
 
     def _report_again(self) -> None:

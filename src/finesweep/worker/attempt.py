@@ -45,8 +45,8 @@ from finesweep.trial import (
     TrialStopped,
     TrialWaits,
 )
-from finesweep.worker.retry_rule import fault
-from finesweep.worker.rung_judge import Comparison
+from finesweep.worker.retry_rule import after_fault
+from finesweep.worker.rung_judge import RungJudge
 
 PROGRESS_SECONDS = 1.0
 # torch does not name the cause. If a loader was killed, the message is often no more than this.
@@ -64,7 +64,7 @@ class Attempt:
         profile: Has the number of trials that keep their weights, and the disk limit.
         claim: The right to this attempt.
         params: The trial's parameters.
-        comparison: Decides at rungs whether the trial is promoted.
+        rung_judge: Decides at rungs whether the trial is promoted.
         stopping: Returns whether to stop at the next step.
     """
 
@@ -76,11 +76,11 @@ class Attempt:
         profile: Profile,
         claim: Claim,
         params: Params,
-        comparison: Comparison,
+        rung_judge: RungJudge,
         stopping: Callable[[], bool],
     ) -> None:
         self.sweep_folder, self.manifest, self.spec, self.profile = sweep_folder, manifest, spec, profile
-        self.claim, self.params, self.comparison, self.stopping = claim, params, comparison, stopping
+        self.claim, self.params, self.rung_judge, self.stopping = claim, params, rung_judge, stopping
         self.watch = TrialWatch(spec.direction)
         self.started, self._began = time.time(), time.monotonic()
         self._shown = -PROGRESS_SECONDS
@@ -154,9 +154,9 @@ class Attempt:
 
     def _compare(self) -> None:
         try:
-            self.comparison.judge(self.claim.trial, self.watch.evaluations)
+            self.rung_judge.judge(self.claim.trial, self.watch.evaluations)
         except TrialPruned as weak:
-            if not self.comparison.is_audited(self.claim.trial):
+            if not self.rung_judge.is_audited(self.claim.trial):
                 raise
             self.watch.audit = str(weak)
 
@@ -210,10 +210,10 @@ class Attempt:
         if not _LOST_LOADER.match(str(error)):
             return self._failed(_one_line(error))
         lost = "a process that loads the data died without a message (out of memory?)"
-        verdict = fault(lost, self.claim.faults, self.profile.retries)
-        self.sweep_folder.record(self._record(verdict.state, verdict.reason, faults=verdict.faults))
-        is_over = verdict.state is TrialState.FAILED
-        return TrialFailed(self.claim.trial, lost, self._log_name()) if is_over else TrialInterrupted(verdict.reason)
+        decision = after_fault(lost, self.claim.faults, self.profile.retries)
+        self.sweep_folder.record(self._record(decision.state, decision.reason, faults=decision.faults))
+        is_over = decision.state is TrialState.FAILED
+        return TrialFailed(self.claim.trial, lost, self._log_name()) if is_over else TrialInterrupted(decision.reason)
 
     def _out_of_memory(self, error: BaseException) -> Exception:
         """Queue the trial again with half the batch per device, once; the effective batch stays the same."""

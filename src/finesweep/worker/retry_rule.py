@@ -47,7 +47,7 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RetryDecision:
     """Content of a trial's record that the worker writes.
 
     Attributes:
@@ -61,7 +61,9 @@ class Verdict:
     faults: tuple[str, ...]
 
 
-def judge(ending: Ending, recorded: TrialState | None, faults: Sequence[str], retries: int) -> Verdict | None:
+def decide_retry(
+    ending: Ending, recorded: TrialState | None, faults: Sequence[str], retries: int
+) -> RetryDecision | None:
     """Return the record's content for an attempt whose process did not write a valid one.
 
     Args:
@@ -71,29 +73,33 @@ def judge(ending: Ending, recorded: TrialState | None, faults: Sequence[str], re
         retries: Number of faults after which the trial is still retried.
 
     Returns:
-        The verdict, None if the attempt's own record stands.
+        The decision, None if the attempt's own record stands.
     """
     if recorded is not None and (recorded.finished or ending.limit is None):
         return None
     known = tuple(faults)
     if ending.complaint is not None:
-        return Verdict(TrialState.INTERRUPTED, ending.complaint, known)
+        return RetryDecision(TrialState.INTERRUPTED, ending.complaint, known)
     if ending.limit is not None:
-        return fault(ending.limit.reason, known, retries) if ending.limit.is_fault else _failed(ending.limit, known)
+        return (
+            after_fault(ending.limit.reason, known, retries) if ending.limit.is_fault else _failed(ending.limit, known)
+        )
     if ending.asked:
-        return Verdict(TrialState.INTERRUPTED, "stopped before it could save its state", known)
+        return RetryDecision(TrialState.INTERRUPTED, "stopped before it could save its state", known)
     if ending.exit_code < 0 and -ending.exit_code not in CRASHES:
-        return fault(_killed(ending), known, retries)
+        return after_fault(_killed(ending), known, retries)
     if ending.exit_code == 0:
-        return fault("the trial's process ended without an error, but its record is gone or damaged", known, retries)
-    return Verdict(TrialState.FAILED, _crashed(ending.exit_code), known)
+        return after_fault(
+            "the trial's process ended without an error, but its record is gone or damaged", known, retries
+        )
+    return RetryDecision(TrialState.FAILED, _crashed(ending.exit_code), known)
 
 
-def _failed(limit: Limit, known: tuple[str, ...]) -> Verdict:
-    return Verdict(TrialState.FAILED, limit.reason, known)
+def _failed(limit: Limit, known: tuple[str, ...]) -> RetryDecision:
+    return RetryDecision(TrialState.FAILED, limit.reason, known)
 
 
-def fault(reason: str, known: Sequence[str], retries: int) -> Verdict:
+def after_fault(reason: str, known: Sequence[str], retries: int) -> RetryDecision:
     """Return the record's content for an attempt that an infrastructure fault has ended.
 
     Args:
@@ -103,8 +109,10 @@ def fault(reason: str, known: Sequence[str], retries: int) -> Verdict:
     """
     faults = (*known, reason)
     if len(faults) > retries:
-        return Verdict(TrialState.FAILED, given_up(faults), faults)
-    return Verdict(TrialState.INTERRUPTED, f"{reason}; to be tried again ({len(faults)} of {retries} retries)", faults)
+        return RetryDecision(TrialState.FAILED, given_up(faults), faults)
+    return RetryDecision(
+        TrialState.INTERRUPTED, f"{reason}; to be tried again ({len(faults)} of {retries} retries)", faults
+    )
 
 
 def given_up(faults: Sequence[str]) -> str:

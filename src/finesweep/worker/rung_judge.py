@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finesweep.folder import SweepFolder
-from finesweep.pruning import Rung, Standing, Turns, is_audited, rung_examples, turns, values_at
+from finesweep.pruning import Promotions, Rung, Standing, is_audited, promotions, rung_examples, values_at
 from finesweep.pruning.rules import is_below_median
 from finesweep.spec import SweepSpec
 from finesweep.text import metric
@@ -29,8 +29,8 @@ MOST_LISTED = 8
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Compares trials with the others at the same rung.
+class RungJudge:
+    """Judges a sweep's trials at their rungs, by the other trials there.
 
     Attributes:
         sweep_folder: The sweep's folder.
@@ -45,8 +45,8 @@ class Comparison:
     wanted: int
 
     @classmethod
-    def of(cls, sweep_folder: SweepFolder, spec: SweepSpec, rows: int, wanted: int) -> Comparison:
-        """Return the comparison of a sweep's trials.
+    def of(cls, sweep_folder: SweepFolder, spec: SweepSpec, rows: int, wanted: int) -> RungJudge:
+        """Return the judge of a sweep's trials.
 
         Args:
             sweep_folder: The sweep's folder.
@@ -74,14 +74,14 @@ class Comparison:
                 self.sweep_folder.records()
             return range(self.wanted)
         standings = self._standings()
-        verdict = self._turns(standings)
-        for trial, rung in verdict.dropped.items():
+        decided = self._promotions(standings)
+        for trial, rung in decided.dropped.items():
             self._drop(trial, self._lost(standings[trial], rung))
         waiting = {trial for trial, standing in standings.items() if standing.waits}
         left = (
             trial for trial in range(self.wanted) if trial not in waiting and not self.sweep_folder.is_finished(trial)
         )
-        return [*verdict.promoted, *left]
+        return [*decided.promoted, *left]
 
     def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
         """Let a trial continue after an evaluation, or stop it.
@@ -103,10 +103,10 @@ class Comparison:
         if not self.halves:
             self._judge_by_median(standings, trial)
             return
-        verdict = self._turns(standings)
-        if trial in verdict.dropped:
-            raise TrialPruned(self._lost(standings[trial], verdict.dropped[trial]))
-        if trial not in verdict.promoted:
+        decided = self._promotions(standings)
+        if trial in decided.dropped:
+            raise TrialPruned(self._lost(standings[trial], decided.dropped[trial]))
+        if trial not in decided.promoted:
             raise TrialWaits(f"waits after {self._seen(max(values))} examples for other trials to get there")
 
     @property
@@ -131,8 +131,8 @@ class Comparison:
     def _lost(self, standing: Standing, rung: Rung) -> str:
         """Describe with which trials a trial was compared at a rung, and which values are kept."""
         reached = max(standing.values)
-        kept = dict.fromkeys((metric(rung.values[0]), metric(rung.values[rung.possible - 1])))
-        best = f"kept were the best {rung.possible} of {_listed(rung.best)} ({' to '.join(kept)})"
+        kept = dict.fromkeys((metric(rung.values[0]), metric(rung.values[rung.most_promoted - 1])))
+        best = f"kept were the best {rung.most_promoted} of {_listed(rung.best)} ({' to '.join(kept)})"
         return f"halving: {self._at(reached, standing.values[reached])}; {best}"
 
     def _at(self, rung: int, value: float) -> str:
@@ -141,9 +141,9 @@ class Comparison:
     def _seen(self, rung: int) -> str:
         return f"{self.rungs[rung]:,}"
 
-    def _turns(self, standings: dict[int, Standing]) -> Turns:
+    def _promotions(self, standings: dict[int, Standing]) -> Promotions:
         factor = self.spec.pruning.factor
-        return turns(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
+        return promotions(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
 
     def _standings(self) -> dict[int, Standing]:
         """Read how far each trial has come, from its record, or from its progress while it runs."""

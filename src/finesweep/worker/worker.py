@@ -37,8 +37,8 @@ from finesweep.spec import StopSpec, SweepSpec, trials_wanted
 from finesweep.training.rehearsal import rehearse
 from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, TrialState
 from finesweep.worker.attempt import Attempt, bare_record
-from finesweep.worker.retry_rule import Ending, Verdict, fault, given_up, judge
-from finesweep.worker.rung_judge import Comparison
+from finesweep.worker.retry_rule import Ending, RetryDecision, after_fault, decide_retry, given_up
+from finesweep.worker.rung_judge import RungJudge
 from finesweep.worker.trial_process import TrialProcess
 
 LINGER_SECONDS = 0.5
@@ -112,9 +112,9 @@ class Worker:
         return trials_wanted(self.spec, self.planned)
 
     @functools.cached_property
-    def comparison(self) -> Comparison:
+    def rung_judge(self) -> RungJudge:
         """Judges the trials at rungs."""
-        return Comparison.of(self.sweep_folder, self.spec, self.manifest.data.rows["train"], self.wanted)
+        return RungJudge.of(self.sweep_folder, self.spec, self.manifest.data.rows["train"], self.wanted)
 
     @property
     def stopping(self) -> bool:
@@ -141,7 +141,7 @@ class Worker:
     def claim(self, wait: bool = True) -> Claim | None:
         """Claim the next trial; see ``backends.Work``."""
         while not self.stopping and not self._ends_early():
-            lease = self.sweep_folder.claim(self.run.number, self.comparison.queue())
+            lease = self.sweep_folder.claim(self.run.number, self.rung_judge.queue())
             if lease is None:
                 if not wait or all(map(self.sweep_folder.is_finished, range(self.wanted))):
                     return None
@@ -187,7 +187,7 @@ class Worker:
             self.profile.asked,
             claim,
             params,
-            self.comparison,
+            self.rung_judge,
             stopping=lambda: self.stopping,
         )
         return attempt.carry_out(report)
@@ -217,9 +217,9 @@ class Worker:
         record = self.sweep_folder.read_record(claim.trial)
         own = record if record is not None and record.attempt == claim.attempt else None
         if own is None or (own.state is TrialState.INTERRUPTED and own.faults == claim.faults):
-            verdict = fault(how, claim.faults, self.profile.asked.retries)
+            decision = after_fault(how, claim.faults, self.profile.asked.retries)
             with contextlib.suppress(AttemptOutdated):
-                self.sweep_folder.record(_judged(own or bare_record(claim, self.sweep_folder, seconds), verdict))
+                self.sweep_folder.record(_decided(own or bare_record(claim, self.sweep_folder, seconds), decision))
         self.release(claim)
 
     def _is_called_off(self, claim: Claim) -> bool:
@@ -245,16 +245,16 @@ class Worker:
     def _conclude(self, claim: Claim, ending: Ending) -> None:
         record = self.sweep_folder.read_record(claim.trial)
         own = record if record is not None and record.attempt == claim.attempt else None
-        verdict = judge(ending, own.state if own else None, claim.faults, self.profile.asked.retries)
-        if verdict is not None:
-            self.sweep_folder.record(_judged(own or bare_record(claim, self.sweep_folder, ending.seconds), verdict))
+        decision = decide_retry(ending, own.state if own else None, claim.faults, self.profile.asked.retries)
+        if decision is not None:
+            self.sweep_folder.record(_decided(own or bare_record(claim, self.sweep_folder, ending.seconds), decision))
             remove_leftovers(self.sweep_folder, claim.trial)
         if ending.complaint is not None:
             raise FolderError(ending.complaint)
 
     def _give_up(self, lease: Lease) -> None:
-        verdict = Verdict(TrialState.FAILED, given_up(lease.claim.faults), lease.claim.faults)
-        self.sweep_folder.record(_judged(bare_record(lease.claim, self.sweep_folder, 0.0), verdict))
+        decision = RetryDecision(TrialState.FAILED, given_up(lease.claim.faults), lease.claim.faults)
+        self.sweep_folder.record(_decided(bare_record(lease.claim, self.sweep_folder, 0.0), decision))
         lease.release()
 
     def _ends_early(self) -> bool:
@@ -276,8 +276,8 @@ class Worker:
         self._told = number
 
 
-def _judged(record: TrialRecord, verdict: Verdict) -> TrialRecord:
-    return dataclasses.replace(record, state=verdict.state, reason=verdict.reason, faults=verdict.faults)
+def _decided(record: TrialRecord, decision: RetryDecision) -> TrialRecord:
+    return dataclasses.replace(record, state=decision.state, reason=decision.reason, faults=decision.faults)
 
 
 def _stay_single_threaded() -> None:

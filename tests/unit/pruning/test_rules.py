@@ -19,9 +19,9 @@ from finesweep.pruning.rules import (
     cohorts,
     is_audited,
     is_below_median,
+    promotions,
     rung_examples,
     rung_fractions,
-    turns,
     values_at,
 )
 from finesweep.spec.sections import FACTOR, SweepSpec
@@ -69,7 +69,7 @@ def test_only_trials_that_wait_are_judged_and_each_but_once(
     sweep: tuple[dict[int, Standing], int, int], direction: Direction, factor: int, cohort: int
 ) -> None:
     standings, trials, rungs = sweep
-    found = turns(standings, trials, rungs, direction, factor=factor, cohort=cohort)
+    found = promotions(standings, trials, rungs, direction, factor=factor, cohort=cohort)
     judged = [*found.promoted, *found.dropped]
     assert len(judged) == len(set(judged))
     assert set(judged) <= waiting(standings)
@@ -82,7 +82,7 @@ def test_the_order_in_which_trials_are_seen_changes_nothing(
     standings, trials, rungs = sweep
     items = list(standings.items())
     randomness.shuffle(items)
-    assert turns(dict(items), trials, rungs, direction) == turns(standings, trials, rungs, direction)
+    assert promotions(dict(items), trials, rungs, direction) == promotions(standings, trials, rungs, direction)
 
 
 @given(halfway())
@@ -104,7 +104,7 @@ def test_when_nobody_is_coming_all_that_wait_are_judged_for_good(
     absent = {trial: Standing(trial, is_over=True) for trial in range(trials) if trial not in last}
     lowest = min((max(one.values) for one in last.values() if one.waits), default=0)
     here = {trial for trial, one in last.items() if one.waits and max(one.values) == lowest}
-    found = turns(last | absent, trials, rungs, MINIMIZE, factor=factor)
+    found = promotions(last | absent, trials, rungs, MINIMIZE, factor=factor)
     # Whoever waits higher up may still have to wait for those who go on from here.
     assert here <= {*found.promoted, *found.dropped}
     assert bool(found.promoted or found.dropped) == bool(waiting(last))
@@ -115,7 +115,7 @@ def test_the_best_at_a_rung_never_ends_there(
     sweep: tuple[dict[int, Standing], int, int], direction: Direction, factor: int, cohort: int
 ) -> None:
     standings, trials, rungs = sweep
-    dropped = turns(standings, trials, rungs, direction, factor=factor, cohort=cohort).dropped
+    dropped = promotions(standings, trials, rungs, direction, factor=factor, cohort=cohort).dropped
     for trial in dropped:
         rung = max(standings[trial].values)
         members = next(part for part in cohorts(trials, cohort) if trial in part)
@@ -127,7 +127,7 @@ def test_the_best_at_a_rung_never_ends_there(
 
 @given(st.lists(FEW_VALUES, min_size=1, max_size=30), st.integers(2, 4))
 def test_of_a_whole_cohort_that_waits_the_best_go_on(values: list[float], factor: int) -> None:
-    found = turns(at_rung(values), len(values), 1, MINIMIZE, factor=factor, cohort=len(values))
+    found = promotions(at_rung(values), len(values), 1, MINIMIZE, factor=factor, cohort=len(values))
     last = sorted(values)[max(1, len(values) // factor) - 1]
     going = {trial for trial, value in enumerate(values) if value <= last or value * 0.998 <= last}
     assert set(found.promoted) == going
@@ -139,20 +139,20 @@ PLATEAU = [0.6931, 0.6928, 0.6937, 0.6933, 0.6930, 0.6939]
 
 
 def test_on_a_plateau_nobody_is_dropped_by_chance() -> None:
-    assert set(turns(at_rung(PLATEAU), 6, 1, MINIMIZE).promoted) == set(range(6))
-    assert set(turns(at_rung(PLATEAU), 9, 1, MINIMIZE).promoted) == set(range(6))
+    assert set(promotions(at_rung(PLATEAU), 6, 1, MINIMIZE).promoted) == set(range(6))
+    assert set(promotions(at_rung(PLATEAU), 9, 1, MINIMIZE).promoted) == set(range(6))
     assert not any(is_below_median(value, PLATEAU, MINIMIZE, fewest=1) for value in PLATEAU)
 
 
 def test_who_has_left_the_plateau_leaves_those_behind_who_have_not() -> None:
-    found = turns(at_rung([*PLATEAU, 0.5, 0.4, 0.3, 0.2, 0.1, 0.6]), 12, 1, MINIMIZE)
+    found = promotions(at_rung([*PLATEAU, 0.5, 0.4, 0.3, 0.2, 0.1, 0.6]), 12, 1, MINIMIZE)
     assert (set(found.promoted), set(found.dropped)) == ({6, 7, 8, 9, 10, 11}, set(range(6)))
     assert is_below_median(0.6931, [0.5, 0.4, 0.6], MINIMIZE, fewest=3)
 
 
 def decided(*seen: Any, **settings: Any) -> tuple[tuple[int, ...], list[int]]:
     """The promoted and the dropped trials."""
-    found = turns(*seen, **settings)
+    found = promotions(*seen, **settings)
     return found.promoted, list(found.dropped)
 
 
@@ -161,19 +161,19 @@ def test_a_dropped_trial_has_lost_to_those_that_its_rung_names(
     seen: tuple[dict[int, Standing], int, int], direction: Direction, factor: int
 ) -> None:
     standings, trials, rungs = seen
-    for trial, rung in turns(standings, trials, rungs, direction, factor=factor).dropped.items():
-        own, last_kept = rung.values[rung.best.index(trial)], rung.values[rung.possible - 1]
-        assert rung.best.index(trial) >= rung.possible
+    for trial, rung in promotions(standings, trials, rungs, direction, factor=factor).dropped.items():
+        own, last_kept = rung.values[rung.best.index(trial)], rung.values[rung.most_promoted - 1]
+        assert rung.best.index(trial) >= rung.most_promoted
         assert direction.better(last_kept, own)
         assert own == standings[trial].values[max(standings[trial].values)]
 
 
 def test_as_few_as_there_are_go_on_where_they_can_be_told_apart() -> None:
     assert decided(at_rung([0.500, 0.502]), 2, 1, MINIMIZE) == ((0,), [1])
-    assert set(turns(at_rung([0.500, 0.5009]), 2, 1, MINIMIZE).promoted) == {0, 1}
-    assert set(turns(at_rung([0.500, 0.4991]), 2, 1, MAXIMIZE).promoted) == {0, 1}
+    assert set(promotions(at_rung([0.500, 0.5009]), 2, 1, MINIMIZE).promoted) == {0, 1}
+    assert set(promotions(at_rung([0.500, 0.4991]), 2, 1, MAXIMIZE).promoted) == {0, 1}
     assert decided(at_rung([0.500, 0.498]), 2, 1, MAXIMIZE) == ((0,), [1])
-    assert set(turns(at_rung([-0.500, -0.4991]), 2, 1, MINIMIZE).promoted) == {0, 1}
+    assert set(promotions(at_rung([-0.500, -0.4991]), 2, 1, MINIMIZE).promoted) == {0, 1}
 
 
 @given(halfway(), st.integers(2, 4), st.data())
@@ -181,7 +181,7 @@ def test_what_is_seen_later_revives_nobody_who_was_dropped(
     sweep: tuple[dict[int, Standing], int, int], factor: int, data: st.DataObject
 ) -> None:
     standings, trials, rungs = sweep
-    first = turns(standings, trials, rungs, MINIMIZE, factor=factor)
+    first = promotions(standings, trials, rungs, MINIMIZE, factor=factor)
     # What may happen next to anybody but those: to begin, to come to the next rung, to end.
     later = dict(standings)
     for trial in set(range(trials)) - set(first.dropped):
@@ -195,7 +195,7 @@ def test_what_is_seen_later_revives_nobody_who_was_dropped(
             later[trial] = Standing(trial, {**now.values, come: value}, waits=True)
         elif happens == "ends":
             later[trial] = Standing(trial, now.values, is_over=True)
-    second = turns(later, trials, rungs, MINIMIZE, factor=factor)
+    second = promotions(later, trials, rungs, MINIMIZE, factor=factor)
     assert set(first.dropped) <= set(second.dropped)
 
 
@@ -224,7 +224,7 @@ def carry_out(drawn: list[list[float]], factor: int, workers: int, randomness: r
     standings: dict[int, Standing] = {}
     fresh, running, reached = list(range(len(drawn))), [], [0] * len(drawn)
     while True:
-        found = turns(standings, len(drawn), 3, MINIMIZE, factor=factor)
+        found = promotions(standings, len(drawn), 3, MINIMIZE, factor=factor)
         for trial in found.dropped:
             standings[trial] = Standing(trial, standings[trial].values, is_over=True)
         queue = [*found.promoted, *fresh]
@@ -251,7 +251,7 @@ def test_the_best_go_on_at_once_and_the_others_wait_while_there_may_be_a_place_l
 def test_those_that_came_farthest_go_on_first() -> None:
     first = {0: Standing(0, {0: 0.1}, waits=True), 1: Standing(1, {0: 0.9}, is_over=True)}
     second = {2: Standing(2, {0: 0.3, 1: 0.3}, waits=True), 3: Standing(3, {0: 0.9}, is_over=True)}
-    assert turns(first | second, 4, 2, MINIMIZE, factor=2, cohort=2).promoted == (2, 0)
+    assert promotions(first | second, 4, 2, MINIMIZE, factor=2, cohort=2).promoted == (2, 0)
 
 
 def test_who_waits_higher_up_waits_for_those_who_go_on_from_below() -> None:
@@ -261,14 +261,14 @@ def test_who_waits_higher_up_waits_for_those_who_go_on_from_below() -> None:
         2: Standing(2, {0: 0.9}, is_over=True),
         3: Standing(3, {0: 0.1, 1: 0.1}, waits=True),
     }
-    assert turns(standings, 4, 2, MINIMIZE, factor=2).promoted == (0,)
+    assert promotions(standings, 4, 2, MINIMIZE, factor=2).promoted == (0,)
     ended = standings | {0: Standing(0, {0: 0.2}, is_over=True)}
-    assert turns(ended, 4, 2, MINIMIZE, factor=2).promoted == (3,)
+    assert promotions(ended, 4, 2, MINIMIZE, factor=2).promoted == (3,)
 
 
 def test_cohorts_do_not_mix() -> None:
     # The better half of the trials is in the first cohort, and each cohort sends on its own best.
-    found = turns(at_rung([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), 6, 1, MINIMIZE, factor=3, cohort=3)
+    found = promotions(at_rung([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), 6, 1, MINIMIZE, factor=3, cohort=3)
     assert found.promoted == (0, 3)
 
 

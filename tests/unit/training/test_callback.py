@@ -27,7 +27,7 @@ class Trial:
         import torch
         import transformers
 
-        from finesweep.training.callback import Judge, TrialCallback, TrialContext, TrialWatch
+        from finesweep.training.callback import EvaluationCheck, TrialCallback, TrialContext, TrialWatch
 
         values = {
             "name": "s",
@@ -45,13 +45,13 @@ class Trial:
         self.model = torch.nn.Linear(1, 1, bias=False)
         self.watch = TrialWatch(Direction.MINIMIZE)
         self.guard = DivergenceGuard(naive_loss=0.7)
-        judge = Judge(self.watch, self.guard, ["eval_loss", "eval_accuracy"], "eval_loss")
+        check = EvaluationCheck(self.watch, self.guard, ["eval_loss", "eval_accuracy"], "eval_loss")
         self.reports: list[Report] = []
         self.looks: list[int] = []
         self.callback = TrialCallback(
             self.context,
             self.watch,
-            judge,
+            check,
             self.reports.append,
             lambda w: self.looks.append(w.step),
         )

@@ -11,7 +11,7 @@ from finesweep.folder.claims import Lease
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, Progress, TrialPruned, TrialRecord, TrialState, TrialWaits
-from finesweep.worker.rung_judge import Comparison
+from finesweep.worker.rung_judge import RungJudge
 
 ROWS = 1_000
 
@@ -31,8 +31,8 @@ def spec_with(**search) -> SweepSpec:
     return SweepSpec.model_validate(values, strict=False)
 
 
-def comparison(folder: Path, trials: int = 6, **search) -> Comparison:
-    return Comparison.of(make_folders(folder), spec_with(**search), ROWS, trials)
+def judge_of(folder: Path, trials: int = 6, **search) -> RungJudge:
+    return RungJudge.of(make_folders(folder), spec_with(**search), ROWS, trials)
 
 
 def seen(*losses: float) -> tuple[Evaluation, ...]:
@@ -60,116 +60,116 @@ def running(sweep_folder: SweepFolder, trial: int, *losses: float) -> Lease:
 
 
 def test_without_halving_trials_run_in_the_order_of_their_numbers(tmp_path):
-    assert list(comparison(tmp_path, pruner="median").queue()) == [0, 1, 2, 3, 4, 5]
+    assert list(judge_of(tmp_path, pruner="median").queue()) == [0, 1, 2, 3, 4, 5]
 
 
 def test_who_waits_is_in_the_queue_only_once_its_turn_has_come(tmp_path):
-    compared = comparison(tmp_path, pruner="halving")
+    rung_judge = judge_of(tmp_path, pruner="halving")
     for trial in range(5):
-        ended(compared.sweep_folder, trial, TrialState.WAITING, 1.0 - trial / 10)
+        ended(rung_judge.sweep_folder, trial, TrialState.WAITING, 1.0 - trial / 10)
     # Of five one goes on, of six it may be two.
-    assert list(compared.queue()) == [4, 5]
-    ended(compared.sweep_folder, 5, TrialState.WAITING, 0.55)
-    assert list(compared.queue()) == [4, 5]
-    assert [compared.sweep_folder.is_finished(trial) for trial in range(6)] == [True] * 4 + [False] * 2
-    assert compared.sweep_folder.read_record(3).reason == (
+    assert list(rung_judge.queue()) == [4, 5]
+    ended(rung_judge.sweep_folder, 5, TrialState.WAITING, 0.55)
+    assert list(rung_judge.queue()) == [4, 5]
+    assert [rung_judge.sweep_folder.is_finished(trial) for trial in range(6)] == [True] * 4 + [False] * 2
+    assert rung_judge.sweep_folder.read_record(3).reason == (
         "halving: eval_loss 0.7000 after 1,000 examples; "
         "kept were the best 2 of trials 0, 1, 2, 3, 4, 5 (0.5500 to 0.6000)"
     )
 
 
 def test_who_has_lost_already_is_ended_before_all_have_come(tmp_path):
-    compared = comparison(tmp_path, pruner="halving")
+    rung_judge = judge_of(tmp_path, pruner="halving")
     for trial, loss in enumerate((0.1, 0.2, 0.3)):
-        ended(compared.sweep_folder, trial, TrialState.WAITING, loss)
-    assert list(compared.queue()) == [0, 3, 4, 5]
-    assert compared.sweep_folder.read_record(2).state is TrialState.PRUNED  # of six, two go on
+        ended(rung_judge.sweep_folder, trial, TrialState.WAITING, loss)
+    assert list(rung_judge.queue()) == [0, 3, 4, 5]
+    assert rung_judge.sweep_folder.read_record(2).state is TrialState.PRUNED  # of six, two go on
     with pytest.raises(TrialPruned, match=r"kept were the best 2 of trials 0, 1, 2, 3 \(0\.1000 to 0\.2000\)"):
-        compared.judge(3, seen(0.4))
+        rung_judge.judge(3, seen(0.4))
     with pytest.raises(TrialWaits, match="waits after 1,000 examples for other trials to get there"):
-        compared.judge(3, seen(0.15))
-    compared.judge(3, seen(0.05))  # the best so far goes on at once
+        rung_judge.judge(3, seen(0.15))
+    rung_judge.judge(3, seen(0.05))  # the best so far goes on at once
 
 
 def test_who_died_on_the_way_to_the_next_rung_is_still_promoted(tmp_path):
-    compared = comparison(tmp_path, 3, pruner="halving")
+    rung_judge = judge_of(tmp_path, 3, pruner="halving")
     for trial, loss in enumerate((0.1, 0.2, 0.3)):
-        ended(compared.sweep_folder, trial, TrialState.WAITING, loss)
-    assert list(compared.queue()) == [0]
-    lease = running(compared.sweep_folder, 0, 0.1)
+        ended(rung_judge.sweep_folder, trial, TrialState.WAITING, loss)
+    assert list(rung_judge.queue()) == [0]
+    lease = running(rung_judge.sweep_folder, 0, 0.1)
     assert lease.claim.attempt == 2
     lease.release()  # without a record
-    assert 0 in list(compared.queue())
-    again = compared.sweep_folder.claim(1, compared.queue())
+    assert 0 in list(rung_judge.queue())
+    again = rung_judge.sweep_folder.claim(1, rung_judge.queue())
     assert (again.claim.trial, again.claim.attempt) == (0, 3)
 
 
 def test_who_died_after_going_on_is_asked_again_though_better_ones_have_come(tmp_path):
-    compared = comparison(tmp_path, 4, pruner="halving")
+    rung_judge = judge_of(tmp_path, 4, pruner="halving")
     for trial, loss in enumerate((0.3, 0.4, 0.5)):
-        ended(compared.sweep_folder, trial, TrialState.WAITING, loss)
-    assert list(compared.queue()) == [0, 3]
-    begun, promoted = (compared.sweep_folder.claim(1, [trial]) for trial in (3, 0))
+        ended(rung_judge.sweep_folder, trial, TrialState.WAITING, loss)
+    assert list(rung_judge.queue()) == [0, 3]
+    begun, promoted = (rung_judge.sweep_folder.claim(1, [trial]) for trial in (3, 0))
     promoted.release()  # without a record
     begun.release()
     record = TrialRecord(3, 1, TrialState.WAITING, {}, 0.0, 1.0, "log", "h", evaluations=seen(0.1))
-    compared.sweep_folder.record(record)
-    assert sorted(compared.queue()) == [0, 3]
+    rung_judge.sweep_folder.record(record)
+    assert sorted(rung_judge.queue()) == [0, 3]
 
 
 def test_what_running_trials_have_shown_counts(tmp_path):
-    compared = comparison(tmp_path, 20, pruner="median")
-    held = [running(compared.sweep_folder, trial, 0.1) for trial in range(8)]
+    rung_judge = judge_of(tmp_path, 20, pruner="median")
+    held = [running(rung_judge.sweep_folder, trial, 0.1) for trial in range(8)]
     with pytest.raises(TrialPruned, match=r"after 1,000 examples; the median of 8 other trials was 0\.1000"):
-        compared.judge(9, seen(0.5))
-    compared.judge(9, seen(0.05))
+        rung_judge.judge(9, seen(0.5))
+    rung_judge.judge(9, seen(0.05))
     for lease in held:
         lease.release()
 
 
 def test_no_verdict_is_given_between_rungs(tmp_path):
-    compared = comparison(tmp_path, 20, pruner="median")
+    rung_judge = judge_of(tmp_path, 20, pruner="median")
     for trial in range(8):
-        ended(compared.sweep_folder, trial, TrialState.COMPLETE, 0.1, 0.1, 0.1)
+        ended(rung_judge.sweep_folder, trial, TrialState.COMPLETE, 0.1, 0.1, 0.1)
     weak, later = seen(0.5, 0.5)
-    compared.judge(9, (dataclasses.replace(weak, examples=500),))
-    compared.judge(9, (weak, dataclasses.replace(later, examples=1_500)))
-    compared.judge(9, seen(0.05, 0.05, 0.9))
+    rung_judge.judge(9, (dataclasses.replace(weak, examples=500),))
+    rung_judge.judge(9, (weak, dataclasses.replace(later, examples=1_500)))
+    rung_judge.judge(9, seen(0.05, 0.05, 0.9))
 
 
 def test_the_untuned_default_is_spared(tmp_path):
-    compared = comparison(tmp_path, 20, pruner="median", baseline=True)
+    rung_judge = judge_of(tmp_path, 20, pruner="median", baseline=True)
     for trial in range(1, 9):
-        ended(compared.sweep_folder, trial, TrialState.COMPLETE, 0.1)
-    compared.judge(0, seen(0.9))
+        ended(rung_judge.sweep_folder, trial, TrialState.COMPLETE, 0.1)
+    rung_judge.judge(0, seen(0.9))
     with pytest.raises(TrialPruned, match="the median of 8 other trials"):  # there it is a point like any other
-        comparison(tmp_path, 20, pruner="median", sampler="grid", baseline=True).judge(0, seen(0.9))
+        judge_of(tmp_path, 20, pruner="median", sampler="grid", baseline=True).judge(0, seen(0.9))
 
 
 def test_the_untuned_default_takes_nobodys_place(tmp_path):
     """It is finished anyway; where it is the best at a rung, one of the others is finished beside it."""
-    compared = comparison(tmp_path, 4, pruner="halving", baseline=True)
-    ended(compared.sweep_folder, 0, TrialState.COMPLETE, 0.1, 0.1, 0.1)
+    rung_judge = judge_of(tmp_path, 4, pruner="halving", baseline=True)
+    ended(rung_judge.sweep_folder, 0, TrialState.COMPLETE, 0.1, 0.1, 0.1)
     for trial, loss in ((1, 0.4), (2, 0.3), (3, 0.2)):
-        ended(compared.sweep_folder, trial, TrialState.WAITING, loss)
-    assert list(compared.queue()) == [3]
+        ended(rung_judge.sweep_folder, trial, TrialState.WAITING, loss)
+    assert list(rung_judge.queue()) == [3]
 
 
 def test_an_audited_trial_goes_on_and_says_on_what_grounds_it_would_have_ended(tmp_path):
-    compared = comparison(tmp_path, 3, pruner="halving", pruning={"audit": 1.0})
+    rung_judge = judge_of(tmp_path, 3, pruner="halving", pruning={"audit": 1.0})
     for trial, loss in enumerate((0.1, 0.2, 0.3)):
-        ended(compared.sweep_folder, trial, TrialState.WAITING, loss)
-    assert set(compared.queue()) == {0}
-    record = compared.sweep_folder.read_record(2)
+        ended(rung_judge.sweep_folder, trial, TrialState.WAITING, loss)
+    assert set(rung_judge.queue()) == {0}
+    record = rung_judge.sweep_folder.read_record(2)
     assert record.state is TrialState.WAITING
     assert (
         record.audit
         == "halving: eval_loss 0.3000 after 1,000 examples; kept were the best 1 of trials 0, 1, 2 (0.1000)"
     )
-    assert set(compared.queue()) == {0, 1, 2}
+    assert set(rung_judge.queue()) == {0, 1, 2}
 
 
 def test_trials_are_compared_at_the_same_examples_whatever_rungs_the_spec_has(tmp_path):
-    compared = comparison(tmp_path, pruner="halving", pruning={"rungs": (0.5, 3)})
-    assert compared.rungs == (500, 3_000)
-    assert comparison(tmp_path, pruner="asha").rungs == ()
+    rung_judge = judge_of(tmp_path, pruner="halving", pruning={"rungs": (0.5, 3)})
+    assert rung_judge.rungs == (500, 3_000)
+    assert judge_of(tmp_path, pruner="asha").rungs == ()
