@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from finesweep.spec import Parameter, SearchSpace
 from finesweep.trial import Value
 
 
-class Suggesting(Protocol):
-    """The part of Optuna's trial interface that draws parameters."""
+def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Value]:
+    """Draw the parameters of an Optuna trial; its public interface has a method for each kind of distribution."""
 
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Any:
-        """Draw one of some values."""
-        ...
+    def draw(name: str, of: BaseDistribution) -> Any:
+        if isinstance(of, CategoricalDistribution):
+            return trial.suggest_categorical(name, of.choices)
+        if isinstance(of, IntDistribution):
+            return trial.suggest_int(name, of.low, of.high, step=of.step, log=of.log)
+        assert isinstance(of, FloatDistribution)
+        return trial.suggest_float(name, of.low, of.high, step=of.step, log=of.log)
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Draw an integer."""
-        ...
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Draw a number."""
-        ...
+    return drawn_by(draw, space)
 
 
-def suggest(trial: Suggesting, space: SearchSpace) -> dict[str, Value]:
+def drawn_by(draw: Callable[[str, BaseDistribution], Any], space: SearchSpace) -> dict[str, Value]:
     """Draw every parameter that exists, given those drawn before it."""
     params: dict[str, Value] = {}
     for name, parameter in space.parameters.items():
         if space.is_active(name, params):
-            params[name] = _suggest_one(trial, name, parameter)
+            params[name] = draw(name, distribution_of(parameter))
     return params
-
-
-def _suggest_one(trial: Suggesting, name: str, parameter: Parameter) -> Value:
-    if parameter.choices is not None:
-        value: Value = trial.suggest_categorical(name, parameter.choices)
-        return value
-    assert parameter.low is not None
-    assert parameter.high is not None
-    if parameter.is_integer:
-        return trial.suggest_int(
-            name, int(parameter.low), int(parameter.high), step=int(parameter.step or 1), log=parameter.log
-        )
-    return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
 
 
 def distribution_of(parameter: Parameter) -> BaseDistribution:

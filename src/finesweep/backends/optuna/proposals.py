@@ -24,11 +24,11 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from finesweep.backends.optuna.drawing import suggest
+from finesweep.backends.optuna.drawing import drawn_by, suggest
 from finesweep.folder import SweepFolder
 from finesweep.spec import SweepSpec
 from finesweep.spec.planned_trials import Configuration, configuration
-from finesweep.trial import Params, Value
+from finesweep.trial import Params
 
 TRIES = 4
 """Number of times that a sampler is asked for one trial; then the space is searched for an unused configuration. Each
@@ -110,7 +110,7 @@ class Unrepeated(BaseSampler):
         space = self._spec.search_space
 
         def propose() -> Params:
-            return suggest(DraftTrial(self._inner, study, trial), space)
+            return drawn_by(DraftTrial(self._inner, study, trial).draw, space)
 
         self._params = unrepeated(self._spec, propose, self._taken(), self._seed)
         return {}
@@ -154,23 +154,8 @@ class DraftTrial:
         space = sampler.infer_relative_search_space(study, trial)
         self._together = sampler.sample_relative(study, trial, space)
 
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Any:
-        """Draw one of some values; see Optuna."""
-        return self._drawn(name, CategoricalDistribution(choices))
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Draw an integer; see Optuna."""
-        value: int = self._drawn(name, IntDistribution(low, high, log=log, step=step))
-        return value
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Draw a number; see Optuna."""
-        value: float = self._drawn(name, FloatDistribution(low, high, log=log, step=step))
-        return value
-
-    def _drawn(self, name: str, distribution: BaseDistribution) -> Any:
+    def draw(self, name: str, distribution: BaseDistribution) -> Any:
+        """Draw a parameter's value as ``optuna.Trial`` does."""
         if distribution.single():
             value = _only_value(distribution)
         elif name in self._together:
