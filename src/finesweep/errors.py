@@ -69,6 +69,20 @@ class SpecError(SweepError, ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class DataProblem(ValueError):
+    """Data that cannot be used; its loader makes a ``Problem`` of it.
+
+    Attributes:
+        about: The key under ``data``, or the split, that the problem is about.
+        message: What was found and what is allowed.
+        hint: The nearest fix.
+    """
+
+    def __init__(self, about: str, message: str, hint: str = "") -> None:
+        self.about, self.message, self.hint = about, message, hint
+        super().__init__(message)
+
+
 class FolderError(SweepError):
     """A results folder belongs to another sweep, is in use, or cannot be read or written."""
 

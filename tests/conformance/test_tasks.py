@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from finesweep.errors import DataProblem
 from finesweep.registry import TASKS
-from finesweep.tasks.protocol import LabelProblem
 from finesweep.trial import Direction
 
 ROWS = 12
@@ -34,7 +34,7 @@ def test_each_row_keeps_its_label(task):
 
 
 def test_a_constant_label_is_refused(task):
-    with pytest.raises(LabelProblem, match=r"every label is '?7"):
+    with pytest.raises(DataProblem, match=r"every label is '?7"):
         task.encode({"train": pd.Series(["7"] * ROWS)}, None)
 
 

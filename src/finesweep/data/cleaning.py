@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from finesweep.data.readers import Table
+from finesweep.errors import DataProblem
 from finesweep.tasks.label_column import is_null, is_number, text_of
 
 _NO_TEXT = object()
@@ -17,20 +18,6 @@ _NO_LABEL = object()
 _SHOWN = 5
 _UNLABELLED = -1
 """Integer by which data sets with class names mark a row whose label is kept secret."""
-
-
-class RowProblem(ValueError):
-    """Rows that cannot be trained on.
-
-    Attributes:
-        role: The key under ``data`` that names the column.
-        message: What was found and what is allowed.
-        hint: The nearest fix.
-    """
-
-    def __init__(self, role: str, message: str, hint: str = "") -> None:
-        self.role, self.message, self.hint = role, message, hint
-        super().__init__(message)
 
 
 def clean_rows(
@@ -50,7 +37,7 @@ def clean_rows(
         for every kind of dropped row.
 
     Raises:
-        RowProblem: No row can be used, or a value of the label column is no label, as a list.
+        DataProblem: No row can be used, or a value of the label column is no label, as a list.
     """
     columns = {role: list(table.columns[column]) for role, column in roles.items()}
     for role in columns.keys() & {"text", "text_pair"}:
@@ -63,12 +50,12 @@ def clean_rows(
     usable, notes = np.ones(len(table.places), dtype=bool), [*_text_notes(table, roles, name)]
     for role, words, bad in _faults(columns):
         if bad.all():
-            raise RowProblem(role, f"{name}: every row has {words} in {roles[role]!r}", _hint(role, table, roles))
+            raise DataProblem(role, f"{name}: every row has {words} in {roles[role]!r}", _hint(role, table, roles))
         if (dropped := bad & usable).any():
             notes.append(f"{name}: {_rows(dropped, table)} with {words} in {roles[role]!r} left out.")
         usable &= ~bad
     if not usable.any():
-        raise RowProblem("text", f"{name}: no row has both text and a label")
+        raise DataProblem("text", f"{name}: no row has both text and a label")
     index = pd.Index(np.asarray(table.places), name=table.unit)
     frame = pd.DataFrame({role: pd.Series(values, index=index, dtype=object) for role, values in columns.items()})
     return frame[usable], notes
@@ -140,7 +127,7 @@ def without_labels(frame: pd.DataFrame, words: Collection[str], name: str) -> tu
         The other rows; and a remark, empty if there are no such rows.
 
     Raises:
-        RowProblem: No row is left.
+        DataProblem: No row is left.
     """
     texts = [text_of(label) for label in frame["label"]]
     bad = np.fromiter((text in words for text in texts), dtype=bool, count=len(texts))
@@ -148,7 +135,7 @@ def without_labels(frame: pd.DataFrame, words: Collection[str], name: str) -> tu
         return frame, ""
     found = ", ".join(repr(text) for text in sorted(set(texts) & set(words)))
     if bad.all():
-        raise RowProblem("label", f"{name}: every row has {found} for a label", "is this the right column?")
+        raise DataProblem("label", f"{name}: every row has {found} for a label", "is this the right column?")
     unit = str(frame.index.name)
     what = f"{found} for a label, taken as none and left out (data.labels: as_written keeps them)"
     return frame[~bad], f"{name}: {_counted(list(frame.index[bad]), unit)} with {what}."
@@ -158,7 +145,7 @@ def _check_labels(table: Table, labels: Sequence[Any], name: str) -> None:
     wrong = [place for place, label in zip(table.places, labels, strict=True) if label is _NO_LABEL]
     if wrong:
         message = f"{name}: the label in {table.unit} {wrong[0]} is neither a number nor text nor a boolean"
-        raise RowProblem("label", message, "several labels a row: `task: multi-label-classification`")
+        raise DataProblem("label", message, "several labels a row: `task: multi-label-classification`")
 
 
 def _faults(columns: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, np.ndarray]]:

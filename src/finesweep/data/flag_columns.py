@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from finesweep.data.cleaning import RowProblem
 from finesweep.data.readers import Table
+from finesweep.errors import DataProblem
 from finesweep.tasks.label_column import text_of
 
 _YES, _NO = frozenset({"1", "true", "yes"}), frozenset({"0", "false", "no"})
@@ -25,7 +25,7 @@ def joined(table: Table, columns: Sequence[str], column: str, name: str) -> Tabl
         name: The split, for messages.
 
     Raises:
-        RowProblem: A value is neither 0 nor 1.
+        DataProblem: A value is neither 0 nor 1.
     """
     flags = [[_flag(value) for value in table.columns[label]] for label in columns]
     for label, values in zip(columns, flags, strict=True):
@@ -33,7 +33,7 @@ def joined(table: Table, columns: Sequence[str], column: str, name: str) -> Tabl
             at = values.index(_STRANGE)
             found = f"{table.columns[label][at]!r} in {table.unit} {table.places[at]}"
             message = f"{name}: a column of several for the label holds 0 or 1, {label!r} has {found}"
-            raise RowProblem("label", message, "name one column whose cells hold the labels, or columns of 0 and 1")
+            raise DataProblem("label", message, "name one column whose cells hold the labels, or columns of 0 and 1")
     rows = [_labels(columns, row) for row in zip(*flags, strict=True)]
     class_names = {**table.class_names, column: tuple(columns)}
     return dataclasses.replace(table, columns={**table.columns, column: rows}, class_names=class_names)

@@ -14,7 +14,7 @@ from typing import Any
 from finesweep.data import csv_quotes
 from finesweep.data.packed_file import refuse_large
 from finesweep.data.readers import Table, from_arrow, most_bytes
-from finesweep.errors import SpecError, Unreadable, did_you_mean
+from finesweep.errors import DataProblem, SpecError, Unreadable, did_you_mean
 from finesweep.files import read_bytes
 from finesweep.host.temporary_folders import temporary_folder
 from finesweep.spec import Quoting
@@ -24,20 +24,6 @@ Pick = Callable[[Sequence[str]], Mapping[str, str]]
 
 _LONGEST_REASON = 300
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
-
-
-class DatasetProblem(ValueError):
-    """A data set that cannot be used.
-
-    Attributes:
-        key: The key under ``data`` that the problem is about.
-        message: What was found and what is allowed.
-        hint: The nearest fix.
-    """
-
-    def __init__(self, key: str, message: str, hint: str = "") -> None:
-        self.key, self.message, self.hint = key, message, hint
-        super().__init__(message)
 
 
 def read(
@@ -59,7 +45,7 @@ def read(
         A table for every picked split.
 
     Raises:
-        DatasetProblem: The configuration does not exist, or ``datasets`` cannot read the files.
+        DataProblem: The configuration does not exist, or ``datasets`` cannot read the files.
     """
     import datasets
     import yaml
@@ -68,10 +54,10 @@ def read(
     with temporary_folder() as cache, _quiet():
         try:
             splits, notes = _built(folder, config, cache, quoting)
-        except DatasetProblem:
+        except DataProblem:
             raise
         except (*foreign, yaml.YAMLError, datasets.exceptions.DatasetsError) as error:
-            raise DatasetProblem("dataset", f"`datasets` cannot read its files: {_reason(error)}") from error
+            raise DataProblem("dataset", f"`datasets` cannot read its files: {_reason(error)}") from error
         picked = pick(list(splits))
         return {use: _table(splits[name], name, columns, notes) for use, name in picked.items()}
 
@@ -96,7 +82,7 @@ def _built(
         options |= {"keep_default_na": False, "na_values": [""], "quoting": csv.QUOTE_NONE if judged else told or 0}
         builder = datasets.load_dataset_builder(**options)
     elif quoting is not None:
-        raise DatasetProblem("quoting", f"is for CSV and TSV files; these are {builder.name}", "leave it out")
+        raise DataProblem("quoting", f"is for CSV and TSV files; these are {builder.name}", "leave it out")
     builder.download_and_prepare()
     return builder.as_dataset(), tuple(notes)
 
@@ -109,14 +95,14 @@ def _choice(folder: Path, config: str | None) -> dict[str, str]:
     if config is None:
         default = datasets.get_dataset_default_config_name(str(folder))
         if default is None:
-            raise DatasetProblem("config", f"needed; there are {', '.join(known)}", f"as config: {known[0]}")
+            raise DataProblem("config", f"needed; there are {', '.join(known)}", f"as config: {known[0]}")
         return {"name": default}
     if config in known:
         return {"name": config}
     if _FOLDER.match(config) and (folder / config).is_dir():
         return {"data_dir": config}
     message = f"no configuration is called {config!r}; there are {', '.join(known)}"
-    raise DatasetProblem("config", message, did_you_mean(config, known))
+    raise DataProblem("config", message, did_you_mean(config, known))
 
 
 def _check_files(files: Mapping[str, Sequence[str]], folder: Path) -> None:
@@ -125,12 +111,12 @@ def _check_files(files: Mapping[str, Sequence[str]], folder: Path) -> None:
         # In the Hub's cache the files are links to blobs, so a link must not be resolved here.
         path = Path(file)
         if ".." in path.parts or not path.is_relative_to(folder):
-            raise DatasetProblem("dataset", f"its README names a file that is not its own: {file}")
+            raise DataProblem("dataset", f"its README names a file that is not its own: {file}")
         try:
             refuse_large(path, most_bytes())
         except Unreadable as error:
             name = path.relative_to(folder)
-            raise DatasetProblem("dataset", f"{name}: {error.reason}", "take another data set") from None
+            raise DataProblem("dataset", f"{name}: {error.reason}", "take another data set") from None
 
 
 def _told_quoting(config: Any, quoting: Quoting | None) -> int | None:
@@ -144,7 +130,7 @@ def _has_plain_quotes(files: Sequence[Path], delimiter: str) -> bool:
     """Return whether double quotes are plain characters, judged as in the user's own files.
 
     Raises:
-        DatasetProblem: A quoted field seems to swallow rows.
+        DataProblem: A quoted field seems to swallow rows.
     """
     plain = []
     for file in files:
@@ -153,7 +139,7 @@ def _has_plain_quotes(files: Sequence[Path], delimiter: str) -> bool:
             plain.append(csv_quotes.split(text, delimiter, None, file.name).note != "")
         except SpecError as error:
             first = error.problems[0]
-            raise DatasetProblem("dataset", f"{first.where}: {first.message}", first.hint) from None
+            raise DataProblem("dataset", f"{first.where}: {first.message}", first.hint) from None
         except (Unreadable, UnicodeDecodeError, TypeError):
             continue  # the library reports the fault
     return any(plain)

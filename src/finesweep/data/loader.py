@@ -16,13 +16,13 @@ from finesweep.data import cleaning, flag_columns, hub_datasets, readers, splits
 from finesweep.data.csv_table import Layout
 from finesweep.data.loaded import DataSource, LoadedData
 from finesweep.data.readers import Table
-from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean
+from finesweep.errors import DataProblem, Problem, SpecError, Unreadable, did_you_mean
 from finesweep.files import read_bytes
 from finesweep.files.regular_file import check, names_in
 from finesweep.hub import HubError, snapshot
 from finesweep.spec import DataSpec, YamlSource
 from finesweep.spec.yaml_source import expand
-from finesweep.tasks import LabelProblem, Task, label_cells, label_column
+from finesweep.tasks import Task, label_cells, label_column
 from finesweep.text import first_few
 
 SPLITS = ("train", "validation", "test")
@@ -174,8 +174,8 @@ class _Loader:
 
         try:
             return hub_datasets.read(found.path, config, pick, self._wanted(), self.spec.quoting)
-        except hub_datasets.DatasetProblem as error:
-            where = self.source.where("data", error.key)
+        except DataProblem as error:
+            where = self.source.where("data", error.about)
             raise SpecError([Problem(where, f"{dataset}: {error.message}", error.hint)]) from error
 
     def _picked(self, names: Sequence[str]) -> dict[str, str]:
@@ -219,15 +219,15 @@ class _Loader:
     def _with_one_label(self, split: str, table: Table) -> Table:
         try:
             return flag_columns.joined(table, self.spec.label_columns, self.roles["label"], self._name(split))
-        except cleaning.RowProblem as error:
-            self._add(error.role, error.message, error.hint)
+        except DataProblem as error:
+            self._add(error.about, error.message, error.hint)
             return table
 
     def _clean(self, split: str, table: Table) -> pd.DataFrame:
         try:
             frame, notes = cleaning.clean_rows(table, self.roles, self._name(split), several=self.task.takes_several)
-        except cleaning.RowProblem as error:
-            self._add(error.role, error.message, error.hint)
+        except DataProblem as error:
+            self._add(error.about, error.message, error.hint)
             return pd.DataFrame()
         self.notes.extend(f"{self._name(split)}: {note}." for note in table.notes)
         self.notes.extend(notes)
@@ -241,8 +241,8 @@ class _Loader:
         for split, frame in frames.items():
             try:
                 kept[split], note = cleaning.without_labels(frame, words, self._name(split))
-            except cleaning.RowProblem as error:
-                self._add(error.role, error.message, error.hint)
+            except DataProblem as error:
+                self._add(error.about, error.message, error.hint)
             else:
                 self.notes.extend(filter(None, [note]))
         self._raise_problems()
@@ -269,8 +269,8 @@ class _Loader:
                 labels, notes = label_cells.split(labels, self.spec.label_separator)
                 self.notes.extend(notes)
             encoded = self.task.encode(labels, names, as_written=self.spec.labels == "as_written")
-        except LabelProblem as error:
-            message = f"{self._name(error.split)}: {error.message}"
+        except DataProblem as error:
+            message = f"{self._name(error.about)}: {error.message}"
             raise SpecError([Problem(self.source.where("data", "label"), message, error.hint)]) from error
         for split, frame in frames.items():
             frame["label"] = list(encoded.splits[split])

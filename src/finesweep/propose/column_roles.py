@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from finesweep.errors import printable
+from finesweep.errors import DataProblem, printable
 from finesweep.model.text_length import word_count
-from finesweep.tasks import LabelColumn, LabelKind, LabelProblem, label_cells, label_column
+from finesweep.tasks import LabelColumn, LabelKind, label_cells, label_column
 
 LOOKED_AT = 20_000
 """Maximum number of rows by which a column is judged."""
@@ -192,7 +192,7 @@ def _labels(present: Sequence[Any], class_names: Sequence[str] | None) -> tuple[
     cells = [tuple(value) if isinstance(value, list) else value for value in present]
     try:
         split, _ = label_cells.split({"train": pd.Series(cells, dtype=object)}, None)
-    except LabelProblem:
+    except DataProblem:
         return ()
     names = dict(enumerate(class_names or ()))
     found = dict.fromkeys(label for cell in split["train"] for label in cell if isinstance(label, str | int | float))

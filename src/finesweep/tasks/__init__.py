@@ -5,12 +5,11 @@ A task is a file here and a line in ``registry.TASKS``. Tasks read no files and 
 
 from finesweep.tasks.label_column import LabelColumn, LabelKind
 from finesweep.tasks.naive_answer import Naive
-from finesweep.tasks.protocol import LabelProblem, Task
+from finesweep.tasks.protocol import Task
 
 __all__ = [
     "LabelColumn",
     "LabelKind",
-    "LabelProblem",
     "Naive",
     "Task",
 ]

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from finesweep.errors import DataProblem
 from finesweep.tasks.label_column import is_list_text, parting_mark, text_of
-from finesweep.tasks.protocol import LabelProblem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ def split(labels: Mapping[str, pd.Series], separator: str | None) -> tuple[dict[
         separator: Text between two labels; None to find it from the cells.
 
     Raises:
-        LabelProblem: A text that should be a list is none.
+        DataProblem: A text that should be a list is none.
     """
     import pandas as pd
 
@@ -81,7 +81,7 @@ def _read(cell: Any, name: str) -> tuple[Any, ...]:
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         found = None
     if not isinstance(found, list | tuple | set) or not all(isinstance(item, str | int | float) for item in found):
-        raise LabelProblem(name, f"the label {cell[:40]!r} is no list of labels", "write labels with '|' between them")
+        raise DataProblem(name, f"the label {cell[:40]!r} is no list of labels", "write labels with '|' between them")
     return tuple(item for item in (sorted(found, key=str) if isinstance(found, set) else found) if text_of(item))
 
 

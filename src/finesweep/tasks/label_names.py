@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from finesweep.errors import did_you_mean
+from finesweep.errors import DataProblem, did_you_mean
 from finesweep.tasks.label_column import decimal_comma, is_number, is_whole, readings
-from finesweep.tasks.protocol import LabelProblem, Task
+from finesweep.tasks.protocol import Task
 from finesweep.text import first_few, shortened
 
 FEW_CLASSES = 10
@@ -65,14 +65,14 @@ def check_known(labels: Mapping[str, Sequence[str]], known: Collection[str], why
         unit: The things that are counted, for the message.
 
     Raises:
-        LabelProblem: A split has other labels.
+        DataProblem: A split has other labels.
     """
     for split, column in labels.items():
         unknown = Counter(text for text in column if text not in known)
         if unknown:
             count = f"{unknown.total():,} of {len(column):,} {unit}"
             message = f"{listed(in_order(unknown))} cannot be learned ({count}); {why}"
-            raise LabelProblem(split, message, did_you_mean(next(iter(unknown)), known))
+            raise DataProblem(split, message, did_you_mean(next(iter(unknown)), known))
 
 
 def alike_notes(names: Sequence[str]) -> Iterator[str]:

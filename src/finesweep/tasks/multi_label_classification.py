@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from finesweep.errors import DataProblem
 from finesweep.tasks import label_names
 from finesweep.tasks.label_column import MOST_CLASSES, is_null
 from finesweep.tasks.label_names import FEW_CLASSES, listed
 from finesweep.tasks.naive_answer import Naive
-from finesweep.tasks.protocol import EncodedLabels, LabelProblem
+from finesweep.tasks.protocol import EncodedLabels
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class MultiLabelClassification:
                 one, and words such as `NULL` are dropped.
 
         Raises:
-            LabelProblem: No row has a label, all rows have the same labels, there are too many, or a split has labels
+            DataProblem: No row has a label, all rows have the same labels, there are too many, or a split has labels
                 that train lacks.
         """
         notes: list[str] = []
@@ -278,21 +279,19 @@ def _shown(names: Sequence[str]) -> str:
 
 def _check(train: Counter[str], cells: Sequence[_Cell], order: Sequence[str]) -> None:
     if not train:
-        raise LabelProblem("train", "no row has a label", "is this the right column?")
+        raise DataProblem("train", "no row has a label", "is this the right column?")
     if len(order) > MOST_CLASSES:
-        raise LabelProblem(
-            "train", f"{len(order):,} labels; at most {MOST_CLASSES:,} are allowed", "leave out the rare"
-        )
+        raise DataProblem("train", f"{len(order):,} labels; at most {MOST_CLASSES:,} are allowed", "leave out the rare")
     if len(train) > FEW_CLASSES and len(train) > len(cells) / 2:
         message = f"{len(train):,} different labels in {len(cells):,} rows; labels that stand in many rows are expected"
-        raise LabelProblem("train", message, "is this column the text or an id?")
+        raise DataProblem("train", message, "is this column the text or an id?")
 
 
 def _check_varied(train: Sequence[Sequence[int]], order: Sequence[str]) -> None:
     if all(ids == train[0] for ids in train):
         same = [order[label] for label in train[0]]
         what = f"every label is {same[0]!r}" if len(same) == 1 else f"every row has the labels {listed(same)}"
-        raise LabelProblem("train", f"{what}; rows that differ are needed", "is this the right column?")
+        raise DataProblem("train", f"{what}; rows that differ are needed", "is this the right column?")
 
 
 def _notes(

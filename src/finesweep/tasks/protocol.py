@@ -34,20 +34,6 @@ class EncodedLabels:
     notes: tuple[str, ...] = ()
 
 
-class LabelProblem(ValueError):
-    """A label column that the task cannot use.
-
-    Attributes:
-        split: The split with the problem.
-        message: What was found and what is allowed.
-        hint: The nearest fix.
-    """
-
-    def __init__(self, split: str, message: str, hint: str = "") -> None:
-        self.split, self.message, self.hint = split, message, hint
-        super().__init__(message)
-
-
 class Task(Protocol):
     """A kind of training; without state.
 
@@ -90,7 +76,7 @@ class Task(Protocol):
             as_written: Whether each spelling is a label of its own.
 
         Raises:
-            LabelProblem: A column cannot be used.
+            DataProblem: A column cannot be used.
         """
         ...
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from finesweep.errors import DataProblem
 from finesweep.tasks import label_names
 from finesweep.tasks.label_column import (
     MANY,
@@ -21,7 +22,7 @@ from finesweep.tasks.label_column import (
 )
 from finesweep.tasks.label_names import AS_WRITTEN, FEW_CLASSES, listed
 from finesweep.tasks.naive_answer import Naive
-from finesweep.tasks.protocol import EncodedLabels, LabelProblem
+from finesweep.tasks.protocol import EncodedLabels
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class TextClassification:
                 one, and labels that hold several or are infinite are refused.
 
         Raises:
-            LabelProblem: There is one class, there are too many, the labels are a measure, or a split has labels that
+            DataProblem: There is one class, there are too many, the labels are a measure, or a split has labels that
                 train lacks.
         """
         texts = label_names.texts(labels)
@@ -198,11 +199,11 @@ def _check_meaning(texts: Mapping[str, Sequence[str]]) -> None:
         infinite = sorted(filter(is_infinite, distinct))
         if infinite and all(is_number(text) or is_infinite(text) for text in distinct):
             message = f"{listed(infinite)} among the labels, which are numbers ({_rows_of(infinite, column)})"
-            raise LabelProblem(split, message, f"remove these rows; {AS_WRITTEN}")
+            raise DataProblem(split, message, f"remove these rows; {AS_WRITTEN}")
     found = look(texts["train"])
     if found.kind is LabelKind.SEVERAL:
         hint = f"to learn them: `task: multi-label-classification`; {AS_WRITTEN}"
-        raise LabelProblem("train", f"several labels in one cell: {found.reason}", hint)
+        raise DataProblem("train", f"several labels in one cell: {found.reason}", hint)
 
 
 def _meaning_notes(train: Counter[str]) -> Iterator[str]:
@@ -227,20 +228,20 @@ def _rows_of(texts: Collection[str], column: Iterable[str]) -> str:
 def _check_classes(train: Counter[str], named: int, *, as_written: bool) -> None:
     rows = train.total()
     if len(train) == 1:
-        raise LabelProblem("train", *_constant(next(iter(train))))
+        raise DataProblem("train", *_constant(next(iter(train))))
     commas = decimal_comma(train)
     measured = commas or all(is_number(text) for text in train)
     broken = commas or (measured and not all(is_whole(text) for text in train))
     hint = "for a measure: `task: text-regression`" if measured else "is this column the text or an id?"
     if broken and len(train) > MANY and not as_written:
         kind = "decimal commas" if commas else "fractions"
-        raise LabelProblem("train", f"{len(train):,} different labels with {kind}; classes are expected", hint)
+        raise DataProblem("train", f"{len(train):,} different labels with {kind}; classes are expected", hint)
     if max(len(train), named) > MOST_CLASSES:
-        raise LabelProblem("train", f"{max(len(train), named):,} classes; at most {MOST_CLASSES:,} are allowed", hint)
+        raise DataProblem("train", f"{max(len(train), named):,} classes; at most {MOST_CLASSES:,} are allowed", hint)
     if len(train) > FEW_CLASSES and len(train) > rows / 2:
-        raise LabelProblem("train", f"{len(train):,} different labels in {rows:,} rows; classes are expected", hint)
+        raise DataProblem("train", f"{len(train):,} different labels in {rows:,} rows; classes are expected", hint)
     if rows < named:
-        raise LabelProblem("train", f"{rows:,} rows for {named:,} classes", "give more rows")
+        raise DataProblem("train", f"{rows:,} rows for {named:,} classes", "give more rows")
 
 
 def _constant(label: str) -> tuple[str, str]:

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from finesweep.errors import DataProblem
 from finesweep.tasks.label_column import LabelKind, could_be_thousands, decimal_comma, is_infinite, look
 from finesweep.tasks.naive_answer import CORRELATIONS, Naive
-from finesweep.tasks.protocol import EncodedLabels, LabelProblem
+from finesweep.tasks.protocol import EncodedLabels
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ class TextRegression:
             as_written: Whether a comma is never a decimal comma.
 
         Raises:
-            LabelProblem: A label is no finite number, all labels of train are equal, or they are classes.
+            DataProblem: A label is no finite number, all labels of train are equal, or they are classes.
         """
         if names is not None:
-            raise LabelProblem("train", "the labels are classes", "write `task: text-classification`")
+            raise DataProblem("train", "the labels are classes", "write `task: text-classification`")
         commas = not as_written and _has_decimal_commas(labels)
         splits = {split: _numbers(split, series, commas=commas) for split, series in labels.items()}
         if len(set(splits["train"])) == 1:
-            raise LabelProblem("train", f"every label is {splits['train'][0]:g}", "is this the right column?")
+            raise DataProblem("train", f"every label is {splits['train'][0]:g}", "is this the right column?")
         _check_sizes(splits)
         far = _far_notes(labels["train"], splits["train"])
         return EncodedLabels(splits, None, (*far, *_notes(labels["train"], commas=commas)))
@@ -176,7 +177,7 @@ def _has_decimal_commas(labels: Mapping[str, pd.Series]) -> bool:
         return True
     if thousands := sorted(text for text in texts if could_be_thousands(text)):
         message = f"the comma of {thousands[0]!r} may part thousands, or the fraction"
-        raise LabelProblem("train", message, "write the labels without commas, and a fraction with a point")
+        raise DataProblem("train", message, "write the labels without commas, and a fraction with a point")
     return False
 
 
@@ -196,7 +197,7 @@ def _numbers(split: str, series: pd.Series, *, commas: bool) -> list[float]:
         found = ", ".join(f"{series.iloc[at]!r} in {unit} {series.index[at]}" for at in wrong[:_SHOWN])
         message = f"{len(wrong):,} of {len(numbers):,} labels are no finite numbers: {found}"
         infinite = all(is_infinite(str(series.iloc[at])) for at in wrong)
-        raise LabelProblem(split, message, "remove these rows" if infinite else _FOR_CLASSES)
+        raise DataProblem(split, message, "remove these rows" if infinite else _FOR_CLASSES)
     return numbers
 
 
@@ -214,13 +215,13 @@ def _number(value: object, *, commas: bool) -> float:
 def _check_sizes(splits: Mapping[str, Sequence[float]]) -> None:
     for split, numbers in splits.items():
         if (largest := max(map(abs, numbers))) > _LARGEST:
-            raise LabelProblem(split, f"a label is {largest:.3g}; at most {_LARGEST:g} is allowed", "divide them all")
+            raise DataProblem(split, f"a label is {largest:.3g}; at most {_LARGEST:g} is allowed", "divide them all")
     middle, spread = _middle(splits["train"])
     if spread < _LEAST_SPREAD * max(map(abs, splits["train"])):
         message = (
             f"the labels lie within {spread:.3g} of {middle:.10g}, closer than single precision can tell them apart"
         )
-        raise LabelProblem("train", message, f"subtract {middle:.10g} from them all")
+        raise DataProblem("train", message, f"subtract {middle:.10g} from them all")
 
 
 def _middle(numbers: Sequence[float]) -> tuple[float, float]:

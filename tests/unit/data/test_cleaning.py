@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from finesweep.data.cleaning import RowProblem, clean_rows, without_labels
+from finesweep.data.cleaning import clean_rows, without_labels
 from finesweep.data.readers import Table
+from finesweep.errors import DataProblem
 
 ROLES = {"text": "body", "label": "stars"}
 
@@ -59,7 +60,7 @@ def test_a_row_that_lacks_both_is_counted_once() -> None:
     ],
 )
 def test_nothing_left_is_a_problem(texts: list[Any], labels: list[Any], message: str) -> None:
-    with pytest.raises(RowProblem, match=message):
+    with pytest.raises(DataProblem, match=message):
         clean_rows(table(texts, labels), ROLES, "train")
 
 
@@ -92,7 +93,7 @@ def test_a_pair_without_its_second_text_is_dropped() -> None:
 def test_minus_one_is_no_label_where_classes_have_names() -> None:
     frame, _ = clean_rows(table(["a", "b"], [-1, 1], ("no", "yes")), ROLES, "test")
     assert frame["label"].tolist() == ["yes"]
-    with pytest.raises(RowProblem, match="every row has no label"):
+    with pytest.raises(DataProblem, match="every row has no label"):
         clean_rows(table(["a", "b"], [-1, -1], ("no", "yes")), ROLES, "test")
 
 
@@ -126,5 +127,5 @@ def test_rows_with_a_word_for_no_label_are_left_out_and_named() -> None:
     assert kept["label"].tolist() == ["x", "y"]
     assert note.startswith("train: 1 row (line 3) with 'NULL' for a label, taken as none and left out (data.labels")
     assert without_labels(kept, {"NULL"}, "train")[1] == ""
-    with pytest.raises(RowProblem, match="test: every row has 'x', 'y' for a label"):
+    with pytest.raises(DataProblem, match="test: every row has 'x', 'y' for a label"):
         without_labels(kept, {"x", "y"}, "test")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from finesweep.data import flag_columns
-from finesweep.data.cleaning import RowProblem
 from finesweep.data.readers import Table
+from finesweep.errors import DataProblem
 
 
 def joined(**columns: list[Any]) -> Table:
@@ -30,5 +30,5 @@ def test_row_with_a_flag_that_is_not_known_has_no_label(unknown: Any):
 
 @pytest.mark.parametrize("strange", ["2", 0.5, "maybe"])
 def test_value_that_is_no_flag_is_refused_with_its_place(strange: Any):
-    with pytest.raises(RowProblem, match=r"'mad' has .* in line 3"):
+    with pytest.raises(DataProblem, match=r"'mad' has .* in line 3"):
         joined(rude=[1, 0], mad=[0, strange])

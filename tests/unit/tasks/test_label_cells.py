@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finesweep.errors import DataProblem
 from finesweep.tasks import label_cells
-from finesweep.tasks.protocol import LabelProblem
 
 
 def split(cells: list[Any], separator: str | None = None) -> tuple[list[tuple[Any, ...]], list[str]]:
@@ -62,7 +62,7 @@ def test_what_was_decided_is_said(cells: list[Any], note: str):
 
 @pytest.mark.parametrize("cell", ["[a, b]", "[[1], 2]", "{'a': 1}", "[" * 3_000 + "]" * 3_000, f"['{'x' * 20_000}']"])
 def test_text_that_only_looks_like_a_list_is_refused(cell: str):
-    with pytest.raises(LabelProblem, match="is no list of labels"):
+    with pytest.raises(DataProblem, match="is no list of labels"):
         split([cell])
 
 
@@ -70,6 +70,6 @@ def test_text_that_only_looks_like_a_list_is_refused(cell: str):
 def test_any_cells_become_tuples_or_a_problem(cells: list[Any]):
     try:
         found, _ = split(cells)
-    except LabelProblem:
+    except DataProblem:
         return
     assert all(isinstance(cell, tuple) for cell in found)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from finesweep.data import splits
+from finesweep.errors import DataProblem
 from finesweep.tasks.multi_label_classification import MultiLabelClassification
-from finesweep.tasks.protocol import EncodedLabels, LabelProblem
+from finesweep.tasks.protocol import EncodedLabels
 
 TASK = MultiLabelClassification()
 NAMES = ("a", "b", "c")
@@ -88,7 +89,7 @@ def test_names_that_come_with_the_data_keep_their_order():
     ],
 )
 def test_columns_that_cannot_be_learned_are_refused(cells: dict[str, list[Cell]], message: str):
-    with pytest.raises(LabelProblem) as error:
+    with pytest.raises(DataProblem) as error:
         encode(**cells)
     assert message in error.value.message
 

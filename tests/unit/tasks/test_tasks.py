@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
+from finesweep.errors import DataProblem
 from finesweep.registry import TASKS
 from finesweep.tasks.label_column import MANY, MOST_CLASSES
-from finesweep.tasks.protocol import EncodedLabels, LabelProblem, Task
+from finesweep.tasks.protocol import EncodedLabels, Task
 from finesweep.tasks.text_classification import TextClassification
 from finesweep.tasks.text_regression import TextRegression
 from finesweep.trial import Direction
@@ -151,7 +152,7 @@ def test_class_ids_are_classes_without_a_word() -> None:
     ],
 )
 def test_labels_that_mean_something_else_are_classes_only_if_told(labels: list[Any], message: str) -> None:
-    with pytest.raises(LabelProblem, match=message) as caught:
+    with pytest.raises(DataProblem, match=message) as caught:
         encode(CLASSIFY, train=labels)
     assert "as_written" in caught.value.hint
     encoded = encode(CLASSIFY, train=labels, as_written=True)
@@ -214,30 +215,30 @@ def test_names_and_positions_of_two_files_are_the_same_classes() -> None:
     ],
 )
 def test_a_column_that_holds_no_classes_is_a_problem(labels: list[Any], message: str, hint: str) -> None:
-    with pytest.raises(LabelProblem, match=message) as caught:
+    with pytest.raises(DataProblem, match=message) as caught:
         encode(CLASSIFY, train=labels)
     assert hint in caught.value.hint
-    assert caught.value.split == "train"
+    assert caught.value.about == "train"
 
 
 def test_labels_that_train_lacks_are_named() -> None:
     with pytest.raises(
-        LabelProblem, match=r"'mixed' cannot be learned \(2 of 3 rows\); train has only 'neg', 'pos'"
+        DataProblem, match=r"'mixed' cannot be learned \(2 of 3 rows\); train has only 'neg', 'pos'"
     ) as caught:
         encode(CLASSIFY, train=["pos", "neg"], validation=["pos", "mixed", "mixed"])
-    assert caught.value.split == "validation"
-    with pytest.raises(LabelProblem, match="'postive'") as caught:
+    assert caught.value.about == "validation"
+    with pytest.raises(DataProblem, match="'postive'") as caught:
         encode(CLASSIFY, train=["positive", "negative"], test=["postive"])
     assert caught.value.hint == "did you mean positive?"
 
 
 def test_a_label_beyond_the_names_is_a_problem() -> None:
-    with pytest.raises(LabelProblem, match=r"'2' cannot be learned \(1 of 3 rows\); there are names for 0 to 1 only"):
+    with pytest.raises(DataProblem, match=r"'2' cannot be learned \(1 of 3 rows\); there are names for 0 to 1 only"):
         encode(CLASSIFY, ("no", "yes"), train=[0, 1, 2])
 
 
 def test_fewer_rows_than_named_classes_are_a_problem() -> None:
-    with pytest.raises(LabelProblem, match="2 rows for 3 classes"):
+    with pytest.raises(DataProblem, match="2 rows for 3 classes"):
         encode(CLASSIFY, ("a", "b", "c"), train=[0, 1])
 
 
@@ -248,7 +249,7 @@ LABEL = st.one_of(st.integers(-3, 12), st.booleans(), st.text("abAB 1", min_size
 def test_ids_point_back_to_the_label_as_it_was_written(labels: list[Any]) -> None:
     try:
         encoded = encode(CLASSIFY, train=labels, as_written=True)
-    except LabelProblem:
+    except DataProblem:
         return
     assert encoded.names is not None
     assert [encoded.names[position] for position in encoded.splits["train"]] == [str(x).strip() for x in labels]
@@ -296,9 +297,9 @@ def test_decimal_commas_are_numbers_and_said() -> None:
     encoded = encode(REGRESS, train=["3,5", "-0,25", "4"], validation=["1,125"])
     assert encoded.splits == {"train": [3.5, -0.25, 4.0], "validation": [1.125]}
     assert encoded.notes == ("The labels are 3 different numbers with a decimal comma, read as with a point.",)
-    with pytest.raises(LabelProblem, match=r"the comma of '1,250' may part thousands, or the fraction"):
+    with pytest.raises(DataProblem, match=r"the comma of '1,250' may part thousands, or the fraction"):
         encode(REGRESS, train=["1,250", "3,500"])
-    with pytest.raises(LabelProblem, match="no finite numbers: '3,5' in line 2"):
+    with pytest.raises(DataProblem, match="no finite numbers: '3,5' in line 2"):
         encode(REGRESS, train=["3,5", "4"], as_written=True)
 
 
@@ -324,12 +325,12 @@ def test_class_ids_that_are_learned_as_numbers_are_said() -> None:
     ],
 )
 def test_a_column_that_holds_no_measure_is_a_problem(labels: list[Any], message: str) -> None:
-    with pytest.raises(LabelProblem, match=message):
+    with pytest.raises(DataProblem, match=message):
         encode(REGRESS, train=labels)
 
 
 def test_named_classes_are_no_measure() -> None:
-    with pytest.raises(LabelProblem, match="the labels are classes"):
+    with pytest.raises(DataProblem, match="the labels are classes"):
         encode(REGRESS, ("a", "b"), train=[0, 1])
 
 
@@ -376,7 +377,7 @@ def test_a_prediction_that_is_not_finite_gives_no_score() -> None:
     ],
 )
 def test_measures_that_single_precision_cannot_hold_are_refused(labels, message) -> None:
-    with pytest.raises(LabelProblem, match=message):
+    with pytest.raises(DataProblem, match=message):
         REGRESS.encode({"train": pd.Series(labels)}, None)
 
 
