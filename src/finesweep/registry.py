@@ -83,4 +83,4 @@ PROFILES = Registry(
         "ray": "finesweep.launch.ray.profile:RayProfile",
     },
 )
-"""The keys of a launch profile, by launcher."""
+"""Classes with the keys of a launch profile, by launcher. Every launcher and submitter needs a line here."""

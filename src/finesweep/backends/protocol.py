@@ -1,7 +1,7 @@
 """Defines a backend, which proposes hyperparameters and calls ``hyperparameter_search``.
 
-A backend is one file here and one line in ``finesweep.registry.BACKENDS``. It gets ``Work`` and knows nothing of
-processes, training or records; ``Work`` knows nothing of samplers and pruners.
+A backend is a package here and a line in ``finesweep.registry.BACKENDS``. It gets ``Work``, which claims trials, trains
+them and writes their records. ``Work`` knows nothing of samplers and pruners.
 """
 
 from __future__ import annotations

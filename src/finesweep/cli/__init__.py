@@ -1,6 +1,7 @@
 """Defines the command line: ``sweep`` and its subcommands, their options, what they print, their exit codes.
 
-Each command calls one function of ``sweep``, ``display``, ``results`` or ``propose``. Nothing is decided here.
+A command turns its options into a request, calls ``sweep``, ``display``, ``results`` or ``propose``, and prints the
+result. The hidden commands are processes that finesweep starts itself, as ``sweep worker``. Nothing is decided here.
 """
 
 from finesweep.cli.command_line import main

@@ -1,7 +1,8 @@
 """Reads and writes a sweep's folder: its manifest, the claims on its trials, and their records.
 
-The folder is the contract between all processes of a sweep. Every path under ``results/NAME/`` is known here and
-nowhere else. Nothing here decides what to train, to prune or to show.
+The folder is the contract between all processes of a sweep. ``SweepFolder`` has the paths that several packages use.
+Files of a single package are named there: a lock, a temporary folder, a log or a script of a cluster's jobs. Nothing
+here decides what to train, to prune or to show.
 """
 
 from finesweep.folder.checked_files import CheckedFiles

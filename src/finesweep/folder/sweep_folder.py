@@ -1,4 +1,4 @@
-"""Defines every path under ``results/<name>/``, and reads and writes the files there atomically.
+"""Defines the paths under ``results/<name>/``, and reads and writes the files there atomically.
 
 The folder is the contract: everything that is shown, ranked or resumed is read from it.
 

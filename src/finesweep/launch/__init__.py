@@ -1,7 +1,8 @@
 """Starts workers where a launch profile says: on this machine, on Slurm, on Ray; and ends them.
 
-A launcher is a file or a folder here and a line in ``registry``. Launchers know command lines, processes and jobs. They
-know nothing of a worker's tasks, and decide nothing about trials.
+A launcher is a module or a package here, with its lines in ``registry``. Launchers know command lines, processes and
+jobs. They know nothing of a worker's tasks, and decide nothing about trials. ``deadlines`` states how long each process
+has to stop, whatever starts it.
 """
 
 from finesweep.launch.profile import Profile, SettledProfile, of_run

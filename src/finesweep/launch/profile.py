@@ -1,7 +1,7 @@
 """Reads launch profiles, which say where workers run and with which resources; they are not part of a sweep's identity.
 
-``Profile`` has the keys of all launchers. A launcher with its own keys has a subclass in its own module and a line in
-``finesweep.registry.PROFILES``.
+``Profile`` has the keys of all launchers. A launcher with its own keys has a subclass in its own package.
+``finesweep.registry.PROFILES`` names the class of each launcher; a launcher that is missing there is refused.
 """
 
 from __future__ import annotations

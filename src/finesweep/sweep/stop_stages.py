@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 
 from finesweep.errors import SweepError, signal_name
-from finesweep.host import deadlines
 from finesweep.host.signals import Signals
+from finesweep.launch import deadlines
 
 
 class Stage(enum.IntEnum):

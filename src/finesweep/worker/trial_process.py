@@ -17,9 +17,8 @@ import torch
 from finesweep.errors import FolderError
 from finesweep.files import open_log
 from finesweep.folder import BorrowedLease, Lease, SweepFolder, disk
-from finesweep.host import deadlines
 from finesweep.host.process_memory import oom_kills
-from finesweep.launch import SettledProfile
+from finesweep.launch import SettledProfile, deadlines
 from finesweep.trial import AttemptOutdated
 from finesweep.worker.retry_rule import Ending, Limit
 from finesweep.worker.watchdog import Watchdog

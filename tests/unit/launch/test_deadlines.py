@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.host import deadlines
+from finesweep.launch import deadlines
 
 CONSTANTS = {value for name, value in vars(deadlines).items() if name.endswith("_SECONDS")}
 ENDED = deadlines.COMMAND_SECONDS + deadlines.KILLED_SECONDS

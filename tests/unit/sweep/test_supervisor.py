@@ -20,8 +20,9 @@ from finesweep.folder import claims
 from finesweep.folder.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
 from finesweep.folder.manifest import hours_ran
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
-from finesweep.host import deadlines, signals
+from finesweep.host import signals
 from finesweep.host.signals import Signals
+from finesweep.launch import deadlines
 from finesweep.spec.sections import SweepSpec
 from finesweep.sweep import open_sweep, stop_stages, supervisor
 from finesweep.sweep.open_sweep import OpenSweep

@@ -18,8 +18,8 @@ from typing import Any
 
 from finesweep import __version__
 from finesweep.errors import lines_of
-from finesweep.host import deadlines
 from finesweep.host.python_process import LIBRARY
+from finesweep.launch import deadlines
 from finesweep.launch.ray.node_worker import TOLD, NodeWorker, look
 from finesweep.launch.ray.nodes import Amounts, RayNode, able
 

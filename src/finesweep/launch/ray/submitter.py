@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from finesweep.errors import FolderError, LaunchError
 from finesweep.folder import Run, SweepFolder
-from finesweep.host import deadlines
 from finesweep.host.python_process import SAFE_IMPORTS
+from finesweep.launch import deadlines
 from finesweep.launch.commands import supervise_command
 from finesweep.launch.profile import Profile
 from finesweep.launch.profile import of_run as profile_of

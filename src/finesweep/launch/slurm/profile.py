@@ -13,8 +13,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from finesweep.errors import did_you_mean, printable
-from finesweep.host.deadlines import SLURM_SECONDS
 from finesweep.host.machine import Machine
+from finesweep.launch.deadlines import SLURM_SECONDS
 from finesweep.launch.profile import Profile, SettledProfile, number, one_gpu_at_most
 
 DEFAULT_WORKERS = 4

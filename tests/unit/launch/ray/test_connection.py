@@ -18,7 +18,7 @@ import pytest
 from finesweep.errors import LaunchError
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
-from finesweep.host import deadlines
+from finesweep.launch import deadlines
 from finesweep.launch.ray import connection as connection_module
 from finesweep.launch.ray import connection_process, launcher
 from finesweep.launch.ray.connection import Inspection, RayConnection

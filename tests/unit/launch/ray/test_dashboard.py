@@ -19,7 +19,7 @@ import pytest
 from finesweep.errors import FolderError, LaunchError
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
-from finesweep.host import deadlines
+from finesweep.launch import deadlines
 from finesweep.launch.profile import Profile
 from finesweep.launch.protocol import Job, Order
 from finesweep.launch.ray import dashboard as ray_dashboard

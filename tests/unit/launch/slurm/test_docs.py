@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from finesweep.host.deadlines import SLURM_SECONDS
 from finesweep.launch import profile
+from finesweep.launch.deadlines import SLURM_SECONDS
 from finesweep.launch.profile import Profile
 from finesweep.launch.slurm.profile import DEFAULT_WORKERS, FLAGS, VALUES, SlurmProfile
 
