@@ -73,14 +73,14 @@ def cases(of: str) -> list[Any]:
 
 
 def slow(backend: str) -> Iterable[pytest.MarkDecorator]:
-    return (pytest.mark.slow,) if BACKENDS.load(backend).coordinates else ()
+    return (pytest.mark.slow,) if BACKENDS.load(backend).single_worker else ()
 
 
 CASES = cases("samplers")
 QUICK_CASE = ("optuna", "tpe")
 PRUNERS = cases("pruners")
 ALL = [pytest.param(name, marks=slow(name)) for name in BACKENDS.names]
-PARALLEL = [name for name in BACKENDS.names if not BACKENDS.load(name).coordinates]
+PARALLEL = [name for name in BACKENDS.names if not BACKENDS.load(name).single_worker]
 """Backends that run in many workers side by side. Of the others there is one, whose trials run elsewhere: what
 happens to those is shown in e2e/test_ray_backend.py."""
 
@@ -143,8 +143,8 @@ class RecordedWork:
         self.leases[lease.claim] = lease
         return lease.claim
 
-    def elsewhere(self) -> Callable[[], RecordedWork]:
-        return functools.partial(Elsewhere, self)
+    def borrower(self) -> Callable[[], RecordedWork]:
+        return functools.partial(Borrower, self)
 
     def renew(self) -> None:
         for lease in self.leases.values():
@@ -208,14 +208,14 @@ class RecordedWork:
 
     def search(self) -> list[TrialRecord]:
         backend = BACKENDS.load(self.spec.search.backend)
-        if backend.coordinates:
+        if backend.single_worker:
             RAY.run(functools.partial(backend().search, self))
         else:
             backend().search(self)
         return self.sweep_folder.records()
 
 
-class Elsewhere:
+class Borrower:
     """The same work in a process that Ray has started, which forks for each trial as a worker does."""
 
     def __init__(self, work: RecordedWork) -> None:
@@ -382,7 +382,7 @@ def test_what_is_wrong_with_the_folder_elsewhere_ends_the_search_in_those_words(
         raise FolderError("/results/s on node-2: there is no such folder")
 
     class Unshared(RecordedWork):
-        def elsewhere(self) -> Callable[[], RecordedWork]:
+        def borrower(self) -> Callable[[], RecordedWork]:
             return opened
 
     spec = make_spec(backend=backend, sampler="random", trials=3)
@@ -547,7 +547,7 @@ def test_what_is_sent_to_an_actor_is_a_few_kilobytes():
     from finesweep.backends.ray.trial import ActorTrials
     from finesweep.worker.worker import Worker
 
-    opens = functools.partial(Worker.open_elsewhere, Path("/" + "folder/" * 100), 1, "t" * 100)
+    opens = functools.partial(Worker.open_borrower, Path("/" + "folder/" * 100), 1, "t" * 100)
     assert len(cloudpickle.dumps(SearchDriver(ActorTrials(opens, "key")))) < 16_000
 
 

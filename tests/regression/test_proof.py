@@ -18,7 +18,7 @@ from finesweep.tasks.text_classification import TextClassification
 from finesweep.training import evaluation
 from finesweep.training.callback import TrialWatch
 from finesweep.trial import Direction, TrialRecord, TrialState
-from finesweep.worker.verify_winner import verify
+from finesweep.worker import prove_winner
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def ranked(lab, tmp_path):
         return record
 
     def prove(record):
-        verify(sweep_folder.path, sweep_folder.checkpoint(0), 0, tmp_path / "evidence.json")
+        prove_winner.prove(sweep_folder.path, sweep_folder.checkpoint(0), 0, tmp_path / "evidence.json")
         found = json.loads((tmp_path / "evidence.json").read_text())
         evidence = Evidence(0, "eval_loss", record.objective, **found)
         return evidence, evidence.differences(record, TextClassification.metrics)

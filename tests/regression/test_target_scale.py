@@ -19,7 +19,7 @@ from finesweep.training.callback import TrialWatch
 from finesweep.training.rehearsal import rehearse
 from finesweep.training.target_scale import TargetScale
 from finesweep.trial import Direction
-from finesweep.worker.verify_winner import Exported
+from finesweep.worker.prove_winner import Exported
 
 LEARNING = {"num_train_epochs": 4, "learning_rate": 5e-3}
 
@@ -65,7 +65,9 @@ def test_prices_near_250_000_are_learned_and_reported_in_their_units(prices, tmp
     exported = Exported.load(tmp_path / "saved", TextRegression(), {"data.max_length": 24}, trusted=False)
     import pandas as pd
 
-    scores = TextRegression().proof(*exported.answers(pd.read_parquet(prices.sweep_folder.data / "validation.parquet")))
+    scores = TextRegression().recompute_metrics(
+        *exported.answers(pd.read_parquet(prices.sweep_folder.data / "validation.parquet"))
+    )
     assert scores == pytest.approx(metrics, rel=1e-4)
 
 

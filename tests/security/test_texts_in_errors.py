@@ -11,7 +11,7 @@ import pytest
 from finesweep.errors import SpecError, SweepError
 from finesweep.tasks.text_classification import TextClassification
 from finesweep.training.model_and_tokens import _tokens, without_texts
-from finesweep.worker.verify_winner import Exported
+from finesweep.worker.prove_winner import Exported
 
 SECRET = "the patient's name is written here"
 FRAME = pd.DataFrame({"text": ["harmless", SECRET], "label": [0, 1]})

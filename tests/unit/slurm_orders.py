@@ -18,7 +18,7 @@ from finesweep.launch.slurm.profile import SlurmProfile
 TOKEN = "0123456789abcdef"
 
 
-def order(path: Path, *, coordinates: bool = False, **keys: Any) -> Order:
+def order(path: Path, *, single_worker: bool = False, **keys: Any) -> Order:
     """Return an order for a folder, which is made, with a run in it."""
     for name in ("runs", "logs"):
         (path / name).mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def order(path: Path, *, coordinates: bool = False, **keys: Any) -> Order:
     profile = asked.settled(None, 100)  # type: ignore[arg-type] - which machine it is makes no difference
     begun = run(profile=profile.record(), token=TOKEN, watched=False, ended=None)
     folder.write_run(begun)
-    return Order(folder, begun, profile, "spec", coordinates)
+    return Order(folder, begun, profile, "spec", single_worker)
 
 
 def program(folder: Path, name: str, text: str) -> None:

@@ -52,7 +52,7 @@ EARLY = {
     "worker.attempt": {"torch"},
     "calibration.bench": {"torch", "transformers"},
     "worker.trial_process": {"torch"},
-    "worker.verify_winner": {"pandas", "torch", "transformers"},
+    "worker.prove_winner": {"pandas", "torch", "transformers"},
 }
 """Modules that import something heavy when they are imported, because they are of no use without it."""
 

@@ -49,7 +49,7 @@ ELSEWHERE = {
     "training.saved_state": {"load_file": CHECKED},
     "cli.summary": {"open": "/dev/null"},
     "worker.measure_for_plan": {"open": NO_FILE},
-    "worker.verify_winner": {"from_pretrained": CHECKED, "pipeline": CHECKED},
+    "worker.prove_winner": {"from_pretrained": CHECKED, "pipeline": CHECKED},
     "host.process_memory": {"read_text": THE_KERNEL},
     "worker.worker": {"open": NO_FILE},
 }

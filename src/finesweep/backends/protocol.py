@@ -53,7 +53,7 @@ class Work(Protocol):
         """Run ``body`` in its own process; a crash of it becomes the trial's record.
 
         Args:
-            claim: The trial, claimed here or by the work that this is the ``elsewhere`` of.
+            claim: The trial, claimed here, or by the work whose ``borrower`` this is.
             body: The function to run.
             attend: Called in this process several times a second while the body runs.
         """
@@ -76,7 +76,7 @@ class Work(Protocol):
         """
         ...
 
-    def elsewhere(self) -> Callable[[], Work]:
+    def borrower(self) -> Callable[[], Work]:
         """Return a function that opens this work in another process; it is small, and can be pickled.
 
         There, ``isolated`` and ``train`` run trials that are claimed here, and nothing is claimed.
@@ -88,11 +88,11 @@ class Work(Protocol):
         ...
 
     def release(self, claim: Claim) -> None:
-        """Release a claim whose trial has run elsewhere."""
+        """Release a claim whose trial has run in another process."""
         ...
 
     def lost(self, claim: Claim, how: str, seconds: float) -> None:
-        """Record that the process that ran a trial elsewhere has died, and release its claim.
+        """Record that the other process that ran a trial has died, and release its claim.
 
         Args:
             claim: The trial.
@@ -108,13 +108,13 @@ class Backend(Protocol):
     Attributes:
         samplers: Allowed values of ``search.sampler``.
         pruners: Allowed values of ``search.pruner``.
-        coordinates: Whether one worker runs all trials of a run, as many at a time as its profile says, in processes
-            that the backend starts.
+        single_worker: Whether one worker starts all trials of a run, as many at a time as its profile says, in
+            processes of the backend.
     """
 
     samplers: ClassVar[Sequence[str]]
     pruners: ClassVar[Sequence[str]]
-    coordinates: ClassVar[bool]
+    single_worker: ClassVar[bool]
 
     def search(self, work: Work) -> None:
         """Propose and run trials until ``work`` has no more claims."""

@@ -52,7 +52,7 @@ def launch(
     """
     asked = settled.asked
     among = options.options(asked, machine, trials)
-    if asked.launcher != "local" or BACKENDS.load(spec.search.backend).coordinates or len(among) < 2:
+    if asked.launcher != "local" or BACKENDS.load(spec.search.backend).single_worker or len(among) < 2:
         return settled, None
     host = socket.gethostname()
     if (found := known(folder, host, machine, among)) is not None:

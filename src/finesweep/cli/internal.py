@@ -86,9 +86,9 @@ def verify(
 ) -> None:
     """Evaluate an exported model in this process."""
     with importing():
-        from finesweep.worker.verify_winner import verify as evaluate
+        from finesweep.worker.prove_winner import prove
 
-    evaluate(folder, model, trial, output, trusted=trust_remote_code)
+    prove(folder, model, trial, output, trusted=trust_remote_code)
 
 
 def try_model(folder: Folder) -> None:

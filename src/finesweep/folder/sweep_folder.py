@@ -200,17 +200,17 @@ class SweepFolder:
         """Save the ids of a run's cluster jobs."""
         write_json(self._jobs_file(run), dict(jobs))
 
-    def call_off(self, run: int) -> None:
+    def request_stop(self, run: int) -> None:
         """Ask the trials of a run to stop that no signal of their worker reaches."""
         with writing(self.path):
             self._stop_file(run).touch()
 
-    def call_on(self, run: int) -> None:
-        """Take back a request to stop of an earlier worker of the run."""
+    def withdraw_stop(self, run: int) -> None:
+        """Withdraw the request to stop of an earlier worker of the run."""
         with writing(self.path):
             self._stop_file(run).unlink(missing_ok=True)
 
-    def is_called_off(self, run: int) -> bool:
+    def is_stop_requested(self, run: int) -> bool:
         """Return whether a run's trials were asked to stop."""
         return self._stop_file(run).exists()
 

@@ -118,7 +118,7 @@ class LocalLauncher:
         lock: int | None,
         index: int = 0,
         *,
-        coordinates: bool = False,
+        single_worker: bool = False,
     ) -> LocalHandle:
         """Start ``sweep worker``; its output goes to ``logs/worker-0001-1.log``.
 
@@ -130,10 +130,10 @@ class LocalLauncher:
         command = [*worker_command(sys.executable, sweep_folder, run), "--parent", str(os.getpid())]
         # While one worker measures, the others idle. Each trial sets its own number of threads.
         threads = 1 if run.measures else profile.threads_per_worker
-        device = None if coordinates else self._device(profile, index)
+        device = None if single_worker else self._device(profile, index)
         temporary = temporary_folder()
         environment = {
-            **child_environment(device, threads, all_devices=coordinates),
+            **child_environment(device, threads, all_devices=single_worker),
             **temporary_folders_in(temporary.name),
         }
         try:

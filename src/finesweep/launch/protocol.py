@@ -53,7 +53,7 @@ class Launcher(Protocol):
         lock: int | None,
         index: int = 0,
         *,
-        coordinates: bool = False,
+        single_worker: bool = False,
     ) -> Handle:
         """Start ``sweep worker`` for one run of a sweep.
 
@@ -64,8 +64,8 @@ class Launcher(Protocol):
             lock: Descriptor of the folder's lock, which local workers inherit; None if the run has joined another one,
                 which owns the folder.
             index: Number of the worker in the run, in ``0 .. workers - 1``; decides its GPU.
-            coordinates: Whether it distributes the GPUs and cores to trials in other processes; it then uses none
-                itself.
+            single_worker: Whether it is the run's only worker. It then starts all trials in other processes, which
+                get the GPUs and cores; it uses none itself.
 
         Raises:
             LaunchError: It could not be started.
@@ -82,7 +82,7 @@ class Order:
         run: The run that the jobs belong to.
         profile: Its launch profile.
         name: The sweep's name.
-        coordinates: Whether one worker runs all trials; see ``backends.Backend``.
+        single_worker: Whether one worker starts all trials; see ``backends.Backend``.
         file: The profile's file, None if it is unknown.
     """
 
@@ -90,7 +90,7 @@ class Order:
     run: Run
     profile: SettledProfile
     name: str
-    coordinates: bool
+    single_worker: bool
     file: Path | None = None
 
 

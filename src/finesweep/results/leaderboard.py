@@ -46,7 +46,7 @@ def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[Trial
         FolderError: The disk is full or the folder cannot be written.
     """
     summary = summarize(manifest, records, runs)
-    rows, evidence = rank(records, summary.direction), proof(sweep_folder, summary.best)
+    rows, evidence = rank(records, summary.direction), evidence_of_best(sweep_folder, summary.best)
     page = "\n".join(_page(sweep_folder, manifest, summary, rows, runs)) + "\n"
     for suffix, text in (
         (".md", page),
@@ -56,7 +56,7 @@ def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[Trial
         write_text(sweep_folder.leaderboard.with_suffix(suffix), text, durable=False)
 
 
-def proof(sweep_folder: SweepFolder, best: TrialRecord | None) -> Evidence | None:
+def evidence_of_best(sweep_folder: SweepFolder, best: TrialRecord | None) -> Evidence | None:
     """Return the evidence of the exported winner, None if it is of another trial than the best one."""
     evidence = read_evidence(sweep_folder)
     is_best = evidence and best and (evidence.trial, evidence.ranked) == (best.trial, best.objective)
@@ -127,7 +127,7 @@ def console_table(
     if rest:
         fitted = _fitted(rest[:limit], columns(Place.UNRANKED, rest, manifest))
         tables += ["", FittedTable("Not ranked", fitted, _more(rest, limit))]
-    if tested := test_scores(proof(sweep_folder, summary.best)):
+    if tested := test_scores(evidence_of_best(sweep_folder, summary.best)):
         tables += ["", Text(f"On the test rows: {tested}")]
     if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(summary)]:
         tables += ["", *about_pruning]
@@ -203,7 +203,7 @@ def _winner_fact(sweep_folder: SweepFolder, summary: SweepSummary) -> str:
     if best is None:
         return "none"
     text = f"trial {best.trial}" + ("" if best.best_step is None else f", step {best.best_step:,}")
-    if (evidence := proof(sweep_folder, best)) is not None:
+    if (evidence := evidence_of_best(sweep_folder, best)) is not None:
         text += f"; exported to {sweep_folder.winner.name}/, loaded again and evaluated: {_scores(evidence.reloaded)}"
         return text + (f"; on the test rows: {_scores(evidence.test)}" if evidence.test else "")
     checkpoint = sweep_folder.checkpoint(best.trial)

@@ -43,7 +43,7 @@ EVIDENCE = "evidence.json"
 
 POLL_SECONDS = 0.1
 _LONGEST = 10_000_000
-"""Maximum size in bytes of a file of code, or of the verification's answer."""
+"""Maximum size in bytes of a file of code, or of the proof's answer."""
 
 
 @dataclass(frozen=True)

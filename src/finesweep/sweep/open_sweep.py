@@ -57,14 +57,14 @@ class OpenSweep:
         return trials_wanted(self.spec, self.manifest.planned)
 
     @property
-    def coordinates(self) -> bool:
-        """Whether one worker runs all trials, as many at a time as there would be workers."""
-        return bool(BACKENDS.load(self.spec.search.backend).coordinates)
+    def single_worker(self) -> bool:
+        """Whether one worker starts all trials, as many at a time as there would be workers."""
+        return bool(BACKENDS.load(self.spec.search.backend).single_worker)
 
     @property
     def workers(self) -> int:
         """Number of workers that this run starts."""
-        return 1 if self.coordinates else self.profile.workers
+        return 1 if self.single_worker else self.profile.workers
 
     def outcome(self) -> calibration_file.ChosenProfile | None:
         """Return the choice that follows from the workers' measurement, None until they have one."""

@@ -173,7 +173,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
 
         def start(index: int) -> Handle:
             handle: Handle = launcher.start(
-                folder, sweep.run, sweep.profile, lock, index, coordinates=sweep.coordinates
+                folder, sweep.run, sweep.profile, lock, index, single_worker=sweep.single_worker
             )
             return handle
 

@@ -69,7 +69,7 @@ def submit(
 
 def _handed_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:
     """Submit a sweep with signals held: no command could end jobs whose ids were not written."""
-    order = Order(sweep.sweep_folder, sweep.run, sweep.profile, sweep.spec.name, sweep.coordinates, file)
+    order = Order(sweep.sweep_folder, sweep.run, sweep.profile, sweep.spec.name, sweep.single_worker, file)
     try:
         submission = submitter.submit(order, dry_run=dry_run)
     except SweepError as error:

@@ -199,7 +199,7 @@ class MultiLabelClassification:
         by_number = (far @ many) ** 2 / (total * (many @ many)) if many.any() else 0.0
         return float(max([by_number, *by_label]))
 
-    def proof(self, logits: torch.Tensor, labels: Sequence[Any]) -> dict[str, float]:
+    def recompute_metrics(self, logits: torch.Tensor, labels: Sequence[Any]) -> dict[str, float]:
         """Compute every metric a second time, by torch alone."""
         import torch
 

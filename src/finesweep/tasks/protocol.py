@@ -141,7 +141,7 @@ class Task(Protocol):
 
     # The winner, loaded again by a fresh process.
 
-    def proof(self, logits: torch.Tensor, labels: Sequence[Any]) -> dict[str, float]:
+    def recompute_metrics(self, logits: torch.Tensor, labels: Sequence[Any]) -> dict[str, float]:
         """Compute every metric a second time, by its full name, with no code of ``score`` and ``loss``.
 
         Args:

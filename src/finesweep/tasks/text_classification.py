@@ -160,7 +160,7 @@ class TextClassification:
         """Return the cross entropy of equal probabilities, ln(classes)."""
         return math.log(len(names or ()))
 
-    def proof(self, logits: torch.Tensor, labels: Sequence[int]) -> dict[str, float]:
+    def recompute_metrics(self, logits: torch.Tensor, labels: Sequence[int]) -> dict[str, float]:
         """Compute every metric a second time, by torch alone."""
         import torch
 

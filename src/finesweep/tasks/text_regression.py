@@ -146,7 +146,7 @@ class TextRegression:
 
         return float(np.mean(np.square(labels, dtype=np.float64)))
 
-    def proof(self, logits: torch.Tensor, labels: Sequence[float]) -> dict[str, float]:
+    def recompute_metrics(self, logits: torch.Tensor, labels: Sequence[float]) -> dict[str, float]:
         """Compute every metric a second time, by torch and pandas."""
         import pandas as pd
         import torch

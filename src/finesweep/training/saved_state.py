@@ -123,7 +123,7 @@ def write_state(folder: Path, state: SavedState) -> None:
 
 
 def read_state(folder: Path) -> SavedState:
-    """Read what ``write_state`` wrote, and verify it.
+    """Read what ``write_state`` wrote, and check its digests.
 
     Raises:
         StateDamaged: A file is missing or was changed, or other versions of the libraries wrote it.

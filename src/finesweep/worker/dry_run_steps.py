@@ -24,7 +24,7 @@ from finesweep.spec import ScratchModelSpec, SweepSpec
 from finesweep.training.callback import TrialContext
 from finesweep.training.rehearsal import take_through
 from finesweep.trial import Params
-from finesweep.worker.verify_winner import Exported, asked_as_users_will
+from finesweep.worker.prove_winner import Exported, asked_as_users_will
 
 MOST_WEIGHTS = 400_000_000
 """Number of weights above which only the shapes of a model are made and no rows are taken through it."""
@@ -155,7 +155,9 @@ class _DryRun:
         context = self._context(params, folder)
         settings = {**context.settings.named(), "use_cpu": True}
         exported = Exported.load(folder, context.task, settings, trusted=False)
-        found = context.task.proof(*exported.answers(read_frame(self.sweep_folder.data / "validation.parquet")))
+        found = context.task.recompute_metrics(
+            *exported.answers(read_frame(self.sweep_folder.data / "validation.parquet"))
+        )
         asked_as_users_will(self.sweep_folder, folder, exported, trusted=False)
         if not math.isclose(found["eval_loss"], loss, rel_tol=1e-3, abs_tol=1e-5):
             raise SweepError(f"saved and loaded again, it has a loss of {found['eval_loss']:.6g} instead of {loss:.6g}")

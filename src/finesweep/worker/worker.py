@@ -55,7 +55,7 @@ class Worker:
         spec: The sweep's spec, with this run's budget.
         profile: The run's launch profile.
         parent: Process id of the process that started it; the worker stops when that process has ended.
-        is_elsewhere: Whether another process has claimed the trials that run here.
+        borrows_claims: Whether another worker claims the trials that run here.
     """
 
     sweep_folder: SweepFolder
@@ -64,7 +64,7 @@ class Worker:
     spec: SweepSpec
     profile: SettledProfile
     parent: int = field(default_factory=os.getppid)
-    is_elsewhere: bool = False
+    borrows_claims: bool = False
     _told: int | None = field(default=None, init=False)
     _leases: dict[Claim, Lease] = field(default_factory=dict, init=False)
     _limits: RunLimits = field(init=False)
@@ -94,10 +94,10 @@ class Worker:
         return cls(sweep_folder, manifest.of_run(this_run), this_run, spec, profile, parent or os.getppid())
 
     @classmethod
-    def open_elsewhere(cls, folder: Path, run: int, token: str) -> Worker:
-        """Open a folder and warm up, to run trials here that another process has claimed."""
+    def open_borrower(cls, folder: Path, run: int, token: str) -> Worker:
+        """Open a folder and warm up, to run trials here that another worker claims."""
         worker = cls.open(folder, run, token=token)
-        worker.is_elsewhere = True
+        worker.borrows_claims = True
         worker.warm_up()
         return worker
 
@@ -132,9 +132,9 @@ class Worker:
         self.warm_up()
         self.run = awaited(self.sweep_folder, self.run, self._find_out, lambda: self.stopping)
         self.profile = profile_of(self.run.profile)
-        self.sweep_folder.call_on(self.run.number)
+        self.sweep_folder.withdraw_stop(self.run.number)
         BACKENDS.load(self.spec.search.backend)().search(self)
-        self.sweep_folder.call_on(self.run.number)  # all trials with a request to stop have ended
+        self.sweep_folder.withdraw_stop(self.run.number)  # all trials with a request to stop have ended
         if self._told:
             sys.exit(128 + self._told)
 
@@ -159,7 +159,7 @@ class Worker:
         Raises:
             FolderError: The sweep's folder cannot be written.
         """
-        lease = BorrowedLease(claim) if self.is_elsewhere else self._leases.pop(claim)
+        lease = BorrowedLease(claim) if self.borrows_claims else self._leases.pop(claim)
         worker = os.getpid()
 
         def forked() -> None:
@@ -168,7 +168,7 @@ class Worker:
             body()
 
         def stopping() -> bool:
-            return self.stopping or self._is_called_off(claim)
+            return self.stopping or self._must_stop(claim)
 
         try:
             ending = TrialProcess(self.sweep_folder, self.profile, lease, forked).carry_out(stopping, attend)
@@ -192,24 +192,24 @@ class Worker:
         )
         return attempt.carry_out(report)
 
-    def elsewhere(self) -> Callable[[], Worker]:
+    def borrower(self) -> Callable[[], Worker]:
         """Return a function that opens this work in another process; see ``backends.Work``."""
-        return functools.partial(Worker.open_elsewhere, self.sweep_folder.path, self.run.number, self.run.token)
+        return functools.partial(Worker.open_borrower, self.sweep_folder.path, self.run.number, self.run.token)
 
     def renew(self) -> None:
         """Renew the claims that are held here; once this process is to stop, ask their trials to stop."""
         for lease in self._leases.values():
             lease.renew()
         if self._leases and self.stopping:
-            self.sweep_folder.call_off(self.run.number)
+            self.sweep_folder.request_stop(self.run.number)
 
     def release(self, claim: Claim) -> None:
-        """Release a claim whose trial has run elsewhere."""
+        """Release a claim whose trial has run in another process."""
         if (lease := self._leases.pop(claim, None)) is not None:
             lease.release()
 
     def lost(self, claim: Claim, how: str, seconds: float) -> None:
-        """Record that the process that ran a trial elsewhere has died; see ``backends.Work``.
+        """Record that the other process that ran a trial has died; see ``backends.Work``.
 
         The trial's own process may have outlived it, and then stops with its state saved. That record is kept, as one
         of an attempt that a fault has ended.
@@ -222,13 +222,13 @@ class Worker:
                 self.sweep_folder.record(_decided(own or bare_record(claim, self.sweep_folder, seconds), decision))
         self.release(claim)
 
-    def _is_called_off(self, claim: Claim) -> bool:
-        """Return whether a trial that is claimed elsewhere must stop: it was asked to, or its claim is dead."""
-        if not self.is_elsewhere or time.monotonic() < self._look_at:
+    def _must_stop(self, claim: Claim) -> bool:
+        """Return whether a trial that another worker has claimed must stop: it was asked to, or its claim is dead."""
+        if not self.borrows_claims or time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + LINGER_SECONDS
         alive = self.sweep_folder.claims.is_alive(claim.trial, claim.attempt)
-        return not alive or self.sweep_folder.is_called_off(self.run.number)
+        return not alive or self.sweep_folder.is_stop_requested(self.run.number)
 
     def warm_up(self) -> None:
         """Rehearse, which also makes the tokens, and prepare this process to be forked."""

@@ -386,11 +386,11 @@ def test_any_record_survives_json(
     assert as_kind(TrialRecord, json.loads(json.dumps(made.to_json(), allow_nan=False))) == made
 
 
-def test_the_trials_of_one_run_are_called_off_and_no_others(folder: SweepFolder) -> None:
-    folder.call_off(3)
-    folder.call_off(3)
-    assert [folder.is_called_off(run) for run in (2, 3, 4)] == [False, True, False]
+def test_a_stop_is_requested_of_one_run_and_no_other(folder: SweepFolder) -> None:
+    folder.request_stop(3)
+    folder.request_stop(3)
+    assert [folder.is_stop_requested(run) for run in (2, 3, 4)] == [False, True, False]
     assert folder.runs() == []
-    folder.call_on(3)
-    folder.call_on(3)
-    assert not folder.is_called_off(3)
+    folder.withdraw_stop(3)
+    folder.withdraw_stop(3)
+    assert not folder.is_stop_requested(3)

@@ -171,31 +171,31 @@ def test_a_result_that_comes_from_a_lost_process_is_kept(worker: Worker) -> None
     assert worker.sweep_folder.read_record(0) == done
 
 
-def test_trials_elsewhere_are_called_off_once_the_worker_is_to_stop(make: Callable[..., Worker]) -> None:
+def test_borrowers_must_stop_once_the_worker_is_to_stop(make: Callable[..., Worker]) -> None:
     worker = make()
     claim = worker.claim()
     assert claim is not None
     worker.renew()
-    assert not worker.sweep_folder.is_called_off(worker.run.number)
+    assert not worker.sweep_folder.is_stop_requested(worker.run.number)
     worker._request_stop(signal.SIGTERM, None)
     worker.renew()
-    assert worker.sweep_folder.is_called_off(worker.run.number)
-    elsewhere = dataclasses.replace(make(), is_elsewhere=True)
-    assert elsewhere._is_called_off(claim)
+    assert worker.sweep_folder.is_stop_requested(worker.run.number)
+    borrower = dataclasses.replace(make(), borrows_claims=True)
+    assert borrower._must_stop(claim)
 
 
-def test_a_trial_elsewhere_goes_on_as_long_as_its_claim_is_held(
+def test_a_borrower_continues_while_its_claim_is_held(
     make: Callable[..., Worker], clock: Callable[[float], None]
 ) -> None:
     holder = make()
     claim = holder.claim()
     assert claim is not None
-    elsewhere = dataclasses.replace(make(), is_elsewhere=True)
-    assert not elsewhere._is_called_off(claim)
+    borrower = dataclasses.replace(make(), borrows_claims=True)
+    assert not borrower._must_stop(claim)
     holder.release(claim)
-    assert not elsewhere._is_called_off(claim), "it has looked a moment ago"
+    assert not borrower._must_stop(claim), "it has looked a moment ago"
     clock(1.0)
-    assert elsewhere._is_called_off(claim)
+    assert borrower._must_stop(claim)
 
 
 def test_a_search_ends_when_its_first_trials_fail_alike(worker: Worker) -> None:

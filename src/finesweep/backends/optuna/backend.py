@@ -28,7 +28,7 @@ class OptunaBackend:
 
     samplers: ClassVar = tuple(SAMPLERS)
     pruners: ClassVar = tuple(PRUNERS)
-    coordinates: ClassVar = False
+    single_worker: ClassVar = False
 
     def search(self, work: Work) -> None:
         """Claim and run trials, each in its own process, until there are no more claims."""

@@ -29,7 +29,7 @@ class RayBackend:
 
     samplers: ClassVar = ("tpe", "random", "grid")
     pruners: ClassVar = ("none", "median", "halving", "asha")
-    coordinates: ClassVar = True
+    single_worker: ClassVar = True
 
     def search(self, work: Work) -> None:
         """Claim trials and run them in actors, until there are no more claims.
@@ -52,7 +52,7 @@ def _search(work: Work, folder: Path | None) -> None:
     scheduler = scheduler_of(work.spec, work.sweep_folder.records(), study)
     search = TrialSearch(work, study, scheduler)
     asked = resources(work.profile)
-    driver = SearchDriver(ActorTrials(work.elsewhere(), secrets.token_hex(8), sees_gpu="gpu" in asked, folder=folder))
+    driver = SearchDriver(ActorTrials(work.borrower(), secrets.token_hex(8), sees_gpu="gpu" in asked, folder=folder))
     with temporary_folder() as temporary, search, _passing_over(search):
         driver.hyperparameter_search(
             hp_space=_nothing_to_draw,

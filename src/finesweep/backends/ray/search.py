@@ -165,7 +165,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
 
 
 class Heartbeat(Callback):  # type: ignore[misc]
-    """Keeps the claims alive while trials run elsewhere.
+    """Keeps the claims alive while trials run in other processes.
 
     Args:
         work: The work with the claims.

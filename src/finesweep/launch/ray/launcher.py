@@ -81,7 +81,7 @@ class RayLauncher:
         lock: int | None,
         index: int = 0,
         *,
-        coordinates: bool = False,
+        single_worker: bool = False,
     ) -> RayHandle:
         """Start a worker; it may wait for a node.
 
@@ -92,7 +92,7 @@ class RayLauncher:
             LaunchError: The cluster does not answer, a node does not see the folder, or no node could take the worker.
         """
         asked = RayProfile.of(profile.asked)
-        need = Amounts(resources=asked.resources) if coordinates else asked.need(profile)
+        need = Amounts(resources=asked.resources) if single_worker else asked.need(profile)
         connection = self._connected(sweep_folder, run, asked.address, need)
         if not able(self._nodes, need):
             raise LaunchError(refusal(self._nodes, need))
@@ -100,9 +100,9 @@ class RayLauncher:
         work = {
             "arguments": worker_command("python", sweep_folder, run)[1:],
             "log": str(log),
-            "threads": None if coordinates else profile.threads_per_worker,
+            "threads": None if single_worker else profile.threads_per_worker,
             "gpu": bool(need.gpus),
-            "joins": coordinates,
+            "joins": single_worker,
         }
         return RayHandle(
             connection, connection.start(work, need), sweep_folder, str(log.relative_to(sweep_folder.path))

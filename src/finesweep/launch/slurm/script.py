@@ -57,7 +57,7 @@ def collect_log(sweep_folder: SweepFolder, run: int) -> Path:
 
 def width(order: Order) -> int:
     """Return the number of tasks in the array: one for each worker, or one that runs all trials itself."""
-    return 1 if order.coordinates else order.profile.workers
+    return 1 if order.single_worker else order.profile.workers
 
 
 def array_id(job: str, order: Order) -> str:
@@ -137,7 +137,7 @@ def _script(
 
 def _asks(order: Order, profile: SlurmProfile, own: dict[str, Any]) -> Iterator[str]:
     """Yield the ``#SBATCH`` lines."""
-    share = order.profile.workers if order.coordinates else 1
+    share = order.profile.workers if order.single_worker else 1
     gpus = f"gpu:{profile.gpu_type}:{profile.gpus * share}" if profile.gpu_type else f"gpu:{profile.gpus * share}"
     asked = {
         "job-name": job_name(order.name),
@@ -164,7 +164,7 @@ def _asks(order: Order, profile: SlurmProfile, own: dict[str, Any]) -> Iterator[
 
 
 def _threads(order: Order, profile: SlurmProfile) -> int:
-    return profile.cpus * (order.profile.workers if order.coordinates else 1)
+    return profile.cpus * (order.profile.workers if order.single_worker else 1)
 
 
 def _sbatch_word(value: object) -> str:
@@ -200,7 +200,7 @@ def _environment(order: Order, profile: SlurmProfile) -> Iterator[str]:
     yield "# Everything that is needed lies in the sweep's folder or on this file system; nothing is downloaded."
     yield from (f"export {name}={value}" for name, value in FOR_TRAINING.items())
     yield from (f'export {name}="${{{name}:-{value}}}"' for name, value in UNLESS_SET.items())
-    if not order.coordinates:
+    if not order.single_worker:
         yield f"export {' '.join(f'{name}={profile.cpus}' for name in THREAD_COUNTS)}"
     if not profile.gpus:
         yield "export CUDA_VISIBLE_DEVICES="

@@ -153,11 +153,11 @@ def test_the_nodes_are_asked_for_once(stand_in_process, monkeypatch):
 
 
 def launched(
-    stand_in_process: Any, sweep_folder: SweepFolder, *lines: str, coordinates: bool = False, **keys: Any
+    stand_in_process: Any, sweep_folder: SweepFolder, *lines: str, single_worker: bool = False, **keys: Any
 ) -> RayHandle:
     stand_in_process(*says(LISTED, '{"complaints": []}'), *lines)
     profile = settled(RayProfile(**keys), threads=2)
-    return RayLauncher().start(sweep_folder, RUN, profile, None, coordinates=coordinates)
+    return RayLauncher().start(sweep_folder, RUN, profile, None, single_worker=single_worker)
 
 
 def test_a_worker_is_asked_for_with_what_it_needs(stand_in_process, sweep_folder, tmp_path):
@@ -174,7 +174,7 @@ def test_a_worker_is_asked_for_with_what_it_needs(stand_in_process, sweep_folder
 def test_a_worker_that_runs_its_trials_elsewhere_takes_nothing_and_joins_the_cluster(
     stand_in_process, sweep_folder, tmp_path
 ):
-    launched(stand_in_process, sweep_folder, "read work; echo $work >&3", "cat > /dev/null", coordinates=True)
+    launched(stand_in_process, sweep_folder, "read work; echo $work >&3", "cat > /dev/null", single_worker=True)
     until(lambda: len((tmp_path / "told").read_text().splitlines()) == 2)
     said = (tmp_path / "told").read_text().splitlines()[1]
     assert '"threads": null, "gpu": false, "joins": true' in said

@@ -104,7 +104,7 @@ def test_a_task_writes_the_log_that_a_local_worker_would_write(tmp_path):
 
 
 def test_one_worker_that_runs_all_trials_asks_for_the_share_of_each(tmp_path):
-    script = workers(order(tmp_path, coordinates=True, workers=4, cpus=2, gpus=1, memory_gb=2))
+    script = workers(order(tmp_path, single_worker=True, workers=4, cpus=2, gpus=1, memory_gb=2))
     found = asked(script)
     assert (found["array"], found["cpus-per-task"], found["gres"], found["mem"]) == ("1-1", "8", "gpu:4", "7630M")
     assert "OMP_NUM_THREADS" not in script

@@ -1,8 +1,8 @@
-"""Evaluates an exported model in a fresh process, with nothing but transformers, torch and the rows.
+"""Proves the winner: evaluates it in a fresh process, with nothing but transformers, torch and the rows.
 
 The proof of a winner must not repeat a mistake of the evaluation that ranked it. So this module shares no Trainer, no
 batches, no loss and no metrics with it: texts are read and tokenised anew, and each task computes its scores a second
-time (``Task.proof``).
+time (``Task.recompute_metrics``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROWS_COMPARED = 64
 ROWS_AT_ONCE = 32
 
 
-def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool = False) -> None:
+def prove(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool = False) -> None:
     """Evaluate an exported model on the sweep's validation and test rows.
 
     Args:
@@ -51,7 +51,7 @@ def verify(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool
     _check_tokenizer(exported, sweep_folder, tokenized(sweep_folder, manifest, exported.max_length)["validation"])
     files = {split: sweep_folder.data / f"{split}.parquet" for split in ("validation", "test")}
     answers = {split: exported.answers(read_frame(file)) for split, file in files.items() if file.is_file()}
-    scores = {split: task.proof(*answer) for split, answer in answers.items()}
+    scores = {split: task.recompute_metrics(*answer) for split, answer in answers.items()}
     logits, labels = answers["validation"]
     found = {
         "reloaded": scores["validation"],
