@@ -8,7 +8,6 @@ import functools
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from finesweep.folder import Run, SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
 from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
-from finesweep.launch.commands import worker_command
+from finesweep.launch.commands import run_command
 from finesweep.launch.profile import SettledProfile
 
 _TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
@@ -127,7 +126,7 @@ class LocalLauncher:
         Raises:
             LaunchError: The process could not be started, or there is no GPU for it.
         """
-        command = [*worker_command(sys.executable, sweep_folder, run), "--parent", str(os.getpid())]
+        command = [*run_command("worker", sweep_folder, run), "--parent", str(os.getpid())]
         # While one worker measures, the others idle. Each trial sets its own number of threads.
         threads = 1 if run.measures else profile.threads_per_worker
         device = None if single_worker else self._device(profile, index)

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from finesweep.folder import disk
 from finesweep.host.machine import usable_memory_gb
 from finesweep.host.python_process import child_environment
 from finesweep.host.signals import Signals
-from finesweep.launch.commands import survey_command
+from finesweep.launch.commands import run_command
 from finesweep.sweep import prepare
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.plan_costs import Estimate, PlanInputs, estimated
@@ -103,7 +102,7 @@ class _MeasuringProcess:
 
     def __init__(self, sweep: OpenSweep, temporary: Path) -> None:
         self._output, self._log = temporary / "readings.json", temporary / "survey.log"
-        command = survey_command(sys.executable, sweep.sweep_folder, sweep.run)
+        command = run_command("survey", sweep.sweep_folder, sweep.run)
         device = "" if sweep.profile.gpus_per_trial == 0 else None
         with self._log.open("wb") as stream:
             self._process = subprocess.Popen(

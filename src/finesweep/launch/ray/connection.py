@@ -14,7 +14,6 @@ import subprocess
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +37,6 @@ GONE = -9
 """Exit code of workers whose connection is lost; their actors end with it."""
 
 _STAMP = re.compile(r"^\[[\d :,-]+ \w \d+ \d+\] \S+ |^\S+ \S+\t\w+ \S+ -- |\x1b\[[\d;]*m")
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """The checks that nodes make before a worker runs on them.
-
-    Attributes:
-        folder: The sweep's folder.
-        run: Number of the run.
-        token: The run's token.
-        model: Folder of the model.
-        need: Resources of a worker; nodes that could not take one are not checked.
-    """
-
-    folder: str
-    run: int
-    token: str
-    model: str | None
-    need: Amounts
 
 
 class RayConnection:
@@ -83,18 +63,18 @@ class RayConnection:
         self._output = self._process.stdout.fileno()
         self.close = weakref.finalize(self, _close, self._process)
 
-    def connect(self, asked: Inspection | None = None) -> list[RayNode]:
+    def connect(self, asked: Mapping[str, Any] | None = None) -> list[RayNode]:
         """Join the cluster and return its nodes.
 
         Args:
-            asked: The checks for the nodes; None for none.
+            asked: The checks for the nodes; None for none. ``folder``, ``run``, ``token`` and ``model`` are those of
+                the run; nodes without the resources ``need`` of a worker are not checked.
 
         Raises:
             LaunchError: Ray does not answer in time or refuses, in its own words; or a node does not see the folder.
         """
-        looking = dataclasses.asdict(asked) if asked else {"folder": None}
         try:
-            self._tell({"address": self.address, **looking})
+            self._tell({"address": self.address, **(asked or {"folder": None})})
             nodes = [RayNode.of_values(values) for values in self._hear("nodes", CONNECT_SECONDS)]
             if asked and (complaints := self._hear("complaints", LOOK_SECONDS)):
                 raise LaunchError("\n".join(complaints))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from dataclasses import dataclass, field
 
 from finesweep.errors import LaunchError
 from finesweep.files import open_log
 from finesweep.folder import Run, SweepFolder
-from finesweep.launch.commands import worker_command
+from finesweep.launch.commands import run_command
 from finesweep.launch.profile import SettledProfile
-from finesweep.launch.ray.connection import GONE, Inspection, RayConnection
+from finesweep.launch.ray.connection import GONE, RayConnection
 from finesweep.launch.ray.nodes import Amounts, RayNode, able
 from finesweep.launch.ray.profile import RayProfile, refusal
 
@@ -98,7 +99,7 @@ class RayLauncher:
             raise LaunchError(refusal(self._nodes, need))
         log = sweep_folder.worker_log(run.number, index)
         work = {
-            "arguments": worker_command("python", sweep_folder, run)[1:],
+            "arguments": run_command("worker", sweep_folder, run)[1:],
             "log": str(log),
             "threads": None if single_worker else profile.threads_per_worker,
             "gpu": bool(need.gpus),
@@ -111,9 +112,8 @@ class RayLauncher:
     def _connected(self, sweep_folder: SweepFolder, run: Run, address: str, need: Amounts) -> RayConnection:
         if self._connection is None or self._connection.is_gone:
             connection = RayConnection(_chosen(address), sweep_folder.path / "logs" / "ray.log")
-            self._nodes = connection.connect(
-                Inspection(str(sweep_folder.path), run.number, run.token, run.model_path, need)
-            )
+            of_run = {"folder": str(sweep_folder.path), "run": run.number, "token": run.token, "model": run.model_path}
+            self._nodes = connection.connect({**of_run, "need": dataclasses.asdict(need)})
             self._connection = connection
         return self._connection
 

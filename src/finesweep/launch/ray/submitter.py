@@ -12,7 +12,7 @@ from finesweep.errors import FolderError, LaunchError
 from finesweep.folder import Run, SweepFolder
 from finesweep.host.python_process import SAFE_IMPORTS
 from finesweep.launch import deadlines
-from finesweep.launch.commands import supervise_command
+from finesweep.launch.commands import run_command
 from finesweep.launch.profile import Profile
 from finesweep.launch.profile import of_run as profile_of
 from finesweep.launch.protocol import Job, JobState, Order, Submission
@@ -39,23 +39,11 @@ class RaySubmitter:
     watched: ClassVar[bool] = True
 
     def check(self, profile: Profile) -> None:
-        """Check that the dashboard answers.
-
-        Raises:
-            LaunchError: It does not, or the profile names none.
-        """
+        """Check that the profile names a dashboard, and that it answers; see ``Submitter``."""
         _dashboard(profile).version()
 
     def submit(self, order: Order, *, dry_run: bool) -> Submission:
-        """Submit a job that supervises the run.
-
-        Args:
-            order: The submission.
-            dry_run: Only show it.
-
-        Raises:
-            LaunchError: The dashboard cannot be reached, or refuses.
-        """
+        """Submit a job that supervises the run; see ``Submitter``."""
         profile = RayProfile.of(order.profile.asked)
         dashboard, job = _dashboard(profile), _job_id(order)
         entrypoint = _entrypoint(profile.python, order)
@@ -69,21 +57,11 @@ class RaySubmitter:
         return Submission({ROLE: job}, [*lines, OPEN] if dashboard.is_open else lines)
 
     def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[Job]:
-        """Return the state of a run's job as the dashboard reports it.
-
-        Raises:
-            LaunchError: It cannot be reached, or refuses.
-            FolderError: Only the folder names the dashboard.
-        """
+        """Return the state of a run's job as the dashboard reports it; see ``Submitter``."""
         return [_job(_named(run, given), role, job, run) for role, job in sweep_folder.jobs(run.number).items()]
 
     def cancel(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[str]:
-        """Stop a run's job, and wait until its trials have saved their state.
-
-        Raises:
-            LaunchError: The dashboard cannot be reached, or refuses.
-            FolderError: Only the folder names the dashboard.
-        """
+        """Stop a run's job, and wait until its trials have saved their state; see ``Submitter``."""
         return [_stopped(_named(run, given), job, run) for job in sweep_folder.jobs(run.number).values()]
 
 
@@ -125,7 +103,7 @@ def _same(url: str, other: str) -> bool:
 def _entrypoint(python: str, order: Order) -> str:
     """Return the job's shell command: its output goes to the sweep's folder; on failure Ray gets the last lines."""
     log = shlex.quote(str(order.sweep_folder.path / "logs" / f"job-{order.run.number:04d}.log"))
-    command = shlex.join(supervise_command(python, order.sweep_folder, order.run))
+    command = shlex.join(run_command("supervise", order.sweep_folder, order.run, python))
     return f"{command} >> {log} 2>&1 || {{ code=$?; tail -n {TAIL_LINES} {log}; exit $code; }}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from finesweep.errors import FolderError, printable
 from finesweep.folder import SweepFolder
 from finesweep.host.python_process import FOR_TRAINING, THREAD_COUNTS, UNLESS_SET
-from finesweep.launch.commands import collect_command, worker_command
+from finesweep.launch.commands import run_command
 from finesweep.launch.protocol import Order
 from finesweep.launch.slurm.profile import SlurmProfile
 
@@ -102,7 +101,7 @@ def workers_script(order: Order, profile: SlurmProfile) -> str:
         "none is left, so there may be more or fewer of them at any time. `sweep status` and `sweep cancel` with the",
         "sweep's folder know these jobs, however they were submitted.",
     ]
-    command = worker_command(sys.executable, order.sweep_folder, order.run)
+    command = run_command("worker", order.sweep_folder, order.run)
     return _script(order, profile, about, {**own, "output": str(log)}, _TASK_ID, command)
 
 
@@ -113,7 +112,7 @@ def collect_script(order: Order, profile: SlurmProfile) -> str:
         f"Ends run {order.run.number} of the sweep {order.name}: leaderboard, winner, and the proof of it.",
         f"It is submitted so that it waits for the workers; {WORKERS} says how.",
     ]
-    command = collect_command(sys.executable, order.sweep_folder, order.run)
+    command = run_command("collect", order.sweep_folder, order.run)
     return _script(order, profile, about, {"output": str(log)}, _JOB_ID, command)
 
 

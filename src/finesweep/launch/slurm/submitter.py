@@ -44,22 +44,13 @@ class SlurmSubmitter:
     watched: ClassVar[bool] = False
 
     def check(self, profile: Profile) -> None:
-        """Check that ``sbatch`` exists.
-
-        Raises:
-            LaunchError: It is not on PATH.
-        """
+        """Check that ``sbatch`` is on PATH; see ``Submitter``."""
         require("sbatch")
 
     def submit(self, order: Order, *, dry_run: bool) -> Submission:
-        """Write the two scripts into the folder and submit them.
-
-        Args:
-            order: The submission.
-            dry_run: Only write and show them.
+        """Write the two scripts into the folder and submit them; see ``Submitter``.
 
         Raises:
-            LaunchError: Slurm refused; holds its own words and the command.
             FolderError: The folder cannot be written, or Slurm does not accept its path.
         """
         asked, path = order.profile.asked, order.sweep_folder.path
@@ -81,19 +72,11 @@ class SlurmSubmitter:
         return Submission({"workers": array_id(workers, order), "collect": collect}, _told(order, workers, collect))
 
     def jobs(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[Job]:
-        """Return the state of each worker and of the last job, also of those submitted by hand.
-
-        Raises:
-            LaunchError: ``squeue`` is missing, or the controller does not answer.
-        """
+        """Return the state of each worker and of the last job, also of those submitted by hand."""
         return listed_jobs(sweep_folder, run)
 
     def cancel(self, sweep_folder: SweepFolder, run: Run, given: Profile | None = None) -> Sequence[str]:
-        """End the jobs of a run, and wait a while for them, since trials save their state first.
-
-        Raises:
-            LaunchError: ``squeue`` or ``scancel`` is missing or failed.
-        """
+        """End the jobs of a run, and wait a while for them, since trials save their state first."""
         present = _present(sweep_folder, run)
         if not present:
             return []

@@ -21,7 +21,7 @@ from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch import deadlines
 from finesweep.launch.ray import connection as connection_module
 from finesweep.launch.ray import connection_process, launcher
-from finesweep.launch.ray.connection import Inspection, RayConnection
+from finesweep.launch.ray.connection import RayConnection
 from finesweep.launch.ray.launcher import RayHandle, RayLauncher
 from finesweep.launch.ray.node_worker import NodeWorker, look
 from finesweep.launch.ray.nodes import Amounts, RayNode
@@ -31,7 +31,7 @@ from made_profiles import settled
 
 RUN = Run(1, BudgetSpec(), StopSpec(), {}, {}, "here", 1, 0.0, token="t0k")
 NODES = [RayNode("a", "node-a", Amounts(4.0))]
-ASKED = Inspection("/somewhere", 1, "t0k", None, Amounts(1.0))
+ASKED = {"folder": "/somewhere", "run": 1, "token": "t0k", "model": None, "need": {"cpus": 1.0}}
 LISTED = '{"nodes": [{"id": "a", "host": "node-a", "has": {"cpus": 4.0}}]}'
 
 

@@ -17,7 +17,7 @@ from slurm_orders import TOKEN, calls, environment, fake_slurm, order, program
 
 from finesweep.errors import FolderError
 from finesweep.host.python_process import FOR_TRAINING, THREAD_COUNTS
-from finesweep.launch.commands import collect_command, worker_command
+from finesweep.launch.commands import run_command
 from finesweep.launch.protocol import Order
 from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.launch.slurm.script import by_hand, collect_script, refuse_folder, workers_script
@@ -115,8 +115,8 @@ def test_the_scripts_hold_the_folder_as_one_word(tmp_path: Path, folder: str) ->
     path = tmp_path / folder
     made = order(path)
     for script, command in (
-        (workers(made), worker_command(sys.executable, made.sweep_folder, made.run)),
-        (collect_script(made, profile_of(made)), collect_command(sys.executable, made.sweep_folder, made.run)),
+        (workers(made), run_command("worker", made.sweep_folder, made.run)),
+        (collect_script(made, profile_of(made)), run_command("collect", made.sweep_folder, made.run)),
     ):
         joined = script.replace("\\\n", " ")
         (line,) = (line for line in joined.splitlines() if line.startswith("srun "))
