@@ -1,14 +1,17 @@
-"""Defines the tree of errors: each class is named by what its reader does next.
+"""Defines the errors that end a command with one message instead of a traceback.
+
+There is one class for each thing that the user does next, beside the exit code of the command:
 
     SweepError
-    ├─ SpecError(ValueError)      the user edits a YAML or a data file        exit 2
-    ├─ FolderError                the folder is another sweep's, or damaged   exit 2
-    ├─ Unreadable                 a path is no file that can be read          exit 2
-    ├─ LaunchError                the worker or the cluster refused           exit 3
-    ├─ TrialFailed                recorded; the sweep goes on
-    ├─ NoFinishedTrial            there is no winner; reasons by count        exit 1
-    ├─ WinnerMismatch             the exported winner is not what was ranked  exit 1
-    └─ Stopped                    the same command begins again               exit 128 + signal
+    ├─ SpecError(ValueError)      edits a YAML or a data file                 exit 2
+    ├─ MissingExtra(ImportError)  installs a package                          exit 2
+    ├─ FolderError                repairs the folder, or names another one    exit 2
+    ├─ Unreadable                 corrects a path, or its permissions         exit 2
+    ├─ LaunchError                reads what the worker or the cluster said   exit 3
+    ├─ TrialFailed                nothing: it is recorded                     the sweep continues
+    ├─ NoFinishedTrial            reads why no trial finished                 exit 1
+    ├─ WinnerMismatch             reads in which metrics the winner differs   exit 1
+    └─ Stopped                    starts the same command again               exit 128 + signal
 
 A pruned, diverged or failed trial is a state in its record (``finesweep.trial``), not an error.
 """

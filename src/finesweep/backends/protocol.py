@@ -53,7 +53,7 @@ class Work(Protocol):
         """Run ``body`` in its own process; a crash of it becomes the trial's record.
 
         Args:
-            claim: The trial, claimed here, or by the work whose ``borrower`` this is.
+            claim: The trial. It was claimed here; in a process that ``borrower`` opened, by the worker that lent it.
             body: The function to run.
             attend: Called in this process several times a second while the body runs.
         """
@@ -77,9 +77,9 @@ class Work(Protocol):
         ...
 
     def borrower(self) -> Callable[[], Work]:
-        """Return a function that opens this work in another process; it is small, and can be pickled.
+        """Return a function that opens this sweep in another process; it is small, and can be pickled.
 
-        There, ``isolated`` and ``train`` run trials that are claimed here, and nothing is claimed.
+        The work that it returns runs trials that are claimed here (``isolated``, ``train``) and claims none.
         """
         ...
 

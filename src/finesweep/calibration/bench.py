@@ -233,7 +233,8 @@ class _Forks:
                 self._killed_for = Misfit(f"it took {used:.1f} GB of memory, and there are {most:.1f}")
 
     def _in_child(self, sender: multiprocessing.connection.Connection, log: Path, parent: int) -> None:
-        # While this process holds the writing end, reading from the gate would never return.
+        # The gate opens when its writing end is closed everywhere. This process has inherited that end and must not
+        # hold it open.
         os.close(self._gate[1])
         _be_mortal(log, self.within)
         torch.set_num_threads(self.threads)

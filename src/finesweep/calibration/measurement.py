@@ -44,8 +44,8 @@ class Measurement:
         own_memory_mb: The part of it that is not shared with other processes.
         gpu_memory_mb: Peak GPU memory that one process had reserved, 0 without a GPU.
         weights_mb: Size of the model's weights on disk.
-        share: Share of the time in which the main thread of a process ran; the minimum of several. With one computing
-            thread and no other load it is nearly 1.
+        share: CPU time of the main thread / wall clock, 0 to 1; of several processes the minimum. Below 1, a core was
+            shared with something else, or several threads computed.
         processes: Number of processes.
     """
 

@@ -251,8 +251,8 @@ class _Loader:
     def _words_for_none(self, texts: Collection[str]) -> frozenset[str]:
         if self.spec.labels == "as_written":
             return frozenset()
-        # With several labels per row, a row may have none and one label is enough to learn. So a single label that is
-        # such a word must not be kept to have two.
+        # `missing_words` keeps a word such as NULL as a class if fewer than two labels would be left. With several
+        # labels per row one label is enough to learn, so the word always means that there is none.
         alone = frozenset(filter(label_column.is_null, texts)) if self.task.takes_several else frozenset()
         return label_column.missing_words(texts) | alone
 

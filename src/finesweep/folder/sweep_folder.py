@@ -201,12 +201,12 @@ class SweepFolder:
         write_json(self._jobs_file(run), dict(jobs))
 
     def request_stop(self, run: int) -> None:
-        """Ask the trials of a run to stop that no signal of their worker reaches."""
+        """Ask a run's trials to stop by a file, which also reaches those that their worker cannot signal."""
         with writing(self.path):
             self._stop_file(run).touch()
 
     def withdraw_stop(self, run: int) -> None:
-        """Withdraw the request to stop of an earlier worker of the run."""
+        """Delete the request to stop, so that the run's trials can start again."""
         with writing(self.path):
             self._stop_file(run).unlink(missing_ok=True)
 

@@ -134,12 +134,12 @@ class Course:
 
 
 def stop(plan: Workload, seen: int, rungs: Sequence[int], shares: Sequence[float], source: random.Random) -> int:
-    """Draw the examples at which a trial ends that has passed some rungs.
+    """Draw the examples at which a pruner ends a trial; those of its whole workload if none does.
 
     Args:
-        plan: Its workload.
-        seen: Examples that it has trained.
-        rungs: Examples at which it may be ended.
+        plan: The trial's workload.
+        seen: Examples that it has trained; it has passed the rungs up to there.
+        rungs: Examples at which it may be ended, ascending.
         shares: Share of the trials that continue at each rung.
         source: Random generator.
     """

@@ -68,7 +68,8 @@ class Rest:
     Attributes:
         course: How far its trials go.
         budget: Its number of trials.
-        begun: Trials that have begun and are not over, by number; with halving, all trials of their cohorts.
+        begun: Trials that have begun and are not over, by number. With halving, also the trials of the same cohorts
+            that are over: the rule compares with them.
         running: Those of them that run.
         unseen: Trials that have not begun.
         ended: The trials that ended last with their workloads, the latest at the end.
@@ -265,7 +266,7 @@ def _end_like(plan: Workload, record: TrialRecord, other: Workload, *, is_free: 
 
 
 def reached(record: TrialRecord) -> int:
-    """Return the examples that a trial has reached; at a rung, the rung's number, though its last batch went on."""
+    """Return the examples that a trial has reached; at a rung, exactly the rung, though its last batch exceeds it."""
     at_rung = record.state in (TrialState.PRUNED, TrialState.WAITING) and record.evaluations
     return record.evaluations[-1].examples if at_rung else record.examples
 
@@ -275,7 +276,7 @@ def _values_of(course: Course, trial: TrialRecord | Progress) -> dict[int, float
 
 
 def _recorded(course: Course, record: TrialRecord) -> SimulatedTrial:
-    """Return a trial that has ended, waits at a rung, or was interrupted; after a fault it begins anew."""
+    """Return a recorded trial as simulated; one that a fault interrupted starts again at its first example."""
     is_over, is_lost = record.state.finished, bool(record.faults) and record.state is TrialState.INTERRUPTED
     is_spared = record.audit is not None or course.is_baseline(record.trial)
     seen, values = (0, {}) if is_lost else (reached(record), _values_of(course, record))

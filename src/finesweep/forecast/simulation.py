@@ -46,9 +46,10 @@ class Simulation:
     Attributes:
         course: How far its trials go.
         budget: Its number of trials; cohorts follow from it.
-        trials: Trials by number; of a cohort with an open trial, all.
+        trials: Trials by number. With halving, if a cohort has a trial that is not over, all its trials, also those
+            that are over: the rule compares with them.
         workers: Number of simultaneous trials.
-        seconds: Draws the time of a number of examples of a workload, at the beginning of an attempt or within it.
+        seconds: Draws the seconds that a workload takes for a number of examples; with ``anew``, of a new attempt.
         value: Draws the best objective of a trial at a rung, given by its index.
         now: Seconds since the simulation began.
         begun: Seconds of the simulated attempts, by trial.

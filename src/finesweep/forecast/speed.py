@@ -94,7 +94,13 @@ class ResampledSpeed:
         return cls(source.choices(found, weights, k=count), level, source.uniform(0.0, _MOST_FIXED), source)
 
     def seconds(self, plan: Workload, examples: int, *, anew: bool = True) -> float:
-        """Draw the seconds of an attempt, from the end of the one before it; or of a part of a running attempt."""
+        """Draw the seconds that some examples of a trial take.
+
+        Args:
+            plan: Workload of the trial.
+            examples: Number of examples.
+            anew: Whether a new attempt trains them; its fixed time, and the time between two attempts, are then added.
+        """
         like = self.source.choice(self._nearest(plan, examples))
         share = (1 - self.fixed) * examples / like.examples + self.fixed * anew
         return BETWEEN_SECONDS * anew + self.level * like.seconds * share

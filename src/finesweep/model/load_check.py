@@ -117,7 +117,8 @@ class _Look:
         """Return the parameters whose shape depends on the number of labels."""
         from finesweep.model.pretrained import empty_model
 
-        # No naming convention tells the last layer of a head. So a second model with one label more shows it.
+        # Model types name the last layer of a head differently. So a second model is made with one more label: the
+        # parameters whose shape differs are the layer.
         wider = copy.deepcopy(self.config)
         wider.num_labels = self.config.num_labels + 1
         others = dict(empty_model(wider, self._model_class, trusted=self.trusted).named_parameters())

@@ -21,8 +21,10 @@ def out_of_patience(spec: SweepSpec, rows: int, best: Evaluation, latest: Evalua
         best: The trial's best evaluation so far.
         latest: Its latest one; both have an objective.
     """
+    # In examples, because the number of steps between two evaluations depends on the batch size.
     waited = latest.examples - best.examples
     if spec.patience == "auto":
+        # Only an epoch after the best value: with several evaluations in an epoch, one can be worse by chance.
         return f"{LOSS} rises" if waited >= rows and _rises(spec, best, latest) else None
     # Patience counts the evaluations that the spec asks for. A rung's extra evaluation between them does not count.
     if spec.patience != "none" and waited >= examples_after(spec.patience, rows, spec.evaluation.per_epoch):

@@ -32,6 +32,8 @@ class Schedule:
 
         The end of training is always evaluated, on a rung or not.
         """
+        # Due at the first step that reaches or passes the place, since a large batch seldom meets it exactly. Integers
+        # only: a rounding error would move an evaluation by a step.
         reached, before = (done * self.per_epoch // self.length.steps_per_epoch for done in (step, step - 1))
         if reached > before:
             return examples_after(reached, self.length.rows, self.per_epoch)

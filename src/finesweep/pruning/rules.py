@@ -58,6 +58,8 @@ def is_audited(seed: int, trial: int, share: float) -> bool:
         trial: The trial's number.
         share: Share of the pruned trials that are audited, 0 to 1.
     """
+    # Drawn by a hash, so that every process and every attempt finds the same answer, and a larger share audits the
+    # trials of a smaller one too.
     drawn = int.from_bytes(hashlib.sha256(f"audit:{seed}:{trial}".encode()).digest()[:4], "big")
     return drawn < share * 2**32
 
@@ -71,6 +73,7 @@ def is_outdone(value: float, by: float, direction: Direction, tolerance: float =
         direction: The objective's direction.
         tolerance: Minimum difference as a share of the value, 0 to 1.
     """
+    # A share of the value, because losses and scores have no common unit.
     margin = tolerance * abs(value)
     return direction.better(by, value - margin if direction is Direction.MINIMIZE else value + margin)
 
@@ -113,8 +116,9 @@ class Rung:
     Attributes:
         best: Their numbers, best first.
         values: Their best objectives there, in that order.
-        most_promoted: Maximum number of them that can still be promoted, whatever the others will reach; at least 1.
-        promoted_now: Number of them that are promoted now.
+        most_promoted: Number of places once all trials that can still arrive have arrived; at least 1. A trial that is
+            clearly worse than the one at this place can no longer be promoted.
+        promoted_now: Number of places now, counted over the trials that have arrived.
     """
 
     best: tuple[int, ...]
@@ -197,9 +201,12 @@ def promotions(
 ) -> Promotions:
     """Decide by successive halving which of the waiting trials are promoted.
 
-    Of a cohort's trials at a rung, the best 1 in ``factor`` are promoted, and with them all that are about as good as
-    the last of these. Once all trials of the cohort have arrived, at least one is promoted. No promotion waits for
-    trials that are still to arrive, and no trial is dropped before it is certain that no place is left for it.
+    At each rung of a cohort the best 1 in ``factor`` trials are promoted, at least one, and all trials within
+    ``tolerance`` of the last of them.
+
+    A trial is promoted as soon as it is among the best 1 in ``factor`` of those that have arrived; it does not wait for
+    the others. It is dropped as soon as it would not be among the best 1 in ``factor`` even if all trials that are
+    still to arrive were worse. Between these two it waits.
 
     The rule is that of Jamieson and Talwalkar (2016) in the asynchronous form of Li et al. (2020), who promote as soon
     as possible and stop no trial that could still be promoted. Treating near-equal values as equal is from Bohdal et
@@ -221,12 +228,14 @@ def promotions(
         out = {trial for trial in members if trial in standings and standings[trial].is_over}
         farthest = {trial: _farthest(standings.get(trial)) for trial in members}
         waiting = {trial: farthest[trial] for trial in members if trial in standings and standings[trial].waits}
+        # From the lowest rung up: a trial that is dropped at one rung no longer counts as arriving at the next.
         for index in sorted(set(waiting.values()).intersection(range(rungs))):
             rung = _rung(farthest, out, standings, index, direction, factor)
             most_promoted, promoted_now = rung.most_promoted, rung.promoted_now
             for trial, value in zip(rung.best, rung.values, strict=True):
                 if waiting.get(trial) != index:
                     continue
+                # The place must be taken already: a trial that is still to arrive could be worse than this one.
                 if most_promoted <= len(rung.best) and is_outdone(
                     value, rung.values[most_promoted - 1], direction, tolerance
                 ):
@@ -259,14 +268,19 @@ def _rung(
 ) -> Rung:
     """Return a cohort's state at a rung, given the last rung of each of its trials."""
     sign = 1 if direction is Direction.MINIMIZE else -1
+    # A trial at a later rung still takes its place here, which it has won.
     there = [trial for trial, last in farthest.items() if last >= index and index in standings[trial].values]
+    # Equal values are ordered by number, so that every process that reads the folder finds the same order.
     best = sorted(there, key=lambda trial: (sign * standings[trial].values[index], trial))
     coming = sum(last < index and trial not in out for trial, last in farthest.items())
+    # Never 0: the best trial of a small cohort trains to its end. But it is sure of its place only when no other trial
+    # can still arrive; until then `promoted_now` may be 0.
     most_promoted = max(1, (len(best) + coming) // factor)
     promoted_now = len(best) // factor if coming else most_promoted
     return Rung(tuple(best), tuple(standings[trial].values[index] for trial in best), most_promoted, promoted_now)
 
 
 def _farthest(standing: Standing | None) -> int:
-    """Return the index of the last rung that a trial has reached, -1 for none. A long step can skip rungs."""
+    """Return the index of the last rung that a trial has reached, -1 for none."""
+    # Not the number of values: a step with a large batch can pass two rungs and is evaluated once.
     return -1 if standing is None else max(standing.values, default=-1)

@@ -127,6 +127,7 @@ class OpenSweep:
             self._write_run()
 
     def _write_run(self, **facts: Any) -> None:
-        # A run without a watching command ran on a cluster, and longer than the command that ends it.
+        # A submitted run began before this command, which only collects. Its hours follow from its trials instead
+        # (`manifest.hours_ran`).
         seconds = round(time.monotonic() - self.began, 3) if self.run.watched else None
         self.sweep_folder.write_run(dataclasses.replace(self.run, seconds=seconds, **facts))

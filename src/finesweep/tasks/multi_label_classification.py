@@ -161,9 +161,10 @@ class MultiLabelClassification:
         return math.log(2)
 
     def strata(self, labels: Sequence[Any]) -> list[int]:
-        """Return each row's rarest label.
+        """Return each row's stratum: its rarest label.
 
-        A stratum of one row stays in train. So a few rows that together have every label get a stratum each.
+        For each label one row gets a stratum of its own, unless an earlier one has the label already. A stratum of one
+        row stays in train, so train has every label.
         """
         counts = Counter(label for ids in labels for label in ids)
         strata = [min(ids, key=lambda label: (counts[label], label), default=-1) for ids in labels]

@@ -23,7 +23,7 @@ class Naive:
     Attributes:
         answer: A class or a number, as it is shown.
         scores: Its scores on the validation rows, by full name.
-        limits: Scores that a model must beat, by full name: the same plus what chance can add.
+        limits: Scores that a model must beat to be better than chance, by full name: ``scores`` and a margin.
     """
 
     answer: str

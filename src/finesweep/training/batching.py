@@ -31,7 +31,8 @@ FEWEST_STRETCHES = 4
 """
 
 TELLING = 0.1
-"""Share of the variance of lengths explained by labels above which batches of one length are batches of one label."""
+"""Maximum share of the variance of lengths that labels may explain. Above it, grouping rows by length would group them
+by label."""
 
 
 class TokenRows(Dataset[TokenRow]):

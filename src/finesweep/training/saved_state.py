@@ -82,7 +82,8 @@ class SavedState:
         learning_rate: Last logged learning rate.
         evaluations: All evaluations in order.
         guard: State of the divergence guard, by its fields' names.
-        best: Weights at the best evaluation; empty if these are the Trainer's weights, or there was no evaluation.
+        best: Weights at the best evaluation; empty if there was none, or if the best one was at this very step: its
+            weights are then ``trainer.weights``.
         trainer: State of the Trainer.
     """
 

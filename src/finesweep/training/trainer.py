@@ -42,8 +42,9 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     def __init__(self, *, validation: Any, target_scale: TargetScale | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.validation, self.target_scale = validation, target_scale
-        # These heads take a plain mean over the batch. Otherwise the Trainer would skip the division by the
-        # accumulation steps and multiply by the number of devices.
+        # True would mean that the model divides its loss by the number of items in the whole step. These heads take the
+        # mean over one batch. With True the Trainer would not divide by the accumulation steps, and would multiply by
+        # the number of devices.
         self.model_accepts_loss_kwargs = False
         self._after_step: Callable[[], None] = _nothing
         self._memory: TrainerMemory | None = None
@@ -198,18 +199,22 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             self.model.forward = mixed
 
     def _run_epoch(self, **arguments: Any) -> None:
-        # The state may be that of the last step, or its missing evaluation, done now, has ended training.
+        # A saved state can be that of the last step, and an evaluation that was cut short is done when training begins
+        # (`_begin`) and can stop it. The library would train at least one step in both cases.
         if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
             return
-        goes_on = arguments["epoch"] == arguments["epochs_trained"] and arguments["steps_trained_in_current_epoch"]
-        if self._memory is not None and goes_on:
-            # The epoch's order of rows must be drawn as before; the Trainer then skips the batches that were done.
+        is_in_mid_epoch = (
+            arguments["epoch"] == arguments["epochs_trained"] and arguments["steps_trained_in_current_epoch"]
+        )
+        if self._memory is not None and is_in_mid_epoch:
+            # The library draws the epoch's order of rows again and skips the batches that were done. So the generators
+            # must be as at the beginning of the epoch; `_load_rng_state` sets them to the saved step afterwards.
             rng_state.restore(self._memory.epoch_random)
         self._epoch_random = rng_state.captured()
         super()._run_epoch(**arguments)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-        # The library's on_step_end comes before the step's logs and evaluation. A stop there would lose both.
+        # The library calls on_step_end before it logs and evaluates the step. A stop there would lose both.
         super()._maybe_log_save_evaluate(*args, **kwargs)
         self._after_step()
 

@@ -22,9 +22,9 @@ class PrunerEntry:
     Attributes:
         kind: Name of the class in ``optuna.pruners``.
         settings: Its arguments.
-        counts_evaluations: Whether its steps must be evenly spaced. It then gets the number of the evaluation instead
-            of the examples seen.
-        longest: Name of the argument for the number of evaluations in the longest trial.
+        counts_evaluations: Whether its rungs are powers of the step. It then gets the number of the evaluation as the
+            step, 1, 2, 3; all others get the examples seen.
+        longest: Name of its argument for the last step of the longest trial; None if it takes none.
     """
 
     kind: str
