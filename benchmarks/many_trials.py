@@ -150,7 +150,7 @@ def _worker(sweep_folder: SweepFolder) -> Any:
         """An attempt that has one evaluation and no step."""
 
         def _train(self, scratch: Path, report: Any) -> None:
-            loss = 1.0 + float(self.params["weight_decay"] or 0.0)
+            loss = 1.0 + float(self.context.params["weight_decay"] or 0.0)
             self.watch.add(Evaluation(1, 1.0, 100, {METRIC: loss}, loss))
             self.on_step(self.watch)
             self._reported(report, Report(self.watch.evaluations[0], loss, last=True))

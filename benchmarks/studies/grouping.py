@@ -89,9 +89,7 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
     sweep = preparing.open_folder(path, checked, request, profile, watched=False)
     length = TrialSettings.of(sweep.spec, {}, sweep.manifest.model.max_tokens).max_length
     tokenized(sweep.sweep_folder, sweep.manifest, length)
-    scratch = folder / "scratch"
-    scratch.mkdir()
-    return TrialContext(sweep.sweep_folder, sweep.manifest, sweep.spec, {}, None, scratch)
+    return TrialContext(sweep.sweep_folder, sweep.manifest, sweep.spec, {})
 
 
 def train(context: Any, seed: int, strategy: str, params: Mapping[str, Any]) -> Training:
@@ -113,7 +111,7 @@ def train(context: Any, seed: int, strategy: str, params: Mapping[str, Any]) -> 
             tokens[1] += inputs["attention_mask"].numel()
 
     with contextlib.redirect_stdout(io.StringIO()):
-        tuning = FineTuning(mine, watch, lambda *_: None, lambda _: None)
+        tuning = FineTuning(mine, context.sweep_folder.path.parent / "scratch", watch, lambda *_: None, lambda _: None)
         tuning.trainer.model.register_forward_pre_hook(count, with_kwargs=True)
         began, cpu = time.perf_counter(), time.process_time()
         tuning.train()

@@ -203,13 +203,13 @@ class Report:
         evaluation: The evaluation.
         best: The trial's best objective so far.
         last: Whether training ends here, so that pruning is pointless.
-        record: The record if the search stops the trial here; the attempt adds the reason.
+        record: Makes the record if the search stops the trial here, without a reason; the attempt adds this.
     """
 
     evaluation: Evaluation
     best: float
     last: bool
-    record: TrialRecord | None = None
+    record: Callable[[], TrialRecord] | None = None
 
 
 Reporter = Callable[[Report], None]

@@ -174,7 +174,7 @@ class RecordedWork:
                 evaluations.append(Evaluation(index, float(index), index * ROWS, {}, value))
                 best = min(evaluation.objective for evaluation in evaluations)
                 record = self.record_of(claim, TrialState.PRUNED, params, evaluations, "")
-                report(Report(evaluations[-1], best, False, record))
+                report(Report(evaluations[-1], best, False, lambda record=record: record))
                 if index > judged:
                     self.rung_judge.judge(claim.trial, evaluations)
         except AttemptOutdated:
@@ -791,7 +791,14 @@ def test_a_resumed_trial_repeats_its_reports_and_is_not_pruned_for_them(tmp_path
             if claim.trial == 8:
                 record = self.record_of(claim, TrialState.PRUNED, params, (), "")
                 for index in (1, 2, 2, 3):
-                    report(Report(Evaluation(index, float(index), index * 100, {}, 50.0), 50.0, True, record))
+                    report(
+                        Report(
+                            Evaluation(index, float(index), index * 100, {}, 50.0),
+                            50.0,
+                            True,
+                            lambda record=record: record,
+                        )
+                    )
             return super().train(claim, params, report)
 
     def body(trial, params):

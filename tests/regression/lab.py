@@ -57,13 +57,11 @@ class Lab:
     def context(self, params: Mapping[str, Any], **changes: Any) -> TrialContext:
         """Describe a trial: what its parameters and its fixed settings are together, and changes of the spec."""
         spec = self.spec.model_copy(update=changes)
-        return TrialContext(
-            self.sweep_folder, self.manifest, spec, {"learning_rate": 1e-3, **params}, None, self.scratch
-        )
+        return TrialContext(self.sweep_folder, self.manifest, spec, {"learning_rate": 1e-3, **params})
 
     def build(self, params: Mapping[str, Any], **changes: Any) -> FineTuner:
         """Build a trial's Trainer and do not train."""
-        return build_trainer(self.context(params, **changes))
+        return build_trainer(self.context(params, **changes), self.scratch)
 
     def train(self, params: Mapping[str, Any], reports: list[Report] | None = None, **changes: Any) -> TrialWatch:
         """Train a trial; every report goes to ``reports``."""
@@ -85,11 +83,17 @@ def tuning_of(
     reports: list[Report] | None = None,
     on_step: Callable[[TrialWatch], None] = lambda _: None,
     state: SavedState | None = None,
+    scratch: Path | None = None,
 ) -> FineTuning:
     """Make everything ready to train a trial; every report goes to ``reports``."""
 
     told: list[Report] = [] if reports is None else reports
-    return FineTuning(context, watch, told.append, on_step, state)
+    return FineTuning(context, scratch or scratch_of(context), watch, told.append, on_step, state)
+
+
+def scratch_of(context: TrialContext) -> Path:
+    """Return the folder that ``prepare`` made for the output of Trainers."""
+    return context.sweep_folder.path.parent / "scratch"
 
 
 def go_on(context: TrialContext, folder: Path) -> tuple[TrialWatch, Weights]:

@@ -92,7 +92,9 @@ def test_little_is_padded(batch):
 def test_a_halved_trial_takes_its_steps_on_the_same_rows(lab, params):
     """The order is that of whole optimizer steps, not of the smaller batches that make them up."""
     context = lab.context({"per_device_train_batch_size": 16, **params})
-    whole, halved = build_trainer(context), build_trainer(dataclasses.replace(context, batch_divisor=4))
+    whole, halved = (
+        build_trainer(one, lab.scratch) for one in (context, dataclasses.replace(context, batch_divisor=4))
+    )
     assert halved.args.per_device_train_batch_size == 4
     first, second = (list(trainer.get_train_dataloader().batch_sampler.sampler) for trainer in (whole, halved))
     assert first == second

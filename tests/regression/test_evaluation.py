@@ -90,7 +90,7 @@ def test_evaluation_is_that_of_a_plain_loop_whatever_is_set(lab, name):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_compiled_model_is_evaluated_plainly_and_trains_with_dropout_after(lab):
     context = lab.context({"max_steps": 2, "per_device_train_batch_size": 8})
-    trainer = build_trainer(context, torch_compile=True, torch_compile_backend="eager")
+    trainer = build_trainer(context, lab.scratch, torch_compile=True, torch_compile_backend="eager")
     modes = []
     trainer.model.classifier.register_forward_pre_hook(lambda head, _: modes.append(head.training))
     trainer.evaluate()

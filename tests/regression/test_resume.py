@@ -160,7 +160,7 @@ def test_who_waits_at_a_rung_goes_on_as_if_it_had_never_waited(lab, tmp_path):
             if not report.last and report.evaluation.examples == rung:
                 raise TrialWaits("waits here")
 
-        tuning = FineTuning(context, TrialWatch(context.spec.direction), report, lambda _: None, state)
+        tuning = FineTuning(context, lab.scratch, TrialWatch(context.spec.direction), report, lambda _: None, state)
         with pytest.raises(TrialWaits, match="waits here"):
             tuning.train()
         tuning.save_state(tmp_path / str(number))
@@ -225,8 +225,8 @@ def test_the_scale_of_the_loss_is_kept(lab, tmp_path, monkeypatch):
     """fp16's scaler at work on the CPU, with a scale that grows every other step."""
     build = fine_tuning.build_trainer
 
-    def build_with_scaler(context: TrialContext) -> FineTuner:
-        trainer = build(context)
+    def build_with_scaler(context: TrialContext, scratch: Path) -> FineTuner:
+        trainer = build(context, scratch)
         trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2)
         return trainer
 
@@ -349,7 +349,7 @@ def test_how_often_it_is_evaluated_does_not_change_training(lab):
     for per_epoch in (1, 4):
         context = lab.context(SHORT, evaluation=lab.spec.evaluation.model_copy(update={"per_epoch": per_epoch}))
         trainer = tuning_of(context, TrialWatch(context.spec.direction)).trainer
-        trainer.fine_tune(context.scratch)
+        trainer.fine_tune(lab.scratch)
         weights.append(trainer.model.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 

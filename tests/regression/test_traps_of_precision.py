@@ -90,7 +90,7 @@ def test_t31_what_a_cpu_would_emulate_is_refused_before_anything_is_trained(lab,
 def test_what_was_in_force_is_on_record(lab, monkeypatch, cpu, hidden):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
     watch = TrialWatch(Direction.MINIMIZE)
-    tuning = FineTuning(lab.context({"model.hidden_size": hidden}), watch, lambda *_: None, lambda _: None)
+    tuning = FineTuning(lab.context({"model.hidden_size": hidden}), lab.scratch, watch, lambda *_: None, lambda _: None)
     assert watch.settled["bf16"] is tuning.trainer.args.bf16 is (cpu is AVX512 and hidden == WIDE)
 
 
@@ -98,7 +98,7 @@ def test_what_was_in_force_is_on_record(lab, monkeypatch, cpu, hidden):
 def test_batches_have_few_widths_where_each_is_compiled_for(lab, monkeypatch, bf16):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AVX512)
     context = lab.context({"bf16": bf16})
-    trainer = FineTuning(context, TrialWatch(Direction.MINIMIZE), lambda *_: None, lambda _: None).trainer
+    trainer = FineTuning(context, lab.scratch, TrialWatch(Direction.MINIMIZE), lambda *_: None, lambda _: None).trainer
     widths = {batch["input_ids"].shape[1] for batch in trainer.get_train_dataloader()}
     most = context.manifest.model.max_tokens
     assert all(width % precision.CPU_MULTIPLE == 0 or width == most for width in widths) is bf16
@@ -108,7 +108,7 @@ def test_training_rounds_and_evaluation_does_not(lab, monkeypatch):
     """Ranks of predictions that differ in their ninth bit would tie, and the winner, loaded again, be another."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: AVX512)
     context = lab.context({"max_steps": 2, "bf16": True}, evaluation=EvaluationSpec(rows=8))
-    tuning = FineTuning(context, TrialWatch(Direction.MINIMIZE), lambda *_: None, lambda _: None)
+    tuning = FineTuning(context, lab.scratch, TrialWatch(Direction.MINIMIZE), lambda *_: None, lambda _: None)
     seen = []
     tuning.trainer.model.classifier.register_forward_hook(
         lambda head, _, output: seen.append((head.training, output.dtype))

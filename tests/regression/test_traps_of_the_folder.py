@@ -55,11 +55,11 @@ def end(sweep_folder: SweepFolder, record: TrialRecord, trainer: Any) -> None:
 def test_t23_only_the_best_trials_weights_are_ever_on_disk(lab, tmp_path):
     """Stock writes weights and optimizer state at every evaluation of every trial: 12 bytes a parameter."""
     sweep_folder, during, after = make_folders(tmp_path / "sweep"), [], []
-    context = dataclasses.replace(lab.context({"num_train_epochs": 1}), scratch=tmp_path / "scratch")
+    context = lab.context({"num_train_epochs": 1})
     for trial, objective in enumerate((0.5, 0.7, 0.3)):  # better, worse, best
         watch = TrialWatch(Direction.MINIMIZE)
         look = lambda *_: during.append(weights_below(tmp_path))  # noqa: E731
-        tuning = tuning_of(context, watch, on_step=look)
+        tuning = tuning_of(context, watch, on_step=look, scratch=tmp_path / "scratch")
         tuning.train()
         end(sweep_folder, finished(trial, objective), tuning.trainer)
         after.append(weights_below(tmp_path))

@@ -56,7 +56,7 @@ def search(lab: Lab, folder: Path, plan, **changes) -> Worker:
 def _evaluated_again(lab: Lab, folder: Path) -> dict[str, float]:
     model = dataclasses.replace(lab.manifest.model, path=str(folder), from_scratch=False)
     context = dataclasses.replace(lab.context({}), manifest=dataclasses.replace(lab.manifest, model=model))
-    return build_trainer(context).evaluate()
+    return build_trainer(context, lab.scratch).evaluate()
 
 
 def test_t04_a_trial_is_worth_its_best_evaluation_and_ships_its_weights(contrary, tmp_path):

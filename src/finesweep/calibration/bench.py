@@ -84,10 +84,8 @@ class Bench:
             SweepError: A process failed, as every trial would, or the timeout was reached.
         """
         with temporary_folder() as temporary:
-            context = TrialContext(
-                self.sweep_folder, self.manifest, self.spec, load.params, scalars=None, scratch=Path(temporary)
-            )
-            forks = _Forks(self, context, load, threads, within)
+            context = TrialContext(self.sweep_folder, self.manifest, self.spec, load.params)
+            forks = _Forks(self, context, Path(temporary), load, threads, within)
             try:
                 return forks.carry_out(processes)
             finally:
@@ -169,6 +167,7 @@ class _Forks:
 
     bench: Bench
     context: TrialContext
+    scratch: Path
     load: Load
     threads: int
     within: float
@@ -198,7 +197,7 @@ class _Forks:
 
     def _started(self, number: int) -> _Fork:
         receiver, sender = multiprocessing.Pipe(duplex=False)
-        log = self.context.scratch / f"{number}.log"
+        log = self.scratch / f"{number}.log"
         process = multiprocessing.get_context("fork").Process(target=self._in_child, args=(sender, log, os.getpid()))
         process.start()
         sender.close()
@@ -244,7 +243,7 @@ class _Forks:
             os.read(self._gate[0], 1)  # nothing is ever written: it returns when all processes are ready
 
         try:
-            said: Any = _measured(self.context, self.load, pass_gate, parent)
+            said: Any = _measured(self.context, self.scratch, self.load, pass_gate, parent)
         except torch.OutOfMemoryError:
             said = Misfit("it needs more memory than the GPU has")
         except MemoryError:
@@ -322,9 +321,11 @@ def _now() -> float:
     return time.monotonic()
 
 
-def _measured(context: TrialContext, load: Load, pass_gate: Callable[[], None], parent: int) -> Measurement:
+def _measured(
+    context: TrialContext, scratch: Path, load: Load, pass_gate: Callable[[], None], parent: int
+) -> Measurement:
     began = time.monotonic()
-    trainer = build_trainer(context, max_steps=WARM_UP_STEPS + load.steps)
+    trainer = build_trainer(context, scratch, max_steps=WARM_UP_STEPS + load.steps)
     watch = _Stopwatch(trainer, load, parent)
     trainer.add_callback(watch)
     built = time.monotonic()

@@ -33,18 +33,16 @@ class TrialContext:
         manifest: The sweep's manifest.
         spec: The sweep's spec.
         params: The trial's parameters.
-        scalars: Folder for TensorBoard; None for none.
-        scratch: The Trainer's output folder; no result of the trial is written to it.
         batch_divisor: Divisor of the batch per device, and factor of the accumulation.
+        scalars: Folder for TensorBoard; None for none.
     """
 
     sweep_folder: SweepFolder
     manifest: Manifest
     spec: SweepSpec
     params: Params
-    scalars: Path | None
-    scratch: Path
     batch_divisor: int = 1
+    scalars: Path | None = None
 
     @property
     def task(self) -> Task:

@@ -47,6 +47,7 @@ class FineTuning:
 
     Args:
         context: The facts of the trial.
+        scratch: The Trainer's output folder; no result of the trial is written to it.
         watch: Filled during training, and at once from a saved state; holds the best weights at the end.
         report: Reports every evaluation, also those of a saved state; may raise ``TrialPruned``.
         on_step: Called when training begins, after every optimizer step but the last, and after every batch of an
@@ -60,13 +61,14 @@ class FineTuning:
     def __init__(
         self,
         context: TrialContext,
+        scratch: Path,
         watch: TrialWatch,
         report: Reporter,
         on_step: Callable[[TrialWatch], None],
         state: SavedState | None = None,
     ) -> None:
-        self.context, self.watch, self.report = context, watch, report
-        self.trainer = build_trainer(context)
+        self.context, self.scratch, self.watch, self.report = context, scratch, watch, report
+        self.trainer = build_trainer(context, scratch)
         watch.settled, watch.rows = in_force(self.trainer), len(self.trainer.eval_dataset)
         self.guard = _guard(context, self.trainer)
         self._check = EvaluationCheck(watch, self.guard, context.task.metrics, context.spec.objective.metric)
@@ -93,7 +95,7 @@ class FineTuning:
             TrialStopped: The trial was pruned, diverged or was interrupted.
         """
         self._report_again()
-        self.trainer.fine_tune(self.context.scratch, self._callback.after_step)
+        self.trainer.fine_tune(self.scratch, self._callback.after_step)
         self.trainer.model.load_state_dict(self.watch.weights)
         if self.watch.rows < len(self.trainer.validation):
             self._rank()
@@ -152,11 +154,12 @@ def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:
     return DivergenceGuard(naive_loss, bool(context.settings.training_value("fp16")))
 
 
-def build_trainer(context: TrialContext, rows: int | None = None, **overrides: Any) -> FineTuner:
+def build_trainer(context: TrialContext, scratch: Path, rows: int | None = None, **overrides: Any) -> FineTuner:
     """Make the Trainer of one trial, with its own arguments and model.
 
     Args:
         context: The facts of the trial.
+        scratch: The Trainer's output folder; nothing is saved there.
         rows: Number of rows of each split to use, from the first on; None for all.
         overrides: Training arguments that replace the trial's (for the rehearsal).
     """
@@ -175,7 +178,7 @@ def build_trainer(context: TrialContext, rows: int | None = None, **overrides: A
     tokenizer.padding_side = padding_side(model.config)
     given = {**_order(task, settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)
-    arguments = training_arguments(settings, width, context.spec.search.seed, context.scratch, **given)
+    arguments = training_arguments(settings, width, context.spec.search.seed, scratch, **given)
     train, validation = (_taken(tokens[split], model, rows) for split in ("train", "validation"))
     return FineTuner(
         validation=validation,

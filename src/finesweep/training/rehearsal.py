@@ -62,12 +62,11 @@ def take_through(
         SweepError: Every trial would fail, or give misleading results.
     """
     with temporary_folder() as temporary:
-        context = TrialContext(sweep_folder, manifest, spec, params, None, Path(temporary))
+        context = TrialContext(sweep_folder, manifest, spec, params)
         precision.refuse_emulation(context.settings.training)
         # In single precision, because the losses are compared to three digits.
-        trainer = build_trainer(
-            context, ROWS, use_cpu=True, max_steps=1, per_device_train_batch_size=2, bf16=False, fp16=False, tf32=None
-        )
+        plain = {"bf16": False, "fp16": False, "tf32": None, "use_cpu": True}
+        trainer = build_trainer(context, Path(temporary), ROWS, max_steps=1, per_device_train_batch_size=2, **plain)
         metrics = trainer.evaluate()
         labels = TokenRows(trainer.eval_dataset).column("labels")
         _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data.labels))

@@ -21,11 +21,10 @@ from typing import Any
 import torch
 
 from finesweep.errors import FolderError, TrialFailed
-from finesweep.folder import Claim, Manifest, SweepFolder, disk
+from finesweep.folder import Claim, SweepFolder, disk
 from finesweep.host.temporary_folders import temporary_folder
 from finesweep.launch import Profile
 from finesweep.results import kept_weights
-from finesweep.spec import SweepSpec, TrialSettings
 from finesweep.spec.trial_settings import can_halve
 from finesweep.text import shortened
 from finesweep.training.callback import TrialContext, TrialWatch
@@ -33,7 +32,6 @@ from finesweep.training.fine_tuning import FineTuning, interrupt_if
 from finesweep.training.saved_state import SavedState, StateDamaged, read_state
 from finesweep.trial import (
     AttemptOutdated,
-    Params,
     Progress,
     Report,
     Reporter,
@@ -58,30 +56,24 @@ class Attempt:
     """One attempt at one trial, from its first step to its record.
 
     Args:
-        sweep_folder: The sweep's folder.
-        manifest: The sweep's manifest.
-        spec: The sweep's spec.
-        profile: Has the number of trials that keep their weights, and the disk limit.
+        context: The facts of the trial.
         claim: The right to this attempt.
-        params: The trial's parameters.
+        profile: Has the number of trials that keep their weights, and the disk limit.
         rung_judge: Decides at rungs whether the trial is promoted.
         stopping: Returns whether to stop at the next step.
     """
 
     def __init__(
         self,
-        sweep_folder: SweepFolder,
-        manifest: Manifest,
-        spec: SweepSpec,
-        profile: Profile,
+        context: TrialContext,
         claim: Claim,
-        params: Params,
+        profile: Profile,
         rung_judge: RungJudge,
         stopping: Callable[[], bool],
     ) -> None:
-        self.sweep_folder, self.manifest, self.spec, self.profile = sweep_folder, manifest, spec, profile
-        self.claim, self.params, self.rung_judge, self.stopping = claim, params, rung_judge, stopping
-        self.watch = TrialWatch(spec.direction)
+        self.context, self.sweep_folder, self.claim = context, context.sweep_folder, claim
+        self.profile, self.rung_judge, self.stopping = profile, rung_judge, stopping
+        self.watch = TrialWatch(context.spec.direction)
         self.started, self._began = time.time(), time.monotonic()
         self._shown = -PROGRESS_SECONDS
         self._resumed_step = self._resumed_examples = 0
@@ -118,14 +110,9 @@ class Attempt:
         return self.watch.result.objective
 
     def _train(self, scratch: Path, report: Reporter) -> None:
-        scalars = self.sweep_folder.tensorboard(self.claim.trial)
-        context = TrialContext(
-            self.sweep_folder, self.manifest, self.spec, self.params, scalars, scratch, self.claim.batch_divisor
-        )
+        report_first = functools.partial(self._reported, report)
         # The state is not bound to a name: it holds weights, which would stay in memory while training replaces them.
-        tuning = FineTuning(
-            context, self.watch, functools.partial(self._reported, report), self.on_step, self._saved_state()
-        )
+        tuning = FineTuning(self.context, scratch, self.watch, report_first, self.on_step, self._saved_state())
         self._resumed_step, self._resumed_examples = self.watch.step, self.watch.examples
         self._go_on_from(self.sweep_folder.read_record(self.claim.trial))
         try:
@@ -147,7 +134,7 @@ class Attempt:
 
     def _reported(self, search: Reporter, report: Report) -> None:
         """Report an evaluation to the search, then show it to other trials, then compare this trial with them."""
-        search(dataclasses.replace(report, record=self._pruned("")))
+        search(dataclasses.replace(report, record=lambda: self._pruned("")))
         self._show_progress(self.watch)
         if not report.last and self.watch.audit is None:
             self._compare()
@@ -183,7 +170,7 @@ class Attempt:
             Progress(
                 trial=self.claim.trial,
                 attempt=self.claim.attempt,
-                params=self.params,
+                params=self.context.params,
                 started=self.started,
                 step=watch.step,
                 total_steps=watch.total_steps,
@@ -197,9 +184,9 @@ class Attempt:
     def _complete(self, trainer: Any) -> None:
         record = self._record(TrialState.COMPLETE, self.watch.ended_early)
         self.sweep_folder.record(
-            kept_weights.keep_if_best(self.sweep_folder, self.profile, record, self.spec.direction, trainer)
+            kept_weights.keep_if_best(self.sweep_folder, self.profile, record, self.context.spec.direction, trainer)
         )
-        kept_weights.remove_beaten(self.sweep_folder, self.profile.keep_best, self.spec.direction)
+        kept_weights.remove_beaten(self.sweep_folder, self.profile.keep_best, self.context.spec.direction)
 
     def _failed(self, reason: str) -> TrialFailed:
         self.sweep_folder.record(self._record(TrialState.FAILED, reason))
@@ -218,9 +205,9 @@ class Attempt:
     def _out_of_memory(self, error: BaseException) -> Exception:
         """Queue the trial again with half the batch per device, once; the effective batch stays the same."""
         traceback.print_exc()
-        batch = self.settings.training_value("per_device_train_batch_size")
+        batch = self.context.settings.training_value("per_device_train_batch_size")
         tried = f"out of GPU memory with batches of {batch}"
-        if self.claim.batch_divisor > 1 or not can_halve(self.settings):
+        if self.claim.batch_divisor > 1 or not can_halve(self.context.settings):
             return self._failed(f"{tried} ({_one_line(error)})")
         reason = f"{tried}; to be tried again with half of that and twice the accumulation"
         self.sweep_folder.record(self._record(TrialState.INTERRUPTED, reason, batch_divisor=2))
@@ -256,11 +243,6 @@ class Attempt:
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
-    @functools.cached_property
-    def settings(self) -> TrialSettings:
-        """All settings of the trial."""
-        return TrialSettings.of(self.spec, self.params, self.manifest.model.max_tokens, self.claim.batch_divisor)
-
     def _record(self, state: TrialState, reason: str | None, **changes: Any) -> TrialRecord:
         watch, best = self.watch, self.watch.result
         seconds = time.monotonic() - self._began
@@ -270,7 +252,7 @@ class Attempt:
                 **_identity(self.claim, self.sweep_folder),
                 "state": state,
                 "reason": reason,
-                "params": self.params,
+                "params": self.context.params,
                 "started": self.started,
                 "seconds": round(seconds, 3),
                 "objective": best.objective if best else None,
@@ -281,7 +263,7 @@ class Attempt:
                 "examples": watch.examples,
                 "examples_per_second": round(examples / seconds, 2) if examples else None,
                 "peak_memory_mb": _peak_memory_mb(),
-                "effective": {**self.settings.named(), **watch.settled},
+                "effective": {**self.context.settings.named(), **watch.settled},
                 "resumed_step": self._resumed_step,
                 "earlier_seconds": round(self._earlier_seconds, 3),
                 "evaluated_rows": watch.rows,

@@ -130,12 +130,12 @@ class _DryRun:
             return getattr(type(config)() if self.manifest.model.from_scratch else config, name)
         return ...
 
-    def _context(self, params: Params, scratch: Path) -> TrialContext:
-        return TrialContext(self.sweep_folder, self.manifest, self.spec, params, None, scratch)
+    def _context(self, params: Params) -> TrialContext:
+        return TrialContext(self.sweep_folder, self.manifest, self.spec, params)
 
     def _weights(self, params: Params) -> int:
         """Count the weights of the model without allocating them."""
-        context = self._context(params, Path())
+        context = self._context(params)
         head = context.task.head(self.manifest.data.labels)
         config = load_config(self.manifest.model.folder, **{**head, **context.settings.model})
         if isinstance(self.spec.model, ScratchModelSpec) and hasattr(config, "vocab_size"):
@@ -152,7 +152,7 @@ class _DryRun:
 
     def _prove(self, folder: Path, params: Params, loss: float) -> None:
         """Load a saved model and evaluate it like a winner."""
-        context = self._context(params, folder)
+        context = self._context(params)
         settings = {**context.settings.named(), "use_cpu": True}
         exported = Exported.load(folder, context.task, settings, trusted=False)
         found = context.task.recompute_metrics(

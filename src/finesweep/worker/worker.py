@@ -34,6 +34,7 @@ from finesweep.registry import BACKENDS
 from finesweep.results import early_stop, same_failure
 from finesweep.results.stop_conditions import SAME_FAILURES
 from finesweep.spec import StopSpec, SweepSpec, trials_wanted
+from finesweep.training.callback import TrialContext
 from finesweep.training.rehearsal import rehearse
 from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, TrialState
 from finesweep.worker.attempt import Attempt, bare_record
@@ -180,16 +181,10 @@ class Worker:
 
     def train(self, claim: Claim, params: Params, report: Reporter) -> float:
         """Train one trial and write its record in any case; see ``backends.Work``."""
-        attempt = Attempt(
-            self.sweep_folder,
-            self.manifest,
-            self.spec,
-            self.profile.asked,
-            claim,
-            params,
-            self.rung_judge,
-            stopping=lambda: self.stopping,
-        )
+        folder = self.sweep_folder
+        scalars = folder.tensorboard(claim.trial)
+        context = TrialContext(folder, self.manifest, self.spec, params, claim.batch_divisor, scalars)
+        attempt = Attempt(context, claim, self.profile.asked, self.rung_judge, lambda: self.stopping)
         return attempt.carry_out(report)
 
     def borrower(self) -> Callable[[], Worker]:

@@ -167,8 +167,8 @@ def _break_training(training: ModuleType) -> None:
     build, save_state = training.build_trainer, training.FineTuning.save_state
 
     @functools.wraps(build)
-    def built(context: Any, **overrides: Any) -> Any:
-        trainer = build(context, **overrides)
+    def built(context: Any, scratch: Path, **overrides: Any) -> Any:
+        trainer = build(context, scratch, **overrides)
         collate, score = trainer.data_collator, trainer.compute_metrics
         trainer.data_collator = lambda rows: _after("loader", collate, rows)
         trainer.compute_metrics = lambda prediction: _after("metric", score, prediction)

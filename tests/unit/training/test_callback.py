@@ -41,7 +41,7 @@ class Trial:
         }
         spec = SweepSpec.model_validate({**values, **settings}, strict=False)
         manifest = made_records.manifest(data={"rows": {"train": ROWS, "validation": 20}})
-        self.context = TrialContext(SweepFolder(Path("none")), manifest, spec, {}, None, Path("none"))
+        self.context = TrialContext(SweepFolder(Path("none")), manifest, spec, {})
         self.model = torch.nn.Linear(1, 1, bias=False)
         self.watch = TrialWatch(Direction.MINIMIZE)
         self.guard = DivergenceGuard(naive_loss=0.7)

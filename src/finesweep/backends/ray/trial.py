@@ -139,7 +139,7 @@ class _Line:
             return
         self._reported.add(step)
         assert report.record is not None
-        record = dataclasses.replace(report.record, reason=grounds(self._spec, report))
+        record = dataclasses.replace(report.record(), reason=grounds(self._spec, report))
         values = {STEP: step, OBJECTIVE: report.best, LAST: report.last, PRUNED: json.dumps(record.to_json())}
         if self._answer(values) == _PRUNE:
             record = compared(record, self._records(), self._spec.direction)

@@ -85,7 +85,7 @@ def test_evaluations_are_reported_once_each_on_the_axis_until_the_trial_is_prune
     line = ray_trial._Line(SPEC, list)
 
     def report(epoch: float) -> None:
-        line.report(Report(Evaluation(int(epoch), epoch, int(epoch * 100), {}, 0.5), 0.5, False, pruned("")))
+        line.report(Report(Evaluation(int(epoch), epoch, int(epoch * 100), {}, 0.5), 0.5, False, lambda: pruned("")))
 
     def trial() -> None:
         for epoch in (1.0, 2.0, 2.0, 2.5):
@@ -108,7 +108,7 @@ def test_a_trial_whose_actor_dies_before_it_answers_writes_nothing(reports):
 
     def trial() -> None:
         with pytest.raises(AttemptOutdated, match="is gone"):
-            line.report(Report(Evaluation(1, 1.0, 100, {}, 0.5), 0.5, False, pruned("")))
+            line.report(Report(Evaluation(1, 1.0, 100, {}, 0.5), 0.5, False, lambda: pruned("")))
         sender.send_bytes(b"outdated")
 
     def actor() -> None:
