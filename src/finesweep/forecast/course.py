@@ -95,7 +95,7 @@ class Course:
     def pool(self) -> list[Workload]:
         """Workloads of proposals by a random sampler."""
         space, source = self.spec.search_space, random.Random(0)
-        return [self.plan(space.draw(source)) for _ in range(_POOL)]
+        return [self.plan(space.draw(lambda _, parameter: parameter.draw(source))) for _ in range(_POOL)]
 
     def is_baseline(self, trial: int) -> bool:
         """Return whether a trial is the untuned default, which pruners with rungs never end."""

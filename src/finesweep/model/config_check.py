@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from finesweep.errors import Problem, SpecError, did_you_mean, lines_of
 from finesweep.model.folder_check import LAYERS, SIZES, known_model_types, size_fault
 from finesweep.model.source import ResolvedModel
-from finesweep.spec import KeyPath, Parameter, ScratchModelSpec, SweepSpec, YamlSource
+from finesweep.spec import KeyPath, ScratchModelSpec, SweepSpec, YamlSource
 from finesweep.spec.training_arguments import describe
 from finesweep.trial import Value
 
@@ -123,19 +123,20 @@ class _Check:
         """Check every ``model.*`` in ``space`` and ``fixed``."""
         for dotted, value in spec.fixed.items():
             if dotted.startswith(_PREFIX):
-                self._setting(dotted, [(("fixed", dotted), value)])
+                self._setting(dotted, {("fixed", dotted): value})
         for dotted, parameter in spec.space.items():
             if dotted.startswith(_PREFIX):
-                self._setting(dotted, list(_values(parameter, ("space", dotted))))
+                ends = parameter.ends().items()
+                self._setting(dotted, {("space", dotted, *place): value for place, value in ends})
 
-    def _setting(self, dotted: str, values: list[tuple[KeyPath, Value]]) -> None:
-        name, path = dotted.removeprefix(_PREFIX), values[0][0][:2]
+    def _setting(self, dotted: str, values: Mapping[KeyPath, Value]) -> None:
+        name, path = dotted.removeprefix(_PREFIX), next(iter(values))[:2]
         if not self._is_known(name, path):
             return
         if isinstance(self.model, ResolvedModel) and name in _SHAPES:
             self._add(path, "cannot be set", "it belongs to the model's weights")
             return
-        for place, value in values:
+        for place, value in values.items():
             self._takes(name, value, place)
 
     def _is_known(self, name: str, path: KeyPath) -> bool:
@@ -207,17 +208,6 @@ class _Check:
 
     def _add(self, path: KeyPath, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.source.where(*path), message, hint))
-
-
-def _values(parameter: Parameter, path: KeyPath) -> Iterator[tuple[KeyPath, Value]]:
-    if parameter.choices is not None:
-        for index, choice in enumerate(parameter.choices):
-            yield (*path, "choices", index), choice
-        return
-    for bound in ("low", "high"):
-        value = getattr(parameter, bound)
-        # A range with one integer bound yields floats.
-        yield (*path, bound), value if parameter.is_integer else float(value)
 
 
 def _expected(kind: Any) -> str:

@@ -276,7 +276,7 @@ def _settings(spec: SweepSpec) -> Iterator[tuple[KeyPath, str, Value]]:
     """Yield every value of a ``model.*`` setting that can change the tensors; a float cannot."""
     settings: dict[tuple[str, str], Sequence[Value]] = {("fixed", name): (value,) for name, value in spec.fixed.items()}
     for name, parameter in spec.space.items():
-        settings[("space", name)] = tuple(parameter.choices or (parameter.low, parameter.high))
+        settings[("space", name)] = tuple(parameter.ends().values())
     for (section, dotted), values in settings.items():
         if dotted.startswith(PREFIX):
             for value in values:

@@ -13,7 +13,6 @@ from finesweep import activity
 from finesweep.model.source import ResolvedModel
 from finesweep.model.text_length import Counter, Texts, counter_of, counter_of_loaded, tokenizer_counter, unknown_share
 from finesweep.spec import ScratchModelSpec, SweepSpec, TrialSettings
-from finesweep.trial import Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +114,7 @@ def _limits(spec: SweepSpec, max_tokens: int) -> list[int]:
     parameter = spec.space.get("data.max_length")
     if parameter is None:
         return [TrialSettings.of(spec, {}, max_tokens).max_length]
-    values: Sequence[Value] = parameter.choices or (parameter.low, parameter.high)
+    values = parameter.ends().values()
     return sorted({TrialSettings.of(spec, {"data.max_length": value}, max_tokens).max_length for value in values})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -99,6 +99,20 @@ class Parameter(BaseModel):
     def countable(self) -> bool:
         """Whether the axis has a finite number of values, as a grid needs."""
         return self.choices is not None or self.is_integer or self.step is not None or self.low == self.high
+
+    def ends(self) -> dict[tuple[str | int, ...], Value]:
+        """Return the choices, or both ends of the range as they are drawn.
+
+        Returns:
+            By place below the parameter in the YAML, as ``("choices", 0)`` or ``("low",)``.
+        """
+        if self.choices is not None:
+            return {("choices", index): choice for index, choice in enumerate(self.choices)}
+        assert self.low is not None
+        assert self.high is not None
+        # A range with one integer bound yields floats.
+        kind = int if self.is_integer else float
+        return {("low",): kind(self.low), ("high",): kind(self.high)}
 
     def values(self) -> Iterator[Value]:
         """Yield every value of a countable axis in order.
@@ -246,12 +260,16 @@ class SearchSpace:
         """Whether two draws can be equal. They cannot if every configuration has a value from a continuous axis."""
         return all(parameter.countable or parameter.when for parameter in self.parameters.values())
 
-    def draw(self, rng: random.Random) -> dict[str, Value]:
-        """Draw every parameter that exists, given those drawn before it, as a random sampler does."""
+    def draw(self, one: Callable[[str, Parameter], Value]) -> dict[str, Value]:
+        """Draw every parameter that exists, given those drawn before it.
+
+        Args:
+            one: Draws the value of one parameter.
+        """
         params: dict[str, Value] = {}
         for name, parameter in self.parameters.items():
             if self.is_active(name, params):
-                params[name] = parameter.draw(rng)
+                params[name] = one(name, parameter)
         return params
 
     def points(self, rng: random.Random) -> Iterator[dict[str, Value]]:

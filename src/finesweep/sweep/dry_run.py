@@ -20,7 +20,7 @@ from finesweep.files import last_words, write_json
 from finesweep.folder import Manifest, SweepFolder, sweep_folder
 from finesweep.host.python_process import child_environment, own_command
 from finesweep.host.temporary_folders import temporary_folder
-from finesweep.spec import KeyPath, Parameter, ScratchModelSpec, SearchSpace, SweepSpec, TrialSettings
+from finesweep.spec import KeyPath, ScratchModelSpec, SearchSpace, SweepSpec, TrialSettings
 from finesweep.sweep.preflight import Checked
 from finesweep.trial import Params, Value
 
@@ -113,24 +113,15 @@ def _is_moderate(sizes: Mapping[str, Any]) -> bool:
 def variants(spec: SweepSpec, planned: Sequence[Params], max_tokens: int) -> list[Variant]:
     """Return the configurations to try: the first one, and each end or choice of a searched ``model.*``."""
     names = [name for name in spec.space if name.startswith(_PREFIX)]
-    first = dict(planned[0]) if planned else {name: next(_ends(spec.space[name]))[1] for name in names}
+    first = dict(planned[0]) if planned else {name: next(iter(spec.space[name].ends().values())) for name in names}
     length = {_LENGTH: min(TrialSettings.of(spec, first, max_tokens).max_length, LONGEST)}
     found = [Variant(("model",), {**first, **length})]
     for name in names:
         needed = _conditions(spec.search_space, name)
-        for key, value in _ends(spec.space[name]):
+        for key, value in spec.space[name].ends().items():
             if first.get(name) != value or type(first.get(name)) is not type(value):
                 found.append(Variant(("space", name, *key), {**first, **length, **needed, name: value}))
     return found[:MOST_VARIANTS]
-
-
-def _ends(parameter: Parameter) -> Iterator[tuple[KeyPath, Value]]:
-    if parameter.choices is not None:
-        yield from ((("choices", number), choice) for number, choice in enumerate(parameter.choices))
-        return
-    for key, end in (("low", parameter.low), ("high", parameter.high)):
-        assert end is not None
-        yield (key,), end if parameter.is_integer else float(end)
 
 
 def _conditions(space: SearchSpace, name: str) -> dict[str, Value]:

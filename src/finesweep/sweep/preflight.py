@@ -187,7 +187,7 @@ def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:
     """Yield a remark on a batch of all rows: an epoch is then one step, which is seldom meant."""
     name = "per_device_train_batch_size"
     parameter = spec.space.get(name)
-    sizes = (parameter.choices or (parameter.high,)) if parameter else (spec.fixed.get(name),)
+    sizes = parameter.ends().values() if parameter else (spec.fixed.get(name),)
     largest = max((size for size in sizes if isinstance(size, int)), default=0)
     if largest >= rows:
         yield f"{name}: {largest} is no less than the {rows} training rows, so an epoch is a single step."
@@ -218,7 +218,7 @@ def _values(spec: SweepSpec, name: str) -> list[float]:
     """Return the possible numbers of a setting: its choices, both ends of its range, or the one that is set."""
     parameter = spec.space.get(name)
     one = spec.fixed.get(name, TRAINING_FIELDS[name].default)
-    values = (parameter.choices or (parameter.low, parameter.high)) if parameter else (one,)
+    values = parameter.ends().values() if parameter else (one,)
     return [value for value in values if isinstance(value, int | float)]
 
 
@@ -236,5 +236,5 @@ def _lengths(spec: SweepSpec) -> Iterator[tuple[tuple[str, ...], Value]]:
     yield ("fixed", "data.max_length"), spec.fixed.get("data.max_length")
     parameter = spec.space.get("data.max_length")
     if parameter is not None:
-        values = list(parameter.choices or ()) or [parameter.high]
-        yield ("space", "data.max_length"), max((v for v in values if isinstance(v, int)), default=None)
+        lengths = (length for length in parameter.ends().values() if isinstance(length, int))
+        yield ("space", "data.max_length"), max(lengths, default=None)

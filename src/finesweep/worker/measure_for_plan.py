@@ -29,8 +29,7 @@ def batch_sizes(spec: SweepSpec) -> tuple[int, ...]:
     parameter = spec.space.get(BATCH)
     if parameter is None:
         return (_integer(spec.fixed.get(BATCH, TRAINING_FIELDS[BATCH].default)),)
-    values = parameter.choices or (parameter.low, parameter.middle(), parameter.high)
-    return tuple(sorted({_integer(value) for value in values}))
+    return tuple(sorted({_integer(value) for value in (*parameter.ends().values(), parameter.middle())}))
 
 
 def loads(spec: SweepSpec) -> list[Load]:
@@ -45,7 +44,7 @@ def loads(spec: SweepSpec) -> list[Load]:
 
 
 def _longest(parameter: Parameter) -> int:
-    return max(_integer(value) for value in parameter.choices or (parameter.high,))
+    return max(map(_integer, parameter.ends().values()))
 
 
 def _integer(value: object) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -15,7 +14,8 @@ from finesweep.trial import Value
 def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Value]:
     """Draw the parameters of an Optuna trial; its public interface has a method for each kind of distribution."""
 
-    def draw(name: str, of: BaseDistribution) -> Any:
+    def draw(name: str, parameter: Parameter) -> Any:
+        of = distribution_of(parameter)
         if isinstance(of, CategoricalDistribution):
             return trial.suggest_categorical(name, of.choices)
         if isinstance(of, IntDistribution):
@@ -23,16 +23,7 @@ def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Value]:
         assert isinstance(of, FloatDistribution)
         return trial.suggest_float(name, of.low, of.high, step=of.step, log=of.log)
 
-    return drawn_by(draw, space)
-
-
-def drawn_by(draw: Callable[[str, BaseDistribution], Any], space: SearchSpace) -> dict[str, Value]:
-    """Draw every parameter that exists, given those drawn before it."""
-    params: dict[str, Value] = {}
-    for name, parameter in space.parameters.items():
-        if space.is_active(name, params):
-            params[name] = draw(name, distribution_of(parameter))
-    return params
+    return space.draw(draw)
 
 
 def distribution_of(parameter: Parameter) -> BaseDistribution:

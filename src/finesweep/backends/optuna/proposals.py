@@ -24,9 +24,9 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from finesweep.backends.optuna.drawing import drawn_by, suggest
+from finesweep.backends.optuna.drawing import distribution_of, suggest
 from finesweep.folder import SweepFolder
-from finesweep.spec import SweepSpec
+from finesweep.spec import Parameter, SweepSpec
 from finesweep.spec.planned_trials import Configuration, configuration
 from finesweep.trial import Params
 
@@ -110,7 +110,7 @@ class Unrepeated(BaseSampler):
         space = self._spec.search_space
 
         def propose() -> Params:
-            return drawn_by(DraftTrial(self._inner, study, trial).draw, space)
+            return space.draw(DraftTrial(self._inner, study, trial).draw)
 
         self._params = unrepeated(self._spec, propose, self._taken(), self._seed)
         return {}
@@ -154,8 +154,9 @@ class DraftTrial:
         space = sampler.infer_relative_search_space(study, trial)
         self._together = sampler.sample_relative(study, trial, space)
 
-    def draw(self, name: str, distribution: BaseDistribution) -> Any:
+    def draw(self, name: str, parameter: Parameter) -> Any:
         """Draw a parameter's value as ``optuna.Trial`` does."""
+        distribution = distribution_of(parameter)
         if distribution.single():
             value = _only_value(distribution)
         elif name in self._together:

@@ -67,7 +67,7 @@ def _most_evaluations(spec: SweepSpec) -> int:
     if epochs is None:
         longest = float(spec.fixed.get("num_train_epochs") or 3)
     else:
-        longest = float(epochs.high if epochs.choices is None else max(map(_as_number, epochs.choices)))  # type: ignore[arg-type]
+        longest = max(map(_as_number, epochs.ends().values()))
     return max(1, round(longest * spec.evaluation.per_epoch))
 
 
