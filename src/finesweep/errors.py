@@ -71,6 +71,11 @@ class SpecError(SweepError, ValueError):
         self.problems: Sequence[Problem] = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    @classmethod
+    def of(cls, where: str, message: str, hint: str = "") -> SpecError:
+        """Return the error of one problem; see ``Problem``."""
+        return cls([Problem(where, message, hint)])
+
 
 class DataProblem(ValueError):
     """Data that cannot be used; its loader makes a ``Problem`` of it.

@@ -48,7 +48,7 @@ def init(
         _write_example(example, data or output)
     elif data is None:
         hint = "`sweep init DATA.csv`, or `sweep init --example quickstart`"
-        raise SpecError([Problem("sweep init", "there is no data file to look at", hint)])
+        raise SpecError.of("sweep init", "there is no data file to look at", hint)
     else:
         _propose(data, output or Path(f"{data.stem}.yaml"), model)
 
@@ -63,7 +63,7 @@ def _propose(data: Path, target: Path, model: str | None) -> None:
     try:
         create(target, found.text.encode())
     except FileExistsError:
-        raise SpecError([Problem(str(target), "is there already", "name another file with --output")]) from None
+        raise SpecError.of(str(target), "is there already", "name another file with --output") from None
     for note in found.notes:
         typer.echo(f"note: {note}")
     shown = printable(str(target), limit=1_000)

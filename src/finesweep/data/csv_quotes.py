@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from finesweep.errors import Problem, SpecError
+from finesweep.errors import SpecError
 from finesweep.spec import Quoting
 from finesweep.tasks.label_column import is_number
 
@@ -88,7 +88,7 @@ def split(text: str, delimiter: str, quoting: Quoting | None, name: str, line: i
         if not plain.is_even:
             raise
         first = error.problems[0]
-        raise SpecError([Problem(first.where, first.message, f"{first.hint}; {_BOTH_WAYS}")]) from None
+        raise SpecError.of(first.where, first.message, f"{first.hint}; {_BOTH_WAYS}") from None
     if delimiter == "\t" and plain.odd < quoted.odd:
         return plain
     _refuse_swallowed(quoted, delimiter, name)
@@ -113,7 +113,7 @@ def _read(text: str, delimiter: str, quoting: Literal[0, 3], name: str, line: in
     except csv.Error as error:
         what = "is never closed" if "end of data" in str(error) else "does not end where the field ends"
         message = f"a double quote that opens in the row starting here {what}"
-        raise SpecError([Problem(f"{name}:{start}", message, 'inside quotes, a quote is written twice: ""')]) from None
+        raise SpecError.of(f"{name}:{start}", message, 'inside quotes, a quote is written twice: ""') from None
     finally:
         csv.field_size_limit(before)
     return records
@@ -163,7 +163,7 @@ def _refuse_swallowed(records: CsvRecords, delimiter: str, name: str) -> None:
         start, end = records.starts[found[0]], records.ends[found[0]]
         more = f"; {len(found) - 1:,} more do" if len(found) > 1 else ""
         message = f"a double quote opens a field here that continues to line {end} and holds what looks like rows{more}"
-        raise SpecError([Problem(f"{name}:{start}", message, _BOTH_WAYS)])
+        raise SpecError.of(f"{name}:{start}", message, _BOTH_WAYS)
 
 
 class _Known:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from finesweep.data import csv_quotes, labelled_lines, table_header
 from finesweep.data.csv_quotes import CsvRecords
 from finesweep.data.table_header import HeaderLook
-from finesweep.errors import Problem, SpecError
+from finesweep.errors import SpecError
 from finesweep.spec import Quoting
 
 _SEP_LINE = re.compile(r'"?sep=(.)"?(\r\n|\n|\r)', re.IGNORECASE)
@@ -70,14 +70,14 @@ def read(text: str, delimiter: str, name: str, layout: Layout) -> Rows:
     try:
         records = csv_quotes.split(text, delimiter, layout.quoting, name, line)
         if not records.rows:
-            raise _error(name, "no rows in the file")
+            raise SpecError.of(name, "no rows in the file")
         rows = _named(records, delimiter, name, layout)
         if len(rows.names) > 1 or (command := labelled_lines.command(text, name)) is None:
             return rows
     except SpecError:
         if (command := labelled_lines.command(text, name)) is None:
             raise
-    raise _error(f"{name}:{line}", labelled_lines.FOUND, command)
+    raise SpecError.of(f"{name}:{line}", labelled_lines.FOUND, command)
 
 
 def _named(records: CsvRecords, delimiter: str, name: str, layout: Layout) -> Rows:
@@ -92,7 +92,7 @@ def _named(records: CsvRecords, delimiter: str, name: str, layout: Layout) -> Ro
         return _below_header(records, Rows(first, records.rows[1:], records.starts[1:], look, tuple(notes)))
     if len(layout.columns) != len(first):
         message = f"{_fields(len(first))}, but data.columns has {_count(len(layout.columns), 'name')}"
-        raise _error(where, message, "name every column, in their order")
+        raise SpecError.of(where, message, "name every column, in their order")
     is_header = layout.header or (layout.header is None and first == layout.columns)
     if not is_header and layout.header is None:
         _refuse_header(table_header.look(first, records.rows[1:]), first, where)
@@ -107,7 +107,7 @@ def _named(records: CsvRecords, delimiter: str, name: str, layout: Layout) -> Ro
 def _refuse_header(look: HeaderLook, first: Sequence[str], where: str) -> None:
     if look.is_header and look.certain:
         message = f"beside data.columns, this line looks like a header too: {', '.join(first)}"
-        raise _error(where, message, "leave out data.columns, or write `header: false` if this is a row")
+        raise SpecError.of(where, message, "leave out data.columns, or write `header: false` if this is a row")
 
 
 def _below_header(records: CsvRecords, rows: Rows) -> Rows:
@@ -147,13 +147,13 @@ def _check_separator(header: Sequence[str], where: str, delimiter: str) -> None:
     for other, words in others.items():
         if len(header) == 1 and other != delimiter and other in header[0]:
             hint = "name the file .tsv" if other == "\t" else f"save it with {others[delimiter]} between the columns"
-            raise _error(where, f"the columns look as if separated by {words}: {header[0]!r}", hint)
+            raise SpecError.of(where, f"the columns look as if separated by {words}: {header[0]!r}", hint)
 
 
 def _check_header(header: Sequence[str], where: str) -> None:
     twice = [name for name, count in Counter(header).items() if count > 1 and name]
     if twice:
-        raise _error(where, f"the column {twice[0]!r} stands in the header twice", "rename or remove one")
+        raise SpecError.of(where, f"the column {twice[0]!r} stands in the header twice", "rename or remove one")
 
 
 def _check_widths(records: CsvRecords, name: str) -> None:
@@ -164,7 +164,7 @@ def _check_widths(records: CsvRecords, name: str) -> None:
     place, found = wrong[0]
     more = f"; {len(wrong) - 1:,} more rows differ too" if len(wrong) > 1 else ""
     hint = "put texts that hold the separator in double quotes" if found > width else "the row is cut off or torn"
-    raise _error(f"{name}:{place}", f"{_fields(found)}, but the header has {width}{more}", hint)
+    raise SpecError.of(f"{name}:{place}", f"{_fields(found)}, but the header has {width}{more}", hint)
 
 
 def _fields(count: int) -> str:
@@ -173,7 +173,3 @@ def _fields(count: int) -> str:
 
 def _count(count: int, noun: str) -> str:
     return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _error(where: str, message: str, hint: str = "") -> SpecError:
-    return SpecError([Problem(where, message, hint)])

@@ -158,7 +158,7 @@ class _Loader:
         try:
             found = snapshot(dataset, kind="dataset", revision=self.spec.revision)
         except HubError as error:
-            raise SpecError([Problem(self.source.where("data", "dataset"), error.message, error.hint)]) from error
+            raise SpecError.of(self.source.where("data", "dataset"), error.message, error.hint) from error
         if found.note:
             self.notes.append(found.note)
         config = self.spec.config
@@ -176,7 +176,7 @@ class _Loader:
             return hub_datasets.read(found.path, config, pick, self._wanted(), self.spec.quoting)
         except DataProblem as error:
             where = self.source.where("data", error.about)
-            raise SpecError([Problem(where, f"{dataset}: {error.message}", error.hint)]) from error
+            raise SpecError.of(where, f"{dataset}: {error.message}", error.hint) from error
 
     def _picked(self, names: Sequence[str]) -> dict[str, str]:
         validation = next((name for name in _VALIDATION_NAMES if name in names), None)
@@ -271,7 +271,7 @@ class _Loader:
             encoded = self.task.encode(labels, names, as_written=self.spec.labels == "as_written")
         except DataProblem as error:
             message = f"{self._name(error.about)}: {error.message}"
-            raise SpecError([Problem(self.source.where("data", "label"), message, error.hint)]) from error
+            raise SpecError.of(self.source.where("data", "label"), message, error.hint) from error
         for split, frame in frames.items():
             frame["label"] = list(encoded.splits[split])
         self.notes.extend(encoded.notes)
@@ -288,7 +288,7 @@ class _Loader:
         rows = self._validation_rows(train)
         if not rows:
             message = f"{self._name('train')}: none of the {len(train):,} rows can be spared for validation"
-            raise SpecError([Problem(self.source.where("data", "train"), message, "give data.validation")])
+            raise SpecError.of(self.source.where("data", "train"), message, "give data.validation")
         chosen = np.zeros(len(train), dtype=bool)
         chosen[rows] = True
         made = {"train": train[~chosen], "validation": train[chosen]}

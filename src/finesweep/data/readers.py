@@ -18,7 +18,7 @@ from typing import Any
 from finesweep.data import csv_table, labelled_lines
 from finesweep.data.csv_table import Layout
 from finesweep.data.table_header import HeaderLook
-from finesweep.errors import Problem, SpecError, Unreadable, lines_of
+from finesweep.errors import SpecError, Unreadable, lines_of
 from finesweep.files import parquet, read_bytes
 from finesweep.host.machine import usable_memory_gb
 
@@ -85,7 +85,7 @@ def parse(data: bytes, suffix: str, name: str, wanted: Collection[str], layout: 
     delimiter = _DELIMITERS.get(suffix)
     found = _READERS[suffix](data, name, wanted) if delimiter is None else _rows(data, name, wanted, delimiter, layout)
     if not found.places:
-        raise _error(name, "no rows in the file")
+        raise SpecError.of(name, "no rows in the file")
     return found
 
 
@@ -152,9 +152,9 @@ def _array_items(text: str, name: str) -> Iterator[tuple[int, Any]]:
             at = _skip(text, at + 1)
         elif text[at : at + 1] != "]":
             line += text.count("\n", counted, at)
-            raise _error(f"{name}:{line}", "not JSON: expected ',' or ']' after an element of the array")
+            raise SpecError.of(f"{name}:{line}", "not JSON: expected ',' or ']' after an element of the array")
     if text[at + 1 :].strip():
-        raise _error(f"{name}:{1 + text.count(chr(10), 0, at)}", "not JSON: there is more after the array")
+        raise SpecError.of(f"{name}:{1 + text.count(chr(10), 0, at)}", "not JSON: there is more after the array")
 
 
 def _skip(text: str, at: int) -> int:
@@ -168,11 +168,11 @@ def _guarded(decode: Callable[[], Any], name: str, line: int, first: int) -> Any
         return decode()
     except json.JSONDecodeError as error:
         where = f"{name}:{first + error.lineno - 1}"
-        raise _error(where, f"not JSON: {error.msg} (column {error.colno})", _LINES_HINT) from None
+        raise SpecError.of(where, f"not JSON: {error.msg} (column {error.colno})", _LINES_HINT) from None
     except RecursionError:
-        raise _error(f"{name}:{line}", "nested too deeply") from None
+        raise SpecError.of(f"{name}:{line}", "nested too deeply") from None
     except ValueError as error:
-        raise _error(f"{name}:{line}", f"not usable: {error}") from None
+        raise SpecError.of(f"{name}:{line}", f"not usable: {error}") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -188,19 +188,21 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 def _check_item(item: Any, where: str, surrogates: bool) -> None:
     if not isinstance(item, dict):
-        raise _error(where, f"found a {_kind(item)} where an object is needed", _LINES_HINT)
+        raise SpecError.of(where, f"found a {_kind(item)} where an object is needed", _LINES_HINT)
     if surrogates:
         try:
             json.dumps(item, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise _error(where, r"half a surrogate pair (as \ud83d alone) is no character", "mend the text") from None
+            raise SpecError.of(
+                where, r"half a surrogate pair (as \ud83d alone) is no character", "mend the text"
+            ) from None
 
 
 def _check_not_nested(item: Mapping[str, Any], name: str) -> None:
     for key, value in item.items():
         if isinstance(value, list | dict):
             hint = f"with pandas: frame.to_json(..., orient='records', lines=True); {_LINES_HINT}"
-            raise _error(name, f"the file is one object with a {_kind(value)} under {key!r}, not rows", hint)
+            raise SpecError.of(name, f"the file is one object with a {_kind(value)} under {key!r}, not rows", hint)
 
 
 def _kind(value: Any) -> str:
@@ -212,14 +214,14 @@ def _parquet(data: bytes, name: str, wanted: Collection[str]) -> Table:
     import pyarrow
 
     if not data:
-        raise _error(name, "no rows in the file")
+        raise SpecError.of(name, "no rows in the file")
     try:
         names, rows = parquet.read_columns(pyarrow.BufferReader(data), wanted, most_bytes())
         return from_arrow(rows, names, name, _class_names(rows.schema.metadata or {}))
     except parquet.TooLarge as error:
-        raise _error(name, str(error), "split it, or take a sample of its rows") from None
+        raise SpecError.of(name, str(error), "split it, or take a sample of its rows") from None
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _error(name, f"cannot be read as Parquet: {lines_of(error)[0]}") from None
+        raise SpecError.of(name, f"cannot be read as Parquet: {lines_of(error)[0]}") from None
 
 
 def from_arrow(table: Any, names: Sequence[str], name: str, class_names: Mapping[str, tuple[str, ...]]) -> Table:
@@ -236,7 +238,7 @@ def from_arrow(table: Any, names: Sequence[str], name: str, class_names: Mapping
     """
     for column, count in Counter(names).items():
         if count > 1:
-            raise _error(name, f"there are {count} columns called {column!r}", "rename or remove one")
+            raise SpecError.of(name, f"there are {count} columns called {column!r}", "rename or remove one")
     columns = {column: table.column(column).to_pylist() for column in table.column_names}
     notes = [f"{column!r} holds bytes, read as UTF-8" for column, values in columns.items() if _decode_bytes(values)]
     named = {column: found for column, found in class_names.items() if column in columns}
@@ -287,20 +289,18 @@ def _are_names(names: Any) -> bool:
 def _decode(data: bytes, name: str) -> str:
     for magic, (what, hint) in _FOREIGN.items():
         if data.startswith(magic):
-            raise _error(name, what, hint)
+            raise SpecError.of(name, what, hint)
     try:
         text = data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"not UTF-8: the byte 0x{data[error.start]:02x} at position {error.start:,} of the file"
-        raise _error(f"{name}:{line}", message, "save the file as UTF-8; it may be Latin-1 or Windows-1252") from None
+        raise SpecError.of(
+            f"{name}:{line}", message, "save the file as UTF-8; it may be Latin-1 or Windows-1252"
+        ) from None
     if (zero := text.find("\0")) >= 0:
-        raise _error(f"{name}:{1 + text.count(chr(10), 0, zero)}", "a zero byte: this is no text file in UTF-8")
+        raise SpecError.of(f"{name}:{1 + text.count(chr(10), 0, zero)}", "a zero byte: this is no text file in UTF-8")
     return text
-
-
-def _error(where: str, message: str, hint: str = "") -> SpecError:
-    return SpecError([Problem(where, message, hint)])
 
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}

@@ -206,7 +206,7 @@ class Profile(Section):
         """Refuse a profile that asks for more GPUs than the machine has."""
         if not machine.gpus:
             message = "1 is asked for, and no GPU was found on this machine (nvidia-smi, CUDA_VISIBLE_DEVICES)"
-            raise SpecError([Problem("gpus_per_trial", message, "auto takes one where there is one, 0 takes none")])
+            raise SpecError.of("gpus_per_trial", message, "auto takes one where there is one, 0 takes none")
         shared = number(self.trials_per_gpu, MAX_PER_GPU)
         places = len(machine.gpus) * shared
         if asked == "auto" or asked <= places:
@@ -215,7 +215,7 @@ class Profile(Section):
         needed = -(-asked // len(machine.gpus))
         fix = f"trials_per_gpu: {needed} shares them" if needed <= MAX_PER_GPU else f"at most {places} can run"
         message = f"{asked} are asked for, and {found} have place for {places}"
-        raise SpecError([Problem(key, message, f"{fix}; gpus_per_trial: 0 uses none")])
+        raise SpecError.of(key, message, f"{fix}; gpus_per_trial: 0 uses none")
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _config_class(model: ResolvedModel | ScratchModelSpec, source: YamlSource) -
     if isinstance(model, ScratchModelSpec) and model.config not in known:
         hint = did_you_mean(model.config, known) or f"some are {', '.join(_COMMON_TYPES)}"
         where = source.where("model", "config")
-        raise SpecError([Problem(where, f"no model type for classification is called {model.config!r}", hint)])
+        raise SpecError.of(where, f"no model type for classification is called {model.config!r}", hint)
     kind: type[PreTrainedConfig] = CONFIG_MAPPING[
         model.config if isinstance(model, ScratchModelSpec) else model.config["model_type"]
     ]
@@ -108,7 +108,7 @@ class _Check:
             return self.kind.from_dict(dict(model.config))
         except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
             message = f"{model.name}: config.json: {lines_of(error)[-1]}"
-            raise SpecError([Problem(self.source.where("model"), message)]) from None
+            raise SpecError.of(self.source.where("model"), message) from None
 
     def scratch_settings(self) -> None:
         """Check the fields of a model made from scratch, and set them in the base config."""

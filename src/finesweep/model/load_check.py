@@ -64,9 +64,9 @@ def check(
         look = _Look(model, task.model_class, task.head(data.names) if data is not None else {}, trusted=trusted)
         chosen = look.choose_head(data.names, asked.keep_head) if data is not None else head.Head(None)
     except head.HeadFault as fault:
-        raise SpecError([Problem(source.where("model", "keep_head"), str(fault), "leave keep_head out")]) from None
+        raise SpecError.of(source.where("model", "keep_head"), str(fault), "leave keep_head out") from None
     except CANNOT_BE_MADE as error:
-        raise SpecError([Problem(where, f"{model.name}: no model can be made of it: {_line(error)}")]) from None
+        raise SpecError.of(where, f"{model.name}: no model can be made of it: {_line(error)}") from None
     problems = [Problem(where, f"{model.name}: {fault.message}", fault.hint) for fault in look.faults()]
     if problems := problems or list(_setting_problems(look, spec, source)):
         raise SpecError(problems)

@@ -74,7 +74,7 @@ def resolve(
     if folder is not None:
         if model.revision is not None:
             message = "a local folder has no revisions"
-            raise SpecError([Problem(source.where("model", "revision"), message, "leave revision out")])
+            raise SpecError.of(source.where("model", "revision"), message, "leave revision out")
         return _local(model.name, folder, where, trusted=trusted)
     return _from_hub(model, where, trusted=trusted)
 
@@ -110,11 +110,11 @@ def _exists(path: Path) -> bool:
 
 def _local(name: str, folder: Path, where: str, *, trusted: bool) -> ResolvedModel:
     if not _exists(folder):
-        raise SpecError([Problem(where, f"no such folder: {folder}", _near(folder))])
+        raise SpecError.of(where, f"no such folder: {folder}", _near(folder))
     if not folder.is_dir():
         beside = (folder.parent / "config.json").is_file()
         hint = f"did you mean {folder.parent}?" if beside else "name the folder that holds config.json"
-        raise SpecError([Problem(where, f"expected a folder, found a file: {folder}", hint)])
+        raise SpecError.of(where, f"expected a folder, found a file: {folder}", hint)
     activity.tell(f"looking at the model in {name}")
     found = inspect(folder, trusted=trusted)
     _raise_faults(found.faults, where, str(folder))
@@ -132,7 +132,7 @@ def _from_hub(model: ModelSpec, where: str, *, trusted: bool) -> ResolvedModel:
     try:
         found: Snapshot = snapshot(model.name, kind="model", revision=model.revision, code=trusted)
     except HubError as error:
-        raise SpecError([Problem(where, error.message, error.hint)]) from None
+        raise SpecError.of(where, error.message, error.hint) from None
     folder = inspect(found.path, trusted=trusted)
     _raise_faults(folder.faults, where, f"{model.name} at {found.commit[:8]}")
     return _resolved(model.name, folder, found.commit, found.commit, (found.note,) if found.note else ())

@@ -117,22 +117,22 @@ def look(path: Path, name: str) -> DataLook:
 
 def _content(path: Path, name: str) -> bytes:
     if path.suffix.lower() not in readers.SUFFIXES:
-        raise _error(name, f"no data file; finesweep reads {', '.join(readers.SUFFIXES)}")
+        raise SpecError.of(name, f"no data file; finesweep reads {', '.join(readers.SUFFIXES)}")
     try:
         return read_bytes(path, readers.most_bytes())
     except Unreadable as error:
-        raise _error(name, error.reason) from None
+        raise SpecError.of(name, error.reason) from None
 
 
 def _guess(columns: Sequence[Column], name: str) -> Guess:
     hint = "to learn something else from it, name the columns in a YAML of your own"
     if (found := other_tasks.other_task(columns)) is not None:
-        raise _error(name, f"{found}. There is no such task yet, only {', '.join(TASKS.names)}", hint)
+        raise SpecError.of(name, f"{found}. There is no such task yet, only {', '.join(TASKS.names)}", hint)
     try:
         return guess(columns)
     except NoGuess as error:
         hint = "name the columns in a YAML of your own; for texts without labels there is no task yet"
-        raise _error(name, str(error), hint) from None
+        raise SpecError.of(name, str(error), hint) from None
 
 
 def _made_up(found: Guess, numbered: Sequence[str]) -> dict[str, str]:
@@ -221,7 +221,3 @@ def _problems(look: DataLook, path: Path) -> Sequence[Problem]:
     except SpecError as error:
         return error.problems
     return ()
-
-
-def _error(where: str, message: str, hint: str = "") -> SpecError:
-    return SpecError([Problem(where, message, hint)])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from finesweep.errors import Problem, SpecError, did_you_mean
+from finesweep.errors import SpecError, did_you_mean
 from finesweep.files import create
 
 _SHIPPED = Path(__file__).parents[1] / "shipped"
@@ -36,16 +36,16 @@ def write_example(name: str, folder: Path) -> tuple[list[Path], str]:
     known = examples()
     if name not in known:
         there = f"there are {', '.join(known)}" if known else "this installation came without its YAML files"
-        raise _error(f"--example {name}", f"no example is called {name!r}; {there}", did_you_mean(name, known))
+        raise SpecError.of(f"--example {name}", f"no example is called {name!r}; {there}", did_you_mean(name, known))
     source = known[name]
     new = {folder / file.relative_to(_SHIPPED): file.read_bytes() for file in _files(source)}
     written = folder / source.relative_to(_SHIPPED)
     if _is_there(written):
-        raise _error(str(written), "is there already", "remove it, or go to another folder")
+        raise SpecError.of(str(written), "is there already", "remove it, or go to another folder")
     kept = {target for target in new if _is_there(target)}
     for target in kept:
         if target.suffix != ".json" and not _holds(target, new[target]):
-            raise _error(str(target), "is there already, with another content", "go to another folder")
+            raise SpecError.of(str(target), "is there already, with another content", "go to another folder")
     wanted = [target for target in new if target not in kept]
     for target in wanted:
         _write(target, new[target])
@@ -71,8 +71,4 @@ def _write(target: Path, content: bytes) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         create(target, content)
     except OSError as error:
-        raise _error(str(target), f"cannot be written: {error.strerror}", "go to another folder") from None
-
-
-def _error(where: str, message: str, hint: str = "") -> SpecError:
-    return SpecError([Problem(where, message, hint)])
+        raise SpecError.of(str(target), f"cannot be written: {error.strerror}", "go to another folder") from None

@@ -58,7 +58,7 @@ def pick(asked: str | None, texts: Iterable[str], machine: Machine) -> StartingM
     if _is_folder(folder):
         return _found(starting_values.of_config(asked, {}), folder, "as you asked", is_local=True)
     if asked.startswith((".", "/", "~")):
-        raise SpecError([Problem(f"--model {asked}", "no such folder")])
+        raise SpecError.of(f"--model {asked}", "no such folder")
     return _on_the_hub(starting_values.of_config(asked, {}), "as you asked")
 
 
@@ -108,7 +108,7 @@ def _cached(name: str) -> Path | None:
     try:
         found = try_to_load_from_cache(name, "config.json")
     except HFValidationError as error:
-        raise SpecError([Problem("--model", f"no folder, and no id of the Hub: {error}")]) from None
+        raise SpecError.of("--model", f"no folder, and no id of the Hub: {error}") from None
     return Path(found).parent if isinstance(found, str) else None
 
 

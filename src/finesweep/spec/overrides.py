@@ -46,7 +46,7 @@ def _apply_one(source: YamlSource, override: str) -> None:
     dotted, equals, text = override.partition("=")
     parts = _parts(dotted)
     if not equals or not all(parts) or len(parts) > MAX_DEPTH:
-        raise SpecError([Problem(where, "expected name=value", "as --set budget.trials=5")])
+        raise SpecError.of(where, "expected name=value", "as --set budget.trials=5")
     path = _put(source.values, parts, _value(text, where), where)
     for old in [place for place in source.places if place[: len(path)] == path]:
         del source.places[old]
@@ -94,7 +94,7 @@ def _key(container: Any, part: str, where: str) -> str | int:
         return part
     if part.isdecimal() and int(part[:9]) < len(container):
         return int(part)
-    raise SpecError([Problem(where, f"the list has {len(container)} entries, no {printable(part)!r}", "count from 0")])
+    raise SpecError.of(where, f"the list has {len(container)} entries, no {printable(part)!r}", "count from 0")
 
 
 def _keep_one_source(source: YamlSource) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from yaml.reader import ReaderError
 
-from finesweep.errors import Problem, SpecError, Unreadable, did_you_mean, printable
+from finesweep.errors import SpecError, Unreadable, did_you_mean, printable
 from finesweep.files import read_bytes
 
 MAX_DEPTH = 50
@@ -78,7 +78,7 @@ def read(path: Path) -> YamlSource:
         # UTF-8 and UTF-16 need at most four bytes per character.
         data = read_bytes(expand(path), 4 * MAX_BYTES)
     except Unreadable as error:
-        raise _error(name, error.reason, _nearby(path) if error.missing else "") from None
+        raise SpecError.of(name, error.reason, _nearby(path) if error.missing else "") from None
     return parse(_decode(data, name), name)
 
 
@@ -95,13 +95,13 @@ def parse(text: str, name: str = "<text>") -> YamlSource:
         SpecError: As for ``read``.
     """
     if len(text) > MAX_BYTES:
-        raise _error(name, f"the file has {len(text):,} characters; at most {MAX_BYTES:,} are read")
+        raise SpecError.of(name, f"the file has {len(text):,} characters; at most {MAX_BYTES:,} are read")
     builder = _Builder(name)
     values = builder.document(text)
     if values is None:
-        raise _error(f"{name}:1", "the file is empty", "`sweep init DATA.csv` writes one that runs")
+        raise SpecError.of(f"{name}:1", "the file is empty", "`sweep init DATA.csv` writes one that runs")
     if not isinstance(values, dict):
-        raise _error(f"{name}:1", f"expected `key: value` lines, found {_kind(values)}")
+        raise SpecError.of(f"{name}:1", f"expected `key: value` lines, found {_kind(values)}")
     places: dict[KeyPath, str] = {path: f"{name}:{line}" for path, line in builder.lines.items()}
     return YamlSource(name, values, places)
 
@@ -130,7 +130,7 @@ def _decode(data: bytes, name: str) -> str:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise _error(f"{name}:{line}", f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
+        raise SpecError.of(f"{name}:{line}", f"not UTF-8 at byte {error.start}", "save the file as UTF-8") from None
 
 
 class _Builder:
@@ -150,11 +150,11 @@ class _Builder:
             # The error's position is in bytes or in characters, depending on the parser. So the line is found by the
             # character.
             line = text[: text.find(chr(error.character)) + 1].count("\n") + 1
-            raise _error(f"{self.name}:{line}", f"the character {error.character:#04x} is not allowed") from None
+            raise SpecError.of(f"{self.name}:{line}", f"the character {error.character:#04x} is not allowed") from None
         except UnicodeEncodeError:
-            raise _error(self.name, "not UTF-8") from None
+            raise SpecError.of(self.name, "not UTF-8") from None
         except yaml.YAMLError as error:
-            raise _error(self.name, f"not YAML: {error}") from None
+            raise SpecError.of(self.name, f"not YAML: {error}") from None
         return values
 
     def _stream(self, events: Iterator[Any]) -> Any:
@@ -219,18 +219,18 @@ class _Builder:
 
     def _at(self, event: Any, message: str, hint: str = "") -> SpecError:
         mark = event.start_mark
-        return _error(f"{self.name}:{mark.line + 1}:{mark.column + 1}", message, hint)
+        return SpecError.of(f"{self.name}:{mark.line + 1}:{mark.column + 1}", message, hint)
 
     def _syntax_error(self, error: yaml.MarkedYAMLError, text: str) -> SpecError:
         mark = error.problem_mark or error.context_mark
         if mark is None:
-            return _error(self.name, f"not YAML: {error.problem}")
+            return SpecError.of(self.name, f"not YAML: {error.problem}")
         where = f"{self.name}:{mark.line + 1}:{mark.column + 1}"
         lines = text.splitlines()
         line = lines[mark.line] if mark.line < len(lines) else ""
         if "\t" in line[: len(line) - len(line.lstrip())]:
-            return _error(where, "the line is indented with a tab", "tabs are not allowed in YAML; use spaces")
-        return _error(where, f"not YAML: {error.problem}")
+            return SpecError.of(where, "the line is indented with a tab", "tabs are not allowed in YAML; use spaces")
+        return SpecError.of(where, f"not YAML: {error.problem}")
 
 
 def _line(event: Any) -> int:
@@ -245,7 +245,3 @@ def _loader() -> Any:
 def _kind(value: Any) -> str:
     names = {list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), "nothing")
-
-
-def _error(where: str, message: str, hint: str = "") -> SpecError:
-    return SpecError([Problem(where, message, hint)])

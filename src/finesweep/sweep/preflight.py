@@ -175,7 +175,7 @@ def refuse_model_inside(checked: Checked, folder: Path) -> None:
     if model is not None and model.resolve().is_relative_to(folder.resolve()):
         where = checked.loaded.source.where("model")
         message = f"{model} lies inside {folder}, which this sweep writes"
-        raise SpecError([Problem(where, message, "give the sweep another --name, or copy the model elsewhere")])
+        raise SpecError.of(where, message, "give the sweep another --name, or copy the model elsewhere")
 
 
 def _checkable(asked: ModelSpec | ScratchModelSpec, found: ResolvedModel) -> ResolvedModel | ScratchModelSpec:

@@ -248,7 +248,7 @@ def refuse_batch(profile: Profile, file: Path | None) -> None:
     """
     if profile.launcher not in LAUNCHERS.names:
         message = f"{profile.launcher} takes whole sweeps as batches"
-        raise SpecError([Problem(f"{file} launcher", message, "sweep submit does that")])
+        raise SpecError.of(f"{file} launcher", message, "sweep submit does that")
 
 
 def begin(

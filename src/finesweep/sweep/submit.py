@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import Problem, SpecError, SweepError
+from finesweep.errors import SpecError, SweepError
 from finesweep.files import permissions
 from finesweep.folder import Run, SweepFolder, sweep_lock
 from finesweep.host.signals import Signals
@@ -119,7 +119,7 @@ def _submitter(profile: Profile) -> Submitter:
     if profile.launcher not in SUBMITTERS.names:
         takes = ", ".join(SUBMITTERS.names)
         hint = f"sweep run does that; sweep submit takes launcher: {takes}"
-        raise SpecError([Problem("launcher", f"{profile.launcher} starts workers and stays with them", hint)])
+        raise SpecError.of("launcher", f"{profile.launcher} starts workers and stays with them", hint)
     submitter: Submitter = SUBMITTERS.load(profile.launcher)()
     return submitter
 
@@ -135,7 +135,7 @@ def _refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> No
     shown = "; ".join(f"`{line}`" for line in profile.shell_lines)
     message = f"this code would run on the cluster's machines: {shown}"
     hint = f"read it, then say --allow-setup, or keep the profile in {_own_profiles()}"
-    raise SpecError([Problem(f"{file} setup", message, hint)])
+    raise SpecError.of(f"{file} setup", message, hint)
 
 
 def _own_profiles() -> Path:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from finesweep.errors import Problem, SpecError
+from finesweep.errors import SpecError
 from finesweep.host.machine import Machine
 from finesweep.launch.profile import Auto, Profile, SettledProfile, number
 from finesweep.launch.ray.connection import nodes_of
@@ -103,7 +103,7 @@ class RayProfile(Profile):
         try:
             return _checked_dashboard(named)
         except ValueError as error:
-            raise SpecError([Problem(f"environment {DASHBOARD_VARIABLE}", str(error))]) from None
+            raise SpecError.of(f"environment {DASHBOARD_VARIABLE}", str(error)) from None
 
     def need(self, numbers: SettledProfile) -> Amounts:
         """Return the resources of a worker that trains.
@@ -147,7 +147,7 @@ class RayProfile(Profile):
         """Return the numbers for which nodes have room, given those of one worker with the fewest allowed threads."""
         need = self.need(one)
         if not able(nodes, need):
-            raise SpecError([Problem("launcher: ray", refusal(nodes, need))])
+            raise SpecError.of("launcher: ray", refusal(nodes, need))
         count = max(1, min(number(asked, places(nodes, need)), trials))
         threads = number(self.threads_per_worker, threads_for(nodes, need, count))
         return dataclasses.replace(one, workers=count, threads_per_worker=threads)
