@@ -131,7 +131,7 @@ class Padding:
 
     def _width(self, longest: int) -> int:
         rounded = -(-longest // self.multiple) * self.multiple
-        return max(longest, min(rounded, self.widest))
+        return max(longest, min(rounded, self.widest))  # never cuts a row
 
 
 class GroupedByLength(Sampler[int]):
@@ -176,16 +176,20 @@ def grouped(lengths: Numbers, batch: int, seed: int, epoch: int) -> Numbers:
         Every row's number once. The first batch has the longest row, so that a lack of memory shows at once; in each
         batch the longest come first. Rows that fill no batch are at the end.
     """
+    # Mixed by SeedSequence: with seed + epoch, seed 1 would begin with the second epoch of seed 0.
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
     order = torch.randperm(len(lengths), generator=generator).numpy()
     whole = len(order) - len(order) % batch
     if not whole:
         return _longest_first(order, lengths)
+    # At the front of the first stretch: sorting then puts it into the first batch.
     longest = int(lengths[order].argmax())
     order[[0, longest]] = order[[longest, 0]]
+    # A multiple of the batch, so that no batch has rows of two stretches.
     stretch = batch * min(GROUPS, max(1, whole // (batch * FEWEST_STRETCHES)))
     parts = [_longest_first(order[start : min(start + stretch, whole)], lengths) for start in range(0, whole, stretch)]
     batches = np.concatenate(parts).reshape(-1, batch)
+    # All but the first one, which stays in front.
     shuffled = 1 + torch.randperm(len(batches) - 1, generator=generator).numpy()
     rest = _longest_first(order[whole:], lengths)
     return np.concatenate([batches[0], batches[shuffled].ravel(), rest])
@@ -209,4 +213,5 @@ def evaluation_order(lengths: Numbers) -> list[int]:
 
 
 def _longest_first(rows: Numbers, lengths: Numbers) -> Numbers:
+    # Stable, so that rows of one length stay shuffled.
     return rows[np.argsort(-lengths[rows], kind="stable")]

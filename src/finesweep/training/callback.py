@@ -106,6 +106,7 @@ class TrialWatch:
         """Take over the observations in a saved state."""
         self.step, self.examples = state.step, state.examples
         self.loss, self.learning_rate = state.loss, state.learning_rate
+        # An empty `best` means that the saved weights themselves were the best; see SavedState.
         self.weights = state.best or state.trainer.weights
         for evaluation in state.evaluations:
             self.add(evaluation)
@@ -203,6 +204,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         length = TrialLength(
             rows=self.context.manifest.data.rows["train"],
             batch=args.train_batch_size * args.gradient_accumulation_steps,
+            # As the library counts: the batches left at the end of an epoch are a step of their own.
             steps_per_epoch=max(1, math.ceil(batches / args.gradient_accumulation_steps)),
             total_steps=state.max_steps,
         )
@@ -222,6 +224,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
 
     def after_step(self) -> None:
         """Allow training to be stopped, after the step's logs and evaluation; at the end there is nothing to stop."""
+        # A stop now would save a state of which nothing is left to train.
         if self.watch.step < self.watch.total_steps and not self.watch.ended_early:
             self.on_step(self.watch)
 
@@ -233,6 +236,8 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         """Judge the interval's training loss and gradient norm."""
         if "loss" not in logs:
             return
+        # The learning rate before judging, since the record of a divergence names it; the loss after it, so that a NaN
+        # is never shown as progress.
         self.watch.learning_rate = logs["learning_rate"]
         self.check.interval(logs, state.global_step)
         self.watch.loss = logs["loss"]
@@ -252,6 +257,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         rows = self.context.manifest.data.rows["train"]
         if not last and (why := out_of_patience(self.context.spec, rows, best, evaluation)):
             self.watch.ended_early = why
+            # Reported as the last one, so that a trial that has just completed is not pruned too.
             control.should_training_stop = last = True
         self.report(Report(evaluation, best.objective, last))
 

@@ -55,6 +55,7 @@ class DivergenceGuard:
         """
         if reason := self._judge("training loss", loss):
             return reason
+        # Only after it was judged: a first loss that has exploded must not raise the limit for the next ones.
         if self._first_loss is None:
             self._first_loss = loss
         self.last_finite_loss = loss
@@ -66,6 +67,7 @@ class DivergenceGuard:
 
     def memory(self) -> dict[str, Any]:
         """Return the state that a resumed trial's guard needs, by its fields' names."""
+        # With the first loss: otherwise a resumed trial would take its present loss as the first one.
         return dict(vars(self))
 
     def recall(self, memory: Mapping[str, Any]) -> None:
@@ -81,7 +83,7 @@ class DivergenceGuard:
 
     def _judge_gradients(self, norm: float | None) -> str | None:
         if norm is None or math.isfinite(norm):
-            self._strikes = 0
+            self._strikes = 0  # only overflows in a row mean divergence
             return None
         self._strikes += 1
         if self._strikes >= (SCALED_STRIKES if self.loss_scaling else 1):

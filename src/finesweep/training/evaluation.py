@@ -35,7 +35,7 @@ def predictions(
             inputs = collate([rows[row] for row in order[start : start + batch]])
             labels.append(inputs.pop("labels"))
             outputs = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
-            logits.append(outputs.logits)
+            logits.append(outputs.logits)  # stays on the GPU: copying each batch would wait for it
             after_batch()
     # numpy has no bfloat16.
     return torch.cat(logits).float().cpu().numpy(), torch.cat(labels).numpy()

@@ -116,6 +116,7 @@ def write_state(folder: Path, state: SavedState) -> None:
     tensors = {_MODEL: state.trainer.weights, _BEST: state.best, _REST: rest}
     try:
         folder.mkdir()
+        # Before the JSON: without it the folder is no state, so a kill in between leaves nothing that could be read.
         digests = {name: _write_tensors(folder / name, tensors[name]) for name in _FILES}
     except OSError as error:
         raise FolderError(write_failure(folder / STATE, error)) from error
@@ -162,6 +163,7 @@ def _write_tensors(file: Path, tensors: Weights) -> str:
 
 def _read_tensors(file: Path, digest: object) -> Weights:
     try:
+        # Compared before the library parses the file.
         if _digest(file) != digest:
             raise StateDamaged(f"{file}: is not what was saved (another sha256)")
         tensors: Weights = safetensors.torch.load_file(file)

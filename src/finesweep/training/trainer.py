@@ -62,10 +62,13 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             after_step: Called before the first step, and after each one with its logs and its evaluation.
         """
         self._after_step = after_step
+        # Last in the list: TrialCallback must have counted the steps, and requested an evaluation that was cut short.
         self.add_callback(_Beginning(self._begin))
         if self._memory is None:
             self.train()
             return
+        # The library takes over steps and epochs only from a file. Everything else comes from `_recall` and the
+        # overridden methods at the end of this class.
         account = transformers.TrainerState(**self._memory.account)
         account.save_to_json(str(scratch / TRAINER_STATE_NAME))
         self.train(resume_from_checkpoint=str(scratch))
@@ -102,6 +105,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self.lr_scheduler.load_state_dict(self._memory.scheduler)
         if self._memory.scaler:
             self.accelerator.scaler.load_state_dict(self._memory.scaler)
+        # Added in place: the library has just set it to 0 on the device of training.
         self._tr_loss += self._memory.running_loss.to(self._tr_loss.device)
         self._total_loss_scalar = self._memory.logged_loss
         self._globalstep_last_logged = self._memory.logged_step
@@ -112,6 +116,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Smooth labels and standardise targets in training only: such losses cannot be compared."""
+        # The library's method smooths whenever this attribute is set, in evaluations too.
         smoother = self.label_smoother
         self.label_smoother = smoother if model.training else None
         if model.training and self.target_scale is not None:
@@ -161,6 +166,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         if not model.training:
             model.train()
         loss = self.compute_loss(model, send_to_device(inputs, self.args.device))
+        # Not the argument of that name: the last step of an epoch can have fewer batches.
         loss = loss / self.current_gradient_accumulation_steps
         self.accelerator.backward(loss)
         return loss.detach() * (self.target_scale.loss_unit if self.target_scale is not None else 1.0)
@@ -178,6 +184,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
+        # The rows of a whole step, so that half the batch with twice the accumulation takes the same steps.
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return GroupedByLength(train_dataset.lengths, batch, self.args.data_seed)
 
@@ -191,6 +198,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     @contextlib.contextmanager
     def _in_single_precision(self) -> Iterator[None]:
         """Undo the mixed precision of the forward pass during the block."""
+        # For mixed precision accelerate replaces the model's `forward`, and keeps its own one under this name.
         mixed = self.model.forward
         self.model.forward = getattr(self.model, "_original_forward", mixed)
         try:
@@ -246,4 +254,5 @@ class _Beginning(transformers.TrainerCallback):  # type: ignore[misc]
 
 def copy_to_cpu(model: Any) -> Weights:
     """Copy a model's weights to the CPU."""
+    # copy=True, because on a CPU `to` would return the tensors that training changes next.
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}

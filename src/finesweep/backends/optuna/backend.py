@@ -34,6 +34,7 @@ class OptunaBackend:
         """Claim and run trials, each in its own process, until there are no more claims."""
         study, draws = sweep_study(work), draws_of(work)
         while (claim := work.claim()) is not None:
+            # Here and not in the trial's process: each fork would read the same records again.
             study.refresh()
             work.isolated(claim, _ClaimedTrial(work, claim, study, draws).search)
 
@@ -58,6 +59,7 @@ class _ClaimedTrial:
 
         spec = self.work.spec
         with self._passing_over(), self._turn:
+            # Before the study is made: it must have the parameters that other workers are drawing now.
             self._turn.enter_context(proposing(self.work))
             storage = self.study.open(self.claim)
             SearchDriver(functools.partial(self.run, storage)).hyperparameter_search(
@@ -146,11 +148,13 @@ class _Reporter:
         step = step_of(work.spec, report.evaluation)
         if step is None or step in self._reported:
             return
+        # An attempt that was taken for dead and lives ends here; otherwise it would train beside its successor.
         work.sweep_folder.claims.refuse_outdated(claim.trial, claim.attempt)
         self._reported.add(step)
         self.trial.report(report.best, step)
         if report.last or self.study.pruner is None:
             return
+        # Read again: the other trials have trained on since this study was opened.
         self.storage.others = self.study.others(claim.trial)
         if self.trial.should_prune():
             records = work.sweep_folder.records()

@@ -112,6 +112,7 @@ class Unrepeated(BaseSampler):
         def propose() -> Params:
             return space.draw(DraftTrial(self._inner, study, trial).draw)
 
+        # Here, because Optuna calls this method once for each trial, before it asks for a parameter.
         self._params = unrepeated(self._spec, propose, self._taken(), self._seed)
         return {}
 
@@ -149,6 +150,7 @@ class DraftTrial:
 
     def __init__(self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial) -> None:
         self._sampler, self._study = sampler, study
+        # A copy: what is drawn here must not stand in the study if the configuration is rejected.
         self._trial = copy.copy(trial)
         self._trial.params, self._trial.distributions = {}, {}
         space = sampler.infer_relative_search_space(study, trial)

@@ -59,12 +59,14 @@ def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws |
     make = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])
     seed = trial_seed(spec.search.seed, claim.trial)
     sampler: optuna.samplers.BaseSampler = make(seed=seed)
+    # A retry continues the training of its trial, so it needs the same parameters, whatever is known by now.
     fixed = study.params_of(claim.trial) if claim.attempt > 1 else None
     if fixed is None and claim.trial < len(planned):
         fixed = planned[claim.trial]
     if fixed is None and draws is not None:
         fixed = draws.of(claim.trial)
     if fixed is not None:
+        # Given to Optuna as a sampler, so that the search takes the same way whether parameters are drawn or not.
         return optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
     if not takes_turns(spec) or not spec.search_space.can_repeat:
         return sampler

@@ -62,6 +62,7 @@ class TrialStorage(InMemoryStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Make the trial, under its number in the sweep; see Optuna."""
+        # Optuna numbers the trials of a study from 0, and this study holds only one of its own.
         trial_id: int = super().create_new_trial(study_id, template_trial)
         self.get_trial(trial_id).number = self._number
         return trial_id
@@ -156,6 +157,7 @@ class SweepStudy:
         found = dict(self._recorded)
         for other in running:
             recorded = found.get(other.number)
+            # A retry replaces the record of the attempt before it; a record of this attempt is newer than its claim.
             if recorded is None or recorded.user_attrs[ATTEMPT] < other.user_attrs[ATTEMPT]:
                 found[other.number] = other
         found.pop(trial, None)
@@ -166,7 +168,7 @@ class SweepStudy:
         for trial, attempt in self.sweep_folder.open_claims():
             record = self.sweep_folder.read_record(trial)
             if record is not None and record.attempt == attempt:
-                continue
+                continue  # the attempt has ended, and its worker has not released the claim yet
             if self.sweep_folder.claims.is_alive(trial, attempt):
                 yield self._of_running(trial, attempt, record)
 
@@ -180,6 +182,7 @@ class SweepStudy:
         # No pruner judges the evaluation that ends the training.
         judged = record.evaluations[:-1] if record.state is TrialState.COMPLETE else record.evaluations
         reports = self.reports(record.evaluations)
+        # Optuna gives a pruned trial the value of its last report.
         last = reports[max(reports)] if reports else None
         value = {StudyState.COMPLETE: record.objective, StudyState.PRUNED: last}.get(state)
         return self._made(record.trial, record.attempt, state, record.params, reports, judged, value)

@@ -43,6 +43,7 @@ class FairScheduler(FIFOScheduler):  # type: ignore[misc]
         """Judge an evaluation; see Ray."""
         if OBJECTIVE not in result:
             return str(TrialScheduler.CONTINUE)
+        # Also at the end of a training: the scheduler compares other trials with this value.
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if result[LAST]:
             return str(TrialScheduler.CONTINUE)
@@ -84,6 +85,7 @@ def scheduler_of(spec: SweepSpec, records: Sequence[TrialRecord], study: SweepSt
     for record in records:
         past = _Past(f"past-{record.trial}")
         scheduler.on_trial_add(None, past)
+        # Each report counts as the last one, so that nothing of an earlier run is stopped.
         for step, objective in sorted(study.reports(record.evaluations).items()):
             scheduler.on_trial_result(None, past, {STEP: step, OBJECTIVE: objective, LAST: True})
     return scheduler

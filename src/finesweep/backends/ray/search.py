@@ -82,7 +82,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """Claim a trial and propose its parameters; None while no trial is free; see Ray."""
         if self.failure is not None:
-            raise self.failure
+            raise self.failure  # Ray may have turned it into text where it was raised first
         if time.monotonic() < self._idle_until:
             return None
         claim = self._work.claim(wait=False)
@@ -140,6 +140,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
     def _conclude(self, trial_id: str, asked: _Asked, record: TrialRecord | None) -> None:
         if record is not None:
             self._keep(record)
+        # When this process stops, trials without a record were cut short together with Ray. That is no fault of theirs.
         elif not self._work.stopping:
             self._work.lost(asked.claim, self._how(trial_id), time.monotonic() - asked.began)
 
@@ -154,6 +155,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
 
     def _keep(self, record: TrialRecord) -> None:
         """Write a trial's record, unless the trial has written it and this machine can see it."""
+        # On a shared file system the record of another machine can appear later than Ray's message about it.
         seen = self._work.sweep_folder.read_record(record.trial)
         if seen is None or seen.attempt < record.attempt:
             with contextlib.suppress(AttemptOutdated):

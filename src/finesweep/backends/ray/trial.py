@@ -89,6 +89,7 @@ class ActorTrials:
             if self.folder is not None:
                 os.chdir(self.folder)
             if not self.sees_gpu:
+                # Before the work is opened, which imports torch.
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
             _opened[self.key] = self.open_work()
         return _opened[self.key]
@@ -156,6 +157,7 @@ class _Line:
 
     def attend(self) -> None:
         """In the actor: pass the trial's reports on, and answer them."""
+        # The fork has this end too. While it is open here, the trial's death would not be noticed.
         self._trials.close()
         with contextlib.suppress(EOFError, OSError):  # the trial has ended
             while self._actors.poll():
