@@ -89,19 +89,6 @@ def test_a_killed_trial_is_tried_again_with_its_parameters_until_its_retries_are
     check_invariants(project)
 
 
-@pytest.mark.slow
-def test_without_retries_a_killed_trial_has_failed(project, until, check_invariants):
-    project.write("no_retries.yaml", "threads_per_worker: 1\nworkers: 1\nretries: 0\n")
-    command = ("run", "spec.yaml", *epochs(30), "--set", "budget.trials=1", "--on", "no_retries.yaml")
-    process = project.start(*command)
-    until(lambda: project.runs(0), "trial 0 runs")
-    os.kill(project.process(0), signal.SIGKILL)
-    assert f"1 x FAILED: {KILLED}" in ends(process, code=1)
-    (record,) = project.records()
-    assert (record["state"], record["attempt"], len(record["faults"])) == ("FAILED", 1, 1)
-    check_invariants(project)
-
-
 def test_a_killed_worker_is_replaced_and_its_trial_tried_again(project, until, check_invariants):
     """Two train at a time, and the budget is met exactly."""
     process = project.start("run", "spec.yaml", *epochs(20), "--workers", "2")

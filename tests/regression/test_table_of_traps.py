@@ -59,7 +59,7 @@ ELSEWHERE = {
     ],
     14: ["conformance/test_backends.py::test_parameters_lie_in_the_space_and_differ_and_the_budget_is_met"],
     15: [
-        "conformance/test_backends.py::test_a_first_trial_that_ends_badly_is_recorded_and_the_next_ones_run",
+        "conformance/test_backends.py::test_first_trials_that_end_badly_are_recorded_and_the_next_ones_run",
         "e2e/test_broken_trials.py::test_without_a_single_complete_trial_the_reasons_are_grouped",
     ],
     16: [
@@ -78,7 +78,7 @@ ELSEWHERE = {
     ],
     30: [
         "e2e/test_ray_backend.py::test_a_cluster_of_our_own_is_out_of_others_reach_and_imports_nothing_from_here",
-        "conformance/test_backends.py::test_a_first_trial_that_ends_badly_is_recorded_and_the_next_ones_run",
+        "conformance/test_backends.py::test_first_trials_that_end_badly_are_recorded_and_the_next_ones_run",
     ],
     32: ["conformance/test_launchers.py::test_each_local_worker_sees_one_gpu_and_has_its_share_of_threads"],
 }
