@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import dataclasses
 import json
 import multiprocessing
@@ -29,6 +28,7 @@ from finesweep.errors import SweepError
 from finesweep.files import last_words, open_log
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.process_memory import resident_gb
+from finesweep.host.signals import end_with_parent
 from finesweep.host.temporary_folders import temporary_folder
 from finesweep.spec import SweepSpec
 from finesweep.training.callback import TrialContext
@@ -251,16 +251,13 @@ class _Forks:
         sender.send_bytes(json.dumps(dataclasses.asdict(said)).encode())
 
 
-_PR_SET_PDEATHSIG = 1
-
-
 def _be_mortal(log: Path, seconds: float) -> None:
     """Let signals end this process, and let it end with its worker, or by itself after some time."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.alarm(int(seconds) + 1)
+    end_with_parent()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setsid()  # Linux shares busy cores out by session, and each worker is one
     descriptor = open_log(log)
     for stream in (1, 2):

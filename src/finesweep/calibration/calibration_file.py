@@ -84,7 +84,7 @@ def write(folder: SweepFolder, calibration: Calibration) -> None:
     Raises:
         FolderError: The folder cannot be written.
     """
-    with folder.locked():
+    with folder.claims.locked():
         others = [one for one in _read(folder) if one.run != calibration.run]
         write_json(folder.calibration_file, dataclasses.asdict(_File((*others, calibration)[-KEPT:])))
 

@@ -43,10 +43,7 @@ def supervise(folder: Folder, run: RunNumber, token: Token = "") -> None:
     from finesweep.cli import summary
     from finesweep.sweep.run import supervise as supervise_run
 
-    outcome = supervise_run(folder.absolute(), run, token)
-    summary.conclude(summary.Screen(), outcome)
-    if outcome.signal is not None:
-        raise typer.Exit(128 + outcome.signal)
+    summary.conclude(supervise_run(folder.absolute(), run, token))
 
 
 def collect(folder: Folder, run: RunNumber, token: Token = "") -> None:
@@ -54,10 +51,7 @@ def collect(folder: Folder, run: RunNumber, token: Token = "") -> None:
     from finesweep.cli import summary
     from finesweep.sweep.run import collect as collect_run
 
-    outcome = collect_run(folder.absolute(), run, token)
-    summary.conclude(summary.Screen(), outcome)
-    if outcome.signal is not None:
-        raise typer.Exit(128 + outcome.signal)
+    summary.conclude(collect_run(folder.absolute(), run, token))
 
 
 def survey(

@@ -24,8 +24,6 @@ from finesweep.cli.app import (
 )
 from finesweep.errors import SweepError, printable
 
-SIGNALLED = 128
-
 
 def run(
     spec: SpecFile,
@@ -71,9 +69,7 @@ def run(
         from finesweep.sweep.run import run as run_sweep
 
         outcome = run_sweep(preparation)
-    summary.conclude(summary.Screen(), outcome)
-    if outcome.signal is not None:
-        raise typer.Exit(SIGNALLED + outcome.signal)
+    summary.conclude(outcome)
 
 
 def submit(

@@ -6,9 +6,11 @@ import os
 import sys
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
+from finesweep.display.status import set_aside_lines
 from finesweep.errors import printable
 from finesweep.launch import Submission
 from finesweep.registry import TASKS
@@ -52,8 +54,18 @@ def announce(screen: Screen, checked: Checked) -> None:
         screen.say(f"  note      {clean(note)}")
 
 
-def conclude(screen: Screen, outcome: RunResult) -> None:
-    """Print the leaderboard, why the run ended, and the place of the winner."""
+def conclude(outcome: RunResult) -> None:
+    """Print the leaderboard, why the run ended, and the place of the winner.
+
+    Raises:
+        typer.Exit: A signal ended the run.
+    """
+    _print_result(Screen(), outcome)
+    if outcome.signal is not None:
+        raise typer.Exit(128 + outcome.signal)
+
+
+def _print_result(screen: Screen, outcome: RunResult) -> None:
     folder = outcome.sweep.sweep_folder
     screen.print(console_table(folder, outcome.sweep.manifest, outcome.records, folder.runs()))
     path = _relative(folder.path)
@@ -62,8 +74,8 @@ def conclude(screen: Screen, outcome: RunResult) -> None:
         screen.say(f"Note: {line}.")
     for note in folder.notes:
         screen.say(f"Note: {clean(note)}.")
-    for name in folder.set_aside():
-        screen.say(f"Note: {clean(name)} was damaged and set aside; nothing reads it, and it may be deleted.")
+    for line in set_aside_lines(folder):
+        screen.say(f"Note: {clean(line, len(line))}.")
     screen.say(f"Ended: {clean(outcome.why)}.")
     screen.say(f"Leaderboard: {path}/leaderboard.md")
     if (evidence := outcome.evidence) is not None:

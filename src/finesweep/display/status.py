@@ -60,7 +60,7 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
     yield from _trial_lines(folder)
     if not owner and not jobs and runs:
         yield f"  ended    {runs[-1].outcome or _unsaid(runs[-1])}"
-    for note in (*folder.notes, *_set_aside(folder)):
+    for note in (*folder.notes, *set_aside_lines(folder)):
         yield f"  note     {note}"
 
 
@@ -104,11 +104,6 @@ def _waiting_line(trial: int, attempt: int, record: TrialRecord | None) -> str:
     return f"  waiting  trial {trial}{value} at {record.examples:,} examples, {turn}"
 
 
-def _set_aside(folder: SweepFolder) -> Iterator[str]:
-    for name in folder.set_aside():
-        yield f"{name} was damaged and set aside; nothing reads it, and it may be deleted"
-
-
 def _running_line(holder: Holder, progress: Progress | None) -> str:
     where = f"on {holder.host} (worker {holder.pid})"
     if progress is None or progress.attempt != holder.claim.attempt:
@@ -117,3 +112,9 @@ def _running_line(holder: Holder, progress: Progress | None) -> str:
     minutes = (time.time() - progress.started) / 60
     done = f"step {progress.step} of {progress.total_steps}{loss}, {minutes:.1f} min"
     return f"  running  trial {progress.trial}, {done}, {where}"
+
+
+def set_aside_lines(folder: SweepFolder) -> Iterator[str]:
+    """Yield a line for each damaged file that was set aside."""
+    for name in folder.set_aside():
+        yield f"{name} was damaged and set aside; nothing reads it, and it may be deleted"

@@ -20,7 +20,6 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import itertools
@@ -357,10 +356,6 @@ class SweepFolder:
         """Return whether a trial's newest claim is alive."""
         attempt = self.claims.newest_of(trial)
         return attempt > 0 and self.claims.is_alive(trial, attempt)
-
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other processes from claiming and recording while the block runs; not reentrant."""
-        return self.claims.locked()
 
     def is_finished(self, trial: int) -> bool:
         """Return whether a trial has a final record; once it has, its file is not read again."""

@@ -15,6 +15,7 @@ from finesweep.hub import HubError, Snapshot, snapshot
 from finesweep.model.folder_check import DEFAULT_TOKENS, ModelFolder, inspect, positions
 from finesweep.model.remote_code import Fault
 from finesweep.spec import ModelSpec, ScratchModelSpec, YamlSource
+from finesweep.spec.yaml_source import expand
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,7 @@ def _named_folder(name: str, base: Path) -> Path | None:
 
 
 def _absolute(name: str, base: Path) -> Path:
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError:  # no user of that name
-        path = Path(name)
-    return Path(os.path.normpath(base / path))
+    return Path(os.path.normpath(base / expand(Path(name))))
 
 
 def _exists(path: Path) -> bool:
