@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -192,21 +193,28 @@ class SweepSpec(Section):
         base: Folder that relative paths in ``data`` and ``model`` start from.
     """
 
-    name: SweepName
+    name: SweepName = Field(description="Name of results/<name>/; default: this file's name.")
     base: Path = Field(exclude=True, strict=False)
-    task: str = "text-classification"
-    model: ModelSpec | ScratchModelSpec
-    data: DataSpec
-    objective: ObjectiveSpec = ObjectiveSpec()
-    budget: BudgetSpec = BudgetSpec()
-    search: SearchSpec = SearchSpec()
-    pruning: PruningSpec = PruningSpec()
-    evaluation: EvaluationSpec = EvaluationSpec()
-    stop: StopSpec = StopSpec()
-    patience: Patience = "auto"
-    start: tuple[dict[str, Value], ...] = ()
-    space: dict[str, Parameter]
-    fixed: dict[str, Value] = Field(default_factory=dict)
+    task: str = Field("text-classification", description="What is trained.")
+    model: ModelSpec | ScratchModelSpec = Field(
+        description="Hub id, local folder, or a config to make one from scratch."
+    )
+    data: DataSpec = Field(description="Where the rows come from.")
+    objective: ObjectiveSpec = Field(ObjectiveSpec(), description="What trials are ranked by.")
+    budget: BudgetSpec = Field(BudgetSpec(), description="What the whole sweep may use.")
+    search: SearchSpec = Field(SearchSpec(), description="How parameters are proposed and weak trials stopped.")
+    pruning: PruningSpec = Field(PruningSpec(), description="When trials are compared and weak ones pruned.")
+    evaluation: EvaluationSpec = Field(EvaluationSpec(), description="How often a trial is evaluated.")
+    stop: StopSpec = Field(StopSpec(), description="When the sweep ends before its budget.")
+    patience: Patience = Field(
+        "auto",
+        description="End a trial after this many evaluations without a gain; auto: once its eval_loss rises.",
+    )
+    start: tuple[dict[str, Value], ...] = Field((), description="Configurations to try first.")
+    space: dict[str, Parameter] = Field(
+        description="What varies, by name: training arguments, model.*, data.max_length."
+    )
+    fixed: dict[str, Value] = Field(default_factory=dict, description="Settings equal in all trials.")
 
     @property
     def direction(self) -> Direction:
@@ -233,24 +241,9 @@ class SweepSpec(Section):
         return copied
 
 
+_TYPES = typing.get_type_hints(SweepSpec, include_extras=True) | {"model": str | ModelSpec | ScratchModelSpec}
 SECTIONS: dict[str, tuple[Any, str]] = {
-    "name": (SweepName, "Name of results/<name>/; default: this file's name."),
-    "task": (str, "What is trained."),
-    "model": (str | ModelSpec | ScratchModelSpec, "Hub id, local folder, or a config to make one from scratch."),
-    "data": (DataSpec, "Where the rows come from."),
-    "objective": (ObjectiveSpec, "What trials are ranked by."),
-    "budget": (BudgetSpec, "What the whole sweep may use."),
-    "search": (SearchSpec, "How parameters are proposed and weak trials stopped."),
-    "pruning": (PruningSpec, "When trials are compared and weak ones pruned."),
-    "evaluation": (EvaluationSpec, "How often a trial is evaluated."),
-    "stop": (StopSpec, "When the sweep ends before its budget."),
-    "patience": (
-        Patience,
-        "End a trial after this many evaluations without a gain; auto: once its eval_loss rises.",
-    ),
-    "start": (tuple[dict[str, Value], ...], "Configurations to try first."),
-    "space": (dict[str, Parameter], "What varies, by name: training arguments, model.*, data.max_length."),
-    "fixed": (dict[str, Value], "Settings equal in all trials."),
+    name: (_TYPES[name], field.description or "") for name, field in SweepSpec.model_fields.items() if name != "base"
 }
 """Every top-level key with its type and description; checking and the JSON Schema share this list."""
 
