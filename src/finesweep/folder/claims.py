@@ -86,6 +86,7 @@ class Holder:
     @property
     def is_local(self) -> bool:
         """Whether the claim was made on this machine since its last boot, so that its lock can be checked."""
+        # A claim that was cut off while it was written counts as local, since its lock still tells whether it is held.
         return (self.host, self.boot) in {_here(), ("", "")}
 
 
@@ -271,6 +272,7 @@ class Claims:
         self.refuse_outdated(claim.trial, claim.attempt)
         file = self._file(claim.trial, claim.attempt)
         try:
+            # Synced, because a retry after a power cut must find the parameters of the saved state.
             _append(file, f"{json.dumps({'params': params}, allow_nan=False)}\n".encode())
         except OSError as error:
             raise FolderError(write_failure(file, error)) from error
@@ -284,6 +286,7 @@ class Claims:
 
     def is_alive(self, trial: int, attempt: int) -> bool:
         """Return whether a process holds an attempt's claim."""
+        # The lock tells at once, but only on one machine: network file systems share locks unreliably or not at all.
         holder = self.holder(trial, attempt)
         return self._is_locked(trial, attempt) if holder.is_local else self.seconds_still(holder) < LEASE_SECONDS
 
@@ -321,7 +324,7 @@ class Claims:
         try:
             return file_lock.is_locked(descriptor)
         except OSError:
-            return True
+            return True  # in doubt it is alive: a trial that runs twice costs more than one that is tried again late
         finally:
             os.close(descriptor)
 

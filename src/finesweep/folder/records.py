@@ -64,6 +64,7 @@ class Records:
         for name in sorted(open_names):
             if name.endswith(".json"):
                 self.read(name)
+        # A multiple of the last duration, so that rescans take a small share of the time on a slow file system too.
         if is_thorough:
             now = time.monotonic()
             self._next_thorough = now + max(THOROUGH_SECONDS, THOROUGH_SHARE * (now - began))
@@ -118,6 +119,7 @@ class Records:
         self._forget(name)
         self._known[name] = known
         self._changes.append((known[1].trial, known[1]))
+        # Files are read by number, so nearly every new record belongs at the end.
         if self._sorted and self._sorted[-1].trial > known[1].trial:
             bisect.insort(self._sorted, known[1], key=_NUMBER)
         else:

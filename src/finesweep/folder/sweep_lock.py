@@ -105,6 +105,7 @@ class _Lock:
 
     def _is_taken(self) -> bool:
         """Try to lock it several times, since a process that only looks for the owner holds the lock for a moment."""
+        # Not by waiting: if a sweep owns the folder, this process would wait for hours.
         for look in range(LOOKS):
             time.sleep(LOOK_SECONDS if look else 0.0)
             if file_lock.try_lock(self.descriptor):

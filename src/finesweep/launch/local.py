@@ -67,6 +67,7 @@ class LocalHandle:
         in groups of their own, so they are killed one by one. A new one would otherwise run until it notices that the
         others are gone.
         """
+        # Listed before the group is killed: orphans are no longer found as descendants.
         started = self._descendants()
         # If only zombies are left in a group, macOS reports that it is not permitted.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -165,4 +166,4 @@ class LocalLauncher:
         if index >= len(gpus) * profile.trials_per_gpu:
             found = f"{len(gpus)} GPUs were found for trials_per_gpu: {profile.trials_per_gpu}"
             raise LaunchError(f"worker {index + 1} has no GPU: {found}")
-        return gpus[index % len(gpus)]
+        return gpus[index % len(gpus)]  # a second round only when each GPU has a worker

@@ -72,7 +72,7 @@ class Supervisor:
                 self._reap()
                 time.sleep(POLL_SECONDS)
         finally:
-            self._kill()
+            self._kill()  # also after an error, since workers are in sessions of their own and would train on
         self.write_at = -math.inf  # the last leaderboard is not delayed
         self._look()
         return self._why()
@@ -118,6 +118,7 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         """Ask the workers to stop, or kill them, when the run enters that stage."""
+        # Once for each stage is enough, because no worker is started after the first.
         before, self.told = self.told, self.shutdown.advance()
         if before is self.told:
             return
@@ -166,12 +167,16 @@ class Supervisor:
         """Decide what follows a worker's end: nothing, a new worker in its place, or the end of the run."""
         if not self.shutdown.is_running:
             return
+        # A positive code is the worker's own error, which the next worker would meet too. A signal came from outside.
         if code > 0 and code not in TOLD:
             self.shutdown.stop(failure=self._worker_failure(index, code))
+        # A worker that ended well found nothing to claim while others trained. If it was the last one, there may be
+        # work again: a trial of a worker that has died.
         elif (code != 0 or not self.handles) and self.sweep.has_work():
             self._replace(index, code)
 
     def _replace(self, index: int, code: int) -> None:
+        # Counted in a row: while trials finish, workers may die now and then, as on a machine that is short of memory.
         finished = len(self.sweep.finished())
         self.deaths = self.deaths + 1 if finished == self.finished else 1
         self.finished = finished
@@ -183,6 +188,7 @@ class Supervisor:
         if code != 0:
             self.display.note(f"Worker {index + 1} {how}; another one is started.")
         self.handles[index] = self.start(index)
+        # Two deaths before the number of workers is known: measuring itself may kill them, so it is skipped.
         if self.sweep.run.measures and self.deaths > 1:
             self._settle(self.sweep.given_up(f"workers died of it: the last {how}"))
 

@@ -70,7 +70,7 @@ class RungJudge:
             FolderError: The folder cannot be written.
         """
         if not self.halves:
-            if self.rungs:  # read here for the trial's process, a fork of this one
+            if self.rungs:  # read here, so that the trial's process, a fork of this one, has them already
                 self.sweep_folder.records()
             return range(self.wanted)
         standings = self._standings()
@@ -81,6 +81,7 @@ class RungJudge:
         left = (
             trial for trial in range(self.wanted) if trial not in waiting and not self.sweep_folder.is_finished(trial)
         )
+        # Promoted trials first: others at the next rung wait for them, and their states take disk.
         return [*decided.promoted, *left]
 
     def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
@@ -99,6 +100,7 @@ class RungJudge:
         values = values_at(evaluations, self.rungs, self.spec.direction)
         if trial in self._spared or not values or evaluations[-1].examples != self.rungs[max(values)]:
             return
+        # The folder may lack this evaluation. The trial is shown as waiting, because the rule decides about those.
         standings = {**self._standings(), trial: Standing(trial, values, waits=True)}
         if not self.halves:
             self._judge_by_median(standings, trial)

@@ -60,6 +60,7 @@ class TrialProcess:
             stopping: Returns whether to ask it to stop.
             attend: Called at every look at the process.
         """
+        # A SIGKILL does not say who sent it; a higher count of the kernel tells that memory ran out.
         kills, began = oom_kills(), time.monotonic()
         # A garbage collection in the child would write on every page that holds an object, and so copy it. With the
         # records of ten thousand trials that takes a third of a second.
@@ -92,6 +93,7 @@ class TrialProcess:
 
     def _end_within(self, seconds: float) -> None:
         self._process.terminate()
+        # The earlier of two limits: a request to stop must not give a stuck trial more time.
         deadline = time.monotonic() + seconds
         self._kill_at = deadline if self._kill_at is None else min(self._kill_at, deadline)
 

@@ -61,6 +61,7 @@ class RayConnection:
         self._process = self._started()
         assert self._process.stdout is not None
         self._output = self._process.stdout.fileno()
+        # Also called when this object is dropped or the command exits: otherwise the process would outlive it.
         self.close = weakref.finalize(self, _close, self._process)
 
     def connect(self, asked: Mapping[str, Any] | None = None) -> list[RayNode]:
@@ -100,6 +101,7 @@ class RayConnection:
 
     def look(self) -> None:
         """Read new events, without waiting; if the process has ended, so have its workers."""
+        # Until nothing is left: an event of a worker's end can arrive together with the end of the process.
         while not self.is_gone and select.select([self._output], [], [], 0)[0]:
             chunk = os.read(self._output, 65_536)
             self.is_gone = not chunk

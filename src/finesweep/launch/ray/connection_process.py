@@ -132,6 +132,8 @@ class ClusterWorkers:
     def _kill(self, one: Started) -> None:
         """Kill a worker and its leftovers on its node, then its actor."""
         one.actor.kill.remote()
+        # The node kills first: if Ray killed the actor, the worker and its trial would train on without it. A second
+        # request does not extend the time.
         deadline = time.monotonic() + (KILL_SECONDS if one.code is None else LOOK_SECONDS)
         one.kill_at = deadline if one.kill_at is None else min(one.kill_at, deadline)
 
@@ -142,6 +144,7 @@ class ClusterWorkers:
         self._end(number, one, code)
 
     def _end(self, number: int, one: Started, code: int, why: str | None = None) -> None:
+        # Only the first end counts: the future of a killed actor fails afterwards.
         if one.code is None:
             one.code, one.placed = code, None
             self._send({"id": number, "ended": code, "why": why})
@@ -238,6 +241,7 @@ def serve(workers: ClusterWorkers, requests: int) -> None:
                 for line in lines:
                     workers.obey(json.loads(line))
             else:
+                # The command is gone. Requests are not awaited any more: at its end `select` returns at once, always.
                 stop_at = time.monotonic() + deadlines.WORKER_SECONDS
                 workers.stop_all()
         elif stop_at is not None:
@@ -253,6 +257,7 @@ def _leave_signals() -> None:
 
 def _sender() -> Send:
     """Reserve standard output for events; everything that prints goes to the log."""
+    # Ray and its libraries print to standard output too, and would break the lines of JSON.
     channel = os.dup(1)
     os.dup2(2, 1)
 

@@ -93,6 +93,7 @@ class RayLauncher:
             LaunchError: The cluster does not answer, a node does not see the folder, or no node could take the worker.
         """
         asked = RayProfile.of(profile.asked)
+        # The only worker asks for no CPU or GPU: its trials ask for all of them, and would wait for its share for ever.
         need = Amounts(resources=asked.resources) if single_worker else asked.need(profile)
         connection = self._connected(sweep_folder, run, asked.address, need)
         if not able(self._nodes, need):

@@ -51,8 +51,10 @@ class NodeWorker:
         Returns:
             Its exit code; negative: the signal that ended it.
         """
+        # With the actor as the parent, the worker stops when Ray kills the actor or the node loses the cluster.
         command = [sys.executable, *work["arguments"], "--parent", str(os.getpid())]
         with self._lock:
+            # Methods of the actor run in several threads, so a request to stop can come before the worker is started.
             if self._received:
                 return TOLD
             permissions.follow(Path(work["log"]).parent)
@@ -79,6 +81,7 @@ class NodeWorker:
         with self._lock:
             self._received.append(signal.SIGKILL)
             if self._process is not None:
+                # The worker leads the group of its trial, which exists until the trial too has ended.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
 

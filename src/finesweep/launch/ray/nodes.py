@@ -56,6 +56,7 @@ class Amounts:
         pairs += [(amount, other.resources.get(name, 0.0)) for name, amount in self.resources.items()]
         counts = [math.floor(has / asked + _ROUNDING) for asked, has in pairs if asked]
         if self.gpus:
+            # By whole GPUs: Ray takes a worker's share from a single one, so what is left of two does not add up.
             counts.append(math.floor(other.gpus) * math.floor(1 / self.gpus + _ROUNDING))
         return min(counts, default=_WITHOUT_END)
 

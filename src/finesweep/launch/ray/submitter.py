@@ -134,6 +134,7 @@ def _found(dashboard: Dashboard, job: str, run: Run) -> Mapping[str, Any]:
         NoSuchJob: The run has no such job there.
     """
     found = dashboard.job(job)
+    # Without this check a folder could name any job of the cluster, and `sweep cancel` would end it.
     if (found.get("metadata") or {}).get("token") != run.token:
         raise NoSuchJob(f"{job} is another sweep's")
     return found
@@ -158,6 +159,7 @@ def _stopped(dashboard: Dashboard, job: str, run: Run) -> str:
             return f"{job} had ended already"
     except NoSuchJob:
         return f"{job} is not known to the cluster as a job of this run"
+    # Ray answers before the job has ended, and trials save their state until then.
     deadline = time.monotonic() + deadlines.CANCEL_SECONDS
     while _job(dashboard, ROLE, job, run).state in ("queued", "running"):
         if time.monotonic() >= deadline:
