@@ -124,6 +124,7 @@ class RecordedWork:
         self.sweep_folder: SweepFolder = make_folders(folder)
         self.spec, self.body, self.run = spec, body, run
         self.planned = planned_trials(spec, {}, 128)
+        self.rows = ROWS
         self.profile = settled(workers=at_a_time)
         self.rung_judge = RungJudge.of(self.sweep_folder, spec, ROWS, self.wanted)
         self.leases: dict[Claim, Lease] = {}

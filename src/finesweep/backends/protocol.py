@@ -31,6 +31,11 @@ class Work(Protocol):
     profile: SettledProfile
 
     @property
+    def rows(self) -> int:
+        """Training rows."""
+        ...
+
+    @property
     def stopping(self) -> bool:
         """Whether to stop: on a signal, or because the parent process has ended."""
         ...

@@ -107,6 +107,11 @@ class Worker:
         """Parameters of the first trials by number."""
         return self.manifest.planned
 
+    @property
+    def rows(self) -> int:
+        """Training rows."""
+        return self.manifest.data.rows["train"]
+
     @functools.cached_property
     def wanted(self) -> int:
         """Number of trials of the sweep."""
@@ -115,7 +120,7 @@ class Worker:
     @functools.cached_property
     def rung_judge(self) -> RungJudge:
         """Judges the trials at rungs."""
-        return RungJudge.of(self.sweep_folder, self.spec, self.manifest.data.rows["train"], self.wanted)
+        return RungJudge.of(self.sweep_folder, self.spec, self.rows, self.wanted)
 
     @property
     def stopping(self) -> bool:

@@ -71,7 +71,7 @@ class _ClaimedTrial:
                 study_name=spec.name,
                 storage=storage,
                 sampler=sampler_of(self.work, self.study, self.claim, self.draws),
-                pruner=pruner_of(spec),
+                pruner=pruner_of(spec, self.work.rows),
             )
 
     def draw(self, trial: optuna.Trial) -> dict[str, Value]:
@@ -116,7 +116,7 @@ def sweep_study(work: Work) -> SweepStudy:
 
     spec = work.spec
     compares, learns = PRUNERS[spec.search.pruner].compares, SAMPLERS[spec.search.sampler] != "RandomSampler"
-    pruner = pruner_of(spec) if compares else None
+    pruner = pruner_of(spec, work.rows) if compares else None
     return SweepStudy(
         work.sweep_folder, spec, functools.partial(step_of, spec), pruner=pruner, is_read=compares or learns
     )

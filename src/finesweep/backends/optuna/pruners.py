@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from finesweep.pruning.rules import ASHA_FACTOR
-from finesweep.spec import SweepSpec
+from finesweep.spec import Parameter, SweepSpec, TrialLength
 from finesweep.text import metric
 from finesweep.trial import Evaluation, Report, Value
 
@@ -51,29 +51,32 @@ PRUNERS = {
 """Pruners by their names in a spec."""
 
 
-def pruner_of(spec: SweepSpec) -> optuna.pruners.BasePruner:
-    """Return Optuna's pruner for a spec; it prunes nothing if the spec's pruner has rungs."""
+def pruner_of(spec: SweepSpec, rows: int) -> optuna.pruners.BasePruner:
+    """Return Optuna's pruner for a spec; it prunes nothing if the spec's pruner has rungs.
+
+    Args:
+        spec: The sweep's spec.
+        rows: Training rows.
+    """
     import optuna
 
     entry = PRUNERS[spec.search.pruner]
-    longest = {entry.longest: max(_most_evaluations(spec), 2)} if entry.longest else {}
+    longest = {entry.longest: max(_most_evaluations(spec, rows), 2)} if entry.longest else {}
     pruner: optuna.pruners.BasePruner = getattr(optuna.pruners, entry.kind)(**entry.settings, **longest)
     return pruner
 
 
-def _most_evaluations(spec: SweepSpec) -> int:
-    """Return the number of evaluations of the longest trial in a space."""
-    epochs = spec.space.get("num_train_epochs")
-    if epochs is None:
-        longest = float(spec.fixed.get("num_train_epochs") or 3)
-    else:
-        longest = max(map(_as_number, epochs.ends().values()))
-    return max(1, round(longest * spec.evaluation.per_epoch))
+def _most_evaluations(spec: SweepSpec, rows: int) -> int:
+    """Return the number of evenly spaced evaluations in the longest trial of a space."""
+    # The more rows a step has, the more epochs are `max_steps`.
+    names = ("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps")
+    largest = {name: _largest(spec.space[name]) for name in names if name in spec.space}
+    length = TrialLength.of(spec.merged(largest), rows)
+    return length.total_steps * spec.evaluation.per_epoch // length.steps_per_epoch
 
 
-def _as_number(value: Value) -> float:
-    assert isinstance(value, int | float)
-    return float(value)
+def _largest(axis: Parameter) -> Value:
+    return axis.high if axis.choices is None else max(axis.choices)  # type: ignore[type-var]
 
 
 def step_of(spec: SweepSpec, evaluation: Evaluation) -> int | None:

@@ -60,7 +60,7 @@ def sweep_folder(tmp_path: Path) -> SweepFolder:
 
 def study_of(sweep_folder: SweepFolder, spec: SweepSpec = SPEC) -> SweepStudy:
     compares = spec.search.pruner != "none"
-    return SweepStudy(sweep_folder, spec, partial(step_of, spec), pruner=pruner_of(spec) if compares else None)
+    return SweepStudy(sweep_folder, spec, partial(step_of, spec), pruner=pruner_of(spec, 100) if compares else None)
 
 
 def evaluated(values: Sequence[float | None]) -> tuple[Evaluation, ...]:
@@ -281,12 +281,14 @@ def test_a_pruner_sees_of_the_others_what_it_would_in_a_study_that_all_share(
     """Trials of several lengths report in turns: it decides the same, and notes the same on each of them."""
     chance, spec = random.Random(seed), spec_of(pruner=pruner)
     sweep_folder = make_folders(tmp_path_factory.mktemp("s") / "s")
-    shared = optuna.create_study(study_name=spec.name, pruner=pruner_of(spec))
+    shared = optuna.create_study(study_name=spec.name, pruner=pruner_of(spec, 100))
     live = [shared.ask() for _ in range(8)]
     studies = [study_of(sweep_folder, spec) for _ in range(8)]
     leases = [claimed(sweep_folder, number, FULL) for number in range(8)]
     storages = [study.open(lease.claim) for study, lease in zip(studies, leases, strict=True)]
-    ours = [study.made(storage, pruner=pruner_of(spec)).ask() for study, storage in zip(studies, storages, strict=True)]
+    ours = [
+        study.made(storage, pruner=pruner_of(spec, 100)).ask() for study, storage in zip(studies, storages, strict=True)
+    ]
     lengths, reached = [chance.randint(1, 9) for _ in range(8)], [[] for _ in range(8)]
     left = set(range(8))
     while left:
