@@ -181,6 +181,11 @@ class TrialRecord:
     audit: str | None = None
 
     @property
+    def ended(self) -> float:
+        """Unix time at which the attempt ended."""
+        return self.started + self.seconds
+
+    @property
     def trained_seconds(self) -> float:
         """Wall clock of all attempts that led to the result."""
         return self.earlier_seconds + self.seconds

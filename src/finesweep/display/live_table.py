@@ -141,7 +141,7 @@ class LiveTable:
         room -= len(running)
         if len(places) > room:
             top, others = places[: min(_BEST_SHOWN, room)], places[min(_BEST_SHOWN, room) :]
-            latest = sorted(others, key=lambda item: item[1].started + item[1].seconds, reverse=True)
+            latest = sorted(others, key=lambda item: item[1].ended, reverse=True)
             places = top + latest[: room - len(top)]
         shown = running + [_ended(record, place) for place, record in places]
         return shown, count - len(shown)

@@ -73,7 +73,7 @@ class Announcer:
             only: The states that are announced.
         """
         news = [record for record in records if (record.trial, record.attempt, record.state) not in self._told]
-        for record in sorted(news, key=lambda record: (record.started + record.seconds, record.trial)):
+        for record in sorted(news, key=lambda record: (record.ended, record.trial)):
             self._told.add((record.trial, record.attempt, record.state))
             line = self._ended(record)
             if record.state in only:

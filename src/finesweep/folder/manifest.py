@@ -205,7 +205,7 @@ def hours_ran(runs: Sequence[Run], records: Sequence[TrialRecord], running: Sequ
 
 
 def _spans(run: Run, records: Sequence[TrialRecord]) -> list[Period]:
-    trials = [(record.started, record.started + record.seconds) for record in records if record.run == run.number]
+    trials = [(record.started, record.ended) for record in records if record.run == run.number]
     if not run.watched:
         return trials
     if run.seconds is not None:

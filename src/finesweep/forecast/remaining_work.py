@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import heapq
 import math
+import operator
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -113,8 +114,9 @@ class Rest:
                 trained = max(begun[one.trial].seen - before, 0)
                 running[one.trial] = Running(trained, max(now - one.started, 0.0))
         unseen = [number for number in left if number not in over and number not in begun]
-        last = heapq.nlargest(_LATEST, (record for record in records if record.trial in over), key=_end_time)
-        ended = [(record, course.plan(record.params)) for record in sorted(last, key=_end_time)]
+        by_end = operator.attrgetter("ended")
+        last = heapq.nlargest(_LATEST, (record for record in records if record.trial in over), key=by_end)
+        ended = [(record, course.plan(record.params)) for record in sorted(last, key=by_end)]
         known = [*(trial.values for trial in begun.values()), *(_values_of(course, record) for record, _ in ended)]
         rungs = range(len(course.rungs))
         reached = {rung: sorted(values[rung] for values in known if rung in values) for rung in rungs}
@@ -251,10 +253,6 @@ def _left(course: Course, budget: int, over: set[int]) -> Sequence[int]:
     if not course.halves:
         return [number for number in range(budget) if number not in over]
     return [n for cohort in cohorts(budget) if not over.issuperset(cohort) for n in cohort]
-
-
-def _end_time(record: TrialRecord) -> float:
-    return record.started + record.seconds
 
 
 def _end_like(plan: Workload, record: TrialRecord, other: Workload, *, is_free: bool) -> int | None:

@@ -7,6 +7,7 @@ gives the speed, how far future trials go, and their values at rungs.
 from __future__ import annotations
 
 import heapq
+import operator
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,8 @@ class TimeLeft:
         self._running = [*lately, (now, count)] if count else lately
 
     def _draw(self, records: Sequence[TrialRecord], progress: Sequence[Progress], now: float) -> Span | None:
-        last = sorted(heapq.nlargest(_ATTEMPTS, records, key=_ended), key=_ended)
+        by_end = operator.attrgetter("ended")
+        last = sorted(heapq.nlargest(_ATTEMPTS, records, key=by_end), key=by_end)
         found = (AttemptTiming.of(record, self.course.plan(record.params)) for record in last)
         attempts = [one for one in found if one is not None]
         if not attempts:
@@ -80,10 +82,6 @@ class TimeLeft:
         source = random.Random(len(records))
         seconds = [rest.draw(ResampledSpeed.drawn(attempts, source), workers, source) for _ in range(_DRAWS)]
         return Span.of(seconds, _OUTSIDE)
-
-
-def _ended(record: TrialRecord) -> float:
-    return record.started + record.seconds
 
 
 def span(low: float, high: float) -> str:

@@ -23,7 +23,7 @@ def early_stop(stop: StopSpec, records: Sequence[TrialRecord], direction: Direct
     best_after = 0
     if stop.target is None and stop.no_gain_trials is None:
         return None
-    finished = sorted((r for r in records if r.state.finished), key=lambda r: r.started + r.seconds)
+    finished = sorted((r for r in records if r.state.finished), key=lambda r: r.ended)
     for count, record in enumerate(finished, start=1):
         objective = record.objective if record.state is TrialState.COMPLETE else None
         if objective is not None and direction.better(objective, best):
@@ -45,7 +45,7 @@ def same_failure(records: Sequence[TrialRecord], run: int) -> str | None:
         records: The records of all ended trials.
         run: Number of the run.
     """
-    ended = sorted((r for r in records if r.run == run and r.state.finished), key=lambda r: r.started + r.seconds)
+    ended = sorted((r for r in records if r.run == run and r.state.finished), key=lambda r: r.ended)
     first = ended[:SAME_FAILURES]
     if len(first) < SAME_FAILURES or any(record.state is not TrialState.FAILED for record in first):
         return None
