@@ -28,6 +28,7 @@ from finesweep.backends.optuna.samplers import SAMPLERS
 from finesweep.backends.optuna.study import SweepStudy
 from finesweep.backends.search_driver import SearchDriver
 from finesweep.errors import FolderError, TrialFailed
+from finesweep.folder import next_attempt
 from finesweep.folder.claims import Claim, Lease
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
@@ -143,7 +144,7 @@ class RecordedWork:
         return self.stopping or all(map(self.sweep_folder.is_finished, range(self.wanted)))
 
     def claim(self, wait: bool = True) -> Claim | None:
-        lease = None if self.stopping else self.sweep_folder.claim(self.run, self.rung_judge.queue())
+        lease = None if self.stopping else next_attempt.claim(self.sweep_folder, self.run, self.rung_judge.queue())
         if lease is None:
             return None
         self.leases[lease.claim] = lease
@@ -511,7 +512,7 @@ def lost(
         spec,
         settled(Profile(retries=retries)),
     )  # type: ignore[arg-type]
-    lease = sweep_folder.claim(1, range(1))
+    lease = next_attempt.claim(sweep_folder, 1, range(1))
     assert lease is not None
     own = {
         state: made_records.record(0, None, state, examples=640, reason="its own") for state in (before, after) if state

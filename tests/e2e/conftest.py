@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 import tiny
+from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results.leaderboard import to_json
 from finesweep.results.ranking import rank
@@ -299,7 +300,9 @@ def _check_params(folder: SweepFolder) -> None:
     """Fail if two attempts at a trial had other parameters, or a trial without a result is still held."""
     for record in folder.records():
         assert all(params == record.params for params in folder.claims.params(record.trial)), record.trial
-    assert [trial for trial, attempt in folder.open_claims() if folder.claims.is_alive(trial, attempt)] == []
+    assert [
+        trial for trial, attempt in next_attempt.open_claims(folder) if folder.claims.is_alive(trial, attempt)
+    ] == []
 
 
 def _check_winner(project: Project, name: str) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from made_records import manifest, record
 
+from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.results import leaderboard
 from finesweep.trial import TrialState
@@ -34,7 +35,7 @@ def body(path: Path, notes: Path, seed: int) -> None:
     folder, chance = SweepFolder(path), random.Random(seed)
     with (notes / "running").open("a+b") as running, (notes / f"done-{seed}").open("a") as done:
         while True:
-            lease = folder.claim(run=1, trials=range(TRIALS))
+            lease = next_attempt.claim(folder, run=1, trials=range(TRIALS))
             if lease is None:
                 if all(map(folder.is_finished, range(TRIALS))):
                     return

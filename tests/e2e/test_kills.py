@@ -20,14 +20,14 @@ KILLED = "the trial's process was killed by SIGKILL"
 ELSEWHERE = """
 import sys, time
 from pathlib import Path
-from finesweep import claims
+from finesweep.folder import claims, next_attempt
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import TrialRecord, TrialState
 
 claims._here = lambda: ("another machine", "another boot")
 claims.LEASE_SECONDS = 1.0
 folder = SweepFolder(Path(sys.argv[1]))
-while (lease := folder.claim(run=1, trials=range(1))) is None:
+while (lease := next_attempt.claim(folder, run=1, trials=range(1))) is None:
     time.sleep(0.2)
 facts = {"params": {"learning_rate": 1e-3}, "started": time.time(), "seconds": 1.0, "log": "-", "host": "elsewhere"}
 folder.record(TrialRecord(trial=0, attempt=lease.claim.attempt, state=TrialState.PRUNED, run=1, **facts))

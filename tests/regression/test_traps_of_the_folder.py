@@ -20,6 +20,7 @@ from lab import TOKEN, tuning_of
 
 import tiny
 from finesweep.errors import SweepError
+from finesweep.folder import next_attempt
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.python_process import child_environment
@@ -128,7 +129,7 @@ def test_damaged_weights_are_noticed_set_aside_and_their_trial_runs_again(lab, t
     assert "set aside as checkpoints/trial-0000.corrupt; it is trained again" in found
     assert weights_below(tmp_path) == ["trial-0000.corrupt"]
     assert sweep_folder.records()[0].state is TrialState.INTERRUPTED
-    assert sweep_folder.claim(run=1, trials=range(1)).claim.trial == 0
+    assert next_attempt.claim(sweep_folder, run=1, trials=range(1)).claim.trial == 0
 
 
 def test_t28_every_path_is_absolute_wherever_the_command_was_started(swept):
@@ -190,7 +191,7 @@ def test_a_dead_owner_of_a_sweeps_lock_costs_nothing(tmp_path):
         assert holder.stdout.readline() == "held\n"
         holder.kill()
     started = time.monotonic()
-    lease = folder.claim(1, range(1))
+    lease = next_attempt.claim(folder, 1, range(1))
     assert time.monotonic() - started < 25
     assert lease is not None
 

@@ -10,6 +10,7 @@ import pytest
 
 from finesweep.errors import FolderError, SweepError
 from finesweep.files import checked_json
+from finesweep.folder import next_attempt
 from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder
 from security.attacks import Canary, Planted, Sweep
@@ -88,7 +89,7 @@ def test_what_would_be_waited_for_is_not_read(planted: Planted, sweep: Sweep) ->
     code, said = sweep("status", planted.path)
     assert code == 0, said
     assert said.count("could not be read") == 3
-    assert not SweepFolder(planted.path).alive(2)
+    assert not next_attempt.is_alive(SweepFolder(planted.path), 2)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_s34_a_lock_beside_the_folder_that_is_a_link_is_not_followed(
 def test_s34_a_lock_of_the_claims_that_is_a_link_is_not_followed(planted: Planted, victim: Path) -> None:
     (planted.path / "claims" / ".lock").symlink_to(victim / ".profile")
     with pytest.raises(FolderError, match=r"claims/\.lock: cannot be written \(Too many levels of symbolic links\)"):
-        SweepFolder(planted.path).claim(1, 3)
+        next_attempt.claim(SweepFolder(planted.path), 1, 3)
     assert (victim / ".profile").read_text() == "mine"
 
 
@@ -250,7 +251,7 @@ def test_a_claim_of_any_content_is_a_claim(planted: Planted, content: str) -> No
     planted.write("claims/0002.1", content)
     for stranger in ("0002.../../x", "0002.1.tmp", "9" * 200 + ".1", "٣.1"):
         planted.write(f"claims/{stranger.replace('/', '_')}", content)
-    lease = SweepFolder(planted.path).claim(1, range(3))
+    lease = next_attempt.claim(SweepFolder(planted.path), 1, range(3))
     assert lease is not None
     assert (lease.claim.trial, lease.claim.attempt) == (2, 2)
     assert isinstance(lease.claim, Claim)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finesweep.errors import SweepError, printable
-from finesweep.folder import Holder, Run, SweepFolder, sweep_lock
+from finesweep.folder import Holder, Run, SweepFolder, next_attempt, sweep_lock
 from finesweep.launch import Profile
 from finesweep.launch.submitted_runs import submitted_runs
 from finesweep.results import leaderboard, ranking
@@ -39,7 +39,7 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
     manifest = folder.manifest()
     records, runs = folder.records(), folder.runs()
     owner, jobs = sweep_lock.owner(path), list(_job_lines(folder, given))
-    held = (holder.claim for holder in folder.holders())
+    held = (holder.claim for holder in next_attempt.holders(folder))
     alive = {claim.trial for claim in held if folder.claims.is_alive(claim.trial, claim.attempt)}
     counts = Counter(record.state for record in ranking.without_running(records, alive))
     finished = sum(count for state, count in counts.items() if state.finished)
@@ -86,7 +86,7 @@ def _job_lines(folder: SweepFolder, given: Profile | None) -> Iterator[str]:
 def _trial_lines(folder: SweepFolder) -> Iterator[str]:
     """Yield a line for each claimed trial without a final record: it runs, or waits for another attempt."""
     progress = {one.trial: one for one in folder.progress()}
-    for holder in folder.holders():
+    for holder in next_attempt.holders(folder):
         trial, attempt = holder.claim.trial, holder.claim.attempt
         if folder.claims.is_alive(trial, attempt):
             yield _running_line(holder, progress.get(trial))

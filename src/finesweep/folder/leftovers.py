@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 
 from finesweep.files.atomic import has_living_writer
+from finesweep.folder.next_attempt import holders, is_alive
 from finesweep.folder.sweep_folder import FOLDERS, SweepFolder
 
 
 def tidy(folder: SweepFolder) -> None:
     """Delete half-written files of killed processes, unless a trial of another run is alive."""
-    if not any(folder.alive(holder.claim.trial) for holder in folder.holders()):
+    if not any(is_alive(folder, holder.claim.trial) for holder in holders(folder)):
         remove_leftovers(folder)
 
 

@@ -22,10 +22,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from finesweep.errors import FolderError
 from finesweep.files import Damaged, check_folder_name, read_as, refuse_all_but_files, write_json, writing
 from finesweep.files.atomic import read_json, staged_json
 from finesweep.files.checked_json import read_numbered
-from finesweep.folder.claims import Claim, Claims, Holder, Lease
+from finesweep.folder.claims import Claims
 from finesweep.folder.manifest import Manifest, Run, hours_ran
 from finesweep.folder.records import Records
 from finesweep.spec.sections import FORMAT
@@ -317,46 +316,6 @@ class SweepFolder:
         if known is not None and known.attempt == record.attempt and len(known.faults) > len(record.faults):
             raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {known.faults[-1]}")
 
-    def claim(self, run: int, trials: Iterable[int]) -> Lease | None:
-        """Claim the first of some trials that still has to run; each trial is one unit of the budget.
-
-        A number is free if it has no final record and its newest claim is dead. The next attempt inherits all faults.
-
-        Args:
-            run: Number of this run.
-            trials: Numbers of trials that may run, in order of preference.
-
-        Returns:
-            The held claim; None if all of them are finished or running.
-
-        Raises:
-            FolderError: The claims folder is missing or not writable.
-        """
-        with self.claims.locked():
-            # Thousands may have finished, and other workers wait for this lock.
-            for trial in itertools.filterfalse(self._finished.__contains__, trials):
-                if self.is_finished(trial):
-                    continue
-                attempt = self.claims.newest_of(trial)
-                if attempt and self.claims.is_alive(trial, attempt):
-                    continue
-                if (lease := self.claims.take(self._next_claim(trial, attempt, run))) is not None:
-                    return lease
-        return None
-
-    def holders(self) -> list[Holder]:
-        """Return the holders, alive or dead, of the newest claims on trials without a final record."""
-        return [self.claims.holder(*item) for item in self.open_claims()]
-
-    def open_claims(self) -> list[tuple[int, int]]:
-        """Return the claimed trials without a final record, by number, each with its newest attempt."""
-        return sorted(item for item in self.claims.newest().items() if not self.is_finished(item[0]))
-
-    def alive(self, trial: int) -> bool:
-        """Return whether a trial's newest claim is alive."""
-        attempt = self.claims.newest_of(trial)
-        return attempt > 0 and self.claims.is_alive(trial, attempt)
-
     def is_finished(self, trial: int) -> bool:
         """Return whether a trial has a final record; once it has, its file is not read again."""
         if trial not in self._finished:
@@ -364,17 +323,6 @@ class SweepFolder:
                 return False
             self._finished.add(trial)
         return True
-
-    def _next_claim(self, trial: int, attempt: int, run: int) -> Claim:
-        if not attempt:
-            return Claim(trial, 1, run)
-        record, last = self.read_record(trial), self.claims.holder(trial, attempt)
-        if record is not None and record.attempt == attempt:
-            return Claim(trial, attempt + 1, run, record.faults, record.batch_divisor)
-        # No process was left to write a record. In a live run that is a fault of this attempt. If the
-        # whole run ended (a reboot, kill -9 of everything), it says nothing about this trial.
-        gone = (f"its worker on {last.host} (pid {last.pid}) died",) if last.claim.run == run else ()
-        return Claim(trial, attempt + 1, run, (*last.claim.faults, *gone), last.claim.batch_divisor)
 
 
 FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "states", "data")

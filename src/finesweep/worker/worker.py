@@ -26,7 +26,7 @@ from finesweep.calibration import Calibration
 from finesweep.calibration.bench import Bench, calibrate
 from finesweep.calibration.calibration_file import awaited
 from finesweep.errors import FolderError
-from finesweep.folder import BorrowedLease, Claim, Lease, Manifest, Run, SweepFolder, open_run
+from finesweep.folder import BorrowedLease, Claim, Lease, Manifest, Run, SweepFolder, next_attempt, open_run
 from finesweep.folder.leftovers import remove_leftovers
 from finesweep.launch import RunLimits, SettledProfile
 from finesweep.launch import of_run as profile_of
@@ -147,7 +147,7 @@ class Worker:
     def claim(self, wait: bool = True) -> Claim | None:
         """Claim the next trial; see ``backends.Work``."""
         while not self.stopping and not self._ends_early():
-            lease = self.sweep_folder.claim(self.run.number, self.rung_judge.queue())
+            lease = next_attempt.claim(self.sweep_folder, self.run.number, self.rung_judge.queue())
             if lease is None:
                 if not wait or all(map(self.sweep_folder.is_finished, range(self.wanted))):
                     return None

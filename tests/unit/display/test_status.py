@@ -13,6 +13,7 @@ from made_records import manifest, record, run, running
 from finesweep.display.status import status_lines
 from finesweep.errors import LaunchError
 from finesweep.files.atomic import write_json
+from finesweep.folder import next_attempt
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch import submitted_runs
@@ -34,7 +35,7 @@ def said(folder: SweepFolder) -> str:
 
 
 def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder: SweepFolder) -> None:
-    leases = [folder.claim(run=1, trials=range(3)) for _ in range(3)]
+    leases = [next_attempt.claim(folder, run=1, trials=range(3)) for _ in range(3)]
     folder.write_progress(running(0, step=30))
     assert leases[1] is not None
     leases[1].release()
@@ -46,7 +47,7 @@ def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder:
 
 
 def test_small_loss_of_a_running_trial_keeps_its_digits(folder: SweepFolder) -> None:
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     folder.write_progress(running(0, step=30, loss=2.5e-5))
     assert lease is not None
     assert "step 30 of 400, loss 2.5000e-05" in said(folder)
@@ -55,13 +56,13 @@ def test_small_loss_of_a_running_trial_keeps_its_digits(folder: SweepFolder) -> 
 def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: SweepFolder) -> None:
     for trial in range(2):
         folder.record(record(trial, None, TrialState.INTERRUPTED, reason="stopped"))
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert "trials   0 of 20 finished, 1 INTERRUPTED, 1 RUNNING" in said(folder)
     assert lease is not None
 
 
 def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: SweepFolder) -> None:
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     folder.record(record(0, None, TrialState.INTERRUPTED, reason="killed by SIGKILL; to be tried again"))
     assert lease is not None
     lease.release()
@@ -69,7 +70,7 @@ def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: SweepFolder
 
 
 def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: SweepFolder) -> None:
-    leases = [folder.claim(run=1, trials=range(2)) for _ in range(2)]
+    leases = [next_attempt.claim(folder, run=1, trials=range(2)) for _ in range(2)]
     folder.record(record(0, 0.6123, TrialState.WAITING, reason="waits after 3,460 examples", examples=3_460))
     folder.record(record(1, 0.7, TrialState.WAITING, audit="weak", examples=3_460))
     for lease in leases:
@@ -129,7 +130,7 @@ def test_the_jobs_of_a_cluster_are_told_apart(submitted) -> None:
 
 
 def test_a_sweep_that_a_cluster_trains_runs_there(submitted, folder: SweepFolder) -> None:
-    lease = folder.claim(run=2, trials=range(3))
+    lease = next_attempt.claim(folder, run=2, trials=range(3))
     assert lease is not None
     assert "sst2: running (on a cluster)\n" in submitted([Job("7_0", "worker 1", "running")])
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from finesweep.errors import FolderError
-from finesweep.folder import claims
+from finesweep.folder import claims, next_attempt
 from finesweep.folder.claims import LEASE_SECONDS, Claim, Claims
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.trial import AttemptOutdated, Progress, TrialRecord, TrialState
@@ -52,70 +52,70 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_lowest_free_number_is_claimed(folder: SweepFolder) -> None:
     folder.record(record(1))
-    leases = [folder.claim(run=1, trials=range(4)) for _ in range(4)]
+    leases = [next_attempt.claim(folder, run=1, trials=range(4)) for _ in range(4)]
     assert [(one.claim.trial, one.claim.attempt) if one else None for one in leases] == [(0, 1), (2, 1), (3, 1), None]
 
 
 @pytest.mark.parametrize("state", [state for state in TrialState if state.finished])
 def test_a_finished_trial_is_never_claimed_again(folder: SweepFolder, state: TrialState) -> None:
     folder.record(record(0, state=state))
-    assert folder.claim(run=9, trials=range(1)) is None
+    assert next_attempt.claim(folder, run=9, trials=range(1)) is None
 
 
 def test_a_released_claim_without_a_result_is_free_again(folder: SweepFolder) -> None:
-    first = folder.claim(run=1, trials=range(1))
+    first = next_attempt.claim(folder, run=1, trials=range(1))
     assert first is not None
-    assert folder.claim(run=1, trials=range(1)) is None
+    assert next_attempt.claim(folder, run=1, trials=range(1)) is None
     first.release()
-    second = folder.claim(run=1, trials=range(1))
+    second = next_attempt.claim(folder, run=1, trials=range(1))
     assert second is not None
     assert second.claim.attempt == 2
 
 
 def test_a_fork_keeps_its_claim_alive_and_release_ends_it_for_the_fork_too(folder: SweepFolder) -> None:
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     process = FORK.Process(target=time.sleep, args=(60,))
     process.start()
     try:
-        assert folder.alive(0)
+        assert next_attempt.is_alive(folder, 0)
         lease.release()
-        assert not folder.alive(0)
+        assert not next_attempt.is_alive(folder, 0)
     finally:
         process.kill()
         process.join()
 
 
 def test_a_killed_holders_claim_is_dead_at_once_as_long_as_nobody_inherited_it(folder: SweepFolder) -> None:
-    in_another_process(lambda: folder.claim(run=1, trials=range(1)) and None)
-    assert not folder.alive(0)
+    in_another_process(lambda: next_attempt.claim(folder, run=1, trials=range(1)) and None)
+    assert not next_attempt.is_alive(folder, 0)
 
 
 def test_a_worker_that_died_in_this_run_is_a_fault_and_one_of_a_run_before_is_none(folder: SweepFolder) -> None:
-    pid = in_another_process(lambda: [folder.claim(run=1, trials=range(2)) for _ in range(2)] and None)
-    in_this_run = folder.claim(run=1, trials=range(1))
+    pid = in_another_process(lambda: [next_attempt.claim(folder, run=1, trials=range(2)) for _ in range(2)] and None)
+    in_this_run = next_attempt.claim(folder, run=1, trials=range(1))
     assert in_this_run is not None
     assert in_this_run.claim.faults == (f"its worker on {os.uname().nodename} (pid {pid}) died",)
-    later = folder.claim(run=2, trials=range(2))
+    later = next_attempt.claim(folder, run=2, trials=range(2))
     assert later is not None
     assert later.claim == Claim(1, 2, 2)
 
 
 def test_faults_add_up_over_attempts_that_left_no_record(folder: SweepFolder) -> None:
     for _ in range(3):
-        in_another_process(lambda: folder.claim(run=1, trials=range(1)) and None)
-    lease = folder.claim(run=1, trials=range(1))
+        in_another_process(lambda: next_attempt.claim(folder, run=1, trials=range(1)) and None)
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     assert lease.claim.attempt == 4
     assert len(lease.claim.faults) == 3
 
 
 def test_the_next_attempt_knows_what_the_record_of_the_last_one_says(folder: SweepFolder) -> None:
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     folder.record(record(0, state=TrialState.INTERRUPTED, faults=("killed",), batch_divisor=2))
     lease.release()
-    again = folder.claim(run=1, trials=range(1))
+    again = next_attempt.claim(folder, run=1, trials=range(1))
     assert again is not None
     assert again.claim == Claim(0, 2, 1, ("killed",), 2)
 
@@ -123,10 +123,10 @@ def test_the_next_attempt_knows_what_the_record_of_the_last_one_says(folder: Swe
 def test_an_outdated_attempt_writes_neither_record_nor_progress_nor_weights(folder: SweepFolder) -> None:
     from finesweep.results.kept_weights import publish
 
-    first = folder.claim(run=1, trials=range(1))
+    first = next_attempt.claim(folder, run=1, trials=range(1))
     assert first is not None
     first.release()
-    second = folder.claim(run=1, trials=range(1))
+    second = next_attempt.claim(folder, run=1, trials=range(1))
     assert second is not None
     building = folder.path / "checkpoints" / ".new"
     building.mkdir()
@@ -147,45 +147,47 @@ def test_an_outdated_attempt_writes_neither_record_nor_progress_nor_weights(fold
 def test_elsewhere_a_claim_lives_as_long_as_its_beat_moves(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
 ) -> None:
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     reader = SweepFolder(folder.path)
     elsewhere(monkeypatch)
     for _ in range(30):
         clock(5.0)
         lease.renew()
-        assert reader.alive(0)
+        assert next_attempt.is_alive(reader, 0)
     for _ in range(int(LEASE_SECONDS / 5)):
-        assert reader.alive(0)
+        assert next_attempt.is_alive(reader, 0)
         clock(5.0)
-    assert not reader.alive(0)
+    assert not next_attempt.is_alive(reader, 0)
     lease.renew()
-    assert reader.alive(0), "a holder that was only slow is alive again, as long as nobody took its trial"
+    assert next_attempt.is_alive(reader, 0), (
+        "a holder that was only slow is alive again, as long as nobody took its trial"
+    )
 
 
 def test_a_reader_that_was_asleep_itself_takes_nobody_for_dead(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
 ) -> None:
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     elsewhere(monkeypatch)
-    assert folder.alive(0)
+    assert next_attempt.is_alive(folder, 0)
     clock(3_600.0)
-    assert folder.alive(0)
+    assert next_attempt.is_alive(folder, 0)
 
 
 @pytest.mark.parametrize("hour", [-3_600.0, 3_600.0])
 def test_a_wall_clock_that_jumps_reaps_nobody_here(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, hour: float
 ) -> None:
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     wall = time.time
     monkeypatch.setattr(time, "time", lambda: wall() + hour)
     monkeypatch.setattr(time, "monotonic", lambda: wall() + hour)
     assert lease is not None
-    assert folder.claim(run=1, trials=range(1)) is None
+    assert next_attempt.claim(folder, run=1, trials=range(1)) is None
     os.utime(folder.path / "claims" / "0000.1", (0, 0))
-    assert folder.claim(run=1, trials=range(1)) is None
+    assert next_attempt.claim(folder, run=1, trials=range(1)) is None
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_a_wall_clock_that_jumps_reaps_nobody_here(
 )
 def test_a_claim_that_cannot_be_read_is_dead(folder: SweepFolder, content: str) -> None:
     (folder.path / "claims" / "0000.1").write_text(content)
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     assert (lease.claim.trial, lease.claim.attempt) == (0, 2)
 
@@ -202,14 +204,14 @@ def test_a_claim_that_cannot_be_read_is_dead(folder: SweepFolder, content: str) 
 def test_what_else_lies_among_the_claims_does_no_harm(folder: SweepFolder) -> None:
     for name in ("0000.1.bak", ".lock~", "notes", "0000.x", "../trials/x", "9" * 40 + ".1"):
         (folder.path / "claims" / name).write_text("?")
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     assert lease.claim == Claim(0, 1, 1)
 
 
 def test_a_claim_is_valid_json_at_every_moment(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "RENEW_SECONDS", 0.0)
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     file = folder.path / "claims" / "0000.1"
     size = file.stat().st_size
@@ -223,7 +225,7 @@ def test_a_claim_is_valid_json_at_every_moment(folder: SweepFolder, monkeypatch:
 def test_a_lock_that_is_a_link_is_not_followed(folder: SweepFolder, tmp_path: Path) -> None:
     (folder.path / "claims" / ".lock").symlink_to(tmp_path / "victim")
     with pytest.raises(FolderError, match=r"claims/\.lock"):
-        folder.claim(run=1, trials=range(1))
+        next_attempt.claim(folder, run=1, trials=range(1))
     assert not (tmp_path / "victim").exists()
 
 
@@ -247,7 +249,7 @@ RACERS, TRIALS = 16, 48
 def _race(path: Path, seed: int) -> None:
     """Claim and record until nothing is left; every fifth claim ends in a sudden death."""
     rng, folder = random.Random(seed), SweepFolder(path)
-    while (lease := folder.claim(run=1, trials=range(TRIALS))) is not None:
+    while (lease := next_attempt.claim(folder, run=1, trials=range(TRIALS))) is not None:
         if rng.random() < 0.2:
             os.kill(os.getpid(), signal.SIGKILL)
         folder.record(record(lease.claim.trial, lease.claim.attempt, run=seed))
@@ -279,10 +281,10 @@ def test_only_trials_that_somebody_alive_holds_are_running(folder: SweepFolder) 
     def begin(trial: int, attempt: int = 1) -> None:
         folder.write_progress(Progress(trial, attempt, {}, 1.0))
 
-    in_another_process(lambda: (folder.claim(run=1, trials=range(1)), begin(0)))  # type: ignore[arg-type,return-value]
+    in_another_process(lambda: (next_attempt.claim(folder, run=1, trials=range(1)), begin(0)))  # type: ignore[arg-type,return-value]
     assert [one.trial for one in folder.progress()] == [0]
     assert folder.running() == []
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     assert folder.running() == [], "what is there is the dead attempt's"
     begin(0, lease.claim.attempt)
@@ -290,7 +292,7 @@ def test_only_trials_that_somebody_alive_holds_are_running(folder: SweepFolder) 
 
 
 def test_claims_that_are_held_here_are_found_also_when_their_trial_has_ended(folder: SweepFolder) -> None:
-    leases = [folder.claim(run=1, trials=range(3)) for _ in range(3)]
+    leases = [next_attempt.claim(folder, run=1, trials=range(3)) for _ in range(3)]
     folder.record(record(0))
     leases[1].release()  # type: ignore[union-attr]
     assert [(one.claim.trial, one.pid) for one in folder.claims.held_here()] == [(0, os.getpid()), (2, os.getpid())]
@@ -331,7 +333,7 @@ def test_ten_thousand_claims_are_not_listed_for_each_new_one(
     listed = []
     real = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or real(path))
-    leases = [folder.claim(run=1, trials=range(20)) for _ in range(10)]
+    leases = [next_attempt.claim(folder, run=1, trials=range(20)) for _ in range(10)]
     assert [lease.claim.trial for lease in leases if lease] == list(range(5, 15))
     assert len(listed) == 1
 
@@ -339,7 +341,7 @@ def test_ten_thousand_claims_are_not_listed_for_each_new_one(
 def test_a_claim_that_was_let_go_of_is_not_looked_at_again(
     folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leases = [folder.claim(run=1, trials=range(3)) for _ in range(3)]
+    leases = [next_attempt.claim(folder, run=1, trials=range(3)) for _ in range(3)]
     leases[1].release()  # type: ignore[union-attr]
     looked_at = []
     real = folder.claims._is_locked

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_records import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, record
 
+from finesweep.folder import next_attempt
 from finesweep.folder import records as records_module
 from finesweep.folder.records import THOROUGH_SECONDS, Records
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
@@ -196,7 +197,7 @@ def test_whoever_has_read_before_reads_the_same_as_who_reads_for_the_first_time(
 def test_what_this_process_has_replaced_is_seen_at_once(folder: SweepFolder, clock: Clock) -> None:
     """A trial whose weights are damaged is put back into the queue by whoever has just ranked it."""
     clock(1.0)
-    lease = folder.claim(1, range(1))
+    lease = next_attempt.claim(folder, 1, range(1))
     assert lease is not None
     for state in (COMPLETE, INTERRUPTED):
         folder.record(record(0, state=state))

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from finesweep.errors import FolderError
 from finesweep.files.atomic import write_failure, write_json, write_text
 from finesweep.files.checked_json import as_kind
+from finesweep.folder import next_attempt
 from finesweep.folder.manifest import Manifest, Run, changes
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec.sections import BudgetSpec, EvaluationSpec, PruningSpec, StopSpec
@@ -246,7 +247,7 @@ def test_a_damaged_record_is_set_aside_and_its_trial_runs_again(folder: SweepFol
     assert [item.trial for item in folder.records()] == [0]
     assert (folder.path / "trials" / "0001.json.corrupt").read_text() == content
     assert folder.notes[0].startswith("0001.json could not be read")
-    lease = folder.claim(run=2, trials=range(2))
+    lease = next_attempt.claim(folder, run=2, trials=range(2))
     assert lease is not None
     assert lease.claim.trial == 1
 
@@ -265,7 +266,7 @@ def test_damaged_progress_and_runs_are_passed_over(folder: SweepFolder, content:
 def test_a_folder_that_was_removed_is_not_made_again(folder: SweepFolder) -> None:
     (folder.path / "claims").rmdir()
     with pytest.raises(FolderError, match=r"claims/\.lock: cannot be written \(No such file"):
-        folder.claim(run=1, trials=range(1))
+        next_attempt.claim(folder, run=1, trials=range(1))
     assert not (folder.path / "claims").exists()
 
 

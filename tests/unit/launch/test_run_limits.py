@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from made_records import record, run
 
+from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch import run_limits
 from finesweep.launch.profile import Limits
@@ -42,7 +43,7 @@ def test_hours_are_those_in_which_trials_ran_each_of_them_once(folder):
 
 
 def test_a_trial_that_runs_counts_too(folder):
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert lease is not None
     progress = Progress(0, 1, {}, time.time() - 1.5 * HOUR, 1, 9, None, None)
     folder.write_progress(progress)

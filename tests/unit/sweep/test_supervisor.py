@@ -16,7 +16,7 @@ import made_records
 import pytest
 from hypothesis import strategies as st
 
-from finesweep.folder import claims
+from finesweep.folder import claims, next_attempt
 from finesweep.folder.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
 from finesweep.folder.manifest import hours_ran
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
@@ -130,7 +130,7 @@ def watch(make_watch) -> Supervisor:
 
 @pytest.fixture
 def lease(folder) -> Iterator[Lease]:
-    lease = folder.claim(run=1, trials=range(1))
+    lease = next_attempt.claim(folder, run=1, trials=range(1))
     yield lease
     lease.release()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from made_records import PRUNED, WAITING, manifest, record
 
+from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.launch import Profile
 from finesweep.trial import Evaluation, Report
@@ -17,11 +18,11 @@ def test_the_time_of_a_trial_whose_process_was_killed_is_that_of_all_its_attempt
     from finesweep.worker.attempt import bare_record
 
     folder = make_folders(tmp_path / "s")
-    first = folder.claim(1, [0])
+    first = next_attempt.claim(folder, 1, [0])
     assert first is not None
     folder.record(record(0, 0.5, WAITING, seconds=5.0, earlier_seconds=2.0))
     first.release()
-    second = folder.claim(1, [0])
+    second = next_attempt.claim(folder, 1, [0])
     assert second is not None
     killed = bare_record(second.claim, folder, 3.0)
     second.release()
@@ -35,7 +36,7 @@ def test_record_of_a_report_is_made_only_if_the_search_asks(tmp_path: Path, monk
     from finesweep.worker.rung_judge import RungJudge
 
     folder, made = make_folders(tmp_path / "s"), manifest()
-    lease = folder.claim(1, [0])
+    lease = next_attempt.claim(folder, 1, [0])
     assert lease is not None
     context = TrialContext(folder, made, made.spec, {"learning_rate": 3e-5}, batch_divisor=2)
     attempt = Attempt(context, lease.claim, Profile(), RungJudge(folder, made.spec, (), 20), lambda: False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from finesweep.folder import next_attempt
 from finesweep.folder.claims import Lease
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec.sections import SweepSpec
@@ -44,7 +45,7 @@ def seen(*losses: float) -> tuple[Evaluation, ...]:
 
 
 def ended(sweep_folder: SweepFolder, trial: int, state: TrialState, *losses: float, attempt: int = 1, **facts) -> None:
-    lease = sweep_folder.claim(1, [trial])
+    lease = next_attempt.claim(sweep_folder, 1, [trial])
     assert lease is not None
     assert lease.claim.attempt == attempt
     record = TrialRecord(trial, attempt, state, {}, 0.0, 1.0, "log", "h", evaluations=seen(*losses), **facts)
@@ -53,7 +54,7 @@ def ended(sweep_folder: SweepFolder, trial: int, state: TrialState, *losses: flo
 
 
 def running(sweep_folder: SweepFolder, trial: int, *losses: float) -> Lease:
-    lease = sweep_folder.claim(1, [trial])
+    lease = next_attempt.claim(sweep_folder, 1, [trial])
     assert lease is not None
     sweep_folder.write_progress(Progress(trial, lease.claim.attempt, {}, 0.0, evaluations=seen(*losses)))
     return lease
@@ -100,7 +101,7 @@ def test_who_died_on_the_way_to_the_next_rung_is_still_promoted(tmp_path):
     assert lease.claim.attempt == 2
     lease.release()  # without a record
     assert 0 in list(rung_judge.queue())
-    again = rung_judge.sweep_folder.claim(1, rung_judge.queue())
+    again = next_attempt.claim(rung_judge.sweep_folder, 1, rung_judge.queue())
     assert (again.claim.trial, again.claim.attempt) == (0, 3)
 
 
@@ -109,7 +110,7 @@ def test_who_died_after_going_on_is_asked_again_though_better_ones_have_come(tmp
     for trial, loss in enumerate((0.3, 0.4, 0.5)):
         ended(rung_judge.sweep_folder, trial, TrialState.WAITING, loss)
     assert list(rung_judge.queue()) == [0, 3]
-    begun, promoted = (rung_judge.sweep_folder.claim(1, [trial]) for trial in (3, 0))
+    begun, promoted = (next_attempt.claim(rung_judge.sweep_folder, 1, [trial]) for trial in (3, 0))
     promoted.release()  # without a record
     begun.release()
     record = TrialRecord(3, 1, TrialState.WAITING, {}, 0.0, 1.0, "log", "h", evaluations=seen(0.1))

@@ -14,6 +14,7 @@ import pytest
 from made_records import FAILED, INTERRUPTED, record
 
 from finesweep.errors import FolderError
+from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.spec.sections import SweepSpec
@@ -92,7 +93,7 @@ def test_a_worker_whose_parent_is_gone_stops(make: Callable[..., Worker]) -> Non
 
 
 def test_a_trial_with_too_many_faults_is_given_up_and_the_next_one_is_claimed(worker: Worker) -> None:
-    first = worker.sweep_folder.claim(1, [0])
+    first = next_attempt.claim(worker.sweep_folder, 1, [0])
     assert first is not None
     worker.sweep_folder.record(record(0, state=INTERRUPTED, faults=("killed", "killed again")))
     first.release()
@@ -145,7 +146,7 @@ def test_a_body_that_dies_in_its_fork_leaves_a_record_and_frees_its_claim(worker
     made = worker.sweep_folder.read_record(0)
     assert made is not None
     assert (made.state, made.attempt) == (FAILED, 1)
-    assert worker.sweep_folder.holders() == []
+    assert next_attempt.holders(worker.sweep_folder) == []
 
 
 def test_a_trial_that_was_lost_elsewhere_is_tried_again_and_its_late_record_is_a_fault(worker: Worker) -> None:
@@ -159,7 +160,7 @@ def test_a_trial_that_was_lost_elsewhere_is_tried_again_and_its_late_record_is_a
     assert [one and (one.state, one.faults) for one in found] == [(INTERRUPTED, ("its actor is gone",))] * 2
     assert found[1] is not None
     assert found[1].examples == 64, "its saved state is gone on from"
-    assert not any(worker.sweep_folder.alive(trial) for trial in (0, 1))
+    assert not any(next_attempt.is_alive(worker.sweep_folder, trial) for trial in (0, 1))
 
 
 def test_a_result_that_comes_from_a_lost_process_is_kept(worker: Worker) -> None:

@@ -25,7 +25,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from finesweep.backends.optuna.drawing import distribution_of, suggest
-from finesweep.folder import SweepFolder
+from finesweep.folder import SweepFolder, next_attempt
 from finesweep.spec import Parameter, SweepSpec
 from finesweep.spec.planned_trials import Configuration, configuration
 from finesweep.trial import Params
@@ -181,7 +181,11 @@ def taken_by_others(
         sweep_folder: The sweep's folder.
         trial: The trial that is proposed for.
     """
-    known = [(number, params) for number, _ in sweep_folder.open_claims() for params in sweep_folder.params_of(number)]
+    known = [
+        (number, params)
+        for number, _ in next_attempt.open_claims(sweep_folder)
+        for params in sweep_folder.params_of(number)
+    ]
     # The records are read after the claims, so that a trial that ends in between is not missed.
     known += [(record.trial, record.params) for record in sweep_folder.records()]
     others = (params for number, params in known if number != trial and params)

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as StudyState
 
 from finesweep.backends.optuna.drawing import distribution_of
-from finesweep.folder import Claim, SweepFolder
+from finesweep.folder import Claim, SweepFolder, next_attempt
 from finesweep.pruning.rules import best_so_far
 from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
@@ -165,7 +165,7 @@ class SweepStudy:
 
     def running(self) -> Iterator[FrozenTrial]:
         """Yield the trials that run now, each with its parameters once it has them."""
-        for trial, attempt in self.sweep_folder.open_claims():
+        for trial, attempt in next_attempt.open_claims(self.sweep_folder):
             record = self.sweep_folder.read_record(trial)
             if record is not None and record.attempt == attempt:
                 continue  # the attempt has ended, and its worker has not released the claim yet

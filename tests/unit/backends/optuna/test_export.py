@@ -12,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from finesweep.backends.optuna.export import export_study
 from finesweep.errors import FolderError
+from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import Evaluation, TrialRecord, TrialState
 
@@ -50,7 +51,7 @@ def test_the_trials_of_every_state_are_there_under_their_numbers(sweep_folder: S
         record(sweep_folder, 4, TrialState.WAITING, 0.6),
         record(sweep_folder, 5, TrialState.INTERRUPTED),
     ]
-    lease = sweep_folder.claim(1, [7])
+    lease = next_attempt.claim(sweep_folder, 1, [7])
     assert lease is not None
     sweep_folder.claims.note(lease.claim, PARAMS)
     assert export_study(sweep_folder, tmp_path / "study.journal") == 8

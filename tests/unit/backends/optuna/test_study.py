@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from finesweep.backends.optuna.drawing import distribution_of, suggest
 from finesweep.backends.optuna.pruners import pruner_of, step_of
 from finesweep.backends.optuna.study import SweepStudy, TrialStorage
+from finesweep.folder import next_attempt
 from finesweep.folder.claims import Claim
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec.search_space import SearchSpace
@@ -140,7 +141,7 @@ def test_a_record_that_somebody_has_edited_counts_as_a_failure(edited: dict[str,
 
 def claimed(sweep_folder: SweepFolder, trial: int, params: Params | None = None) -> Any:
     """Claim a trial as its worker does; the claim is held for as long as what is returned lives."""
-    lease = sweep_folder.claim(1, [trial])
+    lease = next_attempt.claim(sweep_folder, 1, [trial])
     assert lease is not None
     if params is not None:
         sweep_folder.claims.note(lease.claim, params)

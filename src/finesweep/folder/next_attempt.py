@@ -1,0 +1,64 @@
+"""Claims the next attempt of a trial, and lists which trials are claimed by which processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from finesweep.folder.claims import Claim, Holder, Lease
+from finesweep.folder.sweep_folder import SweepFolder
+
+
+def claim(folder: SweepFolder, run: int, trials: Iterable[int]) -> Lease | None:
+    """Claim the first of some trials that still has to run; each trial is one unit of the budget.
+
+    A number is free if it has no final record and its newest claim is dead. The next attempt inherits all faults.
+
+    Args:
+        folder: The sweep's folder.
+        run: Number of this run.
+        trials: Numbers of trials that may run, in order of preference.
+
+    Returns:
+        The held claim; None if all of them are finished or running.
+
+    Raises:
+        FolderError: The claims folder is missing or not writable.
+    """
+    with folder.claims.locked():
+        for trial in trials:
+            if folder.is_finished(trial):
+                continue
+            attempt = folder.claims.newest_of(trial)
+            if attempt and folder.claims.is_alive(trial, attempt):
+                continue
+            if (lease := folder.claims.take(_next_claim(folder, trial, attempt, run))) is not None:
+                return lease
+    return None
+
+
+def _next_claim(folder: SweepFolder, trial: int, attempt: int, run: int) -> Claim:
+    if not attempt:
+        return Claim(trial, 1, run)
+    record, last = folder.read_record(trial), folder.claims.holder(trial, attempt)
+    if record is not None and record.attempt == attempt:
+        return Claim(trial, attempt + 1, run, record.faults, record.batch_divisor)
+    # No process was left to write a record. In a live run that is a fault of this attempt. If the
+    # whole run ended (a reboot, kill -9 of everything), it says nothing about this trial.
+    gone = (f"its worker on {last.host} (pid {last.pid}) died",) if last.claim.run == run else ()
+    return Claim(trial, attempt + 1, run, (*last.claim.faults, *gone), last.claim.batch_divisor)
+
+
+def holders(folder: SweepFolder) -> list[Holder]:
+    """Return the holders, alive or dead, of the newest claims on trials without a final record."""
+    return [folder.claims.holder(*item) for item in open_claims(folder)]
+
+
+def open_claims(folder: SweepFolder) -> list[tuple[int, int]]:
+    """Return the claimed trials without a final record, by number, each with its newest attempt."""
+    return sorted(item for item in folder.claims.newest().items() if not folder.is_finished(item[0]))
+
+
+def is_alive(folder: SweepFolder, trial: int) -> bool:
+    """Return whether a trial's newest claim is alive."""
+    attempt = folder.claims.newest_of(trial)
+    return attempt > 0 and folder.claims.is_alive(trial, attempt)
