@@ -166,6 +166,7 @@ def _environment_of_a_worker(folder: Path, monkeypatch: pytest.MonkeyPatch, gpus
     with (folder / "lock").open("w") as lock:
         handle = LocalLauncher().start(make_folders(folder / "sweep"), RUN, settled(gpus=gpus), lock.fileno())
     assert handle.process.wait(timeout=60) == 0
+    handle.kill()  # removes its temporary folder
     return dict(entry.split("=", 1) for entry in seen.read_text().split("\0") if entry)
 
 
