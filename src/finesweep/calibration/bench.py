@@ -110,6 +110,7 @@ def calibrate(bench: Bench, asked: Calibration) -> Calibration:
         TrialInterrupted: It was asked to stop.
     """
     activity.tell("measuring how many trials at a time train fastest")
+    # The other workers rehearse at first. On cores that they use, each option would look slower than it is.
     deadline = time.monotonic() + QUIET_SECONDS
     while not _is_quiet() and time.monotonic() < deadline and not bench.stopping():
         pass
@@ -144,7 +145,7 @@ class _Fork:
     answer: dict[str, Any] | None = None
 
     def listen(self) -> None:
-        """Read its messages; a process that has ended sends no more."""
+        """Read the messages that it has sent so far."""
         try:
             while self.answer is None and self.receiver.poll():
                 self._hear(self.receiver.recv_bytes())
@@ -152,6 +153,7 @@ class _Fork:
             self.process.join(timeout=1)
 
     def _hear(self, words: bytes) -> None:
+        # The first message says that it is ready, the second one is its answer.
         if self.is_ready:
             self.answer = json.loads(words)
         self.is_ready = True

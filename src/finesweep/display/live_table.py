@@ -47,7 +47,7 @@ class _Entry:
 
 @dataclass
 class LiveTable:
-    """The live table, laid out anew for the terminal's size at each drawing.
+    """The live table; its layout follows the terminal's size at each drawing.
 
     Attributes:
         subject: The sweep to show.

@@ -106,7 +106,7 @@ class Announcer:
         return f"{value}{took}{reason}{log}"
 
     def _again(self, running: Progress) -> str:
-        """Say why a waiting trial runs again; for one that a fault has ended, its record's line said so."""
+        """Say why a trial that waited runs again; empty for a retry, which the line of the fault has announced."""
         waited = self._waiting.get(running.trial)
         if waited is None or waited.attempt >= running.attempt:
             return ""

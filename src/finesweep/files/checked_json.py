@@ -26,7 +26,8 @@ MAX_BYTES = 50_000_000
 """Maximum size of a JSON file in bytes. The record of a trial with 10,000 evaluations has 5 million."""
 
 _LARGE = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"), re.compile(rb"[0-9]{200}"))
-"""Patterns of which a number that overflows to infinity has one: three digits of exponent, or 200 digits in a row."""
+"""A number that overflows to infinity has three digits of exponent, or 200 digits in a row. Text without these patterns
+needs no closer look."""
 
 T = TypeVar("T")
 

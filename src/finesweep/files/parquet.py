@@ -89,7 +89,7 @@ def refuse_large(path: Path, limit: int) -> None:
 
 def _pieces(file: Any, columns: list[str], limit: int) -> Iterator[Any]:
     largest = _refuse_by_its_own_word(file, columns, limit)
-    # No value is larger than its chunk, so a piece of so many rows stays below the limit.
+    # No value is larger than the largest chunk of a column, so this number of rows stays below the limit.
     rows = max(_FEWEST_ROWS, min(_MOST_ROWS, limit // max(largest, 1)))
     total = 0
     for piece in file.iter_batches(rows, columns=columns, use_threads=False):

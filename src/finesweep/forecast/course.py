@@ -114,7 +114,7 @@ class Course:
         return source.triangular(low, high, likely) if high > low else high
 
     def evaluated(self, trained: int, validation_rows: int, *, complete: bool) -> int:
-        """Return the number of validation rows that a trial evaluates.
+        """Return the number of validation rows that a trial evaluates, over all its evaluations.
 
         Args:
             trained: Its training examples.
@@ -123,6 +123,7 @@ class Course:
         """
         each = min(self.spec.evaluation.rows, validation_rows)
         spaced = trained * self.spec.evaluation.per_epoch // self.rows
+        # A rung and the end of training are evaluated in addition, unless a regular evaluation is at the same place.
         between = sum(rung < trained and rung * self.spec.evaluation.per_epoch % self.rows > 0 for rung in self._own)
         at_end = complete and trained * self.spec.evaluation.per_epoch % self.rows > 0
         again = validation_rows if complete and each < validation_rows else 0

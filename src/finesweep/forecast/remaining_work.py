@@ -105,6 +105,7 @@ class Rest:
         """
         over = {record.trial for record in records if record.state.finished}
         left = _left(course, budget, over)
+        # A trial can have both a record (of an earlier attempt) and progress; the progress is newer.
         begun = {record.trial: _recorded(course, record) for record in records if record.trial in left}
         running = {}
         for one in progress:
@@ -127,6 +128,7 @@ class Rest:
         simulation, fresh, standing = self.simulation(speed.seconds, workers, source)
         running = {number: self._until_stop(number, simulation, speed, source) for number in self.running}
         took = simulation.run(running, [*self._interrupted(), *fresh])
+        # Only some future trials were simulated. The others take the same time on average, shared by the workers.
         times = (len(self.unseen) - len(fresh)) / max(len(standing), 1)
         return took + times * sum(sum(simulation.begun[number]) for number in standing) / workers
 
@@ -153,7 +155,7 @@ class Rest:
         return [number for number in paused if not (self.begun[number].is_over or self.begun[number].waits)]
 
     def _until_stop(self, number: int, simulation: Simulation, speed: ResampledSpeed, source: random.Random) -> float:
-        """Draw the seconds until a running trial's next stop; the further it is, the more its own speed counts."""
+        """Draw the seconds until a running trial's next stop: by its own speed, once it has trained long enough."""
         trial, ran = simulation.trials[number], self.running[number]
         left = simulation.next_stop(trial) - trial.seen
         if ran.trained < _SAYS_MUCH * (ran.trained + left):

@@ -62,7 +62,9 @@ class AttemptTiming:
 
 @dataclass
 class ResampledSpeed:
-    """A sample of attempts with replacement: future ones take as long as these, in proportion to their examples.
+    """A resample of the ended attempts, from which the durations of future ones are drawn.
+
+    A future attempt takes as long as a similar one of the sample, scaled by the number of examples.
 
     Attributes:
         attempts: The sample, at least one.

@@ -29,7 +29,7 @@ _ATTEMPTS = 60
 
 @dataclass
 class TimeLeft:
-    """Estimates a sweep's time left; redrawn only every few seconds.
+    """Estimates a sweep's time left; it simulates every few seconds at most, because a simulation takes time.
 
     Attributes:
         course: How far the sweep's trials go.
@@ -66,7 +66,8 @@ class TimeLeft:
         return max(found.low - (now - drawn_at), 0.0), max(found.high - (now - drawn_at), 0.0)
 
     def _note_running(self, count: int, now: float) -> None:
-        """Keep the recent maximum of simultaneous trials: between two trials a worker has none."""
+        """Keep the maximum of simultaneous trials of the last minute."""
+        # Not the present number: a worker between two trials runs none, and is still there.
         lately = [(when, most) for when, most in self._running if now - when < _LATELY_SECONDS and most > count]
         self._running = [*lately, (now, count)] if count else lately
 
@@ -79,6 +80,7 @@ class TimeLeft:
             return None
         rest = Rest.of(self.course, self.trials, records, progress, now)
         workers = max([count for _, count in self._running] or [self.workers, 1])
+        # The same draws until a trial ends, so that the shown range does not jump from look to look.
         source = random.Random(len(records))
         seconds = [rest.draw(ResampledSpeed.drawn(attempts, source), workers, source) for _ in range(_DRAWS)]
         return Span.of(seconds, _OUTSIDE)

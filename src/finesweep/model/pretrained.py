@@ -35,8 +35,8 @@ class Loaded:
     Attributes:
         model: The model.
         missing: Its parameters that the files lack; they were drawn at random.
-        mismatched: Its parameters with another shape in the files, with that shape and their own; they were drawn at
-            random too.
+        mismatched: Its parameters whose shape in the files is another one; by name, the shape in the files and the
+            model's. They were drawn at random too.
         unexpected: Tensors of the files without a place in the model, by the model's naming.
         used: Tensors of the files with a place in the model, by the files' naming; filled only with ``only_names``.
     """

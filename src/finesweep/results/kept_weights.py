@@ -88,6 +88,7 @@ def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction) ->
 
     A trial without a final record may be about to write one, so its folder stays.
     """
+    # Locked, so that no record is written between the look at the records and the deletion.
     with sweep_folder.claims.locked():
         kept = sweep_folder.checkpoints()
         if len(kept) <= keep:  # none too many

@@ -185,7 +185,7 @@ class MultiLabelClassification:
         return [name for position, name in enumerate(names or ()) if position not in present]
 
     def explained(self, lengths: np.ndarray, labels: Sequence[Any]) -> float:
-        """Return the largest share that one label explains, or the number of labels."""
+        """Return the largest share of the variance that a single label, or the number of labels, explains."""
         import numpy as np
 
         rows, ids = _places(labels)

@@ -43,7 +43,7 @@ OWN_DEFAULTS = ("per_device_eval_batch_size", "logging_steps", "train_sampling_s
 class FineTuning:
     """One trial's training to its end, from its first step or from a saved state.
 
-    Arguments, model and Trainer are made anew for each trial.
+    Each trial has its own arguments, model and Trainer.
 
     Args:
         context: The facts of the trial.

@@ -18,17 +18,17 @@ NATIVE = (8, 0)
 """Compute capability from which an NVIDIA GPU has bf16 and tf32; on older ones torch emulates them."""
 
 CPU_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "sve_bf16")
-"""Each of these is bf16 in hardware; ``bf16`` of ARM alone covers too few operations."""
+"""Instructions that multiply bf16 numbers in hardware. ARM's ``bf16`` alone is not enough: it has too few of them."""
 
 KINDS = ("bf16", "fp16", "tf32")
 
 LEAST_WIDTH = 128
-"""Hidden size from which bf16 pays off on a CPU. A step on 16 short texts takes, in bf16 relative to single precision,
-1.1 times as long at a width of 64, 0.75 at 128, 0.45 at 256 and 0.4 at 384 (AVX-512 BF16, one thread)."""
+"""Minimum hidden size for bf16 on a CPU. Time of a step with bf16, relative to single precision: 1.1 at a width of 64,
+0.75 at 128, 0.45 at 256, 0.4 at 384 (16 short texts, AVX-512 BF16, one thread)."""
 
 GPU_MULTIPLE, CPU_MULTIPLE = 8, 4
-"""Multiples to which the width of batches is rounded up. GPUs multiply matrices of such sizes faster. A CPU's bf16 is
-compiled for each shape, and texts of forty lengths took 160 MB of memory more than their ten multiples of four."""
+"""Multiples to which the width of batches is rounded up. GPUs multiply matrices of such sizes faster. On a CPU, bf16 is
+compiled for each width: forty different widths took 160 MB more memory than ten."""
 
 
 def settled(training: Mapping[str, Value], width: int | None) -> dict[str, Value]:

@@ -26,7 +26,7 @@ class TargetScale:
 
     Attributes:
         mean: Mean of the training rows' targets; 0 for a head without a bias, which could not add it again.
-        scale: Their standard deviation; for such a head their root mean square.
+        scale: Their standard deviation; for a head without a bias their root mean square.
     """
 
     mean: float

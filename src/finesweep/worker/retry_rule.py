@@ -32,10 +32,10 @@ class Ending:
     Attributes:
         exit_code: Negative: the signal that ended it.
         seconds: How long it ran.
-        asked: Whether its worker was asked to stop, and so stopped it.
-        limit: The limit for which its worker ended it.
-        complaint: Its error about the sweep's folder, which it could not write.
-        out_of_memory: Whether the kernel has killed a process for lack of memory meanwhile.
+        asked: Whether its worker stopped it, because the worker was asked to stop.
+        limit: The limit that it exceeded, so that its worker ended it; None if it exceeded none.
+        complaint: Its error about the sweep's folder; None if the folder could be written.
+        out_of_memory: Whether the kernel has killed any process for lack of memory while it ran.
     """
 
     exit_code: int
@@ -75,6 +75,8 @@ def decide_retry(
     Returns:
         The decision, None if the attempt's own record stands.
     """
+    # A final record stands: the trial had ended before its process was ended. A record of an interruption does not,
+    # if a limit was the reason.
     if recorded is not None and (recorded.finished or ending.limit is None):
         return None
     known = tuple(faults)

@@ -42,6 +42,7 @@ class Watchdog:
         return Limit(f"it took longer than `limits.trial_minutes` ({minutes:g})")
 
     def _stalled(self, now: float) -> Limit | None:
+        # Compared, not read as a time: the clock of a file server can differ from this machine's.
         version = self._progress_version()
         if version != self._version:
             self._version, self._moved = version, now

@@ -197,7 +197,7 @@ class Worker:
         return functools.partial(Worker.open_borrower, self.sweep_folder.path, self.run.number, self.run.token)
 
     def renew(self) -> None:
-        """Renew the claims that are held here; once this process is to stop, ask their trials to stop."""
+        """Renew the claims that are held here; if this process is to stop, also ask their trials to stop."""
         for lease in self._leases.values():
             lease.renew()
         if self._leases and self.stopping:
