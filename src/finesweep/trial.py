@@ -145,7 +145,7 @@ class TrialRecord:
         faults: Infrastructure faults that ended earlier attempts, oldest first.
         batch_divisor: Power of 2 that divided the batch per device, and multiplied the accumulation, because the batch
             was too large for the device; in an INTERRUPTED record, the divisor of the next attempt.
-        resumed_step: Optimizer step of the saved state that the attempt resumed from; 0 if it began anew.
+        resumed_step: Optimizer step of the saved state that the attempt resumed from; 0 if it began at the first step.
         earlier_seconds: Wall clock of the attempts before that state.
         weights_sha256: Digest of the kept weights, None if none were kept.
         evaluated_rows: Validation rows that the objective is computed from.

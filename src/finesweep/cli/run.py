@@ -40,7 +40,7 @@ def run(
 ) -> None:
     """Search, rank, and export the winner.
 
-    The same command again goes on where it stopped.
+    The same command again continues where it stopped.
     """
     if join and (fresh or smoke):
         raise SweepError(
@@ -87,8 +87,8 @@ def submit(
 ) -> None:
     """Hand a sweep over to a cluster.
 
-    Everything is prepared here; the cluster's machines need no network. The same command again goes on
-    where it stopped.
+    Everything is prepared here; the cluster's machines need no network. The same command again
+    continues where it stopped.
     """
     from finesweep.cli import summary
     from finesweep.sweep.request import Request

@@ -116,7 +116,7 @@ _DATA, _MODEL = TypeAdapter(DataFacts), TypeAdapter(ModelFacts)
 
 
 def without_run(spec: SweepSpec) -> SweepSpec:
-    """Return a spec without what each run sets anew: its budget, its stop conditions, and the base folder."""
+    """Return a spec without what each run sets for itself: budget, stop conditions and base folder."""
     return spec.model_copy(update={"base": Path(), "budget": BudgetSpec(), "stop": StopSpec()})
 
 

@@ -163,7 +163,9 @@ class PruningSpec(Section):
     factor: int = Field(
         FACTOR, ge=2, le=10, description="With `halving`, one in this many trials is promoted at a rung."
     )
-    audit: float = Field(0.0, ge=0, le=1, description="Share of the pruned trials that are finished all the same.")
+    audit: float = Field(
+        0.0, ge=0, le=1, description="Share of the pruned trials that train to their end, for the audit."
+    )
 
 
 def _patience(value: Any) -> Any:

@@ -93,7 +93,7 @@ def _check(trainer: FineTuner, metrics: dict[str, float], spec: SweepSpec, *, ow
             f"the Trainer takes a loss of {trained:.6g} where a plain forward pass gives {plain:.6g}; "
             "training would be wrong, so nothing is trained"
         )
-    # A model with code of its own may have its own training loss; trials are compared by eval_loss all the same.
+    # A model with its own code may train with another loss than the task's. Its trials are compared by eval_loss, too.
     if not own_code and not _is_close(metrics["eval_loss"], plain):
         raise SweepError(
             f"the evaluation gives a loss of {metrics['eval_loss']:.6g} where a plain forward pass gives {plain:.6g}; "

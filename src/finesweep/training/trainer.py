@@ -98,7 +98,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         )
 
     def _recall(self) -> None:
-        """Restore what the Trainer makes anew or clears when training begins."""
+        """Restore the parts of the state that the library makes or clears when training begins."""
         if self._memory is None:
             return
         self.optimizer.load_state_dict(self._memory.optimizer)

@@ -227,7 +227,7 @@ class Attempt:
             return None
 
     def _save_state(self, tuning: FineTuning) -> None:
-        """Save the state that the next attempt resumes; without room on the disk that attempt starts anew."""
+        """Save the state for the next attempt; if the disk has no room, that attempt starts at the first step."""
         if not tuning.can_resume:
             return
         folder = self.sweep_folder.state(self.claim.trial)

@@ -234,7 +234,7 @@ back_to_queue() {
 }
 if [ -z "$told" ]; then
     case $code in
-        # The trial is saved, and goes on in the next allocation: the time limit was near, or the node is wanted.
+        # The time limit was near, or the node is wanted. The trial has saved its state and continues in the next job.
         138) back_to_queue "its time was nearly up" ;;
         143) back_to_queue "it was asked to stop" ;;
         129 | 13[0-9] | 14[0-9] | 15[0-9])
