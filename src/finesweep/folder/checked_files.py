@@ -85,6 +85,7 @@ class CheckedFiles:
             status = file.stat()
             if known.fits(status):
                 return True
+            # A copy of the folder has other times and inodes. Only then the bytes are read, which takes seconds.
             found = Fingerprint.of(file) if status.st_size == known.size else None
         except (OSError, Unreadable):
             return False
@@ -200,7 +201,7 @@ def is_sound(folder: Path) -> bool:
 
 
 def _kept(file: Path, own: Path, model: Path | None) -> TrainedOn | None:
-    """Return the content of a file, read once by this process and its forks; found copies are remembered in it."""
+    """Return the content of a file; it is read once for this process and its forks, until it is replaced."""
     try:
         status = file.stat()
     except OSError:
@@ -214,6 +215,7 @@ def _read(file: Path, own: Path, model: Path, _: tuple[int, int]) -> TrainedOn |
         found = read_as(_File, file)
     except (OSError, Damaged):
         return None
+    # The file may come from another user: it must not name files outside of these folders.
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in (*found.own, *found.model)):
         return None
     return TrainedOn(CheckedFiles(own, found.own), CheckedFiles(model, found.model))

@@ -24,10 +24,12 @@ def claim(folder: SweepFolder, run: int, trials: Iterable[int]) -> Lease | None:
     Raises:
         FolderError: The claims folder is missing or not writable.
     """
+    # Locked, so that no record is written between the look at a trial and the claim on it.
     with folder.claims.locked():
         for trial in trials:
             if folder.is_finished(trial):
                 continue
+            # Only the newest attempt counts: the holders of earlier ones are fenced off, even if they still live.
             attempt = folder.claims.newest_of(trial)
             if attempt and folder.claims.is_alive(trial, attempt):
                 continue
@@ -40,6 +42,7 @@ def _next_claim(folder: SweepFolder, trial: int, attempt: int, run: int) -> Clai
     if not attempt:
         return Claim(trial, 1, run)
     record, last = folder.read_record(trial), folder.claims.holder(trial, attempt)
+    # The record knows more than the claim: a fault of this attempt, and the divisor for the next one.
     if record is not None and record.attempt == attempt:
         return Claim(trial, attempt + 1, run, record.faults, record.batch_divisor)
     # No process was left to write a record. In a live run that is a fault of this attempt. If the

@@ -102,6 +102,7 @@ class Signals:
             self._receive(number, _)
 
     def _receive(self, number: int, _: object) -> None:
+        # The first signal decides; more of them within a moment are the same request.
         now = time.monotonic()
         self._since = self._since if self.received else now
         self.is_urgent = self.is_urgent or now - self._since > BURST_SECONDS

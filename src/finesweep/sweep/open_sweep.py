@@ -76,6 +76,7 @@ class OpenSweep:
 
     def settle(self, profile: SettledProfile) -> None:
         """Write the number of workers into the run's file; the workers that wait for it then begin."""
+        # `measures=False` is the sign for the waiting workers, so it is written together with the numbers.
         self.profile = profile
         self.run = dataclasses.replace(self.run, profile=profile.record(), measures=False)
         self.sweep_folder.write_run(self.run)

@@ -170,6 +170,7 @@ class Preparation:
                         raise self._end()
         except ConnectionError:
             raise self._end() from None
+        # Workers get the lock on purpose (`pass_fds`). Any other child that kept it would keep the folder owned.
         for file in files:
             os.set_inheritable(file, False)
         return message, files[0] if files else None
@@ -178,6 +179,7 @@ class Preparation:
         """Pass the first signal on; kill the process if it does not end then."""
         if self.signals.first is None:
             return
+        # Only once: a second signal would interrupt the process while it ends.
         if self._deadline is None:
             self._deadline = time.monotonic() + END_SECONDS
             self.process.send_signal(self.signals.first)
@@ -189,6 +191,7 @@ class Preparation:
         while (code := self.process.poll()) is None:
             self._attend()
             time.sleep(POLL_SECONDS)
+        # It has printed its error itself. A success without an answer is an error too.
         if code >= 0:
             return SystemExit(code or 1)
         if sys.stderr is not None and sys.stderr.isatty():

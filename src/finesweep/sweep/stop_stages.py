@@ -51,6 +51,7 @@ class Shutdown:
         if why is not None or failure is not None:
             self.why = self.why or why
             self.failure = self.failure or failure
+        # A second reason does not extend the time that workers have to stop.
         if self.is_running:
             self._enter(Stage.STOPPING, deadlines.COMMAND_SECONDS)
 

@@ -13,7 +13,8 @@ LOSS_GAIN = 0.01
 """Minimum gain over the naive loss, as a share of it, that counts as better."""
 
 LUCK_ROWS = 4.0
-"""Minimum gain in validation rows: another constant answer gains about one row's share by chance."""
+"""Minimum gain over the naive loss, as a multiple of 1 / validation rows. A constant answer that fits these rows by
+chance gains about 1."""
 
 
 @dataclass(frozen=True)

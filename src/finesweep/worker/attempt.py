@@ -145,6 +145,7 @@ class Attempt:
         except TrialPruned as weak:
             if not self.rung_judge.is_audited(self.claim.trial):
                 raise
+            # Finished in spite of it: its end shows what pruning it would have lost.
             self.watch.audit = str(weak)
 
     def _go_on_from(self, before: TrialRecord | None) -> None:
