@@ -223,6 +223,17 @@ def test_every_module_that_a_page_names_exists(page: Path) -> None:
         assert name.partition("/")[0] not in packages or is_module(name), name
 
 
+def test_every_python_name_on_the_page_for_extensions_exists():
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    names = {
+        name for name in re.findall(r"`([A-Za-z_][\w.]*)`", text) if not name.endswith((".md", ".py", ".toml", ".txt"))
+    }
+    assert {"PROFILES", "SweepStudy._made", "FOLDERS"} <= names
+    sources = [file.read_text(encoding="utf-8") for part in ("src", "tests") for file in (ROOT / part).rglob("*.py")]
+    words = {word for source in sources for word in re.findall(r"\w+", source)}
+    assert not [name for name in names if not words.issuperset(name.split("."))]
+
+
 def test_every_module_that_the_design_draws_exists():
     text = (ROOT / "docs/how_it_works.md").read_text(encoding="utf-8")
     _, *drawn = text.partition("```\n")[2].partition("```")[0].splitlines()

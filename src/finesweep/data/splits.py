@@ -87,13 +87,14 @@ def hold_out_groups(
 
 
 class _Hand:
-    """Counts rows by class while groups are taken: those left, and those that the drawn rows still lack."""
+    """Counts rows by class while groups are taken: those that are left, and those that are still to be taken."""
 
     def __init__(self, counts: Counter[int], fraction: float) -> None:
         self.left = Counter(counts)
         self.lacking = {kind: count * fraction for kind, count in counts.items()}
 
     def can_spare(self, group: Counter[int]) -> bool:
+        # More, not as many: train must keep a row of each class.
         return all(self.left[kind] > count for kind, count in group.items())
 
     def gain(self, group: Counter[int]) -> float:

@@ -109,7 +109,7 @@ def _kept_note(order: Sequence[int], labels: Sequence[str]) -> str:
 
 
 def _as(labels: Sequence[str], names: Sequence[str] | None) -> str:
-    """Tell what the rows of a head that is kept unchanged mean from now on."""
+    """Describe which label of the data each row of a kept head now stands for."""
     if names is None:
         return ""
     old = labels if len(labels) == len(names) else [f"row {position}" for position in range(len(names))]

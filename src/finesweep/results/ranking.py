@@ -44,7 +44,7 @@ class SweepSummary:
         hours: Hours in which runs ran.
         best: The trial of rank 1.
         baseline: Trial 0, if it is the untuned default and has ended.
-        trained: Examples trained, and examples that these trials are in full.
+        trained: Examples trained, and those of the same trials if each had trained to its end.
         audit: Result of the pruning audit, None without audited trials.
         verdict: Message that the best trial does not beat a naive answer, None if it does.
     """

@@ -114,8 +114,8 @@ class Estimate:
         disk: Peak disk space; None if no batch size fits.
         readings: The measurements, by batch size.
         problems: What does not fit, each with the nearest fix.
-        busy_share: Share of the cores' time that other processes used during the measurement; on an idle machine the
-            sweep takes so much less. None if unknown.
+        busy_share: Share of the cores' time that other processes used during the measurement, None if unknown. On an
+            idle machine the sweep takes less time by this share.
     """
 
     name: str
@@ -200,7 +200,7 @@ class _Time:
             examples: Training examples of all trials.
             rows: Evaluated validation rows.
             pace: Factor on the measured time.
-            tail: Part of a trial that the last ones still run when other workers have nothing left to do.
+            tail: Share of a trial's time in which the last trials run and other workers have nothing left to do.
             pruned: Whether the pruner ends trials.
         """
         inputs, workers = self.inputs, self.found.workers

@@ -46,7 +46,8 @@ def machine_for(spec: SweepSpec) -> Machine:
 
 
 def _trial_gb(model: ResolvedModel | None) -> float:
-    """Return the approximate memory of a worker and its trial: weights and gradients besides a saved state."""
+    """Return the approximate memory of a worker and its trial in 1e9 bytes; 0 if the model is unknown."""
+    # As many copies of the weights as a saved state has, which are in memory too, and one more for the gradients.
     if model is None:
         return 0.0
     weights = sum(file.stat().st_size for file in model.files if file.suffix == ".safetensors")

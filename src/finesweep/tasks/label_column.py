@@ -142,8 +142,8 @@ def missing_words(texts: Collection[str]) -> frozenset[str]:
 def decimal_comma(texts: Iterable[str]) -> bool:
     """Return whether texts are numbers with a decimal comma.
 
-    They are if one has a comma and all are numbers then. They are not if every comma could also separate thousands
-    (`1,250`).
+    They are if at least one has a comma, and all are numbers once commas are read as points. They are not if every
+    comma could also separate thousands (`1,250`).
     """
     found = set(texts)
     commas = {text for text in found if "," in text}

@@ -116,7 +116,7 @@ class _DryRun:
         return None
 
     def blamed(self, fault: Failure, params: Params, settings: list[str]) -> Failure:
-        """Return a failure with the first setting without which it does not occur; sizes are not tried."""
+        """Return a failure with the setting that causes it: the first one whose default prevents it."""
         for name in [name for name in settings if name not in SIZES]:
             default = self._default(name)
             if default is not ... and self.fault(fault.number, {**params, f"model.{name}": default}) is None:

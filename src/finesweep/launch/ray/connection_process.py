@@ -27,7 +27,7 @@ Send = Callable[[Mapping[str, Any]], None]
 
 LOOK_SECONDS = 0.1
 PENDING_SECONDS = 60.0
-"""Seconds that a worker may wait for a node without a remark. On a busy node the first process takes some of them."""
+"""Seconds after which a remark says that a worker waits for a node. A busy node takes some of them to start it."""
 
 KILL_SECONDS = 5.0
 """Seconds in which a node must kill a worker and its trial itself, before its actor is killed."""
@@ -166,7 +166,7 @@ def _is_ready(reference: Any) -> bool:
 
 
 def _outcome(ended: Any) -> tuple[int, str | None]:
-    """Return a worker's exit code, and further information."""
+    """Return a worker's exit code, and Ray's reason if it did not end by itself."""
     import ray
 
     try:

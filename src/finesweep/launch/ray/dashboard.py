@@ -117,6 +117,7 @@ class Dashboard:
         body = None if values is None else json.dumps(values).encode()
         request = urllib.request.Request(self.url + path, body, _headers(), method=method)
         try:
+            # A redirection would take the token to an address that the user did not name.
             with urllib.request.build_opener(_Stay).open(request, timeout=ANSWER_SECONDS) as answer:
                 found = json.loads(answer.read(MOST_BYTES))
         except urllib.error.HTTPError as error:

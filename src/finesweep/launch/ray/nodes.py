@@ -48,9 +48,9 @@ class Amounts:
         return {"num_cpus": self.cpus, "num_gpus": self.gpus, "resources": dict(self.resources), **memory}
 
     def times_in(self, other: Amounts) -> int:
-        """Return how many of these fit into another one; a GPU is shared only by trials that fit on it together.
+        """Return how many workers with these needs fit into another amount.
 
-        Without any need the count is the maximum, a million.
+        Workers share a GPU only if they fit on it together. Workers that need nothing fit a million times.
         """
         pairs = [(self.cpus, other.cpus), (self.memory_gb, other.memory_gb)]
         pairs += [(amount, other.resources.get(name, 0.0)) for name, amount in self.resources.items()]

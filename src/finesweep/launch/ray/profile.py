@@ -135,6 +135,7 @@ class RayProfile(Profile):
         per_gpu, threads = number(self.trials_per_gpu, 1), number(self.threads_per_worker, 1)
         if asked != "auto" and self.gpus_per_trial != "auto" and self.threads_per_worker != "auto":
             return SettledProfile(self, max(1, min(asked, trials)), self.gpus_per_trial, per_gpu, threads)
+        # Asked only here: with numbers for all keys the cluster need not be reachable from this machine.
         nodes = self._nodes()
         gpus = number(self.gpus_per_trial, int(any(node.has.gpus >= 1 for node in nodes)))
         return self._fitted(nodes, SettledProfile(self, 1, gpus, per_gpu, threads), asked, trials)

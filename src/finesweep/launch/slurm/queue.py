@@ -31,7 +31,7 @@ class Entry:
 
     Attributes:
         job: Id of the job, or of the task's array.
-        task: Number of the task, None for a job that is none.
+        task: Number of the task, None for a job that is no array.
         state: State in Slurm's words, as ``RUNNING``.
         reason: Why it waits or ended, in Slurm's words; may be empty.
         node: Where it runs or ran; may be empty.

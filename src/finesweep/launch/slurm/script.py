@@ -28,7 +28,7 @@ _UNSAFE = frozenset('%"\\')
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+", re.ASCII)
 
 _SETTLE_SECONDS = 2
-"""Seconds between the end of a worker and its way back to the queue, in which the script hears of a cancellation."""
+"""Seconds that the script waits before it requeues a job whose worker has ended, so that a cancellation can arrive."""
 
 _TASK_ID = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 _JOB_ID = "$SLURM_JOB_ID"
