@@ -43,10 +43,10 @@ _PROGRESS_SECONDS = 1.0
 """Maximum age of a running trial's progress in seconds."""
 
 _SAYS_MUCH = 0.3
-"""Share of an attempt from which its own speed predicts the rest of it."""
+"""Minimum trained share of an attempt with which its own speed predicts its rest."""
 
 _WHOLE = 0.98
-"""Share of its workload from which a trial counts as trained to its end."""
+"""Minimum trained share of its workload with which a trial counts as trained to its end."""
 
 
 @dataclass(frozen=True)
@@ -231,9 +231,10 @@ class Rest:
     def _values(self, source: random.Random) -> Callable[[int, int], float]:
         """Draw a trial's value at a rung: between the known values, nearer to the best if the sampler learns.
 
-        With fewer than two known values, the ranks are drawn too: how far they are chance, and how much trials differ
-        at each rung, from 2 % to 100 % of their values, sorted so that later rungs spread more.
+        A trial keeps its rank from rung to rung, except by chance; how likely that is, is drawn for each simulation.
+        Where fewer than two values are known, a spread is drawn, 2 % to 100 % of the value; later rungs spread more.
         """
+        # Ranks from 0, the best, to 1. A power above 1 moves them towards the best.
         gain = source.random() if self.course.spec.search.sampler in LEARNING else 0.0
         chance, spreads = source.random() ** 2, sorted(10 ** source.uniform(-1.7, 0.0) for _ in self.course.rungs)
         places = defaultdict(lambda: source.random() ** (1 + gain), self._places)

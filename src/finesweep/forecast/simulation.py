@@ -129,9 +129,10 @@ class Simulation:
         self._standings[cohort][number - cohort[0]] = self.trials[number].standing(number - cohort[0])
 
     def _judge(self, cohort: range, arrived: int | None = None) -> None:
-        """Let the rule decide which trials of a cohort are promoted; the one that just arrived needs no new start."""
+        """Let the rule decide which trials of a cohort are promoted, after one of them has arrived at a rung."""
         shape = len(cohort), len(self.course.rungs), self.course.spec.direction
         found = promotions(self._standings[cohort], *shape, factor=self.course.spec.pruning.factor, cohort=len(cohort))
+        # Each goes to the front of the queue, so the first one must be added last.
         for place in reversed(found.promoted):
             self._go_on(cohort[place], arrived)
         for place in found.dropped:
@@ -147,6 +148,7 @@ class Simulation:
     def _go_on(self, number: int, arrived: int | None) -> None:
         self.trials[number].waits = False
         self._note(number)
+        # The trial that has just arrived continues in its process. One that waited needs a worker and a new attempt.
         if number == arrived:
             self._begin(number, anew=False)
         else:

@@ -70,8 +70,8 @@ def build_model(manifest: Manifest, task: Task, settings: Params, tokenizer: Any
 def padding_side(config: Any) -> str:
     """Return the side on which a model's shorter rows are padded, whatever its tokenizer says.
 
-    Heads read the first token, or the last one before the padding. Both stay in place only if the padding comes after
-    them. One kind of head reads the last position.
+    Most heads read the first token, or the last one before the padding: the padding must come after these. A head with
+    ``summary_type: last`` reads the last position: the padding must come before it.
     """
     return "left" if getattr(config, "summary_type", None) == "last" else "right"
 

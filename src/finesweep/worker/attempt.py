@@ -278,7 +278,7 @@ class Attempt:
 
 
 def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> TrialRecord:
-    """Return a record for an attempt that could not write its own, from what is known of its trial.
+    """Return a record for an attempt that could not write its own: the trial's parameters, and no result.
 
     Args:
         claim: The attempt.
