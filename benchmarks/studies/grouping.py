@@ -79,7 +79,7 @@ def prepare(folder: Path, changes: Sequence[str]) -> Any:
     from finesweep.sweep import prepare as preparing
     from finesweep.sweep.request import Request
     from finesweep.training.callback import TrialContext
-    from finesweep.training.model_and_tokens import tokenized
+    from finesweep.training.tokens import tokenized
 
     torch.set_num_threads(1)
     request = Request(SPEC, results=folder, overrides=tuple(changes))

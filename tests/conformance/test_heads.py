@@ -15,7 +15,7 @@ from finesweep.model.pretrained import load_tokenizer
 from finesweep.registry import TASKS
 from finesweep.spec.reader import draft
 from finesweep.sweep.preflight import Checked, check
-from finesweep.training.model_and_tokens import build_model
+from finesweep.training.trial_model import build_model
 
 ORDER = ("good", "fair", "bad")
 NAMES = ("bad", "fair", "good")

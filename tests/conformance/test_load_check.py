@@ -25,7 +25,8 @@ from finesweep.model.weights import Tensor, WeightFiles
 from finesweep.spec.reader import draft
 from finesweep.sweep.preflight import Checked, check
 from finesweep.tasks.text_classification import TextClassification
-from finesweep.training.model_and_tokens import build_model, tokenized
+from finesweep.training.tokens import tokenized
+from finesweep.training.trial_model import build_model
 
 SPEC = """\
 model: {name: ./model}

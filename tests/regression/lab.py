@@ -20,8 +20,8 @@ from finesweep.spec.sections import ScratchModelSpec, SweepSpec
 from finesweep.sweep import preflight
 from finesweep.training.callback import TrialContext, TrialWatch
 from finesweep.training.fine_tuning import FineTuning, build_trainer
-from finesweep.training.model_and_tokens import tokenized
 from finesweep.training.saved_state import SavedState, Weights, read_state
+from finesweep.training.tokens import tokenized
 from finesweep.training.trainer import FineTuner
 from finesweep.trial import Report
 

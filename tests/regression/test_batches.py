@@ -34,7 +34,7 @@ from finesweep.training.batching import (
     lengths_tell_labels,
 )
 from finesweep.training.fine_tuning import build_trainer
-from finesweep.training.model_and_tokens import _tokens
+from finesweep.training.tokens import _tokens
 
 lengths_of = st.lists(st.integers(1, 60), min_size=1, max_size=300).map(np.array)
 batches = st.integers(1, 40)

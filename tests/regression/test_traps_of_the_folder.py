@@ -30,7 +30,7 @@ from finesweep.model.pretrained import load_tokenizer
 from finesweep.results import kept_weights, ranking
 from finesweep.spec.sections import BudgetSpec, StopSpec
 from finesweep.training.callback import TrialWatch
-from finesweep.training.model_and_tokens import build_model
+from finesweep.training.trial_model import build_model
 from finesweep.trial import Direction, TrialRecord, TrialState
 from made_profiles import settled
 

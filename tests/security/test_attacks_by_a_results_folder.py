@@ -306,7 +306,7 @@ def test_s19_rows_of_a_folder_hold_numbers_and_fetch_nothing(planted: Planted, c
     import datasets
 
     from finesweep.folder.checked_files import seal
-    from finesweep.training.model_and_tokens import tokenized
+    from finesweep.training.tokens import tokenized
 
     folder = SweepFolder(planted.path)
     places = [{"bytes": None, "path": f"http://{canary.address}/x.png"}, {"bytes": b"x", "path": ""}]

@@ -10,7 +10,7 @@ import pytest
 
 from finesweep.errors import SpecError, SweepError
 from finesweep.tasks.text_classification import TextClassification
-from finesweep.training.model_and_tokens import _tokens, without_texts
+from finesweep.training.tokens import _tokens, without_texts
 from finesweep.worker.prove_winner import Exported
 
 SECRET = "the patient's name is written here"

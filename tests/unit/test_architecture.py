@@ -35,7 +35,7 @@ EARLY = {
     "backends.ray.scheduler": {"ray"},
     "backends.ray.search": {"ray"},
     "backends.optuna.study": {"optuna"},
-    "training.model_and_tokens": {"datasets", "pandas"},
+    "training.tokens": {"datasets", "pandas"},
     "model.pretrained": {"torch", "transformers"},
     "training.rng_state": {"torch"},
     "training.tensor_json": {"torch"},

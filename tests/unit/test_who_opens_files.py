@@ -38,7 +38,7 @@ ELSEWHERE = {
     "worker.dry_run_steps": {"read_text": SCRATCH},
     "propose.examples": {"read_bytes": PACKAGE, "read_text": PACKAGE},
     "host.machine": {"read_text": THE_KERNEL},
-    "training.model_and_tokens": {"load_from_disk": CHECKED},
+    "training.tokens": {"load_from_disk": CHECKED},
     "data.packed_file": {"open": "a member of an archive that open_regular has opened"},
     "model.pretrained": {"from_pretrained": CHECKED, "safe_open": CHECKED},
     "files.parquet": {"ParquetFile": CHECKED, "read_text": THE_KERNEL},

@@ -11,7 +11,7 @@ from pathlib import Path
 from finesweep import activity
 from finesweep.errors import printable
 from finesweep.host.machine import Machine
-from finesweep.model.truncation import percent, shares_cut
+from finesweep.model.truncation_report import percent, shares_cut
 from finesweep.propose import data_look, starting_model, starting_values
 from finesweep.propose.data_look import DataLook, relative_path
 from finesweep.propose.starting_model import StartingModel

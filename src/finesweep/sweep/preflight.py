@@ -16,7 +16,7 @@ from finesweep.folder.manifest import without_run
 from finesweep.model import ResolvedModel, load_check
 from finesweep.model import source as model_source
 from finesweep.model.config_check import setting_defaults
-from finesweep.model.truncation import truncation_notes
+from finesweep.model.truncation_report import truncation_notes
 from finesweep.registry import TASKS
 from finesweep.spec import (
     TRAINING_FIELDS,

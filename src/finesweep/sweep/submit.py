@@ -148,7 +148,7 @@ def _tokenize(sweep: OpenSweep) -> None:
     """Make the tokens of every length that is known in advance; workers make others on first use."""
     import datasets
 
-    from finesweep.training.model_and_tokens import tokenized
+    from finesweep.training.tokens import tokenized
 
     datasets.disable_progress_bars()
     for length in sorted(_lengths(sweep)):

@@ -27,10 +27,11 @@ from finesweep.training import precision
 from finesweep.training.batching import Padding, TokenRows, lengths_tell_labels
 from finesweep.training.callback import EvaluationCheck, TrialCallback, TrialContext, TrialWatch
 from finesweep.training.divergence import DivergenceGuard
-from finesweep.training.model_and_tokens import build_model, padding_side, tokenized
 from finesweep.training.saved_state import SavedState, write_state
 from finesweep.training.target_scale import TargetScale
+from finesweep.training.tokens import tokenized
 from finesweep.training.trainer import FineTuner
+from finesweep.training.trial_model import build_model, padding_side
 from finesweep.trial import Report, Reporter, TrialInterrupted, Value
 
 if TYPE_CHECKING:

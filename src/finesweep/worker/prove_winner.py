@@ -25,7 +25,7 @@ from finesweep.model import check_files
 from finesweep.registry import TASKS
 from finesweep.tasks import Task
 from finesweep.training import precision
-from finesweep.training.model_and_tokens import tokenized, without_texts
+from finesweep.training.tokens import tokenized, without_texts
 
 ROWS_COMPARED = 64
 ROWS_AT_ONCE = 32

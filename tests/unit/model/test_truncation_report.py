@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from finesweep.model.from_scratch import train_tokenizer
 from finesweep.model.source import ResolvedModel
-from finesweep.model.truncation import percent, sample, shares_cut, truncation_notes
+from finesweep.model.truncation_report import percent, sample, shares_cut, truncation_notes
 from finesweep.spec.sections import SweepSpec
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
