@@ -114,7 +114,7 @@ class Unreadable(SweepError):
 
 
 class LaunchError(SweepError):
-    """A worker could not be started, or died before its first trial."""
+    """A worker, or the process that measures for `sweep plan`, could not start or ended before its first trial."""
 
     exit_code = 3
 

@@ -89,5 +89,5 @@ def test_a_run_that_joined_collects_if_the_owner_is_killed(project, until, check
 
 def test_join_does_not_go_with_a_new_folder(project):
     for option in ("--fresh", "--smoke"):
-        _, err = project.sweep("run", "spec.yaml", "--join", option, code=1)
+        _, err = project.sweep("run", "spec.yaml", "--join", option, code=2)
         assert f"it does not go with {option}" in err

@@ -22,7 +22,7 @@ from finesweep.cli.app import (
     TrustRemoteCode,
     Workers,
 )
-from finesweep.errors import SweepError, printable
+from finesweep.errors import SpecError, printable
 
 
 def run(
@@ -43,9 +43,8 @@ def run(
     The same command again continues where it stopped.
     """
     if join and (fresh or smoke):
-        raise SweepError(
-            f"--join adds workers to a running sweep; it does not go with {'--fresh' if fresh else '--smoke'}"
-        )
+        other = "--fresh" if fresh else "--smoke"
+        raise SpecError.of("sweep run", f"--join adds workers to a running sweep; it does not go with {other}")
     from finesweep.host.signals import Signals
     from finesweep.sweep import prepare_process
     from finesweep.sweep.request import Request

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from finesweep import activity
 from finesweep.calibration import PlanMeasurement
-from finesweep.errors import SweepError
+from finesweep.errors import LaunchError
 from finesweep.files import last_words, read_as
 from finesweep.folder import disk
 from finesweep.host.machine import usable_memory_gb
@@ -43,7 +43,7 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
 
     Raises:
         SpecError: With every problem found.
-        SweepError: No trial could be trained.
+        LaunchError: Nothing could be measured.
         Stopped: The user stopped the command.
     """
     with (
@@ -129,7 +129,7 @@ class _MeasuringProcess:
         """Wait for the measurements.
 
         Raises:
-            SweepError: Nothing could be measured.
+            LaunchError: Nothing could be measured.
         """
         told = ""
         while (code := self._process.poll()) is None:
@@ -139,5 +139,5 @@ class _MeasuringProcess:
                 told = doing
         activity.tell("")
         if code:
-            raise SweepError(f"nothing could be measured: {last_words(self._log, code)}")
+            raise LaunchError(f"nothing could be measured: {last_words(self._log, code)}")
         return read_as(PlanMeasurement, self._output)
