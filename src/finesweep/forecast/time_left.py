@@ -1,7 +1,9 @@
 """Estimates how long a sweep still takes: a range that holds the truth in at least 8 of 10 sweeps.
 
-The rest of the sweep is simulated many times. Each time the ended attempts are resampled with replacement. The sample
-gives the speed, how far future trials go, and their values at rungs.
+The rest of the sweep is simulated many times. ``remaining_work`` draws from the ended trials how far future trials go,
+and their values at rungs. ``speed`` draws how long an attempt takes. ``simulation`` decides when each trial runs:
+workers take trials, and the sweep's own rule judges them at rungs. This module decides which attempts ``speed`` sees,
+how often all is drawn, and the range that is shown.
 """
 
 from __future__ import annotations

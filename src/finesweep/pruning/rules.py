@@ -143,6 +143,8 @@ class Promotions:
 def best_so_far(evaluations: Iterable[Evaluation], direction: Direction) -> Iterator[tuple[Evaluation, float]]:
     """Yield each evaluation with an objective, and the trial's best objective up to and including it.
 
+    Optuna's pruners judge by the same value: a running trial reports it as ``Report.best``.
+
     Args:
         evaluations: A trial's evaluations in order.
         direction: The objective's direction.

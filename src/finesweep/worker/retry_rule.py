@@ -1,4 +1,7 @@
-"""Decides about a trial whose process has ended: which ends are results, and which trials are retried."""
+"""Decides about a trial whose process has ended: which ends are results, and which trials are retried.
+
+The key ``retries`` of the profile says how often a trial is retried after a kill or a standstill.
+"""
 
 from __future__ import annotations
 
