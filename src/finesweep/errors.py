@@ -141,11 +141,7 @@ class WinnerMismatch(SweepError):
 
 
 class Stopped(SweepError):
-    """The user stopped a command before it had begun anything.
-
-    Args:
-        number: The signal.
-    """
+    """The user stopped a command before it had begun anything."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number
@@ -174,10 +170,6 @@ def lines_of(error: BaseException) -> list[str]:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suggest the nearest allowed word.
-
-    Args:
-        word: What the user wrote.
-        known: What would have been allowed.
 
     Returns:
         ``did you mean X?``, or an empty string where nothing is near.

@@ -67,11 +67,6 @@ class Work(Protocol):
     def train(self, claim: Claim, params: Params, report: Reporter) -> float:
         """Train one trial and write its record in any case.
 
-        Args:
-            claim: The trial.
-            params: Its parameters.
-            report: Reports each evaluation to the search.
-
         Returns:
             The objective: the best value of all evaluations.
 

@@ -102,10 +102,6 @@ _IDLE_SHARE = 0.25
 def calibrate(bench: Bench, asked: Calibration) -> Calibration:
     """Measure what a run needs to know about this machine, after its other workers have become idle.
 
-    Args:
-        bench: Trains in forks of this worker.
-        asked: The run's question.
-
     Raises:
         TrialInterrupted: It was asked to stop.
     """

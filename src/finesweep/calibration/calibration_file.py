@@ -120,13 +120,7 @@ def by_rule(settled: SettledProfile, why: str) -> ChosenProfile:
 
 
 def chosen_profile(folder: SweepFolder, run: int, settled: SettledProfile) -> ChosenProfile | None:
-    """Return the choice that follows from the workers' result, None until they have one.
-
-    Args:
-        folder: The sweep's folder.
-        run: Number of the run.
-        settled: Its profile, settled without measuring.
-    """
+    """Return the choice that follows from the workers' result, None until they have one."""
     found = of_run(folder, run)
     if found is None:
         return by_rule(settled, "calibration.json is gone")

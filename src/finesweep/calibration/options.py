@@ -116,12 +116,7 @@ def options(asked: Profile, machine: Machine, trials: int) -> tuple[Option, ...]
 
 
 def chosen(speeds: Sequence[Speed], among: Sequence[Option]) -> Option | None:
-    """Return the best option by the results, None without results; each further trial must pay off.
-
-    Args:
-        speeds: The results.
-        among: The options that may be chosen now.
-    """
+    """Return the best option by the results, None without results; each further trial must pay off."""
     known = {speed.option: speed.examples_per_second for speed in speeds if speed.examples_per_second is not None}
     found = sorted((option for option in among if option in known), key=lambda option: option.workers)
     if not found:

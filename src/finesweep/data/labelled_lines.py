@@ -21,12 +21,7 @@ _SCRIPT = (
 
 
 def command(text: str, name: str) -> str | None:
-    """Return the shell command that makes a CSV of such lines; None for any other text.
-
-    Args:
-        text: The file's text.
-        name: The file as the user named it.
-    """
+    """Return the shell command that makes a CSV of such lines; None for any other text."""
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     if (
         len(lines) < _LEAST_LINES

@@ -124,12 +124,7 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A table that is redrawn in place; failures are printed above it, so that they stay readable.
-
-    Args:
-        subject: The sweep to show.
-        console: A terminal.
-    """
+    """A table that is redrawn in place; failures are printed above it, so that they stay readable."""
 
     def __init__(self, subject: Subject, console: Console) -> None:
         self._subject = subject

@@ -65,13 +65,7 @@ class Announcer:
         progress: Sequence[Progress],
         only: Sequence[TrialState] = tuple(TrialState),
     ) -> Iterator[str]:
-        """Yield a line for each change: ended trials in the order of their ends, then started ones.
-
-        Args:
-            records: The records of all ended trials.
-            progress: The running trials.
-            only: The states that are announced.
-        """
+        """Yield a line for each change: ended trials in the order of their ends, then started ones."""
         news = [record for record in records if (record.trial, record.attempt, record.state) not in self._told]
         for record in sorted(news, key=lambda record: (record.ended, record.trial)):
             self._told.add((record.trial, record.attempt, record.state))

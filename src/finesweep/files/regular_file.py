@@ -138,12 +138,7 @@ def last_lines(path: Path, start: int = 0) -> list[str]:
 
 
 def last_words(path: Path, code: int) -> str:
-    """Return why a child process ended: the last line of its log, or its exit code if the log is empty.
-
-    Args:
-        path: The log.
-        code: The exit code.
-    """
+    """Return why a child process ended: the last line of its log, or its exit code if the log is empty."""
     lines = last_lines(path)
     return lines[-1].removeprefix("error: ") if lines else f"exit code {code}"
 

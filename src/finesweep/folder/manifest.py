@@ -53,9 +53,6 @@ class Manifest:
     def read(cls, values: Any) -> Manifest:
         """Return the manifest in ``spec.json``, which may be of an older version or come from a stranger.
 
-        Args:
-            values: Content of the file.
-
         Raises:
             ValueError: A part is missing, or a checked spec could not have it; the message gives the place.
         """

@@ -174,11 +174,7 @@ class SweepFolder:
         return [run for number, run in read_numbered(Run, self.path / "runs") if run.number == number]
 
     def begin_run(self, made: Callable[[int], Run]) -> Run:
-        """Write the facts of a new run under the next free number.
-
-        Args:
-            made: Makes the run, given its number.
-        """
+        """Write the facts of a new run under the next free number."""
         with self.claims.locked():
             numbers = [int(file.stem) for file in (self.path / "runs").glob("*.json") if file.stem.isdecimal()]
             run = made(max(numbers, default=0) + 1)

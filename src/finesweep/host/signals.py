@@ -132,11 +132,7 @@ def unblock() -> None:
 
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Let the kernel send a signal to this process when its parent ends; Linux only.
-
-    Args:
-        number: The signal.
-    """
+    """Let the kernel send a signal to this process when its parent ends; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 

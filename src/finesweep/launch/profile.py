@@ -41,12 +41,7 @@ Auto = Literal["auto"]
 
 
 def number(asked: Auto | int, otherwise: int) -> int:
-    """Return the given number, or the one that ``auto`` stands for.
-
-    Args:
-        asked: The key's value.
-        otherwise: The number for ``auto``.
-    """
+    """Return the given number, or the one that ``auto`` stands for."""
     return otherwise if asked == "auto" else asked
 
 
@@ -154,12 +149,7 @@ class Profile(Section):
         return SettledProfile(self, count, gpus, shared, threads)
 
     def notes(self, settled: SettledProfile, machine: Machine) -> list[str]:
-        """Return warnings about allowed numbers that may be a mistake.
-
-        Args:
-            settled: The result of ``settled``.
-            machine: The machine of the workers.
-        """
+        """Return warnings about allowed numbers that may be a mistake."""
         found, count, threads = [], settled.workers, settled.threads_per_worker
         workers = _counted(count, "worker")
         is_fed_by_few_cores = settled.gpus_per_trial == 1 and threads == 1

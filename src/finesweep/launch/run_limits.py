@@ -13,14 +13,7 @@ LOOK_SECONDS = 5.0
 
 
 class RunLimits:
-    """Checks whether a run exceeds a limit; if a command watches the run, the command does that.
-
-    Args:
-        sweep_folder: The sweep's folder.
-        run: The run.
-        budget: Its budget.
-        limits: Its profile's limits.
-    """
+    """Checks whether a run exceeds a limit; if a command watches the run, the command does that."""
 
     def __init__(self, sweep_folder: SweepFolder, run: Run, budget: BudgetSpec, limits: Limits) -> None:
         self._sweep_folder, self._run, self._budget, self._limits = sweep_folder, run, budget, limits

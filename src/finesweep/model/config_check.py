@@ -37,11 +37,6 @@ _MOST_SPREAD = 10
 def setting_defaults(model: ResolvedModel | ScratchModelSpec, spec: SweepSpec, source: YamlSource) -> dict[str, Value]:
     """Check every ``model.*`` setting, and every field of a model made from scratch.
 
-    Args:
-        model: The model that the settings are for.
-        spec: Has the settings in ``space`` and ``fixed``.
-        source: Gives the places of the settings, for messages.
-
     Returns:
         Value in the model's config of each searched or fixed setting, by dotted name.
 

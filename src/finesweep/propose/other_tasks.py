@@ -28,11 +28,7 @@ _MOST_ANSWERS = 20
 
 
 def other_task(columns: Sequence[Column]) -> str | None:
-    """Describe data of a task that does not exist; return None if the data fit an existing one.
-
-    Args:
-        columns: All columns.
-    """
+    """Describe data of a task that does not exist; return None if the data fit an existing one."""
     for recognise in _RECOGNISED:
         if found := recognise(columns):
             return found

@@ -66,10 +66,6 @@ class Trained:
 def audit(records: Iterable[TrialRecord], direction: Direction) -> Audit | None:
     """Compare the audited trials with the others.
 
-    Args:
-        records: The records of all ended trials.
-        direction: Whether a smaller or a larger objective is better.
-
     Returns:
         None if no audited trial has ended.
     """

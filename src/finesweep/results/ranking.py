@@ -117,12 +117,7 @@ def unranked(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def without_running(records: Sequence[TrialRecord], running: Collection[int]) -> list[TrialRecord]:
-    """Drop the records of earlier attempts of trials that run again.
-
-    Args:
-        records: The records of all ended trials.
-        running: Numbers of the trials that run.
-    """
+    """Drop the records of earlier attempts of trials that run again."""
     return [record for record in records if record.state.finished or record.trial not in running]
 
 

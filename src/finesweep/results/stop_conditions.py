@@ -40,10 +40,6 @@ def same_failure(records: Sequence[TrialRecord], run: int) -> str | None:
 
     Three equal failures before any success mean a faulty set-up, which would use up the whole budget. The next run
     tries again.
-
-    Args:
-        records: The records of all ended trials.
-        run: Number of the run.
     """
     ended = sorted((r for r in records if r.run == run and r.state.finished), key=lambda r: r.ended)
     first = ended[:SAME_FAILURES]

@@ -86,12 +86,7 @@ class Evidence:
         return found
 
     def differences(self, record: TrialRecord, directions: Mapping[str, Direction]) -> list[str]:
-        """Return the metrics in which the reloaded model and the ranked trial differ by more than rounding.
-
-        Args:
-            record: The trial.
-            directions: The task's metrics with the direction that is better.
-        """
+        """Return the metrics in which the reloaded model and the ranked trial differ by more than rounding."""
         there, here = (bool(ways.get("tf32")) for ways in (record.effective, self.precision))
         is_alike = there == here and record.host == socket.gethostname()
         tolerance = TOLERANCE if is_alike or not (there or here) else TOLERANCE_OF_ROUNDING

@@ -43,10 +43,6 @@ def configuration(spec: SweepSpec, params: Params) -> Configuration:
     """Return a trial's configuration; two trials with the same configuration train the same.
 
     0.1 + 0.2 equals 0.3, and 3 equals 3.0. A parameter that is switched off counts as None.
-
-    Args:
-        spec: The sweep's spec.
-        params: The trial's parameters.
     """
     return tuple(_comparable(params.get(name)) for name in spec.space)
 

@@ -210,9 +210,6 @@ class Parameter(BaseModel):
 class SearchSpace:
     """All parameters of a search, ordered so that a parameter follows those its ``when`` names.
 
-    Args:
-        parameters: By name.
-
     Raises:
         ValueError: Their ``when`` conditions form a circle.
     """
@@ -246,9 +243,6 @@ class SearchSpace:
     def untuned(self, defaults: Params) -> dict[str, Value]:
         """Return the parameters of a training without a search.
 
-        Args:
-            defaults: The libraries' defaults by name.
-
         Returns:
             The default if it lies on the axis, else the middle of the axis.
         """
@@ -261,11 +255,7 @@ class SearchSpace:
         return all(parameter.countable or parameter.when for parameter in self.parameters.values())
 
     def draw(self, one: Callable[[str, Parameter], Value]) -> dict[str, Value]:
-        """Draw every parameter that exists, given those drawn before it.
-
-        Args:
-            one: Draws the value of one parameter.
-        """
+        """Draw every parameter that exists, given those drawn before it."""
         params: dict[str, Value] = {}
         for name, parameter in self.parameters.items():
             if self.is_active(name, params):

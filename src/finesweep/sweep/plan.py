@@ -93,12 +93,7 @@ def _inputs(request: Request, checked: Checked, sweep: OpenSweep, share: float, 
 
 
 class _MeasuringProcess:
-    """Measures in a separate process, which has always ended after the block.
-
-    Args:
-        sweep: The prepared sweep.
-        temporary: Folder for the process's files.
-    """
+    """Measures in a separate process, which has always ended after the block."""
 
     def __init__(self, sweep: OpenSweep, temporary: Path) -> None:
         self._output, self._log = temporary / "readings.json", temporary / "survey.log"

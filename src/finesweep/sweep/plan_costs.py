@@ -139,12 +139,7 @@ class Estimate:
 
 
 def estimated(inputs: PlanInputs, found: PlanMeasurement) -> Estimate:
-    """Estimate the costs of a sweep.
-
-    Args:
-        inputs: What is known of it before.
-        found: Its measurements.
-    """
+    """Estimate the costs of a sweep."""
     examples, unpruned = (expected_examples(inputs.spec, inputs.rows["train"], inputs.trials, p) for p in (True, False))
     fitting = {one.batch: one.measurement for one in found.each if one.measurement is not None}
     memory = _memory(found, list(fitting.values())) if fitting else None

@@ -94,10 +94,6 @@ def check_to_begin(request: Request, profile: Profile) -> Checked:
 def load(request: Request, profile: Profile) -> LoadedSpec:
     """Read the spec, and compare the profile with this machine.
 
-    Args:
-        request: The user's request.
-        profile: Its launch profile, as it was written.
-
     Raises:
         SpecError: With every problem of both, and then those of the data and the model too.
         FolderError: The results folder could not be written.

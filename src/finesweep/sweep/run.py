@@ -54,9 +54,6 @@ class RunResult:
 def run(preparation: Preparation) -> RunResult:
     """Run a spec: search, rank, export and prove the winner.
 
-    Args:
-        preparation: Checks and prepares the sweep.
-
     Raises:
         FolderError, LaunchError, NoFinishedTrial, WinnerMismatch, Stopped: See ``finesweep.errors``.
         SystemExit: The process that checks and prepares has failed, and has printed why.

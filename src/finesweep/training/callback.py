@@ -150,10 +150,6 @@ class EvaluationCheck:
     def refuse_lost(self, evaluation: Evaluation, loss: float) -> None:
         """Refuse an evaluation that cannot be ranked.
 
-        Args:
-            evaluation: The evaluation.
-            loss: Its ``eval_loss``.
-
         Raises:
             TrialDiverged: The loss is not finite or has exploded, or the objective is not finite.
         """

@@ -36,10 +36,6 @@ class TargetScale:
     def of(cls, targets: Numbers, model: Any) -> TargetScale:
         """Measure the training rows' targets.
 
-        Args:
-            targets: One number for each row.
-            model: The model that learns them.
-
         Raises:
             SweepError: The model has no head that a scale can be folded into.
         """

@@ -138,9 +138,6 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         The stock loop is not used: a dozen training arguments would change its result. Outputs rounded to eight bits
         would tie, and would differ when the winner is loaded again.
 
-        Args:
-            rows: The rows.
-
         Returns:
             The loss and the task's metrics, with ``eval_`` before their names.
         """
@@ -238,11 +235,7 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
 
 
 class _Beginning(transformers.TrainerCallback):  # type: ignore[misc]
-    """Calls a function when training begins, after all other callbacks.
-
-    Args:
-        begin: The function.
-    """
+    """Calls a function when training begins, after all other callbacks."""
 
     def __init__(self, begin: Callable[[], None]) -> None:
         self._begin = begin

@@ -82,9 +82,6 @@ class Attempt:
     def carry_out(self, report: Reporter) -> float:
         """Train the trial and write its record.
 
-        Args:
-            report: Reports each evaluation to the search.
-
         Returns:
             The objective: the best value of all evaluations.
 

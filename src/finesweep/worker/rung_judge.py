@@ -89,10 +89,6 @@ class RungJudge:
 
         The untuned default always continues, because the gain of the search is measured against it.
 
-        Args:
-            trial: Its number.
-            evaluations: Its evaluations so far.
-
         Raises:
             TrialPruned: It is weak.
             TrialWaits: It cannot be judged yet.

@@ -36,12 +36,6 @@ class TrialProcess:
     """One trial in a fork of this process.
 
     The fork inherits the claim's lock. So the trial counts as alive while either process is.
-
-    Args:
-        sweep_folder: The sweep's folder.
-        profile: Has the limits and the number of threads.
-        lease: The held claim.
-        body: The function to run in the fork.
     """
 
     def __init__(

@@ -140,13 +140,7 @@ class Unrepeated(BaseSampler):
 
 
 class DraftTrial:
-    """Stands for a trial whose parameters are only a draft: nothing of it reaches the study.
-
-    Args:
-        sampler: Proposes.
-        study: The study that it learns from.
-        trial: The trial that it proposes for.
-    """
+    """Stands for a trial whose parameters are only a draft: nothing of it reaches the study."""
 
     def __init__(self, sampler: BaseSampler, study: optuna.Study, trial: FrozenTrial) -> None:
         self._sampler, self._study = sampler, study
@@ -173,14 +167,7 @@ class DraftTrial:
 def taken_by_others(
     spec: SweepSpec, planned: Sequence[Params], sweep_folder: SweepFolder, trial: int
 ) -> set[Configuration]:
-    """Return the configurations of a sweep's other trials, planned, running or ended.
-
-    Args:
-        spec: The sweep's spec.
-        planned: Parameters of the first trials.
-        sweep_folder: The sweep's folder.
-        trial: The trial that is proposed for.
-    """
+    """Return the configurations of a sweep's other trials, planned, running or ended."""
     known = [
         (number, params)
         for number, _ in next_attempt.open_claims(sweep_folder)

@@ -173,12 +173,7 @@ class SweepStudy:
                 yield self._of_running(trial, attempt, record)
 
     def of_record(self, record: TrialRecord, state: StudyState) -> FrozenTrial:
-        """Return a trial from its record; a record that Optuna refuses gives a failed trial.
-
-        Args:
-            record: The record.
-            state: State of the trial in the study.
-        """
+        """Return a trial from its record; a record that Optuna refuses gives a failed trial."""
         # No pruner judges the evaluation that ends the training.
         judged = record.evaluations[:-1] if record.state is TrialState.COMPLETE else record.evaluations
         reports = self.reports(record.evaluations)

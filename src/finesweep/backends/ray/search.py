@@ -167,11 +167,7 @@ class TrialSearch(Searcher):  # type: ignore[misc]
 
 
 class Heartbeat(Callback):  # type: ignore[misc]
-    """Keeps the claims alive while trials run in other processes.
-
-    Args:
-        work: The work with the claims.
-    """
+    """Keeps the claims alive while trials run in other processes."""
 
     def __init__(self, work: Work) -> None:
         self._work = work

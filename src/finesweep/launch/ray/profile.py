@@ -106,11 +106,7 @@ class RayProfile(Profile):
             raise SpecError.of(f"environment {DASHBOARD_VARIABLE}", str(error)) from None
 
     def need(self, numbers: SettledProfile) -> Amounts:
-        """Return the resources of a worker that trains.
-
-        Args:
-            numbers: This profile, settled.
-        """
+        """Return the resources of a worker that trains."""
         gpus = numbers.gpus_per_trial / numbers.trials_per_gpu
         return Amounts(float(numbers.threads_per_worker), gpus, self.memory_gb or 0.0, self.resources)
 
