@@ -93,7 +93,7 @@ def test_a_worker_that_does_not_see_the_folder_says_where_it_is(project) -> None
     worker, _ = submitted(project)
     wrong = [word if word != worker[worker.index("--token") + 1] else "another" for word in worker]
     _, err = project.sweep(*wrong, code=2)
-    assert "its run 1 is another one; a sweep's folder must lie on a file system that all its machines share" in err
+    assert "its run 1 has another token; a sweep's folder must lie on a file system that all its machines share" in err
     assert project.records() == []
 
 
