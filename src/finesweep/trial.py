@@ -31,8 +31,8 @@ class Direction(StrEnum):
 class TrialState(StrEnum):
     """State of a trial.
 
-    PRUNED and DIVERGED are results, not errors. INTERRUPTED and WAITING are not final: the next run tries an
-    interrupted trial again, and a waiting one is at a rung until it is promoted or pruned. Only COMPLETE ranks.
+    PRUNED and DIVERGED are results, not errors. INTERRUPTED and WAITING are not final: the next run continues an
+    interrupted trial, and a waiting one is at a rung until it is promoted or pruned. Only COMPLETE ranks.
     """
 
     WAITING = "WAITING"

@@ -90,9 +90,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, provoke: Callable[..., dict
 )
 def test_what_a_trial_does_to_itself_is_one_record_with_its_cause_and_its_log(broken, trial, expected):
     record = broken.records()[trial]
-    assert (record["trial"], record["attempt"], record["faults"]) == (trial, 1, []), (
-        "its own faults are not tried again"
-    )
+    assert (record["trial"], record["attempt"], record["faults"]) == (trial, 1, []), "its own faults are not retried"
     assert record["state"] == expected.state
     assert expected.reason in record["reason"]
     assert expected.log in (broken.results() / record["log"]).read_text()

@@ -85,7 +85,7 @@ def test_a_killed_trial_is_tried_again_with_its_parameters_until_its_retries_are
     assert given_up["reason"].endswith("given up after 3 such faults")
     assert given_up["params"] == params[1, 1] == params[1, 2] == params[1, 3]
     assert (undisturbed["attempt"], undisturbed["faults"]) == (1, [])
-    assert "to be tried again (1 of 2 retries)" in said
+    assert "to be retried (1 of 2 retries)" in said
     check_invariants(project)
 
 

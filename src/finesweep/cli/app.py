@@ -49,7 +49,7 @@ def found_folder(folder: Path) -> Path:
     return named if is_name and is_regular(named / "spec.json") else folder
 
 
-SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The search space.")]
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The YAML of the sweep.")]
 Folder = Annotated[
     Path,
     typer.Argument(metavar="FOLDER", help="A sweep's folder, or its name in results/.", callback=found_folder),

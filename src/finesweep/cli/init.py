@@ -1,4 +1,4 @@
-"""Defines the commands that help to write a search space: init, schema."""
+"""Defines the commands that help to write a spec: init, schema."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def init(
         typer.Option(
             "--example",
             metavar="NAME",
-            help="Write an example of finesweep's own instead: the search space quickstart, bert, multiclass, "
+            help="Write an example of finesweep's own instead: the spec quickstart, bert, multiclass, "
             "multilabel or regression, or the profile local, gpu_box, slurm or ray.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Write a search space for a data file, or one of the examples.
+    """Write a spec for a data file, or one of the examples.
 
     It looks at the columns and writes a commented YAML that runs.
     """
@@ -85,7 +85,7 @@ def _write_example(name: str, other: Path | None) -> None:
 
 
 def schema() -> None:
-    """Print the JSON Schema of a search space, for editors."""
+    """Print the JSON Schema of a spec, for editors."""
     from finesweep.spec.json_schema import schema as spec_schema
 
     typer.echo(json.dumps(spec_schema(), indent=2))

@@ -1,4 +1,4 @@
-"""Defines the commands that run a search space, or check it: run, submit, validate, plan, cancel."""
+"""Defines the commands that run a spec, or check it: run, submit, validate, plan, cancel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(
     name: Name = None,
     results: Results = RESULTS,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an earlier sweep of this name aside.")] = False,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Try everything once: 32 rows, 2 trials, 1 step.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Run everything once: 32 rows, 2 trials, 1 step.")] = False,
     workers: Workers = None,
     join: Annotated[bool, typer.Option("--join", help="Add workers to a running sweep of this name.")] = False,
     rerun_lost: RerunLost = False,
@@ -131,9 +131,9 @@ def validate(
     results: Results = RESULTS,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Check the YAML, the data and the model.
+    """Check the YAML, the data, the model and the profile.
 
-    Nothing is written and nothing is trained.
+    Two rows are taken through the model, with one training step. Nothing is left of it.
     """
     from finesweep.cli import summary
     from finesweep.host.signals import Signals
@@ -160,7 +160,7 @@ def plan(
 ) -> None:
     """Tell what a sweep will take: hours, memory, disk.
 
-    A few steps of each batch size are measured. Nothing is left of it.
+    Up to 20 steps of each batch size are measured; of a range, of its ends and its middle. Nothing is left of it.
     """
     from finesweep.cli import plan_screen, summary
     from finesweep.sweep.plan import plan as plan_sweep

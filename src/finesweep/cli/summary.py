@@ -98,7 +98,7 @@ def handed_over(screen: Screen, submitted: Submission | str) -> None:
     """Print what was submitted to a cluster, and what to do next."""
     if isinstance(submitted, str):
         screen.say(f"Nothing was submitted: {clean(submitted)}.")
-        screen.say("`sweep run` with the same search space exports the winner, if that has not been done.")
+        screen.say("`sweep run` with the same spec exports the winner, if that has not been done.")
         return
     for line in submitted.lines:
         # Script lines keep their indentation, and a command that is to be copied is not wrapped.

@@ -34,7 +34,7 @@ from finesweep.files.checked_json import read_lines
 from finesweep.trial import AttemptOutdated, Params, Value
 
 LEASE_SECONDS = 60.0
-"""Seconds without a new beat after which another machine's claim is dead and its trial is tried again."""
+"""Seconds without a new beat after which another machine's claim is dead and its trial is retried."""
 
 RENEW_SECONDS = 5.0
 """Seconds between two renewals of a claim; a dozen of them must fail before a lease counts as dead."""
@@ -324,7 +324,7 @@ class Claims:
         try:
             return file_lock.is_locked(descriptor)
         except OSError:
-            return True  # in doubt it is alive: a trial that runs twice costs more than one that is tried again late
+            return True  # in doubt it is alive: a trial that runs twice costs more than one that is retried late
         finally:
             os.close(descriptor)
 

@@ -108,8 +108,8 @@ class Profile(Section):
         None, gt=0, description="Main memory of one worker and its trial, in 1e9 bytes; a trial above it is stopped."
     )
     keep_best: int = Field(1, ge=1, le=1_000, description="How many of the best trials keep their weights.")
-    retries: int = Field(2, ge=0, le=10, description="How often a trial is tried again that was killed or stuck.")
-    stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is tried again.")
+    retries: int = Field(2, ge=0, le=10, description="How often a trial that was killed or stuck is retried.")
+    stall_minutes: float = Field(15.0, gt=0, description="A trial without progress for so long is retried.")
     shared: Shared | None = Field(
         None, description="Other users of a new results folder: group reads and writes it, world reads it too."
     )

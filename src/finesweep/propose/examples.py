@@ -1,4 +1,4 @@
-"""Copies the search spaces and profiles that come with the package into a folder of the user."""
+"""Copies the specs and profiles that come with the package into a folder of the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COMMAND = re.compile(r"^#.*?(sweep (?:run|submit) .*)$", re.MULTILINE)
 
 
 def examples() -> Mapping[str, Path]:
-    """Return the YAML of every example by its name: search spaces first, then profiles."""
+    """Return the YAML of every example by its name: specs first, then profiles."""
     return {
         file.stem: file for kind in ("search_spaces", "sweeps") for file in sorted((_SHIPPED / kind).glob("*.yaml"))
     }

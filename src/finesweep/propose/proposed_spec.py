@@ -1,4 +1,4 @@
-"""Writes the search space that ``sweep init`` proposes for a data file, with the reason for every choice."""
+"""Writes the spec that ``sweep init`` proposes for a data file, with the reason for every choice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MOST = 0.5
 
 @dataclass(frozen=True)
 class InitSpec:
-    """A search space that loads as it is.
+    """A spec that loads as it is.
 
     Attributes:
         text: The YAML.
@@ -43,7 +43,7 @@ class InitSpec:
 
 
 def propose(data: Path, target: Path, model: str | None = None, machine: Machine | None = None) -> InitSpec:
-    """Write a commented search space for a data file.
+    """Write a commented spec for a data file.
 
     Args:
         data: CSV, TSV, JSON lines or Parquet.

@@ -1,4 +1,4 @@
-"""Picks the model of a proposed search space: the user's, or one for the texts' language and this machine."""
+"""Picks the model of a proposed spec: the user's, or one for the texts' language and this machine."""
 
 from __future__ import annotations
 

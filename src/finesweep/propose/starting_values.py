@@ -110,7 +110,7 @@ class ProposalFacts:
 
 @dataclass(frozen=True)
 class Proposal:
-    """The numbers of a search space.
+    """The numbers of a spec.
 
     Attributes:
         max_length: Longest input in tokens.
@@ -144,7 +144,7 @@ def device(machine: Machine) -> str:
 
 
 def propose(facts: ProposalFacts) -> Proposal:
-    """Choose the numbers of a search space."""
+    """Choose the numbers of a spec."""
     length = _max_length(facts)
     fewest, most = _of(facts.rows, _EPOCHS)
     tokens = sum(min(tokens, length) for tokens in facts.lengths) / max(len(facts.lengths), 1)

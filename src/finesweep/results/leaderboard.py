@@ -184,7 +184,7 @@ def _tried_again(record: TrialRecord, halves: bool) -> Iterator[str]:
         yield f"- {name}, attempt {record.attempt}, after: {_escaped('; '.join(record.faults), limit=1_000)}."
     if record.batch_divisor > 1:
         yield (
-            f"- {name} ran out of GPU memory; it was tried again with the batch per device divided by "
+            f"- {name} ran out of GPU memory; it was retried with the batch per device divided by "
             f"{record.batch_divisor} and as many more accumulation steps: the effective batch is the same."
         )
     if record.resumed_step and not (halves and record.promoted):

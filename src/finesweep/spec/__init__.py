@@ -1,4 +1,4 @@
-"""Turns a search space YAML into checked, frozen values, and derives the settings of each trial from them.
+"""Turns a spec YAML into checked, frozen values, and derives the settings of each trial from them.
 
 Every problem in the YAML is reported at once, with its line and the nearest fix. Data, models and results are never
 looked at here: ``sweep.preflight`` does that.

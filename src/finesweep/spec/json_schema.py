@@ -1,4 +1,4 @@
-"""Makes the JSON Schema of a search space YAML, with which an editor completes and checks it.
+"""Makes the JSON Schema of a spec, with which an editor completes and checks it.
 
 The docstrings of the sections' classes and the descriptions of their fields become the schema's descriptions.
 """
@@ -18,7 +18,7 @@ _MODEL_NAMES = r"^model\.[a-z][a-z0-9_]*$"
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a search space YAML."""
+    """Return the JSON Schema of a spec."""
     adapters = [(key, "validation", TypeAdapter(kind)) for key, (kind, _) in SECTIONS.items()]
     refs, document = TypeAdapter.json_schemas(adapters, ref_template="#/$defs/{model}")  # type: ignore[arg-type]
     definitions = document["$defs"]
@@ -29,7 +29,7 @@ def schema() -> dict[str, Any]:
     definitions["SearchSpec"]["properties"] |= _search_words(definitions["SearchSpec"]["properties"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "finesweep search space",
+        "title": "finesweep spec",
         "type": "object",
         "additionalProperties": False,
         "required": list(REQUIRED),

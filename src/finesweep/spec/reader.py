@@ -41,7 +41,7 @@ MAX_PARAMETERS = 100
 
 
 def draft(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Draft:
-    """Read and check a search space YAML.
+    """Read and check a spec.
 
     Args:
         path: The YAML file.
@@ -335,7 +335,7 @@ def _key_elsewhere(key: str) -> str:
             known |= {name: f"{section}.{name}" for name in kind.model_fields if name not in known}
     known |= {name: f"{name}: at the top level" for name in SECTIONS}
     if key in ("version", "format", "schema"):
-        return "a search space has no version; leave it out"
+        return "a spec has no version; leave it out"
     if key not in known and key in REPLACED:
         return REPLACED[key]
     near = difflib.get_close_matches(key[:100], known, n=1, cutoff=0.6)

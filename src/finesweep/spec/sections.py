@@ -1,4 +1,4 @@
-"""Defines the spec: the sections of a search space YAML as frozen, checked values.
+"""Defines the spec: the sections of a YAML as frozen, checked values.
 
 The docstrings of the sections are shown to users: they are descriptions in the JSON Schema.
 """

@@ -75,7 +75,7 @@ def profile_of(request: Request) -> Profile:
 
 
 def check_to_begin(request: Request, profile: Profile) -> Checked:
-    """Check a request that a run will follow; the model of an existing sweep is not tried again.
+    """Check a request that a run will follow; an existing sweep needs no dry run.
 
     Raises:
         SpecError: With every problem found.
@@ -158,7 +158,7 @@ def try_model(checked: Checked, profile: Profile) -> None:
 
 
 def _is_prepared(loaded: LoadedSpec, request: Request) -> bool:
-    """Return whether the run continues an existing folder, whose model was tried before."""
+    """Return whether the run continues an existing folder, whose dry run was made before."""
     return SweepFolder(path_of(loaded, request)).spec_file.exists() and not (request.fresh or request.smoke)
 
 

@@ -15,7 +15,7 @@ class Request:
     """A user's request.
 
     Attributes:
-        spec: The search space YAML.
+        spec: The YAML of the sweep.
         overrides: ``dotted.name=value`` of every ``--set``.
         profile: The launch profile YAML; None for this machine with the defaults.
         name: Overrides the name of the results folder.

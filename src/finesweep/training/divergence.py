@@ -53,7 +53,7 @@ class DivergenceGuard:
         Returns:
             Why the trial has diverged, or None.
         """
-        if reason := self._judge("training loss", loss):
+        if reason := self._judge("training", loss):
             return reason
         # Only after it was judged: a first loss that has exploded must not raise the limit for the next ones.
         if self._first_loss is None:
@@ -63,7 +63,7 @@ class DivergenceGuard:
 
     def evaluation(self, loss: float) -> str | None:
         """Judge the loss of one evaluation; return why the trial has diverged, or None."""
-        return self._judge("evaluation loss", loss)
+        return self._judge("evaluation", loss)
 
     def memory(self) -> dict[str, Any]:
         """Return the state that a resumed trial's guard needs, by its fields' names."""
@@ -76,9 +76,9 @@ class DivergenceGuard:
 
     def _judge(self, what: str, loss: float) -> str | None:
         if not math.isfinite(loss):
-            return f"{what} is {loss}"
+            return f"{what} loss is {loss}"
         if loss > self.limit:
-            return f"{what} exploded to {loss:.4g} (limit {self.limit:.4g})"
+            return f"{what} loss exploded to {loss:.4g} (limit {self.limit:.4g})"
         return None
 
     def _judge_gradients(self, norm: float | None) -> str | None:

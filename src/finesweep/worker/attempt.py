@@ -207,7 +207,7 @@ class Attempt:
         tried = f"out of GPU memory with batches of {batch}"
         if self.claim.batch_divisor > 1 or not can_halve(self.context.settings):
             return self._failed(f"{tried} ({_one_line(error)})")
-        reason = f"{tried}; to be tried again with half of that and twice the accumulation"
+        reason = f"{tried}; to be retried with half of that and twice the accumulation"
         self.sweep_folder.record(self._record(TrialState.INTERRUPTED, reason, batch_divisor=2))
         return TrialInterrupted(reason)
 

@@ -116,7 +116,7 @@ def after_fault(reason: str, known: Sequence[str], retries: int) -> RetryDecisio
     if len(faults) > retries:
         return RetryDecision(TrialState.FAILED, given_up(faults), faults)
     return RetryDecision(
-        TrialState.INTERRUPTED, f"{reason}; to be tried again ({len(faults)} of {retries} retries)", faults
+        TrialState.INTERRUPTED, f"{reason}; to be retried ({len(faults)} of {retries} retries)", faults
     )
 
 

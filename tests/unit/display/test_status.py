@@ -63,10 +63,10 @@ def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: Sw
 
 def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: SweepFolder) -> None:
     lease = next_attempt.claim(folder, run=1, trials=range(1))
-    folder.record(record(0, None, TrialState.INTERRUPTED, reason="killed by SIGKILL; to be tried again"))
+    folder.record(record(0, None, TrialState.INTERRUPTED, reason="killed by SIGKILL; to be retried"))
     assert lease is not None
     lease.release()
-    assert "waiting  trial 0, attempt 2: killed by SIGKILL; to be tried again" in said(folder)
+    assert "waiting  trial 0, attempt 2: killed by SIGKILL; to be retried" in said(folder)
 
 
 def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: SweepFolder) -> None:

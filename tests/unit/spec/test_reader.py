@@ -181,7 +181,7 @@ def test_a_model_from_scratch_keeps_its_settings(read: Any) -> None:
         pytest.param(
             with_space("learning_rate: {choices: [" + "1e-5, " * 1001 + "]}"), "1,001 choices; at most 1,000", id="Y23"
         ),
-        pytest.param(GOOD + "version: 2\n", "f.yaml:6 version: no such key (a search space has no version", id="Y29"),
+        pytest.param(GOOD + "version: 2\n", "f.yaml:6 version: no such key (a spec has no version", id="Y29"),
         pytest.param(GOOD + "qqqq: 2\n", "qqqq: finesweep 0.1.0 has no such key here (there are", id="Y29-new"),
         pytest.param(with_space("num_train_epochs: {low: 0, high: 3}"), "epochs.low: 0 must be above 0", id="P3"),
         pytest.param(with_fixed('bf16: "False"'), "found text 'False' (YAML writes true and false)", id="P5"),

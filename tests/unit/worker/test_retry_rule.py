@@ -1,4 +1,4 @@
-"""What becomes of a trial whose process ended: tried again, given up, or left as it is."""
+"""What becomes of a trial whose process ended: retried, given up, or left as it is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_an_interruption_that_was_recorded_stands():
 def test_a_kill_is_forgiven_twice_and_counted():
     first = decide_retry(KILLED, None, (), 2)
     assert (first.state, len(first.faults)) == (INTERRUPTED, 1)
-    assert first.reason.endswith("to be tried again (1 of 2 retries)")
+    assert first.reason.endswith("to be retried (1 of 2 retries)")
     second = decide_retry(KILLED, None, first.faults, 2)
     assert (second.state, len(second.faults)) == (INTERRUPTED, 2)
     third = decide_retry(KILLED, None, second.faults, 2)
