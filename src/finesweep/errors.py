@@ -4,7 +4,6 @@ There is one class for each thing that the user does next, beside the exit code 
 
     SweepError
     ├─ SpecError(ValueError)      edits a YAML or a data file                 exit 2
-    ├─ MissingExtra(ImportError)  installs a package                          exit 2
     ├─ FolderError                repairs the folder, or names another one    exit 2
     ├─ Unreadable                 corrects a path, or its permissions         exit 2
     ├─ LaunchError                reads what the worker or the cluster said   exit 3
