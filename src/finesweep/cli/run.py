@@ -114,7 +114,7 @@ def submit(
 def cancel(folder: Folder, on: ItsCluster = None) -> None:
     """End a sweep's jobs on a cluster.
 
-    Running trials save their state. The same `sweep submit` continues from there.
+    Running trials are saved. The same `sweep submit` continues from there.
     """
     from finesweep.launch import profile
     from finesweep.sweep.submit import cancel as cancel_jobs
@@ -133,7 +133,7 @@ def validate(
 ) -> None:
     """Check the YAML, the data, the model and the profile.
 
-    Two rows are taken through the model, with one training step. Nothing is left of it.
+    Two rows are taken through the model, with at most one training step. Nothing is left of it.
     """
     from finesweep.cli import summary
     from finesweep.host.signals import Signals

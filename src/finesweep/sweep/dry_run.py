@@ -76,7 +76,7 @@ def problems(checked: Checked, write: WriteFew, memory_gb: float | None) -> Sequ
     # Code that comes with a model runs only in trials.
     if _is_tried(spec) or "auto_map" in checked.model.config:
         return []
-    activity.tell("trying the model on two rows")
+    activity.tell("dry run: taking two rows through the model")
     tried = variants(spec, checked.planned, checked.model.max_tokens)
     blamed = dict(_set_in_every_trial(spec))
     with temporary_folder("finesweep-try-") as temporary:
