@@ -75,11 +75,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "architectures.md"
 HEAD = """\
 # Architectures
 
-This page lists every model type that transformers 5.23 has for sequence classification, and what the check on two rows
-finds. The check trains the model for a step, evaluates it, saves it, loads it and asks it. A tiny model of each type
-was tried: from scratch, or as a folder if the type is made of parts, which a YAML cannot describe. `sweep validate`
-refuses the same types with the same reason. A real model may have a tokenizer that needs more, as TAPAS needs tables;
-`sweep validate` says so. A reason below is that of the tiny model; one of full size may work.
+This page lists every model type that transformers 5.23 has for sequence classification, and what the dry run finds. The
+dry run trains the model for a step, evaluates it, saves it, loads it and asks it. A tiny model of each type was tried:
+from scratch, or as a folder if the type is made of parts, which a YAML cannot describe. `sweep validate` refuses the
+same types with the same reason. A real model may have a tokenizer that needs more, as TAPAS needs tables; `sweep
+validate` says so. A reason below is that of the tiny model; one of full size may work.
 
 `.venv/bin/python tests/architectures.py` writes this page again.
 
