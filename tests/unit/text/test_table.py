@@ -64,6 +64,13 @@ def test_a_flexible_column_wraps_in_what_is_left() -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [1, 7, 12])
+def test_a_text_is_wrapped_and_kept_where_no_width_is_left(width: int) -> None:
+    table = [FittedColumn("trial", [Cell("1")]), FittedColumn("reason", [Cell("out of memory")], flexible=True)]
+    shown = [line.plain for line in lines(fit(table, width), 80)]
+    assert shown == ["trial  reason", "1      out of", "       memory"]
+
+
 @given(st.text("ab日 ", max_size=80), st.integers(8, 60))
 def test_wrapping_loses_no_character(text: str, width: int) -> None:
     table = [FittedColumn("reason", [Cell(text)], flexible=True)]

@@ -16,6 +16,7 @@ from made_records import FAILED, INTERRUPTED, record
 from finesweep.errors import FolderError
 from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import make_folders
+from finesweep.host import process_memory
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.spec.sections import SweepSpec
 from finesweep.worker.retry_rule import Ending
@@ -147,6 +148,38 @@ def test_a_body_that_dies_in_its_fork_leaves_a_record_and_frees_its_claim(worker
     assert made is not None
     assert (made.state, made.attempt) == (FAILED, 1)
     assert next_attempt.holders(worker.sweep_folder) == []
+
+
+def test_killed_trial_says_so_if_memory_ran_out_meanwhile(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = tmp_path / "memory.events"
+    count.write_text("oom_kill 3\n")
+    monkeypatch.setattr(process_memory, "_cgroup_files", lambda: [count])
+
+    def killed_for_lack_of_memory() -> None:
+        count.write_text("oom_kill 4\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for body in (killed_for_lack_of_memory, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+        claim = worker.claim()
+        assert claim is not None
+        worker.isolated(claim, body)
+    made = worker.sweep_folder.read_record(0)
+    assert made is not None
+    first, second = made.faults
+    assert first.endswith("SIGKILL: the machine ran out of memory")
+    assert second.endswith("which finesweep did not send (out of memory?)")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_worker_asked_to_stop_exits_with_the_signals_code(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(worker, "warm_up", lambda: signal.raise_signal(number))
+    with pytest.raises(SystemExit) as ended:
+        worker.work()
+    assert ended.value.code == 128 + number
 
 
 def test_a_trial_that_was_lost_elsewhere_is_tried_again_and_its_late_record_is_a_fault(worker: Worker) -> None:
