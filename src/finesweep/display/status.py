@@ -98,7 +98,7 @@ def _trial_lines(folder: SweepFolder) -> Iterator[str]:
 def _waiting_line(trial: int, attempt: int, record: TrialRecord | None) -> str:
     """Describe why a trial does not run: it waits at a rung, or for another attempt."""
     if record is None or record.state is not TrialState.WAITING:
-        return f"  waiting  trial {trial}, attempt {attempt + 1}: {record.reason if record else 'its worker is gone'}"
+        return f"  retry    trial {trial}, attempt {attempt + 1}: {record.reason if record else 'its worker is gone'}"
     value = f", {metric(record.objective)}" if record.objective is not None else ""
     turn = "to be finished for the audit" if record.audit is not None else "for its turn"
     return f"  waiting  trial {trial}{value} at {record.examples:,} examples, {turn}"

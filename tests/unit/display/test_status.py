@@ -41,7 +41,7 @@ def test_a_running_trial_is_told_with_its_worker_and_one_that_died_waits(folder:
     leases[1].release()
     text = said(folder)
     assert "running  trial 0, step 30 of 400, loss 0.6123" in text
-    assert "waiting  trial 1, attempt 2: its worker is gone" in text
+    assert "retry    trial 1, attempt 2: its worker is gone" in text
     assert "running  trial 2, starting, on " in text
     assert "trials   0 of 20 finished, 2 RUNNING" in text
 
@@ -66,7 +66,7 @@ def test_a_trial_that_is_tried_again_is_told_with_the_reason(folder: SweepFolder
     folder.record(record(0, None, TrialState.INTERRUPTED, reason="killed by SIGKILL; to be retried"))
     assert lease is not None
     lease.release()
-    assert "waiting  trial 0, attempt 2: killed by SIGKILL; to be retried" in said(folder)
+    assert "retry    trial 0, attempt 2: killed by SIGKILL; to be retried" in said(folder)
 
 
 def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: SweepFolder) -> None:
