@@ -50,7 +50,6 @@ class TrainerMemory:
         logged_loss: Sum of the training loss until then.
         logged_step: Optimizer step at which it was last logged.
         random: State of the random generators after the last step.
-        epoch_random: The same at the beginning of the epoch, on which its order of rows may depend.
         optimizer: The optimizer's ``state_dict``.
         scheduler: The learning rate scheduler's.
         scaler: That of fp16's loss scaler, empty without one.
@@ -62,7 +61,6 @@ class TrainerMemory:
     logged_loss: float
     logged_step: int
     random: Mapping[str, Any]
-    epoch_random: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     scheduler: Mapping[str, Any]
     scaler: Mapping[str, Any]
@@ -150,7 +148,7 @@ def _shallow(item: Any) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """Return the versions that must be equal: in others the same numbers may mean something else."""
-    return {"format": "3", **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}}
+    return {"format": "4", **{name: importlib.metadata.version(name) for name in ("torch", "transformers")}}
 
 
 def _write_tensors(file: Path, tensors: Weights) -> str:

@@ -48,7 +48,6 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self.model_accepts_loss_kwargs = False
         self._after_step: Callable[[], None] = _nothing
         self._memory: TrainerMemory | None = None
-        self._epoch_random: dict[str, Any] = {}
 
     def remember(self, memory: TrainerMemory) -> None:
         """Let training resume from the state of another process."""
@@ -90,7 +89,6 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
             logged_loss=self._total_loss_scalar,
             logged_step=self._globalstep_last_logged,
             random=rng_state.captured(),
-            epoch_random=self._epoch_random,
             optimizer=self.optimizer.state_dict(),
             scheduler=self.lr_scheduler.state_dict(),
             scaler=scaler.state_dict() if scaler is not None else {},
@@ -109,7 +107,6 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         self._tr_loss += self._memory.running_loss.to(self._tr_loss.device)
         self._total_loss_scalar = self._memory.logged_loss
         self._globalstep_last_logged = self._memory.logged_step
-        self._epoch_random = dict(self._memory.epoch_random)
         rng_state.restore(self._memory.random)
         # The loaded parts need not stay in memory twice.
         self._memory = dataclasses.replace(self._memory, account={}, optimizer={}, weights={})
@@ -208,14 +205,8 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         # (`_begin`) and can stop it. The library would train at least one step in both cases.
         if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
             return
-        is_in_mid_epoch = (
-            arguments["epoch"] == arguments["epochs_trained"] and arguments["steps_trained_in_current_epoch"]
-        )
-        if self._memory is not None and is_in_mid_epoch:
-            # The library draws the epoch's order of rows again and skips the batches that were done. So the generators
-            # must be as at the beginning of the epoch; `_load_rng_state` sets them to the saved step afterwards.
-            rng_state.restore(self._memory.epoch_random)
-        self._epoch_random = rng_state.captured()
+        # In mid-epoch the library makes the epoch's order of rows again and skips the batches that were done. Every
+        # sampler makes its order from seed and epoch alone. `_load_rng_state` then restores the generators.
         super()._run_epoch(**arguments)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:

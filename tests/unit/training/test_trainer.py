@@ -163,20 +163,31 @@ def test_labels_are_smoothed_in_training_only(make) -> None:
     assert smoothed.label_smoother is not None, "it is put back"
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5, 6])
-def test_training_goes_on_from_a_memory_to_the_same_weights(make, tmp_path: Path, stop: int) -> None:
-    whole = make()
+@pytest.mark.parametrize(
+    ("order", "steps", "stop"),
+    [
+        *(("group_by_length", STEPS, stop) for stop in (1, 3, 5, 6)),
+        ("random", STEPS + 2, STEPS + 1),
+    ],
+)
+def test_training_goes_on_from_a_memory_to_the_same_weights(make, tmp_path, order, steps, stop) -> None:
+    """The order of rows follows from seed and epoch alone, whatever was drawn in the second process."""
+    import torch
+
+    arguments = {"train_sampling_strategy": order, "max_steps": steps}
+    whole = make(**arguments)
     whole.fine_tune(tmp_path)
 
     def stop_there() -> None:
         if first.state.global_step == stop:
             raise Stopped("here")
 
-    first = make()
+    first = make(**arguments)
     with pytest.raises(Stopped, match=r"^here$"):
         first.fine_tune(tmp_path, stop_there)
     memory = first.memory()
-    second = make()
+    second = make(**arguments)
+    torch.manual_seed(99)
     second.remember(memory)
     second.fine_tune(tmp_path)
     assert weights(second) == weights(whole)
