@@ -123,11 +123,12 @@ class Course:
         """
         each = min(self.spec.evaluation.rows, validation_rows)
         spaced = trained * self.spec.evaluation.per_epoch // self.rows
-        # A rung and the end of training are evaluated in addition, unless a regular evaluation is at the same place.
-        between = sum(rung < trained and rung * self.spec.evaluation.per_epoch % self.rows > 0 for rung in self._own)
-        at_end = complete and trained * self.spec.evaluation.per_epoch % self.rows > 0
+        # A rung and the end of training are evaluated in addition, unless a regular evaluation is at the same place. A
+        # trial that ends at a rung was evaluated there.
+        added = {rung for rung in self._own if rung <= trained} | ({trained} if complete else set())
+        between = sum(place * self.spec.evaluation.per_epoch % self.rows > 0 for place in added)
         again = validation_rows if complete and each < validation_rows else 0
-        return (spaced + between + at_end) * each + again
+        return (spaced + between) * each + again
 
     @functools.cached_property
     def _own(self) -> tuple[int, ...]:
