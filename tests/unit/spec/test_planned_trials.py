@@ -1,4 +1,4 @@
-"""What is tried before any sampler speaks, and when a sweep ends early."""
+"""What is tried before any sampler speaks."""
 
 import random
 from pathlib import Path
@@ -7,21 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finesweep.results.stop_conditions import early_stop, same_failure
 from finesweep.spec.planned_trials import configuration, planned_trials, trials_wanted, used_up
 from finesweep.spec.search_space import SearchSpace
-from finesweep.spec.sections import StopSpec, SweepSpec
-from finesweep.trial import Direction, TrialRecord, TrialState
+from finesweep.spec.sections import SweepSpec
 
 
 def make_spec(space, **sections) -> SweepSpec:
     values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": space}
     return SweepSpec.model_validate({**values, **sections}, strict=False)
-
-
-def record(trial: int, objective: float | None, state=TrialState.COMPLETE, **fields) -> TrialRecord:
-    values = {"started": float(trial), "seconds": 1, "log": "", "host": "h", "objective": objective}
-    return TrialRecord(trial, 1, state, {}, **{**values, **fields})
 
 
 def test_the_baseline_is_the_default_where_it_lies_inside_and_the_middle_elsewhere():
@@ -134,54 +127,3 @@ def test_a_parameter_that_is_switched_off_is_absent_from_the_plan():
     grid = {**space, "warmup_steps": {"choices": [0.0, 0.1], "when": {"lr_scheduler_type": "constant"}}}
     points = planned_trials(make_spec(grid, search={"sampler": "grid"}), {}, 128)
     assert len(points) == 3
-
-
-def test_the_target_ends_a_sweep_in_the_objectives_direction():
-    stop = StopSpec(target=0.5)
-    assert early_stop(stop, [record(0, 0.6)], Direction.MINIMIZE) is None
-    assert early_stop(stop, [record(0, 0.5)], Direction.MINIMIZE) == "the target 0.5 is reached"
-    assert early_stop(stop, [record(0, 0.4)], Direction.MAXIMIZE) is None
-    assert early_stop(stop, [record(0, 0.9)], Direction.MAXIMIZE) is not None
-
-
-def test_trials_without_a_gain_end_a_sweep_and_only_complete_ones_are_a_gain():
-    stop = StopSpec(no_gain_trials=2)
-    flat = [record(0, 0.5), record(1, 0.6), record(2, 0.1, TrialState.PRUNED)]
-    assert early_stop(stop, flat[:2], Direction.MINIMIZE) is None
-    assert early_stop(stop, flat, Direction.MINIMIZE) == "2 trials without a new best"
-    assert early_stop(stop, [*flat[:2], record(2, 0.4)], Direction.MINIMIZE) is None
-
-
-def test_an_interrupted_trial_is_no_trial_without_a_gain():
-    records = [record(0, 0.5), record(1, 0.6), record(2, None, TrialState.INTERRUPTED)]
-    assert early_stop(StopSpec(no_gain_trials=2), records, Direction.MINIMIZE) is None
-
-
-def failed(trial: int, reason: str, run: int = 1) -> TrialRecord:
-    return record(trial, None, TrialState.FAILED, reason=reason, run=run)
-
-
-def test_three_trials_that_fail_alike_before_any_success_stop_the_run():
-    records = [failed(n, f"RuntimeError: 3 labels, row {n}") for n in range(3)]
-    assert same_failure(records[:2], run=1) is None
-    assert same_failure(records, run=1) == "the first 3 trials failed alike: RuntimeError: 3 labels, row 0"
-    assert same_failure([*records, record(3, 0.5, run=1)], run=1), "what ended later changes nothing"
-
-
-@pytest.mark.parametrize(
-    "first",
-    [
-        record(0, 0.5, run=1),
-        record(0, None, TrialState.PRUNED, reason="RuntimeError: x", run=1),
-        failed(0, "ValueError: another one"),
-    ],
-    ids=["success", "pruned", "another failure"],
-)
-def test_other_beginnings_do_not_stop_a_run(first):
-    assert same_failure([first, *(failed(n, "RuntimeError: x") for n in (1, 2, 3))], run=1) is None
-
-
-def test_the_next_run_tries_again():
-    records = [failed(n, "RuntimeError: x", run=1) for n in range(3)]
-    assert same_failure(records, run=2) is None
-    assert same_failure([*records, *(failed(n, "RuntimeError: x", run=2) for n in (3, 4, 5))], run=2)
