@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,10 @@ def test_a_result_that_comes_from_a_lost_process_is_kept(worker: Worker) -> None
     worker.sweep_folder.record(done)
     worker.lost(claim, "its actor is gone", 2.0)
     assert worker.sweep_folder.read_record(0) == done
+
+
+def test_borrower_is_sent_a_path_and_not_the_worker(worker: Worker) -> None:
+    assert len(pickle.dumps(worker.borrower())) < 1_000
 
 
 def test_borrowers_must_stop_once_the_worker_is_to_stop(make: Callable[..., Worker]) -> None:
