@@ -289,14 +289,15 @@ def test_a_trials_parameters_follow_from_seed_and_number(tmp_path, backend, samp
 def test_first_trials_that_end_badly_are_recorded_and_the_next_ones_run(tmp_path, backend):
     """Stock: `ValueError: No trials are completed yet`, or the error itself, ends the whole search."""
     stops = {
-        0: TrialPruned("weak"),
-        1: TrialFailed(1, "broken", "log"),
-        2: TrialDiverged(Divergence("NaN", 1, 1e-3, None)),
+        0: functools.partial(TrialPruned, "weak"),
+        1: functools.partial(TrialFailed, 1, "broken", "log"),
+        2: functools.partial(TrialDiverged, Divergence("NaN", 1, 1e-3, None)),
     }
 
     def body(trial, params):
         if trial in stops:
-            raise stops[trial]
+            stop = stops[trial]()
+            raise stop
         return [1.0]
 
     records = RecordedWork(tmp_path / "s", make_spec(backend=backend, trials=5), body).search()
