@@ -54,6 +54,8 @@ def test_budget_and_stop_of_a_run_are_no_part_of_the_manifest() -> None:
     assert (made.spec.budget, made.spec.stop) == (BudgetSpec(), StopSpec())
     assert dataclasses.replace(made, spec=spec).to_json() == made.to_json()
     assert spec.model_copy(update={"budget": BudgetSpec(), "stop": StopSpec()}) == made.spec
+    written = {**made.to_json(), "spec": {**made.to_json()["spec"], "budget": {"trials": 7}, "stop": {"target": 0.2}}}
+    assert Manifest.read(written) == made, "a file that has them"
 
 
 def test_run_is_read_as_it_was_written() -> None:

@@ -134,13 +134,17 @@ def test_library_speaks_as_before_also_after_a_load_that_fails(folder: Path) -> 
     from finesweep.model.pretrained import load_config, load_model
     from finesweep.model.weights import read_weights
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.INFO)
+    bars = logging.is_progress_bar_enabled()
     loaded(folder)
     weights, config = read_weights(folder), load_config(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         load_model(weights, config, HEAD)
-    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (verbosity, bars)
+    found = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(before)
+    assert found == (logging.INFO, bars)
 
 
 def test_rows_of_a_head_are_put_into_another_order(folder: Path) -> None:

@@ -132,6 +132,13 @@ def test_paths_of_the_command_line_begin_at_current_folder(monkeypatch: Any, tmp
     assert values_after("model=" + "x" * 5_000, text=text)["model"] == "x" * 5_000, "too long for a folder's name"
 
 
+def test_model_that_is_only_a_name_keeps_it() -> None:
+    assert values_after("model.revision=v2", text="model: org/encoder\n")["model"] == {
+        "name": "org/encoder",
+        "revision": "v2",
+    }
+
+
 @given(
     st.lists(
         st.tuples(
