@@ -119,6 +119,14 @@ def test_a_terminal_that_is_gone_is_no_request_to_stop(monkeypatch):
         assert signals.received == [signal.SIGHUP]
 
 
+@pytest.mark.parametrize("number", module.STOPS)
+def test_signals_that_were_ignored_at_the_start_are_received(number):
+    signal.signal(number, signal.SIG_IGN)
+    with Signals().counted() as signals:
+        signal.raise_signal(number)
+    assert signals.received == [number]
+
+
 def test_nohup_keeps_sighup_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with Signals().counted() as signals:

@@ -90,6 +90,13 @@ def test_a_worker_that_was_told_to_stop_claims_nothing(worker: Worker, number: i
     assert worker.claim() is None
 
 
+def test_worker_obeys_signals_that_were_ignored_at_its_start(worker: Worker) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    worker._listen()
+    signal.raise_signal(signal.SIGTERM)
+    assert worker.stopping
+
+
 def test_a_worker_whose_parent_is_gone_stops(make: Callable[..., Worker]) -> None:
     assert make(parent=1 if os.getppid() != 1 else 2).stopping
 
