@@ -37,7 +37,8 @@ def test_slurm_is_given_no_code(own: Project, slurm: SlurmCluster) -> None:
         assert "is not allowed" in out + err
     own.write("slurm.yaml", "launcher: slurm\nsetup: [touch PWNED]\n")
     own.sweep("submit", "spec.yaml", "--on", "slurm.yaml", code=2, env=slurm.environment)
-    assert slurm.queue().keys() == before
+    # Jobs that ended minutes ago may be forgotten meanwhile.
+    assert slurm.queue().keys() <= before
 
 
 def test_a_folder_of_any_name_is_one_word_to_slurm(own: Project, slurm: SlurmCluster) -> None:
@@ -60,4 +61,5 @@ def test_a_folder_whose_name_slurm_would_expand_is_refused(own: Project, slurm: 
     arguments = ("submit", "spec.yaml", "--on", "slurm.yaml", "--results", 'a"b%j')
     _, err = own.sweep(*arguments, code=2, env=slurm.environment)
     assert 'Slurm takes no path with ", % in it' in err
-    assert slurm.queue().keys() == before
+    # Jobs that ended minutes ago may be forgotten meanwhile.
+    assert slurm.queue().keys() <= before
