@@ -121,4 +121,5 @@ def test_no_command_imports_from_the_current_or_the_specs_folder(trap: Trap, bac
     trap.sweep("schema")
     job = trap.sweep("submit", trap.spec, "--on", "ray.yaml", "--name", "r", "--dry-run", by=MODULE)
     assert "python3 -P -m finesweep supervise" in job
-    assert {command.__name__ for command in command_line.COMMANDS} <= trap.walked
+    trap.sweep("export-study", f"results/{backend}", "study.journal", by=MODULE)
+    assert {command.__name__.replace("_", "-") for command in command_line.COMMANDS} <= trap.walked
