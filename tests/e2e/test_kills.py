@@ -29,7 +29,8 @@ claims.LEASE_SECONDS = 1.0
 folder = SweepFolder(Path(sys.argv[1]))
 while (lease := next_attempt.claim(folder, run=1, trials=range(1))) is None:
     time.sleep(0.2)
-facts = {"params": {"learning_rate": 1e-3}, "started": time.time(), "seconds": 1.0, "log": "-", "host": "elsewhere"}
+(params, *_) = folder.claims.params(0)
+facts = {"params": params, "started": time.time(), "seconds": 1.0, "log": "-", "host": "elsewhere"}
 folder.record(TrialRecord(trial=0, attempt=lease.claim.attempt, state=TrialState.PRUNED, run=1, **facts))
 """
 """Takes trial 0 over as a worker on another machine does, and is faster."""
