@@ -36,7 +36,7 @@ from finesweep.folder.claims import Claims
 from finesweep.folder.manifest import Manifest, Run, hours_ran
 from finesweep.folder.records import Records
 from finesweep.spec.sections import FORMAT
-from finesweep.trial import AttemptOutdated, Params, Progress, TrialRecord
+from finesweep.trial import AttemptOutdated, Params, Progress, TrialRecord, TrialState
 
 UNKNOWN = 0.05
 """Share of texts with mostly unknown words above which the user gets a note."""
@@ -289,6 +289,9 @@ class SweepFolder:
     def record(self, record: TrialRecord) -> None:
         """Write an attempt's record, durably; delete its progress, and with a final record its saved state.
 
+        With Ray, the trial and the search both write the record of a trial that was stopped. The first one stays, so
+        that a leaderboard that was written from it stays true.
+
         Raises:
             AttemptOutdated: Another process has taken over the trial, or a fault is on record as the end of this
                 attempt: a later result of its process does not count.
@@ -297,20 +300,17 @@ class SweepFolder:
         file = self.record_file(record.trial)
         # Written before the lock is taken, so that no other worker waits for the disk.
         with staged_json(file, record.to_json()) as staged, self.claims.fenced(record.trial, record.attempt):
-            self._refuse_lost(record)
-            staged.replace(file)
+            known = self.read_record(record.trial)
+            before = known if known is not None and known.attempt == record.attempt else None
+            _refuse_lost(before, record)
+            if before is None or {before.state, record.state} != {TrialState.PRUNED}:
+                staged.replace(file)
             self.progress_file(record.trial).unlink(missing_ok=True)
         self._records.look_again(file.name)
         if record.state.finished:
             shutil.rmtree(self.state(record.trial), ignore_errors=True)
         else:
             self._finished.discard(record.trial)  # its weights were damaged, and it runs again
-
-    def _refuse_lost(self, record: TrialRecord) -> None:
-        """Refuse a record of a process that was taken for dead, so that the recorded fault stays."""
-        known = self.read_record(record.trial)
-        if known is not None and known.attempt == record.attempt and len(known.faults) > len(record.faults):
-            raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {known.faults[-1]}")
 
     def is_finished(self, trial: int) -> bool:
         """Return whether a trial has a final record; once it has, its file is not read again."""
@@ -336,3 +336,9 @@ def make_folders(path: Path) -> SweepFolder:
     except OSError as error:
         raise FolderError(f"{path}: cannot be written ({error.strerror})") from None
     return SweepFolder(path)
+
+
+def _refuse_lost(before: TrialRecord | None, record: TrialRecord) -> None:
+    """Refuse a record of a process that was taken for dead, so that the recorded fault stays."""
+    if before is not None and len(before.faults) > len(record.faults):
+        raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {before.faults[-1]}")

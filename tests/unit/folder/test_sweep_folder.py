@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import made_records
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -395,3 +396,18 @@ def test_a_stop_is_requested_of_one_run_and_no_other(folder: SweepFolder) -> Non
     folder.withdraw_stop(3)
     folder.withdraw_stop(3)
     assert not folder.is_stop_requested(3)
+
+
+def test_first_record_of_a_pruned_attempt_stays(folder: SweepFolder) -> None:
+    """With Ray, the trial and the search both write it, and compare the trial with what they know of the others."""
+    lease = next_attempt.claim(folder, 1, range(1))
+    assert lease is not None
+    first = made_records.record(0, state=TrialState.PRUNED, reason="weak; no other trial had come as far")
+    for reason in (first.reason, "weak; 1 other trial had 0.69 there"):
+        folder.record(dataclasses.replace(first, reason=reason))
+    assert SweepFolder(folder.path).read_record(0) == first
+    assert [file.name for file in (folder.path / "trials").iterdir()] == ["0000.json"]
+    waiting = dataclasses.replace(first, trial=1, state=TrialState.WAITING)
+    for record in (waiting, dataclasses.replace(waiting, state=TrialState.PRUNED)):
+        folder.record(record)
+    assert SweepFolder(folder.path).read_record(1).state is TrialState.PRUNED
