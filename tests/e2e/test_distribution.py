@@ -12,15 +12,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-IGNORED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "results")
+IGNORED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
 BUILD = "import sys, setuptools.build_meta as build; print(build.build_{kind}(sys.argv[1]))"
+
+
+def _ignored(folder: str, names: list[str]) -> set[str]:
+    """Return what is not in git; of the folders called results, that is the one at the top."""
+    return IGNORED(folder, names) | ({"results"} if Path(folder) == ROOT else set())
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     """A copy of what git would check out, to build in."""
     folder = tmp_path_factory.mktemp("built") / "source"
-    shutil.copytree(ROOT, folder, ignore=IGNORED, symlinks=True)
+    shutil.copytree(ROOT, folder, ignore=_ignored, symlinks=True)
     (folder / "results").mkdir()
     shutil.copy(ROOT / "results/README.md", folder / "results")
     shutil.copytree(ROOT / ".ci", folder / ".ci")
