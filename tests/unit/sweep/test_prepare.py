@@ -32,6 +32,7 @@ def test_a_profile_that_was_read_is_not_read_again(tmp_path: Path) -> None:
     assert load(request, profile).spec.name == "my"
 
 
+@pytest.mark.torch
 def test_a_profile_without_place_is_refused_beside_the_problems_of_the_spec(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(f"{SPEC}task: translation\n", encoding="utf-8")
     (tmp_path / "here.yaml").write_text("gpus_per_trial: 1\n", encoding="utf-8")

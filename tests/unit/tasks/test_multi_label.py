@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
@@ -17,6 +16,8 @@ from finesweep.data import splits
 from finesweep.errors import DataProblem
 from finesweep.tasks.multi_label_classification import MultiLabelClassification
 from finesweep.tasks.protocol import EncodedLabels
+
+torch = pytest.importorskip("torch")
 
 TASK = MultiLabelClassification()
 NAMES = ("a", "b", "c")
