@@ -220,6 +220,7 @@ def test_what_a_killed_local_worker_leaves_in_its_temporary_folders_is_removed(s
     assert made_there.is_relative_to(tmp_path)
     handle.kill()
     assert not made_there.exists()
+    assert ended(handle) != 0
     assert list(tmp_path.glob("finesweep-*")) == []
 
 

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+
+REMOVE_SECONDS = 1.0
+"""Seconds in which a folder must be removed; then it stays."""
 
 _VARIABLE = "FINESWEEP_TEMPORARY_FOLDER"
 
@@ -16,6 +20,19 @@ def temporary_folder(prefix: str = "finesweep-") -> tempfile.TemporaryDirectory[
     parent = os.environ.get(_VARIABLE)
     there = parent if parent and os.path.isdir(parent) else None  # noqa: PTH112
     return tempfile.TemporaryDirectory(prefix=prefix, dir=there, ignore_cleanup_errors=True)
+
+
+def remove(folder: tempfile.TemporaryDirectory[str]) -> None:
+    """Remove the folder of processes that were just killed.
+
+    One of them may still end its last write, so that a folder is not empty when it is removed. No process can write
+    any more once its folder is gone.
+    """
+    deadline = time.monotonic() + REMOVE_SECONDS
+    folder.cleanup()
+    while os.path.exists(folder.name) and time.monotonic() < deadline:  # noqa: PTH110
+        time.sleep(0.01)
+        folder.cleanup()
 
 
 def temporary_folders_in(folder: str) -> dict[str, str]:

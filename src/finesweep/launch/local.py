@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,18 +19,12 @@ from finesweep.files import open_log
 from finesweep.folder import Run, SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
-from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
+from finesweep.host.temporary_folders import remove, temporary_folder, temporary_folders_in
 from finesweep.launch.commands import run_command
 from finesweep.launch.profile import SettledProfile
 
 _TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """Errors of a system without room for another process or open file."""
-
-
-GONE_SECONDS = 2.0
-"""Seconds to wait for killed processes. A process that waits for a disk or a network ends only when that answers."""
-
-_LOOK_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -75,29 +68,13 @@ class LocalHandle:
         for process in started:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        self._wait(started)
-        self.temporary.cleanup()
-
-    def _wait(self, started: Sequence[psutil.Process]) -> None:
-        """Wait until the killed processes write nothing more."""
-        deadline = time.monotonic() + GONE_SECONDS
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(GONE_SECONDS)
-        while any(_is_alive(process) for process in started) and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)
+        remove(self.temporary)
 
     def _descendants(self) -> Sequence[psutil.Process]:
         """Return all descendants of the worker; empty once it has ended."""
         with contextlib.suppress(psutil.Error):
             return psutil.Process(self.process.pid).children(recursive=True)
         return ()
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 class LocalLauncher:

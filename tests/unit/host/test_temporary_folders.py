@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
+from finesweep.host.temporary_folders import remove, temporary_folder, temporary_folders_in
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +43,22 @@ def test_without_one_they_lie_where_the_system_keeps_them(usual, monkeypatch):
     given(monkeypatch, "")
     with temporary_folder() as name:
         assert Path(name).parent == usual
+
+
+def test_a_folder_is_removed_although_a_process_ends_its_last_writes() -> None:
+    folder = temporary_folder()
+    began = threading.Event()
+
+    def write() -> None:
+        ends = time.monotonic() + 0.2
+        with contextlib.suppress(FileNotFoundError):  # the folder is gone
+            for number in itertools.takewhile(lambda _: time.monotonic() < ends, itertools.count()):
+                Path(folder.name, f"{number}").touch()
+                began.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    began.wait()
+    remove(folder)
+    writer.join()
+    assert not Path(folder.name).exists()
