@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import FolderError
-from finesweep.files import file_lock
 from finesweep.files.checked_json import Damaged, read_values
+from finesweep.files.file_lock import lock, try_lock
 from finesweep.files.regular_file import open_own
 
 
@@ -144,7 +144,7 @@ def exclusive(file: Path) -> Iterator[None]:
         FolderError: The file cannot be opened: its folder is missing or not writable, or it is a link.
     """
     with _lock_file(file) as descriptor:
-        file_lock.lock(descriptor)
+        lock(descriptor)
         yield
 
 
@@ -156,7 +156,7 @@ def alone(file: Path) -> Iterator[bool]:
         FolderError: As for ``exclusive``.
     """
     with _lock_file(file) as descriptor:
-        yield file_lock.try_lock(descriptor)
+        yield try_lock(descriptor)
 
 
 @contextlib.contextmanager

@@ -289,9 +289,6 @@ class SweepFolder:
     def record(self, record: TrialRecord) -> None:
         """Write an attempt's record, durably; delete its progress, and with a final record its saved state.
 
-        With Ray, the trial and the search both write the record of a trial that was stopped. The first one stays, so
-        that a leaderboard that was written from it stays true.
-
         Raises:
             AttemptOutdated: Another process has taken over the trial, or a fault is on record as the end of this
                 attempt: a later result of its process does not count.
@@ -303,7 +300,7 @@ class SweepFolder:
             known = self.read_record(record.trial)
             before = known if known is not None and known.attempt == record.attempt else None
             _refuse_lost(before, record)
-            if before is None or {before.state, record.state} != {TrialState.PRUNED}:
+            if not _is_pruned_already(before, record):
                 staged.replace(file)
             self.progress_file(record.trial).unlink(missing_ok=True)
         self._records.look_again(file.name)
@@ -342,3 +339,12 @@ def _refuse_lost(before: TrialRecord | None, record: TrialRecord) -> None:
     """Refuse a record of a process that was taken for dead, so that the recorded fault stays."""
     if before is not None and len(before.faults) > len(record.faults):
         raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {before.faults[-1]}")
+
+
+def _is_pruned_already(before: TrialRecord | None, record: TrialRecord) -> bool:
+    """Return whether this attempt is on record as pruned.
+
+    With Ray, the trial and the search both write the record of a trial that was stopped. The first one stays, so that a
+    leaderboard that was written from it stays true.
+    """
+    return before is not None and before.state is record.state is TrialState.PRUNED

@@ -1,8 +1,8 @@
 """Declares two interfaces: a launcher starts workers in one kind of place, a submitter hands whole sweeps to a cluster.
 
-A launcher is a module or a package here and a line in ``LAUNCHERS`` of ``finesweep.registry``, a submitter the same and
-a line in ``SUBMITTERS``; the command ends after it. Each also needs a line in ``PROFILES``: a profile with any other
-name is refused. ``docs/extending.md`` has the whole list.
+The command stays with a launcher's workers; it ends once a submitter has its jobs. Each is a module or a package here,
+with a line in ``LAUNCHERS`` or ``SUBMITTERS`` of ``finesweep.registry``, and a line in ``PROFILES``: a profile with any
+other name is refused. ``docs/extending.md`` has the whole list.
 """
 
 from __future__ import annotations
