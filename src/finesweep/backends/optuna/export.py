@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as StudyState
 
 from finesweep.backends.optuna.pruners import step_of
-from finesweep.backends.optuna.study import STATES, SweepStudy
+from finesweep.backends.optuna.study import STATES, SweepStudy, quietly
 from finesweep.errors import FolderError
 from finesweep.files import create
 from finesweep.folder import SweepFolder
@@ -54,9 +54,10 @@ def export_study(sweep_folder: SweepFolder, file: Path) -> int:
     spec = manifest.spec_for(runs[-1])
     trials = list(_trials(sweep_folder, SweepStudy(sweep_folder, spec, functools.partial(step_of, spec))))
     journal = _Events()
-    study = optuna.create_study(
-        study_name=spec.name, storage=JournalStorage(journal), direction=StudyDirection[spec.direction.name]
-    )
+    with quietly():
+        study = optuna.create_study(
+            study_name=spec.name, storage=JournalStorage(journal), direction=StudyDirection[spec.direction.name]
+        )
     study.add_trials(trials)
     text = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in journal.events)
     try:

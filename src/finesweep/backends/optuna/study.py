@@ -145,7 +145,7 @@ class SweepStudy:
             parts: Its sampler, its pruner.
         """
         direction = StudyDirection[self.spec.direction.name]
-        with _quietly():
+        with quietly():
             return optuna.create_study(storage=storage, study_name=self.spec.name, direction=direction, **parts)
 
     def others(self, trial: int) -> list[FrozenTrial]:
@@ -259,7 +259,7 @@ class SweepStudy:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence Optuna's message that a study was made."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -84,3 +84,16 @@ def test_a_sweep_without_trials_is_an_empty_study(sweep_folder: SweepFolder, tmp
     assert export_study(sweep_folder, tmp_path / "study.journal") == 0
     assert opened(tmp_path / "study.journal").trials == []
     assert all(json.loads(line) for line in (tmp_path / "study.journal").read_text().splitlines())
+
+
+def test_optuna_prints_nothing_between_our_lines(
+    sweep_folder: SweepFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(sweep_folder, 0, TrialState.COMPLETE, 0.5)
+    optuna.logging.enable_propagation()
+    try:
+        with caplog.at_level("INFO", "optuna"):
+            export_study(sweep_folder, tmp_path / "study.journal")
+    finally:
+        optuna.logging.disable_propagation()
+    assert caplog.messages == []
