@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from finesweep.pruning.rules import ASHA_FACTOR
-from finesweep.spec import Parameter, SweepSpec, TrialLength
+from finesweep.spec import SweepSpec, TrialLength
 from finesweep.text import metric
-from finesweep.trial import Evaluation, Report, Value
+from finesweep.trial import Evaluation, Report
 
 if TYPE_CHECKING:
     import optuna
@@ -70,13 +70,9 @@ def _most_evaluations(spec: SweepSpec, rows: int) -> int:
     """Return the number of evenly spaced evaluations in the longest trial of a space."""
     # The more rows a step has, the more epochs are `max_steps`.
     names = ("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps")
-    largest = {name: _largest(spec.space[name]) for name in names if name in spec.space}
+    largest = {name: max(spec.space[name].ends().values()) for name in names if name in spec.space}  # type: ignore[type-var]
     length = TrialLength.of(spec.merged(largest), rows)
     return length.total_steps * spec.evaluation.per_epoch // length.steps_per_epoch
-
-
-def _largest(axis: Parameter) -> Value:
-    return axis.high if axis.choices is None else max(axis.choices)  # type: ignore[type-var]
 
 
 def step_of(spec: SweepSpec, evaluation: Evaluation) -> int | None:
