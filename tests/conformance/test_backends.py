@@ -51,6 +51,7 @@ from finesweep.trial import (
 )
 from finesweep.worker.rung_judge import RungJudge
 from made_profiles import settled
+from made_specs import made_spec
 from ray_searches import RaySearches
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -241,19 +242,14 @@ RAY = RaySearches()
 
 
 def make_spec(space=None, *, trials: int = 12, start: tuple = (), **search) -> SweepSpec:
-    values = {
-        "start": start,
-        "name": "conformance",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
-        "objective": {"metric": "eval_loss", "direction": "minimize"},
-        "budget": {"trials": trials},
-        "search": {"pruner": "none", **search},
-        "pruning": {"rungs": (1, 2), "factor": 3},
-        "space": space or EVERY_KIND,
-    }
-    return SweepSpec.model_validate(values, strict=False)
+    return made_spec(
+        name="conformance",
+        start=start,
+        budget={"trials": trials},
+        search={"pruner": "none", **search},
+        pruning={"rungs": (1, 2), "factor": 3},
+        space=space or EVERY_KIND,
+    )
 
 
 def by_learning_rate(trial: int, params) -> list[float]:

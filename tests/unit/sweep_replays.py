@@ -12,7 +12,6 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from benchmarks.curves.recorded import Curve
@@ -20,6 +19,7 @@ from benchmarks.curves.recorded import Curve
 from finesweep.pruning.rules import Promotions, Standing, is_audited, is_below_median, promotions, rung_examples
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Direction, Evaluation, Progress, TrialRecord, TrialState
+from made_specs import made_spec
 
 ROWS = 4_000
 SPACE = {
@@ -33,10 +33,7 @@ SLOWNESS = {8: 1.6, 16: 1.15, 32: 1.0}
 
 def spec_with(pruner: str, sampler: str = "random", **sections: Any) -> SweepSpec:
     """A spec over learning rate, epochs and batch size."""
-    values: dict[str, Any] = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}}
-    values["objective"] = {"metric": "eval_loss", "direction": "minimize"}
-    search = {"pruner": pruner, "sampler": sampler}
-    return SweepSpec.model_validate({**values, "space": SPACE, "search": search, **sections}, strict=False)
+    return made_spec(**{"space": SPACE, "search": {"pruner": pruner, "sampler": sampler}, **sections})
 
 
 @dataclass(frozen=True)

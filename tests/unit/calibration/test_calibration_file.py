@@ -22,6 +22,7 @@ from finesweep.launch.profile import Profile
 from finesweep.launch.profile import of_run as profile_of
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import TrialInterrupted
+from made_specs import made_spec
 
 MACHINE = Machine(cores=2, gpus=("0",), memory_gb=16.0)
 BOX = Machine(cores=64, gpus=("0", "1"), memory_gb=256.0)
@@ -35,15 +36,7 @@ def folder(tmp_path: Path) -> SweepFolder:
 
 
 def spec(**sections) -> SweepSpec:
-    values = {
-        "name": "s",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
-        "space": {"per_device_train_batch_size": {"choices": [8, 16, 32]}},
-        "objective": {"metric": "eval_loss", "direction": "minimize"},
-    }
-    return SweepSpec.model_validate({**values, **sections}, strict=False)
+    return made_spec(**{"space": {"per_device_train_batch_size": {"choices": [8, 16, 32]}}, **sections})
 
 
 def asked(

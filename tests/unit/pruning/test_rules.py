@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import statistics
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,8 +23,9 @@ from finesweep.pruning.rules import (
     rung_fractions,
     values_at,
 )
-from finesweep.spec.sections import FACTOR, SweepSpec
+from finesweep.spec.sections import FACTOR
 from finesweep.trial import Direction, Evaluation
+from made_specs import made_spec
 
 MINIMIZE, MAXIMIZE = Direction.MINIMIZE, Direction.MAXIMIZE
 
@@ -48,12 +48,6 @@ def halfway(draw: st.DrawFn) -> tuple[dict[int, Standing], int, int]:
         waits = how == "waits" and come > 0
         standings[trial] = Standing(trial, dict(enumerate(values)), waits, how == "is over")
     return standings, trials, rungs
-
-
-def spec(**sections: Any) -> SweepSpec:
-    space = {"learning_rate": {"low": 1e-5, "high": 1e-3}}
-    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": space}
-    return SweepSpec.model_validate(values | sections, strict=False)
 
 
 def waiting(standings: Mapping[int, Standing]) -> set[int]:
@@ -341,21 +335,21 @@ def test_about_that_share_of_trials_is_audited_in_each_sweep_other_ones(share: f
 
 
 def test_rungs_lie_at_examples_whatever_the_epochs() -> None:
-    wanted = spec(search={"pruner": "halving"}, pruning={"rungs": [2, 0.5, 1]})
+    wanted = made_spec(search={"pruner": "halving"}, pruning={"rungs": [2, 0.5, 1]})
     assert rung_examples(wanted, 4_001) == (2_000, 4_001, 8_002)
 
 
 def test_rungs_of_so_few_rows_that_they_fall_together_are_one() -> None:
-    assert rung_examples(spec(search={"pruner": "median"}, pruning={"rungs": [0.5, 0.6, 2]}), 2) == (1, 4)
+    assert rung_examples(made_spec(search={"pruner": "median"}, pruning={"rungs": [0.5, 0.6, 2]}), 2) == (1, 4)
 
 
 def test_a_tenth_of_an_epoch_is_a_tenth() -> None:
     # As a binary fraction 0.7 of 10 rows would be 6.
-    assert rung_examples(spec(search={"pruner": "median"}, pruning={"rungs": [0.7]}), 10) == (7,)
+    assert rung_examples(made_spec(search={"pruner": "median"}, pruning={"rungs": [0.7]}), 10) == (7,)
 
 
 def test_pruners_of_the_libraries_have_no_rungs_of_ours() -> None:
-    assert rung_fractions(spec(search={"pruner": "hyperband"})) == ()
+    assert rung_fractions(made_spec(search={"pruner": "hyperband"})) == ()
 
 
 def test_the_standing_settings_make_sense_together() -> None:

@@ -1,7 +1,6 @@
 """What is tried before any sampler speaks."""
 
 import random
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,11 +9,11 @@ from hypothesis import strategies as st
 from finesweep.spec.planned_trials import configuration, planned_trials, trials_wanted, used_up
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
+from made_specs import made_spec
 
 
 def make_spec(space, **sections) -> SweepSpec:
-    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": space}
-    return SweepSpec.model_validate({**values, **sections}, strict=False)
+    return made_spec(space=space, **sections)
 
 
 def test_the_baseline_is_the_default_where_it_lies_inside_and_the_middle_elsewhere():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.spec.sections import SweepSpec
 from finesweep.sweep.plan_costs import PlanInputs, estimated
 from finesweep.worker.measure_for_plan import MOST_SECONDS, batch_sizes, loads
+from made_specs import made_spec
 
 
 def spec(pruner: str = "none", batch: object = None, **sections) -> SweepSpec:
@@ -27,17 +27,12 @@ def spec(pruner: str = "none", batch: object = None, **sections) -> SweepSpec:
         "per_device_train_batch_size": batch or {"choices": [8, 32]},
     }
     values = {
-        "name": "s",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
         "space": {name: axis for name, axis in space.items() if axis != "absent"},
-        "objective": {"metric": "eval_loss", "direction": "minimize"},
         "search": {"pruner": pruner},
         "budget": {"trials": 10},
         "evaluation": {"rows": 200},
     }
-    return SweepSpec.model_validate({**values, **sections}, strict=False)
+    return made_spec(**{**values, **sections})
 
 
 def measurement(examples: float, **changes) -> Measurement:

@@ -23,11 +23,11 @@ from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host import signals
 from finesweep.host.signals import Signals
 from finesweep.launch import deadlines
-from finesweep.spec.sections import SweepSpec
 from finesweep.sweep import open_sweep, stop_stages, supervisor
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.supervisor import INSPECT_SECONDS, Supervisor
 from made_profiles import settled
+from made_specs import made_spec
 
 SPACE = {"learning_rate": {"low": 1e-5, "high": 5e-5, "log": True}}
 
@@ -106,9 +106,7 @@ def folder(tmp_path: Path) -> SweepFolder:
 @pytest.fixture
 def make_watch(folder, clock) -> Callable[[Callable[[int], Worker]], Supervisor]:
     """Make a supervisor of one worker in a sweep of two trials, given what starts a worker."""
-    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": SPACE}
-    sections = {"budget": {"trials": 2}, "objective": {"metric": "eval_loss", "direction": "minimize"}}
-    spec = SweepSpec.model_validate({**values, **sections}, strict=False)
+    spec = made_spec(space=SPACE, budget={"trials": 2})
     profile = settled()
     run = made_records.run(1, ended=None)
     folder.write_run(run)

@@ -16,9 +16,9 @@ from finesweep.host.machine import Machine
 from finesweep.host.signals import Signals
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.launch.profile import of_run as profile_of
-from finesweep.spec.sections import SweepSpec
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.supervisor import Supervisor
+from made_specs import made_spec
 from unit.sweep.test_supervisor import SPACE, Notes, Worker
 
 MACHINE = Machine(cores=4, gpus=("0",), memory_gb=16.0)
@@ -40,9 +40,7 @@ def folder(tmp_path: Path) -> SweepFolder:
 @pytest.fixture
 def watch(folder) -> Supervisor:
     """Return a supervisor whose workers are to find out how many they should be."""
-    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": SPACE}
-    sections = {"budget": {"trials": 20}, "objective": {"metric": "eval_loss", "direction": "minimize"}}
-    spec = SweepSpec.model_validate({**values, **sections}, strict=False)
+    spec = made_spec(space=SPACE, budget={"trials": 20})
     run = made_records.run(1, ended=None, profile=BY_RULE.record(), measures=True)
     folder.write_run(run)
     found = options(Profile(), MACHINE, 20)

@@ -11,12 +11,11 @@ from finesweep.launch.profile import Profile
 from finesweep.model.source import ResolvedModel
 from finesweep.spec.sections import SweepSpec
 from finesweep.sweep.worker_count import notes, settled
+from made_specs import made_spec
 
 
 def spec(**fixed) -> SweepSpec:
-    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": {}}
-    objective = {"metric": "eval_loss", "direction": "minimize"}
-    return SweepSpec.model_validate({**values, "objective": objective, "fixed": fixed}, strict=False)
+    return made_spec(space={}, fixed=fixed)
 
 
 def model(folder: Path, weights: int) -> ResolvedModel:

@@ -10,9 +10,9 @@ import made_records
 import pytest
 
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.spec.sections import SweepSpec
 from finesweep.training.divergence import DivergenceGuard
 from finesweep.trial import Direction, Evaluation, Report, TrialDiverged
+from made_specs import made_spec
 
 pytestmark = pytest.mark.torch
 
@@ -29,17 +29,7 @@ class Trial:
 
         from finesweep.training.callback import EvaluationCheck, TrialCallback, TrialContext, TrialWatch
 
-        values = {
-            "name": "s",
-            "base": Path(),
-            "model": {"name": "m"},
-            "data": {"train": "t.csv"},
-            "objective": {"metric": "eval_loss", "direction": "minimize"},
-            "search": {"pruner": "none"},
-            "patience": "none",
-            "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
-        }
-        spec = SweepSpec.model_validate({**values, **settings}, strict=False)
+        spec = made_spec(**{"search": {"pruner": "none"}, "patience": "none", **settings})
         manifest = made_records.manifest(data={"rows": {"train": ROWS, "validation": 20}})
         self.context = TrialContext(SweepFolder(Path("none")), manifest, spec, {})
         self.model = torch.nn.Linear(1, 1, bias=False)

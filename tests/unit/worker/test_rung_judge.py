@@ -13,23 +13,14 @@ from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, Progress, TrialPruned, TrialRecord, TrialState, TrialWaits
 from finesweep.worker.rung_judge import RungJudge
+from made_specs import made_spec
 
 ROWS = 1_000
 
 
 def spec_with(**search) -> SweepSpec:
     pruning = {"rungs": (1, 2), "factor": 3, **search.pop("pruning", {})}
-    values = {
-        "name": "s",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
-        "objective": {"metric": "eval_loss", "direction": "minimize"},
-        "search": {"baseline": False, **search},
-        "pruning": pruning,
-        "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
-    }
-    return SweepSpec.model_validate(values, strict=False)
+    return made_spec(search={"baseline": False, **search}, pruning=pruning)
 
 
 def judge_of(folder: Path, trials: int = 6, **search) -> RungJudge:

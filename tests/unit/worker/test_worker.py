@@ -21,6 +21,7 @@ from finesweep.host import process_memory
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.spec.sections import SweepSpec
 from finesweep.worker.retry_rule import Ending
+from made_specs import made_spec
 
 if TYPE_CHECKING:
     from finesweep.worker.worker import Worker
@@ -32,17 +33,7 @@ KILLED = Ending(-signal.SIGKILL, seconds=3.0)
 
 
 def spec_with(**sections: Any) -> SweepSpec:
-    values = {
-        "name": "s",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
-        "objective": {"metric": "eval_loss", "direction": "minimize"},
-        "budget": {"trials": TRIALS},
-        "search": {"pruner": "none", "baseline": False},
-        "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
-    }
-    return SweepSpec.model_validate({**values, **sections}, strict=False)
+    return made_spec(**{"budget": {"trials": TRIALS}, "search": {"pruner": "none", "baseline": False}, **sections})
 
 
 @pytest.fixture

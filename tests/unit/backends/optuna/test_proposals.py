@@ -27,6 +27,7 @@ from finesweep.folder.sweep_folder import make_folders
 from finesweep.spec import SweepSpec
 from finesweep.spec.planned_trials import configuration
 from finesweep.trial import Params, TrialRecord, TrialState
+from made_specs import made_spec
 
 SMALL: dict[str, Any] = {
     "num_train_epochs": {"low": 1, "high": 2},
@@ -44,8 +45,7 @@ LARGE: dict[str, Any] = {
 
 
 def spec_of(space: dict[str, Any], seed: int = 0) -> SweepSpec:
-    values = {"name": "s", "base": Path(), "model": {"name": "m"}, "data": {"train": "t.csv"}, "space": space}
-    return SweepSpec.model_validate({**values, "search": {"seed": seed, "sampler": "tpe"}}, strict=False)
+    return made_spec(space=space, search={"seed": seed, "sampler": "tpe"})
 
 
 SPEC = spec_of(SMALL)

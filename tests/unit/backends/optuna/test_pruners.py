@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -8,6 +7,7 @@ import pytest
 
 from finesweep.backends.optuna.pruners import _most_evaluations, pruner_of
 from finesweep.spec import SweepSpec
+from made_specs import made_spec
 
 ROWS = 100
 EPOCHS = {"num_train_epochs": {"low": 2, "high": 5}}
@@ -18,18 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 
 
 def spec_of(space: Any = None, pruner: str = "hyperband", per_epoch: int = 1, **fixed: Any) -> SweepSpec:
-    values = {
-        "name": "s",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
-        "objective": {"metric": "eval_loss", "direction": "minimize"},
-        "search": {"pruner": pruner},
-        "evaluation": {"per_epoch": per_epoch},
-        "space": {**RATE, **(space or {})},
-        "fixed": fixed,
-    }
-    return SweepSpec.model_validate(values, strict=False)
+    evaluation = {"per_epoch": per_epoch}
+    return made_spec(search={"pruner": pruner}, evaluation=evaluation, space={**RATE, **(space or {})}, fixed=fixed)
 
 
 @pytest.mark.parametrize(

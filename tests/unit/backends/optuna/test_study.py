@@ -23,6 +23,7 @@ from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.spec.search_space import SearchSpace
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, Params, Progress, TrialRecord, TrialState
+from made_specs import made_spec
 
 SPACE: dict[str, dict[str, Any]] = {
     "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
@@ -34,16 +35,7 @@ SPACE: dict[str, dict[str, Any]] = {
 
 
 def spec_of(space: Any = None, **search: Any) -> SweepSpec:
-    values = {
-        "name": "study",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
-        "objective": {"metric": "eval_loss", "direction": "minimize"},
-        "search": {"sampler": "tpe", "pruner": "none", **search},
-        "space": space or SPACE,
-    }
-    return SweepSpec.model_validate(values, strict=False)
+    return made_spec(name="study", search={"sampler": "tpe", "pruner": "none", **search}, space=space or SPACE)
 
 
 SPEC = spec_of()

@@ -14,6 +14,7 @@ from finesweep.backends.ray.scheduler import scheduler_of
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation, TrialRecord, TrialState
+from made_specs import made_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,16 +23,8 @@ class Trial:
 
 
 def spec_with(pruner: str, direction: str = "minimize") -> SweepSpec:
-    values = {
-        "name": "s",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
-        "objective": {"metric": "eval_loss", "direction": direction},
-        "search": {"pruner": pruner, "backend": "ray"},
-        "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
-    }
-    return SweepSpec.model_validate(values, strict=False)
+    objective = {"metric": "eval_loss", "direction": direction}
+    return made_spec(objective=objective, search={"pruner": pruner, "backend": "ray"})
 
 
 def scheduler_with(pruner: str, records=(), direction: str = "minimize"):

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import sys
 import types
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,21 +13,10 @@ from hypothesis import strategies as st
 
 from finesweep.backends.ray import trial as ray_trial
 from finesweep.folder.claims import Claim
-from finesweep.spec.sections import SweepSpec
 from finesweep.trial import AttemptOutdated, Evaluation, Report, TrialPruned, TrialRecord, TrialState
+from made_specs import made_spec
 
-SPEC = SweepSpec.model_validate(
-    {
-        "name": "s",
-        "base": Path(),
-        "model": {"name": "m"},
-        "data": {"train": "t.csv"},
-        "objective": {"metric": "eval_loss", "direction": "minimize"},
-        "search": {"pruner": "asha", "backend": "ray"},
-        "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
-    },
-    strict=False,
-)
+SPEC = made_spec(search={"pruner": "asha", "backend": "ray"})
 FORK = multiprocessing.get_context("fork")
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 
