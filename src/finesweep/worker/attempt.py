@@ -43,12 +43,11 @@ from finesweep.trial import (
     TrialStopped,
     TrialWaits,
 )
+from finesweep.worker import lost_loader
 from finesweep.worker.retry_rule import after_fault
 from finesweep.worker.rung_judge import RungJudge
 
 PROGRESS_SECONDS = 1.0
-# torch does not name the cause. If a loader was killed, the message is often no more than this.
-_LOST_LOADER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed by signal: Killed)")
 _IN_LOADER = re.compile(r"Caught \w+ in (DataLoader worker process) \d+\.$")
 
 
@@ -98,6 +97,7 @@ class Attempt:
         except torch.OutOfMemoryError as error:
             raise self._out_of_memory(error) from error
         except Exception as error:
+            lost_loader.ignore_further_losses()
             traceback.print_exc()
             if disk.is_for_lack_of_space(error, self.sweep_folder.path):
                 raise disk.full(self.sweep_folder.path) from error
@@ -192,13 +192,14 @@ class Attempt:
 
     def _failed_or_lost(self, error: BaseException) -> Exception:
         """Record a failure of the trial itself, or the loss of a process that loads its data."""
-        if not _LOST_LOADER.match(str(error)):
+        if not lost_loader.is_loss_of_loader(error):
             return self._failed(_one_line(error))
-        lost = "a process that loads the data died without a message (out of memory?)"
-        decision = after_fault(lost, self.claim.faults, self.profile.retries)
+        decision = after_fault(lost_loader.REASON, self.claim.faults, self.profile.retries)
         self.sweep_folder.record(self._record(decision.state, decision.reason, faults=decision.faults))
         is_over = decision.state is TrialState.FAILED
-        return TrialFailed(self.claim.trial, lost, self._log_name()) if is_over else TrialInterrupted(decision.reason)
+        if is_over:
+            return TrialFailed(self.claim.trial, lost_loader.REASON, self._log_name())
+        return TrialInterrupted(decision.reason)
 
     def _out_of_memory(self, error: BaseException) -> Exception:
         """Queue the trial again with half the batch per device, once; the effective batch stays the same."""
