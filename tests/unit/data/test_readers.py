@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep.data import readers
+from finesweep.data.csv_table import Layout
 from finesweep.data.readers import Table
 from finesweep.errors import SpecError
 
@@ -243,7 +244,9 @@ CELL = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"
 def test_what_the_csv_module_writes_is_read_back(rows: list[tuple[str, str]], delimiter: str) -> None:
     stream = io.StringIO(newline="")
     csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
-    table = parse(stream.getvalue(), ".csv" if delimiter == "," else ".tsv")
+    suffix = ".csv" if delimiter == "," else ".tsv"
+    layout = Layout(quoting="minimal")  # by their look, few rows of odd quotes can be read in two ways
+    table = readers.parse(stream.getvalue().encode(), suffix, f"my{suffix}", WANTED, layout)
     assert list(zip(table.columns["text"], table.columns["label"], strict=True)) == rows
 
 
