@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-from e2e.conftest import quick_first
-
 ONE, TWO = ("--workers", "1"), ("--workers", "2")
 LONG = ("--set", "space.num_train_epochs.low=200", "--set", "space.num_train_epochs.high=200")
 
@@ -49,29 +47,50 @@ def assert_all_complete(project: Any, count: int) -> None:
     assert [record["state"] for record in project.records()] == ["COMPLETE"] * count
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "fault",
-    quick_first(
-        weights={"where": "weights"},
-        record={"where": "staging", "trial": 1},
-        claim={"where": "recorded", "trial": 1},
-        leaderboard={"where": "recorded", "trial": 2},
-    ),
-)
-def test_a_disk_that_fills_up_stops_the_sweep_and_costs_no_trial(project, provoke, small_disk, check_invariants, fault):
-    arguments = ("run", "spec.yaml", *(ONE if fault.get("trial") == 1 else TWO), "--set", "budget.trials=4")
-    filler = str(project.path / "results/filler")
-    _, err = project.sweep(*arguments, env=provoke({**fault, "do": "fill", "text": filler}), code=2)
+def stops_at_a_full_disk(project: Any, provoke: Any, *arguments: str, **fault: Any) -> Path:
+    """Let a fault fill the disk; return the file that did it."""
+    filler: Path = project.path / "results/filler"
+    _, err = project.sweep(
+        "run", "spec.yaml", *arguments, env=provoke({**fault, "do": "fill", "text": str(filler)}), code=2
+    )
     assert "the disk is full" in err
     assert str(project.path / "results") in err
     assert "make room and run the same command again" in err
     assert "FAILED" not in {record["state"] for record in project.records()}
+    return filler
+
+
+def test_a_disk_that_fills_up_stops_the_sweep_and_costs_no_trial(project, provoke, small_disk, check_invariants):
+    arguments = (*TWO, "--set", "budget.trials=4")
+    stops_at_a_full_disk(project, provoke, *arguments, where="weights")
     before = project.ledger()
     small_disk()
-    project.sweep(*arguments)
+    project.sweep("run", "spec.yaml", *arguments)
     assert_all_complete(project, 4)
     check_invariants(project, before)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_at_a_record_a_claim_and_a_leaderboard_costs_no_trial(
+    project, provoke, small_disk, check_invariants
+):
+    """Three runs of one sweep, each of which goes on where the disk stopped the one before."""
+    ledger: dict[str, bytes] = {}
+    for done, fault in (
+        (1, {"where": "staging", "trial": 1}),  # the record of trial 1 cannot be written
+        (2, {"where": "recorded", "trial": 1}),  # the claim of trial 2 cannot
+        (3, {"where": "recorded", "trial": 2}),  # no trial is left to claim: the leaderboard cannot
+    ):
+        filler = stops_at_a_full_disk(project, provoke, *ONE, **fault)
+        now = project.ledger()
+        assert len(now) == done
+        assert now.items() >= ledger.items(), "a result was lost or changed"
+        ledger = now
+        filler.unlink()
+    small_disk()
+    project.sweep("run", "spec.yaml", *ONE)
+    assert_all_complete(project, 3)
+    check_invariants(project, ledger)
 
 
 @pytest.mark.slow
