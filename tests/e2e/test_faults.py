@@ -37,19 +37,17 @@ def test_results_that_cannot_be_written_are_refused_before_anything_else(project
 
 
 @pytest.mark.slow
-def test_a_corrupted_contender_is_no_winner(project):
+def test_a_corrupted_contender_is_no_winner(copied):
     """The weights are other ones than were ranked, and the record's digest of them fits."""
-    command = ("run", "spec.yaml", "--set", "budget.trials=1")
-    project.sweep(*command)
-    results = project.results()
-    weights = results / "checkpoints/trial-0000/model.safetensors"
+    results, trial = copied.results(), copied.leaderboard()[0]["trial"]
+    weights = results / f"checkpoints/trial-{trial:04d}/model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-2000:] = bytes(2000)
     (results / "winner/evidence.json").unlink()
     weights.unlink()  # the winner's is a hard link to it
     weights.write_bytes(data)
-    (record,) = project.records()
+    record = copied.records()[trial]
     record["weights_sha256"] = digest(weights.parent)
-    (results / "trials/0000.json").write_text(json.dumps(record))
-    _, err = project.sweep(*command, code=1)
+    (results / f"trials/{trial:04d}.json").write_text(json.dumps(record))
+    _, err = copied.sweep("run", "spec.yaml", "--workers", "1", code=1)
     assert re.search(r"evaluated by a plain loop, differ: eval_loss \S+ and", err)
