@@ -167,7 +167,7 @@ def _check_same_params(project: Any, trials: list[int]) -> None:
 
 @pytest.mark.slow
 def test_a_trial_that_is_killed_while_it_saves_its_state_starts_anew(project, provoke, until, check_invariants):
-    epochs = ("--set", "space.num_train_epochs.low=30", "--set", "space.num_train_epochs.high=30")
+    epochs = ("--set", "space.num_train_epochs.low=15", "--set", "space.num_train_epochs.high=15")
     arguments = ("run", "spec.yaml", *ONE, *epochs, "--set", "budget.trials=1")
     process = project.start(*arguments, env=provoke({"where": "state", "do": "kill"}))
     until(lambda: (project.results() / "progress/0000.json").exists(), "trial 0 runs")

@@ -123,7 +123,7 @@ def test_a_disk_without_room_for_the_rows_is_named(project, small_disk):
 
 @pytest.mark.slow
 def test_a_trial_whose_state_cannot_be_saved_starts_anew(project, provoke, small_disk, until, check_invariants):
-    epochs = ("--set", "space.num_train_epochs.low=30", "--set", "space.num_train_epochs.high=30")
+    epochs = ("--set", "space.num_train_epochs.low=15", "--set", "space.num_train_epochs.high=15")
     arguments = ("run", "spec.yaml", *ONE, *epochs, "--set", "budget.trials=1")
     fault = {"where": "saving", "do": "fill", "text": str(project.path / "results/filler")}
     process = project.start(*arguments, env=provoke(fault))
