@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 # Hypothesis fails an example that takes longer than 0.2 s, which any example may on a busy machine.
 settings.register_profile("finesweep", deadline=None)
 settings.load_profile("finesweep")
+
+# Ray runs its actors at niceness 15. Beside another test that trains they would wait most of the time.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray spells it so
 
 
 @pytest.fixture(autouse=True)
