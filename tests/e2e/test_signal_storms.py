@@ -36,7 +36,7 @@ LEFT_SECONDS = 15.0
 """How long killed processes may take to be gone."""
 
 MARK = "FINESWEEP_TEST_STORM"
-STORMS = 2
+STORMS = 1
 RUN = ("run", "spec.yaml", "--on", "plain.yaml", "--set", "budget.trials=2", "--set", "search.sampler=random")
 COMMANDS = {
     "optuna": RUN,
