@@ -64,7 +64,10 @@ def gpu_in_name(monkeypatch) -> None:
 @several_cores
 @pytest.mark.slow
 @pytest.mark.usefixtures("gpu_in_name")
-def test_a_machine_is_measured_once_and_another_one_anew(project, until, check_invariants):
+def test_a_machine_is_measured_once_and_another_one_anew_even_if_the_measuring_worker_is_killed(
+    project, until, check_invariants
+):
+    """Three runs of one sweep; of the last, a worker is killed while it measures, which costs nothing but time."""
     project.write("auto.yaml", "keep_best: 1\n")
     out = stopped(begun(project, until, 1))
     (found,) = calibrations(project)
@@ -83,27 +86,16 @@ def test_a_machine_is_measured_once_and_another_one_anew(project, until, check_i
 
     file = project.results() / "calibration.json"
     file.write_text(file.read_text().replace(f'"host": "{found["host"]}"', '"host": "elsewhere"'))
-    out = stopped(begun(project, until, 3))
-    assert [one["run"] for one in calibrations(project)] == [1, 3]
-    assert "examples/s" in out
-    check_invariants(project)
-
-
-@several_cores
-@pytest.mark.slow
-@pytest.mark.usefixtures("gpu_in_name")
-def test_a_worker_that_is_killed_while_it_measures_costs_nothing_but_time(project, until, check_invariants):
-    project.write("auto.yaml", "keep_best: 1\n")
     process = project.start("run", "spec.yaml", *LONG)
-    until(lambda: calibrations(project) and project.trial_processes(), "a worker measures")
-    (asked,) = calibrations(project)
-    assert not asked["is_done"]
+    until(lambda: len(calibrations(project)) == 2 and project.trial_processes(), "a worker measures")
+    before, asked = calibrations(project)
+    assert (before["run"], asked["run"], asked["is_done"]) == (1, 3, False)
     (measuring,) = {parent(pid) for pid in project.trial_processes()}
     os.kill(measuring, signal.SIGKILL)
     until(lambda: not last_run(project)["measures"], "the run is settled all the same")
     until(lambda: any(project.runs(trial, 1) for trial in range(4)), "a trial trains")
-    (found,) = calibrations(project)
-    assert found["is_done"]
+    _, again = calibrations(project)
+    assert (again["run"], again["is_done"]) == (3, True)
     out = stopped(process)
     assert "was killed by SIGKILL; another one is started." in out
     check_invariants(project)
