@@ -25,6 +25,14 @@ AGAIN_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
+class _Interrupt(KeyboardInterrupt):
+    """Leaves a block; libraries let it pass, unlike other exceptions.
+
+    It is a class of its own because of ``python -m``: if ``KeyboardInterrupt`` itself was raised inside an ``exec`` or
+    ``eval``, as dataclasses have one, the process ends by SIGINT, whatever its exit code is.
+    """
+
+
 @dataclass
 class Signals:
     """Collects requests to stop; ``received`` has their signal numbers, and the first one decides the exit code."""
@@ -73,7 +81,7 @@ class Signals:
             try:
                 self._ends_block = True
                 if self.received:  # just before the block
-                    raise KeyboardInterrupt
+                    raise _Interrupt
                 yield
             finally:
                 self._disarm()
@@ -91,7 +99,7 @@ class Signals:
         yield
         self._ends_block = True
         if self.received:
-            raise KeyboardInterrupt
+            raise _Interrupt
 
     def _disarm(self) -> None:
         self._ends_block = False
@@ -113,7 +121,7 @@ class Signals:
 
     def _interrupt(self, _: int, __: object) -> None:
         if self._ends_block:
-            raise KeyboardInterrupt  # libraries let it pass, unlike other exceptions
+            raise _Interrupt
 
 
 @contextlib.contextmanager

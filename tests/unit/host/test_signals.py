@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +45,25 @@ def test_a_signal_ends_a_block_in_which_nothing_runs_yet_and_is_counted_afterwar
     for one, handler in zip(ALL, before, strict=True):
         assert signal.getsignal(one) is signal.SIG_IGN, "the command is on its way out"
         signal.signal(one, handler)
+
+
+INSIDE_EXEC = """
+import sys
+from finesweep.errors import Stopped
+from finesweep.host.signals import Signals
+
+try:
+    with Signals().counted() as signals, signals.ending_the_block():
+        exec("import signal; signal.raise_signal(signal.SIGTERM)")
+except Stopped as stopped:
+    sys.exit(stopped.exit_code)
+"""
+
+
+def test_a_signal_inside_an_exec_gives_the_same_exit_code(tmp_path: Path) -> None:
+    """Dataclasses are made by one, so most imports have it; with `python -m`, Python would end itself by SIGINT."""
+    (tmp_path / "inside_exec.py").write_text(INSIDE_EXEC)
+    assert subprocess.run([sys.executable, "-m", "inside_exec"], cwd=tmp_path, check=False).returncode == 143
 
 
 def test_without_a_signal_everything_is_as_it_was():
