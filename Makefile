@@ -25,8 +25,9 @@ quickstart: $(VENV)/.installed ## install, then run a first sweep, offline, in a
 test: lint ## install, then check style and types and run the quick tests, in some minutes
 	$(PYTEST) -m "not slow and not cluster"
 
+# Three at a time: they wait more than they compute.
 test-slow: $(VENV)/.installed-test ## the slow tests: sweeps that are killed, broken, resumed; every backend
-	$(PYTEST) -m "slow and not cluster"
+	$(PYTEST) -n 3 -m "slow and not cluster"
 
 # One after the other, so that what a quick test finds is told within minutes.
 test-all: ## the quick tests, then the slow ones, then those on real clusters, in an hour or more

@@ -53,7 +53,7 @@ def test_the_exempt_commands_stand_in_the_readme():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_commands_work_one_after_the_other_and_the_winner_answers(reader):
     folder, environment = reader
     for command in commands():
