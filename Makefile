@@ -35,9 +35,10 @@ test-all: ## the quick tests, then the slow ones, then those on real clusters, i
 	$(MAKE) test-slow
 	$(MAKE) test-cluster
 
+# One process: a job that Ray runs looks for a cluster on its machine, and must not find that of another process.
 test-cluster: $(VENV)/.installed-test ## sweeps on a real Slurm and Ray, installed with apt where it may
 	tests/cluster/install.sh
-	env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -q -m cluster tests/cluster tests/conformance/test_launchers.py
+	$(PYTEST) -n 0 -m cluster tests/cluster tests/conformance/test_launchers.py
 
 test-pythons: ## the unit tests on Python 3.12 and 3.13, as far as this machine has them
 	tests/other_pythons.sh 3.12 3.13

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from cluster.ray_cluster import ray
+
+__all__ = ["ray"]  # one cluster for the tests of several folders
+
 # Hypothesis fails an example that takes longer than 0.2 s, which any example may on a busy machine.
 settings.register_profile("finesweep", deadline=None)
 settings.load_profile("finesweep")

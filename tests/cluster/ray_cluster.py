@@ -1,7 +1,7 @@
 """A Ray cluster of several nodes on this machine, which listens on the loopback interface only.
 
-Each node is a process of its own, ``python ray_cluster.py FOLDER ADDRESS CPUS DASHBOARD``, which starts what
-belongs to the node and ends it when its standard input is closed.
+Each node is a process of its own, ``ray_node.py``, which starts what belongs to the node and ends it when its
+standard input is closed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster.ports import free_ports
+
+NODE = Path(__file__).with_name("ray_node.py")
 HAS_DASHBOARD = all(importlib.util.find_spec(name) for name in ("aiohttp_cors", "opencensus", "prometheus_client"))
 QUICK = {"initial_delay": "1000", "period": "500", "timeout": "1000"}
 """Milliseconds: by itself Ray takes ten seconds to see that a node is dead."""
@@ -57,6 +59,8 @@ class RayCluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
             "RAY_health_check_failure_threshold": "3",
+            # By itself Ray gives way to all others, and on a busy machine its workers would hardly run.
+            "RAY_worker_niceness": "0",
             **{f"RAY_health_check_{name}_ms": value for name, value in QUICK.items()},
         }
 
@@ -67,13 +71,13 @@ class RayCluster:
             cpus: How many it says it has.
             before: Words of a command to start it by.
         """
-        port = _free_port() if HAS_DASHBOARD and not self.nodes else 0
+        port = free_ports(1)[0] if HAS_DASHBOARD and not self.nodes else 0
         words = [str(self.folder), self.address or "-", str(cpus), str(port)]
         # Inherited by whoever Ray starts; an outer cluster must not be found instead.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         with (self.folder / f"node-{len(self.nodes)}.log").open("w") as log:
             process = subprocess.Popen(
-                [*before, sys.executable, __file__, *words],
+                [*before, sys.executable, str(NODE), *words],
                 env={**environment, **self.environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -134,14 +138,7 @@ def _variable(process: psutil.Process, name: str) -> str | None:
         return None
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ray() -> Iterator[RayCluster]:
     """Yield a cluster of a head and one more node, with two CPUs each."""
     # The sockets in it have long names, for which a test's own folder leaves no room.
@@ -155,26 +152,3 @@ def ray() -> Iterator[RayCluster]:
         yield cluster
     finally:
         cluster.stop()
-
-
-def _run_node(folder: str, address: str, cpus: str, port: str) -> None:
-    """Start a node, say its cluster's address, and end it when nobody is left who wants it."""
-    from ray._private.node import Node
-    from ray._private.parameter import RayParams
-
-    is_head = address == "-"
-    common = {"num_cpus": int(cpus), "num_gpus": 0, "object_store_memory": 100_000_000, "min_worker_port": 0}
-    mine = (
-        {"include_dashboard": port != "0", "dashboard_host": "127.0.0.1", "dashboard_port": int(port) or None}
-        if is_head
-        else {"gcs_address": address, "redis_address": address, "include_log_monitor": False, "node_manager_port": 0}
-    )
-    parameters = RayParams(max_worker_port=0, dashboard_agent_listen_port=None, **common, **mine)
-    node = Node(parameters, head=is_head, shutdown_at_exit=True, spawn_reaper=True)
-    sys.stdout.write(json.dumps({"address": node.gcs_address}) + "\n")
-    sys.stdout.flush()
-    sys.stdin.read()
-
-
-if __name__ == "__main__":
-    _run_node(*sys.argv[1:])

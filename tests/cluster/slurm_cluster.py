@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.ports import free_ports
+
 NODES, CPUS = 3, 2
 INSTALL = "apt-get install --no-install-recommends slurm-wlm munge"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "srun")
@@ -63,13 +65,6 @@ JobRequeue=1
 def missing() -> list[str]:
     """Return the programs that a private Slurm needs and that are not installed."""
     return [name for name in PROGRAMS if shutil.which(name, path=SYSTEM_PATH) is None]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports on which nobody listens at this moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 @dataclass

@@ -19,19 +19,14 @@ import psutil
 import pytest
 
 from cluster.ray_cluster import HAS_DASHBOARD, RayCluster
-from e2e.conftest import SPEC, Project
+from cluster.sweeps import BUDGET, RANDOM, SHORT, TRIALS, check_same, finished, numbers
+from e2e.conftest import Project
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-TRIALS = 12
-RANDOM = SPEC.replace("{pruner: none}", "{pruner: none, sampler: random}")
-LONG = RANDOM.replace("num_train_epochs: {low: 2, high: 3}", "num_train_epochs: {low: 200, high: 200}")
+LONG = RANDOM.replace("{low: 16, high: 20}", "{low: 200, high: 200}")
 """Trials of half a minute, which none of these tests waits for."""
 
-OUTLASTING = RANDOM.replace("num_train_epochs: {low: 2, high: 3}", "num_train_epochs: {low: 20, high: 30}")
-"""Trials of seconds: a sweep of them is not over before Ray has noticed that a node is gone."""
-
-NUMBERS = ("trial", "state", "params", "objective")
 needs_dashboard = pytest.mark.skipif(
     not HAS_DASHBOARD, reason="Ray's dashboard is not installed: pip install 'ray[default]'"
 )
@@ -46,7 +41,7 @@ class OnRay:
 
     def on(self, **keys: Any) -> None:
         """Write the launch profile."""
-        given = {"launcher": "ray", "threads_per_worker": 1, "gpus_per_trial": 0, "workers": 4, **keys}
+        given = {"launcher": "ray", "threads_per_worker": 1, "gpus_per_trial": 0, "workers": 2, **keys}
         self.project.write("ray.yaml", "".join(f"{key}: {json.dumps(value)}\n" for key, value in given.items()))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -77,7 +72,7 @@ def _command_line(process: psutil.Process) -> str:
 @pytest.fixture
 def on_ray(make_project: Callable[..., Project], ray: RayCluster) -> Iterator[OnRay]:
     """Yield a project on the cluster; nothing that a failed test started outlives it."""
-    found = OnRay(make_project(RANDOM), ray)
+    found = OnRay(make_project(SHORT), ray)
     yield found
     for process in found.project.started:
         process.kill()
@@ -94,27 +89,6 @@ def ends(process: subprocess.Popen[str], code: int) -> str:
     return out + err
 
 
-def numbers(project: Project) -> list[dict[str, Any]]:
-    return [{key: record[key] for key in NUMBERS} for record in project.records()]
-
-
-def finished(project: Project) -> int:
-    return sum(record["state"] != "INTERRUPTED" for record in project.records())
-
-
-def winner(project: Project) -> dict[str, Any]:
-    evidence: dict[str, Any] = json.loads((project.results() / "winner/evidence.json").read_text())
-    return evidence
-
-
-@pytest.fixture(scope="module")
-def undisturbed(make_project: Callable[..., Project]) -> Project:
-    """Return the sweep of twelve trials as it is on this machine alone."""
-    project = make_project(RANDOM)
-    project.sweep("run", "spec.yaml", "--set", f"budget.trials={TRIALS}", "--workers", "2")
-    return project
-
-
 def test_a_test_cluster_listens_on_this_machine_only(ray):
     sockets = [one for process in ray.processes() for one in process.net_connections("inet")]
     listening = {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN}
@@ -122,13 +96,12 @@ def test_a_test_cluster_listens_on_this_machine_only(ray):
     assert listening
 
 
-def test_a_node_that_dies_costs_no_trial_and_changes_no_result(on_ray, make_project, until, check_invariants):
-    project, doomed, undisturbed = on_ray.project, 1, make_project(OUTLASTING)
-    undisturbed.sweep("run", "spec.yaml", "--set", f"budget.trials={TRIALS}", "--workers", "2")
-    project.write("spec.yaml", OUTLASTING)
-    process = on_ray.start("--set", f"budget.trials={TRIALS}")
+def test_a_node_that_dies_costs_no_trial_and_changes_no_result(on_ray, undisturbed, until, check_invariants):
+    project, doomed = on_ray.project, 1
+    project.write("spec.yaml", RANDOM)
+    process = on_ray.start(*BUDGET, "--workers", "4")
     try:
-        until(lambda: finished(project) >= 2 and len(claimed_now(project)) > 2, "four workers are at work")
+        until(lambda: finished(project) >= 1 and len(claimed_now(project)) > 2, "four workers are at work")
         on_ray.ray.kill_node(doomed)
         said = ends(process, code=0)
     finally:
@@ -136,9 +109,7 @@ def test_a_node_that_dies_costs_no_trial_and_changes_no_result(on_ray, make_proj
     assert "was killed by SIGKILL; another one is started" in said
     assert [record["state"] for record in project.records()] == ["COMPLETE"] * TRIALS
     assert max(record["attempt"] for record in project.records()) == 2
-    assert numbers(project) == numbers(undisturbed)
-    assert winner(project)["trial"] == winner(undisturbed)["trial"]
-    assert winner(project)["ranked"] == winner(undisturbed)["ranked"]
+    check_same(project, undisturbed)
     assert on_ray.left() == []
     check_invariants(project)
 
@@ -149,65 +120,35 @@ def claimed_now(project: Project) -> list[str]:
     return [file.name for file in (project.results() / "claims").glob("0*") if file.stem not in done]
 
 
-def test_one_sweep_begins_here_and_ends_on_ray(on_ray, undisturbed, until, check_invariants):
-    project, budget = on_ray.project, ("--set", f"budget.trials={TRIALS}")
-    begun = project.start("run", "spec.yaml", *budget, "--workers", "1")
-    until(lambda: finished(project) >= 2, "two trials have finished")
-    begun.send_signal(signal.SIGINT)
-    ends(begun, code=130)
-    before = project.ledger()
-    assert 2 <= len(before) < TRIALS
-    on_ray.run(*budget, "--workers", "3")
-    assert {name: project.ledger()[name] for name in before} == before
-    assert numbers(project) == numbers(undisturbed)
-    assert len(project.leaderboard()) == TRIALS
-    runs = [json.loads(file.read_text()) for file in sorted((project.results() / "runs").glob("*.json"))]
-    assert [run["profile"]["launcher"] for run in runs] == ["local", "ray"]
-    check_invariants(project)
-
-
-def test_ray_prints_nothing_into_the_command_and_logs_into_the_folder(on_ray):
-    said = on_ray.run("--set", "budget.trials=2")
-    assert "raylet" not in said
-    assert "Ray cluster" not in said
-    assert "Connected to Ray cluster" in (on_ray.project.results() / "logs/ray.log").read_text()
-    assert "error" not in (on_ray.project.results() / "logs/worker-0001-1.log").read_text()
-
-
-def test_ctrl_c_saves_what_runs_on_the_cluster_and_the_same_command_goes_on(on_ray, until, check_invariants):
+def test_what_ends_the_command_saves_the_trials_and_the_same_command_goes_on(on_ray, until, check_invariants):
     project = on_ray.project
     project.write("spec.yaml", LONG)
-    process = on_ray.start("--workers", "2")
+    process = on_ray.start()
     until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials have done a step")
     process.send_signal(signal.SIGINT)
     assert "Ended: stopped by Ctrl-C." in ends(process, code=130)
-    assert [(record["state"], record["faults"]) for record in project.records()] == [("INTERRUPTED", [])] * 2
-    assert sorted(folder.name for folder in (project.results() / "states").iterdir()) == ["trial-0000", "trial-0001"]
+    are_saved(project)
     until(lambda: on_ray.left() == [], "no worker is left", seconds=20)
-    again = on_ray.start("--workers", "2")
+    again = on_ray.start()
     until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials go on")
     assert min(project.progress(trial)["step"] for trial in (0, 1)) > 1
-    again.send_signal(signal.SIGTERM)
-    ends(again, code=143)
-    assert min(record["resumed_step"] for record in project.records()) > 0
-    check_invariants(project)
+    again.kill()
+    again.communicate()
+    until(lambda: on_ray.left() == [], "no worker is left without its command", seconds=60)
+    are_saved(project)
+    assert [(record["attempt"], record["resumed_step"] > 0) for record in project.records()] == [(2, True)] * 2
 
 
-def test_without_their_command_the_workers_save_and_go(on_ray, until, check_invariants):
-    project = on_ray.project
-    project.write("spec.yaml", LONG)
-    process = on_ray.start("--workers", "2")
-    until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials have done a step")
-    process.kill()
-    process.communicate()
-    until(lambda: on_ray.left() == [], "no worker is left", seconds=60)
+def are_saved(project: Project) -> None:
+    """Fail unless two trials were interrupted, each with a state from which it can go on."""
     assert [(record["state"], record["faults"]) for record in project.records()] == [("INTERRUPTED", [])] * 2
-    assert len(list((project.results() / "states").iterdir())) == 2
+    assert sorted(folder.name for folder in (project.results() / "states").iterdir()) == ["trial-0000", "trial-0001"]
 
 
 def test_a_killed_worker_is_replaced(on_ray, until, check_invariants):
     project = on_ray.project
-    process = on_ray.start("--set", "space.num_train_epochs.low=30", "--set", "space.num_train_epochs.high=30")
+    project.write("spec.yaml", RANDOM)
+    process = on_ray.start()
     until(lambda: project.runs(0, step=1), "trial 0 has done a step")
     os.kill(project.holder(0), signal.SIGKILL)
     assert "was killed by SIGKILL; another one is started" in ends(process, code=0)
@@ -258,14 +199,21 @@ def test_a_worker_that_no_node_could_take_is_refused(on_ray):
     assert "no node of the Ray cluster could take a worker: it asks for CPU: 1, memory: 5000.0 GB; nodes have" in said
 
 
-def test_workers_without_room_wait_and_go_when_nothing_is_left(on_ray):
+def test_workers_without_room_wait_and_go_when_nothing_is_left_and_ray_prints_nothing(on_ray):
     on_ray.on(address=on_ray.ray.address, threads_per_worker=2, workers=3)
-    on_ray.run("--set", "space.num_train_epochs.low=60", "--set", "space.num_train_epochs.high=60")
-    records = on_ray.project.records()
+    on_ray.project.write("spec.yaml", RANDOM)
+    said = on_ray.run()
+    records, folder = on_ray.project.records(), on_ray.project.results()
     assert [record["state"] for record in records] == ["COMPLETE"] * 3
-    run = json.loads((on_ray.project.results() / "runs/0001.json").read_text())
+    run = json.loads((folder / "runs/0001.json").read_text())
     # A worker that nobody tells would be ended after a minute.
     assert run["ended"] - max(record["started"] + record["seconds"] for record in records) < 45
+    assert "raylet" not in said
+    assert "Ray cluster" not in said
+    assert "Connected to Ray cluster" in (folder / "logs/ray.log").read_text()
+    logs = [log.read_text() for log in folder.glob("logs/worker-0001-*.log")]
+    assert logs
+    assert not [log for log in logs if "error" in log]
 
 
 def submits(on_ray: OnRay, **keys: Any) -> None:
@@ -282,30 +230,31 @@ def job_line(on_ray: OnRay) -> str:
 @needs_dashboard
 def test_a_submitted_sweep_runs_on_its_own_to_the_winner(on_ray, undisturbed, until, check_invariants):
     project = on_ray.project
+    project.write("spec.yaml", RANDOM)
     submits(on_ray, workers="auto", gpus_per_trial="auto")
-    said = on_ray.sweep("submit", "spec.yaml", "--on", "ray.yaml", "--set", f"budget.trials={TRIALS}")
+    said = on_ray.sweep("submit", "spec.yaml", "--on", "ray.yaml", *BUDGET)
     (job,) = re.findall(rf"Submitted to {on_ray.ray.dashboard} as (finesweep-spec-1-\w+)\.", said)
     until(lambda: f"{job}, sweep: running" in job_line(on_ray), "the job runs", seconds=60)
     until(lambda: (project.results() / "winner").exists() and not on_ray.left(), "the sweep has ended", seconds=300)
-    assert "ended    12 trials have finished" in on_ray.sweep("status", str(project.results()), "--on", "ray.yaml")
-    assert numbers(project) == numbers(undisturbed)
-    assert winner(project)["ranked"] == winner(undisturbed)["ranked"]
-    assert "12 trials have finished" in (project.results() / "logs/job-0001.log").read_text()
+    assert f"ended    {TRIALS} trials have finished" in on_ray.sweep(
+        "status", str(project.results()), "--on", "ray.yaml"
+    )
+    check_same(project, undisturbed)
+    assert f"{TRIALS} trials have finished" in (project.results() / "logs/job-0001.log").read_text()
     check_invariants(project)
 
 
 @needs_dashboard
 def test_a_cancelled_job_leaves_saved_trials_with_which_a_run_here_goes_on(on_ray, until, check_invariants):
     project = on_ray.project
-    submits(on_ray, workers=2)
+    submits(on_ray)
     project.write("spec.yaml", LONG)
     on_ray.sweep("submit", "spec.yaml", "--on", "ray.yaml")
     until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials have done a step")
     said = on_ray.sweep("cancel", str(project.results()), "--on", "ray.yaml")
     assert re.search(r"finesweep-spec-1-\w+ was stopped", said)
     until(lambda: on_ray.left() == [], "no worker is left", seconds=30)
-    assert [(record["state"], record["faults"]) for record in project.records()] == [("INTERRUPTED", [])] * 2
-    assert len(list((project.results() / "states").iterdir())) == 2
+    are_saved(project)
     assert "no job of this sweep is known" in on_ray.sweep("cancel", str(project.results()))
     process = project.start("run", "spec.yaml", "--workers", "1")
     until(lambda: project.runs(0, step=1), "trial 0 goes on")
@@ -336,8 +285,8 @@ def test_a_dashboard_that_wants_a_token_says_so(on_ray):
 def test_rays_own_search_takes_its_actors_from_the_same_cluster(on_ray, undisturbed, check_invariants):
     project = on_ray.project
     project.write("spec.yaml", RANDOM.replace("{pruner: none", "{backend: ray, pruner: none"))
-    said = on_ray.run("--set", "budget.trials=6", "--workers", "3")
-    assert numbers(project) == numbers(undisturbed)[:6]
+    said = on_ray.run("--set", "budget.trials=4")
+    assert numbers(project) == numbers(undisturbed)[:4]
     assert "ray." not in said
     assert on_ray.left() == []
     check_invariants(project)
@@ -346,7 +295,7 @@ def test_rays_own_search_takes_its_actors_from_the_same_cluster(on_ray, undistur
 def test_ctrl_c_saves_the_trials_of_rays_own_search_too(on_ray, until, check_invariants):
     project = on_ray.project
     project.write("spec.yaml", LONG.replace("{pruner: none", "{backend: ray, pruner: none"))
-    process = on_ray.start("--workers", "2")
+    process = on_ray.start()
     until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials have done a step", seconds=240)
     process.send_signal(signal.SIGINT)
     ends(process, code=130)

@@ -14,8 +14,16 @@ from e2e.conftest import Project
 
 pytestmark = pytest.mark.cluster
 
-KEYS = ("partition", "account", "qos", "constraint", "options.reservation", "options.mail-user")
-EVIL = ["a b; touch PWNED", "$(touch PWNED)", "x'\ntouch PWNED\n#", 'x" --wrap="touch PWNED', "%j", "a\\", "--wrap=x"]
+EVIL = [
+    {
+        "partition": "a b; touch PWNED",
+        "account": "$(touch PWNED)",
+        "qos": "x'\ntouch PWNED\n#",
+        "constraint": 'x" --wrap="touch PWNED',
+        "options": {"reservation": "%j"},
+    },
+    {"partition": "--wrap=x", "options": {"mail-user": "a\\"}},
+]
 AWKWARD = "a b; touch PWNED, $(touch PWNED), `touch PWNED`, it's #1 & <all> of {it}"
 
 
@@ -29,12 +37,10 @@ def own(project: Project, slurm: SlurmCluster) -> Iterator[Project]:
 
 def test_slurm_is_given_no_code(own: Project, slurm: SlurmCluster) -> None:
     before = slurm.queue().keys()
-    for number, text in enumerate(EVIL):
-        section, _, name = KEYS[number % len(KEYS)].rpartition(".")
-        given = f"{{{name}: {json.dumps(text)}}}" if section else json.dumps(text)
-        own.write("slurm.yaml", f"launcher: slurm\n{section or name}: {given}\n")
-        out, err = own.sweep("submit", "spec.yaml", "--on", "slurm.yaml", code=2, env=slurm.environment)
-        assert "is not allowed" in out + err
+    for keys in EVIL:
+        own.write("slurm.yaml", json.dumps({"launcher": "slurm", **keys}))
+        said = "".join(own.sweep("submit", "spec.yaml", "--on", "slurm.yaml", code=2, env=slurm.environment))
+        assert said.count("is not allowed") == len(keys)
     own.write("slurm.yaml", "launcher: slurm\nsetup: [touch PWNED]\n")
     own.sweep("submit", "spec.yaml", "--on", "slurm.yaml", code=2, env=slurm.environment)
     # Jobs that ended minutes ago may be forgotten meanwhile.

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.ray_cluster import ray
 from finesweep.errors import LaunchError
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
@@ -23,8 +22,6 @@ from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.registry import LAUNCHERS
 from finesweep.spec.sections import BudgetSpec, StopSpec
 from made_profiles import settled
-
-__all__ = ["ray"]
 
 RUN = Run(1, BudgetSpec(), StopSpec(), {}, {}, "here", 1, 0.0)
 CPU = settled(workers=2)

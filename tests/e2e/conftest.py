@@ -224,7 +224,7 @@ def _end_all(project: Project) -> None:
 def until() -> Callable[..., None]:
     """Wait until a condition holds, or fail with what was waited for."""
 
-    def wait(condition: Callable[[], Any], what: str, seconds: float = 120) -> None:
+    def wait(condition: Callable[[], Any], what: str, seconds: float = 240) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"
