@@ -11,26 +11,21 @@ from pathlib import Path
 import typer
 
 from finesweep import activity
-from finesweep.cli import init, internal, read, run
 from finesweep.cli.app import app
+from finesweep.cli.init import init, schema
+from finesweep.cli.internal import collect, prepare, supervise, survey, try_model, verify, worker
+from finesweep.cli.read import export_study, leaderboard, status
+from finesweep.cli.run import cancel, plan, run, submit, validate
 from finesweep.display.activity_line import ActivityLine
 from finesweep.errors import FolderError, LaunchError, SpecError, SweepError, Unreadable, printable
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run.run, run.validate, run.plan, run.submit),
-    *(read.status, read.leaderboard, read.export_study, run.cancel, init.init, init.schema),
+    *(run, validate, plan, submit),
+    *(status, leaderboard, export_study, cancel, init, schema),
 )
 """The commands in the order in which they are shown."""
 
-INTERNAL: tuple[Callable[..., None], ...] = (
-    internal.prepare,
-    internal.worker,
-    internal.supervise,
-    internal.collect,
-    internal.survey,
-    internal.verify,
-    internal.try_model,
-)
+INTERNAL: tuple[Callable[..., None], ...] = (prepare, worker, supervise, collect, survey, verify, try_model)
 """Hidden commands, which finesweep calls itself."""
 
 for _command in COMMANDS:
