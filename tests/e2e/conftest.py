@@ -24,8 +24,8 @@ import pytest
 import tiny
 from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.results.board import read_board
 from finesweep.results.leaderboard import to_json
-from finesweep.results.ranking import rank
 from shared import made_once
 
 SCRATCH_MODEL = (
@@ -276,16 +276,14 @@ def check_invariants() -> Callable[..., None]:
 
     def check(project: Project, before: Mapping[str, bytes] | None = None, name: str = "spec") -> None:
         folder = SweepFolder(project.results(name))
-        records, manifest = folder.records(), folder.manifest()
+        records = folder.records()
         after = project.ledger(name)
         assert {file: after.get(file) for file in before or {}} == (before or {}), "a result was lost or changed"
         assert [f"{record.trial:04d}.json" for record in records] == [
             file.name for file in sorted((project.results(name) / "trials").glob("*.json"))
         ], "a record is unreadable"
         _check_params(folder)
-        assert (project.results(name) / "leaderboard.json").read_text() == to_json(
-            rank(records, manifest.spec.direction), manifest
-        )
+        assert (project.results(name) / "leaderboard.json").read_text() == to_json(read_board(folder, records=records))
         _check_winner(project, name)
         assert project.processes() == []
         leftovers = [file for file in project.results(name).rglob("*") if re.fullmatch(r"\..*\d.*|.*\.tmp", file.name)]

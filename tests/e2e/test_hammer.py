@@ -22,6 +22,7 @@ from made_records import manifest, record
 from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.results import leaderboard
+from finesweep.results.board import read_board
 from finesweep.trial import TrialState
 
 TRIALS = 2_000
@@ -68,7 +69,7 @@ def note_if_somebody_else_runs(trial: int, running: int, notes: Path) -> None:
 def write_leaderboards(path: Path, notes: Path) -> None:
     folder = SweepFolder(path)
     while not (notes / "stop").exists():
-        leaderboard.write(folder, manifest(), folder.records(), [])
+        leaderboard.write(read_board(folder, manifest(), folder.records(), []))
 
 
 @dataclass
@@ -174,7 +175,7 @@ def test_two_thousand_trials_by_sixteen_processes(folder, tmp_path, capsys):
     assert folder.claims.newest() == {one.trial: one.attempt for one in records}, "claimed again after its result"
     assert not list(notes.glob("twice-*")), "two processes held a trial at the same time"
     check_what_was_acknowledged(records, notes)
-    leaderboard.write(folder, manifest(), records, [])
+    leaderboard.write(read_board(folder, manifest(), records, []))
     reader.read()
     assert reader.sizes[-1] == TRIALS
     assert len(set(reader.sizes)) > 5, "the leaderboard was read while it grew"

@@ -29,13 +29,13 @@ def leaderboard(folder: Folder) -> None:
     from finesweep.cli.summary import Screen
     from finesweep.files import permissions
     from finesweep.folder import SweepFolder
-    from finesweep.results import leaderboard as board
+    from finesweep.results.board import read_board
+    from finesweep.results.leaderboard import console_table, write
 
-    sweep_folder = SweepFolder(folder.absolute())
-    manifest, records, runs = sweep_folder.manifest(), sweep_folder.records(), sweep_folder.runs()
-    permissions.follow(sweep_folder.path)
-    board.write(sweep_folder, manifest, records, runs)
-    Screen().print(board.console_table(sweep_folder, manifest, records, runs))
+    board = read_board(SweepFolder(folder.absolute()))
+    permissions.follow(board.folder)
+    write(board)
+    Screen().print(console_table(board))
 
 
 def export_study(

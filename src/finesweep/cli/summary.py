@@ -14,6 +14,7 @@ from finesweep.display.status import set_aside_lines
 from finesweep.errors import printable
 from finesweep.launch import Submission
 from finesweep.registry import TASKS
+from finesweep.results.board import read_board
 from finesweep.results.leaderboard import console_table
 from finesweep.results.ranking import verdict, winner
 from finesweep.sweep.preflight import Checked
@@ -67,7 +68,7 @@ def conclude(outcome: RunResult) -> None:
 
 def _print_result(screen: Screen, outcome: RunResult) -> None:
     folder = outcome.sweep.sweep_folder
-    screen.print(console_table(folder, outcome.sweep.manifest, outcome.records, folder.runs()))
+    screen.print(console_table(read_board(folder, outcome.sweep.manifest, outcome.records)))
     path = _relative(folder.path)
     best = winner(outcome.records, outcome.sweep.spec.direction)
     for line in folder.text_notes(best.effective["data.max_length"]) if best else ():

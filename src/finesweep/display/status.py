@@ -11,7 +11,7 @@ from finesweep.errors import SweepError, printable
 from finesweep.folder import Holder, Run, SweepFolder, next_attempt, sweep_lock
 from finesweep.launch import Profile
 from finesweep.launch.submitted_runs import submitted_runs
-from finesweep.results import leaderboard, ranking
+from finesweep.results import board, ranking
 from finesweep.spec import trials_wanted
 from finesweep.text import metric
 from finesweep.trial import Progress, TrialRecord, TrialState
@@ -54,7 +54,7 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
     best = ranking.winner(records, manifest.spec.direction)
     if best is not None:
         yield f"  best     trial {best.trial}, {manifest.spec.objective.metric} {metric(best.objective)}"
-    if tested := leaderboard.test_scores(leaderboard.evidence_of_best(folder, best)):
+    if tested := board.test_scores(board.evidence_of_best(folder, best)):
         yield f"  test     {tested}"
     yield from jobs
     yield from _trial_lines(folder)

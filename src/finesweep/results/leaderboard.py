@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from finesweep.files import write_text
-from finesweep.folder import Manifest, Run, SweepFolder
+from finesweep.folder import SweepFolder
+from finesweep.results.board import Board, scores, test_scores
 from finesweep.results.leaderboard_columns import BoardColumn, Place, columns
 from finesweep.results.leaderboard_facts import facts, pruning_facts
-from finesweep.results.ranking import Row, SweepSummary, rank, summarize
-from finesweep.results.winner import Evidence, read_evidence
-from finesweep.text import clean, metric
+from finesweep.results.ranking import Row
+from finesweep.text import clean
 from finesweep.text.format import finite
 from finesweep.trial import Divergence, TrialRecord
 
@@ -31,86 +31,51 @@ _FORMULA = re.compile(r"[\s\"]*[=+\-@\t\r＝＋－＠]")
 _MARKDOWN = re.compile(r"([\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_]))")
 
 
-def write(sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> None:
-    """Write ``leaderboard.md``, ``.csv`` and ``.json``, each atomically.
+def write(board: Board) -> None:
+    """Write ``leaderboard.md``, ``.csv`` and ``.json`` into the sweep's folder, each atomically.
 
     All three can be made again from the records, so they are not synced to disk.
-
-    Args:
-        sweep_folder: The sweep's folder.
-        manifest: The sweep's manifest.
-        records: The records of all ended trials.
-        runs: Every ``sweep run``, oldest first.
 
     Raises:
         FolderError: The disk is full or the folder cannot be written.
     """
-    summary = summarize(manifest, records, runs)
-    rows, evidence = rank(records, summary.direction), evidence_of_best(sweep_folder, summary.best)
-    page = "\n".join(_page(sweep_folder, manifest, summary, rows, runs)) + "\n"
-    for suffix, text in (
-        (".md", page),
-        (".csv", to_csv(rows, manifest, evidence)),
-        (".json", to_json(rows, manifest, evidence)),
-    ):
-        write_text(sweep_folder.leaderboard.with_suffix(suffix), text, durable=False)
+    file = SweepFolder(board.folder).leaderboard
+    for suffix, text in ((".md", to_markdown(board)), (".csv", to_csv(board)), (".json", to_json(board))):
+        write_text(file.with_suffix(suffix), text, durable=False)
 
 
-def evidence_of_best(sweep_folder: SweepFolder, best: TrialRecord | None) -> Evidence | None:
-    """Return the evidence of the exported winner, None if it is of another trial than the best one."""
-    evidence = read_evidence(sweep_folder)
-    is_best = evidence and best and (evidence.trial, evidence.ranked) == (best.trial, best.objective)
-    return evidence if is_best else None
+def to_markdown(board: Board) -> str:
+    """Return the board as a page in Markdown."""
+    return "\n".join(_page(board)) + "\n"
 
 
-def test_scores(evidence: Evidence | None) -> str | None:
-    """Return the winner's scores on the test rows as one line, None if there are none."""
-    return f"{_scores(evidence.test)} (trial {evidence.trial})" if evidence and evidence.test else None
-
-
-def to_json(rows: Sequence[Row], manifest: Manifest, evidence: Evidence | None = None) -> str:
-    """Return the rows as a JSON array, one object per line; a number that is not finite becomes null.
-
-    Args:
-        rows: The leaderboard.
-        manifest: The sweep's manifest.
-        evidence: Evidence of the exported winner, whose row gets its test scores; None without a winner.
-    """
-    shown = columns(Place.JSON, rows, manifest, evidence)
-    plain = ({column.name: _json_value(column.value(row)) for column in shown} for row in rows)
+def to_json(board: Board) -> str:
+    """Return the rows as a JSON array, one object per line; a number that is not finite becomes null."""
+    shown = columns(Place.JSON, board.rows, board.manifest, board.evidence)
+    plain = ({column.name: _json_value(column.value(row)) for column in shown} for row in board.rows)
     objects = ",\n".join(json.dumps(one, allow_nan=False) for one in plain)
-    return f"[\n{objects}\n]\n" if rows else "[]\n"
+    return f"[\n{objects}\n]\n" if board.rows else "[]\n"
 
 
-def to_csv(rows: Sequence[Row], manifest: Manifest, evidence: Evidence | None = None) -> str:
-    """Return the rows as CSV with full precision; the arguments are those of ``to_json``.
+def to_csv(board: Board) -> str:
+    """Return the rows as CSV with full precision.
 
     A text that a spreadsheet would take for a formula gets a leading apostrophe. All texts are quoted, because some
     spreadsheets also split cells at semicolons.
     """
-    shown = columns(Place.CSV, rows, manifest, evidence)
+    shown = columns(Place.CSV, board.rows, board.manifest, board.evidence)
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow([_csv_cell(column.name) for column in shown])
-    writer.writerows([_csv_cell(column.value(row)) for column in shown] for row in rows)
+    writer.writerows([_csv_cell(column.value(row)) for column in shown] for row in board.rows)
     return stream.getvalue()
 
 
-def console_table(
-    sweep_folder: SweepFolder,
-    manifest: Manifest,
-    records: Sequence[TrialRecord],
-    runs: Sequence[Run],
-    *,
-    limit: int = 20,
-) -> Group:
+def console_table(board: Board, *, limit: int = 20) -> Group:
     """Return the leaderboard for a terminal; a narrow one shows fewer columns and names the others.
 
     Args:
-        sweep_folder: The sweep's folder.
-        manifest: The sweep's manifest.
-        records: The records of all ended trials.
-        runs: Every ``sweep run``, oldest first.
+        board: The sweep's board.
         limit: Maximum number of ranked rows, and of other rows.
     """
     from rich.console import Group
@@ -118,18 +83,16 @@ def console_table(
 
     from finesweep.text.table import FittedTable
 
-    summary = summarize(manifest, records, runs)
-    rows = rank(records, summary.direction)
-    best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
-    title = f"{clean(manifest.name)}: {summary.headline()}"
-    fitted = _fitted(best[:limit], columns(Place.RANKED, best, manifest)) if best else []
+    best, rest = board.ranked, board.unranked
+    title = f"{clean(board.manifest.name)}: {board.summary.headline()}"
+    fitted = _fitted(best[:limit], columns(Place.RANKED, best, board.manifest)) if best else []
     tables: list[FittedTable | Text | str] = [FittedTable(title, fitted, _more(best, limit))]
     if rest:
-        fitted = _fitted(rest[:limit], columns(Place.UNRANKED, rest, manifest))
+        fitted = _fitted(rest[:limit], columns(Place.UNRANKED, rest, board.manifest))
         tables += ["", FittedTable("Not ranked", fitted, _more(rest, limit))]
-    if tested := test_scores(evidence_of_best(sweep_folder, summary.best)):
+    if tested := test_scores(board.evidence):
         tables += ["", Text(f"On the test rows: {tested}")]
-    if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(summary)]:
+    if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(board.summary)]:
         tables += ["", *about_pruning]
     return Group(*tables)
 
@@ -155,24 +118,22 @@ def _csv_cell(value: Any) -> Any:
     return f"'{text}" if _FORMULA.match(text) or _FORMULA.match(str(value)) else text
 
 
-def _page(
-    sweep_folder: SweepFolder, manifest: Manifest, summary: SweepSummary, rows: Sequence[Row], runs: Sequence[Run]
-) -> Iterator[str]:
+def _page(board: Board) -> Iterator[str]:
     """Yield the lines of the page: the result, the facts, the ranked trials, the others."""
-    best, rest = [row for row in rows if row.rank], [row for row in rows if not row.rank]
-    yield from (f"# {_escaped(manifest.name)}", "", f"**{_escaped(summary.headline())}**", "")
-    for name, text in facts(manifest, summary, runs):
+    best, rest = board.ranked, board.unranked
+    yield from (f"# {_escaped(board.manifest.name)}", "", f"**{_escaped(board.summary.headline())}**", "")
+    for name, text in facts(board.manifest, board.summary, board.runs):
         yield f"- {name}: {_escaped(text, limit=1_000)}"
-    yield f"- Winner: {_escaped(_winner_fact(sweep_folder, summary), limit=1_000)}"
+    yield f"- Winner: {_escaped(_winner_fact(board), limit=1_000)}"
     yield from ("", "## Ranked", "")
-    yield from _markdown_table(best, columns(Place.RANKED, best, manifest)) if best else ["No trial ranks."]
+    yield from _markdown_table(best, columns(Place.RANKED, best, board.manifest)) if best else ["No trial ranks."]
     if len(best) > 1:
         yield from ("", _CAUTION.format(count=f"{len(best):,}"))
     if rest:
         yield from ("", "## Not ranked", "")
-        yield from _markdown_table(rest, columns(Place.UNRANKED, rest, manifest))
-    halves = manifest.spec.search.pruner == "halving"
-    in_order = sorted((row.record for row in rows), key=lambda record: record.trial)
+        yield from _markdown_table(rest, columns(Place.UNRANKED, rest, board.manifest))
+    halves = board.manifest.spec.search.pruner == "halving"
+    in_order = sorted(board.records, key=lambda record: record.trial)
     if tried_again := [line for record in in_order for line in _tried_again(record, halves)]:
         yield from ("", "## Tried again", "", *tried_again)
 
@@ -197,22 +158,17 @@ _CAUTION = (
 )
 
 
-def _winner_fact(sweep_folder: SweepFolder, summary: SweepSummary) -> str:
+def _winner_fact(board: Board) -> str:
     """Describe where the best trial's weights are; a winner exported from another trial is ignored."""
-    best = summary.best
+    best, evidence = board.summary.best, board.evidence
     if best is None:
         return "none"
     text = f"trial {best.trial}" + ("" if best.best_step is None else f", step {best.best_step:,}")
-    if (evidence := evidence_of_best(sweep_folder, best)) is not None:
-        text += f"; exported to {sweep_folder.winner.name}/, loaded again and evaluated: {_scores(evidence.reloaded)}"
-        return text + (f"; on the test rows: {_scores(evidence.test)}" if evidence.test else "")
-    checkpoint = sweep_folder.checkpoint(best.trial)
-    place = f"{checkpoint.relative_to(sweep_folder.path)}/" if checkpoint.is_dir() else "no folder yet"
+    if evidence is not None:
+        text += f"; exported to winner/, loaded again and evaluated: {scores(evidence.reloaded)}"
+        return text + (f"; on the test rows: {scores(evidence.test)}" if evidence.test else "")
+    place = "no folder yet" if board.weights is None else f"{board.weights}/"
     return f"{text}; weights in {place}; not exported yet"
-
-
-def _scores(scores: Mapping[str, float]) -> str:
-    return ", ".join(f"{clean(name)} {metric(value)}" for name, value in scores.items())
 
 
 def _markdown_table(rows: Sequence[Row], shown: Sequence[BoardColumn]) -> Iterator[str]:

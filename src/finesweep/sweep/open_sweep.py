@@ -17,6 +17,7 @@ from finesweep.launch import SettledProfile
 from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
 from finesweep.results import early_stop, leaderboard, same_failure
+from finesweep.results.board import read_board
 from finesweep.spec import SweepSpec, trials_wanted, used_up
 from finesweep.trial import TrialRecord
 
@@ -115,7 +116,7 @@ class OpenSweep:
 
     def write_leaderboard(self, records: Sequence[TrialRecord]) -> None:
         """Update the leaderboard."""
-        leaderboard.write(self.sweep_folder, self.manifest, records, self.sweep_folder.runs())
+        leaderboard.write(read_board(self.sweep_folder, self.manifest, records))
 
     def end_run(self, why: str) -> None:
         """Write when and why this run ended."""

@@ -18,6 +18,7 @@ from finesweep.launch import Order, Profile, Submission, Submitter
 from finesweep.launch.submitted_runs import submitted_runs
 from finesweep.registry import SUBMITTERS
 from finesweep.results import leaderboard
+from finesweep.results.board import read_board
 from finesweep.spec import TrialSettings
 from finesweep.sweep import prepare
 from finesweep.sweep.open_sweep import OpenSweep
@@ -99,7 +100,7 @@ def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
     permissions.follow(path)
     lines = [line for run, submitter in submitted_runs(folder) for line in _cancelled(folder, run, submitter, given)]
     records = folder.records()
-    leaderboard.write(folder, manifest, records, folder.runs())
+    leaderboard.write(read_board(folder, manifest, records))
     finished = sum(record.state.finished for record in records)
     return [
         *(lines or ["no job of this sweep is known"]),

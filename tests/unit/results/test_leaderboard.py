@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from hypothesis import strategies as st
 from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, WAITING, manifest, record, run
 from rich.console import Console
 
-from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.folder import Run, SweepFolder
 from finesweep.results import leaderboard
-from finesweep.results.ranking import rank, summarize
+from finesweep.results.board import Board, read_board
 from finesweep.results.winner import EVIDENCE, Evidence
 from finesweep.text.format import headings
-from finesweep.trial import Direction, Divergence, Evaluation, TrialRecord, TrialState
+from finesweep.trial import Divergence, Evaluation, TrialRecord, TrialState
 from growth import growth
 
 REQUIRED = (
@@ -31,11 +32,15 @@ REQUIRED = (
 def written(folder: Path, records: list[TrialRecord]) -> tuple[str, list[dict[str, str]], list[Any]]:
     """Write a leaderboard and read its three files back."""
     sweep_folder = SweepFolder(folder)
-    leaderboard.write(sweep_folder, manifest(), records, [run()])
+    leaderboard.write(read_board(sweep_folder, manifest(), records, [run()]))
     page = (folder / "leaderboard.md").read_text(encoding="utf-8")
     table = list(csv.DictReader(io.StringIO((folder / "leaderboard.csv").read_text(encoding="utf-8"))))
     strict = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     return page, table, strict
+
+
+def board_of(records: list[TrialRecord], runs: Sequence[Run] = (), folder: Path | None = None) -> Board:
+    return read_board(SweepFolder(folder or Path("/nowhere")), manifest(), records, runs)
 
 
 def diverged(trial: int, **fields: Any) -> TrialRecord:
@@ -94,7 +99,7 @@ def test_ten_times_the_records_take_ten_times_as_long(tmp_path: Path) -> None:
     records = [record(n, 1 / (n + 1), states[n % 4], reason="a | b") for n in range(5_000)]
 
     def write(count: int) -> None:
-        leaderboard.write(SweepFolder(tmp_path), manifest(), records[:count], [run()])
+        leaderboard.write(read_board(SweepFolder(tmp_path), manifest(), records[:count], [run()]))
         assert (tmp_path / "leaderboard.json").read_bytes().count(b"\n") == count + 2
 
     # What compares each record with each other takes a hundred times as long.
@@ -164,7 +169,7 @@ def test_a_winner_exported_from_another_trial_is_not_taken_for_the_best(
 
 def test_page_tells_the_runs_environments_apart(tmp_path: Path) -> None:
     runs = [run(1), run(2), run(3, environment={"torch": "2.12.1"})]
-    leaderboard.write(SweepFolder(tmp_path), manifest(), [], runs)
+    leaderboard.write(read_board(SweepFolder(tmp_path), manifest(), [], runs))
     page = (tmp_path / "leaderboard.md").read_text()
     assert "torch 2.13.0; then finesweep 0.1.0, torch 2.12.1" in page
     assert "- Hours: 2.00 of 12 in 3 runs" in page, "they ran at the same time"
@@ -209,12 +214,11 @@ def test_markdown_cells_show_text_as_it_is(tmp_path: Path, reason: str, shown: s
 @settings(max_examples=60)
 def test_no_text_adds_or_removes_a_cell(reason: str, choice: str) -> None:
     records = [record(0, 0.5, params={"optim": choice}), record(1, None, FAILED, reason=reason)]
-    rows = rank(records, Direction.MINIMIZE)
-    parsed = list(csv.reader(io.StringIO(leaderboard.to_csv(rows, manifest()))))
+    board = board_of(records)
+    parsed = list(csv.reader(io.StringIO(leaderboard.to_csv(board))))
     assert [len(line) for line in parsed] == [len(parsed[0])] * 3
 
-    summary = summarize(manifest(), records, [])
-    page = list(leaderboard._page(SweepFolder(Path("/nowhere")), manifest(), summary, rows, []))
+    page = list(leaderboard._page(board))
     # Two tables of heading, rule and one row.
     counts = [len(cells(line)) for line in page if line.startswith("|")]
     assert counts == [counts[0]] * 3 + [counts[3]] * 3
@@ -279,9 +283,7 @@ def test_unpaired_surrogates_do_not_stop_the_writing(tmp_path: Path) -> None:
 
 def printed(records: list[TrialRecord], width: int, folder: Path | None = None, **options: Any) -> str:
     console = Console(file=io.StringIO(), width=width, _environ={})
-    console.print(
-        leaderboard.console_table(SweepFolder(folder or Path("/nowhere")), manifest(), records, [run()], **options)
-    )
+    console.print(leaderboard.console_table(board_of(records, [run()], folder), **options))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -376,7 +378,7 @@ def went_on(trial: int, at_step: int) -> TrialRecord:
 def test_a_promotion_is_no_second_try_but_an_interruption_is(tmp_path: Path) -> None:
     for pruner, at_step, again in (("halving", 19, False), ("halving", 21, True), ("median", 19, True)):
         summed = manifest(pruner=pruner)
-        leaderboard.write(SweepFolder(tmp_path), summed, [record(0, 0.4), went_on(1, at_step)], [run()])
+        leaderboard.write(read_board(SweepFolder(tmp_path), summed, [record(0, 0.4), went_on(1, at_step)], [run()]))
         assert ("## Tried again" in (tmp_path / "leaderboard.md").read_text()) is again
 
 
@@ -416,7 +418,7 @@ def test_page_is_silent_about_an_audit_that_there_was_not(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("rows", "told"), [(400, True), (872, False), (1_000, False)])
 def test_page_says_on_how_many_rows_the_ranking_rests(tmp_path: Path, rows: int, told: bool) -> None:
     summed = manifest(spec={"evaluation": {"per_epoch": 1, "rows": rows}})
-    leaderboard.write(SweepFolder(tmp_path), summed, [record(0, 0.4, evaluated_rows=872)], [run()])
+    leaderboard.write(read_board(SweepFolder(tmp_path), summed, [record(0, 0.4, evaluated_rows=872)], [run()]))
     line = f"- Evaluations: while training on {rows:,} of 872 validation rows; the ranking rests on 872"
     assert (line in (tmp_path / "leaderboard.md").read_text().splitlines()) is told
 

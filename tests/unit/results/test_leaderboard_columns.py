@@ -11,6 +11,7 @@ from made_records import FAILED, manifest, record, run
 
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results import leaderboard
+from finesweep.results.board import read_board
 from finesweep.results.leaderboard_columns import BoardColumn, Place, columns
 from finesweep.results.ranking import Row, rank
 from finesweep.results.winner import Evidence
@@ -27,7 +28,7 @@ def test_one_entry_gives_heading_and_cells_in_every_file(tmp_path: Path, monkeyp
         return [*columns(place, *others), column]  # type: ignore[arg-type]
 
     monkeypatch.setattr(leaderboard, "columns", with_one_more)
-    leaderboard.write(SweepFolder(tmp_path), manifest(), [row.record for row in ROWS], [run()])
+    leaderboard.write(read_board(SweepFolder(tmp_path), manifest(), [row.record for row in ROWS], [run()]))
     objects = json.loads((tmp_path / "leaderboard.json").read_text())
     head, *rows = csv.reader(io.StringIO((tmp_path / "leaderboard.csv").read_text()))
     lines = [

@@ -16,6 +16,7 @@ from rich.console import Console
 from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results import leaderboard
+from finesweep.results.board import read_board
 from finesweep.results.winner import EVIDENCE, Evidence
 from finesweep.trial import Divergence, Evaluation, TrialRecord
 
@@ -75,13 +76,13 @@ def odd_folder(tmp_path: Path) -> SweepFolder:
 
 @pytest.mark.parametrize("suffix", [".md", ".csv", ".json"])
 def test_leaderboard_of_odd_trials_has_the_expected_bytes(odd_folder: SweepFolder, suffix: str) -> None:
-    leaderboard.write(odd_folder, odd_manifest(), odd_records(), [run()])
+    leaderboard.write(read_board(odd_folder, odd_manifest(), odd_records(), [run()]))
     written = odd_folder.leaderboard.with_suffix(suffix).read_bytes()
     assert written.decode() == (EXPECTED / f"leaderboard{suffix}").read_bytes().decode()
 
 
 def test_table_of_odd_trials_has_the_expected_lines(odd_folder: SweepFolder) -> None:
-    table = leaderboard.console_table(odd_folder, odd_manifest(), odd_records(), [run()], limit=4)
+    table = leaderboard.console_table(read_board(odd_folder, odd_manifest(), odd_records(), [run()]), limit=4)
     stream = io.StringIO()
     for width in WIDTHS:
         stream.write(f"--- {width} ---\n")
