@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from hashlib import sha256
 
 import pandas as pd
 import pytest
@@ -11,6 +12,8 @@ from lab import Lab
 from transformers import pipeline
 
 from finesweep.errors import WinnerMismatch
+from finesweep.folder import checked_files
+from finesweep.folder.openings import openings
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results import kept_weights
 from finesweep.results.winner import Evidence
@@ -45,12 +48,18 @@ def ranked(lab, tmp_path):
         return record
 
     def prove(record):
-        prove_winner.prove(sweep_folder.path, sweep_folder.checkpoint(0), 0, tmp_path / "evidence.json")
+        places = sweep_folder.path, sweep_folder.checkpoint(0), sweep_folder.record_file(0), tmp_path / "evidence.json"
+        prove_winner.prove(*places, trial=0, command="run")
         found = json.loads((tmp_path / "evidence.json").read_text())
         evidence = Evidence(0, "eval_loss", record.objective, **found)
         return evidence, evidence.differences(record, TextClassification.metrics)
 
     return sweep_folder, train, prove
+
+
+def give_test_rows(sweep_folder, manifest):
+    shutil.copy(sweep_folder.data / "validation.parquet", sweep_folder.data / "test.parquet")
+    checked_files.note(sweep_folder, manifest.model.folder, ())
 
 
 def test_proof_agrees_with_the_evaluation(ranked):
@@ -107,3 +116,24 @@ def test_model_that_answers_the_same_to_every_row_is_noticed(ranked):
     evidence, differing = prove(train({"max_steps": 1, "learning_rate": 1e-9}))
     assert differing == []
     assert evidence.same_answer in ("0", "1")
+
+
+def test_test_rows_are_opened_for_a_sound_winner_and_noted(ranked, lab):
+    sweep_folder, train, prove = ranked
+    give_test_rows(sweep_folder, lab.manifest)
+    evidence, _ = prove(train({"max_steps": 1}))
+    assert evidence.test == evidence.reloaded  # the same rows
+    (opening,) = openings(sweep_folder)
+    assert (opening.command, opening.trial) == ("run", 0)
+    assert opening.rows_digest == sha256((sweep_folder.data / "test.parquet").read_bytes()).hexdigest()
+
+
+def test_test_rows_stay_closed_for_a_model_that_was_not_ranked(ranked, lab):
+    sweep_folder, train, prove = ranked
+    give_test_rows(sweep_folder, lab.manifest)
+    record = train({"max_steps": 1})
+    file = sweep_folder.record_file(0)
+    file.write_text(file.read_text().replace(json.dumps(record.metrics["eval_loss"]), "0.123"))
+    evidence, _ = prove(record)
+    assert evidence.test == {}
+    assert openings(sweep_folder) == []

@@ -74,15 +74,17 @@ def survey(
 def verify(
     folder: Folder,
     model: Path,
-    trial: Annotated[int, typer.Option()],
-    output: Annotated[Path, typer.Option()],
+    record: Path,
+    output: Path,
+    trial: Annotated[int, typer.Option(help="Number of the winner.")],
+    command: Annotated[str, typer.Option(help="The command that exports it.")],
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Evaluate an exported model in this process."""
     with importing():
         from finesweep.worker.prove_winner import prove
 
-    prove(folder, model, trial, output, trusted=trust_remote_code)
+    prove(folder, model, record, output, trial=trial, command=command, trusted=trust_remote_code)
 
 
 def try_model(folder: Folder) -> None:

@@ -13,6 +13,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     logs/ tensorboard/      one each per trial
     checkpoints/trial-0007/ best weights of the contenders only
     states/trial-0007/      the state from which an interrupted trial resumes
+    openings/0001.json      when the test rows were opened, and for which winner (Opening)
     data/ model/            rows, tokens and the resolved model, prepared once
     data/checked.json       sizes, times and digests of these and of the model's folder (TrainedOn)
     leaderboard.{md,csv,json}  winner/
@@ -318,7 +319,7 @@ class SweepFolder:
         return True
 
 
-FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "states", "data")
+FOLDERS = ("runs", "claims", "progress", "trials", "logs", "tensorboard", "checkpoints", "states", "openings", "data")
 
 
 def make_folders(path: Path) -> SweepFolder:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finesweep.folder import Manifest, Run, SweepFolder
+from finesweep.folder.openings import Opening, openings
 from finesweep.results.ranking import Row, SweepSummary, rank, summarize
 from finesweep.results.winner import Evidence, read_evidence
 from finesweep.text import clean, metric
@@ -26,6 +27,7 @@ class Board:
         rows: The ranked trials, best first, then the others.
         evidence: Evidence of the exported winner; None if there is none, or if it is of another trial than the best.
         weights: Path of the best trial's kept weights below ``folder``, None if there are none.
+        openings: Each time that the test rows were opened, oldest first.
     """
 
     folder: Path
@@ -36,6 +38,7 @@ class Board:
     rows: Sequence[Row]
     evidence: Evidence | None = None
     weights: Path | None = None
+    openings: Sequence[Opening] = ()
 
     @property
     def ranked(self) -> list[Row]:
@@ -78,6 +81,7 @@ def read_board(
         rows=rank(records, summary.direction),
         evidence=evidence_of_best(sweep_folder, summary.best),
         weights=_weights_of_best(sweep_folder, summary.best),
+        openings=openings(sweep_folder),
     )
 
 

@@ -14,7 +14,7 @@ from finesweep.files import write_text
 from finesweep.folder import SweepFolder
 from finesweep.results.board import Board, scores, test_scores
 from finesweep.results.leaderboard_columns import BoardColumn, Place, columns
-from finesweep.results.leaderboard_facts import facts, pruning_facts
+from finesweep.results.leaderboard_facts import facts, pruning_facts, sealed_fact
 from finesweep.results.ranking import Row
 from finesweep.text import clean
 from finesweep.text.format import finite
@@ -92,6 +92,8 @@ def console_table(board: Board, *, limit: int = 20) -> Group:
         tables += ["", FittedTable("Not ranked", fitted, _more(rest, limit))]
     if tested := test_scores(board.evidence):
         tables += ["", Text(f"On the test rows: {tested}")]
+    if board.openings and (sealed := sealed_fact(board.manifest.data.rows.get("test", 0), board.openings)):
+        tables += ["", Text(f"Test rows: {sealed}")]
     if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(board.summary)]:
         tables += ["", *about_pruning]
     return Group(*tables)
@@ -125,6 +127,8 @@ def _page(board: Board) -> Iterator[str]:
     for name, text in facts(board.manifest, board.summary, board.runs):
         yield f"- {name}: {_escaped(text, limit=1_000)}"
     yield f"- Winner: {_escaped(_winner_fact(board), limit=1_000)}"
+    if sealed := sealed_fact(board.manifest.data.rows.get("test", 0), board.openings):
+        yield f"- Test rows: {_escaped(sealed, limit=2_000)}"
     yield from ("", "## Ranked", "")
     yield from _markdown_table(best, columns(Place.RANKED, best, board.manifest)) if best else ["No trial ranks."]
     if len(best) > 1:

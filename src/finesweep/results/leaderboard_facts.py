@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from finesweep.data import DataFacts
 from finesweep.folder import Manifest, ModelFacts, Run
+from finesweep.folder.openings import Opening
 from finesweep.results.ranking import SweepSummary
 from finesweep.spec import Parameter
 from finesweep.text import clean, setting
@@ -64,6 +66,33 @@ def _axis(axis: Parameter) -> str:
         text += f" by {setting(axis.step)}" if axis.step is not None else ""
         text += ", log" if axis.log else ""
     return clean(text) + (f", when {clean(axis.when)}" if axis.when else "")
+
+
+def sealed_fact(rows: int, openings: Sequence[Opening]) -> str | None:
+    """Return how often the test rows were opened, and for which winners; None without test rows.
+
+    Args:
+        rows: Number of test rows.
+        openings: Each opening, oldest first.
+    """
+    if not rows:
+        return None
+    if not openings:
+        return f"{rows:,} rows, sealed; none was evaluated yet"
+    times = "once" if len(openings) == 1 else f"{len(openings)} times"
+    each = [f"for trial {one.trial} ({clean(one.command, 20)}, {_day(one.when)})" for one in openings]
+    text = f"{rows:,} rows, opened {times}: {', then '.join(each)}"
+    if len({one.trial for one in openings}) > 1:
+        text += "; a later winner was chosen after a test score was known, so its own may be too good"
+    return text
+
+
+def _day(when: float) -> str:
+    """Return a Unix time as date and minute in UTC; a time that no calendar has as it is."""
+    try:
+        return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"{when:g}"
 
 
 def pruning_facts(summary: SweepSummary) -> Iterator[tuple[str, str]]:

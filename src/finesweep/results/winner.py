@@ -113,6 +113,7 @@ def export(
     record: TrialRecord,
     profile: SettledProfile,
     stopping: Callable[[], bool],
+    command: str,
 ) -> Evidence | None:
     """Export a trial as ``winner/``: copy it, reload it in a fresh process, evaluate it, then move it into place.
 
@@ -124,6 +125,7 @@ def export(
         record: The best trial; its weights are under ``checkpoints/``.
         profile: Has the device and the threads for the evaluation.
         stopping: Returns whether to stop.
+        command: Name of the command that exports it, for the note of the opening of the test rows.
 
     Returns:
         The evidence, None if it was asked to stop.
@@ -141,7 +143,9 @@ def export(
     _copy(sweep_folder.checkpoint(record.trial), building)
     _check_code(building, manifest)
     activity.tell(f"proving the winner: trial {record.trial}, loaded in a fresh process and evaluated again")
-    found = _evaluate_in_fresh_process(sweep_folder, building, record, profile, stopping, trusted=manifest.trusts_code)
+    arguments = [str(sweep_folder.path), str(building), str(sweep_folder.record_file(record.trial))]
+    options = ["--trial", str(record.trial), "--command", command, *([FLAG] if manifest.trusts_code else [])]
+    found = _evaluate_in_fresh_process(sweep_folder, record, profile, stopping, arguments, options)
     activity.tell("")
     if found is None:
         shutil.rmtree(building, ignore_errors=True)
@@ -204,28 +208,17 @@ def _check_code(folder: Path, manifest: Manifest) -> None:
 
 def _evaluate_in_fresh_process(
     sweep_folder: SweepFolder,
-    folder: Path,
     record: TrialRecord,
     profile: SettledProfile,
     stopping: Callable[[], bool],
-    *,
-    trusted: bool,
+    arguments: Sequence[str],
+    options: Sequence[str],
 ) -> dict[str, Any] | None:
-    """Return ``reloaded``, ``test`` and ``sample`` as found by a new process that knows only the folders."""
+    """Return the fields of ``Evidence`` that a new process finds, which knows only folders; None if asked to stop."""
     with temporary_folder() as temporary:
         output = Path(temporary) / "evidence.json"
-        arguments = [
-            "verify",
-            str(sweep_folder.path),
-            str(folder),
-            "--trial",
-            str(record.trial),
-            "--output",
-            str(output),
-        ]
-        arguments += [FLAG] if trusted else []
         log = sweep_folder.path / "logs" / "winner.log"
-        command = own_command(*arguments)
+        command = own_command("verify", *arguments, str(output), *options)
         try:
             with os.fdopen(open_log(log), "ab") as stream:
                 environment = {**_environment(profile), **temporary_folders_in(temporary)}

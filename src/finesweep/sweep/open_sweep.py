@@ -32,6 +32,7 @@ class OpenSweep:
         spec: The spec with this run's budget.
         profile: Where workers run.
         run: This run.
+        command: Name of the user's command that this process carries out, as the openings of the test rows show it.
         began: Time of its beginning, on the monotonic clock.
     """
 
@@ -40,17 +41,19 @@ class OpenSweep:
     spec: SweepSpec
     profile: SettledProfile
     run: Run
+    command: str = "run"
     began: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of_run(cls, sweep_folder: SweepFolder, run: Run) -> OpenSweep:
+    def of_run(cls, sweep_folder: SweepFolder, run: Run, command: str = "run") -> OpenSweep:
         """Open a sweep that another command has prepared, for the run that it has begun.
 
         Raises:
             FolderError: The folder is no sweep's, or is damaged.
         """
         manifest = sweep_folder.manifest()
-        return cls(sweep_folder, manifest.of_run(run), manifest.spec_for(run), profile_of(run.profile), run)
+        spec = manifest.spec_for(run)
+        return cls(sweep_folder, manifest.of_run(run), spec, profile_of(run.profile), run, command)
 
     @functools.cached_property
     def wanted(self) -> int:

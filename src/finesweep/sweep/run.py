@@ -83,7 +83,7 @@ def supervise(path: Path, number: int, token: str = "") -> RunResult:
         with sweep_lock.held(path) as lock:
             begun = dataclasses.replace(begun, host=socket.gethostname(), pid=os.getpid(), started=time.time())
             sweep_folder.write_run(begun)
-            return _carried_out(OpenSweep.of_run(sweep_folder, begun), lock, signals)
+            return _carried_out(OpenSweep.of_run(sweep_folder, begun, "submit"), lock, signals)
 
 
 def collect(path: Path, number: int, token: str = "") -> RunResult:
@@ -100,7 +100,7 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
     with Signals().counted() as signals:
         sweep_folder, ended = open_run(path, number, token)
         with sweep_lock.held(path):
-            sweep = OpenSweep.of_run(sweep_folder, ended)
+            sweep = OpenSweep.of_run(sweep_folder, ended, "submit")
             if (found := _damaged(sweep)) is not None:
                 raise FolderError(f"{path}: {found}; submit the sweep again to train it again")
             limits = RunLimits(sweep_folder, ended, sweep.spec.budget, sweep.profile.asked.limits)
@@ -187,7 +187,12 @@ def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
     evidence = None
     if best is not None and received is None:
         evidence = winner.export(
-            sweep.sweep_folder, sweep.manifest, best, sweep.profile, lambda: bool(signals.received)
+            sweep.sweep_folder,
+            sweep.manifest,
+            best,
+            sweep.profile,
+            lambda: bool(signals.received),
+            sweep.command,
         )
         received = signals.first
         sweep.write_leaderboard(records)  # again, with the place of the winner

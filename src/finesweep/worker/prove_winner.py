@@ -18,49 +18,62 @@ import torch
 import transformers
 
 from finesweep.errors import WinnerMismatch
-from finesweep.files import write_json
+from finesweep.files import read_as, write_json
 from finesweep.files.parquet import read_frame
 from finesweep.folder import SweepFolder
+from finesweep.folder.openings import open_test
 from finesweep.model import check_files
 from finesweep.registry import TASKS
+from finesweep.results import Evidence
 from finesweep.tasks import Task
 from finesweep.training import precision
 from finesweep.training.tokens import tokenized, without_texts
+from finesweep.trial import TrialRecord
 
 ROWS_COMPARED = 64
 ROWS_AT_ONCE = 32
 
 
-def prove(folder: Path, model: Path, trial: int, output: Path, *, trusted: bool = False) -> None:
-    """Evaluate an exported model on the sweep's validation and test rows.
+def prove(
+    folder: Path, model: Path, record: Path, output: Path, *, trial: int, command: str, trusted: bool = False
+) -> None:
+    """Evaluate an exported model on the sweep's validation rows; on its test rows too, if it is what was ranked.
 
     Args:
         folder: The sweep's folder.
         model: The exported model.
-        trial: The trial it comes from; supplies ``max_length``, batch size and precision.
+        record: File of the record of the trial that it comes from.
         output: JSON file to write: ``reloaded``, ``test``, ``sample``, ``precision``, ``rows`` and ``same_answer``.
+        trial: Number of the winner, under which the opening of the test rows is noted.
+        command: Name of the command that exports it, for the same note.
         trusted: Whether code that comes with the model may run.
+
+    Raises:
+        FolderError: The test rows are not those that the sweep began with.
+        WinnerMismatch: The tokenizer gives other tokens.
     """
     sweep_folder = SweepFolder(folder)
-    manifest = sweep_folder.manifest()
-    settings = next(item for item in sweep_folder.records() if item.trial == trial).effective
+    manifest, ranked = sweep_folder.manifest(), read_as(TrialRecord, record)
+    settings = ranked.effective
     ways = precision.for_evaluation(settings)
     torch.set_float32_matmul_precision("high" if ways.get("tf32") else "highest")
     task = TASKS.load(manifest.spec.task)()
     exported = Exported.load(model, task, settings, trusted=trusted)
     _check_tokenizer(exported, sweep_folder, tokenized(sweep_folder, manifest, exported.max_length)["validation"])
-    files = {split: sweep_folder.data / f"{split}.parquet" for split in ("validation", "test")}
-    answers = {split: exported.answers(read_frame(file)) for split, file in files.items() if file.is_file()}
-    scores = {split: task.recompute_metrics(*answer) for split, answer in answers.items()}
-    logits, labels = answers["validation"]
-    found = {
-        "reloaded": scores["validation"],
-        "test": scores.get("test", {}),
+    logits, labels = exported.answers(read_frame(sweep_folder.data / "validation.parquet"))
+    found: dict[str, Any] = {
+        "reloaded": task.recompute_metrics(logits, labels),
+        "test": {},
         "sample": asked_as_users_will(sweep_folder, model, exported, trusted=trusted),
         "precision": ways,
         "rows": len(labels),
         "same_answer": task.same_answer(logits.numpy(), labels, manifest.data.labels) if len(labels) > 1 else None,
     }
+    evidence = Evidence(trial, manifest.spec.objective.metric, ranked.objective or 0.0, **found)
+    # Test rows are opened for a winner alone, and a model that is not what was ranked becomes none.
+    is_sound = not evidence.differences(ranked, task.metrics)
+    if is_sound and (rows := open_test(sweep_folder, command, trial)) is not None:
+        found["test"] = task.recompute_metrics(*exported.answers(read_frame(rows)))
     write_json(output, found)
 
 

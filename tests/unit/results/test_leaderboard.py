@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -16,8 +17,10 @@ from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, WAITING, manifest, 
 from rich.console import Console
 
 from finesweep.folder import Run, SweepFolder
+from finesweep.folder.openings import Opening
 from finesweep.results import leaderboard
 from finesweep.results.board import Board, read_board
+from finesweep.results.leaderboard_facts import sealed_fact
 from finesweep.results.winner import EVIDENCE, Evidence
 from finesweep.text.format import headings
 from finesweep.trial import Divergence, Evaluation, TrialRecord, TrialState
@@ -447,3 +450,25 @@ def test_json_has_the_keys_that_other_programs_read(tmp_path: Path) -> None:
         *("resumed_step", "promoted", "examples", "evaluated_rows", "audit", "test"),
     ]
     assert item["divergence"] == {"reason": "up", "step": 3, "learning_rate": None, "last_finite_loss": None}
+
+
+def test_openings_of_the_test_rows_are_counted_and_dated() -> None:
+    first, second = Opening("run", 3, 0.0, "ab"), Opening("confirm", 5, 86_400.0, "ab")
+    assert sealed_fact(0, []) is None
+    assert sealed_fact(1_500, []) == "1,500 rows, sealed; none was evaluated yet"
+    once = "1,500 rows, opened once: for trial 3 (run, 1970-01-01 00:00 UTC)"
+    assert sealed_fact(1_500, [first]) == once
+    twice = sealed_fact(1_500, [first, second]) or ""
+    assert twice.startswith("1,500 rows, opened 2 times: for trial 3 (run, 1970-01-01 00:00 UTC), then for trial 5")
+    assert "chosen after a test score was known" in twice
+    assert "chosen after" not in (sealed_fact(9, [first, first]) or "")
+    assert "1e+300" in (sealed_fact(9, [Opening("run", 3, 1e300, "ab")]) or "")
+
+
+def test_page_shows_openings_of_the_folder(tmp_path: Path) -> None:
+    opened = dataclasses.asdict(Opening("run", 3, 0.0, "ab"))
+    (tmp_path / "openings").mkdir()
+    (tmp_path / "openings" / "0001.json").write_text(json.dumps(opened))
+    facts = {"rows": {"train": 6920, "validation": 872, "test": 30}}
+    board = read_board(SweepFolder(tmp_path), manifest(data=facts), [record(0, 0.4)], [run()])
+    assert "- Test rows: 30 rows, opened once" in leaderboard.to_markdown(board)
