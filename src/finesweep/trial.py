@@ -150,6 +150,7 @@ class TrialRecord:
         weights_sha256: Digest of the kept weights, None if none were kept.
         evaluated_rows: Validation rows that the objective is computed from.
         audit: Pruning reason of a trial kept for the audit; None if it is not audited.
+        model_size: Number of the model's weights; None in a record of an older version.
     """
 
     trial: int
@@ -179,6 +180,7 @@ class TrialRecord:
     weights_sha256: str | None = None
     evaluated_rows: int | None = None
     audit: str | None = None
+    model_size: int | None = None
 
     @property
     def ended(self) -> float:

@@ -48,6 +48,48 @@ def test_every_metric_but_the_loss_is_scored(task):
     assert task.metrics["eval_loss"] is Direction.MINIMIZE
 
 
+def drawn_evaluation(task, rows):
+    """Logits that are often right, and the labels."""
+    rng = np.random.default_rng(1)
+    encoded = task.encode(LABELS, None)
+    kept = [encoded.splits["train"][row] for row in rng.integers(0, ROWS, rows)]
+    labels = task.collate(kept, encoded.names)
+    width = task.head(encoded.names)["num_labels"]
+    right = labels if labels.ndim == 2 else np.eye(width)[labels] if width > 1 else labels[:, None]
+    return (2.0 * right + rng.normal(size=(rows, width))).astype(np.float32), labels
+
+
+def test_mean_of_the_row_scores_is_the_metric(task):
+    logits, labels = drawn_evaluation(task, 300)
+    by_row = task.row_scores(logits, labels)
+    whole = {"eval_loss": task.loss(logits, labels)} | {
+        f"eval_{name}": value for name, value in task.score(logits, labels).items()
+    }
+    assert set(task.metrics) - set(by_row) <= {"eval_spearman"}
+    for name, values in by_row.items():
+        assert values.shape == (300,)
+        assert values.mean() == pytest.approx(whole[name], rel=1e-9), name
+
+
+def test_spread_of_the_row_scores_is_the_error_of_the_metric(task):
+    logits, labels = drawn_evaluation(task, 400)
+    by_row = task.row_scores(logits, labels)
+    rng = np.random.default_rng(2)
+    drawn = [rng.integers(0, 400, 400) for _ in range(400)]
+    again = [{"loss": task.loss(logits[r], labels[r]), **task.score(logits[r], labels[r])} for r in drawn]
+    for name, values in by_row.items():
+        errors = np.std([one[name.removeprefix("eval_")] for one in again])
+        # 400 resamples know a standard error to 4 %, and a linear form is exact to 1 / rows.
+        assert values.std() / 20 == pytest.approx(errors, rel=0.15), name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_row_scores_of_one_row_and_of_equal_rows_are_finite(task):
+    logits, labels = drawn_evaluation(task, 5)
+    for picked in ([0], [1, 1, 1]):
+        assert all(np.isfinite(one).all() for one in task.row_scores(logits[picked], labels[picked]).values())
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_head_gives_a_loss_near_that_of_knowing_nothing(task):
     """Fresh weights know nothing, so their loss is the yardstick that the guard takes, within a factor of two."""

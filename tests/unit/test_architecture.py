@@ -13,7 +13,19 @@ ROOT = Path(__file__).parents[2] / "src" / "finesweep"
 
 PACKAGES = (
     *("__init__", "errors", "trial", "hub", "registry", "host", "text", "files", "activity", "tasks", "spec", "data"),
-    *("folder", "pruning", "forecast", "launch", "model", "training", "backends", "calibration", "results", "worker"),
+    *(
+        "folder",
+        "pruning",
+        "confidence",
+        "forecast",
+        "launch",
+        "model",
+        "training",
+        "backends",
+        "calibration",
+        "results",
+        "worker",
+    ),
     *("display", "propose", "sweep", "cli", "__main__"),
 )
 """Packages and loose modules, lowest first; a package imports from those before it."""
@@ -57,8 +69,18 @@ EARLY = {
 """Modules that import something heavy when they are imported, because they are of no use without it."""
 
 FACES = (
-    *("host", "text", "files", "tasks", "spec", "data", "folder", "pruning", "forecast", "launch", "launch.slurm"),
-    *("launch.ray", "model", "training", "backends", "backends.optuna", "backends.ray", "calibration", "results"),
+    *("host", "text", "files", "tasks", "spec", "data", "folder", "pruning", "confidence", "forecast", "launch"),
+    *(
+        "launch.slurm",
+        "launch.ray",
+        "model",
+        "training",
+        "backends",
+        "backends.optuna",
+        "backends.ray",
+        "calibration",
+        "results",
+    ),
     *("worker", "display", "propose", "sweep", "cli"),
 )
 """Packages. What the ``__init__`` of one exports is imported from there; all are light to import."""

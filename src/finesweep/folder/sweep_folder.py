@@ -10,6 +10,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     claims/0007.1           trial and attempt, held by one worker, and its parameters (Claims)
     progress/0007.json      a running trial, rewritten once a second
     trials/0007.json        how a trial ended (TrialRecord)
+    row_scores/0007.json    metrics of a finished trial, row by row (RowScores)
     logs/ tensorboard/      one each per trial
     checkpoints/trial-0007/ best weights of the contenders only
     states/trial-0007/      the state from which an interrupted trial resumes
@@ -36,6 +37,7 @@ from finesweep.files.checked_json import read_numbered
 from finesweep.folder.claims import Claims
 from finesweep.folder.manifest import Manifest, Run, hours_ran
 from finesweep.folder.records import Records
+from finesweep.folder.row_scores import RowScores
 from finesweep.spec.sections import FORMAT
 from finesweep.trial import AttemptOutdated, Params, Progress, TrialRecord, TrialState
 
@@ -142,6 +144,10 @@ class SweepFolder:
         """File of a trial's record."""
         return self.path / "trials" / f"{trial:04d}.json"
 
+    def row_scores_file(self, trial: int) -> Path:
+        """File of a finished trial's metrics, row by row."""
+        return self.path / "row_scores" / f"{trial:04d}.json"
+
     def progress_file(self, trial: int) -> Path:
         """File of a running trial's progress."""
         return self.path / "progress" / f"{trial:04d}.json"
@@ -237,6 +243,14 @@ class SweepFolder:
         """Return the record of a trial's last ended attempt, None if there is none."""
         return self._records.read(f"{trial:04d}.json")
 
+    def read_row_scores(self, record: TrialRecord) -> RowScores | None:
+        """Return what a trial kept of each row; None if there is nothing, or not of this record's attempt."""
+        try:
+            found = read_as(RowScores, self.row_scores_file(record.trial))
+        except (Damaged, OSError):
+            return None
+        return found if (found.trial, found.attempt) == (record.trial, record.attempt) else None
+
     def changed_records(self, since: int) -> list[tuple[int, TrialRecord | None]]:
         """Return the records that were added, changed or removed, in order, after the first ``since`` changes."""
         return self._records.changed(since)
@@ -287,8 +301,12 @@ class SweepFolder:
         self.claims.refuse_outdated(progress.trial, progress.attempt)
         write_json(self.progress_file(progress.trial), dataclasses.asdict(progress), durable=False)
 
-    def record(self, record: TrialRecord) -> None:
+    def record(self, record: TrialRecord, row_scores: RowScores | None = None) -> None:
         """Write an attempt's record, durably; delete its progress, and with a final record its saved state.
+
+        Args:
+            record: The record.
+            row_scores: The trial's metrics row by row, written just before the record.
 
         Raises:
             AttemptOutdated: Another process has taken over the trial, or a fault is on record as the end of this
@@ -302,6 +320,7 @@ class SweepFolder:
             before = known if known is not None and known.attempt == record.attempt else None
             _refuse_lost(before, record)
             if not _is_pruned_already(before, record):
+                self._write_row_scores(row_scores)
                 staged.replace(file)
             self.progress_file(record.trial).unlink(missing_ok=True)
         self._records.look_again(file.name)
@@ -309,6 +328,15 @@ class SweepFolder:
             shutil.rmtree(self.state(record.trial), ignore_errors=True)
         else:
             self._finished.discard(record.trial)  # its weights were damaged, and it runs again
+
+    def _write_row_scores(self, row_scores: RowScores | None) -> None:
+        if row_scores is None:
+            return
+        file = self.row_scores_file(row_scores.trial)
+        with writing(file.parent):
+            file.parent.mkdir(exist_ok=True)  # a folder of an older version has none
+        # Not durable: a loss costs an interval, not a result, and other workers wait for this lock.
+        write_json(file, dataclasses.asdict(row_scores), durable=False)
 
     def is_finished(self, trial: int) -> bool:
         """Return whether a trial has a final record; once it has, its file is not read again."""

@@ -127,9 +127,20 @@ class MultiLabelClassification:
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return the mean binary cross entropy over all rows and labels."""
-        starts = range(0, len(labels), _ROWS_AT_ONCE)
-        losses = (_cross_entropy(logits[at : at + _ROWS_AT_ONCE], labels[at : at + _ROWS_AT_ONCE]) for at in starts)
-        return math.fsum(losses) / labels.size
+        return math.fsum(float(part.sum()) for part in _cross_entropies(logits, labels)) / labels.size
+
+    def row_scores(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each row's binary cross entropy, whether all its labels are right, and its part in the F1 scores."""
+        import numpy as np
+
+        truth, given = labels > 0.5, logits > 0
+        both, either = truth & given, truth.astype(np.int8) + given
+        return {
+            "eval_loss": np.concatenate(list(_cross_entropies(logits, labels))) / labels.shape[1],
+            "eval_micro_f1": _f1_parts(both.sum(1, keepdims=True), either.sum(1, keepdims=True)),
+            "eval_macro_f1": _f1_parts(both, either),
+            "eval_subset_accuracy": (truth == given).all(1).astype(np.float64),
+        }
 
     def naive(self, train: Sequence[Any], validation: Sequence[Any], names: Sequence[str] | None) -> Naive:
         """Return the scores of the same labels for every text, chosen by train as the best for each metric.
@@ -264,14 +275,33 @@ def _shares(labels: Sequence[Any], count: int) -> np.ndarray:
     return np.bincount(_places(labels)[1], minlength=count) / len(labels)
 
 
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the sum of the binary cross entropy over rows and labels."""
+def _cross_entropies(logits: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield each row's sum of the binary cross entropy over its labels, some rows at a time."""
     import numpy as np
 
-    with np.errstate(all="ignore"):
-        wide = logits.astype(np.float64)
-        # This form does not overflow: exp gets no positive argument.
-        return float(np.sum(np.maximum(wide, 0) - wide * labels + np.log1p(np.exp(-np.abs(wide)))))
+    for start in range(0, len(labels), _ROWS_AT_ONCE):
+        wide, truth = logits[start : start + _ROWS_AT_ONCE].astype(np.float64), labels[start : start + _ROWS_AT_ONCE]
+        with np.errstate(all="ignore"):
+            # This form does not overflow: exp gets no positive argument.
+            yield np.sum(np.maximum(wide, 0) - wide * truth + np.log1p(np.exp(-np.abs(wide))), axis=1)
+
+
+def _f1_parts(both: np.ndarray, either: np.ndarray) -> np.ndarray:
+    """Return the linearised F1 of each row, mean over the labels that are present or predicted.
+
+    Args:
+        both: (rows, labels), how often a label is present and predicted in a row.
+        either: (rows, labels), how often it is present, plus how often it is predicted.
+    """
+    import numpy as np
+
+    share = either.mean(axis=0, dtype=np.float64)
+    used = share > 0
+    if not used.any():
+        return np.zeros(len(both))
+    f1 = 2 * both.mean(axis=0, dtype=np.float64)[used] / share[used]
+    weights = 1 / share[used] / used.sum()
+    return np.asarray(f1.mean() + 2 * (both[:, used] @ weights) - either[:, used] @ (weights * f1))
 
 
 def _shown(names: Sequence[str]) -> str:

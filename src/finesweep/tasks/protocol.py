@@ -125,6 +125,21 @@ class Task(Protocol):
         """
         ...
 
+    def row_scores(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return by full name of a metric a value for each row, whose mean over the rows is the metric.
+
+        A metric that is no mean is linearised (infinitesimal jackknife): the spread of its values over the rows gives
+        its standard error. A metric for which there is no such form is absent.
+
+        Args:
+            logits: As for ``score``.
+            labels: As for ``score``.
+
+        Returns:
+            Arrays of shape (rows,), double precision, rows in the order of the arguments.
+        """
+        ...
+
     def naive(self, train: Sequence[Any], validation: Sequence[Any], names: Sequence[str] | None) -> Naive:
         """Return the best answer that is the same for each text.
 

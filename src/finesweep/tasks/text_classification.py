@@ -134,9 +134,18 @@ class TextClassification:
 
     def loss(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Return the mean cross entropy."""
-        starts = range(0, len(labels), _ROWS_AT_ONCE)
-        losses = (_cross_entropy(logits[start : start + _ROWS_AT_ONCE], labels[start:]) for start in starts)
-        return math.fsum(losses) / len(labels)
+        return math.fsum(float(part.sum()) for part in _cross_entropies(logits, labels)) / len(labels)
+
+    def row_scores(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each row's cross entropy, whether its class is right, and its part in the F1 scores."""
+        import numpy as np
+
+        predicted = logits.argmax(axis=-1)
+        return {
+            "eval_loss": np.concatenate(list(_cross_entropies(logits, labels))),
+            "eval_accuracy": (predicted == labels).astype(np.float64),
+            "eval_macro_f1": _macro_f1_parts(predicted, labels, logits.shape[-1]),
+        }
 
     def naive(self, train: Sequence[int], validation: Sequence[int], names: Sequence[str] | None) -> Naive:
         """Return the scores of always answering the most frequent class.
@@ -181,15 +190,31 @@ class TextClassification:
         return (names or ())[int(given[0])] if is_same else None
 
 
-def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the sum of the rows' cross entropy."""
+def _cross_entropies(logits: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the rows' cross entropies, some rows at a time."""
     import numpy as np
 
-    with np.errstate(all="ignore"):
-        # The largest logit is subtracted, so that exp cannot overflow.
-        shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-        right = np.take_along_axis(shifted, labels[: len(logits), None], axis=-1)[:, 0]
-        return float(np.sum(np.log(np.exp(shifted).sum(axis=-1)) - right))
+    for start in range(0, len(labels), _ROWS_AT_ONCE):
+        part, truth = logits[start : start + _ROWS_AT_ONCE], labels[start : start + _ROWS_AT_ONCE]
+        with np.errstate(all="ignore"):
+            # The largest logit is subtracted, so that exp cannot overflow.
+            shifted = part.astype(np.float64) - part.max(axis=-1, keepdims=True)
+            right = np.take_along_axis(shifted, truth[:, None], axis=-1)[:, 0]
+            yield np.log(np.exp(shifted).sum(axis=-1)) - right
+
+
+def _macro_f1_parts(predicted: np.ndarray, truth: np.ndarray, count: int) -> np.ndarray:
+    """Return the linearised macro F1 of each row."""
+    import numpy as np
+
+    right = predicted == truth
+    either = np.bincount(truth, minlength=count) + np.bincount(predicted, minlength=count)
+    used = either > 0
+    share = np.maximum(either, 1) / len(truth)
+    f1 = 2 * np.bincount(truth[right], minlength=count) / np.maximum(either, 1)
+    of_class = f1 / share
+    parts = 2 * right / share[truth] - of_class[truth] - of_class[predicted]
+    return np.asarray(f1[used].mean() + parts / used.sum())
 
 
 def _check_meaning(texts: Mapping[str, Sequence[str]]) -> None:

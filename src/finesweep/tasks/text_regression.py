@@ -124,6 +124,20 @@ class TextRegression:
         """Return the mean squared error."""
         return self.score(logits, labels)["mse"]
 
+    def row_scores(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each row's squared and absolute error, and its part in Pearson's correlation; Spearman's has none."""
+        import numpy as np
+
+        predicted, truth = logits.ravel().astype(np.float64), labels.ravel().astype(np.float64)
+        with np.errstate(all="ignore"):
+            error = predicted - truth
+            return {
+                "eval_loss": error**2,
+                "eval_mse": error**2,
+                "eval_mae": np.abs(error),
+                "eval_pearson": _correlation_parts(predicted, truth),
+            }
+
     def naive(self, train: Sequence[float], validation: Sequence[float], names: Sequence[str] | None) -> Naive:
         """Return the scores of always answering the mean of train.
 
@@ -253,6 +267,17 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     first, second = first - first.mean(), second - second.mean()
     # Rounding can carry a perfect correlation beyond 1.
     return float(np.clip(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)), -1, 1))
+
+
+def _correlation_parts(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the linearised correlation of each row."""
+    import numpy as np
+
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return np.zeros(len(first))
+    first, second = ((side - side.mean()) / side.std() for side in (first, second))
+    value = np.mean(first * second)
+    return np.asarray(value + first * second - value * (first**2 + second**2) / 2)
 
 
 def _correlation_again(one: torch.Tensor, other: torch.Tensor) -> float:

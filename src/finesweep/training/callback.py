@@ -19,6 +19,7 @@ from finesweep.registry import TASKS
 from finesweep.spec import SweepSpec, TrialLength, TrialSettings
 from finesweep.tasks import Task
 from finesweep.training.divergence import DivergenceGuard
+from finesweep.training.evaluation import ByRow
 from finesweep.training.saved_state import SavedState, Weights
 from finesweep.training.trainer import copy_to_cpu
 from finesweep.trial import Direction, Divergence, Evaluation, Params, Report, Reporter, TrialDiverged, Value
@@ -75,6 +76,8 @@ class TrialWatch:
         ranked: Evaluation of the best weights on all validation rows, once training has ended.
         audit: Pruning reason of a trial that trains on for the audit; None if it is not audited.
         settled: The training arguments in force that its spec may have left open.
+        by_row: The evaluation of the best weights on all validation rows, row by row; None if it is not known here.
+        model_size: Number of the model's weights.
     """
 
     direction: Direction
@@ -91,6 +94,8 @@ class TrialWatch:
     ranked: Evaluation | None = None
     audit: str | None = None
     settled: Mapping[str, Value] = field(default_factory=dict)
+    by_row: ByRow | None = field(default=None, repr=False)
+    model_size: int | None = None
 
     def add(self, evaluation: Evaluation) -> bool:
         """Add an evaluation; return whether it is the best so far."""
@@ -172,6 +177,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         check: Ends the trial on divergence.
         report: Receives every evaluation.
         on_step: Called whenever training may be stopped.
+        by_row: Returns the last evaluation of all validation rows, row by row; None before the first.
     """
 
     def __init__(
@@ -181,9 +187,10 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         check: EvaluationCheck,
         report: Reporter,
         on_step: Callable[[TrialWatch], None],
+        by_row: Callable[[], ByRow | None],
     ) -> None:
         self.context, self.watch, self.check = context, watch, check
-        self.report, self.on_step = report, on_step
+        self.report, self.on_step, self.by_row = report, on_step, by_row
         self.schedule: Schedule | None = None
 
     @property
@@ -245,7 +252,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         is_best = self.watch.add(evaluation)
         self.check.refuse_lost(evaluation, metrics["eval_loss"])
         if is_best:
-            self.watch.weights = copy_to_cpu(kwargs["model"])
+            self.watch.weights, self.watch.by_row = copy_to_cpu(kwargs["model"]), self.by_row()
         best = self.watch.best
         assert best is not None
         assert best.objective is not None

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from finesweep.training.batching import Numbers, TokenRows, evaluation_order
+
+
+@dataclass(frozen=True, eq=False)
+class ByRow:
+    """An evaluation row by row, in the rows' own order.
+
+    Attributes:
+        values: By full name of a metric, (rows,); see ``Task.row_scores``.
+        labels: The true labels, first dimension rows.
+    """
+
+    values: Mapping[str, Numbers]
+    labels: Numbers
+
+
+def by_row(values: Mapping[str, Numbers], labels: Numbers, lengths: Numbers) -> ByRow:
+    """Bring what was computed from ``predictions`` back into the rows' own order.
+
+    Args:
+        values: By full name of a metric, (rows,), in the order of the evaluation.
+        labels: The labels in the same order.
+        lengths: Tokens of each row, in the rows' own order.
+    """
+    place = np.argsort(evaluation_order(lengths))
+    return ByRow({name: one[place] for name, one in values.items()}, labels[place])
 
 
 def predictions(

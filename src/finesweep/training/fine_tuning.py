@@ -73,7 +73,8 @@ class FineTuning:
         watch.settled, watch.rows = in_force(self.trainer), len(self.trainer.eval_dataset)
         self.guard = _guard(context, self.trainer)
         self._check = EvaluationCheck(watch, self.guard, context.task.metrics, context.spec.objective.metric)
-        self._callback = TrialCallback(context, watch, self._check, report, on_step)
+        watch.model_size = sum(weights.numel() for weights in self.trainer.model.parameters())
+        self._callback = TrialCallback(context, watch, self._check, report, on_step, lambda: self.trainer.by_row)
         self.trainer.add_callback(self._callback)
         if context.scalars is not None:
             # The writer names its file by the second alone, and two attempts can begin in the same second.
@@ -100,6 +101,9 @@ class FineTuning:
         self.trainer.model.load_state_dict(self.watch.weights)
         if self.watch.rows < len(self.trainer.validation):
             self._rank()
+        elif self.watch.by_row is None:  # another process evaluated them, before the trial was interrupted
+            self.trainer.scores(self.trainer.validation)
+        self.watch.by_row = self.watch.by_row or self.trainer.by_row
 
     def save_state(self, folder: Path) -> None:
         """Write the state of an interrupted trial; another process that resumes it reaches the same results.
@@ -183,6 +187,7 @@ def build_trainer(context: TrialContext, scratch: Path, rows: int | None = None,
     train, validation = (_taken(tokens[split], model, rows) for split in ("train", "validation"))
     return FineTuner(
         validation=validation,
+        row_scores=task.row_scores,
         target_scale=_target_scale(context, model, tokens["train"]),
         model=model,
         args=arguments,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from accelerate.utils import send_to_device
 from transformers.trainer import TRAINER_STATE_NAME
 
 from finesweep.training import rng_state
-from finesweep.training.batching import GroupedByLength, TokenRows
-from finesweep.training.evaluation import predictions
+from finesweep.training.batching import GroupedByLength, Numbers, TokenRows
+from finesweep.training.evaluation import ByRow, by_row, predictions
 from finesweep.training.saved_state import TrainerMemory, Weights
 from finesweep.training.target_scale import TargetScale
 
@@ -29,19 +29,30 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
     Args:
         validation: All validation rows; ``eval_dataset`` may hold only some of them. Neither has columns that the model
             does not take.
+        row_scores: Computes metrics row by row; see ``Task.row_scores``.
         target_scale: Standardises the targets of a regression in training; None to leave them.
         arguments: Arguments of the library's Trainer.
 
     Attributes:
         validation: All validation rows.
+        by_row: The last evaluation of all validation rows, row by row; None before the first.
     """
 
     label_smoother: Any
     control: Any
 
-    def __init__(self, *, validation: Any, target_scale: TargetScale | None = None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        validation: Any,
+        row_scores: Callable[[Numbers, Numbers], Mapping[str, Numbers]],
+        target_scale: TargetScale | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self.validation, self.target_scale = validation, target_scale
+        self.by_row: ByRow | None = None
+        self._row_scores = row_scores
         # True would mean that the model divides its loss by the number of items in the whole step. These heads take the
         # mean over one batch. With True the Trainer would not divide by the accumulation steps, and would multiply by
         # the number of devices.
@@ -138,12 +149,12 @@ class FineTuner(transformers.Trainer):  # type: ignore[misc]
         Returns:
             The loss and the task's metrics, with ``eval_`` before their names.
         """
-        batch = self.args.per_device_eval_batch_size
+        batch, tokens = self.args.per_device_eval_batch_size, TokenRows(rows)
         with rng_state.undisturbed(), self.as_exported():
-            logits, labels = predictions(
-                self.model, TokenRows(rows), self.data_collator, batch, self._after_evaluation_batch
-            )
+            logits, labels = predictions(self.model, tokens, self.data_collator, batch, self._after_evaluation_batch)
             scores = self.compute_metrics(transformers.EvalPrediction(logits, labels))
+            if len(rows) == len(self.validation):
+                self.by_row = by_row(self._row_scores(logits, labels), labels, tokens.lengths)
         metrics = {f"eval_{name}": value for name, value in scores.items()}
         self.log(metrics)
         return metrics

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from finesweep.errors import FolderError, TrialFailed
-from finesweep.folder import Claim, SweepFolder, disk
+from finesweep.folder import Claim, RowScores, SweepFolder, disk
 from finesweep.host.temporary_folders import temporary_folder
 from finesweep.launch import Profile
 from finesweep.results import kept_weights
@@ -181,8 +181,10 @@ class Attempt:
 
     def _complete(self, trainer: Any) -> None:
         record = self._record(TrialState.COMPLETE, self.watch.ended_early)
+        kept = kept_weights.keep_if_best(self.sweep_folder, self.profile, record, self.context.spec.direction, trainer)
+        rows = self.watch.by_row
         self.sweep_folder.record(
-            kept_weights.keep_if_best(self.sweep_folder, self.profile, record, self.context.spec.direction, trainer)
+            kept, RowScores.of(record.trial, record.attempt, rows.values, rows.labels) if rows else None
         )
         kept_weights.remove_beaten(self.sweep_folder, self.profile.keep_best, self.context.spec.direction)
 
@@ -267,6 +269,7 @@ class Attempt:
                 "earlier_seconds": round(self._earlier_seconds, 3),
                 "evaluated_rows": watch.rows,
                 "audit": watch.audit,
+                "model_size": watch.model_size,
                 **changes,
             }
         )

@@ -44,6 +44,7 @@ class Trial:
             check,
             self.reports.append,
             lambda w: self.looks.append(w.step),
+            lambda: None,
         )
         self.arguments = SimpleNamespace(train_batch_size=BATCH, gradient_accumulation_steps=1)
         self.state = transformers.TrainerState(max_steps=STEPS_PER_EPOCH * EPOCHS)

@@ -68,6 +68,7 @@ def make(tmp_path: Path) -> Callable[..., Any]:
         }
         return FineTuner(
             validation=rows.select(range(8)),
+            row_scores=lambda logits, _: {"eval_loss": np.abs(logits).mean(axis=1)},
             model=transformers.BertForSequenceClassification(config),
             args=transformers.TrainingArguments(**given),
             train_dataset=TokenRows(rows),
