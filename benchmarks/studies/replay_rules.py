@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import optuna
 from benchmarks.curves.recorded import Curve
 
-from finesweep.pruning.rules import COHORT, FEWEST, TOLERANCE, Standing, is_below_median, promotions, values_at
+from finesweep.pruning.rules import COHORT, FEWEST, TOLERANCE, RungStanding, is_below_median, promotions, values_at
 from finesweep.spec.sections import FACTOR
 from finesweep.trial import Direction, Evaluation
 
@@ -92,7 +92,7 @@ class AtRungs(Unpruned):
 
     rungs: Sequence[float] = (1,)
     own_length: bool = False
-    standings: dict[int, Standing] = field(default_factory=dict)
+    standings: dict[int, RungStanding] = field(default_factory=dict)
 
     def examples(self, trial: int) -> list[int]:
         """Return the rungs in a trial's examples."""
@@ -104,10 +104,10 @@ class AtRungs(Unpruned):
         """Look at the rungs that the trial comes to."""
         return [rung for rung in self.examples(trial) if rung <= self.curves[trial].examples]
 
-    def reach(self, trial: int, examples: int, *, waits: bool = False) -> Standing:
+    def reach(self, trial: int, examples: int, *, waits: bool = False) -> RungStanding:
         """Note that a trial has come to a rung."""
         seen = [one for one in self.curves[trial].evaluations if one.examples <= examples]
-        self.standings[trial] = Standing(trial, values_at(seen, self.examples(trial), MINIMIZE), waits)
+        self.standings[trial] = RungStanding(trial, values_at(seen, self.examples(trial), MINIMIZE), waits)
         return self.standings[trial]
 
 
@@ -158,11 +158,11 @@ class Halving(AtRungs):
         return found.promoted
 
     def _goes(self, trial: int) -> bool:
-        self.standings[trial] = Standing(trial, self._values(trial))
+        self.standings[trial] = RungStanding(trial, self._values(trial))
         return True
 
     def _end(self, trial: int) -> None:
-        self.standings[trial] = Standing(trial, self._values(trial), is_over=True)
+        self.standings[trial] = RungStanding(trial, self._values(trial), is_over=True)
 
     def _values(self, trial: int) -> Mapping[int, float]:
         return self.standings[trial].values if trial in self.standings else {}

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.curves.recorded import Curve
 
-from finesweep.pruning.rules import Promotions, Standing, is_audited, is_below_median, promotions, rung_examples
+from finesweep.pruning.rules import Promotions, RungStanding, is_audited, is_below_median, promotions, rung_examples
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Direction, Evaluation, Progress, TrialRecord, TrialState
 from made_specs import made_spec
@@ -141,15 +141,15 @@ class Replay:
         others = [n for n in everybody if n not in standings or not standings[n].waits]
         return [*decided.promoted, *others]
 
-    def _promotions(self, standings: dict[int, Standing]) -> Promotions:
+    def _promotions(self, standings: dict[int, RungStanding]) -> Promotions:
         factor = self.world.spec.pruning.factor
         return promotions(standings, self.world.trials, len(self.rungs), Direction.MINIMIZE, factor=factor)
 
-    def _standing(self, number: int) -> Standing:
+    def _standing(self, number: int) -> RungStanding:
         trial, record = self.seen[number], self.records.get(number)
         is_over = self._is_over(number) or trial.audit is not None
         waits = record is not None and record.state is TrialState.WAITING and number not in self.running
-        return Standing(number, self._values(trial), waits and trial.audit is None, is_over)
+        return RungStanding(number, self._values(trial), waits and trial.audit is None, is_over)
 
     def _values(self, trial: _Trial) -> dict[int, float]:
         best, values = math.inf, {}
@@ -226,7 +226,7 @@ class Replay:
         if pruner == "median":
             others = [v[rung] for n, t in self.seen.items() if n != number and rung in (v := self._values(t))]
             return TrialState.PRUNED if is_below_median(values[rung], others, Direction.MINIMIZE) else None
-        standings = {n: self._standing(n) for n in self.seen} | {number: Standing(number, values, waits=True)}
+        standings = {n: self._standing(n) for n in self.seen} | {number: RungStanding(number, values, waits=True)}
         decided = self._promotions(standings)
         if number in decided.dropped:
             return TrialState.PRUNED

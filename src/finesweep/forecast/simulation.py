@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from finesweep.forecast.course import Course
-from finesweep.pruning import Standing, cohorts, promotions
+from finesweep.pruning import RungStanding, cohorts, promotions
 from finesweep.spec import Workload
 
 
@@ -34,9 +34,9 @@ class SimulatedTrial:
     is_over: bool = False
     is_spared: bool = False
 
-    def standing(self, number: int) -> Standing:
+    def standing(self, number: int) -> RungStanding:
         """Return its progress in the form that the rule takes."""
-        return Standing(number, dict(self.values), self.waits, self.is_over, self.is_spared)
+        return RungStanding(number, dict(self.values), self.waits, self.is_over, self.is_spared)
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Simulation:
     _events: list[tuple[float, int]] = field(default_factory=list, init=False)
     _queue: deque[int] = field(default_factory=deque, init=False)
     _cohorts: dict[int, range] = field(default_factory=dict, init=False)
-    _standings: dict[range, dict[int, Standing]] = field(default_factory=dict, init=False)
+    _standings: dict[range, dict[int, RungStanding]] = field(default_factory=dict, init=False)
 
     def run(self, running: Mapping[int, float], queue: Iterable[int]) -> float:
         """Run the sweep to its end and return the seconds that it takes.

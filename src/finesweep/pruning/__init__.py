@@ -8,7 +8,7 @@ from finesweep.pruning.evaluation_schedule import Schedule
 from finesweep.pruning.rules import (
     Promotions,
     Rung,
-    Standing,
+    RungStanding,
     cohorts,
     is_audited,
     promotions,
@@ -19,8 +19,8 @@ from finesweep.pruning.rules import (
 __all__ = [
     "Promotions",
     "Rung",
+    "RungStanding",
     "Schedule",
-    "Standing",
     "cohorts",
     "is_audited",
     "promotions",

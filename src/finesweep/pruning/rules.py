@@ -91,7 +91,7 @@ def is_below_median(value: float, others: Sequence[float], direction: Direction,
 
 
 @dataclass(frozen=True)
-class Standing:
+class RungStanding:
     """Progress of one trial along the rungs.
 
     Attributes:
@@ -192,7 +192,7 @@ def others_at(trial: int, examples: int, records: Iterable[TrialRecord], directi
 
 
 def promotions(
-    standings: Mapping[int, Standing],
+    standings: Mapping[int, RungStanding],
     trials: int,
     rungs: int,
     direction: Direction,
@@ -255,7 +255,7 @@ def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
     return [range(low, high) for low, high in itertools.pairwise(bounds)]
 
 
-def _compared(part: Iterable[int], standings: Mapping[int, Standing]) -> list[int]:
+def _compared(part: Iterable[int], standings: Mapping[int, RungStanding]) -> list[int]:
     """Return the trials of a cohort that are compared: all but the spared ones."""
     return [trial for trial in part if trial not in standings or not standings[trial].is_spared]
 
@@ -263,7 +263,7 @@ def _compared(part: Iterable[int], standings: Mapping[int, Standing]) -> list[in
 def _rung(
     farthest: Mapping[int, int],
     out: Collection[int],
-    standings: Mapping[int, Standing],
+    standings: Mapping[int, RungStanding],
     index: int,
     direction: Direction,
     factor: int,
@@ -282,7 +282,7 @@ def _rung(
     return Rung(tuple(best), tuple(standings[trial].values[index] for trial in best), most_promoted, promoted_now)
 
 
-def _farthest(standing: Standing | None) -> int:
+def _farthest(standing: RungStanding | None) -> int:
     """Return the index of the last rung that a trial has reached, -1 for none."""
     # Not the number of values: a step with a large batch can pass two rungs and is evaluated once.
     return -1 if standing is None else max(standing.values, default=-1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finesweep.folder import SweepFolder
-from finesweep.pruning import Promotions, Rung, Standing, is_audited, promotions, rung_examples, values_at
+from finesweep.pruning import Promotions, Rung, RungStanding, is_audited, promotions, rung_examples, values_at
 from finesweep.pruning.rules import is_below_median
 from finesweep.spec import SweepSpec
 from finesweep.text import metric
@@ -97,7 +97,7 @@ class RungJudge:
         if trial in self._spared or not values or evaluations[-1].examples != self.rungs[max(values)]:
             return
         # The folder may lack this evaluation. The trial is shown as waiting, because the rule decides about those.
-        standings = {**self._standings(), trial: Standing(trial, values, waits=True)}
+        standings = {**self._standings(), trial: RungStanding(trial, values, waits=True)}
         if not self.halves:
             self._judge_by_median(standings, trial)
             return
@@ -116,7 +116,7 @@ class RungJudge:
         """Return whether a trial is finished for the audit even if it is weak."""
         return is_audited(self.spec.search.seed, trial, self.spec.pruning.audit)
 
-    def _judge_by_median(self, standings: dict[int, Standing], trial: int) -> None:
+    def _judge_by_median(self, standings: dict[int, RungStanding], trial: int) -> None:
         values = standings[trial].values
         rung, value = max(values), values[max(values)]
         others = [other.values[rung] for other in standings.values() if other.trial != trial and rung in other.values]
@@ -126,7 +126,7 @@ class RungJudge:
                 f"median: {self._at(rung, value)}; the median of {len(others)} other trials was {middle} there"
             )
 
-    def _lost(self, standing: Standing, rung: Rung) -> str:
+    def _lost(self, standing: RungStanding, rung: Rung) -> str:
         """Describe with which trials a trial was compared at a rung, and which values are kept."""
         reached = max(standing.values)
         kept = dict.fromkeys((metric(rung.values[0]), metric(rung.values[rung.most_promoted - 1])))
@@ -139,11 +139,11 @@ class RungJudge:
     def _seen(self, rung: int) -> str:
         return f"{self.rungs[rung]:,}"
 
-    def _promotions(self, standings: dict[int, Standing]) -> Promotions:
+    def _promotions(self, standings: dict[int, RungStanding]) -> Promotions:
         factor = self.spec.pruning.factor
         return promotions(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
 
-    def _standings(self) -> dict[int, Standing]:
+    def _standings(self) -> dict[int, RungStanding]:
         """Read how far each trial has come, from its record, or from its progress while it runs."""
         newest = self.sweep_folder.claims.newest()
         found = {record.trial: self._of_record(record, newest) for record in self.sweep_folder.records()}
@@ -151,16 +151,16 @@ class RungJudge:
         running = (item for item in self.sweep_folder.progress() if newest.get(item.trial) == item.attempt)
         return found | {item.trial: self._of_progress(item) for item in running}
 
-    def _of_record(self, record: TrialRecord, newest: dict[int, int]) -> Standing:
+    def _of_record(self, record: TrialRecord, newest: dict[int, int]) -> RungStanding:
         waits = record.state is TrialState.WAITING and newest.get(record.trial) == record.attempt
         values = values_at(record.evaluations, self.rungs, self.spec.direction)
         is_spared = record.trial in self._spared or record.audit is not None
-        return Standing(record.trial, values, waits and not is_spared, record.state.finished, is_spared)
+        return RungStanding(record.trial, values, waits and not is_spared, record.state.finished, is_spared)
 
-    def _of_progress(self, progress: Progress) -> Standing:
+    def _of_progress(self, progress: Progress) -> RungStanding:
         values = values_at(progress.evaluations, self.rungs, self.spec.direction)
         is_spared = progress.trial in self._spared or progress.audit is not None
-        return Standing(progress.trial, values, is_spared=is_spared)
+        return RungStanding(progress.trial, values, is_spared=is_spared)
 
     def _drop(self, trial: int, why: str) -> None:
         """End a trial that can no longer be promoted, or queue it to be finished for the audit."""

@@ -9,7 +9,7 @@ from sweep_replays import ROWS, spec_with
 
 from finesweep.forecast.course import Course
 from finesweep.forecast.simulation import SimulatedTrial, Simulation
-from finesweep.pruning.rules import Standing, promotions
+from finesweep.pruning.rules import RungStanding, promotions
 from finesweep.spec.trial_length import Workload
 from finesweep.trial import Direction
 
@@ -60,7 +60,7 @@ def test_a_trial_that_goes_on_at_once_is_begun_once() -> None:
 def test_one_rung_promotes_what_the_rule_promotes(values: list[float], factor: int) -> None:
     promoted: set[int] = set()
     for arrival in range(len(values)):
-        there = {one: Standing(one, {0: value}, True) for one, value in enumerate(values[: arrival + 1])}
+        there = {one: RungStanding(one, {0: value}, True) for one, value in enumerate(values[: arrival + 1])}
         promoted |= set(promotions(there, len(values), 1, Direction.MINIMIZE, factor=factor, cohort=100).promoted)
     simulation = simulated(
         "halving",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from finesweep.pruning.rules import (
     COHORT,
     FEWEST,
-    Standing,
+    RungStanding,
     cohorts,
     is_audited,
     is_below_median,
@@ -34,7 +34,7 @@ FEW_VALUES = st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
 
 
 @st.composite
-def halfway(draw: st.DrawFn) -> tuple[dict[int, Standing], int, int]:
+def halfway(draw: st.DrawFn) -> tuple[dict[int, RungStanding], int, int]:
     """Draw what may be seen of a sweep in the middle of it: standings, trials, rungs."""
     trials, rungs = draw(st.integers(1, 12)), draw(st.integers(1, 3))
     standings = {}
@@ -46,21 +46,21 @@ def halfway(draw: st.DrawFn) -> tuple[dict[int, Standing], int, int]:
         values = sorted(draw(st.lists(FEW_VALUES, min_size=come, max_size=come)), reverse=True)
         how = draw(st.sampled_from(["waits", "runs", "is over"]))
         waits = how == "waits" and come > 0
-        standings[trial] = Standing(trial, dict(enumerate(values)), waits, how == "is over")
+        standings[trial] = RungStanding(trial, dict(enumerate(values)), waits, how == "is over")
     return standings, trials, rungs
 
 
-def waiting(standings: Mapping[int, Standing]) -> set[int]:
+def waiting(standings: Mapping[int, RungStanding]) -> set[int]:
     return {trial for trial, standing in standings.items() if standing.waits}
 
 
-def at_rung(values: list[float], waits: bool = True) -> dict[int, Standing]:
-    return {trial: Standing(trial, {0: value}, waits) for trial, value in enumerate(values)}
+def at_rung(values: list[float], waits: bool = True) -> dict[int, RungStanding]:
+    return {trial: RungStanding(trial, {0: value}, waits) for trial, value in enumerate(values)}
 
 
 @given(halfway(), st.sampled_from(Direction), st.integers(2, 4), st.integers(1, 30))
 def test_only_trials_that_wait_are_judged_and_each_but_once(
-    sweep: tuple[dict[int, Standing], int, int], direction: Direction, factor: int, cohort: int
+    sweep: tuple[dict[int, RungStanding], int, int], direction: Direction, factor: int, cohort: int
 ) -> None:
     standings, trials, rungs = sweep
     found = promotions(standings, trials, rungs, direction, factor=factor, cohort=cohort)
@@ -71,7 +71,7 @@ def test_only_trials_that_wait_are_judged_and_each_but_once(
 
 @given(halfway(), st.sampled_from(Direction), st.randoms(use_true_random=False))
 def test_the_order_in_which_trials_are_seen_changes_nothing(
-    sweep: tuple[dict[int, Standing], int, int], direction: Direction, randomness: random.Random
+    sweep: tuple[dict[int, RungStanding], int, int], direction: Direction, randomness: random.Random
 ) -> None:
     standings, trials, rungs = sweep
     items = list(standings.items())
@@ -80,10 +80,10 @@ def test_the_order_in_which_trials_are_seen_changes_nothing(
 
 
 @given(halfway())
-def test_a_maximised_objective_is_a_minimised_one_turned_over(sweep: tuple[dict[int, Standing], int, int]) -> None:
+def test_a_maximised_objective_is_a_minimised_one_turned_over(sweep: tuple[dict[int, RungStanding], int, int]) -> None:
     standings, trials, rungs = sweep
     turned = {
-        trial: Standing(trial, {rung: -value for rung, value in one.values.items()}, one.waits, one.is_over)
+        trial: RungStanding(trial, {rung: -value for rung, value in one.values.items()}, one.waits, one.is_over)
         for trial, one in standings.items()
     }
     assert decided(turned, trials, rungs, MAXIMIZE) == decided(standings, trials, rungs, MINIMIZE)
@@ -91,11 +91,13 @@ def test_a_maximised_objective_is_a_minimised_one_turned_over(sweep: tuple[dict[
 
 @given(halfway(), st.integers(2, 4))
 def test_when_nobody_is_coming_all_that_wait_are_judged_for_good(
-    sweep: tuple[dict[int, Standing], int, int], factor: int
+    sweep: tuple[dict[int, RungStanding], int, int], factor: int
 ) -> None:
     standings, trials, rungs = sweep
-    last = {trial: one if one.waits else Standing(trial, one.values, is_over=True) for trial, one in standings.items()}
-    absent = {trial: Standing(trial, is_over=True) for trial in range(trials) if trial not in last}
+    last = {
+        trial: one if one.waits else RungStanding(trial, one.values, is_over=True) for trial, one in standings.items()
+    }
+    absent = {trial: RungStanding(trial, is_over=True) for trial in range(trials) if trial not in last}
     lowest = min((max(one.values) for one in last.values() if one.waits), default=0)
     here = {trial for trial, one in last.items() if one.waits and max(one.values) == lowest}
     found = promotions(last | absent, trials, rungs, MINIMIZE, factor=factor)
@@ -106,7 +108,7 @@ def test_when_nobody_is_coming_all_that_wait_are_judged_for_good(
 
 @given(halfway(), st.sampled_from(Direction), st.integers(2, 4), st.integers(1, 30))
 def test_the_best_at_a_rung_never_ends_there(
-    sweep: tuple[dict[int, Standing], int, int], direction: Direction, factor: int, cohort: int
+    sweep: tuple[dict[int, RungStanding], int, int], direction: Direction, factor: int, cohort: int
 ) -> None:
     standings, trials, rungs = sweep
     dropped = promotions(standings, trials, rungs, direction, factor=factor, cohort=cohort).dropped
@@ -152,7 +154,7 @@ def decided(*seen: Any, **settings: Any) -> tuple[tuple[int, ...], list[int]]:
 
 @given(halfway(), st.sampled_from([MINIMIZE, MAXIMIZE]), st.integers(2, 4))
 def test_a_dropped_trial_has_lost_to_those_that_its_rung_names(
-    seen: tuple[dict[int, Standing], int, int], direction: Direction, factor: int
+    seen: tuple[dict[int, RungStanding], int, int], direction: Direction, factor: int
 ) -> None:
     standings, trials, rungs = seen
     for trial, rung in promotions(standings, trials, rungs, direction, factor=factor).dropped.items():
@@ -172,23 +174,23 @@ def test_as_few_as_there_are_go_on_where_they_can_be_told_apart() -> None:
 
 @given(halfway(), st.integers(2, 4), st.data())
 def test_what_is_seen_later_revives_nobody_who_was_dropped(
-    sweep: tuple[dict[int, Standing], int, int], factor: int, data: st.DataObject
+    sweep: tuple[dict[int, RungStanding], int, int], factor: int, data: st.DataObject
 ) -> None:
     standings, trials, rungs = sweep
     first = promotions(standings, trials, rungs, MINIMIZE, factor=factor)
     # What may happen next to anybody but those: to begin, to come to the next rung, to end.
     later = dict(standings)
     for trial in set(range(trials)) - set(first.dropped):
-        now = standings.get(trial, Standing(trial))
+        now = standings.get(trial, RungStanding(trial))
         if now.waits or now.is_over:
             continue
         come = len(now.values)
         happens = data.draw(st.sampled_from(["nothing", "comes", "ends"]))
         if happens == "comes" and come < rungs:
             value = min([data.draw(FEW_VALUES), *now.values.values()])
-            later[trial] = Standing(trial, {**now.values, come: value}, waits=True)
+            later[trial] = RungStanding(trial, {**now.values, come: value}, waits=True)
         elif happens == "ends":
-            later[trial] = Standing(trial, now.values, is_over=True)
+            later[trial] = RungStanding(trial, now.values, is_over=True)
     second = promotions(later, trials, rungs, MINIMIZE, factor=factor)
     assert set(first.dropped) <= set(second.dropped)
 
@@ -215,15 +217,15 @@ def test_a_sweep_of_halving_comes_to_its_end_and_sends_on_whoever_belongs_to_the
 def carry_out(drawn: list[list[float]], factor: int, workers: int, randomness: random.Random) -> list[int]:
     """Run trials as workers do; return how many rungs each came to, 4 for the end."""
     values = [[min(one[: rung + 1]) for rung in range(3)] for one in drawn]
-    standings: dict[int, Standing] = {}
+    standings: dict[int, RungStanding] = {}
     fresh, running, reached = list(range(len(drawn))), [], [0] * len(drawn)
     while True:
         found = promotions(standings, len(drawn), 3, MINIMIZE, factor=factor)
         for trial in found.dropped:
-            standings[trial] = Standing(trial, standings[trial].values, is_over=True)
+            standings[trial] = RungStanding(trial, standings[trial].values, is_over=True)
         queue = [*found.promoted, *fresh]
         for trial in queue[: workers - len(running)]:
-            standings[trial] = Standing(trial, standings[trial].values if trial in standings else {})
+            standings[trial] = RungStanding(trial, standings[trial].values if trial in standings else {})
             running.append(trial)
         fresh = [trial for trial in fresh if trial not in running]
         if not running:
@@ -232,7 +234,7 @@ def carry_out(drawn: list[list[float]], factor: int, workers: int, randomness: r
         trial = running.pop(randomness.randrange(len(running)))
         reached[trial] += 1
         seen = dict(enumerate(values[trial][: reached[trial]]))
-        standings[trial] = Standing(trial, seen, waits=reached[trial] <= 3, is_over=reached[trial] > 3)
+        standings[trial] = RungStanding(trial, seen, waits=reached[trial] <= 3, is_over=reached[trial] > 3)
 
 
 def test_the_best_go_on_at_once_and_the_others_wait_while_there_may_be_a_place_left() -> None:
@@ -243,20 +245,20 @@ def test_the_best_go_on_at_once_and_the_others_wait_while_there_may_be_a_place_l
 
 
 def test_those_that_came_farthest_go_on_first() -> None:
-    first = {0: Standing(0, {0: 0.1}, waits=True), 1: Standing(1, {0: 0.9}, is_over=True)}
-    second = {2: Standing(2, {0: 0.3, 1: 0.3}, waits=True), 3: Standing(3, {0: 0.9}, is_over=True)}
+    first = {0: RungStanding(0, {0: 0.1}, waits=True), 1: RungStanding(1, {0: 0.9}, is_over=True)}
+    second = {2: RungStanding(2, {0: 0.3, 1: 0.3}, waits=True), 3: RungStanding(3, {0: 0.9}, is_over=True)}
     assert promotions(first | second, 4, 2, MINIMIZE, factor=2, cohort=2).promoted == (2, 0)
 
 
 def test_who_waits_higher_up_waits_for_those_who_go_on_from_below() -> None:
     standings = {
-        0: Standing(0, {0: 0.2}, waits=True),
-        1: Standing(1, {0: 0.9}, is_over=True),
-        2: Standing(2, {0: 0.9}, is_over=True),
-        3: Standing(3, {0: 0.1, 1: 0.1}, waits=True),
+        0: RungStanding(0, {0: 0.2}, waits=True),
+        1: RungStanding(1, {0: 0.9}, is_over=True),
+        2: RungStanding(2, {0: 0.9}, is_over=True),
+        3: RungStanding(3, {0: 0.1, 1: 0.1}, waits=True),
     }
     assert promotions(standings, 4, 2, MINIMIZE, factor=2).promoted == (0,)
-    ended = standings | {0: Standing(0, {0: 0.2}, is_over=True)}
+    ended = standings | {0: RungStanding(0, {0: 0.2}, is_over=True)}
     assert promotions(ended, 4, 2, MINIMIZE, factor=2).promoted == (3,)
 
 
