@@ -16,7 +16,7 @@ from finesweep.launch import Submission
 from finesweep.registry import TASKS
 from finesweep.results.board import read_board
 from finesweep.results.leaderboard import console_table
-from finesweep.results.ranking import verdict, winner
+from finesweep.results.ranking import verdict
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.run import RunResult
 from finesweep.text import clean, first_few, metric, setting
@@ -68,9 +68,10 @@ def conclude(outcome: RunResult) -> None:
 
 def _print_result(screen: Screen, outcome: RunResult) -> None:
     folder = outcome.sweep.sweep_folder
-    screen.print(console_table(read_board(folder, outcome.sweep.manifest, outcome.records)))
+    board = read_board(folder, outcome.sweep.manifest, outcome.records)
+    best = board.take
+    screen.print(console_table(board))
     path = _relative(folder.path)
-    best = winner(outcome.records, outcome.sweep.spec.direction)
     for line in folder.text_notes(best.effective["data.max_length"]) if best else ():
         screen.say(f"Note: {line}.")
     for note in folder.notes:

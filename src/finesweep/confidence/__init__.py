@@ -5,8 +5,8 @@ metrics. What one row says is taken as given: the intervals are over the rows th
 seeds that a model could have been trained with.
 """
 
-from finesweep.confidence.comparison import best_set, lead
+from finesweep.confidence.comparison import best_set, leads
 from finesweep.confidence.intervals import Interval, bca, wilson
 from finesweep.confidence.resamples import Resamples
 
-__all__ = ["Interval", "Resamples", "bca", "best_set", "lead", "wilson"]
+__all__ = ["Interval", "Resamples", "bca", "best_set", "leads", "wilson"]

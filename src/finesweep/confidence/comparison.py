@@ -56,30 +56,26 @@ def best_set(resamples: Resamples, level: float = LEVEL) -> np.ndarray:
     return kept
 
 
-def lead(resamples: Resamples, column: int, level: float = LEVEL) -> Interval:
-    """Return the interval of how far the first column is below another one.
+def leads(resamples: Resamples, column: int, level: float = LEVEL) -> list[Interval]:
+    """Return for each column the interval of how far its true mean is below that of one column.
 
-    The first is chosen by the sample. So the interval is one of a family that holds for all columns at once: its width
-    is a quantile of the largest studentised difference to ``column``.
+    All intervals hold together with probability ``level``: their width is a quantile of the largest studentised
+    difference. So they also hold for a column that was chosen because it looks best.
 
     Args:
         resamples: The columns, and their resamples.
-        column: Index of the column that the one with the smallest sample mean is compared with.
+        column: Index of the column that all are compared with; its own interval is 0 to 0.
         level: Confidence level, between 0 and 1.
     """
     import numpy as np
 
     means, drawn = resamples.means, resamples.drawn
-    first = int(means.argmin())
-    error = _errors_of_differences(resamples)[column]
+    found, error = means[column] - means, _errors_of_differences(resamples)[column]
     others = error > 0
-    if not others[first]:
-        found = float(means[column] - means[first])
-        return Interval(found, found, level)
-    centred = (drawn[:, [column]] - drawn[:, others]) - (means[column] - means[others])
-    margin = np.quantile(np.abs(centred / error[others]).max(axis=1), level) * error[first]
-    found = float(means[column] - means[first])
-    return Interval(found - float(margin), found + float(margin), level)
+    centred = drawn[:, [column]] - drawn[:, others] - found[others]
+    largest = np.abs(centred / error[others]).max(axis=1, initial=0.0)
+    margin = np.quantile(largest, level) * error
+    return [Interval(float(one - far), float(one + far), level) for one, far in zip(found, margin, strict=True)]
 
 
 def _errors_of_differences(resamples: Resamples) -> np.ndarray:

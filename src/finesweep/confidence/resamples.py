@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,6 +74,11 @@ class Resamples:
             errors=centred / sizes.sum(),
             without=means - centred / (sizes.sum() - sizes)[:, None],
         )
+
+    def of_columns(self, columns: Sequence[int], factor: float = 1.0) -> Resamples:
+        """Return some of the columns, with their resamples, multiplied by a factor."""
+        parts = {name: getattr(self, name)[..., columns] * factor for name in ("means", "drawn", "errors", "without")}
+        return dataclasses.replace(self, **parts)
 
     def covariance(self) -> np.ndarray:
         """Return the covariance of the means, (columns, columns)."""

@@ -52,7 +52,8 @@ class LoadedData:
 
     Attributes:
         frames: By split (``train``, ``validation``, perhaps ``test``): the columns ``text``, perhaps ``text_pair``, and
-            ``label``, encoded by the task; nothing else.
+            ``label``, encoded by the task; if rows have groups, validation also has ``group``, the number of each row's
+            group; nothing else.
         names: Class names in the order of their ids; None for regression.
         sources: By split that was read; a validation split made from train has none.
         notes: Remarks for the user.

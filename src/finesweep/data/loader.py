@@ -85,6 +85,9 @@ class _Loader:
         self._raise_problems()
         kept = [role for role in ("text", "text_pair", "label") if role in self.roles]
         final = {split: frame[kept].reset_index(drop=True) for split, frame in frames.items()}
+        if self.spec.group is not None:
+            # Numbers alone: the column may name persons.
+            final["validation"]["group"] = pd.factorize(frames["validation"]["group"])[0]
         train, validation = (final[split]["label"].tolist() for split in ("train", "validation"))
         return LoadedData(final, names, self.sources, tuple(self.notes), self.task.naive(train, validation, names))
 

@@ -54,7 +54,7 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
     best = ranking.winner(records, manifest.spec.direction)
     if best is not None:
         yield f"  best     trial {best.trial}, {manifest.spec.objective.metric} {metric(best.objective)}"
-    if tested := board.test_scores(board.evidence_of_best(folder, best)):
+    if tested := board.test_scores(board.evidence_of(folder, best)):
         yield f"  test     {tested}"
     yield from jobs
     yield from _trial_lines(folder)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -94,7 +94,7 @@ class Manifest:
 
     def spec_for(self, run: Run) -> SweepSpec:
         """Return the spec with the budget of one run."""
-        return self.spec.model_copy(update={"budget": run.budget, "stop": run.stop})
+        return self.spec.model_copy(update={"budget": run.budget, "stop": run.stop, "prefer": run.prefer})
 
     def identity(self) -> dict[str, Any]:
         """Return everything that must not change under one name, flat by dotted name.
@@ -107,14 +107,14 @@ class Manifest:
         return dict(_flat(spec))
 
 
-_NOT_WRITTEN = {"name", "budget", "stop"}
+_NOT_WRITTEN = {"name", "budget", "stop", "prefer"}
 _PLACES = {"data": {"dataset", "train", "validation", "test", "revision"}, "model": {"name", "revision"}}
 _DATA, _MODEL = TypeAdapter(DataFacts), TypeAdapter(ModelFacts)
 
 
 def without_run(spec: SweepSpec) -> SweepSpec:
-    """Return a spec without what each run sets for itself: budget, stop conditions and base folder."""
-    return spec.model_copy(update={"base": Path(), "budget": BudgetSpec(), "stop": StopSpec()})
+    """Return a spec without what each run sets for itself: budget, stop conditions, preference and base folder."""
+    return spec.model_copy(update={"base": Path(), "budget": BudgetSpec(), "stop": StopSpec(), "prefer": "best"})
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,7 @@ class Run:
         token: A random word by which a worker on another machine recognises the folder.
         watched: Whether a command watches its workers. Workers of a cluster without such a command enforce the sweep's
             limits themselves.
+        prefer: Which trial becomes the winner; see ``SweepSpec.prefer``.
         measures: Whether its workers still measure how many workers there should be. No trial begins until the command
             has written the number into the profile.
     """
@@ -171,6 +172,7 @@ class Run:
     trust_remote_code: bool = False
     token: str = ""
     watched: bool = True
+    prefer: Literal["best", "cheapest-tied"] = "best"
     measures: bool = False
 
     def to_json(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from finesweep.files.atomic import sync
 from finesweep.folder import SweepFolder, disk
 from finesweep.launch import Profile
 from finesweep.model.weights import WeightsFault, digest
-from finesweep.results.ranking import order, ranks
+from finesweep.results.ranking import cost, order, ranks
 from finesweep.trial import Direction, TrialRecord, TrialState
 
 ARGUMENTS = "training_args.json"
@@ -30,7 +30,13 @@ _WITHHELD = ("token", "hub_", "output_dir", "push_to", "trackio", "project", "ru
 
 
 def keep_if_best(
-    sweep_folder: SweepFolder, profile: Profile, record: TrialRecord, direction: Direction, trainer: Any
+    sweep_folder: SweepFolder,
+    profile: Profile,
+    record: TrialRecord,
+    direction: Direction,
+    trainer: Any,
+    *,
+    cheap: bool = False,
 ) -> TrialRecord:
     """Save a finished trial's best weights if it is among the best; to be called before its record is written.
 
@@ -40,6 +46,7 @@ def keep_if_best(
         record: The trial, COMPLETE.
         direction: The objective's direction.
         trainer: Holds the best weights, the tokenizer and the arguments.
+        cheap: Whether a cheaper trial than the best may become the winner; see ``is_among_best``.
 
     Returns:
         The record, with the digest of the kept weights.
@@ -50,7 +57,7 @@ def keep_if_best(
     """
     # Each of the best trials has weights, so only trials with weights are read, not thousands of records.
     rivals = filter(None, map(sweep_folder.read_record, sweep_folder.checkpoints()))
-    if not is_among_best(record, rivals, profile.keep_best, direction):
+    if not is_among_best(record, rivals, profile.keep_best, direction, cheap=cheap):
         return record
     folder = sweep_folder.checkpoint(record.trial)
     building = folder.with_name(f".{folder.name}.{record.attempt}.tmp")
@@ -83,7 +90,7 @@ def publish(sweep_folder: SweepFolder, trial: int, attempt: int, building: Path,
         building.rename(folder)
 
 
-def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction) -> None:
+def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction, *, cheap: bool = False) -> None:
     """Delete the weights of every finished trial that is not among the best.
 
     A trial without a final record may be about to write one, so its folder stays.
@@ -95,16 +102,29 @@ def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction) ->
             return
         records = sweep_folder.records()
         for record in records:
-            if record.trial in kept and record.state.finished and not is_among_best(record, records, keep, direction):
+            is_over = record.trial in kept and record.state.finished
+            if is_over and not is_among_best(record, records, keep, direction, cheap=cheap):
                 shutil.rmtree(sweep_folder.checkpoint(record.trial), ignore_errors=True)
 
 
-def is_among_best(record: TrialRecord, records: Iterable[TrialRecord], keep: int, direction: Direction) -> bool:
-    """Return whether fewer than ``keep`` other trials are better; it stops counting there."""
+def is_among_best(
+    record: TrialRecord, records: Iterable[TrialRecord], keep: int, direction: Direction, *, cheap: bool = False
+) -> bool:
+    """Return whether fewer than ``keep`` other trials are better; it stops counting there.
+
+    Args:
+        record: The trial.
+        records: The records of all ended trials.
+        keep: Number of trials.
+        direction: Whether a smaller or a larger objective is better.
+        cheap: Whether only a trial that costs no more beats it. Which trials are tied with the best is not known before
+            the last one has ended; until then each may turn out to be the cheapest that is not beaten in this way.
+    """
     if not ranks(record):
         return False
-    place = order(record, direction)
+    place, most = order(record, direction), cost(record)
     others = (other for other in records if other.trial != record.trial and ranks(other))
+    others = (other for other in others if not cheap or cost(other) <= most)
     return len(list(itertools.islice((other for other in others if order(other, direction) < place), keep))) < keep
 
 

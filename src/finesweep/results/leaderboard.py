@@ -14,7 +14,7 @@ from finesweep.files import write_text
 from finesweep.folder import SweepFolder
 from finesweep.results.board import Board, scores, test_scores
 from finesweep.results.leaderboard_columns import BoardColumn, Place, columns
-from finesweep.results.leaderboard_facts import facts, pruning_facts, sealed_fact
+from finesweep.results.leaderboard_facts import facts, pruning_facts, sealed_fact, standing_notes
 from finesweep.results.ranking import Row
 from finesweep.text import clean
 from finesweep.text.format import finite
@@ -51,7 +51,7 @@ def to_markdown(board: Board) -> str:
 
 def to_json(board: Board) -> str:
     """Return the rows as a JSON array, one object per line; a number that is not finite becomes null."""
-    shown = columns(Place.JSON, board.rows, board.manifest, board.evidence)
+    shown = columns(Place.JSON, board.rows, board.manifest, board.evidence, board.standing)
     plain = ({column.name: _json_value(column.value(row)) for column in shown} for row in board.rows)
     objects = ",\n".join(json.dumps(one, allow_nan=False) for one in plain)
     return f"[\n{objects}\n]\n" if board.rows else "[]\n"
@@ -63,7 +63,7 @@ def to_csv(board: Board) -> str:
     A text that a spreadsheet would take for a formula gets a leading apostrophe. All texts are quoted, because some
     spreadsheets also split cells at semicolons.
     """
-    shown = columns(Place.CSV, board.rows, board.manifest, board.evidence)
+    shown = columns(Place.CSV, board.rows, board.manifest, board.evidence, board.standing)
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow([_csv_cell(column.name) for column in shown])
@@ -85,8 +85,10 @@ def console_table(board: Board, *, limit: int = 20) -> Group:
 
     best, rest = board.ranked, board.unranked
     title = f"{clean(board.manifest.name)}: {board.summary.headline()}"
-    fitted = _fitted(best[:limit], columns(Place.RANKED, best, board.manifest)) if best else []
-    tables: list[FittedTable | Text | str] = [FittedTable(title, fitted, _more(best, limit))]
+    fitted = _fitted(best[:limit], columns(Place.RANKED, best, board.manifest, None, board.standing)) if best else []
+    decision = Text(board.decision.text, style=f"bold {board.decision.light}")
+    tables: list[FittedTable | Text | str] = [decision, "", FittedTable(title, fitted, _more(best, limit))]
+    tables += [Text(line) for line in standing_notes(board.standing)]
     if rest:
         fitted = _fitted(rest[:limit], columns(Place.UNRANKED, rest, board.manifest))
         tables += ["", FittedTable("Not ranked", fitted, _more(rest, limit))]
@@ -123,14 +125,18 @@ def _csv_cell(value: Any) -> Any:
 def _page(board: Board) -> Iterator[str]:
     """Yield the lines of the page: the result, the facts, the ranked trials, the others."""
     best, rest = board.ranked, board.unranked
-    yield from (f"# {_escaped(board.manifest.name)}", "", f"**{_escaped(board.summary.headline())}**", "")
+    light, _, sentences = board.decision.text.partition(" ")
+    yield from (f"# {_escaped(board.manifest.name)}", "", f"> **{light}** {_escaped(sentences, 2_000)}", "")
+    yield from (f"**{_escaped(board.summary.headline())}**", "")
     for name, text in facts(board.manifest, board.summary, board.runs):
         yield f"- {name}: {_escaped(text, limit=1_000)}"
     yield f"- Winner: {_escaped(_winner_fact(board), limit=1_000)}"
     if sealed := sealed_fact(board.manifest.data.rows.get("test", 0), board.openings):
         yield f"- Test rows: {_escaped(sealed, limit=2_000)}"
     yield from ("", "## Ranked", "")
-    yield from _markdown_table(best, columns(Place.RANKED, best, board.manifest)) if best else ["No trial ranks."]
+    ranked = columns(Place.RANKED, best, board.manifest, None, board.standing)
+    yield from _markdown_table(best, ranked) if best else ["No trial ranks."]
+    yield from (line for note in standing_notes(board.standing) for line in ("", _escaped(note, limit=1_000)))
     if len(best) > 1:
         yield from ("", _CAUTION.format(count=f"{len(best):,}"))
     if rest:
@@ -163,11 +169,11 @@ _CAUTION = (
 
 
 def _winner_fact(board: Board) -> str:
-    """Describe where the best trial's weights are; a winner exported from another trial is ignored."""
-    best, evidence = board.summary.best, board.evidence
-    if best is None:
+    """Describe where the weights of the trial to take are; a winner exported from another trial is ignored."""
+    take, evidence = board.take, board.evidence
+    if take is None:
         return "none"
-    text = f"trial {best.trial}" + ("" if best.best_step is None else f", step {best.best_step:,}")
+    text = f"trial {take.trial}" + ("" if take.best_step is None else f", step {take.best_step:,}")
     if evidence is not None:
         text += f"; exported to winner/, loaded again and evaluated: {scores(evidence.reloaded)}"
         return text + (f"; on the test rows: {scores(evidence.test)}" if evidence.test else "")

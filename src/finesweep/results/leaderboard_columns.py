@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Any
 
+from finesweep.confidence import Interval
 from finesweep.folder import Manifest
 from finesweep.results.ranking import Row
+from finesweep.results.standing import Standing
 from finesweep.results.winner import Evidence
 from finesweep.text import clean, duration, headings, metric, setting
 from finesweep.text.format import finite
@@ -63,7 +65,11 @@ class BoardColumn:
 
 
 def columns(
-    place: Place, rows: Sequence[Row], manifest: Manifest, evidence: Evidence | None = None
+    place: Place,
+    rows: Sequence[Row],
+    manifest: Manifest,
+    evidence: Evidence | None = None,
+    standing: Standing | None = None,
 ) -> list[BoardColumn]:
     """Return the columns of one place, in their order.
 
@@ -74,18 +80,21 @@ def columns(
         rows: The rows of that place; their metrics and parameters have columns of their own.
         manifest: The sweep's manifest.
         evidence: Evidence of the exported winner, whose row gets its test scores; None without a winner.
+        standing: How sure the ranks are; without it there are no marks and no intervals.
     """
     objective = manifest.spec.objective.metric
     metrics = dict.fromkeys(name for row in rows for name in row.record.metrics)
     others = sorted((name for name in metrics if name != objective), key=lambda name: "loss" in name)
     entries = [
-        BoardColumn("rank", Place.RANKED | Place.FILES, lambda row: row.rank),
+        BoardColumn("rank", Place.FILES, lambda row: row.rank),
+        BoardColumn("rank", Place.RANKED, lambda row: _marked(row, standing), show=str),
         BoardColumn("trial", Place.ALL),
         BoardColumn("attempt", Place.JSON),
         BoardColumn("state", Place.UNRANKED | Place.FILES, right=False),
         BoardColumn("reason", Place.FILES),
         BoardColumn("objective", Place.RANKED | Place.FILES, title=objective, show=metric),
         BoardColumn("objective", Place.UNRANKED, title=objective, show=metric, drop=10),
+        *(_sureness(standing) if standing else ()),
         BoardColumn("best_epoch", Place.FILES),
         BoardColumn("best_step", Place.FILES),
         *(_metric(name, Place.CSV) for name in metrics),
@@ -108,12 +117,46 @@ def columns(
         BoardColumn("reason", Place.UNRANKED, _full_reason, show=str, right=False),
         *(
             BoardColumn(name, Place.JSON)
-            for name in ("faults", "batch_divisor", "resumed_step", "promoted", "examples")
+            for name in ("faults", "batch_divisor", "resumed_step", "promoted", "examples", "model_size")
         ),
         *(BoardColumn(name, Place.JSON) for name in ("evaluated_rows", "audit")),
         BoardColumn("test", Place.JSON, lambda row: _test(row, evidence)),
     ]
     return [column for column in entries if place in column.places]
+
+
+TIED, CHEAPEST = "=", "c"
+"""Marks beside a rank: cannot be told from the first, and the cheapest of these."""
+
+
+def _marked(row: Row, standing: Standing | None) -> str:
+    trial = row.record.trial
+    if standing is None or len(standing.tied) < 2 or trial not in standing.tied:
+        return f"{row.rank}"
+    return f"{row.rank}{TIED}{CHEAPEST if trial == standing.cheapest else ''}"
+
+
+def _sureness(standing: Standing) -> Iterator[BoardColumn]:
+    """Yield the columns on intervals and ties."""
+
+    def interval(row: Row) -> Interval | None:
+        return standing.intervals.get(row.record.trial)
+
+    def bounds(row: Row) -> str:
+        found = interval(row)
+        return "" if found is None else f"{metric(found.low)}-{metric(found.high)}"
+
+    if standing.intervals:
+        yield BoardColumn("interval", Place.RANKED, bounds, "95 % over rows", drop=21, short="95 %")
+        yield BoardColumn("objective_low", Place.CSV, lambda row: getattr(interval(row), "low", None))
+        yield BoardColumn("objective_high", Place.CSV, lambda row: getattr(interval(row), "high", None))
+    yield BoardColumn("tied", Place.FILES, lambda row: row.record.trial in standing.tied if standing.tied else None)
+    yield BoardColumn("cheapest", Place.FILES, lambda row: row.record.trial == standing.cheapest)
+    yield BoardColumn("intervals", Place.JSON, lambda row: _bounds(standing.scores.get(row.record.trial)))
+
+
+def _bounds(scores: Mapping[str, Interval] | None) -> dict[str, list[float]] | None:
+    return {name: [one.low, one.high] for name, one in scores.items()} if scores else None
 
 
 def _metric(name: str, place: Place, drop: int = 0) -> BoardColumn:

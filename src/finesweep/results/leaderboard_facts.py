@@ -9,9 +9,11 @@ from typing import Any
 from finesweep.data import DataFacts
 from finesweep.folder import Manifest, ModelFacts, Run
 from finesweep.folder.openings import Opening
+from finesweep.results.leaderboard_columns import CHEAPEST, TIED
 from finesweep.results.ranking import SweepSummary
+from finesweep.results.standing import Standing
 from finesweep.spec import Parameter
-from finesweep.text import clean, setting
+from finesweep.text import clean, first_few, setting
 
 
 def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
@@ -101,6 +103,25 @@ def pruning_facts(summary: SweepSummary) -> Iterator[tuple[str, str]]:
         yield "Trained", summary.trained.text()
     if summary.audit is not None:
         yield "Pruning audit", summary.audit.text()
+
+
+def standing_notes(standing: Standing | None) -> Iterator[str]:
+    """Yield what the marks and intervals of the ranked table mean."""
+    if standing is None:
+        return
+    if len(standing.tied) > 1:
+        named = f"{TIED} marks the {len(standing.tied):,} trials that cannot be told from the first on these rows"
+        yield f"{named} (95 % for all comparisons together); {CHEAPEST} marks the cheapest of them."
+    if standing.intervals:
+        drawn = f"{standing.rows:,} validation rows"
+        if standing.groups is not None:
+            drawn += f" in {standing.groups:,} groups, resampled as a whole"
+        yield f"95 % is an interval over {drawn}. It is not one over seeds, which is wider."
+    if standing.why is not None:
+        yield f"No trials are marked as tied: {standing.why}."
+    if standing.absent:
+        trials = first_few([str(trial) for trial in standing.absent], 10)
+        yield f"Not compared, because their rows are missing or differ: {trials}."
 
 
 def _trials_fact(summary: SweepSummary) -> str:

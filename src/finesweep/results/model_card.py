@@ -22,6 +22,7 @@ def model_card(
     validation: Scores,
     test: Scores,
     warnings: Sequence[str] = (),
+    best: TrialRecord | None = None,
 ) -> str:
     """Write the model card of a winner.
 
@@ -32,10 +33,11 @@ def model_card(
         validation: Metrics of the exported model on the validation rows.
         test: Metrics on the test rows; empty without a test set.
         warnings: Sentences on the model's weaknesses.
+        best: The trial of rank 1, if that may be another one.
     """
     parts = (
         _front_matter(manifest, validation, test),
-        _origin(manifest, record, cut),
+        _origin(manifest, record, cut, best),
         _scores(validation, test, warnings),
         _use(manifest),
     )
@@ -64,7 +66,7 @@ def _front_matter(manifest: Manifest, validation: Scores, test: Scores) -> Itera
     yield from ("---", data.to_yaml(), "---", "")
 
 
-def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iterator[str]:
+def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str], best: TrialRecord | None) -> Iterator[str]:
     model = manifest.model
     revision = f" at revision `{model.revision}`" if model.revision else ""
     rows = manifest.data.rows
@@ -72,7 +74,7 @@ def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iter
     yield ""
     name = plain(_travelling(model.name))
     yield f"`{name}`{revision}, fine-tuned for {manifest.spec.task} by finesweep {__version__}."
-    yield f"It is trial {record.trial} of the sweep `{plain(manifest.name)}`: the best of its search by"
+    yield f"It is trial {record.trial} of the sweep `{plain(manifest.name)}`: {_reason(record, best)}"
     yield f"{manifest.spec.objective.metric} on the validation rows, with the weights of"
     yield f"epoch {record.best_epoch:g} (step {record.best_step}), which need not be the last."
     yield ""
@@ -100,6 +102,16 @@ def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str]) -> Iter
     yield ""
     yield "Every training argument is in `training_args.json`."
     yield ""
+
+
+def _reason(record: TrialRecord, best: TrialRecord | None) -> str:
+    """Say why this trial is the winner."""
+    if best is None or best.trial == record.trial:
+        return "the best of its search by"
+    return (
+        f"the cheapest of those that cannot be told from the best (trial {best.trial}, {metric(best.objective)}; this "
+        f"one {metric(record.objective)}) by"
+    )
 
 
 def _origin_of(name: str, manifest: Manifest, record: TrialRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,11 @@ def order(record: TrialRecord, direction: Direction) -> tuple[float, int, int]:
     assert record.objective is not None
     value = record.objective if direction is Direction.MINIMIZE else -record.objective
     return value, record.trial, record.attempt
+
+
+def cost(record: TrialRecord) -> tuple[int, float]:
+    """Return a key that sorts trials by what they cost: examples, then size of the model, unknown last."""
+    return record.examples, math.inf if record.model_size is None else record.model_size
 
 
 def ranked(records: Sequence[TrialRecord], direction: Direction) -> list[TrialRecord]:

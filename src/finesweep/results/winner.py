@@ -25,7 +25,7 @@ from finesweep.model.remote_code import FLAG
 from finesweep.model.weights import files_digest
 from finesweep.registry import TASKS
 from finesweep.results.model_card import model_card
-from finesweep.results.ranking import verdict
+from finesweep.results.ranking import verdict, winner
 from finesweep.text import clean
 from finesweep.trial import Direction, TrialRecord
 
@@ -160,7 +160,9 @@ def export(
     write_json(building / EVIDENCE, evidence.__dict__)
     warnings = evidence.warnings(verdict(manifest, record))
     cut = sweep_folder.text_notes(record.effective["data.max_length"])
-    write_text(building / "README.md", model_card(manifest, record, cut, evidence.reloaded, evidence.test, warnings))
+    best = winner(sweep_folder.records(), manifest.spec.direction)
+    card = model_card(manifest, record, cut, evidence.reloaded, evidence.test, warnings, best)
+    write_text(building / "README.md", card)
     # Removed first: a rename cannot replace a folder that is not empty.
     shutil.rmtree(sweep_folder.winner, ignore_errors=True)
     building.rename(sweep_folder.winner)

@@ -208,6 +208,10 @@ class SweepSpec(Section):
     pruning: PruningSpec = Field(PruningSpec(), description="When trials are compared and weak ones pruned.")
     evaluation: EvaluationSpec = Field(EvaluationSpec(), description="How often a trial is evaluated.")
     stop: StopSpec = Field(StopSpec(), description="When the sweep ends before its budget.")
+    prefer: Literal["best", "cheapest-tied"] = Field(
+        "best",
+        description="Which trial becomes the winner: rank 1, or the cheapest that is tied with it.",
+    )
     patience: Patience = Field(
         "auto",
         description="End a trial after this many evaluations without a gain; auto: once its eval_loss rises.",

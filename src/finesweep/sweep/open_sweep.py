@@ -117,9 +117,14 @@ class OpenSweep:
         early = early_stop(self.spec.stop, finished, self.spec.direction)
         return early or same_failure(finished, self.run.number)
 
-    def write_leaderboard(self, records: Sequence[TrialRecord]) -> None:
-        """Update the leaderboard."""
-        leaderboard.write(read_board(self.sweep_folder, self.manifest, records))
+    def write_leaderboard(self, records: Sequence[TrialRecord], *, compare: bool = True) -> None:
+        """Update the leaderboard.
+
+        Args:
+            records: The records of all ended trials.
+            compare: Whether to say how sure the ranks are; see ``read_board``.
+        """
+        leaderboard.write(read_board(self.sweep_folder, self.manifest, records, compare=compare))
 
     def end_run(self, why: str) -> None:
         """Write when and why this run ended."""

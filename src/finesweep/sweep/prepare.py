@@ -269,6 +269,7 @@ def begin(
             number=number,
             budget=spec.budget,
             stop=spec.stop,
+            prefer=spec.prefer,
             profile=settled.record(),
             environment=versions(),
             host=socket.gethostname(),

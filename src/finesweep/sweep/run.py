@@ -21,6 +21,7 @@ from finesweep.host.signals import Signals
 from finesweep.launch import Handle, RunLimits
 from finesweep.registry import LAUNCHERS
 from finesweep.results import Evidence, kept_weights, ranking, winner
+from finesweep.results.board import chosen
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.prepare_process import Preparation
 from finesweep.sweep.supervisor import Supervisor
@@ -135,8 +136,8 @@ def _carried_out(sweep: OpenSweep, lock: int, signals: Signals) -> RunResult:
 
 
 def _damaged(sweep: OpenSweep) -> str | None:
-    best = ranking.winner(sweep.sweep_folder.records(), sweep.spec.direction)
-    return None if best is None else kept_weights.set_aside_if_damaged(sweep.sweep_folder, best)
+    taken = chosen(sweep.sweep_folder, sweep.manifest, sweep.sweep_folder.records(), sweep.spec.prefer)
+    return None if taken is None else kept_weights.set_aside_if_damaged(sweep.sweep_folder, taken)
 
 
 def _search(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
@@ -183,20 +184,20 @@ def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
     records = sweep.sweep_folder.records()
     sweep.write_leaderboard(records)
     received = signals.first
-    best = ranking.winner(records, sweep.spec.direction)
+    taken = chosen(sweep.sweep_folder, sweep.manifest, records, sweep.spec.prefer)
     evidence = None
-    if best is not None and received is None:
+    if taken is not None and received is None:
         evidence = winner.export(
             sweep.sweep_folder,
             sweep.manifest,
-            best,
+            taken,
             sweep.profile,
             lambda: bool(signals.received),
             sweep.command,
         )
         received = signals.first
         sweep.write_leaderboard(records)  # again, with the place of the winner
-    if best is None and received is None:
+    if taken is None and received is None:
         raise NoFinishedTrial(_no_winner(sweep.sweep_folder, records, why))
     return RunResult(sweep, records, why, received, evidence)
 

@@ -101,7 +101,8 @@ class Supervisor:
             self.display.starting(self._activity())
         if records != self.seen and time.monotonic() >= self.write_at:
             began = time.monotonic()
-            self.sweep.write_leaderboard(records)
+            # Without intervals: this process stays as long as the sweep, and numpy and scipy would stay with it.
+            self.sweep.write_leaderboard(records, compare=False)
             took = time.monotonic() - began
             self.seen, self.write_at = records, began + max(LEADERBOARD_SECONDS, LEADERBOARD_SHARE * took)
 

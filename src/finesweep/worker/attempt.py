@@ -181,12 +181,13 @@ class Attempt:
 
     def _complete(self, trainer: Any) -> None:
         record = self._record(TrialState.COMPLETE, self.watch.ended_early)
-        kept = kept_weights.keep_if_best(self.sweep_folder, self.profile, record, self.context.spec.direction, trainer)
+        spec = self.context.spec
+        cheap = spec.prefer == "cheapest-tied"
+        kept = kept_weights.keep_if_best(self.sweep_folder, self.profile, record, spec.direction, trainer, cheap=cheap)
         rows = self.watch.by_row
-        self.sweep_folder.record(
-            kept, RowScores.of(record.trial, record.attempt, rows.values, rows.labels) if rows else None
-        )
-        kept_weights.remove_beaten(self.sweep_folder, self.profile.keep_best, self.context.spec.direction)
+        scores = RowScores.of(record.trial, record.attempt, rows.values, rows.labels) if rows else None
+        self.sweep_folder.record(kept, scores)
+        kept_weights.remove_beaten(self.sweep_folder, self.profile.keep_best, spec.direction, cheap=cheap)
 
     def _failed(self, reason: str) -> TrialFailed:
         self.sweep_folder.record(self._record(TrialState.FAILED, reason))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from finesweep.confidence import Interval, Resamples, bca, best_set, lead, wilson
+from finesweep.confidence import Interval, Resamples, bca, best_set, leads, wilson
 
 
 def drawn(rows: int, columns: int, seed: int = 0) -> np.ndarray:
@@ -90,11 +90,11 @@ def test_lead_over_another_column_is_wider_than_that_of_one_pair() -> None:
     resamples = Resamples.of(values)
     first = int(values.mean(axis=0).argmin())
     other = (first + 1) % 12
-    found = lead(resamples, other)
+    found = leads(resamples, other)[first]
     difference = values[:, other] - values[:, first]
     assert (found.low + found.high) / 2 == pytest.approx(difference.mean())
     assert found.high - found.low > 2 * 1.96 * difference.std() / np.sqrt(400)
-    assert lead(resamples, first) == Interval(0.0, 0.0)
+    assert leads(resamples, first)[first] == Interval(0.0, 0.0)
 
 
 @pytest.mark.parametrize("columns", [2, 10])

@@ -346,7 +346,11 @@ def test_console_table_is_limited() -> None:
 
 
 def test_console_table_of_an_empty_sweep() -> None:
-    assert printed([], 80).strip() == "sst2: no trial ranks yet"
+    assert printed([], 80).splitlines() == [
+        "RED. No trial ranks yet, so there is nothing to take.",
+        "",
+        "sst2: no trial ranks yet",
+    ]
 
 
 def test_every_state_can_stand_on_the_page(tmp_path: Path) -> None:
@@ -447,7 +451,7 @@ def test_json_has_the_keys_that_other_programs_read(tmp_path: Path) -> None:
     assert list(item) == [
         *("rank", "trial", "attempt", "state", "reason", "objective", "best_epoch", "best_step", "metrics", "params"),
         *("seconds", "examples_per_second", "peak_memory_mb", "divergence", "log", "faults", "batch_divisor"),
-        *("resumed_step", "promoted", "examples", "evaluated_rows", "audit", "test"),
+        *("resumed_step", "promoted", "examples", "model_size", "evaluated_rows", "audit", "test"),
     ]
     assert item["divergence"] == {"reason": "up", "step": 3, "learning_rate": None, "last_finite_loss": None}
 

@@ -1,0 +1,119 @@
+"""Says in two sentences which trial to take and how sure that is, with a light; it stands at the top of every face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from finesweep.confidence import Interval
+from finesweep.results.ranking import SweepSummary, ranks
+from finesweep.results.standing import Standing
+from finesweep.text import clean, first_few, metric
+from finesweep.trial import TrialRecord
+
+_NAMED = 4
+"""Tied trials that are named."""
+
+
+class Light(StrEnum):
+    """Whether to ship the model: yes, look first, no."""
+
+    GREEN = "green"
+    YELLOW = "yellow"
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What stands at the top of every face.
+
+    Attributes:
+        light: Whether to ship.
+        sentences: One or two: what to take, and what that is compared with.
+    """
+
+    light: Light
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The light and the sentences on one line: ``GREEN. Take trial 3 ...``."""
+        return " ".join([f"{self.light.upper()}.", *self.sentences])
+
+
+def decide(
+    summary: SweepSummary,
+    take: TrialRecord | None,
+    standing: Standing | None,
+    test: str | None = None,
+    doubts: Sequence[str] = (),
+) -> Decision:
+    """Decide from everything that is known about a sweep.
+
+    Args:
+        summary: State of the sweep.
+        take: The trial that becomes the winner, None if none ranks.
+        standing: How sure the ranks are, None if no rows are known.
+        test: The winner's scores on the test rows, None without them.
+        doubts: Further reasons to look first, each half a sentence.
+    """
+    if take is None or summary.best is None:
+        return Decision(Light.RED, ("No trial ranks yet, so there is nothing to take.",))
+    name = clean(summary.metric)
+    found = f"trial {take.trial}: {name} {metric(take.objective)}{_range(standing, take)}"
+    if summary.verdict is not None:
+        return Decision(Light.RED, (f"Do not ship {found}; it is {summary.verdict}.",))
+    compared, is_sure = _against_default(summary, take, standing)
+    parts = [part for part in (compared, f"test: {test}" if test else None, *doubts) if part]
+    second = "; ".join(parts)
+    light = Light.GREEN if is_sure and not doubts else Light.YELLOW
+    return Decision(light, (f"Take {found}; {_company(take, standing)}.", f"{second[:1].upper()}{second[1:]}."))
+
+
+def _range(standing: Standing | None, take: TrialRecord) -> str:
+    interval = standing.intervals.get(take.trial) if standing else None
+    return f" (95 % over rows, not over seeds: {between(interval)})" if interval else ""
+
+
+def between(interval: Interval) -> str:
+    """Return an interval's bounds: ``0.2911 to 0.3302``."""
+    return f"{metric(interval.low)} to {metric(interval.high)}"
+
+
+def _company(take: TrialRecord, standing: Standing | None) -> str:
+    """Say which trials are as good on these rows."""
+    if standing is None:
+        return "how sure its rank is, is not known: no rows are kept of these trials"
+    if not standing.tied:
+        return f"how sure its rank is, is not known: {standing.why}"
+    others = [trial for trial in standing.tied if trial != take.trial]
+    if not others:
+        return f"no other is as good on these {standing.rows:,} rows"
+    named = f"trial{'s' if len(others) > 1 else ''} {first_few([str(trial) for trial in others], _NAMED)}"
+    if standing.cheapest == take.trial:
+        cheap = "of them all it is the cheapest"
+    else:
+        cheap = f"the cheapest is {standing.cheapest}"
+    return f"as good on these {standing.rows:,} rows: {named}; {cheap}"
+
+
+def _against_default(summary: SweepSummary, take: TrialRecord, standing: Standing | None) -> tuple[str, bool]:
+    """Compare with the untuned default; say also whether that makes the choice sure."""
+    baseline = summary.baseline
+    if baseline is None:
+        return "the sweep has no untuned default to compare with", False
+    if not ranks(baseline):
+        return f"the untuned default (trial {baseline.trial}) does not rank: {baseline.state}", False
+    if baseline.trial == take.trial:
+        return "that is the untuned default: no tuning was better", False
+    assert take.objective is not None
+    assert baseline.objective is not None
+    side = "below" if take.objective < baseline.objective else "above"
+    text = f"it is {metric(abs(take.objective - baseline.objective))} {side} the untuned default"
+    lead = standing.leads.get(take.trial) if standing else None
+    if lead is None:
+        return text, False
+    is_sure = lead.low > 0
+    doubt = "" if is_sure else ", which may be chance"
+    return f"{text} (95 %: {between(lead)}{doubt})", is_sure
