@@ -26,6 +26,7 @@ from finesweep.folder import next_attempt
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.results.board import read_board
 from finesweep.results.leaderboard import to_json
+from finesweep.trial import TrialState
 from shared import made_once
 
 SCRATCH_MODEL = (
@@ -283,6 +284,7 @@ def check_invariants() -> Callable[..., None]:
             file.name for file in sorted((project.results(name) / "trials").glob("*.json"))
         ], "a record is unreadable"
         _check_params(folder)
+        _check_rows(folder)
         assert (project.results(name) / "leaderboard.json").read_text() == to_json(read_board(folder, records=records))
         _check_winner(project, name)
         assert project.processes() == []
@@ -301,6 +303,20 @@ def _check_params(folder: SweepFolder) -> None:
     assert [
         trial for trial, attempt in next_attempt.open_claims(folder) if folder.claims.is_alive(trial, attempt)
     ] == []
+
+
+def _check_rows(folder: SweepFolder) -> None:
+    """Fail if a completed trial keeps no rows, or if their mean is not the metric in its record."""
+    for record in folder.records():
+        if record.state is TrialState.COMPLETE:
+            scores = folder.read_row_scores(record)
+            assert scores is not None, record.trial
+            arrays = scores.arrays()
+            assert "eval_loss" in arrays
+            # The rows have single precision.
+            assert {name: values.mean() for name, values in arrays.items()} == pytest.approx(
+                {name: record.metrics[name] for name in arrays}, rel=1e-5, abs=1e-6
+            )
 
 
 def _check_winner(project: Project, name: str) -> None:
