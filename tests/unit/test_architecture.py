@@ -13,19 +13,8 @@ ROOT = Path(__file__).parents[2] / "src" / "finesweep"
 
 PACKAGES = (
     *("__init__", "errors", "trial", "hub", "registry", "host", "text", "files", "activity", "tasks", "spec", "data"),
-    *(
-        "folder",
-        "pruning",
-        "confidence",
-        "forecast",
-        "launch",
-        "model",
-        "training",
-        "backends",
-        "calibration",
-        "results",
-        "worker",
-    ),
+    *("folder", "references", "pruning", "confidence", "forecast", "launch", "model", "training", "backends"),
+    *("calibration", "doctor", "results", "worker"),
     *("display", "propose", "sweep", "cli", "__main__"),
 )
 """Packages and loose modules, lowest first; a package imports from those before it."""
@@ -69,8 +58,9 @@ EARLY = {
 """Modules that import something heavy when they are imported, because they are of no use without it."""
 
 FACES = (
-    *("host", "text", "files", "tasks", "spec", "data", "folder", "pruning", "confidence", "forecast", "launch"),
+    *("host", "text", "files", "tasks", "spec", "data", "folder", "references", "pruning", "confidence", "forecast"),
     *(
+        "launch",
         "launch.slurm",
         "launch.ray",
         "model",
@@ -79,6 +69,7 @@ FACES = (
         "backends.optuna",
         "backends.ray",
         "calibration",
+        "doctor",
         "results",
     ),
     *("worker", "display", "propose", "sweep", "cli"),

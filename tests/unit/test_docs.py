@@ -30,6 +30,7 @@ from finesweep.spec.sections import (
     ScratchModelSpec,
     SearchSpec,
     StopSpec,
+    WarmStart,
 )
 from finesweep.spec.training_arguments import TRAINING_FIELDS
 
@@ -46,6 +47,7 @@ KINDS = {
     "evaluation": (EvaluationSpec,),
     "stop": (StopSpec,),
     "space": (Parameter,),
+    "start": (WarmStart,),
     "A profile": (Profile,),
 }
 MINIMAL = {
@@ -76,7 +78,8 @@ def rows(text: str) -> dict[str, tuple[str, ...]]:
 def keys(kind: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
     """Return every key of a section, those of a section within it under its dotted name."""
     found = {}
-    for name, field in kind.model_fields.items():
+    for own, field in kind.model_fields.items():
+        name = field.alias or own
         inner = field.annotation
         is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
         found |= keys(inner, f"{prefix}{name}.") if is_section else {f"{prefix}{name}": field}

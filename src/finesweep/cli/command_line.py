@@ -21,7 +21,7 @@ from finesweep.errors import FolderError, LaunchError, SpecError, SweepError, Un
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run, validate, plan, submit),
-    *(status, leaderboard, export_study, cancel, init, schema),
+    *(status, leaderboard, doctor, export_study, cancel, init, schema),
 )
 """The commands in the order in which they are shown."""
 

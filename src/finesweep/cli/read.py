@@ -1,4 +1,4 @@
-"""Defines the commands that read a sweep's folder: status, leaderboard, export-study."""
+"""Defines the commands that read a sweep's folder: status, leaderboard, doctor, export-study."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from finesweep.cli.app import Folder, ItsCluster
-from finesweep.errors import printable
+from finesweep.errors import FolderError, printable
 
 
 def status(folder: Folder, on: ItsCluster = None) -> None:
@@ -36,6 +36,38 @@ def leaderboard(folder: Folder) -> None:
     permissions.follow(board.folder)
     write(board)
     Screen().print(console_table(board))
+
+
+def doctor(
+    folder: Folder,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="NEXT.yaml", help="Write the next sweep's YAML, with the cures.", show_default=False),
+    ] = None,
+) -> None:
+    """Say what is wrong with a sweep, and which YAML would cure it.
+
+    The next sweep starts from this one: the best trials are trained first, and the others tell the sampler.
+    """
+    from finesweep.doctor.next_spec import next_spec
+    from finesweep.files import create
+    from finesweep.folder import SweepFolder
+    from finesweep.results.board import read_board
+
+    board = read_board(SweepFolder(folder.absolute()))
+    for finding in board.findings:
+        typer.echo(printable(f"{finding.weight}: {finding.text}: {finding.evidence}.", limit=2_000))
+        if finding.cure is not None:
+            typer.echo(printable(f"    {finding.cure}", limit=2_000))
+    if not board.findings:
+        typer.echo("Nothing was found.")
+    if write is not None:
+        text = next_spec(board.folder, board.manifest, board.runs, board.findings)
+        try:
+            create(write, text.encode())
+        except FileExistsError:
+            raise FolderError(f"{write}: is there already; name another file") from None
+        typer.echo(printable(f"Wrote {write}. To check it: sweep validate {shlex.quote(str(write))}", limit=2_000))
 
 
 def export_study(

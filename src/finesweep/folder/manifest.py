@@ -102,6 +102,8 @@ class Manifest:
         The places of files are not part of it; their contents are.
         """
         spec = self.spec.model_dump(mode="json", exclude={**dict.fromkeys(_NOT_WRITTEN, True), **_PLACES})
+        if isinstance(spec["start"], dict):
+            del spec["start"]["from"]
         digests = {split: source.digest for split, source in self.data.sources.items()}
         spec["data"]["content"], spec["model"]["content"] = digests, self.model.digest
         return dict(_flat(spec))

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from finesweep.doctor import Finding, findings
 from finesweep.folder import Manifest, Run, SweepFolder
 from finesweep.folder.openings import Opening, openings
+from finesweep.references import Reference, read_references
 from finesweep.results.decision import Decision, decide
+from finesweep.results.examination import case
 from finesweep.results.ranking import Row, SweepSummary, rank, ranked, summarize, winner
+from finesweep.results.reference_rows import in_order
 from finesweep.results.standing import Standing, read_standing, to_take
 from finesweep.results.winner import Evidence, read_evidence
 from finesweep.text import clean, metric
@@ -33,6 +37,8 @@ class Board:
         weights: Path of the kept weights of ``take`` below ``folder``, None if there are none.
         standing: How sure the ranks are; None if that was not computed, or if no trial keeps its rows.
         openings: Each time that the test rows were opened, oldest first.
+        references: Scores of models without a transformer on the same rows, best first.
+        findings: What the doctor finds, problems first.
     """
 
     folder: Path
@@ -47,6 +53,8 @@ class Board:
     weights: Path | None = None
     standing: Standing | None = None
     openings: Sequence[Opening] = ()
+    references: Sequence[Reference] = ()
+    findings: Sequence[Finding] = ()
 
     @property
     def ranked(self) -> list[Row]:
@@ -88,6 +96,8 @@ def read_board(
     if runs and runs[-1].prefer == "cheapest-tied":
         take = to_take(sweep_folder, take, ranks, standing)
     evidence = evidence_of(sweep_folder, take)
+    references = in_order(read_references(sweep_folder), summary)
+    found = findings(case(sweep_folder, manifest, records, ranks, standing, evidence, references))
     return Board(
         folder=sweep_folder.path,
         manifest=manifest,
@@ -95,12 +105,14 @@ def read_board(
         runs=runs,
         summary=summary,
         rows=rank(records, summary.direction),
-        decision=decide(summary, take, standing, scores(evidence.test) if evidence and evidence.test else None),
+        decision=decide(summary, take, standing, references, found, scores(evidence.test) if evidence else None),
         take=take,
         evidence=evidence,
         weights=_weights_of(sweep_folder, take),
         standing=standing,
         openings=openings(sweep_folder),
+        references=references,
+        findings=found,
     )
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from finesweep.confidence import Interval
+from finesweep.doctor import Finding
+from finesweep.references import Reference
 from finesweep.results.ranking import SweepSummary, ranks
+from finesweep.results.reference_rows import against_reference
 from finesweep.results.standing import Standing
 from finesweep.text import clean, first_few, metric
 from finesweep.trial import TrialRecord
@@ -46,6 +49,8 @@ def decide(
     summary: SweepSummary,
     take: TrialRecord | None,
     standing: Standing | None,
+    references: Sequence[Reference] = (),
+    findings: Sequence[Finding] = (),
     test: str | None = None,
     doubts: Sequence[str] = (),
 ) -> Decision:
@@ -55,6 +60,8 @@ def decide(
         summary: State of the sweep.
         take: The trial that becomes the winner, None if none ranks.
         standing: How sure the ranks are, None if no rows are known.
+        references: Scores of models without a transformer; the best of them is compared with.
+        findings: What the doctor finds; its problems are reasons to look first.
         test: The winner's scores on the test rows, None without them.
         doubts: Further reasons to look first, each half a sentence.
     """
@@ -64,11 +71,19 @@ def decide(
     found = f"trial {take.trial}: {name} {metric(take.objective)}{_range(standing, take)}"
     if summary.verdict is not None:
         return Decision(Light.RED, (f"Do not ship {found}; it is {summary.verdict}.",))
+    against, is_beaten = against_reference(summary, take, references)
+    if is_beaten:
+        return Decision(Light.RED, (f"Do not ship {found}; it is {against}.",))
     compared, is_sure = _against_default(summary, take, standing)
-    parts = [part for part in (compared, f"test: {test}" if test else None, *doubts) if part]
+    doubts = [*(_half_sentence(finding) for finding in findings if finding.weight == "problem"), *doubts]
+    parts = [part for part in (compared, against, f"test: {test}" if test else None, *doubts) if part]
     second = "; ".join(parts)
     light = Light.GREEN if is_sure and not doubts else Light.YELLOW
     return Decision(light, (f"Take {found}; {_company(take, standing)}.", f"{second[:1].upper()}{second[1:]}."))
+
+
+def _half_sentence(finding: Finding) -> str:
+    return f"{finding.text[:1].lower()}{finding.text[1:]}"
 
 
 def _range(standing: Standing | None, take: TrialRecord) -> str:

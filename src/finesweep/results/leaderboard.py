@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import io
 import json
@@ -10,8 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from finesweep.doctor import Finding
 from finesweep.files import write_text
 from finesweep.folder import SweepFolder
+from finesweep.references import Reference
 from finesweep.results.board import Board, scores, test_scores
 from finesweep.results.leaderboard_columns import BoardColumn, Place, columns
 from finesweep.results.leaderboard_facts import facts, pruning_facts, sealed_fact, standing_notes
@@ -52,9 +55,13 @@ def to_markdown(board: Board) -> str:
 def to_json(board: Board) -> str:
     """Return the rows as a JSON array, one object per line; a number that is not finite becomes null."""
     shown = columns(Place.JSON, board.rows, board.manifest, board.evidence, board.standing)
-    plain = ({column.name: _json_value(column.value(row)) for column in shown} for row in board.rows)
+    plain = [{column.name: _json_value(column.value(row)) for column in shown} for row in board.rows]
+    plain += [
+        {column.name: _json_value(column.reference_value(one, board.summary.metric)) for column in shown}
+        for one in board.references
+    ]
     objects = ",\n".join(json.dumps(one, allow_nan=False) for one in plain)
-    return f"[\n{objects}\n]\n" if board.rows else "[]\n"
+    return f"[\n{objects}\n]\n" if plain else "[]\n"
 
 
 def to_csv(board: Board) -> str:
@@ -68,6 +75,9 @@ def to_csv(board: Board) -> str:
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow([_csv_cell(column.name) for column in shown])
     writer.writerows([_csv_cell(column.value(row)) for column in shown] for row in board.rows)
+    writer.writerows(
+        [_csv_cell(column.reference_value(one, board.summary.metric)) for column in shown] for one in board.references
+    )
     return stream.getvalue()
 
 
@@ -85,7 +95,8 @@ def console_table(board: Board, *, limit: int = 20) -> Group:
 
     best, rest = board.ranked, board.unranked
     title = f"{clean(board.manifest.name)}: {board.summary.headline()}"
-    fitted = _fitted(best[:limit], columns(Place.RANKED, best, board.manifest, None, board.standing)) if best else []
+    shown = columns(Place.RANKED, best, board.manifest, None, board.standing)
+    fitted = _fitted(best[:limit], shown, board.references) if best else []
     decision = Text(board.decision.text, style=f"bold {board.decision.light}")
     tables: list[FittedTable | Text | str] = [decision, "", FittedTable(title, fitted, _more(best, limit))]
     tables += [Text(line) for line in standing_notes(board.standing)]
@@ -98,6 +109,8 @@ def console_table(board: Board, *, limit: int = 20) -> Group:
         tables += ["", Text(f"Test rows: {sealed}")]
     if about_pruning := [Text(f"{name}: {text}") for name, text in pruning_facts(board.summary)]:
         tables += ["", *about_pruning]
+    if board.findings:
+        tables += ["", *(Text(f"{finding.weight.title()}: {finding.line()}") for finding in board.findings)]
     return Group(*tables)
 
 
@@ -135,13 +148,16 @@ def _page(board: Board) -> Iterator[str]:
         yield f"- Test rows: {_escaped(sealed, limit=2_000)}"
     yield from ("", "## Ranked", "")
     ranked = columns(Place.RANKED, best, board.manifest, None, board.standing)
-    yield from _markdown_table(best, ranked) if best else ["No trial ranks."]
+    yield from _markdown_table(best, ranked, board.references) if best else ["No trial ranks."]
     yield from (line for note in standing_notes(board.standing) for line in ("", _escaped(note, limit=1_000)))
     if len(best) > 1:
         yield from ("", _CAUTION.format(count=f"{len(best):,}"))
     if rest:
         yield from ("", "## Not ranked", "")
         yield from _markdown_table(rest, columns(Place.UNRANKED, rest, board.manifest))
+    if board.findings:
+        yield from ("", "## Findings", "")
+        yield from (f"- {finding.weight.title()}: {_finding(finding)}" for finding in board.findings)
     halves = board.manifest.spec.search.pruner == "halving"
     in_order = sorted(board.records, key=lambda record: record.trial)
     if tried_again := [line for record in in_order for line in _tried_again(record, halves)]:
@@ -181,11 +197,21 @@ def _winner_fact(board: Board) -> str:
     return f"{text}; weights in {place}; not exported yet"
 
 
-def _markdown_table(rows: Sequence[Row], shown: Sequence[BoardColumn]) -> Iterator[str]:
+def _finding(finding: Finding) -> str:
+    """Return a finding with its YAML as code."""
+    text = f"{_escaped(finding.text)}: {_escaped(finding.evidence, limit=1_000)}."
+    # A backtick would end the code.
+    return text if finding.cure is None else f"{text} Try `{clean(finding.cure, 1_000).replace('`', '')}`."
+
+
+def _markdown_table(
+    rows: Sequence[Row], shown: Sequence[BoardColumn], references: Sequence[Reference] = ()
+) -> Iterator[str]:
     """Yield a table whose columns are aligned in the raw text too, except a last one of texts."""
     table = []
     for column in shown:
-        head, *cells = [_escaped(column.title or column.name), *(_escaped(column.text(row), 600) for row in rows)]
+        texts = [*(column.text(row) for row in rows), *_of_references(column, references, shown)]
+        head, *cells = [_escaped(column.title or column.name), *(_escaped(text, 600) for text in texts)]
         width = 3 if column is shown[-1] and not column.right else max(3, len(head), *map(len, cells))
         pad = str.rjust if column.right else str.ljust
         rule = "-" * (width - 1) + (":" if column.right else "-")
@@ -199,13 +225,25 @@ def _escaped(text: str, limit: int = 300) -> str:
     return _MARKDOWN.sub(r"\\\1", html.escape(clean(text, limit), quote=False))
 
 
-def _fitted(rows: Sequence[Row], shown: Sequence[BoardColumn]) -> list[FittedColumn]:
+def _of_references(column: BoardColumn, references: Sequence[Reference], shown: Sequence[BoardColumn]) -> Iterator[str]:
+    """Yield the cells of a column for the references."""
+    objective = next((one.title for one in shown if one.name == "objective"), "")
+    yield from (column.reference_text(one, objective) for one in references)
+
+
+def _fitted(
+    rows: Sequence[Row], shown: Sequence[BoardColumn], references: Sequence[Reference] = ()
+) -> list[FittedColumn]:
     from finesweep.text.table import Cell, FittedColumn
 
+    shortened = [dataclasses.replace(one, name=clean(one.short)) for one in references]
     return [
         FittedColumn(
             name=column.short or clean(column.title or column.name),
-            cells=[Cell(column.text(row), "bold" if row.rank == 1 else "") for row in rows],
+            cells=[
+                *(Cell(column.text(row), "bold" if row.rank == 1 else "") for row in rows),
+                *(Cell(text, "dim") for text in _of_references(column, shortened, shown)),
+            ],
             drop=column.drop,
             right=column.right,
             flexible=column.name == "reason",

@@ -9,11 +9,15 @@ from typing import Any
 
 from finesweep.confidence import Interval
 from finesweep.folder import Manifest
+from finesweep.references import Reference
 from finesweep.results.ranking import Row
 from finesweep.results.standing import Standing
 from finesweep.results.winner import Evidence
 from finesweep.text import clean, duration, headings, metric, setting
 from finesweep.text.format import finite
+
+REFERENCE = "REFERENCE"
+"""State of a reference in the leaderboard's files."""
 
 
 class Place(Flag):
@@ -62,6 +66,16 @@ class BoardColumn:
     def text(self, row: Row) -> str:
         """Return the value in a row, formatted for reading."""
         return self.show(self.value(row))
+
+    def reference_value(self, reference: Reference, objective: str) -> Any:
+        """Return a reference's value, as CSV and JSON hold it; None where it has none."""
+        own = {"state": REFERENCE, "reason": reference.name, "seconds": reference.seconds, "metrics": reference.metrics}
+        return own.get(self.name, reference.value(objective if self.name == "objective" else self.name))
+
+    def reference_text(self, reference: Reference, objective: str) -> str:
+        """Return a reference's value, formatted for reading: its name stands for the trial, and its rank is `-`."""
+        value = self.reference_value(reference, objective)
+        return {"rank": "-", "trial": reference.name}.get(self.name, "" if value is None else self.show(value))
 
 
 def columns(

@@ -12,7 +12,7 @@ from finesweep.folder.openings import Opening
 from finesweep.results.leaderboard_columns import CHEAPEST, TIED
 from finesweep.results.ranking import SweepSummary
 from finesweep.results.standing import Standing
-from finesweep.spec import Parameter
+from finesweep.spec import Parameter, WarmStart
 from finesweep.text import clean, first_few, setting
 
 
@@ -31,6 +31,9 @@ def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Ite
     yield "Objective", f"{summary.metric}, {summary.direction}"
     yield "Search", f"{search.sampler} sampler, {search.pruner} pruner, {search.backend}, seed {search.seed}"
     yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec.space.items())
+    if isinstance(spec.start, WarmStart):
+        told = "its trials tell the sampler as foreign ones, and do not rank here"
+        yield "Start", f"{spec.start.folder}; its best {spec.start.top} were tried first; {told}"
     if spec.fixed:
         yield "Fixed", "; ".join(f"{name} {setting(value)}" for name, value in spec.fixed.items())
     yield "Trials", _trials_fact(summary)

@@ -61,6 +61,7 @@ class Evidence:
         files: Digest of each file of the model, by name.
         rows: Number of validation rows; None if unknown.
         same_answer: Its answer to the validation rows, if it is always the same.
+        answered: Validation rows for which it gives each label, by label; empty if labels are numbers.
     """
 
     trial: int
@@ -73,6 +74,7 @@ class Evidence:
     files: Mapping[str, str] = field(default_factory=dict)
     rows: int | None = None
     same_answer: str | None = None
+    answered: Mapping[str, int] = field(default_factory=dict)
 
     def warnings(self, verdict: str | None) -> list[str]:
         """Return sentences on the winner's weaknesses.

@@ -16,6 +16,7 @@ from finesweep.spec.sections import (
     ScratchModelSpec,
     StopSpec,
     SweepSpec,
+    WarmStart,
     is_name,
 )
 from finesweep.spec.training_arguments import TRAINING_FIELDS
@@ -40,6 +41,7 @@ __all__ = [
     "SweepSpec",
     "TrialLength",
     "TrialSettings",
+    "WarmStart",
     "Workload",
     "YamlSource",
     "in_order",

@@ -108,7 +108,7 @@ def _defaults_used(spec: SweepSpec, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unset(section: BaseModel, given: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    for name in type(section).model_fields:
-        default = getattr(section, name)
-        if default is not None and given.get(name) is None:
-            yield name, str(default) if isinstance(default, Direction) else default
+    for name, info in type(section).model_fields.items():
+        default, key = getattr(section, name), info.alias or name
+        if default is not None and given.get(key) is None:
+            yield key, str(default) if isinstance(default, Direction) else default

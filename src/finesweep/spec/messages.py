@@ -11,7 +11,7 @@ from finesweep.errors import did_you_mean, printable
 from finesweep.spec.training_arguments import describe
 from finesweep.spec.yaml_source import KeyPath
 
-Finding = tuple[KeyPath, str, str]
+SpecFinding = tuple[KeyPath, str, str]
 """Place of a problem, its description, and the nearest fix (or an empty string)."""
 
 _EXPECTED = {
@@ -39,7 +39,7 @@ _HABITS = {
 """Keys of other tools, with the key that is meant here."""
 
 
-def findings(error: ValidationError, value: Any) -> Iterator[Finding]:
+def findings(error: ValidationError, value: Any) -> Iterator[SpecFinding]:
     """Yield pydantic's errors, one finding for each place.
 
     Args:

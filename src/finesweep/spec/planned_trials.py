@@ -6,12 +6,14 @@ import itertools
 import random
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec.sections import SweepSpec, WarmStart
 from finesweep.spec.training_arguments import TRAINING_FIELDS
 from finesweep.trial import Params, Value
 
 
-def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> list[Params]:
+def planned_trials(
+    spec: SweepSpec, model_defaults: Params, max_length: int, best: Sequence[Params] = ()
+) -> list[Params]:
     """Return the parameters of the first trials: the untuned default, ``start``, or the whole grid.
 
     Trial number N has entry N of the list, in whichever process it runs. So the plan does not depend on the number of
@@ -21,18 +23,19 @@ def planned_trials(spec: SweepSpec, model_defaults: Params, max_length: int) -> 
         spec: The sweep's spec.
         model_defaults: Defaults of the ``model.*`` parameters by dotted name.
         max_length: The default of ``data.max_length``.
+        best: The best configurations of the earlier sweep that ``start`` names.
     """
-    space = spec.search_space
+    space, start = spec.search_space, best if isinstance(spec.start, WarmStart) else spec.start
     if spec.search.sampler == "grid":
         points = space.grid()
         # Shuffled, because a budget smaller than the grid covers only the first points.
         random.Random(spec.search.seed).shuffle(points)
-        return [*spec.start, *_unlike(spec, points, spec.start)]
+        return [*start, *_unlike(spec, points, start)]
     defaults = {name: rule.default for name, rule in TRAINING_FIELDS.items()}
     baseline = space.untuned({**defaults, "data.max_length": max_length, **model_defaults})
     if not spec.search.baseline:
-        return list(spec.start)
-    return [baseline, *_without_first(spec, spec.start, baseline)]
+        return list(start)
+    return [baseline, *_without_first(spec, start, baseline)]
 
 
 Configuration = tuple[Hashable, ...]

@@ -18,7 +18,7 @@ from finesweep.errors import Problem, did_you_mean
 from finesweep.registry import BACKENDS, TASKS, Registry, UnknownName
 from finesweep.spec import setting_rules
 from finesweep.spec.draft import Draft
-from finesweep.spec.messages import Finding, example, findings, near_key, unknown_keys
+from finesweep.spec.messages import SpecFinding, example, findings, near_key, unknown_keys
 from finesweep.spec.overrides import apply_overrides, is_data_file
 from finesweep.spec.search_space import MAX_GRID_POINTS, Parameter, SearchSpace
 from finesweep.spec.sections import (
@@ -31,13 +31,18 @@ from finesweep.spec.sections import (
     ObjectiveSpec,
     ScratchModelSpec,
     SearchSpec,
+    WarmStart,
     is_name,
+    keys_of,
 )
 from finesweep.spec.training_arguments import REPLACED, TRAINING_FIELDS, describe
 from finesweep.spec.yaml_source import KeyPath, YamlSource, read
 from finesweep.trial import Direction, Value
 
 MAX_PARAMETERS = 100
+
+CONFIGURATIONS = tuple[dict[str, Value], ...]
+"""Type of ``start`` where it lists configurations."""
 
 
 def draft(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Draft:
@@ -81,7 +86,7 @@ class _Reader:
     def _add(self, path: KeyPath, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.source.where(*path), message, hint))
 
-    def _add_all(self, found: Iterable[Finding]) -> None:
+    def _add_all(self, found: Iterable[SpecFinding]) -> None:
         for path, message, hint in found:
             self._add(path, message, hint)
 
@@ -110,6 +115,10 @@ class _Reader:
             return self._space(value)
         if key == "fixed" and isinstance(value, dict):
             return self._fixed(value)
+        if key == "start":
+            # A union of types would report problems of both.
+            is_warm = isinstance(value, dict) and not value.keys().isdisjoint(keys_of(WarmStart))
+            return self._validated(WarmStart if is_warm else CONFIGURATIONS, value, (key,))
         return self._validated(SECTIONS[key][0], value, (key,))
 
     def _name(self, value: Any) -> str | None:
@@ -164,7 +173,7 @@ class _Reader:
             return TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
             for place, key in unknown_keys(error):
-                known = [*kind.model_fields, *(["config"] if kind is ModelSpec else [])]
+                known = [*keys_of(kind), *(["config"] if kind is ModelSpec else [])]
                 self._add_unknown((*path, *place), known, near_key(key, known) or _key_elsewhere(key))
             self._add_all(((*path, *place), message, hint) for place, message, hint in findings(error, value))
             return _rest(kind, value, error) if _is_section(kind) else None
@@ -183,7 +192,8 @@ class _Reader:
             self._add_all(setting_rules.parameter_findings(name, parameter))
         self._add_all(setting_rules.fixed_findings(sections.get("fixed") or {}, named))
         self._add_all(setting_rules.when_findings(space, named))
-        self._add_all(setting_rules.start_findings(sections.get("start") or (), space, named))
+        start = sections.get("start") or ()
+        self._add_all(setting_rules.start_findings(() if isinstance(start, WarmStart) else start, space, named))
         self.notes += setting_rules.integer_notes(space)
         data = sections.get("data")
         for section in ("space", "fixed"):

@@ -44,6 +44,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def keys_of(section: type[BaseModel]) -> list[str]:
+    """Return the keys of a section as they stand in the YAML."""
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
 class ModelSpec(Section):
     """A pretrained model: a Hub id or a local folder, at one revision."""
 
@@ -187,6 +192,15 @@ class StopSpec(Section):
     no_gain_trials: int | None = Field(None, ge=1, description="End after this many trials without a new best.")
 
 
+class WarmStart(Section):
+    """An earlier sweep that the search starts from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, serialize_by_alias=True)
+
+    folder: str = Field(alias="from", min_length=1, description="Folder of the earlier sweep.")
+    top: int = Field(5, ge=0, le=1_000, description="Best configurations of it that are tried first.")
+
+
 class SweepSpec(Section):
     """One search, checked; nothing in it refers to the file it came from.
 
@@ -216,7 +230,9 @@ class SweepSpec(Section):
         "auto",
         description="End a trial after this many evaluations without a gain; auto: once its eval_loss rises.",
     )
-    start: tuple[dict[str, Value], ...] = Field((), description="Configurations to try first.")
+    start: tuple[dict[str, Value], ...] | WarmStart = Field(
+        (), description="Configurations to try first; or an earlier sweep that tells the sampler."
+    )
     space: dict[str, Parameter] = Field(
         description="What varies, by name: training arguments, model.*, data.max_length."
     )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from finesweep.errors import did_you_mean
-from finesweep.spec.messages import Finding, word_hint
+from finesweep.spec.messages import SpecFinding, word_hint
 from finesweep.spec.search_space import Parameter, SearchSpace, when_problems
 from finesweep.spec.training_arguments import OWNED, REPLACED, TRAINING_FIELDS, TrainingField, describe
 from finesweep.spec.yaml_source import KeyPath
@@ -30,7 +30,7 @@ def rule(name: str) -> TrainingField | None:
     return _MAX_LENGTH if name == "data.max_length" else TRAINING_FIELDS.get(name)
 
 
-def name_findings(name: str, path: KeyPath) -> Iterator[Finding]:
+def name_findings(name: str, path: KeyPath) -> Iterator[SpecFinding]:
     """Yield the problems of a setting's name."""
     if rule(name) is not None:
         return
@@ -48,7 +48,7 @@ def name_findings(name: str, path: KeyPath) -> Iterator[Finding]:
         yield path, "no such training argument", hint or "or write model.NAME for a field of the model's config"
 
 
-def parameter_findings(name: str, parameter: Parameter) -> Iterator[Finding]:
+def parameter_findings(name: str, parameter: Parameter) -> Iterator[SpecFinding]:
     """Yield the problems of one parameter's values, given the setting it is for."""
     path, field = ("space", name), rule(name)
     if field is None:
@@ -66,7 +66,7 @@ def parameter_findings(name: str, parameter: Parameter) -> Iterator[Finding]:
         yield from _range_findings(name, parameter, field)
 
 
-def _range_findings(name: str, parameter: Parameter, field: TrainingField) -> Iterator[Finding]:
+def _range_findings(name: str, parameter: Parameter, field: TrainingField) -> Iterator[SpecFinding]:
     path = ("space", name)
     for key in ("low", "high", "step"):
         value = getattr(parameter, key)
@@ -92,7 +92,7 @@ def integer_notes(space: Mapping[str, Parameter]) -> Iterator[str]:
             yield f"space.{name} has two integer bounds, so only whole numbers are tried; write 0.0 for all between."
 
 
-def fixed_findings(fixed: Mapping[str, Any], space: Collection[str]) -> Iterator[Finding]:
+def fixed_findings(fixed: Mapping[str, Any], space: Collection[str]) -> Iterator[SpecFinding]:
     """Yield the problems of the fixed settings, each alone and against the names in ``space``."""
     for name, value in fixed.items():
         path, field = ("fixed", name), rule(name)
@@ -107,7 +107,7 @@ def fixed_findings(fixed: Mapping[str, Any], space: Collection[str]) -> Iterator
         yield ("fixed", "fp16"), "bf16 and fp16 exclude each other; keep one", ""
 
 
-def when_findings(space: Mapping[str, Parameter], named: Collection[str]) -> Iterator[Finding]:
+def when_findings(space: Mapping[str, Parameter], named: Collection[str]) -> Iterator[SpecFinding]:
     """Yield the problems of the parameters' ``when``.
 
     Args:
@@ -121,7 +121,7 @@ def when_findings(space: Mapping[str, Parameter], named: Collection[str]) -> Ite
 
 def start_findings(
     start: Sequence[Mapping[str, Any]], space: Mapping[str, Parameter], named: Collection[str]
-) -> Iterator[Finding]:
+) -> Iterator[SpecFinding]:
     """Yield the problems of the configurations in ``start``; arguments as for ``when_findings``."""
     whole = len(space) == len(named) and not any(True for _ in when_problems(space))
     for index, params in enumerate(start):
@@ -135,7 +135,7 @@ def start_findings(
             yield from _activity_findings(index, params, SearchSpace(space))
 
 
-def _activity_findings(index: int, params: Mapping[str, Any], space: SearchSpace) -> Iterator[Finding]:
+def _activity_findings(index: int, params: Mapping[str, Any], space: SearchSpace) -> Iterator[SpecFinding]:
     active = [name for name in space.parameters if space.is_active(name, params)]
     if missing := [name for name in active if name not in params]:
         yield ("start", index), f"lacks {', '.join(missing)}", "give every parameter of the space"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 import signal
@@ -59,7 +60,8 @@ def plan(request: Request, announce: Callable[[Checked], None] = lambda _: None)
         announce(checked)
         here = dataclasses.replace(request, results=Path(temporary))
         sample, share = _sampled(checked)
-        sweep = prepare.open_folder(Path(temporary) / checked.loaded.spec.name, sample, here, profile)
+        path, write = Path(temporary) / checked.loaded.spec.name, functools.partial(prepare.write_prepared, sample)
+        sweep = prepare.open_folder(path, sample, here, profile, write=write)
         seconds = time.monotonic() - began
         with signals.held_back():
             process = stack.enter_context(_MeasuringProcess(sweep, Path(temporary)))

@@ -12,6 +12,7 @@ from finesweep import activity
 from finesweep.data import LoadedData
 from finesweep.errors import Problem, SpecError
 from finesweep.folder import Loading, Manifest
+from finesweep.folder.foreign import Foreign
 from finesweep.folder.manifest import without_run
 from finesweep.model import ResolvedModel, load_check
 from finesweep.model import source as model_source
@@ -31,6 +32,7 @@ from finesweep.spec import (
     in_order,
 )
 from finesweep.spec.planned_trials import planned_trials
+from finesweep.sweep import warm_start
 from finesweep.trial import Value
 
 
@@ -45,6 +47,7 @@ class Checked:
         planned: Parameters of the first trials.
         notes: Remarks for the user, in the order of the checks.
         loading: How a pretrained model is loaded; None for one made from scratch.
+        foreign: Trials of an earlier sweep that tell the sampler; None without one.
     """
 
     loaded: LoadedSpec
@@ -53,16 +56,11 @@ class Checked:
     planned: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
     loading: Loading | None = None
+    foreign: Foreign | None = None
 
     def manifest(self) -> Manifest:
         """Return the manifest for the folder of this sweep."""
-        return Manifest(
-            spec=without_run(self.loaded.spec),
-            data=self.data.facts(),
-            model=self.model.facts(self.loading),
-            planned=[dict(params) for params in self.planned],
-            created=time.time(),
-        )
+        return _manifest(self.loaded.spec, self.data, self.model, self.loading, self.planned)
 
 
 def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
@@ -81,19 +79,37 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     if stages.problems or stages.data is None or stages.model is None:
         raise SpecError(in_order(stages.problems))
     longest = TrialSettings.of(spec, {}, stages.model.max_tokens).max_length
-    planned = planned_trials(spec, stages.defaults, longest)
     data, model = stages.data, stages.model
     loading = stages.loading
+    warm = warm_start.read(loaded, _manifest(spec, data, model, loading))
+    planned = planned_trials(spec, stages.defaults, longest, warm.best if warm else ())
     notes = [
         *loaded.notes,
         *data.notes,
         *model.notes,
+        *([warm.note] if warm else ()),
         *(loading.notes if loading else ()),
         *_large_batches(spec, data.facts().rows["train"]),
         *_long_warmup(spec, data.facts().rows["train"]),
     ]
     notes += truncation_notes(spec, data.frames, model, trusted=trusted)
-    return Checked(loaded, data, model, planned, notes, loading)
+    return Checked(loaded, data, model, planned, notes, loading, warm.foreign if warm else None)
+
+
+def _manifest(
+    spec: SweepSpec,
+    data: LoadedData,
+    model: ResolvedModel,
+    loading: Loading | None,
+    planned: Sequence[Mapping[str, Any]] = (),
+) -> Manifest:
+    return Manifest(
+        spec=without_run(spec),
+        data=data.facts(),
+        model=model.facts(loading),
+        planned=[dict(params) for params in planned],
+        created=time.time(),
+    )
 
 
 def problems(draft: Draft, *, trusted: bool = False) -> list[Problem]:

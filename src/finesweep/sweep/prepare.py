@@ -37,7 +37,7 @@ from finesweep.model import ResolvedModel
 from finesweep.model.from_scratch import make_scratch
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import Draft, LoadedSpec, ScratchModelSpec, SweepSpec, in_order, reader, trials_wanted, used_up
-from finesweep.sweep import dry_run, preflight, worker_count
+from finesweep.sweep import dry_run, new_folder, preflight, worker_count
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
@@ -199,7 +199,7 @@ def open_folder(
         request: The user's request.
         profile: Its launch profile, as it was written.
         watched: Whether a command will watch the run's workers.
-        write: Writes rows and model into a new folder; None to write them here from the rows of ``checked``.
+        write: Writes rows and model into a new folder; None for ``write_all`` with the rows of ``checked``.
 
     Raises:
         FolderError: The folder is another sweep's, or cannot be written.
@@ -209,7 +209,7 @@ def open_folder(
         moved = _clear(path, smoke=request.smoke)
     permissions.prepare(path, profile.shared)
     folder = SweepFolder(path)
-    write = write or functools.partial(write_prepared, checked)
+    write = write or functools.partial(write_all, checked)
     if folder.spec_file.exists():
         manifest = same_sweep(folder, checked.manifest())
         sweep_folder.make_folders(path)  # adds folders that an earlier version did not make
@@ -346,6 +346,17 @@ def _created(path: Path, manifest: Manifest, write: WriteFolder) -> tuple[SweepF
     # Written last: if it exists, the folder is complete.
     write_json(folder.spec_file, manifest.to_json())
     return folder, manifest
+
+
+def write_all(checked: Checked, folder: SweepFolder, manifest: Manifest) -> Manifest:
+    """Do what ``write_prepared`` does, and write what else a new folder gets.
+
+    Raises:
+        FolderError: The folder cannot be written.
+    """
+    manifest = write_prepared(checked, folder, manifest)
+    new_folder.write(folder, checked)
+    return manifest
 
 
 def write_prepared(checked: Checked, folder: SweepFolder, manifest: Manifest) -> Manifest:

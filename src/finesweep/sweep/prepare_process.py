@@ -237,7 +237,7 @@ def _begin(command: socket.socket, checked: Checked, request: Request, profile: 
 
     def write(folder: SweepFolder, manifest: Manifest) -> Manifest:
         with signals.ending_the_block():
-            return prepare.write_prepared(checked, folder, manifest)
+            return prepare.write_all(checked, folder, manifest)
 
     path = prepare.path_of(checked.loaded, request)
     if request.join and sweep_lock.owner(path) is not None:

@@ -43,7 +43,8 @@ def prove(
         folder: The sweep's folder.
         model: The exported model.
         record: File of the record of the trial that it comes from.
-        output: JSON file to write: ``reloaded``, ``test``, ``sample``, ``precision``, ``rows`` and ``same_answer``.
+        output: JSON file to write: ``reloaded``, ``test``, ``sample``, ``precision``, ``rows``, ``same_answer`` and
+            ``answered``.
         trial: Number of the winner, under which the opening of the test rows is noted.
         command: Name of the command that exports it, for the same note.
         trusted: Whether code that comes with the model may run.
@@ -68,6 +69,7 @@ def prove(
         "precision": ways,
         "rows": len(labels),
         "same_answer": task.same_answer(logits.numpy(), labels, manifest.data.labels) if len(labels) > 1 else None,
+        "answered": _answered(logits, task, manifest.data.labels),
     }
     evidence = Evidence(trial, manifest.spec.objective.metric, ranked.objective or 0.0, **found)
     # Test rows are opened for a winner alone, and a model that is not what was ranked becomes none.
@@ -132,6 +134,15 @@ class Exported:
             with torch.no_grad():
                 logits.append(self.model(**inputs).logits.double().cpu())
         return torch.cat(logits), rows["label"].tolist()
+
+
+def _answered(logits: torch.Tensor, task: Task, names: Sequence[str] | None) -> dict[str, int]:
+    """Return for how many rows a model gives each label; nothing if labels are numbers."""
+    if names is None:
+        return {}
+    is_single = task.head(names)["problem_type"] == "single_label_classification"
+    given = torch.nn.functional.one_hot(logits.argmax(-1), len(names)) if is_single else logits > 0
+    return dict(zip(names, given.sum(0).tolist(), strict=True))
 
 
 def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from finesweep.folder.manifest import Manifest
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.references import Reference, write_references
 from finesweep.results import leaderboard
 from finesweep.results.board import read_board
 from finesweep.results.winner import EVIDENCE, Evidence
@@ -67,11 +68,14 @@ def odd_records() -> list[TrialRecord]:
 
 @pytest.fixture
 def odd_folder(tmp_path: Path) -> SweepFolder:
-    """A folder with the winner's evidence."""
+    """A folder with the winner's evidence, and a reference with an odd name."""
     (tmp_path / "winner").mkdir()
     evidence = Evidence(1, "eval_loss", 0.4, {"eval_loss": 0.4}, {"eval_loss": 0.45, "eval_=f1": 0.5}, {})
     (tmp_path / "winner" / EVIDENCE).write_text(json.dumps(vars(evidence)))
-    return SweepFolder(tmp_path)
+    folder = SweepFolder(tmp_path)
+    odd = Reference("=1 | <b>", {"eval_loss": 0.45, "eval_accuracy": 0.75}, seconds=1.5, rows=100)
+    write_references(folder, [Reference("majority class", {"eval_loss": 0.69}, 0.1, 100), odd])
+    return folder
 
 
 @pytest.mark.parametrize("suffix", [".md", ".csv", ".json"])

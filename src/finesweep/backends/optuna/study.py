@@ -25,6 +25,7 @@ from optuna.trial import TrialState as StudyState
 
 from finesweep.backends.optuna.drawing import distribution_of
 from finesweep.folder import Claim, SweepFolder, next_attempt
+from finesweep.folder.foreign import read_foreign
 from finesweep.pruning.rules import best_so_far
 from finesweep.spec import SweepSpec
 from finesweep.trial import Evaluation, Params, TrialRecord, TrialState, Value
@@ -43,6 +44,9 @@ STATES = {
 
 ATTEMPT = "attempt"
 """Attribute of a study's trial with the number of its attempt."""
+
+FOREIGN = "foreign"
+"""Attribute of a trial of another sweep, with its number there."""
 
 _NUMBER = attrgetter("number")
 
@@ -161,7 +165,23 @@ class SweepStudy:
             if recorded is None or recorded.user_attrs[ATTEMPT] < other.user_attrs[ATTEMPT]:
                 found[other.number] = other
         found.pop(trial, None)
-        return [found[number] for number in sorted(found)]
+        return [*self._foreign, *(found[number] for number in sorted(found))]
+
+    @functools.cached_property
+    def _foreign(self) -> list[FrozenTrial]:
+        """The trials of the sweep that this one started from, under numbers below 0.
+
+        They have no reports: a pruner compares the trials of this sweep alone.
+        """
+        foreign = read_foreign(self.sweep_folder)
+        trials = foreign.trials if foreign is not None else ()
+        made = []
+        for place, one in enumerate(trials):
+            value = one.objective if STATES[one.state] is StudyState.COMPLETE else None
+            trial = self._made(place - len(trials), 0, STATES[one.state], one.params, {}, (), value)
+            trial.user_attrs[FOREIGN] = one.trial
+            made.append(trial)
+        return made
 
     def running(self) -> Iterator[FrozenTrial]:
         """Yield the trials that run now, each with its parameters once it has them."""
