@@ -20,7 +20,7 @@ from finesweep.display.activity_line import ActivityLine
 from finesweep.errors import FolderError, LaunchError, SpecError, SweepError, Unreadable, printable
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run, validate, plan, submit),
+    *(run, validate, plan, submit, confirm),
     *(status, leaderboard, doctor, export_study, cancel, init, schema),
 )
 """The commands in the order in which they are shown."""

@@ -111,6 +111,34 @@ def submit(
     summary.handed_over(screen, submitted)
 
 
+def confirm(
+    folder: Folder,
+    top: Annotated[
+        int | None, typer.Option(min=1, max=10, help="Best trials to train again.", show_default="3")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=2, max=20, help="Most seeds of each.", show_default="3")] = None,
+    on: On = None,
+    workers: Workers = None,
+    allow_setup: Annotated[bool, typer.Option("--allow-setup", help="Run the profile's setup lines.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Train the best trials and the untuned default again on fresh seeds.
+
+    The winner is the one with the best mean. The same command again continues where it stopped.
+    """
+    from finesweep.cli import summary
+    from finesweep.sweep.confirm import ConfirmRequest
+    from finesweep.sweep.confirm import confirm as confirm_sweep
+    from finesweep.sweep.run import RunResult
+
+    request = ConfirmRequest(folder.absolute(), top, seeds, on, workers, trust_remote_code, allow_setup)
+    outcome = confirm_sweep(request)
+    if isinstance(outcome, RunResult):
+        summary.conclude(outcome)
+    else:
+        summary.handed_over(summary.Screen(), outcome)
+
+
 def cancel(folder: Folder, on: ItsCluster = None) -> None:
     """End a sweep's jobs on a cluster.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -69,9 +70,9 @@ def conclude(outcome: RunResult) -> None:
 def _print_result(screen: Screen, outcome: RunResult) -> None:
     folder = outcome.sweep.sweep_folder
     board = read_board(folder, outcome.sweep.manifest, outcome.records)
-    best = board.take
     screen.print(console_table(board))
     path = _relative(folder.path)
+    best = board.choice.record if board.choice is not None else None
     for line in folder.text_notes(best.effective["data.max_length"]) if best else ():
         screen.say(f"Note: {line}.")
     for note in folder.notes:
@@ -90,6 +91,9 @@ def _print_result(screen: Screen, outcome: RunResult) -> None:
         # The command is to be copied, so it is not wrapped.
         asked = f'transformers.pipeline("{task.pipeline}", "{path}/winner"{options})'
         screen.print(f"  {asked}", markup=False, soft_wrap=True)
+    elif outcome.unconfirmed and outcome.signal is None:
+        screen.say("The confirmation is not complete, so no winner is exported. To complete it:")
+        screen.say(f"  sweep confirm {shlex.quote(str(path))}")
     elif outcome.owner is not None:
         screen.say(f"The winner is exported by the `sweep run` that was joined ({clean(outcome.owner)}).")
     elif outcome.signal is not None:

@@ -12,6 +12,7 @@ from finesweep.folder import Holder, Run, SweepFolder, next_attempt, sweep_lock
 from finesweep.launch import Profile
 from finesweep.launch.submitted_runs import submitted_runs
 from finesweep.results import board, ranking
+from finesweep.results.choice import Choice
 from finesweep.spec import trials_wanted
 from finesweep.text import metric
 from finesweep.trial import Progress, TrialRecord, TrialState
@@ -51,10 +52,12 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
         f", {count} {state}" for state, count in sorted((counts + Counter({TrialState.RUNNING: len(alive)})).items())
     )
     yield f"  hours    {folder.hours_used():.2f}" + (f" of {hours:g}" if hours else "")
-    best = ranking.winner(records, manifest.spec.direction)
-    if best is not None:
-        yield f"  best     trial {best.trial}, {manifest.spec.objective.metric} {metric(best.objective)}"
-    if tested := board.test_scores(board.evidence_of(folder, best)):
+    seen = board.read_board(folder, manifest, records, runs, compare=False)
+    if seen.choice is not None:
+        yield f"  best     {_best(seen.choice, manifest.spec.objective.metric)}"
+    if (again := seen.confirmation) is not None:
+        yield f"  confirm  {again.ended} of at most {again.planned} trainings have ended"
+    if tested := board.test_scores(seen.evidence):
         yield f"  test     {tested}"
     yield from jobs
     yield from _trial_lines(folder)
@@ -62,6 +65,13 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
         yield f"  ended    {runs[-1].outcome or _unsaid(runs[-1])}"
     for note in (*folder.notes, *set_aside_lines(folder)):
         yield f"  note     {note}"
+
+
+def _best(choice: Choice, objective: str) -> str:
+    if choice.candidate is None:
+        return f"trial {choice.trial}, {objective} {metric(choice.record.objective)}"
+    over = f"on average over {len(choice.candidate.values)} fresh seeds"
+    return f"trial {choice.trial}, {objective} {metric(choice.candidate.mean)} {over}"
 
 
 def _unsaid(run: Run) -> str:

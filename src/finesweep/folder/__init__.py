@@ -7,7 +7,7 @@ here decides what to train, to prune or to show.
 
 from finesweep.folder.checked_files import CheckedFiles
 from finesweep.folder.claims import BorrowedLease, Claim, Holder, Lease
-from finesweep.folder.manifest import Manifest, Run, changes
+from finesweep.folder.manifest import Manifest, Repeat, Run, changes
 from finesweep.folder.model_facts import Loading, ModelFacts
 from finesweep.folder.row_scores import RowScores
 from finesweep.folder.shared_folder import new_token, open_run
@@ -22,6 +22,7 @@ __all__ = [
     "Loading",
     "Manifest",
     "ModelFacts",
+    "Repeat",
     "RowScores",
     "Run",
     "SweepFolder",

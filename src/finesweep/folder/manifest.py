@@ -6,18 +6,31 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from finesweep import __version__
 from finesweep.data import DataFacts
 from finesweep.files import as_kind
 from finesweep.folder.model_facts import ModelFacts
-from finesweep.spec import BudgetSpec, StopSpec, SweepSpec, is_name
+from finesweep.spec import BudgetSpec, ConfirmSpec, StopSpec, SweepSpec, is_name
 from finesweep.spec.sections import FORMAT
 from finesweep.text import shortened
 from finesweep.trial import Params, TrialRecord
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A trial of a search that is trained again.
+
+    Attributes:
+        trial: Its number in the search.
+        seed: The seed of weights, order and dropout.
+    """
+
+    trial: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,8 @@ class Manifest:
         data: Facts about the prepared data.
         model: Facts about the resolved model.
         planned: Parameters of the first trials, which no sampler proposes: baseline, ``start``, grid.
+        repeats: In a confirmation, which trial of the search each planned trial repeats, and with which seed; else
+            empty.
         created: Unix time.
         format: Version of this folder's layout.
         version: finesweep's version.
@@ -43,6 +58,11 @@ class Manifest:
     format: int = FORMAT
     version: str = __version__
     trusts_code: bool = False
+    repeats: Sequence[Repeat] = ()
+
+    def seed_of(self, trial: int) -> int:
+        """Return the seed of a trial's weights, order and dropout."""
+        return self.repeats[trial].seed if self.repeats else self.spec.search.seed
 
     @property
     def name(self) -> str:
@@ -71,7 +91,11 @@ class Manifest:
             raise ValueError("rows.train: missing")
         if strangers := sorted({name for params in written.plan for name in params} - spec.space.keys()):
             raise ValueError(f"plan: {strangers[0][:100]!r} is not in the space")
-        return cls(without_run(spec), data, model, written.plan, written.created, written.format, written.version)
+        if written.repeats and len(written.repeats) != len(written.plan):
+            raise ValueError(f"repeats: {len(written.repeats)}, and there are {len(written.plan)} planned trials")
+        plan, created = written.plan, written.created
+        versions = written.format, written.version
+        return cls(without_run(spec), data, model, plan, created, *versions, repeats=tuple(written.repeats))
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``spec.json``."""
@@ -81,6 +105,7 @@ class Manifest:
             "data": dataclasses.asdict(self.data),
             "model": dataclasses.asdict(self.model),
             "plan": [dict(params) for params in self.planned],
+            "repeats": [dataclasses.asdict(repeat) for repeat in self.repeats],
             "created": self.created,
             "format": self.format,
             "version": self.version,
@@ -94,7 +119,8 @@ class Manifest:
 
     def spec_for(self, run: Run) -> SweepSpec:
         """Return the spec with the budget of one run."""
-        return self.spec.model_copy(update={"budget": run.budget, "stop": run.stop, "prefer": run.prefer})
+        own = {"budget": run.budget, "stop": run.stop, "prefer": run.prefer, "confirm": run.confirm}
+        return self.spec.model_copy(update=own)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that must not change under one name, flat by dotted name.
@@ -109,14 +135,15 @@ class Manifest:
         return dict(_flat(spec))
 
 
-_NOT_WRITTEN = {"name", "budget", "stop", "prefer"}
+_NOT_WRITTEN = {"name", "budget", "stop", "prefer", "confirm"}
 _PLACES = {"data": {"dataset", "train", "validation", "test", "revision"}, "model": {"name", "revision"}}
 _DATA, _MODEL = TypeAdapter(DataFacts), TypeAdapter(ModelFacts)
 
 
 def without_run(spec: SweepSpec) -> SweepSpec:
-    """Return a spec without what each run sets for itself: budget, stop conditions, preference and base folder."""
-    return spec.model_copy(update={"base": Path(), "budget": BudgetSpec(), "stop": StopSpec(), "prefer": "best"})
+    """Return a spec without what each run sets for itself: budget, stop, preference, confirmation and base folder."""
+    own = {"base": Path(), "budget": BudgetSpec(), "stop": StopSpec(), "prefer": "best", "confirm": None}
+    return spec.model_copy(update=own)
 
 
 @dataclass(frozen=True)
@@ -131,6 +158,7 @@ class _Written:
     created: float
     format: int = FORMAT
     version: str = __version__
+    repeats: Sequence[Repeat] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +185,7 @@ class Run:
         prefer: Which trial becomes the winner; see ``SweepSpec.prefer``.
         measures: Whether its workers still measure how many workers there should be. No trial begins until the command
             has written the number into the profile.
+        confirm: How the best trials are confirmed; None if they are not.
     """
 
     number: int
@@ -176,10 +205,12 @@ class Run:
     watched: bool = True
     prefer: Literal["best", "cheapest-tied"] = "best"
     measures: bool = False
+    confirm: ConfirmSpec | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the run's file."""
-        return {**vars(self), "budget": self.budget.model_dump(), "stop": self.stop.model_dump()}
+        sections = {"budget": self.budget, "stop": self.stop, "confirm": self.confirm}
+        return {**vars(self), **{name: one and one.model_dump() for name, one in sections.items()}}
 
 
 Period = tuple[float, float]

@@ -20,6 +20,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     references.json         scores of models without a transformer (Reference)
     row_facts.json          counts of labels and repeated texts (RowFacts)
     foreign.json            trials of an earlier sweep that tell the sampler (Foreign)
+    confirm/                the folder of a sweep of its own: the best trials, trained again on fresh seeds
     leaderboard.{md,csv,json}  winner/
 """
 
@@ -103,6 +104,11 @@ class SweepFolder:
     def winner(self) -> Path:
         """The exported best model."""
         return self.path / "winner"
+
+    @property
+    def confirmation(self) -> SweepFolder:
+        """The folder in which the best trials are trained again."""
+        return SweepFolder(self.path / "confirm")
 
     @property
     def leaderboard(self) -> Path:

@@ -10,6 +10,8 @@ from finesweep.doctor import Finding, findings
 from finesweep.folder import Manifest, Run, SweepFolder
 from finesweep.folder.openings import Opening, openings
 from finesweep.references import Reference, read_references
+from finesweep.results.choice import Choice, choose
+from finesweep.results.confirmation import Confirmation, read_confirmation
 from finesweep.results.decision import Decision, decide
 from finesweep.results.examination import case
 from finesweep.results.ranking import Row, SweepSummary, rank, ranked, summarize, winner
@@ -33,9 +35,11 @@ class Board:
         rows: The ranked trials, best first, then the others.
         decision: What to take, and how sure that is.
         take: The trial that becomes the winner: rank 1, or what the spec prefers; None if no trial ranks.
-        evidence: Evidence of the exported winner; None if there is none, or if it is of another trial than ``take``.
-        weights: Path of the kept weights of ``take`` below ``folder``, None if there are none.
+        evidence: Evidence of the exported winner; None if there is none, or if it is of another model than ``choice``.
+        weights: Path of the kept weights of ``choice`` below ``folder``, None if there are none.
         standing: How sure the ranks are; None if that was not computed, or if no trial keeps its rows.
+        confirmation: The best trials, trained again on fresh seeds; None if they were not.
+        choice: The model that becomes the winner: that of ``take``, or of its best fresh seed.
         openings: Each time that the test rows were opened, oldest first.
         references: Scores of models without a transformer on the same rows, best first.
         findings: What the doctor finds, problems first.
@@ -52,6 +56,8 @@ class Board:
     evidence: Evidence | None = None
     weights: Path | None = None
     standing: Standing | None = None
+    confirmation: Confirmation | None = None
+    choice: Choice | None = None
     openings: Sequence[Opening] = ()
     references: Sequence[Reference] = ()
     findings: Sequence[Finding] = ()
@@ -90,12 +96,16 @@ def read_board(
     manifest = sweep_folder.manifest() if manifest is None else manifest
     records = sweep_folder.records() if records is None else records
     runs = sweep_folder.runs() if runs is None else runs
-    summary, ranks = summarize(manifest, records, runs), ranked(records, manifest.spec.direction)
+    confirmation = read_confirmation(sweep_folder, records)
+    fresh = None if confirmation is None else confirmation.fresh
+    summary, ranks = summarize(manifest, records, runs, fresh), ranked(records, manifest.spec.direction)
     standing = read_standing(sweep_folder, manifest, ranks, summary.baseline) if compare else None
     take = summary.best
-    if runs and runs[-1].prefer == "cheapest-tied":
+    if fresh is None and runs and runs[-1].prefer == "cheapest-tied":
         take = to_take(sweep_folder, take, ranks, standing)
-    evidence = evidence_of(sweep_folder, take)
+    choice = choose(sweep_folder, take, confirmation)
+    evidence = evidence_of(sweep_folder, choice)
+    test = scores(evidence.test) if evidence and evidence.test else None
     references = in_order(read_references(sweep_folder), summary)
     found = findings(case(sweep_folder, manifest, records, ranks, standing, evidence, references))
     return Board(
@@ -104,12 +114,14 @@ def read_board(
         records=records,
         runs=runs,
         summary=summary,
-        rows=rank(records, summary.direction),
-        decision=decide(summary, take, standing, references, found, scores(evidence.test) if evidence else None),
+        rows=rank(records, summary.direction, [] if fresh is None else list(fresh.means)),
+        decision=decide(summary, take, standing, references, found, test, confirmation=confirmation),
         take=take,
         evidence=evidence,
-        weights=_weights_of(sweep_folder, take),
+        weights=_weights_of(sweep_folder, choice),
         standing=standing,
+        confirmation=confirmation,
+        choice=choice,
         openings=openings(sweep_folder),
         references=references,
         findings=found,
@@ -117,28 +129,32 @@ def read_board(
 
 
 def chosen(
-    sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[TrialRecord], prefer: str
-) -> TrialRecord | None:
-    """Return the trial that becomes the winner, None if none ranks.
+    sweep_folder: SweepFolder,
+    manifest: Manifest,
+    records: Sequence[TrialRecord],
+    prefer: str,
+    confirmation: Confirmation | None,
+) -> Choice | None:
+    """Return the model that becomes the winner, None if no trial ranks.
 
     Args:
         sweep_folder: The sweep's folder.
         manifest: The sweep's manifest.
         records: The records of all ended trials.
         prefer: ``best``, or ``cheapest-tied``, which compares the trials; see ``SweepSpec.prefer``.
+        confirmation: The sweep's confirmation, None if it has none.
     """
     best = winner(records, manifest.spec.direction)
-    if prefer == "best":
-        return best
-    ranks = ranked(records, manifest.spec.direction)
-    return to_take(sweep_folder, best, ranks, read_standing(sweep_folder, manifest, ranks, None))
+    if prefer != "best" and (confirmation is None or confirmation.best is None):
+        ranks = ranked(records, manifest.spec.direction)
+        best = to_take(sweep_folder, best, ranks, read_standing(sweep_folder, manifest, ranks, None))
+    return choose(sweep_folder, best, confirmation)
 
 
-def evidence_of(sweep_folder: SweepFolder, record: TrialRecord | None) -> Evidence | None:
-    """Return the evidence of the exported winner, None if it is of another trial than this one."""
+def evidence_of(sweep_folder: SweepFolder, choice: Choice | None) -> Evidence | None:
+    """Return the evidence of the exported winner, None if it is of another model than this one."""
     evidence = read_evidence(sweep_folder)
-    is_same = evidence and record and (evidence.trial, evidence.ranked) == (record.trial, record.objective)
-    return evidence if is_same else None
+    return evidence if evidence and choice and evidence.is_about(choice) else None
 
 
 def test_scores(evidence: Evidence | None) -> str | None:
@@ -151,6 +167,6 @@ def scores(values: Mapping[str, float]) -> str:
     return ", ".join(f"{clean(name)} {metric(value)}" for name, value in values.items())
 
 
-def _weights_of(sweep_folder: SweepFolder, record: TrialRecord | None) -> Path | None:
-    checkpoint = sweep_folder.checkpoint(record.trial) if record else None
+def _weights_of(sweep_folder: SweepFolder, choice: Choice | None) -> Path | None:
+    checkpoint = choice.folder.checkpoint(choice.record.trial) if choice else None
     return checkpoint.relative_to(sweep_folder.path) if checkpoint and checkpoint.is_dir() else None

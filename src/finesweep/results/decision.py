@@ -9,6 +9,7 @@ from enum import StrEnum
 from finesweep.confidence import Interval
 from finesweep.doctor import Finding
 from finesweep.references import Reference
+from finesweep.results.confirmation import Candidate, Confirmation
 from finesweep.results.ranking import SweepSummary, ranks
 from finesweep.results.reference_rows import against_reference
 from finesweep.results.standing import Standing
@@ -53,6 +54,7 @@ def decide(
     findings: Sequence[Finding] = (),
     test: str | None = None,
     doubts: Sequence[str] = (),
+    confirmation: Confirmation | None = None,
 ) -> Decision:
     """Decide from everything that is known about a sweep.
 
@@ -64,18 +66,23 @@ def decide(
         findings: What the doctor finds; its problems are reasons to look first.
         test: The winner's scores on the test rows, None without them.
         doubts: Further reasons to look first, each half a sentence.
+        confirmation: The best trials, trained again on fresh seeds; None if they were not.
     """
     if take is None or summary.best is None:
         return Decision(Light.RED, ("No trial ranks yet, so there is nothing to take.",))
     name = clean(summary.metric)
+    doubts = [*(_half_sentence(finding) for finding in findings if finding.weight == "problem"), *doubts]
+    if confirmation is not None:
+        doubts += _open_questions(confirmation)
+        if confirmation.best is not None:
+            return _confirmed(summary, confirmation, references, test, doubts)
     found = f"trial {take.trial}: {name} {metric(take.objective)}{_range(standing, take)}"
     if summary.verdict is not None:
         return Decision(Light.RED, (f"Do not ship {found}; it is {summary.verdict}.",))
-    against, is_beaten = against_reference(summary, take, references)
+    against, is_beaten = against_reference(summary, take.objective, references)
     if is_beaten:
         return Decision(Light.RED, (f"Do not ship {found}; it is {against}.",))
     compared, is_sure = _against_default(summary, take, standing)
-    doubts = [*(_half_sentence(finding) for finding in findings if finding.weight == "problem"), *doubts]
     parts = [part for part in (compared, against, f"test: {test}" if test else None, *doubts) if part]
     second = "; ".join(parts)
     light = Light.GREEN if is_sure and not doubts else Light.YELLOW
@@ -84,6 +91,57 @@ def decide(
 
 def _half_sentence(finding: Finding) -> str:
     return f"{finding.text[:1].lower()}{finding.text[1:]}"
+
+
+def _confirmed(
+    summary: SweepSummary,
+    confirmation: Confirmation,
+    references: Sequence[Reference],
+    test: str | None,
+    doubts: Sequence[str],
+) -> Decision:
+    """Decide by the means over fresh seeds, which no value of the search is a part of."""
+    first, *others = (one for one in confirmation.candidates if one.mean is not None)
+    found = f"trial {first.trial}: {clean(summary.metric)} {metric(first.mean)} on average over {len(first.values)}"
+    found += f" fresh seeds{_over_seeds(first)}"
+    if summary.verdict is not None:
+        return Decision(Light.RED, (f"Do not ship {found}; it is {summary.verdict}.",))
+    against, is_beaten = against_reference(summary, first.mean, references)
+    if is_beaten:
+        return Decision(Light.RED, (f"Do not ship {found}; it is {against}.",))
+    rivals = [one.trial for one in others if not one.is_out]
+    named = f"still in question: trial{'s' if len(rivals) > 1 else ''} {first_few([*map(str, rivals)], _NAMED)}"
+    company = named if rivals else "no other confirmed trial is likely to be better"
+    compared, is_sure = _against_confirmed_default(summary, confirmation)
+    parts = [part for part in (compared, against, f"test: {test}" if test else None, *doubts) if part]
+    light = Light.GREEN if is_sure and not doubts else Light.YELLOW
+    second = "; ".join(parts)
+    return Decision(light, (f"Take {found}; {company}.", f"{second[:1].upper()}{second[1:]}."))
+
+
+def _over_seeds(candidate: Candidate) -> str:
+    if candidate.interval is None:
+        return ""
+    return f" (95 % over seeds: {metric(candidate.interval[0])} to {metric(candidate.interval[1])})"
+
+
+def _against_confirmed_default(summary: SweepSummary, confirmation: Confirmation) -> tuple[str, bool]:
+    """Compare with the mean of the untuned default; say also whether that makes the choice sure."""
+    first, baseline = confirmation.candidates[0], summary.baseline
+    if baseline is not None and baseline.trial == first.trial:
+        return "that is the untuned default: no tuning was better", False
+    untuned = next((one for one in confirmation.candidates if baseline and one.trial == baseline.trial), None)
+    if untuned is None or untuned.mean is None or first.mean is None:
+        return "no mean of an untuned default to compare with", False
+    side = "below" if first.mean < untuned.mean else "above"
+    doubt = "" if untuned.is_out else ", which may be chance"
+    return f"it is {metric(abs(first.mean - untuned.mean))} {side} the untuned default{doubt}", untuned.is_out
+
+
+def _open_questions(confirmation: Confirmation) -> list[str]:
+    if confirmation.is_complete:
+        return []
+    return [f"the confirmation is not complete: {confirmation.ended} of at most {confirmation.planned} trainings"]
 
 
 def _range(standing: Standing | None, take: TrialRecord) -> str:

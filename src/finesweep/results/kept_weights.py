@@ -11,14 +11,14 @@ import dataclasses
 import itertools
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from finesweep.errors import Unreadable
 from finesweep.files import write_json
 from finesweep.files.atomic import sync
-from finesweep.folder import SweepFolder, disk
+from finesweep.folder import Repeat, SweepFolder, disk
 from finesweep.launch import Profile
 from finesweep.model.weights import WeightsFault, digest
 from finesweep.results.ranking import cost, order, ranks
@@ -37,6 +37,7 @@ def keep_if_best(
     trainer: Any,
     *,
     cheap: bool = False,
+    repeats: Sequence[Repeat] = (),
 ) -> TrialRecord:
     """Save a finished trial's best weights if it is among the best; to be called before its record is written.
 
@@ -47,6 +48,7 @@ def keep_if_best(
         direction: The objective's direction.
         trainer: Holds the best weights, the tokenizer and the arguments.
         cheap: Whether a cheaper trial than the best may become the winner; see ``is_among_best``.
+        repeats: In a confirmation, what each trial repeats; the best seed of each is kept.
 
     Returns:
         The record, with the digest of the kept weights.
@@ -56,8 +58,9 @@ def keep_if_best(
         FolderError: There is no room for the weights.
     """
     # Each of the best trials has weights, so only trials with weights are read, not thousands of records.
-    rivals = filter(None, map(sweep_folder.read_record, sweep_folder.checkpoints()))
-    if not is_among_best(record, rivals, profile.keep_best, direction, cheap=cheap):
+    with_weights = filter(None, map(sweep_folder.read_record, sweep_folder.checkpoints()))
+    rivals, keep = _rivals(record, with_weights, repeats), _kept(profile.keep_best, repeats)
+    if not is_among_best(record, rivals, keep, direction, cheap=cheap):
         return record
     folder = sweep_folder.checkpoint(record.trial)
     building = folder.with_name(f".{folder.name}.{record.attempt}.tmp")
@@ -90,21 +93,44 @@ def publish(sweep_folder: SweepFolder, trial: int, attempt: int, building: Path,
         building.rename(folder)
 
 
-def remove_beaten(sweep_folder: SweepFolder, keep: int, direction: Direction, *, cheap: bool = False) -> None:
+def remove_beaten(
+    sweep_folder: SweepFolder,
+    keep: int,
+    direction: Direction,
+    *,
+    cheap: bool = False,
+    repeats: Sequence[Repeat] = (),
+) -> None:
     """Delete the weights of every finished trial that is not among the best.
 
-    A trial without a final record may be about to write one, so its folder stays.
+    A trial without a final record may be about to write one, so its folder stays. In a confirmation the best seed of
+    each repeated trial is kept; ``repeats`` has what each trial repeats.
     """
     # Locked, so that no record is written between the look at the records and the deletion.
     with sweep_folder.claims.locked():
         kept = sweep_folder.checkpoints()
+        keep = _kept(keep, repeats)
         if len(kept) <= keep:  # none too many
             return
         records = sweep_folder.records()
         for record in records:
-            is_over = record.trial in kept and record.state.finished
-            if is_over and not is_among_best(record, records, keep, direction, cheap=cheap):
+            if record.trial not in kept or not record.state.finished:
+                continue
+            if not is_among_best(record, _rivals(record, records, repeats), keep, direction, cheap=cheap):
                 shutil.rmtree(sweep_folder.checkpoint(record.trial), ignore_errors=True)
+
+
+def _kept(keep: int, repeats: Sequence[Repeat]) -> int:
+    """Return how many of the trials that compete keep their weights; of several seeds it is the best one."""
+    return 1 if repeats else keep
+
+
+def _rivals(record: TrialRecord, records: Iterable[TrialRecord], repeats: Sequence[Repeat]) -> Iterable[TrialRecord]:
+    """Return the trials that a trial competes with: all, or those that repeat the same trial of the search."""
+    if not repeats:
+        return records
+    repeated = repeats[record.trial].trial
+    return (one for one in records if repeats[one.trial].trial == repeated)
 
 
 def is_among_best(

@@ -8,6 +8,8 @@ from pathlib import Path
 from finesweep import __version__
 from finesweep.folder import Manifest
 from finesweep.registry import TASKS
+from finesweep.results.choice import Choice
+from finesweep.results.confirmation import Candidate
 from finesweep.text import clean, metric
 from finesweep.trial import TrialRecord
 
@@ -17,7 +19,7 @@ Scores = Mapping[str, float]
 
 def model_card(
     manifest: Manifest,
-    record: TrialRecord,
+    choice: Choice,
     cut: Sequence[str],
     validation: Scores,
     test: Scores,
@@ -28,7 +30,7 @@ def model_card(
 
     Args:
         manifest: The sweep's manifest.
-        record: The winning trial.
+        choice: The winning model.
         cut: Lines on texts that were too long.
         validation: Metrics of the exported model on the validation rows.
         test: Metrics on the test rows; empty without a test set.
@@ -37,7 +39,7 @@ def model_card(
     """
     parts = (
         _front_matter(manifest, validation, test),
-        _origin(manifest, record, cut, best),
+        _origin(manifest, choice, cut, best),
         _scores(validation, test, warnings),
         _use(manifest),
     )
@@ -66,16 +68,21 @@ def _front_matter(manifest: Manifest, validation: Scores, test: Scores) -> Itera
     yield from ("---", data.to_yaml(), "---", "")
 
 
-def _origin(manifest: Manifest, record: TrialRecord, cut: Sequence[str], best: TrialRecord | None) -> Iterator[str]:
-    model = manifest.model
+def _origin(manifest: Manifest, choice: Choice, cut: Sequence[str], best: TrialRecord | None) -> Iterator[str]:
+    model, record = manifest.model, choice.record
     revision = f" at revision `{model.revision}`" if model.revision else ""
     rows = manifest.data.rows
     yield f"# {plain(manifest.name)}"
     yield ""
     name = plain(_travelling(model.name))
     yield f"`{name}`{revision}, fine-tuned for {manifest.spec.task} by finesweep {__version__}."
-    yield f"It is trial {record.trial} of the sweep `{plain(manifest.name)}`: {_reason(record, best)}"
-    yield f"{manifest.spec.objective.metric} on the validation rows, with the weights of"
+    is_confirmed = choice.candidate is not None
+    why = "the best of its search by" if is_confirmed else _reason(record, best)
+    yield f"It is trial {choice.trial} of the sweep `{plain(manifest.name)}`: {why}"
+    if choice.candidate is not None:
+        yield from _seeds(choice.candidate, manifest)
+    else:
+        yield f"{manifest.spec.objective.metric} on the validation rows, with the weights of"
     yield f"epoch {record.best_epoch:g} (step {record.best_step}), which need not be the last."
     yield ""
     if model.loading is not None and model.loading.notes:
@@ -112,6 +119,16 @@ def _reason(record: TrialRecord, best: TrialRecord | None) -> str:
         f"the cheapest of those that cannot be told from the best (trial {best.trial}, {metric(best.objective)}; this "
         f"one {metric(record.objective)}) by"
     )
+
+
+def _seeds(candidate: Candidate, manifest: Manifest) -> Iterator[str]:
+    """Yield which seed's weights these are, and how the seeds differ."""
+    assert candidate.best is not None
+    assert candidate.mean is not None
+    values, objective = candidate.values, manifest.spec.objective.metric
+    yield f"its mean {objective} over {len(values)} fresh seeds on the validation rows, {metric(candidate.mean)}"
+    yield f"({metric(min(values.values()))} to {metric(max(values.values()))}). The weights are those of its best fresh"
+    yield f"seed by validation, {candidate.best.effective.get('seed')} with {metric(candidate.best.objective)}, at"
 
 
 def _origin_of(name: str, manifest: Manifest, record: TrialRecord) -> str:
@@ -152,7 +169,7 @@ def _scores(validation: Scores, test: Scores, warnings: Sequence[str]) -> Iterat
     for name, value in validation.items():
         yield f"| {name.removeprefix('eval_')} | {metric(value)} |" + (f" {metric(test[name])} |" if test else "")
     yield ""
-    yield "The trial was chosen by its validation score, so that score is optimistic" + (
+    yield "The model was chosen by its validation score, so that score is optimistic" + (
         "; the test score is not." if test else ". No test rows were given."
     )
     yield ""

@@ -33,6 +33,21 @@ class Row:
 
 
 @dataclass(frozen=True)
+class FreshSeeds:
+    """What a confirmation says about the ranking.
+
+    Attributes:
+        means: Mean over fresh seeds of each confirmed trial, best first; one or more.
+        seeds: Number of fresh seeds of the first one.
+        record: The record of its best fresh seed.
+    """
+
+    means: Mapping[int, float]
+    seeds: int
+    record: TrialRecord
+
+
+@dataclass(frozen=True)
 class SweepSummary:
     """State of a sweep.
 
@@ -48,6 +63,7 @@ class SweepSummary:
         trained: Examples trained, and those of the same trials if each had trained to its end.
         audit: Result of the pruning audit, None without audited trials.
         verdict: Message that the best trial does not beat a naive answer, None if it does.
+        fresh: What the confirmation says, None without one.
     """
 
     metric: str
@@ -61,6 +77,7 @@ class SweepSummary:
     trained: Trained | None = None
     audit: Audit | None = None
     verdict: str | None = None
+    fresh: FreshSeeds | None = None
 
     @property
     def finished(self) -> int:
@@ -69,28 +86,36 @@ class SweepSummary:
 
     @property
     def gain(self) -> float | None:
-        """Difference between the best trial and the untuned default, in the objective's unit; 0 or more."""
+        """Difference between the best trial and the untuned default, in the objective's unit; 0 or more.
+
+        It is one of means over fresh seeds if the best trial was confirmed; None if the default then has no mean.
+        """
         if self.best is None or self.baseline is None or not ranks(self.baseline):
             return None
-        assert self.best.objective is not None
-        assert self.baseline.objective is not None
-        return abs(self.best.objective - self.baseline.objective)
+        best, untuned = (self._value(record) for record in (self.best, self.baseline))
+        return None if best is None or untuned is None else abs(best - untuned)
+
+    def _value(self, record: TrialRecord) -> float | None:
+        """Return the value by which a trial is compared with the best one."""
+        return record.objective if self.fresh is None else self.fresh.means.get(record.trial)
 
     def headline(self) -> str:
         """Return the result on one line: ``eval_loss 0.3120 (trial 7), 0.0512 below the untuned default ...``."""
         if self.best is None:
             return "no trial ranks yet"
-        found = f"{clean(self.metric)} {metric(self.best.objective)} (trial {self.best.trial})"
+        over = f" on average over {self.fresh.seeds} fresh seeds" if self.fresh is not None else ""
+        found = f"{clean(self.metric)} {metric(self._value(self.best))}{over} (trial {self.best.trial})"
         if self.verdict is not None:
             return f"{found}: {self.verdict}"
         if self.baseline is None:
             return found
         if self.gain is None:
-            return f"{found}; the untuned default (trial {self.baseline.trial}) does not rank: {self.baseline.state}"
+            why = "was not confirmed" if ranks(self.baseline) else f"does not rank: {self.baseline.state}"
+            return f"{found}; the untuned default (trial {self.baseline.trial}) {why}"
         if self.gain == 0:
             return f"{found}; no trial beat the untuned default"
         side = "below" if self.direction is Direction.MINIMIZE else "above"
-        untuned = f"trial {self.baseline.trial}: {metric(self.baseline.objective)}"
+        untuned = f"trial {self.baseline.trial}: {metric(self._value(self.baseline))}"
         return f"{found}, {metric(self.gain)} {side} the untuned default ({untuned})"
 
 
@@ -127,17 +152,20 @@ def without_running(records: Sequence[TrialRecord], running: Collection[int]) ->
     return [record for record in records if record.state.finished or record.trial not in running]
 
 
-def rank(records: Sequence[TrialRecord], direction: Direction) -> list[Row]:
+def rank(records: Sequence[TrialRecord], direction: Direction, confirmed: Sequence[int] = ()) -> list[Row]:
     """Rank trials; the order of ``records`` does not matter.
 
     Args:
         records: The records of all ended trials, one per trial.
         direction: Whether a smaller or a larger objective is better.
+        confirmed: Numbers of the trials with a mean over fresh seeds, best first; they rank before all others.
 
     Returns:
         The ranking rows, best first, then those that do not rank, by state and number.
     """
-    best_first = [Row(place, record) for place, record in enumerate(ranked(records, direction), start=1)]
+    places = {trial: place for place, trial in enumerate(confirmed)}
+    in_order = sorted(ranked(records, direction), key=lambda record: places.get(record.trial, len(places)))
+    best_first = [Row(place, record) for place, record in enumerate(in_order, start=1)]
     return best_first + [Row(None, record) for record in unranked(records)]
 
 
@@ -164,17 +192,25 @@ def reasons(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
     return [(count, shown[key]) for key, count in counts.most_common()]
 
 
-def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]) -> SweepSummary:
+def summarize(
+    manifest: Manifest,
+    records: Sequence[TrialRecord],
+    runs: Sequence[Run],
+    fresh: FreshSeeds | None = None,
+) -> SweepSummary:
     """Summarise a sweep.
 
     Args:
         manifest: The sweep's manifest.
         records: The records of all ended trials.
         runs: Every ``sweep run``, oldest first.
+        fresh: What the sweep's confirmation says, None without one.
     """
     direction = manifest.spec.direction
     budget = runs[-1].budget if runs else None
     best = winner(records, direction)
+    if fresh is not None:
+        best = next(record for record in records if record.trial == next(iter(fresh.means)))
     return SweepSummary(
         metric=manifest.spec.objective.metric,
         direction=direction,
@@ -183,10 +219,11 @@ def summarize(manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence
         hours_budget=budget.hours if budget else None,
         hours=hours_ran(runs, records),
         best=best,
-        baseline=_baseline(manifest, records),
+        baseline=baseline(manifest, records),
         trained=pruning_report.trained(records, manifest.data.rows["train"], manifest.spec),
         audit=pruning_report.audit(records, direction),
-        verdict=verdict(manifest, best),
+        verdict=verdict(manifest, best if fresh is None else fresh.record),
+        fresh=fresh,
     )
 
 
@@ -207,7 +244,8 @@ def _why(record: TrialRecord) -> str:
     return "no evaluation gave a finite objective" if record.state is TrialState.COMPLETE else "no reason recorded"
 
 
-def _baseline(manifest: Manifest, records: Sequence[TrialRecord]) -> TrialRecord | None:
+def baseline(manifest: Manifest, records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """Return the untuned default if the search has one and it has ended, else None."""
     search = manifest.spec.search
     if not search.baseline or search.sampler == "grid":
         return None

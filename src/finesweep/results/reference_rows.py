@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from finesweep.references import Reference, best_reference
 from finesweep.results.ranking import SweepSummary
 from finesweep.text import clean, metric
-from finesweep.trial import Direction, TrialRecord
+from finesweep.trial import Direction
 
 
 def in_order(references: Sequence[Reference], summary: SweepSummary) -> tuple[Reference, ...]:
@@ -22,19 +22,19 @@ def in_order(references: Sequence[Reference], summary: SweepSummary) -> tuple[Re
 
 
 def against_reference(
-    summary: SweepSummary, take: TrialRecord, references: Sequence[Reference]
+    summary: SweepSummary, found: float | None, references: Sequence[Reference]
 ) -> tuple[str | None, bool]:
-    """Compare a trial with the best reference.
+    """Compare a trial's objective, or its mean over fresh seeds, with the best reference.
 
     Returns:
-        The result in words, as ``0.2100 above TF-IDF + ...``, and whether the trial is no better; None if no reference
+        The result in words, as ``0.2100 above TF-IDF + ...``, and whether it is no better; None if no reference
         has a value of the objective.
     """
     reference = best_reference(references, summary.metric, summary.direction)
     value = reference.value(summary.metric) if reference is not None else None
-    if reference is None or value is None or take.objective is None:
+    if reference is None or value is None or found is None:
         return None, False
-    if not summary.direction.better(take.objective, value):
+    if not summary.direction.better(found, value):
         return f"no better than {clean(reference.name)} ({metric(value)})", True
-    side = "below" if take.objective < value else "above"
-    return f"{metric(abs(take.objective - value))} {side} {clean(reference.name)} ({metric(value)})", False
+    side = "below" if found < value else "above"
+    return f"{metric(abs(found - value))} {side} {clean(reference.name)} ({metric(value)})", False

@@ -17,6 +17,7 @@ from typing import IO, Any
 from finesweep import activity
 from finesweep.errors import FolderError, WinnerMismatch
 from finesweep.files import Damaged, open_log, read_as, read_bytes, read_text, write_failure, write_json, write_text
+from finesweep.files.linked_copy import linked_copy
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.python_process import child_environment, own_command
 from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
@@ -24,6 +25,7 @@ from finesweep.launch import SettledProfile
 from finesweep.model.remote_code import FLAG
 from finesweep.model.weights import files_digest
 from finesweep.registry import TASKS
+from finesweep.results.choice import Choice
 from finesweep.results.model_card import model_card
 from finesweep.results.ranking import verdict, winner
 from finesweep.text import clean
@@ -62,6 +64,7 @@ class Evidence:
         rows: Number of validation rows; None if unknown.
         same_answer: Its answer to the validation rows, if it is always the same.
         answered: Validation rows for which it gives each label, by label; empty if labels are numbers.
+        seed: The fresh seed of its weights; None if they are those of the search.
     """
 
     trial: int
@@ -75,6 +78,7 @@ class Evidence:
     rows: int | None = None
     same_answer: str | None = None
     answered: Mapping[str, int] = field(default_factory=dict)
+    seed: int | None = None
 
     def warnings(self, verdict: str | None) -> list[str]:
         """Return sentences on the winner's weaknesses.
@@ -103,28 +107,31 @@ class Evidence:
                 found.append(name)
         return found
 
-    def is_of(self, record: TrialRecord, folder: Path) -> bool:
-        """Return whether a folder still holds the model for which this is the evidence, and it is this trial's."""
-        same = (self.trial, self.ranked) == (record.trial, record.objective)
-        return same and bool(self.files) and self.files.items() <= _digests(folder).items()
+    def is_about(self, choice: Choice) -> bool:
+        """Return whether it is about a model."""
+        return (self.trial, self.ranked, self.seed) == (choice.trial, choice.record.objective, _fresh_seed(choice))
+
+    def is_of(self, choice: Choice, folder: Path) -> bool:
+        """Return whether a folder still holds the model for which this is the evidence, and it is this one."""
+        return self.is_about(choice) and bool(self.files) and self.files.items() <= _digests(folder).items()
 
 
 def export(
     sweep_folder: SweepFolder,
     manifest: Manifest,
-    record: TrialRecord,
+    choice: Choice,
     profile: SettledProfile,
     stopping: Callable[[], bool],
     command: str,
 ) -> Evidence | None:
-    """Export a trial as ``winner/``: copy it, reload it in a fresh process, evaluate it, then move it into place.
+    """Export a model as ``winner/``: copy it, reload it in a fresh process, evaluate it, then move it into place.
 
-    An existing winner that is this very trial stays as it is.
+    An existing winner that is this very model stays as it is.
 
     Args:
         sweep_folder: The sweep's folder.
         manifest: The sweep's manifest.
-        record: The best trial; its weights are under ``checkpoints/``.
+        choice: The model; its weights are under ``checkpoints/``.
         profile: Has the device and the threads for the evaluation.
         stopping: Returns whether to stop.
         command: Name of the command that exports it, for the note of the opening of the test rows.
@@ -136,39 +143,44 @@ def export(
         FolderError: The weights are gone, or cannot be copied.
         WinnerMismatch: The reloaded model does not give the ranked value.
     """
-    metric = manifest.spec.objective.metric
+    record, metric = choice.record, manifest.spec.objective.metric
     assert record.objective is not None
-    if (present := read_evidence(sweep_folder)) and present.is_of(record, sweep_folder.winner):
+    if (present := read_evidence(sweep_folder)) and present.is_of(choice, sweep_folder.winner):
         return present
     building = sweep_folder.path / ".winner.tmp"
     shutil.rmtree(building, ignore_errors=True)
-    _copy(sweep_folder.checkpoint(record.trial), building)
+    _copy(choice.folder.checkpoint(record.trial), building)
     _check_code(building, manifest)
-    activity.tell(f"proving the winner: trial {record.trial}, loaded in a fresh process and evaluated again")
-    arguments = [str(sweep_folder.path), str(building), str(sweep_folder.record_file(record.trial))]
-    options = ["--trial", str(record.trial), "--command", command, *([FLAG] if manifest.trusts_code else [])]
-    found = _evaluate_in_fresh_process(sweep_folder, record, profile, stopping, arguments, options)
+    activity.tell(f"proving the winner: trial {choice.trial}, loaded in a fresh process and evaluated again")
+    arguments = [str(sweep_folder.path), str(building), str(choice.folder.record_file(record.trial))]
+    options = ["--trial", str(choice.trial), "--command", command, *([FLAG] if manifest.trusts_code else [])]
+    found = _evaluate_in_fresh_process(sweep_folder, choice.trial, profile, stopping, arguments, options)
     activity.tell("")
     if found is None:
         shutil.rmtree(building, ignore_errors=True)
         return None
-    evidence = Evidence(record.trial, metric, record.objective, **found, files=_digests(building))
+    seed = _fresh_seed(choice)
+    evidence = Evidence(choice.trial, metric, record.objective, **found, files=_digests(building), seed=seed)
     if differing := evidence.differences(record, TASKS.load(manifest.spec.task).metrics):
         pairs = ", ".join(f"{name} {record.metrics[name]:.6g} and {evidence.reloaded[name]:.6g}" for name in differing)
         raise WinnerMismatch(
-            f"trial {record.trial} was ranked, and its weights, loaded again and evaluated by a plain loop, differ: "
+            f"trial {choice.trial} was ranked, and its weights, loaded again and evaluated by a plain loop, differ: "
             f"{pairs}; they are left in {building} and are not exported as winner/"
         )
     write_json(building / EVIDENCE, evidence.__dict__)
     warnings = evidence.warnings(verdict(manifest, record))
     cut = sweep_folder.text_notes(record.effective["data.max_length"])
     best = winner(sweep_folder.records(), manifest.spec.direction)
-    card = model_card(manifest, record, cut, evidence.reloaded, evidence.test, warnings, best)
+    card = model_card(manifest, choice, cut, evidence.reloaded, evidence.test, warnings, best)
     write_text(building / "README.md", card)
     # Removed first: a rename cannot replace a folder that is not empty.
     shutil.rmtree(sweep_folder.winner, ignore_errors=True)
     building.rename(sweep_folder.winner)
     return evidence
+
+
+def _fresh_seed(choice: Choice) -> int | None:
+    return choice.record.effective.get("seed") if choice.candidate is not None else None
 
 
 def read_evidence(sweep_folder: SweepFolder) -> Evidence | None:
@@ -187,18 +199,10 @@ def _copy(checkpoint: Path, target: Path) -> None:
     if not checkpoint.is_dir():
         raise FolderError(f"{checkpoint}: the best trial's weights are gone; run the sweep anew with --fresh")
     try:
-        # A hard link takes no space; a file system without hard links gets a copy.
-        shutil.copytree(checkpoint, target, copy_function=_link_or_copy)
+        linked_copy(checkpoint, target)
     except (OSError, shutil.Error) as error:
         free = shutil.disk_usage(checkpoint).free / 1e6
         raise FolderError(f"{target}: the winner cannot be written ({error}); {free:.0f} MB are free") from error
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _check_code(folder: Path, manifest: Manifest) -> None:
@@ -212,7 +216,7 @@ def _check_code(folder: Path, manifest: Manifest) -> None:
 
 def _evaluate_in_fresh_process(
     sweep_folder: SweepFolder,
-    record: TrialRecord,
+    trial: int,
     profile: SettledProfile,
     stopping: Callable[[], bool],
     arguments: Sequence[str],
@@ -232,7 +236,7 @@ def _evaluate_in_fresh_process(
         if code is None:
             return None
         if code != 0 or not output.is_file():
-            raise WinnerMismatch(f"the winner of trial {record.trial} could not be loaded again; see {log}")
+            raise WinnerMismatch(f"the winner of trial {trial} could not be loaded again; see {log}")
         found: dict[str, Any] = json.loads(read_text(output, _LONGEST))
         return found
 

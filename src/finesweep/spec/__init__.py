@@ -10,6 +10,7 @@ from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.sections import (
     ON_RUNGS,
     BudgetSpec,
+    ConfirmSpec,
     DataSpec,
     ModelSpec,
     Quoting,
@@ -28,6 +29,7 @@ __all__ = [
     "ON_RUNGS",
     "TRAINING_FIELDS",
     "BudgetSpec",
+    "ConfirmSpec",
     "DataSpec",
     "Draft",
     "KeyPath",

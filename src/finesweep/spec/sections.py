@@ -201,6 +201,13 @@ class WarmStart(Section):
     top: int = Field(5, ge=0, le=1_000, description="Best configurations of it that are tried first.")
 
 
+class ConfirmSpec(Section):
+    """How the best trials are trained again, on fresh seeds, after the search; no part of its identity."""
+
+    top: int = Field(3, ge=1, le=10, description="Best trials to train again; the untuned default is one more.")
+    seeds: int = Field(3, ge=2, le=20, description="Most seeds of each; after two, only what is still in question.")
+
+
 class SweepSpec(Section):
     """One search, checked; nothing in it refers to the file it came from.
 
@@ -226,6 +233,7 @@ class SweepSpec(Section):
         "best",
         description="Which trial becomes the winner: rank 1, or the cheapest that is tied with it.",
     )
+    confirm: ConfirmSpec | None = Field(None, description="Train the best again on fresh seeds; none: they are not.")
     patience: Patience = Field(
         "auto",
         description="End a trial after this many evaluations without a gain; auto: once its eval_loss rises.",
@@ -263,7 +271,10 @@ class SweepSpec(Section):
         return copied
 
 
-_TYPES = typing.get_type_hints(SweepSpec, include_extras=True) | {"model": str | ModelSpec | ScratchModelSpec}
+_TYPES = typing.get_type_hints(SweepSpec, include_extras=True) | {
+    "model": str | ModelSpec | ScratchModelSpec,
+    "confirm": ConfirmSpec,  # without the None, so that a wrong key is reported as in any other section
+}
 SECTIONS: dict[str, tuple[Any, str]] = {
     name: (_TYPES[name], field.description or "") for name, field in SweepSpec.model_fields.items() if name != "base"
 }

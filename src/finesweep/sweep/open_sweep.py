@@ -17,7 +17,9 @@ from finesweep.launch import SettledProfile
 from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
 from finesweep.results import early_stop, leaderboard, same_failure
-from finesweep.results.board import read_board
+from finesweep.results.board import chosen, read_board
+from finesweep.results.choice import Choice
+from finesweep.results.confirmation import Confirmation, read_confirmation
 from finesweep.spec import SweepSpec, trials_wanted, used_up
 from finesweep.trial import TrialRecord
 
@@ -116,6 +118,15 @@ class OpenSweep:
         finished = self.finished()
         early = early_stop(self.spec.stop, finished, self.spec.direction)
         return early or same_failure(finished, self.run.number)
+
+    def confirmation(self, records: Sequence[TrialRecord]) -> Confirmation | None:
+        """Return the sweep's confirmation, None if it has none."""
+        return read_confirmation(self.sweep_folder, records)
+
+    def choice(self, records: Sequence[TrialRecord]) -> Choice | None:
+        """Return the model that becomes the winner, None if no trial ranks."""
+        again = self.confirmation(records)
+        return chosen(self.sweep_folder, self.manifest, records, self.spec.prefer, again)
 
     def write_leaderboard(self, records: Sequence[TrialRecord], *, compare: bool = True) -> None:
         """Update the leaderboard.

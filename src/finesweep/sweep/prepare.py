@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import shutil
-import socket
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,19 +15,16 @@ from finesweep.files import permissions, refuse_all_but_files, sync_all, write_j
 from finesweep.folder import (
     CheckedFiles,
     Manifest,
-    Run,
     SweepFolder,
     changes,
     checked_files,
     leftovers,
     lost_records,
-    new_token,
     placement,
     sweep_folder,
     sweep_lock,
 )
 from finesweep.host.machine import usable_memory_gb
-from finesweep.host.python_process import versions
 from finesweep.launch import Profile
 from finesweep.launch import profile as profile_module
 from finesweep.model import ResolvedModel
@@ -38,6 +32,7 @@ from finesweep.model.from_scratch import make_scratch
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import Draft, LoadedSpec, ScratchModelSpec, SweepSpec, in_order, reader, trials_wanted, used_up
 from finesweep.sweep import dry_run, new_folder, preflight, worker_count
+from finesweep.sweep.begin_run import Terms, begin_run
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
@@ -175,6 +170,7 @@ def _for_smoke(loaded: LoadedSpec) -> LoadedSpec:
             "name": f"{spec.name}-smoke",
             "data": spec.data.model_copy(update=dict.fromkeys(_CAPS, SMOKE_ROWS)),
             "budget": spec.budget.model_copy(update={"trials": SMOKE_TRIALS}),
+            "confirm": None,
             "search": spec.search.model_copy(update={"pruner": "none"}),
             "fixed": {**spec.fixed, "max_steps": 1},
         }
@@ -264,27 +260,9 @@ def begin(
     if request.workers is None and not request.smoke and watched:
         machine, rows = worker_count.machine_for(spec), manifest.data.rows["train"]
         settled, question = calibration_file.launch(folder, spec, settled, machine, count, rows)
-    run = folder.begin_run(
-        lambda number: Run(
-            number=number,
-            budget=spec.budget,
-            stop=spec.stop,
-            prefer=spec.prefer,
-            profile=settled.record(),
-            environment=versions(),
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started=time.time(),
-            model_path=str(checked.model.path or folder.model),
-            trust_remote_code=request.trust_remote_code,
-            token=new_token(settled.record()),
-            watched=watched,
-            measures=question is not None,
-        )
-    )
-    if question is not None:
-        calibration_file.write(folder, dataclasses.replace(question, run=run.number))
-    return OpenSweep(folder, manifest.of_run(run), spec, settled, run)
+    place = str(checked.model.path or folder.model)
+    terms = Terms(spec, settled, place, request.trust_remote_code, watched, question)
+    return begin_run(folder, manifest, terms)
 
 
 def _clear(path: Path, *, smoke: bool) -> Path | None:

@@ -21,7 +21,8 @@ from finesweep.host.signals import Signals
 from finesweep.launch import Handle, RunLimits
 from finesweep.registry import LAUNCHERS
 from finesweep.results import Evidence, kept_weights, ranking, winner
-from finesweep.results.board import chosen
+from finesweep.spec import ConfirmSpec
+from finesweep.sweep.confirmation import begin_confirmation
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.prepare_process import Preparation
 from finesweep.sweep.supervisor import Supervisor
@@ -42,6 +43,7 @@ class RunResult:
         signal: The signal that ended it, None if none did.
         evidence: Evidence of the winner; None after a signal, when no winner is exported.
         owner: Owner of the sweep that this run has joined; it will export the winner.
+        unconfirmed: Whether there is no winner yet because the confirmation is not complete.
     """
 
     sweep: OpenSweep
@@ -50,6 +52,7 @@ class RunResult:
     signal: int | None = None
     evidence: Evidence | None = None
     owner: str | None = None
+    unconfirmed: bool = False
 
 
 def run(preparation: Preparation) -> RunResult:
@@ -100,6 +103,8 @@ def collect(path: Path, number: int, token: str = "") -> RunResult:
     """
     with Signals().counted() as signals:
         sweep_folder, ended = open_run(path, number, token)
+        if sweep_folder.manifest().repeats:
+            return _collected_confirmation(OpenSweep.of_run(sweep_folder, ended), signals)
         with sweep_lock.held(path):
             sweep = OpenSweep.of_run(sweep_folder, ended, "submit")
             if (found := _damaged(sweep)) is not None:
@@ -129,15 +134,63 @@ def _carried_out(sweep: OpenSweep, lock: int, signals: Signals) -> RunResult:
     """Search, and search again if the best trial's weights turn out to be damaged."""
     for _ in range(MOST_REPAIRS):
         why = _search(sweep, lock, signals)
+        if sweep.spec.confirm is not None and not signals.received:
+            why = _confirmed(sweep, sweep.spec.confirm, lock, signals)
         if signals.received or (found := _damaged(sweep)) is None:
             return _collected(sweep, why, signals)
         sweep.sweep_folder.notes.append(found)
     raise FolderError(f"{sweep.sweep_folder.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
 
 
+def confirm(
+    search: OpenSweep, asked: ConfirmSpec, lock: int, signals: Signals, workers: int | None = None
+) -> RunResult:
+    """Confirm a sweep, and export the winner.
+
+    Args:
+        search: The sweep; its profile says where the trials run.
+        asked: How many trials, and how many seeds.
+        lock: Descriptor of the lock on the sweep's folder.
+        signals: The user's signals.
+        workers: Replaces the profile's own number.
+
+    Raises:
+        FolderError, LaunchError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
+    """
+    for _ in range(MOST_REPAIRS):
+        why = _confirmed(search, asked, lock, signals, workers)
+        if signals.received or (found := _damaged(search)) is None:
+            return _collected(search, why, signals)
+        search.sweep_folder.notes.append(found)
+    raise FolderError(f"{search.sweep_folder.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
+
+
+def _confirmed(
+    search: OpenSweep, asked: ConfirmSpec, lock: int | None, signals: Signals, workers: int | None = None
+) -> str:
+    """Train the best trials again, and return why that ended."""
+    again = begin_confirmation(search, asked, search.profile.asked, workers)
+    return "no trial ranks" if again is None else f"confirmation: {_search(again, lock, signals)}"
+
+
+def _collected_confirmation(again: OpenSweep, signals: Signals) -> RunResult:
+    """End a run of a confirmation whose workers have ended: the leaderboard and the winner are those of its search."""
+    folder = SweepFolder(again.sweep_folder.path.parent)
+    with sweep_lock.held(folder.path):
+        last = dataclasses.replace(folder.runs()[-1], trust_remote_code=again.run.trust_remote_code)
+        search = dataclasses.replace(OpenSweep.of_run(folder, last, "confirm"), profile=again.profile)
+        if (found := _damaged(search)) is not None:
+            raise FolderError(f"{folder.path}: {found}; call sweep confirm again to train it again")
+        why = again.nothing_left() or f"its jobs ended with {again.unfinished()} trials left to run"
+        try:
+            return _collected(search, f"confirmation: {why}", signals)
+        finally:
+            again.end_run(why)
+
+
 def _damaged(sweep: OpenSweep) -> str | None:
-    taken = chosen(sweep.sweep_folder, sweep.manifest, sweep.sweep_folder.records(), sweep.spec.prefer)
-    return None if taken is None else kept_weights.set_aside_if_damaged(sweep.sweep_folder, taken)
+    choice = sweep.choice(sweep.sweep_folder.records())
+    return None if choice is None else kept_weights.set_aside_if_damaged(choice.folder, choice.record)
 
 
 def _search(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
@@ -184,22 +237,23 @@ def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
     records = sweep.sweep_folder.records()
     sweep.write_leaderboard(records)
     received = signals.first
-    taken = chosen(sweep.sweep_folder, sweep.manifest, records, sweep.spec.prefer)
-    evidence = None
-    if taken is not None and received is None:
+    choice, again, evidence = sweep.choice(records), sweep.confirmation(records), None
+    # A winner that may not stay must not open the test rows.
+    unconfirmed = sweep.spec.confirm is not None if again is None else not again.is_complete
+    if choice is not None and received is None and not unconfirmed:
         evidence = winner.export(
             sweep.sweep_folder,
             sweep.manifest,
-            taken,
+            choice,
             sweep.profile,
             lambda: bool(signals.received),
             sweep.command,
         )
         received = signals.first
         sweep.write_leaderboard(records)  # again, with the place of the winner
-    if taken is None and received is None:
+    if choice is None and received is None:
         raise NoFinishedTrial(_no_winner(sweep.sweep_folder, records, why))
-    return RunResult(sweep, records, why, received, evidence)
+    return RunResult(sweep, records, why, received, evidence, unconfirmed=unconfirmed)
 
 
 def _no_winner(folder: SweepFolder, records: Sequence[TrialRecord], why: str) -> str:

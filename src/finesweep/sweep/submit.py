@@ -48,8 +48,8 @@ def submit(
         SpecError, FolderError, LaunchError, Stopped: See ``finesweep.errors``.
     """
     profile = prepare.profile_of(request)
-    submitter = _submitter(profile)
-    _refuse_unread(profile, request.profile, allow_setup)
+    submitter = submitter_of(profile)
+    refuse_unread(profile, request.profile, allow_setup)
     with Signals().counted() as signals, contextlib.ExitStack() as owned:
         with signals.ending_the_block():
             if not dry_run:
@@ -65,10 +65,10 @@ def submit(
         if why is not None:
             sweep.end_run(why)
             return why
-        return _handed_over(sweep, submitter, request.profile, dry_run=dry_run)
+        return hand_over(sweep, submitter, request.profile, dry_run=dry_run)
 
 
-def _handed_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:
+def hand_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:
     """Submit a sweep with signals held: no command could end jobs whose ids were not written."""
     order = Order(sweep.sweep_folder, sweep.run, sweep.profile, sweep.spec.name, sweep.single_worker, file)
     try:
@@ -116,7 +116,12 @@ def _cancelled(folder: SweepFolder, run: Run, submitter: Submitter, given: Profi
     return lines
 
 
-def _submitter(profile: Profile) -> Submitter:
+def submitter_of(profile: Profile) -> Submitter:
+    """Return the submitter of a profile's launcher.
+
+    Raises:
+        SpecError: The launcher starts workers and stays with them.
+    """
     if profile.launcher not in SUBMITTERS.names:
         takes = ", ".join(SUBMITTERS.names)
         hint = f"sweep run does that; sweep submit takes launcher: {takes}"
@@ -125,7 +130,7 @@ def _submitter(profile: Profile) -> Submitter:
     return submitter
 
 
-def _refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> None:
+def refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> None:
     """Refuse shell lines of a profile of unknown origin, unless the user allows them.
 
     Raises:

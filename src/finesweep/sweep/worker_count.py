@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
 
 from finesweep.folder.disk import STATE_COPIES
 from finesweep.host.machine import Machine
@@ -29,13 +31,13 @@ def settled(
     Raises:
         SpecError: The machine cannot run it.
     """
-    return profile.settled(machine_for(spec), trials, workers, _trial_gb(model))
+    return profile.settled(machine_for(spec), trials, workers, trial_gb(model.files if model else None))
 
 
 def notes(profile: Profile, spec: SweepSpec, trials: int, workers: int | None, model: ResolvedModel) -> list[str]:
     """Return the reason for the number of workers, and warnings about the profile; arguments as for ``settled``."""
     machine, found = machine_for(spec), settled(profile, spec, trials, workers, model)
-    reason = profile.reason(machine, trials, _trial_gb(model)) if workers is None else ""
+    reason = profile.reason(machine, trials, trial_gb(model.files)) if workers is None else ""
     return [*([f"{found}: {reason}."] if reason else []), *found.notes(machine)]
 
 
@@ -45,10 +47,14 @@ def machine_for(spec: SweepSpec) -> Machine:
     return dataclasses.replace(machine, gpus=()) if spec.fixed.get("use_cpu") else machine
 
 
-def _trial_gb(model: ResolvedModel | None) -> float:
-    """Return the approximate memory of a worker and its trial in 1e9 bytes; 0 if the model is unknown."""
-    # As many copies of the weights as a saved state has, which are in memory too, and one more for the gradients.
-    if model is None:
+def trial_gb(files: Iterable[Path] | None) -> float:
+    """Return the approximate memory of a worker and its trial in 1e9 bytes; 0 if the model is unknown.
+
+    Args:
+        files: The files of the model's folder; None while it is unknown.
+    """
+    if files is None:
         return 0.0
-    weights = sum(file.stat().st_size for file in model.files if file.suffix == ".safetensors")
+    weights = sum(file.stat().st_size for file in files if file.suffix == ".safetensors")
+    # As many copies of the weights as a saved state has, which are in memory too, and one more for the gradients.
     return WORKER_GB + (STATE_COPIES + 1) * weights / 1e9

@@ -36,6 +36,7 @@ class TrialContext:
         params: The trial's parameters.
         batch_divisor: Divisor of the batch per device, and factor of the accumulation.
         scalars: Folder for TensorBoard; None for none.
+        own_seed: Seed of weights, order and dropout; None for that of the sweep.
     """
 
     sweep_folder: SweepFolder
@@ -44,6 +45,12 @@ class TrialContext:
     params: Params
     batch_divisor: int = 1
     scalars: Path | None = None
+    own_seed: int | None = None
+
+    @property
+    def seed(self) -> int:
+        """The seed of weights, order and dropout."""
+        return self.spec.search.seed if self.own_seed is None else self.own_seed
 
     @property
     def task(self) -> Task:

@@ -174,8 +174,8 @@ def build_trainer(context: TrialContext, scratch: Path, rows: int | None = None,
     model_folder = context.manifest.model.folder
     refuse_changed(context.sweep_folder, model_folder)
     tokens = tokenized(context.sweep_folder, context.manifest, settings.max_length)
-    # Seeded right before the model is made: all trials draw new parameters from the same state.
-    transformers.set_seed(context.spec.search.seed)
+    # Seeded right before the model is made: all trials of a search draw new parameters from the same state.
+    transformers.set_seed(context.seed)
     tokenizer = load_tokenizer(model_folder, trusted=context.manifest.trusts_code)
     tokenizer.model_max_length = settings.max_length  # exported with it, so that users cut texts as training did
     model = build_model(context.manifest, task, settings.model, tokenizer)
@@ -183,7 +183,7 @@ def build_trainer(context: TrialContext, scratch: Path, rows: int | None = None,
     tokenizer.padding_side = padding_side(model.config)
     given = {**_order(task, settings, TokenRows(tokens["train"])), **overrides}
     width = getattr(model.config, "hidden_size", None)
-    arguments = training_arguments(settings, width, context.spec.search.seed, scratch, **given)
+    arguments = training_arguments(settings, width, context.seed, scratch, **given)
     train, validation = (_taken(tokens[split], model, rows) for split in ("train", "validation"))
     return FineTuner(
         validation=validation,
@@ -249,7 +249,7 @@ def training_arguments(
     Args:
         settings: The trial's settings.
         width: The model's hidden size, None if its config has none.
-        seed: Seed of weights and data order, the same in all trials.
+        seed: Seed of weights and data order, the same in all trials of a search.
         output: The Trainer's output folder; nothing is saved there.
         overrides: Replace everything else.
 

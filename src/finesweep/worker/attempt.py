@@ -181,13 +181,13 @@ class Attempt:
 
     def _complete(self, trainer: Any) -> None:
         record = self._record(TrialState.COMPLETE, self.watch.ended_early)
-        spec = self.context.spec
-        cheap = spec.prefer == "cheapest-tied"
-        kept = kept_weights.keep_if_best(self.sweep_folder, self.profile, record, spec.direction, trainer, cheap=cheap)
+        spec, repeats = self.context.spec, self.context.manifest.repeats
+        contest: dict[str, Any] = {"cheap": spec.prefer == "cheapest-tied", "repeats": repeats}
+        kept = kept_weights.keep_if_best(self.sweep_folder, self.profile, record, spec.direction, trainer, **contest)
         rows = self.watch.by_row
         scores = RowScores.of(record.trial, record.attempt, rows.values, rows.labels) if rows else None
         self.sweep_folder.record(kept, scores)
-        kept_weights.remove_beaten(self.sweep_folder, self.profile.keep_best, spec.direction, cheap=cheap)
+        kept_weights.remove_beaten(self.sweep_folder, self.profile.keep_best, spec.direction, **contest)
 
     def _failed(self, reason: str) -> TrialFailed:
         self.sweep_folder.record(self._record(TrialState.FAILED, reason))
@@ -265,7 +265,7 @@ class Attempt:
                 "examples": watch.examples,
                 "examples_per_second": round(examples / seconds, 2) if examples else None,
                 "peak_memory_mb": _peak_memory_mb(),
-                "effective": {**self.context.settings.named(), **watch.settled},
+                "effective": {**self.context.settings.named(), "seed": self.context.seed, **watch.settled},
                 "resumed_step": self._resumed_step,
                 "earlier_seconds": round(self._earlier_seconds, 3),
                 "evaluated_rows": watch.rows,

@@ -40,6 +40,7 @@ from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, Tria
 from finesweep.worker.attempt import Attempt, bare_record
 from finesweep.worker.retry_rule import Ending, RetryDecision, after_fault, decide_retry, given_up
 from finesweep.worker.rung_judge import RungJudge
+from finesweep.worker.seed_queue import SeedQueue
 from finesweep.worker.trial_process import TrialProcess
 
 LINGER_SECONDS = 0.5
@@ -122,6 +123,13 @@ class Worker:
         """Judges the trials at rungs."""
         return RungJudge.of(self.sweep_folder, self.spec, self.rows, self.wanted)
 
+    @functools.cached_property
+    def _queue(self) -> Callable[[], Sequence[int]]:
+        """Returns the numbers of the trials that may run now, in order of preference."""
+        if self.manifest.repeats:
+            return SeedQueue(self.sweep_folder, self.manifest, self.run.number).queue
+        return self.rung_judge.queue
+
     @property
     def stopping(self) -> bool:
         """Whether to stop: a signal asked for it, the parent has ended, or the run exceeds a limit."""
@@ -147,7 +155,7 @@ class Worker:
     def claim(self, wait: bool = True) -> Claim | None:
         """Claim the next trial; see ``backends.Work``."""
         while not self.stopping and not self._ends_early():
-            lease = next_attempt.claim(self.sweep_folder, self.run.number, self.rung_judge.queue())
+            lease = next_attempt.claim(self.sweep_folder, self.run.number, self._queue())
             if lease is None:
                 if not wait or all(map(self.sweep_folder.is_finished, range(self.wanted))):
                     return None
@@ -188,7 +196,9 @@ class Worker:
         """Train one trial and write its record in any case; see ``backends.Work``."""
         folder = self.sweep_folder
         scalars = folder.tensorboard(claim.trial)
-        context = TrialContext(folder, self.manifest, self.spec, params, claim.batch_divisor, scalars)
+        context = TrialContext(
+            folder, self.manifest, self.spec, params, claim.batch_divisor, scalars, self.manifest.seed_of(claim.trial)
+        )
         attempt = Attempt(context, claim, self.profile.asked, self.rung_judge, lambda: self.stopping)
         return attempt.carry_out(report)
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_records import INTERRUPTED, manifest, record, run
 
-from finesweep.folder.manifest import Manifest, Run, changes, hours_ran
-from finesweep.spec import BudgetSpec, StopSpec
+from finesweep.folder.manifest import Manifest, Repeat, Run, changes, hours_ran
+from finesweep.spec import BudgetSpec, ConfirmSpec, StopSpec
 from finesweep.trial import TrialRecord
 
 HOUR = 3_600.0
@@ -52,7 +52,10 @@ def test_budget_and_stop_of_a_run_are_no_part_of_the_manifest() -> None:
     spec = made.spec_for(other)
     assert (spec.budget.trials, spec.budget.hours, spec.stop.target) == (7, 1.5, 0.2)
     assert (made.spec.budget, made.spec.stop) == (BudgetSpec(), StopSpec())
+    spec = made.spec_for(dataclasses.replace(other, confirm=ConfirmSpec(top=2)))
+    assert spec.confirm == ConfirmSpec(top=2)
     assert dataclasses.replace(made, spec=spec).to_json() == made.to_json()
+    spec = spec.model_copy(update={"confirm": None})
     assert spec.model_copy(update={"budget": BudgetSpec(), "stop": StopSpec()}) == made.spec
     written = {**made.to_json(), "spec": {**made.to_json()["spec"], "budget": {"trials": 7}, "stop": {"target": 0.2}}}
     assert Manifest.read(written) == made, "a file that has them"
@@ -145,3 +148,12 @@ def test_each_hour_in_which_anything_ran_counts_once(runs: Any, running: Any, so
     busy = {hour for start, long in (*runs, *running) for hour in range(start, start + long)}
     periods = [(start * HOUR, (start + long) * HOUR) for start, long in running]
     assert hours(made, [], periods) == pytest.approx(len(busy))
+
+
+def test_confirmation_says_what_each_trial_repeats() -> None:
+    plan = [{"learning_rate": 2e-5}, {"learning_rate": 3e-5}]
+    made = dataclasses.replace(manifest(), planned=plan, repeats=(Repeat(4, 11), Repeat(0, 11)))
+    assert again(made) == made
+    assert (made.seed_of(1), manifest().seed_of(1)) == (11, 7)
+    with pytest.raises(ValueError, match="repeats: 1, and there are 2 planned trials"):
+        Manifest.read({**made.to_json(), "repeats": [{"trial": 4, "seed": 11}]})

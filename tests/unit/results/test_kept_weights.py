@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_records import COMPLETE, DIVERGED, INTERRUPTED, PRUNED, record
 
+from finesweep.folder import Repeat
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Profile
 from finesweep.results.kept_weights import is_among_best, keep_if_best, remove_beaten
@@ -108,3 +109,13 @@ def test_what_is_no_trials_is_left_alone(folder: SweepFolder) -> None:
     remove_beaten(folder, 1, SMALLER)
     assert folder.checkpoints() == {1}
     assert damaged.exists()
+
+
+def test_confirmation_keeps_the_best_seed_of_each_repeated_trial(folder: SweepFolder) -> None:
+    repeats = (Repeat(4, 1), Repeat(7, 1), Repeat(4, 2), Repeat(7, 2))
+    for trial, objective in enumerate([0.5, 0.1, 0.4, 0.2]):
+        with_weights(folder, trial, objective)
+    remove_beaten(folder, 5, SMALLER, repeats=repeats)
+    assert folder.checkpoints() == {1, 2}
+    weak = record(3, 0.2)
+    assert keep_if_best(folder, Profile(), weak, SMALLER, trainer=None, repeats=repeats) is weak

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from made_records import manifest, record
 
+from finesweep.folder import SweepFolder
+from finesweep.results.choice import Choice
+from finesweep.results.confirmation import Candidate
 from finesweep.results.model_card import model_card
+
+
+def chosen(trial: int, objective: float, **fields: Any) -> Choice:
+    return Choice(trial, record(trial, objective, **fields), SweepFolder(Path()))
 
 
 def card(spec=None, data=None, **effective) -> str:
     sources = {"train": {"place": "/home/me/train.csv", "digest": "ab" * 32}}
     facts = {"sources": sources, "rows": {"train": 500, "validation": 50}, "labels": ["a", "b"]}
     made = manifest(spec={"fixed": {}, "data": data or {}, **(spec or {})}, data=facts)
-    return model_card(made, record(3, 0.5, effective=effective), [], {"eval_loss": 0.5}, {})
+    return model_card(made, chosen(3, 0.5, effective=effective), [], {"eval_loss": 0.5}, {})
 
 
 @pytest.mark.parametrize(
@@ -49,7 +57,7 @@ def test_card_says_how_to_ask_for_each_label_of_several():
 
 
 def test_small_scores_keep_their_digits_in_the_table():
-    text = model_card(manifest(), record(3, 2.5e-5), [], {"eval_loss": 2.5e-5}, {"eval_loss": 3e9})
+    text = model_card(manifest(), chosen(3, 2.5e-5), [], {"eval_loss": 2.5e-5}, {"eval_loss": 3e9})
     assert "| loss | 2.5000e-05 | 3.0000e+09 |" in text
 
 
@@ -77,10 +85,19 @@ def test_the_hub_is_told_task_and_scores_by_split():
 @pytest.mark.parametrize(("name", "revision"), [("org/a: b #c", "1" * 40), ("/home/me/model", None)])
 def test_only_a_model_of_the_hub_is_named_as_base_model(name, revision):
     made = manifest(model={"name": name, "revision": revision})
-    text = model_card(made, record(3, 0.5), [], {"eval_loss": 0.5}, {"eval_loss": 0.25, "eval_accuracy": 1.0})
+    text = model_card(made, chosen(3, 0.5), [], {"eval_loss": 0.5}, {"eval_loss": 0.25, "eval_accuracy": 1.0})
     found = front_matter(text)
     assert found.get("base_model") == (name if revision else None)
     results = found["model-index"][0]["results"]
     assert [result["dataset"]["split"] for result in results] == ["validation", "test"]
     assert {one["type"]: one["value"] for one in results[1]["metrics"]} == {"loss": 0.25, "accuracy": 1.0}
     assert "/home" not in text
+
+
+def test_card_of_a_confirmed_winner_names_its_seed_and_how_seeds_differ():
+    best = record(4, 0.30, effective={"seed": 22})
+    candidate = Candidate(3, 0.25, {11: 0.36, 22: 0.30}, best=best)
+    text = model_card(manifest(), Choice(3, best, SweepFolder(Path()), candidate), [], {"eval_loss": 0.3}, {})
+    assert "trial 3 of the sweep" in text
+    assert "mean eval_loss over 2 fresh seeds on the validation rows, 0.3300\n(0.3000 to 0.3600)" in text
+    assert "best fresh\nseed by validation, 22 with 0.3000, at\nepoch 2" in text
