@@ -6,7 +6,7 @@ seeds that a model could have been trained with.
 """
 
 from finesweep.confidence.comparison import best_set, leads
-from finesweep.confidence.intervals import Interval, bca, wilson
+from finesweep.confidence.intervals import LEVEL, Interval, bca, wilson
 from finesweep.confidence.resamples import Resamples
 
-__all__ = ["Interval", "Resamples", "bca", "best_set", "leads", "wilson"]
+__all__ = ["LEVEL", "Interval", "Resamples", "bca", "best_set", "leads", "wilson"]

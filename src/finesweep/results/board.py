@@ -96,7 +96,7 @@ def read_board(
     manifest = sweep_folder.manifest() if manifest is None else manifest
     records = sweep_folder.records() if records is None else records
     runs = sweep_folder.runs() if runs is None else runs
-    confirmation = read_confirmation(sweep_folder, records)
+    confirmation = read_confirmation(sweep_folder, records, compare=compare)
     fresh = None if confirmation is None else confirmation.fresh
     summary, ranks = summarize(manifest, records, runs, fresh), ranked(records, manifest.spec.direction)
     standing = read_standing(sweep_folder, manifest, ranks, summary.baseline) if compare else None

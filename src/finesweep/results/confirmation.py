@@ -9,13 +9,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from finesweep.confidence import LEVEL, Interval
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.pruning.seed_race import FIRST_SEEDS, SeedRun, seed_race
 from finesweep.results.ranking import FreshSeeds, order, ranks
 from finesweep.trial import Direction, TrialRecord, TrialState
-
-LEVEL = 0.95
-"""Share of the intervals that hold the mean over all seeds."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Candidate:
         open: Number of its planned seeds that have not ended.
         has_diverged: Whether it diverged on a fresh seed. Then it has no mean: it cannot be relied on.
         is_out: Whether it gets no more seeds, since it diverged or its chance to be the best is too small.
-        chance: Chance to have the best mean of all candidates; None before that is known.
+        chance: Chance to have the best mean of all candidates; None before that is known, or if it was not computed.
         interval: Interval of its mean over all seeds; None before that is known.
         best: The record of its best fresh seed, in the confirmation's folder.
     """
@@ -41,7 +39,7 @@ class Candidate:
     has_diverged: bool = False
     is_out: bool = False
     chance: float | None = None
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
     best: TrialRecord | None = None
 
     @property
@@ -91,6 +89,25 @@ class Confirmation:
         """The candidate with the best mean; None until each has had its first seeds, or if none has a mean."""
         return self.candidates[0] if self.means else None
 
+    def race(self, candidate: Candidate) -> str | None:
+        """Return a candidate's state in the race in a word or two; None if its chance was not computed."""
+        if candidate.has_diverged:
+            return "diverged"
+        if candidate.is_out:
+            return "out"
+        if candidate.mean is None:
+            return "begun" if candidate.open else "no mean"
+        rivals = [one for one in self.candidates if one.mean is not None and one is not candidate]
+        if all(one.is_out for one in rivals):
+            return "best"
+        return None if candidate.chance is None else "in question"
+
+    def is_unconfirmed(self, record: TrialRecord) -> bool:
+        """Return whether a ranking trial is better by its one seed than the best mean, and had no fresh seeds."""
+        if self.best is None or record.objective is None or any(one.trial == record.trial for one in self.candidates):
+            return False
+        return self.direction.better(record.objective, self.means[self.best.trial])
+
     @property
     def fresh(self) -> FreshSeeds | None:
         """What it says about the ranking; None until each candidate has had its first seeds, or without a mean."""
@@ -116,7 +133,9 @@ def _seed_run(number: int, candidate: int, record: TrialRecord | None) -> SeedRu
     return SeedRun(number, candidate, True, value, record.state is TrialState.DIVERGED)
 
 
-def read_confirmation(sweep_folder: SweepFolder, records: Sequence[TrialRecord]) -> Confirmation | None:
+def read_confirmation(
+    sweep_folder: SweepFolder, records: Sequence[TrialRecord], *, compare: bool = True
+) -> Confirmation | None:
     """Return the confirmation of a sweep, None if it has none.
 
     A candidate whose trial has another configuration now, or does not rank any more, is left out.
@@ -124,6 +143,7 @@ def read_confirmation(sweep_folder: SweepFolder, records: Sequence[TrialRecord])
     Args:
         sweep_folder: The sweep's folder.
         records: The records of the search.
+        compare: As in ``confirmation_of``.
 
     Raises:
         FolderError: The confirmation's manifest is damaged.
@@ -131,11 +151,11 @@ def read_confirmation(sweep_folder: SweepFolder, records: Sequence[TrialRecord])
     folder = sweep_folder.confirmation
     if not folder.spec_file.is_file():
         return None
-    return confirmation_of(folder.manifest(), folder.records(), records)
+    return confirmation_of(folder.manifest(), folder.records(), records, compare=compare)
 
 
 def confirmation_of(
-    manifest: Manifest, again: Sequence[TrialRecord], records: Sequence[TrialRecord]
+    manifest: Manifest, again: Sequence[TrialRecord], records: Sequence[TrialRecord], *, compare: bool = True
 ) -> Confirmation | None:
     """Return a confirmation.
 
@@ -143,9 +163,10 @@ def confirmation_of(
         manifest: The confirmation's manifest.
         again: The records in the confirmation's folder.
         records: The records of the search.
+        compare: Whether to compute chances and intervals, which loads numpy and scipy.
     """
     direction, runs = manifest.spec.direction, seed_runs(manifest, again)
-    race, found = seed_race(runs, direction), {record.trial: record for record in again}
+    race, found = seed_race(runs, direction) if compare else None, {record.trial: record for record in again}
     chosen = {record.trial: record for record in records if ranks(record)}
     planned = {repeat.trial: params for repeat, params in zip(manifest.repeats, manifest.planned, strict=True)}
     candidates = []
@@ -163,33 +184,44 @@ def confirmation_of(
                 values={manifest.repeats[run.number].seed: run.value for run in own if run.value is not None},
                 open=sum(not run.ended for run in own),
                 has_diverged=any(run.diverged for run in own),
-                is_out=trial in race.out,
-                chance=race.chances.get(trial),
+                is_out=any(run.diverged for run in own) if race is None else trial in race.out,
+                chance=None if race is None else race.chances.get(trial),
                 best=best,
             )
         )
-    ended = sum(run.ended for run in runs)
-    return Confirmation(_with_intervals(candidates, direction), direction, len(runs), ended) if candidates else None
+    if not candidates:
+        return None
+    best_first, ended = _in_order(candidates, direction), sum(run.ended for run in runs)
+    return Confirmation(_with_intervals(best_first) if compare else best_first, direction, len(runs), ended)
 
 
-def _with_intervals(candidates: Sequence[Candidate], direction: Direction) -> tuple[Candidate, ...]:
-    """Return the candidates in order, with the intervals of their means.
+def _in_order(candidates: Sequence[Candidate], direction: Direction) -> tuple[Candidate, ...]:
+    sign = 1 if direction is Direction.MINIMIZE else -1
+
+    def place(one: Candidate) -> tuple[bool, float, int]:
+        return one.mean is None, sign * (one.mean or 0.0), one.trial
+
+    return tuple(sorted(candidates, key=place))
+
+
+def _with_intervals(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return the candidates with the intervals of their means.
 
     The spread between seeds is that of all candidates together: two or three seeds alone tell too little about it.
     """
-    valued = [one for one in candidates if one.mean is not None]
-    freedom = sum(len(one.values) - 1 for one in valued)
-    squares = sum((value - (one.mean or 0.0)) ** 2 for one in valued for value in one.values.values())
-    sign = 1 if direction is Direction.MINIMIZE else -1
-    first = sorted(valued, key=lambda one: (sign * (one.mean or 0.0), one.trial))
-    rest = sorted((one for one in candidates if one.mean is None), key=lambda one: one.trial)
+    valued = [(one, one.mean) for one in candidates if one.mean is not None]
+    freedom = sum(len(one.values) - 1 for one, _ in valued)
     if not freedom:
-        return (*first, *rest)
+        return tuple(candidates)
     from scipy import stats
 
+    squares = sum((value - mean) ** 2 for one, mean in valued for value in one.values.values())
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(squares / freedom)
-    surer = []
-    for one in first:
-        mean, width = one.mean or 0.0, half / math.sqrt(len(one.values))
-        surer.append(dataclasses.replace(one, interval=(mean - width, mean + width)))
-    return (*surer, *rest)
+    surer = [
+        dataclasses.replace(one, interval=_around(mean, half / math.sqrt(len(one.values)))) for one, mean in valued
+    ]
+    return (*surer, *(one for one in candidates if one.mean is None))
+
+
+def _around(mean: float, width: float) -> Interval:
+    return Interval(mean - width, mean + width)

@@ -112,6 +112,8 @@ def _confirmed(
     rivals = [one.trial for one in others if not one.is_out]
     named = f"still in question: trial{'s' if len(rivals) > 1 else ''} {first_few([*map(str, rivals)], _NAMED)}"
     company = named if rivals else "no other confirmed trial is likely to be better"
+    if rivals and first.chance is None:
+        company = "how likely another one is better, is told when the run ends"
     compared, is_sure = _against_confirmed_default(summary, confirmation)
     parts = [part for part in (compared, against, f"test: {test}" if test else None, *doubts) if part]
     light = Light.GREEN if is_sure and not doubts else Light.YELLOW
@@ -122,7 +124,7 @@ def _confirmed(
 def _over_seeds(candidate: Candidate) -> str:
     if candidate.interval is None:
         return ""
-    return f" (95 % over seeds: {metric(candidate.interval[0])} to {metric(candidate.interval[1])})"
+    return f" (95 % over seeds: {between(candidate.interval)})"
 
 
 def _against_confirmed_default(summary: SweepSummary, confirmation: Confirmation) -> tuple[str, bool]:

@@ -17,7 +17,7 @@ from finesweep.folder import SweepFolder
 from finesweep.references import Reference
 from finesweep.results.board import Board, scores, test_scores
 from finesweep.results.leaderboard_columns import BoardColumn, Place, columns
-from finesweep.results.leaderboard_facts import facts, pruning_facts, sealed_fact, standing_notes
+from finesweep.results.leaderboard_facts import facts, pruning_facts, sealed_fact, seed_notes, standing_notes
 from finesweep.results.ranking import Row
 from finesweep.text import clean
 from finesweep.text.format import finite
@@ -54,7 +54,7 @@ def to_markdown(board: Board) -> str:
 
 def to_json(board: Board) -> str:
     """Return the rows as a JSON array, one object per line; a number that is not finite becomes null."""
-    shown = columns(Place.JSON, board.rows, board.manifest, board.evidence, board.standing)
+    shown = columns(Place.JSON, board.rows, board.manifest, board.evidence, board.standing, board.confirmation)
     plain = [{column.name: _json_value(column.value(row)) for column in shown} for row in board.rows]
     plain += [
         {column.name: _json_value(column.reference_value(one, board.summary.metric)) for column in shown}
@@ -70,7 +70,7 @@ def to_csv(board: Board) -> str:
     A text that a spreadsheet would take for a formula gets a leading apostrophe. All texts are quoted, because some
     spreadsheets also split cells at semicolons.
     """
-    shown = columns(Place.CSV, board.rows, board.manifest, board.evidence, board.standing)
+    shown = columns(Place.CSV, board.rows, board.manifest, board.evidence, board.standing, board.confirmation)
     stream = io.StringIO()
     writer = csv.writer(stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow([_csv_cell(column.name) for column in shown])
@@ -95,11 +95,11 @@ def console_table(board: Board, *, limit: int = 20) -> Group:
 
     best, rest = board.ranked, board.unranked
     title = f"{clean(board.manifest.name)}: {board.summary.headline()}"
-    shown = columns(Place.RANKED, best, board.manifest, None, board.standing)
+    shown = columns(Place.RANKED, best, board.manifest, None, board.standing, board.confirmation)
     fitted = _fitted(best[:limit], shown, board.references) if best else []
     decision = Text(board.decision.text, style=f"bold {board.decision.light}")
     tables: list[FittedTable | Text | str] = [decision, "", FittedTable(title, fitted, _more(best, limit))]
-    tables += [Text(line) for line in standing_notes(board.standing)]
+    tables += [Text(line) for line in _notes(board)]
     if rest:
         fitted = _fitted(rest[:limit], columns(Place.UNRANKED, rest, board.manifest))
         tables += ["", FittedTable("Not ranked", fitted, _more(rest, limit))]
@@ -112,6 +112,12 @@ def console_table(board: Board, *, limit: int = 20) -> Group:
     if board.findings:
         tables += ["", *(Text(f"{finding.weight.title()}: {finding.line()}") for finding in board.findings)]
     return Group(*tables)
+
+
+def _notes(board: Board) -> Iterator[str]:
+    """Yield what marks and columns of the ranked table mean."""
+    yield from seed_notes(board.confirmation, board.ranked)
+    yield from standing_notes(board.standing, is_confirmed=board.summary.fresh is not None)
 
 
 def _more(rows: Sequence[Row], limit: int) -> str:
@@ -147,9 +153,9 @@ def _page(board: Board) -> Iterator[str]:
     if sealed := sealed_fact(board.manifest.data.rows.get("test", 0), board.openings):
         yield f"- Test rows: {_escaped(sealed, limit=2_000)}"
     yield from ("", "## Ranked", "")
-    ranked = columns(Place.RANKED, best, board.manifest, None, board.standing)
+    ranked = columns(Place.RANKED, best, board.manifest, None, board.standing, board.confirmation)
     yield from _markdown_table(best, ranked, board.references) if best else ["No trial ranks."]
-    yield from (line for note in standing_notes(board.standing) for line in ("", _escaped(note, limit=1_000)))
+    yield from (line for note in _notes(board) for line in ("", _escaped(note, limit=1_000)))
     if len(best) > 1:
         yield from ("", _CAUTION.format(count=f"{len(best):,}"))
     if rest:

@@ -10,6 +10,7 @@ from typing import Any
 from finesweep.confidence import Interval
 from finesweep.folder import Manifest
 from finesweep.references import Reference
+from finesweep.results.confirmation import Candidate, Confirmation
 from finesweep.results.ranking import Row
 from finesweep.results.standing import Standing
 from finesweep.results.winner import Evidence
@@ -84,6 +85,7 @@ def columns(
     manifest: Manifest,
     evidence: Evidence | None = None,
     standing: Standing | None = None,
+    confirmation: Confirmation | None = None,
 ) -> list[BoardColumn]:
     """Return the columns of one place, in their order.
 
@@ -95,6 +97,7 @@ def columns(
         manifest: The sweep's manifest.
         evidence: Evidence of the exported winner, whose row gets its test scores; None without a winner.
         standing: How sure the ranks are; without it there are no marks and no intervals.
+        confirmation: The trials on fresh seeds; without it there are no columns on seeds.
     """
     objective = manifest.spec.objective.metric
     metrics = dict.fromkeys(name for row in rows for name in row.record.metrics)
@@ -108,6 +111,7 @@ def columns(
         BoardColumn("reason", Place.FILES),
         BoardColumn("objective", Place.RANKED | Place.FILES, title=objective, show=metric),
         BoardColumn("objective", Place.UNRANKED, title=objective, show=metric, drop=10),
+        *(_fresh_seeds(confirmation) if confirmation else ()),
         *(_sureness(standing) if standing else ()),
         BoardColumn("best_epoch", Place.FILES),
         BoardColumn("best_step", Place.FILES),
@@ -156,17 +160,40 @@ def _sureness(standing: Standing) -> Iterator[BoardColumn]:
     def interval(row: Row) -> Interval | None:
         return standing.intervals.get(row.record.trial)
 
-    def bounds(row: Row) -> str:
-        found = interval(row)
-        return "" if found is None else f"{metric(found.low)}-{metric(found.high)}"
-
     if standing.intervals:
-        yield BoardColumn("interval", Place.RANKED, bounds, "95 % over rows", drop=21, short="95 %")
+        yield BoardColumn("interval", Place.RANKED, interval, "95 % over rows", _range, 21, short="95 %")
         yield BoardColumn("objective_low", Place.CSV, lambda row: getattr(interval(row), "low", None))
         yield BoardColumn("objective_high", Place.CSV, lambda row: getattr(interval(row), "high", None))
     yield BoardColumn("tied", Place.FILES, lambda row: row.record.trial in standing.tied if standing.tied else None)
     yield BoardColumn("cheapest", Place.FILES, lambda row: row.record.trial == standing.cheapest)
     yield BoardColumn("intervals", Place.JSON, lambda row: _bounds(standing.scores.get(row.record.trial)))
+
+
+def _fresh_seeds(confirmation: Confirmation) -> Iterator[BoardColumn]:
+    """Yield the columns on fresh seeds, which are empty for a trial that was not trained again."""
+    found, both = {one.trial: one for one in confirmation.candidates}, Place.RANKED | Place.FILES
+
+    def of(get: Callable[[Candidate], Any]) -> Callable[[Row], Any]:
+        return lambda row: get(found[row.record.trial]) if row.record.trial in found else None
+
+    def race(row: Row) -> str | None:
+        if row.record.trial in found:
+            return confirmation.race(found[row.record.trial])
+        return "unconfirmed" if row.rank and confirmation.is_unconfirmed(row.record) else None
+
+    yield BoardColumn("seed_mean", both, of(lambda one: one.mean), "mean over seeds", metric, short="mean")
+    yield BoardColumn("seeds", both, of(lambda one: len(one.values)), "fresh seeds", drop=20, short="seeds")
+    yield BoardColumn("seed_interval", Place.RANKED, of(lambda one: one.interval), "95 % over seeds", _range, 9)
+    yield BoardColumn("seed_low", Place.FILES, of(lambda one: getattr(one.interval, "low", None)))
+    yield BoardColumn("seed_high", Place.FILES, of(lambda one: getattr(one.interval, "high", None)))
+    yield BoardColumn("optimism", both, of(lambda one: one.optimism(confirmation.direction)), show=metric, drop=19)
+    yield BoardColumn("chance", Place.FILES, of(lambda one: one.chance))
+    yield BoardColumn("race", both, race, drop=8, right=False)
+    yield BoardColumn("seed_values", Place.JSON, of(lambda one: {str(seed): v for seed, v in one.values.items()}))
+
+
+def _range(interval: Interval | None) -> str:
+    return "" if interval is None else f"{metric(interval.low)}-{metric(interval.high)}"
 
 
 def _bounds(scores: Mapping[str, Interval] | None) -> dict[str, list[float]] | None:

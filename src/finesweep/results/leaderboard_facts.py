@@ -9,8 +9,9 @@ from typing import Any
 from finesweep.data import DataFacts
 from finesweep.folder import Manifest, ModelFacts, Run
 from finesweep.folder.openings import Opening
+from finesweep.results.confirmation import Confirmation
 from finesweep.results.leaderboard_columns import CHEAPEST, TIED
-from finesweep.results.ranking import SweepSummary
+from finesweep.results.ranking import Row, SweepSummary
 from finesweep.results.standing import Standing
 from finesweep.spec import Parameter, WarmStart
 from finesweep.text import clean, first_few, setting
@@ -108,12 +109,38 @@ def pruning_facts(summary: SweepSummary) -> Iterator[tuple[str, str]]:
         yield "Pruning audit", summary.audit.text()
 
 
-def standing_notes(standing: Standing | None) -> Iterator[str]:
-    """Yield what the marks and intervals of the ranked table mean."""
+def seed_notes(confirmation: Confirmation | None, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what the columns on fresh seeds mean, and which trials are better by one seed alone.
+
+    Args:
+        confirmation: The trials on fresh seeds, None without.
+        rows: The ranked rows, best first.
+    """
+    if confirmation is None or confirmation.best is None:
+        return
+    yield (
+        "Trials with a mean over fresh seeds rank first, by that mean. Its interval rests on the spread between the "
+        "seeds of all of them. Optimism is by how much the value that a trial was chosen by is better than its mean."
+    )
+    lone = [f"{row.record.trial}" for row in rows if confirmation.is_unconfirmed(row.record)]
+    if lone:
+        named = f"Trial{'s' if len(lone) > 1 else ''} {first_few(lone, 10)}"
+        value = f"the mean of trial {confirmation.best.trial}"
+        yield f"{named}: unconfirmed; the value of one seed is better than {value}, and that may be luck."
+
+
+def standing_notes(standing: Standing | None, *, is_confirmed: bool = False) -> Iterator[str]:
+    """Yield what the marks and intervals of the ranked table mean.
+
+    Args:
+        standing: How sure the ranks are.
+        is_confirmed: Whether fresh seeds decide the first ranks, so that rank 1 may be another trial.
+    """
     if standing is None:
         return
     if len(standing.tied) > 1:
-        named = f"{TIED} marks the {len(standing.tied):,} trials that cannot be told from the first on these rows"
+        first = f"trial {standing.tied[0]}, the best of the search," if is_confirmed else "the first"
+        named = f"{TIED} marks the {len(standing.tied):,} trials that cannot be told from {first} on these rows"
         yield f"{named} (95 % for all comparisons together); {CHEAPEST} marks the cheapest of them."
     if standing.intervals:
         drawn = f"{standing.rows:,} validation rows"

@@ -120,8 +120,8 @@ class OpenSweep:
         return early or same_failure(finished, self.run.number)
 
     def confirmation(self, records: Sequence[TrialRecord]) -> Confirmation | None:
-        """Return the sweep's confirmation, None if it has none."""
-        return read_confirmation(self.sweep_folder, records)
+        """Return the sweep's confirmation without chances and intervals, None if it has none."""
+        return read_confirmation(self.sweep_folder, records, compare=False)
 
     def choice(self, records: Sequence[TrialRecord]) -> Choice | None:
         """Return the model that becomes the winner, None if no trial ranks."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,13 @@ import pytest
 from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, manifest, record
 from scipy import stats
 
+from finesweep.confidence import Interval
 from finesweep.folder import Manifest, Repeat, SweepFolder
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.results.board import read_board
 from finesweep.results.choice import choose
 from finesweep.results.confirmation import Confirmation, confirmation_of
+from finesweep.results.leaderboard import to_csv, to_json, to_markdown
 from finesweep.results.ranking import rank, summarize
 from finesweep.trial import Direction, TrialRecord, TrialState
 
@@ -69,12 +75,12 @@ def test_intervals_share_the_spread_of_all_candidates():
     half = stats.t.ppf(0.975, 5) * (squares / 5) ** 0.5
     for one in confirmed(dict(rows)).candidates:
         width = half / len(rows[one.trial]) ** 0.5
-        assert one.interval == pytest.approx((one.mean - width, one.mean + width))
+        assert (one.interval.low, one.interval.high) == pytest.approx((one.mean - width, one.mean + width))
 
 
 def test_equal_seeds_have_an_interval_of_no_width():
     (only,) = confirmed({3: [0.34, 0.34]}).candidates
-    assert only.interval == (0.34, 0.34)
+    assert only.interval == Interval(0.34, 0.34)
 
 
 def test_candidate_that_diverged_has_no_mean_and_comes_last():
@@ -129,13 +135,79 @@ def test_headline_compares_means_of_fresh_seeds():
     assert beaten.headline().endswith("(trial 0); no trial beat the untuned default")
 
 
-def test_board_takes_the_best_seed_of_the_best_mean_from_the_folder(tmp_path):
-    folder = make_folders(tmp_path / "sweep")
+def test_state_in_the_race_is_that_of_its_rule():
+    found = confirmed({3: [0.34, 0.36], 7: [0.345, 0.352], 0: [0.9, 0.91]})
+    assert {one.trial: found.race(one) for one in found.candidates} == {7: "in question", 3: "in question", 0: "out"}
+    found = confirmed({3: [0.340, 0.341], 7: [0.60, 0.61], 0: [0.9, DIVERGED]})
+    assert {one.trial: found.race(one) for one in found.candidates} == {3: "best", 7: "out", 0: "diverged"}
+    found = confirmed({3: [0.34, None], 7: [FAILED, 0.3]})
+    assert {one.trial: found.race(one) for one in found.candidates} == {3: "begun", 7: "no mean"}
+
+
+def written(path: Path, plan: dict[int, list[Outcome]]) -> SweepFolder:
+    """A sweep's folder with a confirmation."""
+    folder = make_folders(path / "sweep")
     make_folders(folder.confirmation.path)
-    made, records = again_of({3: [0.34, 0.36], 7: [0.33, 0.29]})
+    made, records = again_of(plan)
     folder.confirmation.spec_file.write_text(json.dumps(made.to_json()))
     for one in records:
         folder.confirmation.record_file(one.trial).write_text(json.dumps(one.to_json()))
+    return folder
+
+
+def test_each_face_shows_the_numbers_of_the_records(tmp_path):
+    folder = written(tmp_path, {3: [0.34, 0.36], 7: [0.33, 0.29], 0: [0.51, 0.49]})
+    board = read_board(folder, manifest(), [*SEARCH, record(9, 0.305), record(4, 0.32), record(5, None, FAILED)], [])
+    rows = {row["trial"]: row for row in json.loads(to_json(board))}
+    half = stats.t.ppf(0.975, 3) * ((2 * 0.01**2 + 2 * 0.02**2 + 2 * 0.01**2) / 3) ** 0.5 / 2**0.5
+    assert rows[7]["rank"] == 1
+    assert rows[7]["seed_values"] == {"100": 0.33, "101": 0.29}
+    assert (rows[7]["objective"], rows[7]["seed_mean"]) == (0.31, pytest.approx(0.31))
+    assert (rows[3]["objective"], rows[3]["seed_mean"], rows[3]["seeds"]) == (0.30, pytest.approx(0.35), 2)
+    assert (rows[3]["seed_low"], rows[3]["seed_high"]) == pytest.approx((0.35 - half, 0.35 + half))
+    assert (rows[3]["optimism"], rows[0]["optimism"]) == pytest.approx((0.05, 0.0))
+    assert sum(rows[trial]["chance"] for trial in (7, 3, 0)) == pytest.approx(1)
+    assert (rows[0]["race"], rows[9]["race"], rows[4]["race"], rows[5]["race"]) == ("out", "unconfirmed", None, None)
+    assert rows[9]["seed_mean"] is None
+    text = to_markdown(board)
+    head, _, first, *_ = (line for line in text.splitlines() if line.startswith("|"))
+    cells = dict(zip(*([cell.strip() for cell in line.split("|")] for line in (head, first)), strict=True))
+    assert cells["mean over seeds"] == "0.3100"
+    assert cells["95 % over seeds"] == f"{0.31 - half:.4f}-{0.31 + half:.4f}"
+    assert "Trial 9: unconfirmed; the value of one seed is better than the mean of trial 7" in text
+    csv_rows = list(csv.DictReader(io.StringIO(to_csv(board))))
+    assert float(next(row for row in csv_rows if row["trial"] == "3")["optimism"]) == pytest.approx(0.05)
+
+
+def test_sweep_without_a_confirmation_has_no_columns_on_seeds(tmp_path):
+    board = read_board(make_folders(tmp_path / "sweep"), manifest(), SEARCH, [])
+    assert not {"seed_mean", "seeds", "optimism", "race"} & json.loads(to_json(board))[0].keys()
+    assert "fresh seeds" not in to_markdown(board)
+
+
+def test_board_without_comparison_loads_neither_numpy_nor_scipy(tmp_path):
+    folder = written(tmp_path, {3: [0.34, 0.36], 7: [0.33, 0.29], 0: [0.51, 0.49]})
+    folder.spec_file.write_text(json.dumps(manifest().to_json()))
+    for one in SEARCH:
+        folder.record_file(one.trial).write_text(json.dumps(one.to_json()))
+    code = """
+import sys
+from pathlib import Path
+from finesweep.folder import SweepFolder
+from finesweep.results.board import read_board
+from finesweep.results.leaderboard import to_markdown
+board = read_board(SweepFolder(Path(sys.argv[1])), compare=False)
+print(to_markdown(board).splitlines()[2])
+print(board.choice.trial, board.confirmation.is_complete, sorted({"numpy", "scipy"} & sys.modules.keys()))
+"""
+    ran = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, check=True)
+    decision, facts = ran.stdout.splitlines()
+    assert facts == "7 True []"
+    assert "how likely another one is better, is told when the run ends" in decision
+
+
+def test_board_takes_the_best_seed_of_the_best_mean_from_the_folder(tmp_path):
+    folder = written(tmp_path, {3: [0.34, 0.36], 7: [0.33, 0.29]})
     board = read_board(folder, manifest(), SEARCH, [])
     assert [row.record.trial for row in board.ranked] == [7, 3, 0]
     assert (board.choice.trial, board.choice.record.trial, board.choice.record.objective) == (7, 3, 0.29)
