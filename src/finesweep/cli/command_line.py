@@ -25,7 +25,6 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 """The commands in the order in which they are shown."""
 
-INTERNAL: tuple[Callable[..., None], ...] = (prepare, worker, supervise, collect, survey, verify, try_model)
 """Hidden commands, which finesweep calls itself."""
 
 for _command in COMMANDS:

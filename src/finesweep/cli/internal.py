@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -85,6 +86,14 @@ def verify(
         from finesweep.worker.prove_winner import prove
 
     prove(folder, model, record, output, trial=trial, command=command, trusted=trust_remote_code)
+
+
+def tied(folder: Folder) -> None:
+    """Print the trials that cannot be told from the first as JSON."""
+    from finesweep.folder import SweepFolder
+    from finesweep.results.standing import tied_trials
+
+    typer.echo(json.dumps(tied_trials(SweepFolder(folder.absolute()))))
 
 
 def try_model(folder: Folder) -> None:

@@ -114,7 +114,7 @@ def submit(
 def confirm(
     folder: Folder,
     top: Annotated[
-        int | None, typer.Option(min=1, max=10, help="Best trials to train again.", show_default="3")
+        int | None, typer.Option(min=1, max=10, help="Most of the tied trials to train again.", show_default="3")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=2, max=20, help="Most seeds of each.", show_default="3")] = None,
     on: On = None,
@@ -122,9 +122,10 @@ def confirm(
     allow_setup: Annotated[bool, typer.Option("--allow-setup", help="Run the profile's setup lines.")] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Train the best trials and the untuned default again on fresh seeds.
+    """Train the tied trials and the untuned default again on fresh seeds.
 
-    The winner is the one with the best mean. The same command again continues where it stopped.
+    Tied trials are those that cannot be told from the first on the validation rows. The winner is the one with the best
+    mean. The same command again continues where it stopped.
     """
     from finesweep.cli import summary
     from finesweep.sweep.confirm import ConfirmRequest

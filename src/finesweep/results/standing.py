@@ -13,6 +13,7 @@ from finesweep.files import open_regular
 from finesweep.files.parquet import read_columns
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.results.ranking import cost
+from finesweep.results.ranking import ranked as in_order
 from finesweep.trial import Direction, TrialRecord
 
 if TYPE_CHECKING:
@@ -101,6 +102,18 @@ def read_standing(
     if units < 2:
         return _without(bare, f"there is one {'row' if groups is None else 'group'}, so nothing can be resampled")
     return _compared(bare, kept, groups, metric, manifest.spec.direction, first[0], baseline)
+
+
+def tied_trials(sweep_folder: SweepFolder) -> tuple[int, ...]:
+    """Return the trials that cannot be told from the first, best first; none if that is not known.
+
+    Raises:
+        FolderError: The folder is no sweep's.
+    """
+    manifest = sweep_folder.manifest()
+    best_first = in_order(sweep_folder.records(), manifest.spec.direction)
+    standing = read_standing(sweep_folder, manifest, best_first, None)
+    return standing.tied if standing is not None else ()
 
 
 def _without(bare: Standing, why: str) -> Standing:

@@ -204,7 +204,9 @@ class WarmStart(Section):
 class ConfirmSpec(Section):
     """How the best trials are trained again, on fresh seeds, after the search; no part of its identity."""
 
-    top: int = Field(3, ge=1, le=10, description="Best trials to train again; the untuned default is one more.")
+    top: int = Field(
+        3, ge=1, le=10, description="Most of the tied trials to train again; the untuned default is one more."
+    )
     seeds: int = Field(3, ge=2, le=20, description="Most seeds of each; after two, only what is still in question.")
 
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import shutil
+import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from finesweep.calibration import calibration_file
+from finesweep.errors import FolderError
 from finesweep.files import sync_all, write_json, writing
 from finesweep.files.linked_copy import linked_copy
 from finesweep.folder import Manifest, Repeat, SweepFolder, checked_files, leftovers, sweep_folder
+from finesweep.host.python_process import own_command, own_environment
 from finesweep.launch import Profile
 from finesweep.results import ranking
 from finesweep.spec import BudgetSpec, ConfirmSpec
@@ -25,6 +29,7 @@ from finesweep.spec.sections import PruningSpec
 from finesweep.sweep import worker_count
 from finesweep.sweep.begin_run import Terms, begin_run
 from finesweep.sweep.open_sweep import OpenSweep
+from finesweep.text import clean
 from finesweep.trial import TrialRecord
 
 LONGEST_NAME = 90
@@ -47,7 +52,7 @@ def begin_confirmation(
         FolderError: The folder cannot be written.
         SpecError: This machine cannot run the profile.
     """
-    repeated = candidates(search.manifest, search.sweep_folder.records(), confirm.top)
+    repeated = candidates(search.manifest, search.sweep_folder.records(), confirm.top, _tied(search.sweep_folder))
     if not repeated:
         return None
     folder, manifest = _opened(search, repeated, confirm.seeds)
@@ -63,21 +68,47 @@ def begin_confirmation(
     return begin_run(folder, manifest, Terms(spec, settled, str(model), trusts_code, watched, question))
 
 
-def candidates(manifest: Manifest, records: Sequence[TrialRecord], top: int) -> list[TrialRecord]:
-    """Return the trials to confirm: the best, each configuration once, and the untuned default if it ranks.
+def candidates(
+    manifest: Manifest, records: Sequence[TrialRecord], top: int, tied: Collection[int] = ()
+) -> list[TrialRecord]:
+    """Return the trials to confirm: the tied ones, each configuration once, and the untuned default if it ranks.
 
     Args:
         manifest: The sweep's manifest.
         records: The records of all ended trials.
         top: Most trials besides the untuned default.
+        tied: The trials that cannot be told from the first, with the first; empty if they are not known, then any trial
+            may be among the best.
     """
     best = dict[object, TrialRecord]()
     for record in ranking.ranked(records, manifest.spec.direction):
-        best.setdefault(configuration(manifest.spec, record.params), record)
+        if not tied or record.trial in tied:
+            best.setdefault(configuration(manifest.spec, record.params), record)
     found = list(best.values())[:top]
     untuned = ranking.baseline(manifest, records)
     is_new = untuned is not None and all(one.trial != untuned.trial for one in found)
     return [*found, untuned] if untuned is not None and is_new and ranking.ranks(untuned) else found
+
+
+def _tied(folder: SweepFolder) -> list[int]:
+    """Return the trials that cannot be told from the first, as a process of its own finds them.
+
+    It loads numpy and scipy, and this process stays in memory as long as the confirmation runs.
+    """
+    ran = subprocess.run(
+        own_command("tied", str(folder.path)),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=own_environment(),
+        start_new_session=True,
+        check=False,
+    )
+    if ran.returncode:
+        why = clean(ran.stderr.strip().rpartition("\n")[2])
+        raise FolderError(f"{folder.path}: the process that compares its trials has failed: {why}")
+    found: list[int] = json.loads(ran.stdout)
+    return found
 
 
 def fresh_seed(seed: int, number: int) -> int:

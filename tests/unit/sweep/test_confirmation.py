@@ -6,11 +6,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_records import PRUNED, manifest, record, run
 
 from finesweep.errors import FolderError
-from finesweep.folder import Manifest, Repeat, checked_files
+from finesweep.folder import Manifest, Repeat, RowScores, checked_files
 from finesweep.folder.manifest import changes
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.launch import Profile, of_run
@@ -34,6 +35,7 @@ RECORDS = [trial(0, 0.5, 5e-5), trial(1, 0.4, 1e-5), trial(2, 0.3, 2e-5), trial(
 @pytest.fixture
 def search(tmp_path: Path) -> OpenSweep:
     folder = make_folders(tmp_path / "sweep")
+    folder.spec_file.write_text(json.dumps(manifest().to_json()))
     (folder.data / "train.parquet").write_bytes(b"rows")
     (folder.data / "tokens-64").mkdir()
     (folder.data / "tokens-64" / "rows.arrow").write_bytes(b"tokens")
@@ -68,6 +70,28 @@ def test_the_best_and_the_untuned_default_are_candidates():
     assert [one.trial for one in candidates(made, RECORDS[:1], 3)] == [0]
     assert candidates(made, [trial(0, None, 1e-5, state=PRUNED)], 3) == []
     assert [one.trial for one in candidates(manifest(baseline=False), RECORDS, 1)] == [4]
+
+
+def test_only_tied_trials_and_the_untuned_default_are_candidates():
+    made = manifest()
+    assert [one.trial for one in candidates(made, RECORDS, 3, [4])] == [4, 0], "nothing else fills the places"
+    assert [one.trial for one in candidates(made, RECORDS, 2, [4, 2, 3])] == [4, 2, 0]
+    assert [one.trial for one in candidates(made, RECORDS, 3, [4, 0])] == [4, 0]
+
+
+def test_tied_trials_are_those_that_their_rows_cannot_tell_from_the_first(search):
+    common = np.random.default_rng(0).gamma(1.0, 0.5, 200)
+    noise = np.random.default_rng(1).normal(0.0, 0.05, 200)
+    for number, (more, share) in enumerate([(0.5, 0.0), (0.3, 0.0), (0.0, 0.0), (0.3, 0.0), (0.0, 1.0)]):
+        values = common + more + share * (noise - noise.mean() - 0.0001)
+        made = dataclasses.replace(
+            RECORDS[number], objective=float(values.mean()), metrics={"eval_loss": values.mean()}
+        )
+        search.sweep_folder.record_file(number).unlink()
+        search.sweep_folder.record(made, RowScores.of(number, 1, {"eval_loss": values}, np.zeros(200)))
+    first, second = seeds(2)
+    again = begin(search, 3, 2)
+    assert planned(again.manifest) == [(trial, seed) for seed in (first, second) for trial in (4, 2, 0)]
 
 
 def test_each_configuration_is_one_candidate():
