@@ -225,8 +225,8 @@ def _break_records(sweep_folder: ModuleType) -> None:
                 _strike("record")
             yield temporary
 
-    def recorded(self: Any, entry: Any) -> None:
-        record(self, entry)
+    def recorded(self: Any, *written: Any) -> None:
+        record(self, *written)
         _strike("recorded")
 
     sweep_folder.staged_json, sweep_folder.SweepFolder.record = staged, recorded
