@@ -9,7 +9,7 @@ from rich.table import Table
 from finesweep.calibration import BatchMeasurement
 from finesweep.forecast import Span
 from finesweep.forecast.time_left import span
-from finesweep.sweep.plan_costs import Disk, Estimate, Memory
+from finesweep.sweep.plan_costs import ConfirmationCost, Disk, Estimate, Memory
 from finesweep.text import clean
 
 BUSY_SHARE = 0.2
@@ -53,6 +53,8 @@ def lines(estimate: Estimate) -> Iterator[str]:
         busy = f"{estimate.busy_share:.0%}"
         yield f"            other processes used the cores for {busy} of the time; without them it takes less"
     yield f"  examples  {_examples(estimate)}"
+    if estimate.confirmation is not None:
+        yield f"  confirm   {_confirmation(estimate.confirmation)}"
     if estimate.memory is not None:
         yield f"  memory    {_memory(estimate.memory, estimate.workers)}"
     if estimate.disk is not None:
@@ -85,6 +87,11 @@ def _examples(estimate: Estimate) -> str:
         return whole
     low, high = estimate.examples.low, estimate.examples.high
     return f"{whole} without pruning, {low:,.0f} to {high:,.0f} with {estimate.pruner}"
+
+
+def _confirmation(cost: ConfirmationCost) -> str:
+    text = f"besides at most {cost.trainings:,} trainings, about {cost.examples.middle:,.0f} examples"
+    return text if cost.hours is None else f"{text}, {_hours(cost.hours)}"
 
 
 def _memory(memory: Memory, workers: int) -> str:

@@ -40,6 +40,10 @@ class Span:
     middle: float
     high: float
 
+    def times(self, factor: float) -> Span:
+        """Return the range with its three values multiplied by a factor, 0 or more."""
+        return Span(self.low * factor, self.middle * factor, self.high * factor)
+
     @classmethod
     def of(cls, values: Sequence[float], outside: float = 0.2) -> Span:
         """Return the range that holds all values but a share of them, half of it at each end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from finesweep.forecast import Span, expected_examples
 from finesweep.forecast.work import evaluated_rows
 from finesweep.launch import Profile
 from finesweep.pruning import cohorts
-from finesweep.spec import SweepSpec
+from finesweep.spec import ConfirmSpec, SweepSpec
 
 SPEED = (0.85, 1.0, 1.25)
 """Factors on the measured time for a whole sweep: low, likely and high."""
@@ -93,6 +94,21 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class ConfirmationCost:
+    """Most that a confirmation takes, beside the budget of the search.
+
+    Attributes:
+        trainings: Number of trainings, if as many trials are tied as may be and none is out before its last seed.
+        examples: Training examples of these, as those of trials that nothing prunes.
+        hours: Wall clock; None if no batch size fits.
+    """
+
+    trainings: int
+    examples: Span
+    hours: Span | None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """Expected costs of a sweep.
 
@@ -116,6 +132,7 @@ class Estimate:
         problems: What does not fit, each with the nearest fix.
         busy_share: Share of the cores' time that other processes used during the measurement, None if unknown. On an
             idle machine the sweep takes less time by this share.
+        confirmation: What ``confirm`` takes besides; None without it.
     """
 
     name: str
@@ -136,6 +153,7 @@ class Estimate:
     readings: tuple[BatchMeasurement, ...]
     problems: tuple[str, ...]
     busy_share: float | None
+    confirmation: ConfirmationCost | None = None
 
 
 def estimated(inputs: PlanInputs, found: PlanMeasurement) -> Estimate:
@@ -164,7 +182,27 @@ def estimated(inputs: PlanInputs, found: PlanMeasurement) -> Estimate:
         readings=found.each,
         problems=tuple(_problems(inputs, found, memory, disk)),
         busy_share=_busy_share(found, list(fitting.values())),
+        confirmation=_confirmation(inputs, found, fitting, unpruned) if inputs.spec.confirm else None,
     )
+
+
+def _confirmation(
+    inputs: PlanInputs, found: PlanMeasurement, fitting: dict[int, Measurement], unpruned: Span
+) -> ConfirmationCost:
+    spec = inputs.spec
+    confirm = spec.confirm or ConfirmSpec()
+    with_default = spec.search.baseline and spec.search.sampler != "grid"
+    candidates = min(confirm.top + with_default, inputs.trials)
+    count = candidates * confirm.seeds
+    examples = unpruned.times(count / inputs.trials)
+    if not fitting:
+        return ConfirmationCost(count, examples, None)
+    rows = evaluated_rows(spec, inputs.rows["train"], inputs.rows["validation"], inputs.trials, False)
+    own = dataclasses.replace(inputs, trials=count, check_seconds=0.0)
+    # After the first seeds a round is one training for each candidate, so more workers would have nothing to do.
+    fewer = dataclasses.replace(found, workers=min(found.workers, candidates))
+    time = _Time(own, fewer, fitting)
+    return ConfirmationCost(count, examples, time.hours_of(examples, rows.times(count / inputs.trials), pruned=False))
 
 
 def _busy_share(found: PlanMeasurement, fitting: Sequence[Measurement]) -> float | None:
@@ -185,6 +223,10 @@ class _Time:
         """Return the hours of the whole command."""
         inputs = self.inputs
         rows = evaluated_rows(inputs.spec, inputs.rows["train"], inputs.rows["validation"], inputs.trials, pruned)
+        return self.hours_of(examples, rows, pruned=pruned)
+
+    def hours_of(self, examples: Span, rows: Span, *, pruned: bool) -> Span:
+        """Return the hours of the whole command, from its training examples and evaluated validation rows."""
         pairs = zip(_ends(examples), _ends(rows), SPEED, _TAILS, strict=True)
         return Span(*(self._seconds(*pair, pruned=pruned) / 3600 for pair in pairs))
 

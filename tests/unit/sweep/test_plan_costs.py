@@ -14,7 +14,7 @@ from finesweep.cli.plan_screen import lines
 from finesweep.forecast.course import Span
 from finesweep.launch.profile import Limits, Profile
 from finesweep.launch.slurm.profile import SlurmProfile
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec.sections import ConfirmSpec, SweepSpec
 from finesweep.sweep.plan_costs import PlanInputs, estimated
 from finesweep.worker.measure_for_plan import MOST_SECONDS, batch_sizes, loads
 from made_specs import made_spec
@@ -255,3 +255,37 @@ def test_who_plans_for_another_machine_is_told_that_it_was_measured_here() -> No
     elsewhere = estimated(inputs(profile=SlurmProfile(launcher="slurm", workers=2)), measured())
     assert "            measured on this machine; with launcher: slurm they run on others" in list(lines(elsewhere))
     assert not any("this machine" in line for line in lines(estimated(inputs(), measured())))
+
+
+def test_confirmation_takes_its_trainings_beside_the_budget():
+    """Three tied trials and the untuned default with four seeds each: 16 trainings of 2,000 examples."""
+    plain = estimated(inputs(), measured())
+    found = estimated(inputs(spec().model_copy(update={"confirm": ConfirmSpec(top=3, seeds=4)})), measured())
+    assert plain.confirmation is None
+    assert found.hours == plain.hours
+    cost = found.confirmation
+    assert cost is not None
+    assert cost.trainings == 16
+    assert cost.examples.middle == pytest.approx(32_000, rel=0.02)
+    trained = 32_000 * (1 / 100 + 1 / 300) / 2
+    evaluated = 16 * 2 * 200 * (1 / 300 + 1 / 900) / 2
+    fixed = 16 * (0.5 + 0.2) / 2
+    once = 200 * (1 / 150 + 1 / 450) / 2
+    assert cost.hours is not None
+    assert cost.hours.low * 3600 == pytest.approx(2 * 5 + 0.85 * (trained + evaluated + fixed + once), rel=0.02)
+    shown = next(line for line in lines(found) if line.startswith("  confirm "))
+    assert shown.startswith("  confirm   besides at most 16 trainings, about 32,000 examples, ")
+    assert not any(line.startswith("  confirm ") for line in lines(plain))
+
+
+def test_confirmation_uses_no_more_workers_than_it_has_candidates():
+    confirmed = inputs(spec().model_copy(update={"confirm": ConfirmSpec(top=1, seeds=2)}))
+    few, many = (estimated(confirmed, measured(workers=2 * gpus, per_gpu=2)) for gpus in (1, 4))
+    assert few.confirmation == many.confirmation
+
+
+def test_small_sweep_has_no_more_candidates_than_trials():
+    small = spec().model_copy(update={"confirm": ConfirmSpec(top=10, seeds=2)})
+    cost = estimated(inputs(small, trials=2), measured()).confirmation
+    assert cost is not None
+    assert cost.trainings == 4
