@@ -61,6 +61,9 @@ def widened(name: str, axis: Parameter, *, up: bool, most_tokens: int) -> dict[s
     key = "high" if up else "low"
     bound = axis.high if up else axis.low
     new = min(max(_beyond(axis, up=up), least), most)
+    if new <= _above(name):
+        half = float(axis.low or 0) / 2
+        new = max(round(half), 1) if axis.is_integer else rounded(half)
     return None if new == bound else {**given, key: new}
 
 
@@ -102,6 +105,12 @@ def _numbers(axis: Parameter) -> list[float]:
     return sorted(
         choice for choice in axis.choices or () if isinstance(choice, int | float) and not isinstance(choice, bool)
     )
+
+
+def _above(name: str) -> float:
+    """Return the number above which every value of a setting must lie."""
+    field = TRAINING_FIELDS.get(name)
+    return field.above if field is not None and field.above is not None else -math.inf
 
 
 def _is_number(value: Value) -> bool:

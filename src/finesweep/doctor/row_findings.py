@@ -22,6 +22,9 @@ RARE = 8
 FEWEST_RANKED = 4
 """Minimum ranked trials whose differences are looked at."""
 
+MOST_TIMES = 1_000.0
+"""Ratio of chance to a difference above which no number of rows is named: the values are as good as equal."""
+
 _SHARES = ("eval_accuracy", "eval_subset_accuracy")
 _SURE = 1.96
 _SHOWN = 5
@@ -41,7 +44,7 @@ def few_validation_rows(case: Case) -> Iterator[Finding]:
     if found is None:
         return
     name, first, other, chance = found
-    if chance > abs(first - other) > 0:
+    if chance > abs(first - other) > chance / MOST_TIMES:
         wanted = _two_digits(math.ceil(rows * (chance / (first - other)) ** 2))
         evidence = (
             f"{name} of the best trial and of the middle one is {metric(first)} and {metric(other)}; with {rows:,} "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 
 from finesweep.doctor import axis as axes
 from finesweep.doctor.additive import effects
@@ -26,6 +28,9 @@ FEWEST_DIVERGED = 3
 
 FEWEST_FOR_EFFECTS = 20
 """Minimum number of ranked trials that can show that a parameter has no effect."""
+
+MOST_FOR_EFFECTS = 500
+"""Maximum number of ranked trials that are looked at for this; the latest ones."""
 
 EXPLAINED = 0.5
 """Minimum share of the objective's variance that all parameters must explain together, else one may hide in noise."""
@@ -70,7 +75,8 @@ def many_diverged(case: Case) -> Iterator[Finding]:
     if len(diverged) < FEWEST_DIVERGED or len(diverged) < MOST_DIVERGED * len(finished):
         return
     text = f"{len(diverged)} of {len(finished)} trials diverged"
-    rates = [(float(rate), record in diverged) for record in finished if (rate := record.params.get(RATE))]
+    known = [(record.params.get(RATE), record.state is TrialState.DIVERGED) for record in finished]
+    rates = [(float(rate), is_diverged) for rate, is_diverged in known if isinstance(rate, int | float)]
     limit = _limit(rates) if len(rates) == len(finished) else None
     if limit is None:
         evidence = "the learning rate does not tell which"
@@ -84,15 +90,18 @@ def many_diverged(case: Case) -> Iterator[Finding]:
 
 
 def _limit(rates: Sequence[tuple[float, bool]]) -> float | None:
-    """Return the rate that parts diverged trials from the others with the fewest errors.
+    """Return the rate from which on trials diverge, with the fewest trials on the wrong side.
 
     Returns:
         None if more than one trial in five is on the wrong side.
     """
-    candidates = sorted({rate for rate, _ in rates})
-    errors = {one: sum((rate >= one) != is_diverged for rate, is_diverged in rates) for one in candidates}
-    best = min(candidates, key=lambda one: (errors[one], one))
-    return best if errors[best] <= len(rates) / 5 else None
+    wrong = sum(not is_diverged for _, is_diverged in rates)  # with the limit below all rates
+    best, fewest = None, len(rates) + 1
+    for rate, group in itertools.groupby(sorted(rates), key=itemgetter(0)):
+        if wrong < fewest:
+            best, fewest = rate, wrong
+        wrong += sum(1 if is_diverged else -1 for _, is_diverged in group)
+    return best if fewest <= len(rates) / 5 else None
 
 
 def _lower_rates(case: Case, limit: float) -> str:
@@ -113,11 +122,12 @@ def _lower_rates(case: Case, limit: float) -> str:
 def no_effect(case: Case) -> Iterator[Finding]:
     """Yield the parameters that explain nothing of the objective, while all together explain most of it."""
     spec = case.spec
-    names = [name for name in spec.space if all(name in record.params for record in case.ranked)]
-    if len(case.ranked) < FEWEST_FOR_EFFECTS or len(names) < 2:
+    trials = sorted(case.ranked, key=lambda record: record.trial)[-MOST_FOR_EFFECTS:]
+    names = [name for name in spec.space if all(name in record.params for record in trials)]
+    if len(trials) < FEWEST_FOR_EFFECTS or len(names) < 2:
         return
-    values = [record.objective for record in case.ranked if record.objective is not None]
-    found = effects({name: [record.params[name] for record in case.ranked] for name in names}, values)
+    values = [record.objective for record in trials if record.objective is not None]
+    found = effects({name: [record.params[name] for record in trials] for name in names}, values)
     if found.explained < EXPLAINED:
         return
     needed = {other for axis in spec.space.values() for other in axis.when or {}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from finesweep.doctor import Case, CutTexts, RowFacts, findings
 from finesweep.doctor.next_spec import next_spec
 from finesweep.references import Reference
 from finesweep.results.ranking import ranked
+from finesweep.spec import reader
 from finesweep.trial import Evaluation, TrialRecord
 
 SPACE: dict[str, Any] = {
@@ -243,6 +245,40 @@ def test_next_spec_has_the_cures_and_starts_from_the_old_sweep(tmp_path: Any) ->
     assert values["fixed"].keys() == {"warmup_steps", "weight_decay"}
     assert values["data"] == {"train": "/data/train.csv", "max_length": 256}
     assert "# no-effect: weight_decay moves nothing" in text
+
+
+FAULTS = {
+    "learning rate high": lambda p: sound_objective({**p, "learning_rate": 1e-4}) - 200 * p["learning_rate"],
+    "learning rate low": lambda p: sound_objective({**p, "learning_rate": 1e-4}) + math.log10(p["learning_rate"]),
+    "large batches": lambda p: sound_objective(p) - 0.05 * p["per_device_train_batch_size"],
+    "small batches": lambda p: sound_objective(p) + 0.05 * p["per_device_train_batch_size"],
+    "long trainings": lambda p: sound_objective(p) - p["num_train_epochs"],
+    "short trainings": lambda p: sound_objective(p) + p["num_train_epochs"],
+    "strong decay": lambda p: sound_objective(p) - 50 * p["weight_decay"],
+    "no decay": lambda p: sound_objective({**p, "weight_decay": 0.1}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_cure_gives_a_spec_that_can_be_read(tmp_path: Path, fault: str) -> None:
+    made = manifest(spec={"space": SPACE, "fixed": {"warmup_steps": 0.1}})
+    found = findings(with_objective(FAULTS[fault], count=60))
+    assert any(one.cure is not None for one in found)
+    file = tmp_path / "next.yaml"
+    file.write_text(next_spec(tmp_path / "old", made, (), found))
+    spec = reader.draft(file).finished().spec
+    assert spec.space.keys() | spec.fixed.keys() == {*SPACE, "warmup_steps"}
+    assert (spec.space, spec.fixed) != (made.spec.space, made.spec.fixed)
+
+
+def test_odd_values_of_a_folder_from_elsewhere_raise_nothing() -> None:
+    odd: list[Any] = [math.nan, math.inf, -1.0, 0, "high", None, True, 10**300]
+    records = [
+        trial(n, 0.3 + n * 1e-300, {"learning_rate": value, "num_train_epochs": value}, state=state, seconds=-1.0)
+        for n, (value, state) in enumerate((value, state) for value in odd for state in (COMPLETE, DIVERGED))
+    ]
+    many = dataclasses.replace(case(records), answered={"other": -3}, rows=RowFacts((), (), -1))
+    assert all(len(one.line().splitlines()) == 1 for one in findings(many))
 
 
 def test_all_states_take_part_in_a_sweep_without_ranked_trials() -> None:
