@@ -112,7 +112,9 @@ def _confirmed(
     rivals = [one.trial for one in others if not one.is_out]
     named = f"still in question: trial{'s' if len(rivals) > 1 else ''} {first_few([*map(str, rivals)], _NAMED)}"
     company = named if rivals else "no other confirmed trial is likely to be better"
-    if rivals and first.chance is None:
+    if not others:
+        company = "no other trial has a mean over fresh seeds"
+    elif rivals and first.chance is None:
         company = "how likely another one is better, is told when the run ends"
     compared, is_sure = _against_confirmed_default(summary, confirmation)
     parts = [part for part in (compared, against, f"test: {test}" if test else None, *doubts) if part]

@@ -214,3 +214,10 @@ def test_board_takes_the_best_seed_of_the_best_mean_from_the_folder(tmp_path):
     assert board.choice.folder.path == folder.confirmation.path
     folder.confirmation.checkpoint(3).mkdir()
     assert read_board(folder, manifest(), SEARCH, []).weights == Path("confirm/checkpoints/trial-0003")
+
+
+def test_only_candidate_is_not_compared_with_others(tmp_path):
+    board = read_board(written(tmp_path, {3: [0.34, 0.36]}), manifest(), SEARCH, [])
+    assert "fresh seeds (95 % over seeds: 0.2229 to 0.4771); no other trial has a mean over fresh seeds." in (
+        board.decision.text
+    )
