@@ -69,6 +69,8 @@ def test_proof_agrees_with_the_evaluation(ranked):
     assert differing == []
     assert evidence.reloaded == pytest.approx(record.metrics, rel=1e-5)
     assert (evidence.rows, evidence.same_answer) == (64, None)
+    assert (evidence.answered.keys(), sum(evidence.answered.values())) == ({"0", "1"}, 64)
+    assert min(evidence.answered.values()) > 0
 
 
 def test_winner_cuts_long_texts_where_training_did(ranked):
@@ -116,6 +118,7 @@ def test_model_that_answers_the_same_to_every_row_is_noticed(ranked):
     evidence, differing = prove(train({"max_steps": 1, "learning_rate": 1e-9}))
     assert differing == []
     assert evidence.same_answer in ("0", "1")
+    assert evidence.answered == {"0": 0, "1": 0, evidence.same_answer: 64}
 
 
 def test_test_rows_are_opened_for_a_sound_winner_and_noted(ranked, lab):
