@@ -27,6 +27,7 @@ test: lint ## install, then check style and types and run the quick tests, in so
 
 # Three at a time: they wait more than they compute.
 test-slow: $(VENV)/.installed-test ## the slow tests: sweeps that are killed, broken, resumed; every backend
+	tests/install_chromium.sh
 	$(PYTEST) -n 3 -m "slow and not cluster"
 
 # One after the other, so that what a quick test finds is told within minutes.

@@ -14,8 +14,7 @@ ROOT = Path(__file__).parents[2] / "src" / "finesweep"
 PACKAGES = (
     *("__init__", "errors", "trial", "hub", "registry", "host", "text", "files", "activity", "tasks", "spec", "data"),
     *("folder", "references", "pruning", "confidence", "forecast", "launch", "model", "training", "backends"),
-    *("calibration", "doctor", "results", "worker"),
-    *("display", "propose", "sweep", "cli", "__main__"),
+    *("calibration", "doctor", "results", "report", "worker", "display", "propose", "sweep", "cli", "__main__"),
 )
 """Packages and loose modules, lowest first; a package imports from those before it."""
 
@@ -25,7 +24,9 @@ STRANGERS = (
 )
 """Packages of which the first does not know the second; a command and its workers meet in the folder alone."""
 
-HEAVY = frozenset({"torch", "transformers", "datasets", "optuna", "ray", "pandas", "sklearn", "scipy", "tokenizers"})
+HEAVY = frozenset(
+    {"torch", "transformers", "datasets", "optuna", "plotly", "ray", "pandas", "sklearn", "scipy", "tokenizers"}
+)
 EARLY = {
     "data.loader": {"pandas"},
     "data.cleaning": {"pandas"},
@@ -36,6 +37,8 @@ EARLY = {
     "backends.ray.scheduler": {"ray"},
     "backends.ray.search": {"ray"},
     "backends.optuna.study": {"optuna"},
+    "report.optuna_charts": {"optuna"},
+    "report.study": {"optuna"},
     "training.tokens": {"datasets", "pandas"},
     "model.pretrained": {"torch", "transformers"},
     "training.rng_state": {"torch"},
@@ -59,20 +62,8 @@ EARLY = {
 
 FACES = (
     *("host", "text", "files", "tasks", "spec", "data", "folder", "references", "pruning", "confidence", "forecast"),
-    *(
-        "launch",
-        "launch.slurm",
-        "launch.ray",
-        "model",
-        "training",
-        "backends",
-        "backends.optuna",
-        "backends.ray",
-        "calibration",
-        "doctor",
-        "results",
-    ),
-    *("worker", "display", "propose", "sweep", "cli"),
+    *("launch", "launch.slurm", "launch.ray", "model", "training", "backends", "backends.optuna", "backends.ray"),
+    *("calibration", "doctor", "results", "report", "worker", "display", "propose", "sweep", "cli"),
 )
 """Packages. What the ``__init__`` of one exports is imported from there; all are light to import."""
 
@@ -84,6 +75,7 @@ LIGHT = (
     "cli.command_line",
     "spec.reader",
     "spec.json_schema",
+    "report.page",
     "results.leaderboard",
     "display.status",
     "folder.sweep_folder",

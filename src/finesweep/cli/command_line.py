@@ -21,7 +21,8 @@ from finesweep.errors import FolderError, LaunchError, SpecError, SweepError, Un
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run, validate, plan, submit, confirm),
-    *(status, leaderboard, doctor, export_study, cancel, init, schema),
+    *(status, leaderboard, report, doctor, export_study),
+    *(cancel, init, schema),
 )
 """The commands in the order in which they are shown."""
 

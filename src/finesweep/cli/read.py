@@ -1,4 +1,4 @@
-"""Defines the commands that read a sweep's folder: status, leaderboard, doctor, export-study."""
+"""Defines the commands that read a sweep's folder: status, leaderboard, report, doctor, export-study."""
 
 from __future__ import annotations
 
@@ -36,6 +36,21 @@ def leaderboard(folder: Folder) -> None:
     permissions.follow(board.folder)
     write(board)
     Screen().print(console_table(board))
+
+
+def report(folder: Folder) -> None:
+    """Write a sweep's report: one page for a browser, which needs no network.
+
+    `sweep run` writes it when it ends.
+    """
+    from finesweep.files import permissions
+    from finesweep.folder import SweepFolder
+    from finesweep.report import write_report
+    from finesweep.results.board import read_board
+
+    board = read_board(SweepFolder(folder.absolute()))
+    permissions.follow(board.folder)
+    typer.echo(f"Report: {printable(str(write_report(board)), limit=1_000)}")
 
 
 def doctor(

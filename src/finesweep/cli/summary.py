@@ -81,6 +81,8 @@ def _print_result(screen: Screen, outcome: RunResult) -> None:
         screen.say(f"Note: {clean(line, len(line))}.")
     screen.say(f"Ended: {clean(outcome.why)}.")
     screen.say(f"Leaderboard: {path}/leaderboard.md")
+    if outcome.owner is None:
+        screen.say(f"Report: {path}/report.html")
     if (evidence := outcome.evidence) is not None:
         again = f"{evidence.metric} {metric(evidence.reloaded[evidence.metric])}"
         screen.say(f"Winner: trial {evidence.trial}, reloaded in a fresh process and evaluated again: {again}")

@@ -21,7 +21,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     row_facts.json          counts of labels and repeated texts (RowFacts)
     foreign.json            trials of an earlier sweep that tell the sampler (Foreign)
     confirm/                the folder of a sweep of its own: the best trials, trained again on fresh seeds
-    leaderboard.{md,csv,json}  winner/
+    leaderboard.{md,csv,json}  report.html  winner/
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from finesweep import report
 from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError
 from finesweep.folder import Manifest, Run, SweepFolder
@@ -136,6 +137,10 @@ class OpenSweep:
             compare: Whether to say how sure the ranks are; see ``read_board``.
         """
         leaderboard.write(read_board(self.sweep_folder, self.manifest, records, compare=compare))
+
+    def write_report(self, records: Sequence[TrialRecord]) -> None:
+        """Write the page for browsers."""
+        report.write_report(read_board(self.sweep_folder, self.manifest, records))
 
     def end_run(self, why: str) -> None:
         """Write when and why this run ended."""

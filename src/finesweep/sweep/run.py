@@ -232,7 +232,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
 
 
 def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
-    """Write the final leaderboard; export and prove the winner unless the user has asked to stop."""
+    """Write the final leaderboard and the report; export and prove the winner unless the user has asked to stop."""
     leftovers.tidy(sweep.sweep_folder)
     records = sweep.sweep_folder.records()
     sweep.write_leaderboard(records)
@@ -251,6 +251,7 @@ def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
         )
         received = signals.first
         sweep.write_leaderboard(records)  # again, with the place of the winner
+    sweep.write_report(records)
     if choice is None and received is None:
         raise NoFinishedTrial(_no_winner(sweep.sweep_folder, records, why))
     return RunResult(sweep, records, why, received, evidence, unconfirmed=unconfirmed)

@@ -1,0 +1,67 @@
+"""Makes the charts that ``optuna.visualization`` has: importances, slices and the timeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import optuna
+from optuna.importance import get_param_importances
+from optuna.visualization import plot_param_importances, plot_slice, plot_timeline
+
+from finesweep.report.charts import GREY, ORANGE, PALETTE, RED, Chart
+from finesweep.report.literal import literal
+from finesweep.report.study import study_of
+from finesweep.results.board import Board
+
+ENOUGH = 10
+"""Minimum number of ranked trials from which importances are computed; of fewer they are mostly chance."""
+
+_COLOURS = {"COMPLETE": PALETTE[0], "PRUNED": ORANGE, "FAIL": RED}
+
+MOST_SLICES = 8
+"""Maximum number of parameters with a slice, the most important ones."""
+
+
+def optuna_charts(board: Board) -> Iterator[Chart]:
+    """Yield importances, slices and the timeline, as far as the trials suffice."""
+    study = study_of(board)
+    complete = [trial for trial in study.trials if trial.state is optuna.trial.TrialState.COMPLETE]
+    if len(complete) >= ENOUGH and len({trial.value for trial in complete}) > 1:
+        yield from _by_parameter(board, study, complete)
+    if study.trials:
+        figure = _plain(plot_timeline(study))
+        for trace in figure["data"]:
+            trace.pop("text", None)  # all parameters of each trial, which the table shows
+            trace["hoverinfo"] = "x+y"
+            trace["marker"] = {"color": _COLOURS.get(trace["name"], GREY)}
+        yield Chart("timeline", "When each trial ran, and its state", 320, figure)
+
+
+def _by_parameter(board: Board, study: optuna.Study, complete: Sequence[optuna.trial.FrozenTrial]) -> Iterator[Chart]:
+    importances = get_param_importances(study)
+    shown = [name for name, share in importances.items() if share > 0][:MOST_SLICES] or list(importances)[:MOST_SLICES]
+    if not shown:
+        return
+    metric = literal(board.summary.metric)
+    figure = _plain(plot_param_importances(study, params=shown, target_name=metric))
+    figure["layout"].update(showlegend=False, yaxis={}, xaxis={"title": {"text": f"importance for {metric}"}})
+    height = 120 + 30 * len(shown)
+    yield Chart("importances", f"Importance of each parameter, of {len(complete)} ranked trials", height, figure)
+    figure = _plain(plot_slice(study, params=shown, target_name=metric))
+    for trace in figure["data"]:
+        trace["marker"] = {"color": PALETTE[0], "size": 6, "opacity": 0.7}
+    for name, axis in figure["layout"].items():
+        if name.startswith("xaxis") and axis.get("type") == "log":
+            axis.update(dtick=1, exponentformat="power")
+    text = "Objective against each parameter"
+    yield Chart("slices", text, 320, figure, width=220 * len(shown))
+
+
+def _plain(figure: Any) -> dict[str, Any]:
+    """Return a figure as plain values, without the title, theme and sizes that the page sets itself."""
+    plain: dict[str, Any] = json.loads(figure.to_json())
+    for name in ("title", "template", "width", "height"):
+        plain["layout"].pop(name, None)
+    return plain

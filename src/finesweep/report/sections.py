@@ -1,0 +1,223 @@
+"""Computes the page's short sections: what the best trial is compared with, what more trials would bring, commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
+
+from finesweep.registry import TASKS
+from finesweep.report.curves import SearchState
+from finesweep.results.board import Board
+from finesweep.results.decision import Light
+from finesweep.results.leaderboard_facts import facts, sealed_fact, standing_notes
+from finesweep.results.ranking import ranks
+from finesweep.text import clean, metric
+from finesweep.text.format import finite
+from finesweep.trial import TrialRecord
+
+TAKEN, TESTED = "take: trial", "the same on the test rows: trial"
+
+MOST_METRICS = 5
+"""Maximum number of metrics beside each other."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do next.
+
+    Attributes:
+        text: What, and why.
+        command: The command for it; empty without one.
+    """
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Top:
+    """What is read first.
+
+    Attributes:
+        light: The decision's light.
+        word: The light in words.
+        text: The decision.
+        steps: What to do next, most urgent first.
+    """
+
+    light: Light
+    word: str
+    text: str
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One line of the comparison.
+
+    Attributes:
+        name: What is compared.
+        values: Its metrics, as text, in the order of the comparison's metrics; empty where unknown.
+        difference: How much worse or better its objective is than that of the trial to take; empty where unknown.
+    """
+
+    name: str
+    values: Sequence[str]
+    difference: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the trial to take is compared with.
+
+    Attributes:
+        metrics: Names of the metrics, the objective first.
+        lines: The trial to take, then what it is compared with.
+    """
+
+    metrics: Sequence[str]
+    lines: Sequence[Compared]
+
+
+LIGHTS = {
+    Light.GREEN: "Green: ship it",
+    Light.YELLOW: "Yellow: look first",
+    Light.RED: "Red: do not ship",
+}
+"""Words beside the light, for readers who do not see its colour."""
+
+
+def top(board: Board) -> Top:
+    """Return the decision, and what follows from it."""
+    light = board.decision.light
+    return Top(light, LIGHTS[light], " ".join(board.decision.sentences), list(_steps(board)))
+
+
+def _steps(board: Board) -> Iterator[Step]:
+    if board.take is None:
+        yield Step("Look at why no trial ranks, below and in the logs")
+    elif board.evidence is not None:
+        yield Step("Use the winner", load_command(board))
+    else:
+        yield Step("Run the same command again: it trains what is left, and exports and proves the winner")
+    if board.findings:
+        place = f"{_place(board)} --write next.yaml"
+        yield Step(
+            "Search on with the cures of the findings below, from where this sweep ended", f"sweep doctor {place}"
+        )
+
+
+def _place(board: Board) -> str:
+    """Return the sweep's folder for a command line, as seen from the folder that holds ``results/``."""
+    return shlex.quote(clean(f"{board.folder.parent.name}/{board.folder.name}", 400))
+
+
+def load_command(board: Board) -> str:
+    """Return the line of Python that loads the winner."""
+    task = TASKS.load(board.manifest.spec.task)
+    options = "".join(f", {name}={value!r}" for name, value in task.pipeline_options.items())
+    folder = clean(f"{board.folder.parent.name}/{board.folder.name}/winner", 400)
+    return f"transformers.pipeline({task.pipeline!r}, {folder!r}{options})"
+
+
+def comparison(board: Board) -> Comparison | None:
+    """Return the trial to take beside everything that it is compared with, None if nothing ranks."""
+    best = board.take
+    if best is None:
+        return None
+    names = list(dict.fromkeys([board.summary.metric, *best.metrics]))[:MOST_METRICS]
+    lines = [_compared(board, name, values, names) for name, values in _candidates(board, best)]
+    return Comparison([clean(name) for name in names], lines)
+
+
+def _candidates(board: Board, best: TrialRecord) -> Iterator[tuple[str, Mapping[str, float | None]]]:
+    first, baseline = board.summary.best, board.summary.baseline
+    yield f"{TAKEN} {best.trial}", {**best.metrics, board.summary.metric: best.objective}
+    if first is not None and first.trial != best.trial:
+        yield f"rank 1: trial {first.trial}", {**first.metrics, board.summary.metric: first.objective}
+    if baseline is not None and ranks(baseline) and baseline.trial != best.trial:
+        values = {**baseline.metrics, board.summary.metric: baseline.objective}
+        yield f"untuned default: trial {baseline.trial}", values
+    naive = board.manifest.data.naive
+    if naive is not None:
+        yield f"always answering {clean(naive.answer, 40)!r}", naive.scores
+    for reference in board.references:
+        yield reference.name, reference.metrics
+    if board.evidence is not None and board.evidence.test:
+        yield f"{TESTED} {board.evidence.trial}", board.evidence.test
+
+
+def _compared(board: Board, name: str, values: Mapping[str, float | None], names: Sequence[str]) -> Compared:
+    own, best = finite(values.get(board.summary.metric)), board.take
+    is_other = own is not None and not name.startswith((TAKEN, TESTED))
+    difference = ""
+    if is_other and own is not None and best is not None and best.objective is not None:
+        gap = own - best.objective
+        difference = "equal" if gap == 0 else f"{metric(abs(gap))} {'higher' if gap > 0 else 'lower'}"
+    return Compared(name, [metric(values.get(one)) for one in names], difference)
+
+
+def outlook(board: Board, found: Sequence[SearchState]) -> list[str]:
+    """Return sentences on what the search still brought at its end, and what more trials may bring."""
+    if not found or found[-1].best is None:
+        return []
+    sentences = []
+    half = found[len(found) // 2 - 1].best if len(found) >= 4 else None
+    if half is not None:
+        gain = abs(found[-1].best - half)
+        name = clean(board.summary.metric)
+        later = len(found) - len(found) // 2
+        brought = f"improved the best {name} by {metric(gain)}" if gain else f"did not improve the best {name}"
+        sentences.append(f"The last {later} of {len(found)} trials {brought}.")
+    left = max((board.summary.trials or 0) - len(found), 0)
+    more = left or len(found)
+    which = f"the {left} trials that are left" if left else f"{more} more trials"
+    # Of n + m trials in random order each is equally likely to be the best.
+    chance = 100 * more / (len(found) + more)
+    sentences.append(
+        f"If further trials are like those so far, the chance that one of {which} is better than all of these is "
+        f"{chance:.0f} %."
+    )
+    return sentences
+
+
+def commands(board: Board) -> list[tuple[str, str]]:
+    """Return what can be done next, and the command for it; for a folder two levels below the current one."""
+    found = [("write this page again", f"sweep report {_place(board)}")]
+    if board.evidence is not None:
+        found.insert(0, ("load the winner", load_command(board)))
+    name = shlex.quote(f"{board.manifest.name}.yaml")
+    return [*found, ("search again, with the spec below", f"sweep run {name} --name again")]
+
+
+def spec_yaml(board: Board) -> str:
+    """Return the sweep's spec as YAML, without what is empty."""
+    spec = board.manifest.spec
+    latest = board.manifest.spec_for(board.runs[-1]) if board.runs else spec
+    values = latest.model_dump(mode="json", exclude={"name", "base"}, exclude_defaults=True)
+    return yaml.safe_dump({"name": board.manifest.name, **values}, sort_keys=False, allow_unicode=True, width=100)
+
+
+def basis(board: Board) -> list[tuple[str, str]]:
+    """Return the facts behind the result, and how often the test rows were opened."""
+    found = [(name, clean(text, 2_000)) for name, text in facts(board.manifest, board.summary, board.runs)]
+    sealed = sealed_fact(board.manifest.data.rows.get("test", 0), board.openings)
+    return [*found, ("Test rows", sealed)] if sealed else found
+
+
+def notes(board: Board) -> Iterator[str]:
+    """Yield what the intervals and the tags in the table mean."""
+    standing = board.standing
+    if standing is None:
+        return
+    if len(standing.tied) > 1:
+        yield (
+            f"Tied: {len(standing.tied):,} trials cannot be told from the first on these rows (95 % for all "
+            "comparisons together). Cheapest: the one of them that saw the fewest examples."
+        )
+    # Marks in the leaderboard's table are tags here, so only the notes that follow its first one are the same.
+    yield from standing_notes(dataclasses.replace(standing, tied=()))

@@ -1,0 +1,158 @@
+"""What the page says, without a browser; what it does is in test_in_browser."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_boards import HOSTILE, SPACE, made_board, made_records
+from made_records import COMPLETE, FAILED, PRUNED, record
+
+from finesweep.doctor import Finding
+from finesweep.report import write_report
+from finesweep.report.page import page
+from finesweep.report.sections import spec_yaml
+from finesweep.spec.reader import draft
+from finesweep.trial import TrialRecord
+
+MB = 1_000_000
+
+
+def written(folder: Path, count: int, records: list[TrialRecord] | None = None, **facts: Any) -> str:
+    return write_report(made_board(folder, count, records, **facts)).read_text(encoding="utf-8")
+
+
+def without_bundle(text: str) -> str:
+    return re.sub(r'<script type="text/plain" id="plotly">[^<]*</script>', "", text)
+
+
+def figures(text: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="figures">([^<]*)</script>', text)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_page_is_one_file_that_names_no_other(tmp_path: Path) -> None:
+    text = without_bundle(written(tmp_path, 20))
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    assert re.findall(r"(?:src|href|action)=[\"']?([^\"' >]*)", text) == ["data:,", "#table"]
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_policy_allows_only_the_scripts_of_the_page(tmp_path: Path) -> None:
+    text = written(tmp_path, 5)
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])  # type: ignore[index]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    packed = re.search(r'id="plotly">([^<]*)<', text)[1]  # type: ignore[index]
+    own = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    codes = [own[0].encode(), gzip.decompress(base64.b64decode(packed))]
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(code).digest()).decode()}'" for code in codes]
+    assert len(own) == 1
+    assert rules["script-src"].split() == hashes
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
+    assert "connect-src" not in rules
+
+
+@pytest.mark.parametrize(("count", "most"), [(3, 2.3), (100, 3.0), (1_000, 5.0)])
+def test_page_stays_small(tmp_path: Path, count: int, most: float) -> None:
+    assert len(written(tmp_path, count).encode()) < most * MB
+
+
+def test_two_pages_of_a_board_differ_in_nothing_but_the_time(tmp_path: Path) -> None:
+    board = made_board(tmp_path, 12)
+    first, second = (re.sub(r"written [\d\-: ]+UTC", "", page(board)) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_foreign_text_becomes_markup(tmp_path: Path, text: str) -> None:
+    records = [record(n, 0.4 + n / 100, reason=text, params={"lr_scheduler_type": text}) for n in range(11)]
+    records.append(record(11, None, FAILED, reason=text, host=text, log=text, faults=(text,)))
+    space = {**SPACE, "lr_scheduler_type": {"choices": [text, "linear"]}}
+    data = {"labels": [text, "b"], "sources": {"train": {"place": text, "digest": "ab"}}}
+    shown = without_bundle(written(tmp_path, 12, records, spec={"space": space}, data=data))
+    markup = re.sub(r"<(script|style)[^>]*>.*?</\1>", "", shown, flags=re.DOTALL)
+    assert "hacked=1>" not in markup
+    assert "<b onmouseover" not in markup
+    assert "49" not in re.findall(r"emoji (\w*)", markup)
+    assert markup.count("<") == len(re.findall(r"</?(?!b |img|script)[a-z!][^<>]*>", markup))
+
+
+def test_plotly_gets_texts_without_tags(tmp_path: Path) -> None:
+    text = "<a href='https://example.org'>x</a>"
+    records = [record(n, 0.4 + n / 100, params={"optim": text if n % 2 else "b"}) for n in range(12)]
+    space = {"optim": {"choices": [text, "b"]}}
+    found = json.dumps(figures(written(tmp_path, 12, records, spec={"space": space})))
+    assert "<a" not in found
+    assert "&lt;a href" in found
+
+
+def test_charts_need_enough_trials(tmp_path: Path) -> None:
+    few, enough = (figures(written(tmp_path, count, made_records(count))) for count in (3, 40))
+    assert "importances" not in few
+    assert {"curves", "parallel", "importances", "slices", "progress", "timeline"} == set(enough)
+
+
+@pytest.mark.parametrize("records", [[], [record(0, None, FAILED, reason="x")], [record(0, 0.5, PRUNED)]])
+def test_page_without_a_ranked_trial_is_red(tmp_path: Path, records: list[TrialRecord]) -> None:
+    text = written(tmp_path, 3, records)
+    assert 'class="decision red"' in text
+    assert "No trial ranks yet" in text
+
+
+def test_one_trial_without_evaluations_has_a_page(tmp_path: Path) -> None:
+    assert ">0.5000<" in written(tmp_path, 1, [record(0, 0.5, COMPLETE)])
+
+
+def test_nan_and_infinity_reach_no_script(tmp_path: Path) -> None:
+    odd = [
+        record(n, value, params={"learning_rate": value}) for n, value in enumerate((0.5, float("nan"), float("inf")))
+    ]
+    found = figures(written(tmp_path, 3, odd))
+    assert "NaN" not in json.dumps(found)
+
+
+def test_findings_and_references_are_shown(tmp_path: Path) -> None:
+    found = Finding("best-at-bound", "the best </li> lies at a bound", "2 of 3 trials", "space: {x: 1}", "problem")
+    text = written(tmp_path, 12, findings=(found,))
+    assert '<li class="problem"><strong>Problem: <bdi>the best &lt;/li&gt; lies at a bound</bdi>.</strong>' in text
+    assert '<pre tabindex="0">space: {x: 1}</pre>' in text
+    assert re.search(r"TF-IDF \+ logistic regression</bdi></th><td class=\"right\">0.4800<", text)
+    assert "What the doctor finds" not in written(tmp_path, 12)
+
+
+def test_spec_on_the_page_is_read_as_the_same_spec(tmp_path: Path) -> None:
+    board = made_board(tmp_path, 12)
+    (tmp_path / "sst2.yaml").write_text(spec_yaml(board), encoding="utf-8")
+    again = draft(tmp_path / "sst2.yaml").finished().spec
+    asked = board.manifest.spec_for(board.runs[-1])
+    assert again.model_dump(exclude={"base"}) == asked.model_dump(exclude={"base"})
+
+
+def test_cost_adds_up_to_the_records(tmp_path: Path) -> None:
+    records = made_records(30)
+    text = written(tmp_path, 30, records)
+    table = re.search(r'<table id="cost">.*?</table>', text, re.DOTALL)[0]  # type: ignore[index]
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[2:]]
+    assert sum(int(row[1]) for row in cells) == 30
+    assert sum(int(row[4].replace(",", "")) for row in cells) == sum(one.examples for one in records)
+    complete = sum(one.trained_seconds for one in records if one.state is COMPLETE) / 3600
+    assert cells[0][:3] == ["COMPLETE", str(sum(one.state is COMPLETE for one in records)), f"{complete:.1f} h"]
+
+
+def test_best_so_far_is_recomputed_from_the_records(tmp_path: Path) -> None:
+    records = made_records(30)
+    data = figures(written(tmp_path, 30, records))["progress"]["data"]
+    ranked = [one.objective for one in sorted(records, key=lambda one: one.ended) if one.state is COMPLETE]
+    assert data[1]["y"][-1] == min(ranked)
+    assert data[0]["y"] == ranked
+    assert data[0]["x"][-1] <= sum(one.examples for one in records)
+    assert data[5]["x"][-1] == max(place for place, one in enumerate(records, 1) if one.state is not None)
