@@ -64,6 +64,7 @@ def page(board: Board) -> str:
             top=sections.top(board),
             board=board,
             table=table(board),
+            confirmed=sections.confirmed(board),
             comparison=sections.comparison(board),
             outlook=sections.outlook(board, found),
             notes=list(sections.notes(board)),

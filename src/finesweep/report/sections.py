@@ -12,12 +12,13 @@ import yaml
 from finesweep.registry import TASKS
 from finesweep.report.curves import SearchState
 from finesweep.results.board import Board
+from finesweep.results.confirmation import Candidate
 from finesweep.results.decision import Light
 from finesweep.results.leaderboard_facts import facts, sealed_fact, standing_notes
 from finesweep.results.ranking import ranks
 from finesweep.text import clean, metric
 from finesweep.text.format import finite
-from finesweep.trial import TrialRecord
+from finesweep.trial import Direction, TrialRecord
 
 TAKEN, TESTED = "take: trial", "the same on the test rows: trial"
 
@@ -104,6 +105,8 @@ def _steps(board: Board) -> Iterator[Step]:
         yield Step("Use the winner", load_command(board))
     else:
         yield Step("Run the same command again: it trains what is left, and exports and proves the winner")
+    if board.confirmation is None and board.standing is not None and len(board.standing.tied) > 1:
+        yield Step("Tell the tied trials apart: train the best again on fresh seeds", f"sweep confirm {_place(board)}")
     if board.findings:
         place = f"{_place(board)} --write next.yaml"
         yield Step(
@@ -159,6 +162,45 @@ def _compared(board: Board, name: str, values: Mapping[str, float | None], names
         gap = own - best.objective
         difference = "equal" if gap == 0 else f"{metric(abs(gap))} {'higher' if gap > 0 else 'lower'}"
     return Compared(name, [metric(values.get(one)) for one in names], difference)
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A candidate of the confirmation.
+
+    Attributes:
+        trial: Its number.
+        chosen: Its objective in the search.
+        values: Its objectives on fresh seeds.
+        mean: Their mean; why there is none, if there is none.
+        interval: Interval of the mean over seeds; empty if unknown.
+        optimism: How much better the value was by which it was chosen; empty if unknown.
+    """
+
+    trial: int
+    chosen: str
+    values: str
+    mean: str
+    interval: str
+    optimism: str
+
+
+def confirmed(board: Board) -> list[Confirmed]:
+    """Return the candidates of the confirmation, best mean first; none without a confirmation."""
+    found = board.confirmation
+    return [] if found is None else [_confirmed(one, found.direction) for one in found.candidates]
+
+
+def _confirmed(one: Candidate, direction: Direction) -> Confirmed:
+    optimism = one.optimism(direction)
+    return Confirmed(
+        trial=one.trial,
+        chosen=metric(one.chosen),
+        values=", ".join(map(metric, one.values.values())),
+        mean=metric(one.mean) if one.mean is not None else "diverged" if one.has_diverged else "too few seeds",
+        interval=f"{metric(one.interval[0])} to {metric(one.interval[1])}" if one.interval else "",
+        optimism="0" if optimism == 0 else metric(optimism),
+    )
 
 
 def outlook(board: Board, found: Sequence[SearchState]) -> list[str]:

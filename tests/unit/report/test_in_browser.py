@@ -73,7 +73,7 @@ def test_table_sorts_filters_and_opens(tmp_path: Path) -> None:
         assert "1,600" in row.locator(".more").inner_text()
         assert "logs/trial-" in row.locator(".more").inner_text()
         page.get_by_text("Columns", exact=True).click()
-        page.get_by_label("memory MB").check()
+        page.get_by_role("checkbox", name="memory MB").check()
         assert page.locator("#trials th", has_text="memory MB").is_visible()
 
 
@@ -91,6 +91,7 @@ def test_charts_are_drawn_and_a_mark_on_an_axis_filters(tmp_path: Path) -> None:
         assert set(shown_trials(page)) == {trial for trial, value in values.items() if value <= middle}
         page.click("#reset")
         assert len(shown_trials(page)) == 50
+        page.locator("#parallel").scroll_into_view_if_needed()
         box = page.locator("#parallel .nsewdrag").bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + 5, box["y"] + box["height"] * 0.3)

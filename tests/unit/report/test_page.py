@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import html
@@ -19,8 +20,9 @@ from finesweep.doctor import Finding
 from finesweep.report import write_report
 from finesweep.report.page import page
 from finesweep.report.sections import spec_yaml
+from finesweep.results.confirmation import Candidate, Confirmation
 from finesweep.spec.reader import draft
-from finesweep.trial import TrialRecord
+from finesweep.trial import Direction, TrialRecord
 
 MB = 1_000_000
 
@@ -127,6 +129,17 @@ def test_findings_and_references_are_shown(tmp_path: Path) -> None:
     assert '<pre tabindex="0">space: {x: 1}</pre>' in text
     assert re.search(r"TF-IDF \+ logistic regression</bdi></th><td class=\"right\">0.4800<", text)
     assert "What the doctor finds" not in written(tmp_path, 12)
+
+
+def test_confirmation_is_recomputed_from_its_values(tmp_path: Path) -> None:
+    values = {101: 0.31, 102: 0.33}
+    one = Candidate(3, 0.30, values, chance=0.9, interval=(0.29, 0.35), best=record(0, 0.31))
+    found = Confirmation((one, Candidate(0, 0.40, {}, has_diverged=True)), Direction.MINIMIZE, planned=4, ended=3)
+    text = page(dataclasses.replace(made_board(tmp_path, 12), confirmation=found))
+    table = re.search(r'<table id="confirmed">.*?</table>', text, re.DOTALL)[0]  # type: ignore[index]
+    cells = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[2:]]
+    assert cells[0] == ["3", "0.3000", "0.3200", "0.2900 to 0.3500", "0.0200", "0.3100, 0.3300"]
+    assert cells[1][:3] == ["0", "0.4000", "diverged"]
 
 
 def test_spec_on_the_page_is_read_as_the_same_spec(tmp_path: Path) -> None:
