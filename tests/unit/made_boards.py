@@ -95,7 +95,7 @@ def _made(number: int, draw: random.Random) -> TrialRecord:
 def made_board(folder: Path, count: int, records: list[TrialRecord] | None = None, **facts: Any) -> Board:
     """A board of a sweep of so many trials, with a proven winner."""
     found = made_records(count) if records is None else records
-    spec = {"space": SPACE, **facts.pop("spec", {})}
+    spec = {"space": SPACE, "fixed": {"label_smoothing_factor": 0.1}, **facts.pop("spec", {})}
     naive = {"answer": "positive", "scores": {"eval_loss": 0.69, "eval_accuracy": 0.52}, "limits": {"eval_loss": 0.68}}
     held = manifest(spec=spec, data={"naive": naive, **facts.pop("data", {})}, baseline=True)
     runs = [
