@@ -13,7 +13,7 @@ from finesweep.registry import TASKS
 from finesweep.report.curves import SearchState
 from finesweep.results.board import Board
 from finesweep.results.confirmation import Candidate
-from finesweep.results.decision import Light
+from finesweep.results.decision import Light, between
 from finesweep.results.leaderboard_facts import facts, sealed_fact, standing_notes
 from finesweep.results.ranking import ranks
 from finesweep.text import clean, metric
@@ -198,7 +198,7 @@ def _confirmed(one: Candidate, direction: Direction) -> Confirmed:
         chosen=metric(one.chosen),
         values=", ".join(map(metric, one.values.values())),
         mean=metric(one.mean) if one.mean is not None else "diverged" if one.has_diverged else "too few seeds",
-        interval=f"{metric(one.interval[0])} to {metric(one.interval[1])}" if one.interval else "",
+        interval=between(one.interval) if one.interval else "",
         optimism="0" if optimism == 0 else metric(optimism),
     )
 

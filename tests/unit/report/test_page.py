@@ -16,6 +16,7 @@ import pytest
 from made_boards import HOSTILE, SPACE, made_board, made_records
 from made_records import COMPLETE, FAILED, PRUNED, record
 
+from finesweep.confidence import Interval
 from finesweep.doctor import Finding
 from finesweep.report import write_report
 from finesweep.report.page import page
@@ -133,7 +134,7 @@ def test_findings_and_references_are_shown(tmp_path: Path) -> None:
 
 def test_confirmation_is_recomputed_from_its_values(tmp_path: Path) -> None:
     values = {101: 0.31, 102: 0.33}
-    one = Candidate(3, 0.30, values, chance=0.9, interval=(0.29, 0.35), best=record(0, 0.31))
+    one = Candidate(3, 0.30, values, chance=0.9, interval=Interval(0.29, 0.35), best=record(0, 0.31))
     found = Confirmation((one, Candidate(0, 0.40, {}, has_diverged=True)), Direction.MINIMIZE, planned=4, ended=3)
     text = page(dataclasses.replace(made_board(tmp_path, 12), confirmation=found))
     table = re.search(r'<table id="confirmed">.*?</table>', text, re.DOTALL)[0]  # type: ignore[index]
