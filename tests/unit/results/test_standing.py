@@ -291,9 +291,9 @@ def test_preferred_cheapest_becomes_the_winner_if_its_weights_are_kept(sweep: Sw
     records = sweep.folder.records()
 
     def taken(prefer: str) -> int | None:
-        found = chosen(sweep.folder, sweep.manifest, records, prefer)
+        found = chosen(sweep.folder, sweep.manifest, records, prefer, None)
         board = sweep.board(prefer=prefer)
-        assert board.take == found
+        assert board.take == (found and found.record)
         return found.trial if found else None
 
     assert (taken("best"), taken("cheapest-tied")) == (0, 0)
