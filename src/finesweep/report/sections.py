@@ -146,7 +146,8 @@ def _candidates(board: Board, best: TrialRecord) -> Iterator[tuple[str, Mapping[
         values = {**baseline.metrics, board.summary.metric: baseline.objective}
         yield f"untuned default: trial {baseline.trial}", values
     naive = board.manifest.data.naive
-    if naive is not None:
+    # The references have the same answer, with the scores of one model.
+    if naive is not None and not board.references:
         yield f"always answering {clean(naive.answer, 40)!r}", naive.scores
     for reference in board.references:
         yield reference.name, reference.metrics

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as StudyState
 
 from finesweep.backends.optuna.drawing import distribution_of
 from finesweep.backends.optuna.study import STATES, quietly
@@ -18,6 +20,17 @@ from finesweep.results.board import Board
 from finesweep.results.ranking import ranks
 from finesweep.spec import Parameter
 from finesweep.trial import TrialRecord, TrialState, Value
+
+
+class _FinishedStorage(InMemoryStorage):
+    """Gives out its trials as they are: Optuna's plots copy all of them for each parameter, and change none."""
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[StudyState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return all trials by number; see Optuna."""
+        found: list[FrozenTrial] = super().get_all_trials(study_id, False, states)
+        return found
 
 
 def study_of(board: Board) -> optuna.Study:
@@ -29,7 +42,7 @@ def study_of(board: Board) -> optuna.Study:
     axes = board.manifest.spec.space
     distributions = {name: _distribution(axis) for name, axis in axes.items()}
     with quietly():
-        study = optuna.create_study(direction=StudyDirection[board.summary.direction.name])
+        study = optuna.create_study(storage=_FinishedStorage(), direction=StudyDirection[board.summary.direction.name])
     trials = (_trial(record, distributions) for record in board.records if record.state.finished)
     study.add_trials([trial for trial in trials if trial is not None])
     return study
@@ -48,9 +61,7 @@ def _choice(value: Value) -> Value:
 def _trial(record: TrialRecord, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial | None:
     began = datetime.fromtimestamp(record.started)
     is_ranked = ranks(record)
-    state = (
-        STATES[record.state] if is_ranked or record.state is not TrialState.COMPLETE else optuna.trial.TrialState.FAIL
-    )
+    state = STATES[record.state] if is_ranked or record.state is not TrialState.COMPLETE else StudyState.FAIL
     parts: dict[str, Any] = {"state": state, "value": record.objective if is_ranked else None}
     try:
         trial = create_trial(

@@ -22,7 +22,7 @@ SHOWN = 11
 PRINTED = 8
 """Number of rows on paper."""
 
-EVALUATIONS = 12
+EVALUATIONS = 8
 """Maximum number of evaluations in an opened row: the first, the last, and some between."""
 
 _OWN = ("rank", "trial", "objective")
