@@ -13,9 +13,9 @@ import typer
 from finesweep import activity
 from finesweep.cli.app import app
 from finesweep.cli.init import init, schema
-from finesweep.cli.internal import collect, prepare, supervise, survey, try_model, verify, worker
-from finesweep.cli.read import export_study, leaderboard, status
-from finesweep.cli.run import cancel, plan, run, submit, validate
+from finesweep.cli.internal import collect, prepare, supervise, survey, tied, try_model, verify, worker
+from finesweep.cli.read import doctor, export_study, leaderboard, report, status
+from finesweep.cli.run import cancel, confirm, plan, run, submit, validate
 from finesweep.display.activity_line import ActivityLine
 from finesweep.errors import FolderError, LaunchError, SpecError, SweepError, Unreadable, printable
 
@@ -26,6 +26,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 """The commands in the order in which they are shown."""
 
+INTERNAL: tuple[Callable[..., None], ...] = (prepare, worker, supervise, collect, survey, verify, tied, try_model)
 """Hidden commands, which finesweep calls itself."""
 
 for _command in COMMANDS:
