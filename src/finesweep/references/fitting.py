@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from finesweep.references import linear_models
 from finesweep.references.reference import Reference
 from finesweep.references.tf_idf import Features, tf_idf
-from finesweep.tasks import Task
+from finesweep.tasks import Task, scores_of
 from finesweep.text.format import finite
 
 if TYPE_CHECKING:
@@ -39,23 +39,24 @@ def fitted(
     if methods is None:
         return
     _import()
-    truth = {split: task.collate(frames[split]["label"].tolist(), names) for split in ("train", "validation")}
+    kept = {split: frames[split]["label"].tolist() for split in ("train", "validation")}
 
-    def scored(name: str, logits: np.ndarray, began: float, rows: int) -> Reference:
-        found = {"loss": task.loss(logits, truth["validation"]), **task.score(logits, truth["validation"])}
-        metrics = {f"eval_{key}": value for key, value in found.items() if finite(value) is not None}
+    def reference(name: str, scores: Mapping[str, float], began: float, rows: int) -> Reference:
+        metrics = {key: value for key, value in scores.items() if finite(value) is not None}
         return Reference(name, metrics, time.monotonic() - began, rows)
 
-    began, outputs = time.monotonic(), len(names or ())
-    constant = methods.constant(truth["train"], outputs)
-    yield scored(methods.constant_name, constant.repeat(len(truth["validation"]), axis=0), began, len(truth["train"]))
     began = time.monotonic()
-    rows = _sample(truth["train"], seed)
+    naive = task.naive(kept["train"], kept["validation"], names)
+    yield reference(methods.constant_name, naive.scores, began, len(kept["train"]))
+    began, outputs = time.monotonic(), len(names or ())
+    labels = task.collate(kept["train"], names)
+    rows = _sample(labels, seed)
     features = _features(frames["train"].iloc[rows], frames["validation"], outputs if methods.is_joint else 1)
-    if features is not None:
-        logits = methods.fit(features, truth["train"][rows], outputs)
-        if logits is not None:
-            yield scored(methods.name, logits, began, len(rows))
+    logits = methods.fit(features, labels[rows], outputs) if features is not None else None
+    if logits is not None:
+        yield reference(
+            methods.name, scores_of(task, logits, task.collate(kept["validation"], names)), began, len(rows)
+        )
 
 
 def _import() -> None:

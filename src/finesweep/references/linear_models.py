@@ -1,4 +1,4 @@
-"""Fits constant answers and linear models, and gives their predictions as logits that a task scores."""
+"""Fits linear models, and gives their predictions as logits that a task scores."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ class Methods:
     """The references of one kind of labels.
 
     Attributes:
-        constant_name: Name of the constant answer.
-        constant: Takes the training labels and the number of label names; returns the logits of one row.
+        constant_name: Name of the task's naive answer.
         name: Name of the linear model.
         fit: Takes features, training labels and the number of label names; returns the logits of the validation rows,
             None if the labels are all equal.
@@ -33,32 +32,9 @@ class Methods:
     """
 
     constant_name: str
-    constant: Callable[[np.ndarray, int], np.ndarray]
     name: str
     fit: Callable[[Features, np.ndarray, int], np.ndarray | None]
     is_joint: bool = False
-
-
-def _class_shares(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return the logarithm of each class's share; a class without a row counts as half a row, as in ``Task.naive``."""
-    import numpy as np
-
-    shares = np.maximum(np.bincount(labels, minlength=classes), 0.5) / len(labels)
-    return np.asarray(np.log(shares)[None, :])
-
-
-def _label_shares(labels: np.ndarray, _: int) -> np.ndarray:
-    """Return the logit of each label's share."""
-    import numpy as np
-
-    shares = np.clip(labels.mean(axis=0, dtype=np.float64), 0.5 / len(labels), 1 - 0.5 / len(labels))
-    return np.asarray((np.log(shares) - np.log1p(-shares))[None, :])
-
-
-def _mean(labels: np.ndarray, _: int) -> np.ndarray:
-    import numpy as np
-
-    return np.asarray([[labels.mean(dtype=np.float64)]])
 
 
 def _classes(features: Features, labels: np.ndarray, classes: int) -> np.ndarray | None:
@@ -76,7 +52,9 @@ def _classes(features: Features, labels: np.ndarray, classes: int) -> np.ndarray
 def _labels(features: Features, labels: np.ndarray, _: int) -> np.ndarray | None:
     import numpy as np
 
-    logits = _label_shares(labels, 0).repeat(features.validation.shape[0], axis=0)
+    # A label that all rows have, or none, cannot be fitted: its share is its probability.
+    shares = np.clip(labels.mean(axis=0, dtype=np.float64), 0.5 / len(labels), 1 - 0.5 / len(labels))
+    logits = np.tile(np.log(shares) - np.log1p(-shares), (features.validation.shape[0], 1))
     varied = np.flatnonzero(np.ptp(labels, axis=0))
     for label in varied:
         logits[:, label] = _logistic(features, labels[:, label].astype(int)).decision_function(features.validation)
@@ -107,8 +85,8 @@ def _logistic(features: Features, labels: np.ndarray) -> Any:
 MAJORITY, LOGISTIC = "majority class", "TF-IDF + logistic regression"
 
 METHODS = {
-    "single_label_classification": Methods(MAJORITY, _class_shares, LOGISTIC, _classes, is_joint=True),
-    "multi_label_classification": Methods(MAJORITY, _label_shares, LOGISTIC, _labels),
-    "regression": Methods("mean", _mean, "TF-IDF + ridge", _numbers),
+    "single_label_classification": Methods(MAJORITY, LOGISTIC, _classes, is_joint=True),
+    "multi_label_classification": Methods(MAJORITY, LOGISTIC, _labels),
+    "regression": Methods("mean", "TF-IDF + ridge", _numbers),
 }
 """References by the kind of labels, as the model's config names it (``problem_type``)."""

@@ -14,7 +14,7 @@ from finesweep.report.curves import SearchState
 from finesweep.results.board import Board
 from finesweep.results.confirmation import Candidate
 from finesweep.results.decision import Light, between
-from finesweep.results.leaderboard_facts import facts, sealed_fact, standing_notes
+from finesweep.results.leaderboard_facts import facts, reference_notes, sealed_fact, standing_notes
 from finesweep.results.ranking import ranks
 from finesweep.text import clean, metric
 from finesweep.text.format import finite
@@ -246,9 +246,10 @@ def spec_yaml(board: Board) -> str:
 
 
 def basis(board: Board) -> list[tuple[str, str]]:
-    """Return the facts behind the result, and how often the test rows were opened."""
+    """Return the facts behind the result, references on fewer rows, and how often the test rows were opened."""
     found = [(name, clean(text, 2_000)) for name, text in facts(board.manifest, board.summary, board.runs)]
     sealed = sealed_fact(board.manifest.data.rows.get("test", 0), board.openings)
+    found += [("Reference", clean(text, 2_000)) for text in reference_notes(board.references, board.manifest.data.rows)]
     return [*found, ("Test rows", sealed)] if sealed else found
 
 

@@ -17,7 +17,14 @@ from finesweep.folder import SweepFolder
 from finesweep.references import Reference
 from finesweep.results.board import Board, scores, test_scores
 from finesweep.results.leaderboard_columns import BoardColumn, Place, columns
-from finesweep.results.leaderboard_facts import facts, pruning_facts, sealed_fact, seed_notes, standing_notes
+from finesweep.results.leaderboard_facts import (
+    facts,
+    pruning_facts,
+    reference_notes,
+    sealed_fact,
+    seed_notes,
+    standing_notes,
+)
 from finesweep.results.ranking import Row
 from finesweep.text import clean
 from finesweep.text.format import finite
@@ -118,6 +125,7 @@ def _notes(board: Board) -> Iterator[str]:
     """Yield what marks and columns of the ranked table mean."""
     yield from seed_notes(board.confirmation, board.ranked)
     yield from standing_notes(board.standing, is_confirmed=board.summary.fresh is not None)
+    yield from map(clean, reference_notes(board.references, board.manifest.data.rows))
 
 
 def _more(rows: Sequence[Row], limit: int) -> str:

@@ -70,7 +70,13 @@ class BoardColumn:
 
     def reference_value(self, reference: Reference, objective: str) -> Any:
         """Return a reference's value, as CSV and JSON hold it; None where it has none."""
-        own = {"state": REFERENCE, "reason": reference.name, "seconds": reference.seconds, "metrics": reference.metrics}
+        own = {
+            "state": REFERENCE,
+            "reason": reference.name,
+            "seconds": reference.seconds,
+            "metrics": reference.metrics,
+            "examples": reference.rows,
+        }
         return own.get(self.name, reference.value(objective if self.name == "objective" else self.name))
 
     def reference_text(self, reference: Reference, objective: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from finesweep.data import DataFacts
 from finesweep.folder import Manifest, ModelFacts, Run
 from finesweep.folder.openings import Opening
+from finesweep.references import Reference
 from finesweep.results.confirmation import Confirmation
 from finesweep.results.leaderboard_columns import CHEAPEST, TIED
 from finesweep.results.ranking import Row, SweepSummary
@@ -127,6 +128,21 @@ def seed_notes(confirmation: Confirmation | None, rows: Sequence[Row]) -> Iterat
         named = f"Trial{'s' if len(lone) > 1 else ''} {first_few(lone, 10)}"
         value = f"the mean of trial {confirmation.best.trial}"
         yield f"{named}: unconfirmed; the value of one seed is better than {value}, and that may be luck."
+
+
+def reference_notes(references: Sequence[Reference], rows: Mapping[str, int]) -> Iterator[str]:
+    """Yield which references were fitted on fewer rows than the trials.
+
+    Args:
+        references: The references.
+        rows: Number of the sweep's rows by split.
+    """
+    for one in references:
+        if one.rows < rows["train"]:
+            yield (
+                f"{one.name}: fitted on a sample of {one.rows:,} of the {rows['train']:,} training rows, "
+                f"scored on all {rows['validation']:,} validation rows."
+            )
 
 
 def standing_notes(standing: Standing | None, *, is_confirmed: bool = False) -> Iterator[str]:

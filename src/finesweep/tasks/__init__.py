@@ -5,11 +5,12 @@ A task is a file here and a line in ``registry.TASKS``. Tasks read no files and 
 
 from finesweep.tasks.label_column import LabelColumn, LabelKind
 from finesweep.tasks.naive_answer import Naive
-from finesweep.tasks.protocol import Task
+from finesweep.tasks.protocol import Task, scores_of
 
 __all__ = [
     "LabelColumn",
     "LabelKind",
     "Naive",
     "Task",
+    "scores_of",
 ]

@@ -12,7 +12,7 @@ from finesweep.tasks import label_names
 from finesweep.tasks.label_column import MOST_CLASSES, is_null
 from finesweep.tasks.label_names import FEW_CLASSES, listed
 from finesweep.tasks.naive_answer import Naive
-from finesweep.tasks.protocol import EncodedLabels
+from finesweep.tasks.protocol import EncodedLabels, scores_of
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:
@@ -143,11 +143,10 @@ class MultiLabelClassification:
         }
 
     def naive(self, train: Sequence[Any], validation: Sequence[Any], names: Sequence[str] | None) -> Naive:
-        """Return the scores of the same labels for every text, chosen by train as the best for each metric.
+        """Return the scores of always answering the labels that more than half of the training rows have.
 
-        The loss uses each label's share in train as its probability. Micro F1 uses the most frequent labels, in the
-        best number. Macro F1 uses all labels. Subset accuracy uses the most frequent set, which is also the answer that
-        is shown.
+        Each label's share in train is its probability. Other labels suit some metrics better: for micro F1 the most
+        frequent ones, in the best number; for macro F1 all; for subset accuracy the most frequent set.
         """
         import numpy as np
 
@@ -155,17 +154,20 @@ class MultiLabelClassification:
         shares, present = _shares(train, len(names)), _shares(validation, len(names))
         # A label that all rows of train have, or none, would give an infinite loss.
         sure = np.clip(shares, 0.5 / len(train), 1 - 0.5 / len(train))
-        loss = -np.mean(present * np.log(sure) + (1 - present) * np.log(1 - sure))
+        logits = np.log(sure) - np.log1p(-sure)
+        truth = self.collate(validation, names)
+        scores = scores_of(self, np.broadcast_to(logits, truth.shape), truth)
         order = np.argsort(-shares, kind="stable")
         counts = np.arange(1, len(names) + 1)
         best = order[: 1 + int(np.argmax(np.cumsum(shares[order]) / (counts + shares.sum())))]
-        answer = Counter(map(tuple, train)).most_common(1)[0][0]
-        scores = {
+        often = Counter(map(tuple, train)).most_common(1)[0][0]
+        others = {
             "eval_micro_f1": float(2 * present[best].sum() / (len(best) + present.sum())),
             "eval_macro_f1": float(np.mean(2 * present / (1 + present))),
-            "eval_subset_accuracy": sum(tuple(ids) == answer for ids in validation) / len(validation),
+            "eval_subset_accuracy": sum(tuple(ids) == often for ids in validation) / len(validation),
         }
-        return Naive.of(_shown([names[label] for label in answer]), {"eval_loss": float(loss)}, scores, len(validation))
+        answer = _shown([name for name, logit in zip(names, logits, strict=True) if logit > 0])
+        return Naive.of(answer, scores, others, self.metrics, len(validation))
 
     def naive_loss(self, labels: Sequence[Any], names: Sequence[str] | None) -> float:
         """Return the binary cross entropy of equal probabilities, ln 2; a new head has about this loss."""

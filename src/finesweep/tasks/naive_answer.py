@@ -23,8 +23,8 @@ class Naive:
 
     Attributes:
         answer: A class or a number, as it is shown.
-        scores: Its scores on the validation rows, by full name.
-        limits: Scores that a model must beat to be better than chance, by full name: ``scores`` and a margin.
+        scores: The scores of this answer on the validation rows, by full name.
+        limits: Scores that a model must beat to be better than chance, by full name.
     """
 
     answer: str
@@ -32,19 +32,33 @@ class Naive:
     limits: dict[str, float]
 
     @classmethod
-    def of(cls, answer: str, losses: Mapping[str, float], shares: Mapping[str, float], rows: int) -> Naive:
-        """Compute the limits from the scores.
+    def of(
+        cls,
+        answer: str,
+        scores: Mapping[str, float],
+        others: Mapping[str, float],
+        directions: Mapping[str, Direction],
+        rows: int,
+    ) -> Naive:
+        """Compute the limits: the best score without reading a text, and a margin.
 
         Args:
             answer: A class or a number.
-            losses: Scores that are better if smaller.
-            shares: Scores between 0 and 1 that are better if larger; the limit is two standard errors above them.
+            scores: The scores of this answer, by full name.
+            others: Scores that another answer without reading reaches: another constant, or a guess.
+            directions: The task's metrics. One that is better if larger lies between 0 and 1; its limit is two standard
+                errors above the score.
             rows: Number of validation rows.
         """
         gain = min(max(LOSS_GAIN, LUCK_ROWS / max(rows, 1)), 0.5)
-        by_loss = {name: value * (1 - gain) for name, value in losses.items()}
-        by_share = {name: value + max(0.01, 2 * _error(value, rows)) for name, value in shares.items()}
-        return cls(answer, {**losses, **shares}, {**by_loss, **by_share})
+        limits = {}
+        for name, value in scores.items():
+            if directions[name] is Direction.MINIMIZE:
+                limits[name] = min(value, others.get(name, value)) * (1 - gain)
+            else:
+                best = max(value, others.get(name, value))
+                limits[name] = best + max(0.01, 2 * _error(best, rows))
+        return cls(answer, dict(scores), limits)
 
     def verdict(
         self, found: Mapping[str, float | None], objective: str, directions: Mapping[str, Direction]
@@ -63,8 +77,14 @@ class Naive:
             if counts and value is not None and directions[name].better(value, limit):
                 return None
         names = dict.fromkeys(name for name in (objective, "eval_loss", "eval_accuracy") if name in self.scores)
-        scores = ", ".join(f"{name} {metric(self.scores[name])}" for name in names)
+        scores = ", ".join(self._shown(name, found.get(name), directions[name]) for name in names)
         return f"not better by more than chance than always answering {clean(self.answer, 60)!r} ({scores})"
+
+    def _shown(self, name: str, value: float | None, direction: Direction) -> str:
+        """Return a score; with its limit if a model's value lies between the two, and looks better."""
+        score = f"{name} {metric(self.scores[name])}"
+        is_between = value is not None and direction.better(value, self.scores[name])
+        return f"{score}; by luck up to {metric(self.limits[name])}" if is_between else score
 
 
 CORRELATIONS = ("eval_pearson", "eval_spearman")

@@ -141,7 +141,7 @@ class Task(Protocol):
         ...
 
     def naive(self, train: Sequence[Any], validation: Sequence[Any], names: Sequence[str] | None) -> Naive:
-        """Return the best answer that is the same for each text.
+        """Return the answer that is the same for each text and has the smallest loss on the training rows.
 
         Args:
             train: Kept labels of the training rows, which decide the answer.
@@ -174,3 +174,9 @@ class Task(Protocol):
             names: Class names in the order of their ids.
         """
         ...
+
+
+def scores_of(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return every metric of predictions by its full name; arguments as for ``Task.score``."""
+    found = {"loss": task.loss(logits, labels), **task.score(logits, labels)}
+    return {f"eval_{name}": value for name, value in found.items()}

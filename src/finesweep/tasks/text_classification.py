@@ -22,7 +22,7 @@ from finesweep.tasks.label_column import (
 )
 from finesweep.tasks.label_names import AS_WRITTEN, FEW_CLASSES, listed
 from finesweep.tasks.naive_answer import Naive
-from finesweep.tasks.protocol import EncodedLabels
+from finesweep.tasks.protocol import EncodedLabels, scores_of
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:
@@ -148,22 +148,19 @@ class TextClassification:
         }
 
     def naive(self, train: Sequence[int], validation: Sequence[int], names: Sequence[str] | None) -> Naive:
-        """Return the scores of always answering the most frequent class.
+        """Return the scores of always answering the most frequent class, with the classes' shares as probabilities.
 
-        The loss uses the classes' shares in train as probabilities. ``eval_macro_f1`` is that of guessing, 1 / classes,
-        because the constant answer's is even lower.
+        Guessing reaches a macro F1 of 1 / classes, more than this answer.
         """
         import numpy as np
 
         classes = len(names or ())
         # A class without a row in train would give an infinite loss.
         shares = np.maximum(np.bincount(train, minlength=classes), 0.5) / len(train)
-        answer = int(shares.argmax())
-        truth = np.asarray(validation)
-        losses = {"eval_loss": float(-np.log(shares[truth]).mean())}
-        accuracy = float(np.mean(truth == answer))
-        scores = {"eval_accuracy": accuracy, "eval_macro_f1": 1 / len(np.unique(truth))}
-        return Naive.of((names or ())[answer], losses, scores, len(truth))
+        truth = self.collate(validation, names)
+        scores = scores_of(self, np.broadcast_to(np.log(shares), (len(truth), classes)), truth)
+        guessed = {"eval_macro_f1": 1 / len(np.unique(truth))}
+        return Naive.of((names or ())[int(shares.argmax())], scores, guessed, self.metrics, len(truth))
 
     def naive_loss(self, labels: Sequence[int], names: Sequence[str] | None) -> float:
         """Return the cross entropy of equal probabilities, ln(classes)."""

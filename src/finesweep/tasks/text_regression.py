@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from finesweep.errors import DataProblem
 from finesweep.tasks.label_column import LabelKind, could_be_thousands, decimal_comma, is_infinite, look
-from finesweep.tasks.naive_answer import CORRELATIONS, Naive
-from finesweep.tasks.protocol import EncodedLabels
+from finesweep.tasks.naive_answer import Naive
+from finesweep.tasks.protocol import EncodedLabels, scores_of
 from finesweep.trial import Direction
 
 if TYPE_CHECKING:
@@ -139,20 +139,13 @@ class TextRegression:
             }
 
     def naive(self, train: Sequence[float], validation: Sequence[float], names: Sequence[str] | None) -> Naive:
-        """Return the scores of always answering the mean of train.
-
-        ``eval_mae`` is the median's, which is smaller.
-        """
+        """Return the scores of always answering the mean of train; the median may have a smaller ``eval_mae``."""
         import numpy as np
 
-        mean, truth = float(np.mean(train, dtype=np.float64)), np.asarray(validation)
-        squared = float(np.mean((truth - mean) ** 2, dtype=np.float64))
-        losses = {
-            "eval_loss": squared,
-            "eval_mse": squared,
-            "eval_mae": float(np.mean(abs(truth - np.median(train)))),
-        }
-        return Naive.of(f"{mean:.6g}", losses, dict.fromkeys(CORRELATIONS, 0.0), len(truth))
+        mean, truth = float(np.mean(train, dtype=np.float64)), self.collate(validation, names)
+        scores = scores_of(self, np.full((len(truth), 1), mean), truth)
+        median = {"eval_mae": float(np.mean(np.abs(truth - np.median(train)), dtype=np.float64))}
+        return Naive.of(f"{mean:.6g}", scores, median, self.metrics, len(truth))
 
     def naive_loss(self, labels: Sequence[float], names: Sequence[str] | None) -> float:
         """Return the mean square of the labels: a new head predicts about 0."""

@@ -103,3 +103,14 @@ def test_a_pair_is_told_apart_by_how_similar_its_texts_are() -> None:
     rows = frame(first, labels, text_pair=second)
     found = fitted(CLASSES, rows[:150], rows[150:], ["other", "same"])
     assert found[1].metrics["eval_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("task", [CLASSES, SEVERAL, NUMBERS])
+def test_constant_reference_has_the_scores_of_the_naive_answer(task: str) -> None:
+    labels: Any = {CLASSES: [0, 1, 1, 1, 2], SEVERAL: [[0], [0, 1], [0], [], [2]], NUMBERS: [0.5, 2.0, 9.0, 1.0, 1.5]}
+    train, validation = labels[task] * 8, labels[task][:4] * 5
+    names = None if task == NUMBERS else ["a", "b", "c"]
+    found, *_ = fitted(task, frame(["w x"] * 40, train), frame(["w"] * 20, validation), names)
+    assert found.metrics == TASKS.load(task)().naive(train, validation, names).scores
+    f1 = {CLASSES: 0.75 * 2 / 1.75 / 2, SEVERAL: 0.75 * 2 / 1.75 / 2}.get(task)
+    assert f1 is None or found.metrics["eval_macro_f1"] == pytest.approx(f1)

@@ -159,22 +159,23 @@ def test_split_keeps_the_share_of_a_rare_label():
     assert sum(3 in kept[row] for row in held_out) in (9, 10, 11)
 
 
-def test_naive_answers_are_the_best_constant_ones():
+def test_naive_scores_are_those_of_one_answer_and_limits_of_the_best():
     train = [[0], [0], [0, 1], [0, 1], [], [2]]
-    naive = TASK.naive(train, train, NAMES)
+    naive = TASK.naive(train, train * 40, NAMES)
     shares = np.array([4, 2, 1]) / 6
-    entropy = -np.mean(shares * np.log(shares) + (1 - shares) * np.log(1 - shares))
+    truth = TASK.collate(train * 40, NAMES)
     assert naive.answer == "a"
-    assert naive.scores["eval_loss"] == pytest.approx(entropy)
-    assert naive.scores["eval_subset_accuracy"] == pytest.approx(2 / 6)
-    truth = TASK.collate(train, NAMES)
-    constants = [np.tile(flags, (6, 1)) for flags in np.ndindex(2, 2, 2)]
-    best = {
-        mean: max(f1_score(truth, answer, average=mean, zero_division=0) for answer in constants)
-        for mean in ("micro", "macro")
-    }
-    assert naive.scores["eval_micro_f1"] == pytest.approx(best["micro"])
-    assert naive.scores["eval_macro_f1"] == pytest.approx(best["macro"])
+    assert naive.scores["eval_loss"] == pytest.approx(
+        -np.mean(shares * np.log(shares) + (1 - shares) * np.log(1 - shares))
+    )
+    own = np.tile([1, 0, 0], (240, 1))
+    assert naive.scores["eval_subset_accuracy"] == pytest.approx((truth == own).all(1).mean())
+    constants = [np.tile(flags, (240, 1)) for flags in np.ndindex(2, 2, 2)]
+    for mean in ("micro", "macro"):
+        assert naive.scores[f"eval_{mean}_f1"] == pytest.approx(f1_score(truth, own, average=mean, zero_division=0))
+        best = max(f1_score(truth, answer, average=mean, zero_division=0) for answer in constants)
+        margin = 2 * math.sqrt(best * (1 - best) / 240)
+        assert naive.limits[f"eval_{mean}_f1"] == pytest.approx(best + margin)
 
 
 def test_naive_answer_may_be_no_label():
