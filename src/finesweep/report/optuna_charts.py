@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import optuna
-from optuna.importance import get_param_importances
 from optuna.visualization import plot_param_importances, plot_slice, plot_timeline
 
 from finesweep.report.charts import GREY, ORANGE, PALETTE, RED, Chart
@@ -40,6 +39,9 @@ def optuna_charts(board: Board) -> Iterator[Chart]:
 
 
 def _by_parameter(board: Board, study: optuna.Study, complete: Sequence[optuna.trial.FrozenTrial]) -> Iterator[Chart]:
+    # Imported only where it is asked: it brings scikit-learn's forests, which take a second to import.
+    from optuna.importance import get_param_importances
+
     importances = get_param_importances(study)
     shown = [name for name, share in importances.items() if share > 0][:MOST_SLICES] or list(importances)[:MOST_SLICES]
     if not shown:

@@ -33,6 +33,14 @@ def test_wilson_at_the_ends_stays_within_0_and_1() -> None:
     assert wilson(1, 1).low > 0.0
 
 
+@pytest.mark.parametrize(("successes", "count"), [(0, 1), (1, 1), (3, 7), (1, 100_000), (99_999, 100_000)])
+def test_wilson_is_that_of_scipy(successes: int, count: int) -> None:
+    for level in (0.5, 0.95, 0.999):
+        theirs = scipy.stats.binomtest(successes, count).proportion_ci(level, method="wilson")
+        found = wilson(successes, count, level)
+        assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
+
+
 def test_all_rows_equal_give_an_interval_of_no_width() -> None:
     (found,) = bca(Resamples.of(np.full((50, 1), 0.25)))
     assert found == Interval(0.25, 0.25)

@@ -206,6 +206,25 @@ print(board.choice.trial, board.confirmation.is_complete, sorted({"numpy", "scip
     assert "how likely another one is better, is told when the run ends" in decision
 
 
+def test_board_and_page_of_few_trials_load_no_slow_libraries(tmp_path):
+    folder = written(tmp_path, {3: [0.34, 0.36], 7: [0.33, 0.29], 0: [0.51, 0.49]})
+    folder.spec_file.write_text(json.dumps(manifest().to_json()))
+    for one in SEARCH:
+        folder.record_file(one.trial).write_text(json.dumps(one.to_json()))
+    code = """
+import sys
+from pathlib import Path
+from finesweep.folder import SweepFolder
+from finesweep.report.optuna_charts import optuna_charts
+from finesweep.results.board import read_board
+board = read_board(SweepFolder(Path(sys.argv[1])))
+print([chart.name for chart in optuna_charts(board)], all(one.interval for one in board.confirmation.candidates))
+print(sorted({"scipy.special", "scipy.stats", "sklearn", "pandas"} & sys.modules.keys()))
+"""
+    ran = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["['timeline'] True", "['scipy.special']"]
+
+
 def test_board_takes_the_best_seed_of_the_best_mean_from_the_folder(tmp_path):
     folder = written(tmp_path, {3: [0.34, 0.36], 7: [0.33, 0.29]})
     board = read_board(folder, manifest(), SEARCH, [])
