@@ -106,8 +106,15 @@ class Project:
         return self.path / "results" / name
 
     def leaderboard(self, name: str = "spec") -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = json.loads((self.results(name) / "leaderboard.json").read_text())
-        return rows
+        """Return the rows of the trials; those of the references come after them."""
+        rows = json.loads((self.results(name) / "leaderboard.json").read_text())
+        states = [row["state"] == "REFERENCE" for row in rows]
+        assert states == sorted(states)
+        return [row for row in rows if row["state"] != "REFERENCE"]
+
+    def references(self, name: str = "spec") -> list[dict[str, Any]]:
+        rows = json.loads((self.results(name) / "leaderboard.json").read_text())
+        return [row for row in rows if row["state"] == "REFERENCE"]
 
     def records(self, name: str = "spec") -> list[dict[str, Any]]:
         return [json.loads(file.read_text()) for file in sorted((self.results(name) / "trials").glob("*.json"))]

@@ -21,8 +21,11 @@ def test_the_leaderboard_ranks_every_trial_by_its_best_evaluation(finished):
         assert row["seconds"] > 0
         assert row["examples_per_second"] > 0
         assert row["peak_memory_mb"] > 0
+    references = finished.references()
+    assert {row["reason"] for row in references} == {"majority class", "TF-IDF + logistic regression"}
+    assert {(row["rank"], row["trial"]) for row in references} == {(None, None)}
     with (finished.results() / "leaderboard.csv").open(newline="") as stream:
-        assert [row["trial"] for row in csv.DictReader(stream)] == [str(row["trial"]) for row in rows]
+        assert [row["trial"] for row in csv.DictReader(stream)] == [*(str(row["trial"]) for row in rows), "", ""]
     assert "| rank |" in (finished.results() / "leaderboard.md").read_text()
 
 
