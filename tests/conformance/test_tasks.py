@@ -131,6 +131,16 @@ def test_the_proof_computes_every_metric_alike(task, kind):
     assert again == pytest.approx({f"eval_{metric}": value for metric, value in scores.items()}, rel=1e-12, abs=1e-12)
 
 
+def test_given_answers_have_the_form_of_kept_labels(task):
+    encoded = task.encode(LABELS, None)
+    kept = encoded.splits["train"]
+    labels = task.collate(kept, encoded.names)
+    by_class = labels if labels.ndim == 2 else np.eye(3)[labels.astype(int) % 3]
+    logits = 2.0 * by_class - 1 if encoded.names else labels[:, None]
+    assert list(task.given(logits)) == list(kept)
+    assert {type(one) for one in task.given(logits)} == {type(one) for one in kept}
+
+
 def test_strata_and_lengths_are_of_each_row(task):
     encoded = task.encode(LABELS, None)
     strata = task.strata(encoded.splits["train"])

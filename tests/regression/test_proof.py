@@ -12,6 +12,7 @@ from lab import Lab
 from transformers import pipeline
 
 from finesweep.errors import WinnerMismatch
+from finesweep.files import as_kind
 from finesweep.folder import checked_files
 from finesweep.folder.openings import openings
 from finesweep.folder.sweep_folder import SweepFolder
@@ -51,7 +52,7 @@ def ranked(lab, tmp_path):
         places = sweep_folder.path, sweep_folder.checkpoint(0), sweep_folder.record_file(0), tmp_path / "evidence.json"
         prove_winner.prove(*places, trial=0, command="run")
         found = json.loads((tmp_path / "evidence.json").read_text())
-        evidence = Evidence(0, "eval_loss", record.objective, **found)
+        evidence = as_kind(Evidence, {**found, "trial": 0, "metric": "eval_loss", "ranked": record.objective})
         return evidence, evidence.differences(record, TextClassification.metrics)
 
     return sweep_folder, train, prove
@@ -69,8 +70,11 @@ def test_proof_agrees_with_the_evaluation(ranked):
     assert differing == []
     assert evidence.reloaded == pytest.approx(record.metrics, rel=1e-5)
     assert (evidence.rows, evidence.same_answer) == (64, None)
-    assert (evidence.answered.keys(), sum(evidence.answered.values())) == ({"0", "1"}, 64)
-    assert min(evidence.answered.values()) > 0
+    by_label = evidence.answers.by_label
+    assert (by_label.keys(), sum(by_label.values())) == ({"0", "1"}, 64)
+    assert min(by_label.values()) > 0
+    right = sum(one.rows for one in evidence.answers.confusions if one.label == one.given)
+    assert right / 64 == pytest.approx(record.metrics["eval_accuracy"])
 
 
 def test_winner_cuts_long_texts_where_training_did(ranked):
@@ -118,7 +122,7 @@ def test_model_that_answers_the_same_to_every_row_is_noticed(ranked):
     evidence, differing = prove(train({"max_steps": 1, "learning_rate": 1e-9}))
     assert differing == []
     assert evidence.same_answer in ("0", "1")
-    assert evidence.answered == {"0": 0, "1": 0, evidence.same_answer: 64}
+    assert evidence.answers.by_label == {"0": 0, "1": 0, evidence.same_answer: 64}
 
 
 def test_test_rows_are_opened_for_a_sound_winner_and_noted(ranked, lab):

@@ -12,6 +12,7 @@ from made_records import DIVERGED, FAILED, PRUNED, manifest, record, run
 
 from finesweep.confidence import Interval
 from finesweep.references import Reference
+from finesweep.results.answers import Answers, Confusion
 from finesweep.results.board import Board
 from finesweep.results.decision import decide
 from finesweep.results.ranking import rank, ranked, summarize
@@ -29,6 +30,18 @@ SPACE = {
 }
 
 REFERENCES = (Reference("TF-IDF + logistic regression", {"eval_loss": 0.48, "eval_accuracy": 0.79}, 1.5, 6_920),)
+
+ANSWERS = Answers(
+    tuple(
+        Confusion(label, given, rows)
+        for label, given, rows in (
+            ("negative", "negative", 360),
+            ("negative", "positive", 40),
+            ("positive", "negative", 100),
+            ("positive", "positive", 372),
+        )
+    )
+)
 
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
@@ -110,7 +123,8 @@ def made_board(folder: Path, count: int, records: list[TrialRecord] | None = Non
     if best is not None and best.objective is not None:
         scores = {"eval_loss": best.objective, "eval_accuracy": 0.84}
         evidence = Evidence(
-            best.trial, "eval_loss", best.objective, scores, {"eval_loss": 0.41, "eval_accuracy": 0.82}, {}
+            *(best.trial, "eval_loss", best.objective, scores, {"eval_loss": 0.41, "eval_accuracy": 0.82}, {}),
+            answers=facts.pop("answers", ANSWERS),
         )
     standing = made_standing(found, summary.direction, summary.baseline)
     references, findings = facts.pop("references", REFERENCES), facts.pop("findings", ())

@@ -38,7 +38,12 @@ def leaderboard(folder: Folder) -> None:
     Screen().print(console_table(board))
 
 
-def report(folder: Folder) -> None:
+def report(
+    folder: Folder,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Show the 20 validation rows on which the winner is most wrong, with texts.")
+    ] = False,
+) -> None:
     """Write a sweep's report: one page for a browser, which needs no network.
 
     `sweep run` writes it when it ends.
@@ -47,10 +52,12 @@ def report(folder: Folder) -> None:
     from finesweep.folder import SweepFolder
     from finesweep.report import write_report
     from finesweep.results.board import read_board
+    from finesweep.results.worst_rows import read_worst_rows
 
     board = read_board(SweepFolder(folder.absolute()))
+    shown = read_worst_rows(board) if rows else []
     permissions.follow(board.folder)
-    typer.echo(f"Report: {printable(str(write_report(board)), limit=1_000)}")
+    typer.echo(f"Report: {printable(str(write_report(board, shown)), limit=1_000)}")
 
 
 def doctor(

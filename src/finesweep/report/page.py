@@ -17,11 +17,13 @@ from markupsafe import Markup
 
 from finesweep.files import write_text
 from finesweep.report import curves, drawings, sections
+from finesweep.report.answers import answer_table
 from finesweep.report.charts import Chart, best_so_far, learning_curves, parallel_coordinates
 from finesweep.report.literal import in_a_script
 from finesweep.report.table import table
 from finesweep.results.board import Board
 from finesweep.results.ranking import reasons, unranked
+from finesweep.results.worst_rows import ShownRow
 from finesweep.text import clean
 
 COMPRESSION = 6
@@ -30,21 +32,25 @@ COMPRESSION = 6
 NAME = "report.html"
 
 
-def write_report(board: Board) -> Path:
+def write_report(board: Board, rows: Sequence[ShownRow] = ()) -> Path:
     """Write ``report.html`` into the sweep's folder, atomically, and return its path.
 
     The page can be made again from the folder, so it is not synced to disk.
+
+    Args:
+        board: The board.
+        rows: Rows of the data that the page shows, by default none.
 
     Raises:
         FolderError: The disk is full or the folder cannot be written.
     """
     path = board.folder / NAME
-    write_text(path, page(board), durable=False)
+    write_text(path, page(board, rows), durable=False)
     return path
 
 
-def page(board: Board) -> str:
-    """Return the page of a board, as one HTML document that needs no other file."""
+def page(board: Board, rows: Sequence[ShownRow] = ()) -> str:
+    """Return the page of a board, as one HTML document that needs no other file; see ``write_report``."""
     script, (code_hash, bundle) = _own("report.js"), _plotly()
     charts = _charts(board)
     found, costs = curves.progress(board), curves.costs(board)
@@ -71,6 +77,8 @@ def page(board: Board) -> str:
             reasons=reasons(unranked(board.records)),
             drawing=drawings.best_curves(curves.curves(board)),
             size=drawings,
+            answers=answer_table(board),
+            rows=rows,
             costs=drawings.bars(costs),
             on_gpu=any(cost.device_hours for cost in costs),
             facts=sections.basis(board),

@@ -46,7 +46,7 @@ def case(
         cut=_cut(sweep_folder, best_first[0]) if best_first else None,
         most_tokens=manifest.model.max_tokens,
         same_answer=evidence.same_answer if evidence else None,
-        answered=evidence.answered if evidence else {},
+        answered=evidence.answers.by_label if evidence else {},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -16,7 +17,17 @@ from typing import IO, Any
 
 from finesweep import activity
 from finesweep.errors import FolderError, WinnerMismatch
-from finesweep.files import Damaged, open_log, read_as, read_bytes, read_text, write_failure, write_json, write_text
+from finesweep.files import (
+    Damaged,
+    as_kind,
+    open_log,
+    read_as,
+    read_bytes,
+    read_text,
+    write_failure,
+    write_json,
+    write_text,
+)
 from finesweep.files.linked_copy import linked_copy
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.python_process import child_environment, own_command
@@ -25,6 +36,7 @@ from finesweep.launch import SettledProfile
 from finesweep.model.remote_code import FLAG
 from finesweep.model.weights import files_digest
 from finesweep.registry import TASKS
+from finesweep.results.answers import Answers
 from finesweep.results.choice import Choice
 from finesweep.results.model_card import model_card
 from finesweep.results.ranking import verdict, winner
@@ -63,7 +75,7 @@ class Evidence:
         files: Digest of each file of the model, by name.
         rows: Number of validation rows; None if unknown.
         same_answer: Its answer to the validation rows, if it is always the same.
-        answered: Validation rows for which it gives each label, by label; empty if labels are numbers.
+        answers: What it answers to the validation rows.
         seed: The fresh seed of its weights; None if they are those of the search.
     """
 
@@ -77,7 +89,7 @@ class Evidence:
     files: Mapping[str, str] = field(default_factory=dict)
     rows: int | None = None
     same_answer: str | None = None
-    answered: Mapping[str, int] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
     seed: int | None = None
 
     def warnings(self, verdict: str | None) -> list[str]:
@@ -160,14 +172,15 @@ def export(
         shutil.rmtree(building, ignore_errors=True)
         return None
     seed = _fresh_seed(choice)
-    evidence = Evidence(choice.trial, metric, record.objective, **found, files=_digests(building), seed=seed)
+    known = {"trial": choice.trial, "metric": metric, "ranked": record.objective, "seed": seed}
+    evidence = as_kind(Evidence, {**found, **known, "files": _digests(building)})
     if differing := evidence.differences(record, TASKS.load(manifest.spec.task).metrics):
         pairs = ", ".join(f"{name} {record.metrics[name]:.6g} and {evidence.reloaded[name]:.6g}" for name in differing)
         raise WinnerMismatch(
             f"trial {choice.trial} was ranked, and its weights, loaded again and evaluated by a plain loop, differ: "
             f"{pairs}; they are left in {building} and are not exported as winner/"
         )
-    write_json(building / EVIDENCE, evidence.__dict__)
+    write_json(building / EVIDENCE, dataclasses.asdict(evidence))
     warnings = evidence.warnings(verdict(manifest, record))
     cut = sweep_folder.text_notes(record.effective["data.max_length"])
     best = winner(sweep_folder.records(), manifest.spec.direction)

@@ -231,6 +231,10 @@ class MultiLabelClassification:
             "eval_subset_accuracy": float((given == truth).all(1).double().mean()),
         }
 
+    def given(self, logits: np.ndarray) -> list[list[int]]:
+        """Return the labels whose probability is above 0.5, for each row."""
+        return [[label for label, is_given in enumerate(row) if is_given] for row in (logits > 0).tolist()]
+
     def same_answer(self, logits: np.ndarray, labels: Sequence[Any], names: Sequence[str] | None) -> str | None:
         """Return the predicted labels if they are the same for each row and the true ones are not, else None."""
         given = logits > 0

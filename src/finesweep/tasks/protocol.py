@@ -165,6 +165,10 @@ class Task(Protocol):
         """
         ...
 
+    def given(self, logits: np.ndarray) -> Sequence[Any]:
+        """Return a model's answer to each row, in the form of kept labels; ``logits`` is (rows, num_labels)."""
+        ...
+
     def same_answer(self, logits: np.ndarray, labels: Sequence[Any], names: Sequence[str] | None) -> str | None:
         """Return a model's answer if it is the same for all rows and should not be, else None.
 

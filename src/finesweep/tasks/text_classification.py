@@ -180,6 +180,10 @@ class TextClassification:
             "eval_macro_f1": float((2 * right / either)[either > 0].mean()),
         }
 
+    def given(self, logits: np.ndarray) -> list[int]:
+        """Return the class with the highest logit for each row."""
+        return [int(label) for label in logits.argmax(axis=-1)]
+
     def same_answer(self, logits: np.ndarray, labels: Sequence[int], names: Sequence[str] | None) -> str | None:
         """Return the predicted class if it is the same for each row and the true one is not, else None."""
         given = logits.argmax(axis=-1)

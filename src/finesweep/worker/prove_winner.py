@@ -7,6 +7,7 @@ time (``Task.recompute_metrics``).
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from finesweep.folder.openings import open_test
 from finesweep.model import check_files
 from finesweep.registry import TASKS
 from finesweep.results import Evidence
+from finesweep.results.answers import Answers
 from finesweep.tasks import Task
 from finesweep.training import precision
 from finesweep.training.tokens import tokenized, without_texts
@@ -44,7 +46,7 @@ def prove(
         model: The exported model.
         record: File of the record of the trial that it comes from.
         output: JSON file to write: ``reloaded``, ``test``, ``sample``, ``precision``, ``rows``, ``same_answer`` and
-            ``answered``.
+            ``answers``.
         trial: Number of the winner, under which the opening of the test rows is noted.
         command: Name of the command that exports it, for the same note.
         trusted: Whether code that comes with the model may run.
@@ -69,14 +71,14 @@ def prove(
         "precision": ways,
         "rows": len(labels),
         "same_answer": task.same_answer(logits.numpy(), labels, manifest.data.labels) if len(labels) > 1 else None,
-        "answered": _answered(logits, task, manifest.data.labels),
+        "answers": _answers(logits, labels, task, manifest.data.labels),
     }
     evidence = Evidence(trial, manifest.spec.objective.metric, ranked.objective or 0.0, **found)
     # Test rows are opened for a winner alone, and a model that is not what was ranked becomes none.
     is_sound = not evidence.differences(ranked, task.metrics)
     if is_sound and (rows := open_test(sweep_folder, command, trial)) is not None:
         found["test"] = task.recompute_metrics(*exported.answers(read_frame(rows)))
-    write_json(output, found)
+    write_json(output, {**found, "answers": dataclasses.asdict(evidence.answers)})
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,9 @@ class Exported:
         return torch.cat(logits), rows["label"].tolist()
 
 
-def _answered(logits: torch.Tensor, task: Task, names: Sequence[str] | None) -> dict[str, int]:
-    """Return for how many rows a model gives each label; nothing if labels are numbers."""
-    if names is None:
-        return {}
-    is_single = task.head(names)["problem_type"] == "single_label_classification"
-    given = torch.nn.functional.one_hot(logits.argmax(-1), len(names)) if is_single else logits > 0
-    return dict(zip(names, given.sum(0).tolist(), strict=True))
+def _answers(logits: torch.Tensor, labels: Sequence[Any], task: Task, names: Sequence[str] | None) -> Answers:
+    losses = task.row_scores(logits.numpy(), task.collate(labels, names))["eval_loss"]
+    return Answers.of(labels, task.given(logits.numpy()), losses, names)
 
 
 def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -> None:

@@ -21,7 +21,9 @@ from finesweep.doctor import Finding
 from finesweep.report import write_report
 from finesweep.report.page import page
 from finesweep.report.sections import spec_yaml
+from finesweep.results.answers import Answers, Confusion
 from finesweep.results.confirmation import Candidate, Confirmation
+from finesweep.results.worst_rows import ShownRow
 from finesweep.spec.reader import draft
 from finesweep.trial import Direction, TrialRecord
 
@@ -149,6 +151,59 @@ def test_spec_on_the_page_is_read_as_the_same_spec(tmp_path: Path) -> None:
     again = draft(tmp_path / "sst2.yaml").finished().spec
     asked = board.manifest.spec_for(board.runs[-1])
     assert again.model_dump(exclude={"base"}) == asked.model_dump(exclude={"base"})
+
+
+def cells_of(text: str, table: str) -> list[list[str]]:
+    """The texts of a table's lines, without its head."""
+    found = re.search(rf'<table id="{table}">.*?</table>', text, re.DOTALL)
+    assert found is not None
+    rows = found[0].split("<tr>")[2:]
+    return [
+        [re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)] for row in rows
+    ]
+
+
+def test_confusion_matrix_has_labels_as_lines_and_answers_as_columns(tmp_path: Path) -> None:
+    text = written(tmp_path, 12)
+    assert cells_of(text, "answers") == [
+        ["negative", "360", "40", "90.0 %"],
+        ["positive", "100", "372", "78.8 %"],
+    ]
+    assert "The answer is not the label for 140 of 872 validation rows (16.1 %)." in text
+
+
+def test_of_many_labels_the_largest_confusions_are_listed(tmp_path: Path) -> None:
+    names = [f"label {number}" for number in range(30)]
+    cells = [Confusion(one, one, 10) for one in names] + [
+        Confusion(one, names[0], place) for place, one in enumerate(names) if place
+    ]
+    text = written(tmp_path, 12, answers=Answers(tuple(cells)), data={"labels": names})
+    lines = cells_of(text, "answers")
+    assert len(lines) == 20
+    assert lines[0] == ["label 29", "label 0", "29", "74.4 %"]
+    assert "435 of 735 validation rows (59.2 %). These are the 20 largest of 29 confusions." in text
+
+
+def test_several_labels_are_counted_one_by_one(tmp_path: Path) -> None:
+    cells = (Confusion("a", "a", 5), Confusion("a", None, 2), Confusion(None, "b", 4), Confusion("b", "b", 1))
+    spec = {"task": "multi-label-classification"}
+    text = written(tmp_path, 12, answers=Answers(cells), data={"labels": ["a", "b"]}, spec=spec)
+    assert cells_of(text, "answers") == [["b", "1", "1", "0", "4"], ["a", "7", "5", "2", "0"]]
+
+
+def test_numbers_have_no_table_of_answers(tmp_path: Path) -> None:
+    assert 'id="answers"' not in written(tmp_path, 12, answers=Answers())
+
+
+def test_rows_are_shown_only_if_they_are_given(tmp_path: Path) -> None:
+    rows = [ShownRow("7", (text, "the second text"), text, "positive", "3.2000") for text in HOSTILE]
+    board = made_board(tmp_path, 12)
+    assert "holds texts of the data" not in page(board)
+    text = page(board, rows)
+    assert "holds texts of the data" in text
+    assert [line[:2] for line in cells_of(text, "rows")] == [["7", "3.2000"]] * len(HOSTILE)
+    assert html.unescape(cells_of(text, "rows")[1][2]) == HOSTILE[1]
+    assert "<img" not in without_bundle(text)
 
 
 def test_cost_adds_up_to_the_records(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from finesweep.files import write_json
 from finesweep.folder import SweepFolder, sweep_folder
 from finesweep.references import Reference, write_references
 from finesweep.results import leaderboard
+from finesweep.results.answers import Answers, Confusion
 from finesweep.results.board import Board, read_board
 from finesweep.results.decision import Light
 from finesweep.results.winner import EVIDENCE, Evidence
@@ -66,7 +67,8 @@ def test_cut_texts_are_counted_at_the_length_of_the_winner(tmp_path: Path) -> No
 
 
 def test_labels_that_the_winner_never_gives_are_named(tmp_path: Path) -> None:
-    winner = dataclasses.replace(WINNER, answered={"negative": 872, "positive": 0})
+    cells = Confusion("negative", "negative", 428), Confusion("positive", "negative", 444)
+    winner = dataclasses.replace(WINNER, answers=Answers(cells))
     assert names(folder_of(tmp_path / "never", winner=winner)) == ["never-predicted"]
     winner = dataclasses.replace(winner, same_answer="negative")
     assert names(folder_of(tmp_path / "one", winner=winner)) == ["one-answer"]

@@ -145,7 +145,7 @@ def exported(folder: Path, trial: int, ranked: float, test: dict[str, float]) ->
     """Leave the evidence that an exported winner carries."""
     evidence = Evidence(trial, "eval_loss", ranked, {"eval_loss": ranked}, test, {})
     (folder / "winner").mkdir(exist_ok=True)
-    (folder / "winner" / EVIDENCE).write_text(json.dumps(vars(evidence)))
+    (folder / "winner" / EVIDENCE).write_text(json.dumps(dataclasses.asdict(evidence)))
 
 
 def winner_line(page: str) -> str:

@@ -71,7 +71,7 @@ def odd_folder(tmp_path: Path) -> SweepFolder:
     """A folder with the winner's evidence, and a reference with an odd name."""
     (tmp_path / "winner").mkdir()
     evidence = Evidence(1, "eval_loss", 0.4, {"eval_loss": 0.4}, {"eval_loss": 0.45, "eval_=f1": 0.5}, {})
-    (tmp_path / "winner" / EVIDENCE).write_text(json.dumps(vars(evidence)))
+    (tmp_path / "winner" / EVIDENCE).write_text(json.dumps(dataclasses.asdict(evidence)))
     folder = SweepFolder(tmp_path)
     odd = Reference("=1 | <b>", {"eval_loss": 0.45, "eval_accuracy": 0.75}, seconds=1.5, rows=100)
     write_references(folder, [Reference("majority class", {"eval_loss": 0.69}, 0.1, 100), odd])
