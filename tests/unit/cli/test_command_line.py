@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from finesweep import __version__
 from finesweep.cli import command_line
 from finesweep.cli.app import found_folder
-from finesweep.cli.internal import importing
+from finesweep.cli.internal import importing, seek_garbage_rarely
 from finesweep.errors import FolderError
 
 
@@ -28,6 +28,23 @@ def test_garbage_is_collected_again_after_imports_even_failed_ones() -> None:
         assert gc.get_freeze_count() > 0, "what was imported is looked at in every collection"
     finally:
         gc.unfreeze()
+
+
+def test_garbage_of_imports_is_sought_rarely_and_yet_collected() -> None:
+    usual = gc.get_threshold()
+    try:
+        seek_garbage_rarely()
+        before = gc.get_stats()[0]["collections"]
+        for _ in range(10 * usual[0]):
+            loop: list[object] = []
+            loop.append(loop)
+        assert gc.get_stats()[0]["collections"] - before <= 1
+        for _ in range(200_000):
+            loop = []
+            loop.append(loop)
+        assert gc.get_stats()[0]["collections"] - before >= 2
+    finally:
+        gc.set_threshold(*usual)
 
 
 @pytest.mark.parametrize(
