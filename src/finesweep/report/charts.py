@@ -9,6 +9,7 @@ from typing import Any
 
 from finesweep.report.curves import FIRST, Curve, SearchState, ends
 from finesweep.report.literal import literal, rounded
+from finesweep.report.outlook import Outlook
 from finesweep.results.board import Board
 from finesweep.text import headings, setting
 from finesweep.trial import TrialRecord, TrialState, Value
@@ -102,42 +103,59 @@ def _range(board: Board, found: Sequence[Curve]) -> list[float]:
     return sorted((rounded(sign * (low - pad)), rounded(sign * (high + pad))))
 
 
-def best_so_far(board: Board, found: Sequence[SearchState]) -> Chart | None:
-    """Return the best value after each trial, against examples, hours and trials, of which one is shown at a time."""
+_AXES: tuple[tuple[str, str, Callable[[SearchState], float]], ...] = (
+    ("examples", "training examples of all trials", lambda one: one.examples),
+    ("hours", "hours of all trials, added up", lambda one: rounded(one.hours)),
+    ("trials", "trials that have ended", lambda one: one.ended),
+)
+"""Axes of the best value so far: a button's name, a title, and the place of a state."""
+
+_LINES = 3
+"""Traces of each axis: each trial, the best so far, what is expected."""
+
+
+def best_so_far(board: Board, found: Sequence[SearchState], ahead: Outlook | None) -> Chart | None:
+    """Return the best value after each trial and the expected one, of whose axes one is shown at a time."""
     if not any(one.value is not None for one in found):
         return None
-    axes: list[tuple[str, str, Callable[[SearchState], float]]] = [
-        ("examples", "training examples of all trials", lambda one: one.examples),
-        ("hours", "hours of all trials, added up", lambda one: rounded(one.hours)),
-        ("trials", "trials that have ended", lambda one: one.ended),
+    own = [one for one in found if one.value is not None]
+    data = [
+        {**line, "visible": index == 0} for index, axis in enumerate(_AXES) for line in _progress(axis[2], found, ahead)
     ]
-    own, lead = [one for one in found if one.value is not None], [one for one in found if one.best is not None]
-    data = []
-    for index, (_, _, get) in enumerate(axes):
-        dots = _trace("each trial", [get(one) for one in own], [one.value for one in own], [one.trial for one in own])
-        best = _trace(
-            "best so far", [get(one) for one in lead], [one.best for one in lead], [one.trial for one in lead]
-        )
-        marker, line = {"color": GREY, "size": 5}, {"shape": "hv", "width": 2, "color": PALETTE[0]}
-        hover = {"visible": index == 0, "hovertemplate": "trial %{customdata}: %{y:.4f}<extra></extra>"}
-        data += [
-            {**dots, **hover, "mode": "markers", "marker": marker},
-            {**best, **hover, "mode": "lines", "line": line},
-        ]
-    buttons = [_button(index, len(axes), name, title) for index, (name, title, _) in enumerate(axes)]
+    buttons = [_button(index, len(_AXES), name, title) for index, (name, title, _) in enumerate(_AXES)]
     menu = {"type": "buttons", "direction": "right", "x": 1, "xanchor": "right", "y": 1.18, "buttons": buttons}
     menu |= {"font": {"color": "#222222"}, "bgcolor": "#dfe3e8"}  # Plotly's own colour of the active one is light
     values = [Curve(one.trial, None, TrialState.COMPLETE, [(0, one.value)]) for one in own if one.value is not None]
+    values += [Curve(0, None, TrialState.COMPLETE, [(0, value)]) for _, value in (ahead.course if ahead else ())]
     layout = {
-        "xaxis": {"title": {"text": axes[0][1]}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": _AXES[0][1]}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": literal(board.summary.metric)}, "range": _range(board, values)},
         "updatemenus": [menu],
     }
     return Chart("progress", "Best objective after each trial", 360, {"data": data, "layout": layout})
 
 
+def _progress(
+    place: Callable[[SearchState], float], found: Sequence[SearchState], ahead: Outlook | None
+) -> list[dict[str, Any]]:
+    own, lead = [one for one in found if one.value is not None], [one for one in found if one.best is not None]
+    last, course = found[-1], ahead.course if ahead else ()
+    to_come = [place(last) + place(last) * count / last.ended for count, _ in course]
+    dots = _trace("each trial", [place(one) for one in own], [one.value for one in own], [one.trial for one in own])
+    best = _trace("best so far", [place(one) for one in lead], [one.best for one in lead], [one.trial for one in lead])
+    rest = _trace("expected", [place(last), *map(rounded, to_come)], [last.best, *(rounded(y) for _, y in course)], [])
+    hover = {"hovertemplate": "trial %{customdata}: %{y:.4f}<extra></extra>"}
+    line = {"width": 2, "color": PALETTE[0]}
+    return [
+        {**dots, **hover, "mode": "markers", "marker": {"color": GREY, "size": 5}},
+        {**best, **hover, "mode": "lines", "line": {"shape": "hv", **line}},
+        {**rest, "mode": "lines", "line": {"dash": "dot", **line}, "hovertemplate": "expected: %{y:.4f}<extra></extra>"}
+        | {"showlegend": bool(course)},
+    ]
+
+
 def _button(index: int, count: int, name: str, title: str) -> dict[str, Any]:
-    visible = [place // 2 == index for place in range(2 * count)]
+    visible = [place // _LINES == index for place in range(_LINES * count)]
     change = {"xaxis.title.text": title, "xaxis.autorange": True}
     return {"label": f"by {name}", "method": "update", "args": [{"visible": visible}, change]}
 

@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from finesweep.files import write_text
-from finesweep.report import curves, drawings, sections
+from finesweep.report import curves, drawings, outlook, sections
 from finesweep.report.answers import answer_table
 from finesweep.report.charts import Chart, best_so_far, learning_curves, parallel_coordinates
 from finesweep.report.literal import in_a_script
@@ -52,8 +52,9 @@ def write_report(board: Board, rows: Sequence[ShownRow] = ()) -> Path:
 def page(board: Board, rows: Sequence[ShownRow] = ()) -> str:
     """Return the page of a board, as one HTML document that needs no other file; see ``write_report``."""
     script, (code_hash, bundle) = _own("report.js"), _plotly()
-    charts = _charts(board)
     found, costs = curves.progress(board), curves.costs(board)
+    ahead = outlook.look_ahead(board, found)
+    charts = _charts(board, found, ahead)
     return (
         _environment()
         .get_template("report.html.jinja")
@@ -72,7 +73,7 @@ def page(board: Board, rows: Sequence[ShownRow] = ()) -> str:
             table=table(board),
             confirmed=sections.confirmed(board),
             comparison=sections.comparison(board),
-            outlook=sections.outlook(board, found),
+            outlook=list(outlook.sentences(board, found, ahead)),
             notes=list(sections.notes(board)),
             reasons=reasons(unranked(board.records)),
             drawing=drawings.best_curves(curves.curves(board)),
@@ -88,14 +89,14 @@ def page(board: Board, rows: Sequence[ShownRow] = ()) -> str:
     )
 
 
-def _charts(board: Board) -> Sequence[Chart]:
+def _charts(board: Board, found: Sequence[curves.SearchState], ahead: outlook.Outlook | None) -> Sequence[Chart]:
     # Optuna and Plotly take a second to import, so a face that only names this module does not.
     from finesweep.report.optuna_charts import optuna_charts
 
     own = [
         learning_curves(board, curves.curves(board)),
         parallel_coordinates(board),
-        best_so_far(board, curves.progress(board)),
+        best_so_far(board, found, ahead),
     ]
     return [*filter(None, own), *optuna_charts(board)]
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import yaml
 
 from finesweep.registry import TASKS
-from finesweep.report.curves import SearchState
 from finesweep.results.board import Board
 from finesweep.results.confirmation import Candidate
 from finesweep.results.decision import Light, between
@@ -202,30 +201,6 @@ def _confirmed(one: Candidate, direction: Direction) -> Confirmed:
         interval=between(one.interval) if one.interval else "",
         optimism="0" if optimism == 0 else metric(optimism),
     )
-
-
-def outlook(board: Board, found: Sequence[SearchState]) -> list[str]:
-    """Return sentences on what the search still brought at its end, and what more trials may bring."""
-    if not found or found[-1].best is None:
-        return []
-    sentences = []
-    half = found[len(found) // 2 - 1].best if len(found) >= 4 else None
-    if half is not None:
-        gain = abs(found[-1].best - half)
-        name = clean(board.summary.metric)
-        later = len(found) - len(found) // 2
-        brought = f"improved the best {name} by {metric(gain)}" if gain else f"did not improve the best {name}"
-        sentences.append(f"The last {later} of {len(found)} trials {brought}.")
-    left = max((board.summary.trials or 0) - len(found), 0)
-    more = left or len(found)
-    which = f"the {left} trials that are left" if left else f"{more} more trials"
-    # Of n + m trials in random order each is equally likely to be the best.
-    chance = 100 * more / (len(found) + more)
-    sentences.append(
-        f"If further trials are like those so far, the chance that one of {which} is better than all of these is "
-        f"{chance:.0f} %."
-    )
-    return sentences
 
 
 def commands(board: Board) -> list[tuple[str, str]]:

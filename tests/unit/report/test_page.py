@@ -224,4 +224,4 @@ def test_best_so_far_is_recomputed_from_the_records(tmp_path: Path) -> None:
     assert data[1]["y"][-1] == min(ranked)
     assert data[0]["y"] == ranked
     assert data[0]["x"][-1] <= sum(one.examples for one in records)
-    assert data[5]["x"][-1] == max(place for place, one in enumerate(records, 1) if one.state is not None)
+    assert data[7]["x"][-1] == max(place for place, one in enumerate(records, 1) if one.state is not None)
