@@ -19,7 +19,7 @@ from finesweep.text import clean, metric
 from finesweep.text.format import finite
 from finesweep.trial import Direction, TrialRecord
 
-TAKEN, TESTED = "take: trial", "the same on the test rows: trial"
+TAKEN, TESTED = "take: trial", "the winner on the test rows: trial"
 
 MOST_METRICS = 5
 """Maximum number of metrics beside each other."""
@@ -138,12 +138,14 @@ def comparison(board: Board) -> Comparison | None:
 
 def _candidates(board: Board, best: TrialRecord) -> Iterator[tuple[str, Mapping[str, float | None]]]:
     first, baseline = board.summary.best, board.summary.baseline
-    yield f"{TAKEN} {best.trial}", {**best.metrics, board.summary.metric: best.objective}
+    # The means over fresh seeds have a table of their own.
+    seed = ", by its one seed in the search" if board.summary.fresh is not None else ""
+    yield f"{TAKEN} {best.trial}{seed}", {**best.metrics, board.summary.metric: best.objective}
     if first is not None and first.trial != best.trial:
         yield f"rank 1: trial {first.trial}", {**first.metrics, board.summary.metric: first.objective}
     if baseline is not None and ranks(baseline) and baseline.trial != best.trial:
         values = {**baseline.metrics, board.summary.metric: baseline.objective}
-        yield f"untuned default: trial {baseline.trial}", values
+        yield f"untuned default: trial {baseline.trial}{seed}", values
     naive = board.manifest.data.naive
     # The references have the same answer, with the scores of one model.
     if naive is not None and not board.references:
@@ -234,8 +236,9 @@ def notes(board: Board) -> Iterator[str]:
     if standing is None:
         return
     if len(standing.tied) > 1:
+        first = f"trial {standing.tied[0]}, the best of the search," if board.summary.fresh else "the first"
         yield (
-            f"Tied: {len(standing.tied):,} trials cannot be told from the first on these rows (95 % for all "
+            f"Tied: {len(standing.tied):,} trials cannot be told from {first} on these rows (95 % for all "
             "comparisons together). Cheapest: the one of them that saw the fewest examples."
         )
     # Marks in the leaderboard's table are tags here, so only the notes that follow its first one are the same.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -191,6 +192,8 @@ def _against_default(summary: SweepSummary, take: TrialRecord, standing: Standin
     lead = standing.leads.get(take.trial) if standing else None
     if lead is None:
         return text, False
-    is_sure = lead.low > 0
-    doubt = "" if is_sure else ", which may be chance"
-    return f"{text} (95 %: {between(lead)}{doubt})", is_sure
+    is_sure, doubt = lead.low > 0, "" if lead.low > 0 or lead.high < 0 else ", which may be chance"
+    # The interval has the sign of the difference that it stands beside, which is then positive.
+    is_better = summary.direction.better(take.objective, baseline.objective)
+    around = lead if is_better else dataclasses.replace(lead, low=-lead.high, high=-lead.low)
+    return f"{text} (95 %: {between(around)}{doubt})", is_sure

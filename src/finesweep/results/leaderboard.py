@@ -199,11 +199,14 @@ _CAUTION = (
 
 
 def _winner_fact(board: Board) -> str:
-    """Describe where the weights of the trial to take are; a winner exported from another trial is ignored."""
-    take, evidence = board.take, board.evidence
-    if take is None:
+    """Describe where the weights of the model to take are; a winner exported from another model is ignored."""
+    choice, evidence = board.choice, board.evidence
+    if choice is None:
         return "none"
-    text = f"trial {take.trial}" + ("" if take.best_step is None else f", step {take.best_step:,}")
+    text, step = f"trial {choice.trial}", choice.record.best_step
+    if choice.candidate is not None:
+        text += f", fresh seed {choice.record.effective.get('seed')}"
+    text += "" if step is None else f", step {step:,}"
     if evidence is not None:
         text += f"; exported to winner/, loaded again and evaluated: {scores(evidence.reloaded)}"
         return text + (f"; on the test rows: {scores(evidence.test)}" if evidence.test else "")

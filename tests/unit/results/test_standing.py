@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,19 @@ def test_preferred_cheapest_becomes_the_winner_if_its_weights_are_kept(sweep: Sw
     sweep.folder.checkpoint(1).mkdir(parents=True)
     assert (taken("best"), taken("cheapest-tied")) == (0, 1)
     assert "Take trial 1" in sweep.board(prefer="cheapest-tied").decision.text
+
+
+def test_interval_beside_a_loss_to_the_default_has_its_sign(sweep: Sweep) -> None:
+    for values, examples in zip(losses([0.0, 0.001, 0.4]), (900, 100, 50), strict=True):
+        sweep.add({"eval_loss": values}, examples=examples)
+    sweep.folder.checkpoint(1).mkdir(parents=True)
+    found = re.search(
+        r"0.0010 above the untuned default \(95 %: (-?[\d.]+) to ([\d.]+), which may be chance\)",
+        (sweep.board(prefer="cheapest-tied").decision.text),
+    )
+    assert found is not None
+    low, high = map(float, found.groups())
+    assert (low + high) / 2 == pytest.approx(0.001, abs=1e-4)
 
 
 def test_weights_are_kept_of_each_trial_that_no_cheaper_one_beats() -> None:
