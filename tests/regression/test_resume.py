@@ -61,9 +61,8 @@ class Outcome:
     def of(cls, tuning: FineTuning, reports: Sequence[Any]) -> Outcome:
         names = ("step", "epoch", "loss", "grad_norm", "learning_rate")
         logs = [entry for entry in tuning.trainer.state.log_history if "loss" in entry]
-        watch = {field: value for field, value in vars(tuning.watch).items() if field != "weights"}
         return cls(
-            watch,
+            seen(tuning.watch),
             [(report.evaluation, report.best) for report in reports],
             [tuple(entry[name] for name in names) for entry in logs],
             {name: tensor.clone() for name, tensor in tuning.trainer.model.state_dict().items()},
@@ -77,6 +76,17 @@ class Outcome:
         assert self.mean_loss == other.mean_loss
         assert self.weights.keys() == other.weights.keys()
         assert [name for name in self.weights if not torch.equal(self.weights[name], other.weights[name])] == []
+
+
+def seen(watch: TrialWatch) -> dict[str, Any]:
+    """Return all of a watch but the weights, as values that can be compared; the rows must give its metrics."""
+    assert watch.by_row is not None
+    rows = {name: values.tolist() for name, values in watch.by_row.values.items()}
+    assert {name: np.mean(values) for name, values in rows.items()} == pytest.approx(
+        {name: watch.result.metrics[name] for name in rows}, rel=1e-9, abs=1e-12
+    )
+    rows["labels"] = watch.by_row.labels.tolist()
+    return {**{name: value for name, value in vars(watch).items() if name != "weights"}, "by_row": rows}
 
 
 def mean_loss(tuning: FineTuning) -> float:
@@ -291,7 +301,7 @@ def test_a_new_process_goes_on(short, whole, tmp_path):
     interrupted(short, (10, 1), tmp_path / "state")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         watch, weights = pool.submit(go_on, short, tmp_path / "state").result()
-    assert {field: value for field, value in vars(watch).items() if field != "weights"} == whole.watch
+    assert seen(watch) == whole.watch
     assert all(torch.equal(weights[name], tensor) for name, tensor in whole.weights.items())
 
 
