@@ -11,7 +11,7 @@ from finesweep.data import DataFacts
 from finesweep.doctor.row_facts import RowFacts
 from finesweep.references import Reference
 from finesweep.spec import SweepSpec
-from finesweep.trial import TrialRecord, TrialState
+from finesweep.trial import Direction, TrialRecord, TrialState
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Case:
         spec: The sweep's spec.
         data: Facts about its data.
         records: The records of all ended trials.
-        ranked: Those that rank, best first.
+        ranked: Those that rank: the trial of rank 1, then the others by their value in the search, best first.
         references: Scores of the references.
         tied: Trials that cannot be told from the first on the validation rows; None if that is unknown.
         half_widths: Half the width of the objective's interval over the validation rows, by trial.
@@ -69,6 +69,7 @@ class Case:
         most_tokens: Longest input of the model in tokens.
         same_answer: The winner's answer, if it is the same for all validation rows.
         answered: Validation rows for which the winner gave each label, by label; empty if that is unknown.
+        means: Mean over fresh seeds by confirmed trial; empty without a confirmation.
     """
 
     spec: SweepSpec
@@ -83,6 +84,13 @@ class Case:
     most_tokens: int = 512
     same_answer: str | None = None
     answered: Mapping[str, int] = field(default_factory=dict)
+    means: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def searched(self) -> list[TrialRecord]:
+        """The trials that rank, by their value in the search, best first."""
+        sign = -1 if self.spec.direction is Direction.MAXIMIZE else 1
+        return sorted(self.ranked, key=lambda record: (sign * (record.objective or 0.0), record.trial))
 
     @property
     def finished(self) -> list[TrialRecord]:

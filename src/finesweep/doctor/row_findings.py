@@ -39,15 +39,17 @@ def few_validation_rows(case: Case) -> Iterator[Finding]:
     rows = case.data.rows.get("validation", 0)
     if len(case.ranked) < FEWEST_RANKED or not rows:
         return
-    best, middle = case.ranked[0], case.ranked[len(case.ranked) // 2]
+    by_value = case.searched
+    best, middle = by_value[0], by_value[len(by_value) // 2]
     found = _by_tie_set(case, best, middle) if case.tied is not None else _by_accuracy(best, middle, rows)
     if found is None:
         return
     name, first, other, chance = found
     if chance > abs(first - other) > chance / MOST_TIMES:
         wanted = _two_digits(math.ceil(rows * (chance / (first - other)) ** 2))
+        of = "in the search, " if case.means else ""
         evidence = (
-            f"{name} of the best trial and of the middle one is {metric(first)} and {metric(other)}; with {rows:,} "
+            f"{of}{name} of the best trial and of the middle one is {metric(first)} and {metric(other)}; with {rows:,} "
             f"rows chance alone makes {metric(chance)}; {wanted:,} rows would do"
         )
         yield Finding("few-validation-rows", "The validation rows are few", evidence, _more_rows(case, wanted))

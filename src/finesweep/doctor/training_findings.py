@@ -34,8 +34,10 @@ def worse_than_reference(case: Case) -> Iterator[Finding]:
     if best is None or value is None or not case.ranked:
         return
     found = case.ranked[0]
-    if not direction.better(found.objective or 0.0, value):
-        evidence = f"{name} {metric(found.objective)} against {metric(value)}, which took {duration(best.seconds)}"
+    own = case.means.get(found.trial, found.objective or 0.0)
+    if not direction.better(own, value):
+        over = " on average over fresh seeds" if found.trial in case.means else ""
+        evidence = f"{name} {metric(own)}{over} against {metric(value)}, which took {duration(best.seconds)}"
         text = f"The best trial ({found.trial}) is no better than {clean(best.name)}"
         yield Finding("worse-than-reference", text, evidence, _longer(case), weight="problem")
 

@@ -107,7 +107,7 @@ def read_board(
     evidence = evidence_of(sweep_folder, choice)
     test = scores(evidence.test) if evidence and evidence.test else None
     references = in_order(read_references(sweep_folder), summary)
-    found = findings(case(sweep_folder, manifest, records, ranks, standing, evidence, references))
+    found = findings(case(sweep_folder, manifest, records, ranks, standing, evidence, references, fresh))
     return Board(
         folder=sweep_folder.path,
         manifest=manifest,

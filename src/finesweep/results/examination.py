@@ -8,6 +8,7 @@ from finesweep.doctor import Case, CutTexts, RowFacts
 from finesweep.files.atomic import read_json
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.references import Reference
+from finesweep.results.ranking import FreshSeeds
 from finesweep.results.standing import Standing
 from finesweep.results.winner import Evidence
 from finesweep.trial import TrialRecord
@@ -21,6 +22,7 @@ def case(
     standing: Standing | None,
     evidence: Evidence | None,
     references: Sequence[Reference],
+    fresh: FreshSeeds | None = None,
 ) -> Case:
     """Return the doctor's view of a sweep.
 
@@ -28,11 +30,16 @@ def case(
         sweep_folder: The sweep's folder.
         manifest: The sweep's manifest.
         records: The records of all ended trials.
-        best_first: Those that rank, best first.
+        best_first: Those that rank, by their value in the search, best first.
         standing: How sure the ranks are, None if that is unknown.
         evidence: Evidence of the best trial's export, None without one.
         references: Scores of the references.
+        fresh: What the confirmation says, None without one.
     """
+    means = fresh.means if fresh is not None else {}
+    first = next(iter(means), None)
+    # The untuned default is confirmed too, so the board's order does not tell which trials are the next best.
+    best_first = sorted(best_first, key=lambda record: record.trial != first)
     intervals = standing.intervals if standing is not None else {}
     return Case(
         spec=manifest.spec,
@@ -47,6 +54,7 @@ def case(
         most_tokens=manifest.model.max_tokens,
         same_answer=evidence.same_answer if evidence else None,
         answered=evidence.answers.by_label if evidence else {},
+        means=means,
     )
 
 

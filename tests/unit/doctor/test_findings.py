@@ -152,6 +152,18 @@ def test_a_reference_that_is_better_is_a_problem() -> None:
     assert "no better than TF-IDF + logistic regression: eval_loss 0.2" in lines(found)
 
 
+def test_reference_that_only_one_lucky_seed_beat_is_a_problem() -> None:
+    found = sound()
+    first = found.ranked[0]
+    value = (first.objective or 0.0) + 0.001
+    better = Reference("TF-IDF + logistic regression", {"eval_loss": value}, 2.0, 6920)
+    one_seed = dataclasses.replace(found, references=[better])
+    assert names(one_seed) == []
+    confirmed = dataclasses.replace(one_seed, means={first.trial: value + 0.05})
+    assert names(confirmed) == ["worse-than-reference"]
+    assert f"eval_loss {value + 0.05:.4f} on average over fresh seeds against {value:.4f}" in lines(confirmed)
+
+
 def test_diverged_trials_give_the_learning_rate_above_which() -> None:
     rates = [10 ** (-5 + n / 10) for n in range(20)]
     records = [
@@ -189,6 +201,9 @@ def test_few_validation_rows_say_how_many_would_do() -> None:
     wanted = int(one.evidence.rpartition("; ")[2].split(" ")[0].replace(",", ""))
     assert exact <= wanted <= 1.2 * exact
     assert yaml.safe_load(one.cure or "")["data"].keys() == {"validation_fraction"}
+    confirmed = [found.ranked[15], *found.ranked[:15], *found.ranked[16:]]
+    (again,) = findings(dataclasses.replace(few_rows, ranked=confirmed, means={confirmed[0].trial: 0.4}))
+    assert again.evidence == f"in the search, {one.evidence}"
 
 
 def test_a_tie_set_with_the_middle_trial_asks_for_more_rows() -> None:
