@@ -54,7 +54,8 @@ def report(
     from finesweep.results.board import read_board
     from finesweep.results.worst_rows import read_worst_rows
 
-    board = read_board(SweepFolder(folder.absolute()))
+    sweep_folder = SweepFolder(folder.absolute())
+    board = read_board(sweep_folder, sweep_folder.search_manifest())
     shown = read_worst_rows(board) if rows else []
     permissions.follow(board.folder)
     typer.echo(f"Report: {printable(str(write_report(board, shown)), limit=1_000)}")
@@ -76,7 +77,8 @@ def doctor(
     from finesweep.folder import SweepFolder
     from finesweep.results.board import read_board
 
-    board = read_board(SweepFolder(folder.absolute()))
+    sweep_folder = SweepFolder(folder.absolute())
+    board = read_board(sweep_folder, sweep_folder.search_manifest())
     for finding in board.findings:
         typer.echo(printable(f"{finding.weight}: {finding.text}: {finding.evidence}.", limit=2_000))
         if finding.cure is not None:

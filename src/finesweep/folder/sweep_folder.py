@@ -185,6 +185,17 @@ class SweepFolder:
         except ValueError as error:
             raise FolderError(f"{self.spec_file}: {error}; start anew with --fresh") from None
 
+    def search_manifest(self) -> Manifest:
+        """Read the manifest of a sweep that searches.
+
+        Raises:
+            FolderError: As ``manifest``; or the folder is that of a confirmation.
+        """
+        manifest = self.manifest()
+        if manifest.repeats:
+            raise FolderError(f"{self.path} is a confirmation itself; name the folder of its sweep, {self.path.parent}")
+        return manifest
+
     def runs(self) -> list[Run]:
         """Return every ``sweep run`` so far, oldest first."""
         return [run for number, run in read_numbered(Run, self.path / "runs") if run.number == number]

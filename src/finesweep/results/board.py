@@ -12,7 +12,7 @@ from finesweep.folder.openings import Opening, openings
 from finesweep.references import Reference, read_references
 from finesweep.results.choice import Choice, choose
 from finesweep.results.confirmation import Confirmation, read_confirmation
-from finesweep.results.decision import Decision, decide
+from finesweep.results.decision import Decision, decide, left_to_search
 from finesweep.results.examination import case
 from finesweep.results.ranking import Row, SweepSummary, rank, ranked, summarize, winner
 from finesweep.results.reference_rows import in_order
@@ -63,6 +63,13 @@ class Board:
     findings: Sequence[Finding] = ()
 
     @property
+    def headline(self) -> str:
+        """The result on one line; a confirmation's trials have other numbers than those of its sweep."""
+        if not self.manifest.repeats:
+            return self.summary.headline()
+        return f"confirmation of {clean(self.folder.parent.name)}, its trainings on fresh seeds"
+
+    @property
     def ranked(self) -> list[Row]:
         """The rows that rank, best first."""
         return [row for row in self.rows if row.rank]
@@ -96,6 +103,8 @@ def read_board(
     manifest = sweep_folder.manifest() if manifest is None else manifest
     records = sweep_folder.records() if records is None else records
     runs = sweep_folder.runs() if runs is None else runs
+    if manifest.repeats:
+        return _of_confirmation(sweep_folder, manifest, records, runs)
     confirmation = read_confirmation(sweep_folder, records, compare=compare)
     fresh = None if confirmation is None else confirmation.fresh
     summary, ranks = summarize(manifest, records, runs, fresh), ranked(records, manifest.spec.direction)
@@ -115,7 +124,17 @@ def read_board(
         runs=runs,
         summary=summary,
         rows=rank(records, summary.direction, [] if fresh is None else list(fresh.means)),
-        decision=decide(summary, take, standing, references, found, test, confirmation=confirmation),
+        decision=decide(
+            summary,
+            take,
+            standing,
+            references,
+            found,
+            test,
+            _doubts(runs, confirmation),
+            confirmation,
+            is_compared=compare,
+        ),
         take=take,
         evidence=evidence,
         weights=_weights_of(sweep_folder, choice),
@@ -125,6 +144,29 @@ def read_board(
         openings=openings(sweep_folder),
         references=references,
         findings=found,
+    )
+
+
+def _doubts(runs: Sequence[Run], confirmation: Confirmation | None) -> Sequence[str]:
+    """Say that the spec's confirmation has not begun."""
+    is_to_come = confirmation is None and runs and runs[-1].confirm is not None
+    return ["it is not confirmed on fresh seeds yet (sweep confirm does that)"] if is_to_come else []
+
+
+def _of_confirmation(
+    sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]
+) -> Board:
+    """Return the board of a confirmation: its trainings, best first. What follows from them is on that of its sweep."""
+    summary = summarize(manifest, records, runs)
+    ended = sum(record.state.finished for record in records)
+    return Board(
+        folder=sweep_folder.path,
+        manifest=manifest,
+        records=records,
+        runs=runs,
+        summary=summary,
+        rows=rank(records, summary.direction),
+        decision=left_to_search(sweep_folder.path.parent.name, ended, len(manifest.planned)),
     )
 
 

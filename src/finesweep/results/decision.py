@@ -56,6 +56,8 @@ def decide(
     test: str | None = None,
     doubts: Sequence[str] = (),
     confirmation: Confirmation | None = None,
+    *,
+    is_compared: bool = True,
 ) -> Decision:
     """Decide from everything that is known about a sweep.
 
@@ -68,6 +70,7 @@ def decide(
         test: The winner's scores on the test rows, None without them.
         doubts: Further reasons to look first, each half a sentence.
         confirmation: The best trials, trained again on fresh seeds; None if they were not.
+        is_compared: Whether the trials were compared; while a run lasts they are not.
     """
     if take is None or summary.best is None:
         return Decision(Light.RED, ("No trial ranks yet, so there is nothing to take.",))
@@ -87,7 +90,22 @@ def decide(
     parts = [part for part in (compared, against, f"test: {test}" if test else None, *doubts) if part]
     second = "; ".join(parts)
     light = Light.GREEN if is_sure and not doubts else Light.YELLOW
-    return Decision(light, (f"Take {found}; {_company(take, standing)}.", f"{second[:1].upper()}{second[1:]}."))
+    return Decision(
+        light, (f"Take {found}; {_company(take, standing, is_compared)}.", f"{second[:1].upper()}{second[1:]}.")
+    )
+
+
+def left_to_search(sweep: str, ended: int, planned: int) -> Decision:
+    """Say on the board of a confirmation where the decision stands.
+
+    Args:
+        sweep: Name of the sweep that it confirms.
+        ended: Number of its trainings that have ended or are not needed.
+        planned: Number of those that are planned.
+    """
+    name = clean(sweep)
+    text = f"This confirms the sweep {name}: {ended} of at most {planned} trainings on fresh seeds have ended."
+    return Decision(Light.YELLOW, (text, f"Which trial to take stands on the board of {name}, one folder above."))
 
 
 def _half_sentence(finding: Finding) -> str:
@@ -146,7 +164,8 @@ def _against_confirmed_default(summary: SweepSummary, confirmation: Confirmation
 def _open_questions(confirmation: Confirmation) -> list[str]:
     if confirmation.is_complete:
         return []
-    return [f"the confirmation is not complete: {confirmation.ended} of at most {confirmation.planned} trainings"]
+    done = f"{confirmation.ended} of at most {confirmation.planned} trainings"
+    return [f"the confirmation is not complete: {done} (sweep confirm continues it)"]
 
 
 def _range(standing: Standing | None, take: TrialRecord) -> str:
@@ -159,8 +178,10 @@ def between(interval: Interval) -> str:
     return f"{metric(interval.low)} to {metric(interval.high)}"
 
 
-def _company(take: TrialRecord, standing: Standing | None) -> str:
+def _company(take: TrialRecord, standing: Standing | None, is_compared: bool) -> str:
     """Say which trials are as good on these rows."""
+    if not is_compared:
+        return "how sure its rank is, is told when the run ends"
     if standing is None:
         return "how sure its rank is, is not known: no rows are kept of these trials"
     if not standing.tied:

@@ -101,7 +101,7 @@ def console_table(board: Board, *, limit: int = 20) -> Group:
     from finesweep.text.table import FittedTable
 
     best, rest = board.ranked, board.unranked
-    title = f"{clean(board.manifest.name)}: {board.summary.headline()}"
+    title = f"{clean(board.manifest.name)}: {board.headline}"
     shown = columns(Place.RANKED, best, board.manifest, None, board.standing, board.confirmation)
     fitted = _fitted(best[:limit], shown, board.references) if best else []
     decision = Text(board.decision.text, style=f"bold {board.decision.light}")
@@ -154,7 +154,7 @@ def _page(board: Board) -> Iterator[str]:
     best, rest = board.ranked, board.unranked
     light, _, sentences = board.decision.text.partition(" ")
     yield from (f"# {_escaped(board.manifest.name)}", "", f"> **{light}** {_escaped(sentences, 2_000)}", "")
-    yield from (f"**{_escaped(board.summary.headline())}**", "")
+    yield from (f"**{_escaped(board.headline)}**", "")
     for name, text in facts(board.manifest, board.summary, board.runs):
         yield f"- {name}: {_escaped(text, limit=1_000)}"
     yield f"- Winner: {_escaped(_winner_fact(board), limit=1_000)}"
@@ -164,7 +164,7 @@ def _page(board: Board) -> Iterator[str]:
     ranked = columns(Place.RANKED, best, board.manifest, None, board.standing, board.confirmation)
     yield from _markdown_table(best, ranked, board.references) if best else ["No trial ranks."]
     yield from (line for note in _notes(board) for line in ("", _escaped(note, limit=1_000)))
-    if len(best) > 1:
+    if len(best) > 1 and not board.manifest.repeats:
         yield from ("", _CAUTION.format(count=f"{len(best):,}"))
     if rest:
         yield from ("", "## Not ranked", "")
@@ -201,6 +201,8 @@ _CAUTION = (
 def _winner_fact(board: Board) -> str:
     """Describe where the weights of the model to take are; a winner exported from another model is ignored."""
     choice, evidence = board.choice, board.evidence
+    if board.manifest.repeats:
+        return f"that of the sweep {clean(board.folder.parent.name)}, one folder above"
     if choice is None:
         return "none"
     text, step = f"trial {choice.trial}", choice.record.best_step

@@ -8,7 +8,7 @@ from enum import Flag, auto
 from typing import Any
 
 from finesweep.confidence import Interval
-from finesweep.folder import Manifest
+from finesweep.folder import Manifest, Repeat
 from finesweep.references import Reference
 from finesweep.results.confirmation import Candidate, Confirmation
 from finesweep.results.ranking import Row
@@ -112,6 +112,7 @@ def columns(
         BoardColumn("rank", Place.FILES, lambda row: row.rank),
         BoardColumn("rank", Place.RANKED, lambda row: _marked(row, standing), show=str),
         BoardColumn("trial", Place.ALL),
+        *(_repeated(manifest.repeats) if manifest.repeats else ()),
         BoardColumn("attempt", Place.JSON),
         BoardColumn("state", Place.UNRANKED | Place.FILES, right=False),
         BoardColumn("reason", Place.FILES),
@@ -147,6 +148,16 @@ def columns(
         BoardColumn("test", Place.JSON, lambda row: _test(row, evidence)),
     ]
     return [column for column in entries if place in column.places]
+
+
+def _repeated(repeats: Sequence[Repeat]) -> Iterator[BoardColumn]:
+    """Yield what each training of a confirmation repeats."""
+
+    def repeat(row: Row) -> Repeat | None:
+        return repeats[row.record.trial] if row.record.trial < len(repeats) else None
+
+    yield BoardColumn("repeats", Place.ALL, lambda row: (one := repeat(row)) and one.trial, "repeats trial")
+    yield BoardColumn("seed", Place.ALL, lambda row: (one := repeat(row)) and one.seed)
 
 
 TIED, CHEAPEST = "=", "c"

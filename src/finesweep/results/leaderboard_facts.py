@@ -31,7 +31,10 @@ def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Ite
     yield "Model", _model_fact(manifest.model)
     yield "Data", _data_fact(manifest.data, search.seed)
     yield "Objective", f"{summary.metric}, {summary.direction}"
-    yield "Search", f"{search.sampler} sampler, {search.pruner} pruner, {search.backend}, seed {search.seed}"
+    if manifest.repeats:
+        yield "Search", f"none; each trial of the plan repeats one of the search with another seed ({search.backend})"
+    else:
+        yield "Search", f"{search.sampler} sampler, {search.pruner} pruner, {search.backend}, seed {search.seed}"
     yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec.space.items())
     if isinstance(spec.start, WarmStart):
         told = "its trials tell the sampler as foreign ones, and do not rank here"

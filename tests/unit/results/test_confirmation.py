@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, manifest, record
+from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, manifest, record, run
 from scipy import stats
 
 from finesweep.confidence import Interval
 from finesweep.folder import Manifest, Repeat, SweepFolder
 from finesweep.folder.sweep_folder import make_folders
+from finesweep.references import Reference, write_references
 from finesweep.results.board import read_board
 from finesweep.results.choice import choose
 from finesweep.results.confirmation import Confirmation, confirmation_of
 from finesweep.results.leaderboard import to_csv, to_json, to_markdown
 from finesweep.results.ranking import rank, summarize
+from finesweep.spec import ConfirmSpec
 from finesweep.trial import Direction, TrialRecord, TrialState
 
 MIN = Direction.MINIMIZE
@@ -194,6 +196,7 @@ def test_board_without_comparison_loads_neither_numpy_nor_scipy(tmp_path):
 import sys
 from pathlib import Path
 from finesweep.folder import SweepFolder
+from finesweep.references import Reference, write_references
 from finesweep.results.board import read_board
 from finesweep.results.leaderboard import to_markdown
 board = read_board(SweepFolder(Path(sys.argv[1])), compare=False)
@@ -225,6 +228,13 @@ print(sorted({"scipy.special", "scipy.stats", "sklearn", "pandas"} & sys.modules
     assert ran.stdout.splitlines() == ["['timeline'] True", "['scipy.special']"]
 
 
+def test_decision_while_a_run_lasts_does_not_say_that_rows_are_missing():
+    board = read_board(SweepFolder(Path("no-such-folder")), manifest(), SEARCH, [run()], compare=False)
+    assert "Take trial 3: eval_loss 0.3000; how sure its rank is, is told when the run ends." in board.decision.text
+    board = read_board(SweepFolder(Path("no-such-folder")), manifest(), SEARCH, [run()])
+    assert "is not known: no rows are kept of these trials" in board.decision.text
+
+
 def test_board_takes_the_best_seed_of_the_best_mean_from_the_folder(tmp_path):
     folder = written(tmp_path, {3: [0.34, 0.36], 7: [0.33, 0.29]})
     board = read_board(folder, manifest(), SEARCH, [])
@@ -240,3 +250,35 @@ def test_only_candidate_is_not_compared_with_others(tmp_path):
     assert "fresh seeds (95 % over seeds: 0.2229 to 0.4771); no other trial has a mean over fresh seeds." in (
         board.decision.text
     )
+
+
+def test_board_of_a_confirmation_names_its_sweep_and_what_it_repeats(tmp_path):
+    folder = written(tmp_path, {3: [0.34, None], 7: [0.33, 0.29]})
+    board = read_board(folder.confirmation)
+    page = to_markdown(board)
+    assert board.decision.text == (
+        "YELLOW. This confirms the sweep sweep: 3 of at most 4 trainings on fresh seeds have ended. "
+        "Which trial to take stands on the board of sweep, one folder above."
+    )
+    assert "- Winner: that of the sweep sweep, one folder above" in page
+    assert not any(word in page for word in ("untuned default", "exported", "sampler", "Findings", "too good"))
+    rows = {row["trial"]: (row["repeats"], row["seed"], row["objective"]) for row in json.loads(to_json(board))}
+    assert rows == {0: (3, 100, 0.34), 1: (7, 100, 0.33), 3: (7, 101, 0.29)}
+
+
+def test_confirmation_that_has_not_begun_is_a_reason_to_look_first():
+    folder = SweepFolder(Path("no-such-folder"))
+    asked = run(confirm=ConfirmSpec())
+    text = read_board(folder, manifest(), SEARCH, [asked]).decision.text
+    assert "it is not confirmed on fresh seeds yet (sweep confirm does that)" in text
+    assert "confirm" not in read_board(folder, manifest(), SEARCH, [run()]).decision.text
+
+
+def test_doctor_looks_at_means_where_there_are_some(tmp_path):
+    """By one seed trial 3 is better than the reference; by its mean no trial is."""
+    folder = written(tmp_path, {3: [0.34, 0.36], 7: [0.33, 0.35]})
+    write_references(folder, [Reference("TF-IDF", {"eval_loss": 0.32}, 1.0, 100)])
+    found = {one.name: one for one in read_board(folder, manifest(), SEARCH, []).findings}
+    worse = found["worse-than-reference"]
+    assert worse.text == "The best trial (7) is no better than TF-IDF"
+    assert worse.evidence.startswith("eval_loss 0.3400 on average over fresh seeds against 0.3200")
