@@ -13,7 +13,7 @@ from finesweep.forecast import Span, expected_examples
 from finesweep.forecast.work import evaluated_rows
 from finesweep.launch import Profile
 from finesweep.pruning import cohorts
-from finesweep.spec import ConfirmSpec, SweepSpec
+from finesweep.spec import SweepSpec
 
 SPEED = (0.85, 1.0, 1.25)
 """Factors on the measured time for a whole sweep: low, likely and high."""
@@ -80,7 +80,7 @@ class Disk:
 
     Attributes:
         data_gb: Rows, tokens, and the model if it is made from scratch.
-        weights_gb: Kept weights, those that are being written, and the winner.
+        weights_gb: Kept weights of search and confirmation, those that are being written, and the winner.
         states_gb: States of trials that wait or were interrupted.
         logs_gb: Logs, scalars, records and claims.
         total_gb: The sum.
@@ -189,11 +189,8 @@ def estimated(inputs: PlanInputs, found: PlanMeasurement) -> Estimate:
 def _confirmation(
     inputs: PlanInputs, found: PlanMeasurement, fitting: dict[int, Measurement], unpruned: Span
 ) -> ConfirmationCost:
-    spec = inputs.spec
-    confirm = spec.confirm or ConfirmSpec()
-    with_default = spec.search.baseline and spec.search.sampler != "grid"
-    candidates = min(confirm.top + with_default, inputs.trials)
-    count = candidates * confirm.seeds
+    spec, candidates = inputs.spec, _candidates(inputs)
+    count = _trainings(inputs)
     examples = unpruned.times(count / inputs.trials)
     if not fitting:
         return ConfirmationCost(count, examples, None)
@@ -203,6 +200,21 @@ def _confirmation(
     fewer = dataclasses.replace(found, workers=min(found.workers, candidates))
     time = _Time(own, fewer, fitting)
     return ConfirmationCost(count, examples, time.hours_of(examples, rows.times(count / inputs.trials), pruned=False))
+
+
+def _candidates(inputs: PlanInputs) -> int:
+    """Return the most trials that are confirmed; 0 without a confirmation."""
+    spec = inputs.spec
+    if spec.confirm is None:
+        return 0
+    with_default = spec.search.baseline and spec.search.sampler != "grid"
+    return min(spec.confirm.top + with_default, inputs.trials)
+
+
+def _trainings(inputs: PlanInputs) -> int:
+    """Return the most trainings of the confirmation; 0 without one."""
+    confirm = inputs.spec.confirm
+    return 0 if confirm is None else _candidates(inputs) * confirm.seeds
 
 
 def _busy_share(found: PlanMeasurement, fitting: Sequence[Measurement]) -> float | None:
@@ -287,14 +299,37 @@ def _memory(found: PlanMeasurement, fitting: Sequence[Measurement]) -> Memory:
 
 
 def _disk(inputs: PlanInputs, found: PlanMeasurement, one: Measurement) -> Disk:
-    weights = one.weights_mb / 1000
+    weights, trainings = one.weights_mb / 1000, _trainings(inputs)
     waits = inputs.spec.search.pruner == "halving"
     waiting = max(map(len, cohorts(inputs.trials))) if waits else found.workers
     data = inputs.prepared_bytes / 1e9
-    kept = weights * (min(inputs.profile.keep_best + found.workers, inputs.trials) + 1)
-    states = weights * STATE_COPIES * min(waiting, inputs.trials)
-    logs = inputs.trials * RECORD_BYTES / 1e9
+    # The confirmation keeps the best seed of each trial, beside all that the search has kept.
+    kept = weights * (min(_kept(inputs) + found.workers, inputs.trials) + _candidates(inputs) + 1)
+    states = weights * STATE_COPIES * max(min(waiting, inputs.trials), min(found.workers, trainings))
+    logs = (inputs.trials + trainings) * RECORD_BYTES / 1e9
     return Disk(data, kept, states, logs, data + kept + states + logs)
+
+
+def _kept(inputs: PlanInputs) -> int:
+    """Return the most trials of the search that keep their weights.
+
+    With ``prefer: cheapest-tied`` a trial keeps them unless enough better ones cost no more. So there may be
+    ``keep_best`` of each cost, and trials that end early may each have another one.
+    """
+    spec = inputs.spec
+    if spec.prefer == "best":
+        return inputs.profile.keep_best
+    costs = inputs.trials if spec.patience != "none" else _costs(spec)
+    return int(min(inputs.profile.keep_best * costs, inputs.trials))
+
+
+def _costs(spec: SweepSpec) -> float:
+    """Return how many different costs trials have that nothing ends early; infinity if they have any."""
+    searched = spec.space.keys() | spec.fixed.keys()
+    batches = (BATCH, "gradient_accumulation_steps") if "max_steps" in searched else ()
+    costly = ("num_train_epochs", "max_steps", *batches)
+    axes = [axis for name, axis in spec.space.items() if name in costly or name.startswith("model.")]
+    return math.prod(axis.size() if axis.countable else math.inf for axis in axes)
 
 
 def _problems(inputs: PlanInputs, found: PlanMeasurement, memory: Memory | None, disk: Disk | None) -> Iterator[str]:
@@ -345,6 +380,7 @@ def _too_much_disk(inputs: PlanInputs, disk: Disk) -> Iterator[str]:
     if limit is not None and disk.total_gb > limit:
         fix = f"limits: {{disk_gb: {math.ceil(disk.total_gb * 11) / 10:g}}} would do"
         fewer = ", or a smaller keep_best" if inputs.profile.keep_best > 1 else ""
+        fewer += ", or prefer: best" if _kept(inputs) > inputs.profile.keep_best else ""
         yield f"the folder takes {need} at its peak, more than limits.disk_gb: {limit:g} ({fix}{fewer})"
     if disk.total_gb * 1e9 > inputs.free_bytes:
         yield f"the folder takes {need} at its peak, and {inputs.free_bytes / 1e9:.3g} GB are free (make room)"

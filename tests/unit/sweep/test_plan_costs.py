@@ -14,6 +14,7 @@ from finesweep.cli.plan_screen import lines
 from finesweep.forecast.course import Span
 from finesweep.launch.profile import Limits, Profile
 from finesweep.launch.slurm.profile import SlurmProfile
+from finesweep.spec.search_space import Parameter
 from finesweep.spec.sections import ConfirmSpec, SweepSpec
 from finesweep.sweep.plan_costs import PlanInputs, estimated
 from finesweep.worker.measure_for_plan import MOST_SECONDS, batch_sizes, loads
@@ -160,6 +161,38 @@ def test_disk_holds_weights_in_flight_and_states_of_those_that_wait():
     assert halved is not None
     assert halved.states_gb == pytest.approx(0.1 * 4 * 10)
     assert halved.total_gb == pytest.approx(halved.data_gb + halved.weights_gb + halved.states_gb + halved.logs_gb)
+
+
+def test_disk_holds_the_best_seed_of_each_confirmed_trial():
+    """Three tied trials and the untuned default, beside what the search keeps."""
+    plain = estimated(inputs(), measured()).disk
+    found = estimated(inputs(spec().model_copy(update={"confirm": ConfirmSpec(top=3, seeds=4)})), measured()).disk
+    assert plain is not None
+    assert found is not None
+    assert found.weights_gb - plain.weights_gb == pytest.approx(0.1 * 4)
+    assert found.states_gb == plain.states_gb
+    assert found.logs_gb == pytest.approx(plain.logs_gb * 26 / 10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"patience": "none"}, 1),
+        ({"patience": "none", "epochs": {"low": 2, "high": 4}}, 3),
+        ({"patience": "none", "epochs": {"low": 2.0, "high": 4.0}}, 10),
+        ({"patience": "none", "epochs": {"low": 2, "high": 4}, "keep_best": 2}, 6),
+        ({"patience": "auto"}, 10),
+    ],
+)
+def test_disk_holds_the_weights_of_each_cost_that_may_win(fields, kept):
+    sweep = spec(patience=fields["patience"], prefer="cheapest-tied")
+    if "epochs" in fields:
+        axis = Parameter(**fields["epochs"])
+        sweep = sweep.model_copy(update={"space": {**sweep.space, "num_train_epochs": axis}})
+    profile = Profile(keep_best=fields.get("keep_best", 1))
+    disk = estimated(inputs(sweep, profile=profile), measured()).disk
+    assert disk is not None
+    assert disk.weights_gb == pytest.approx(0.1 * (min(kept + 2, 10) + 1))
 
 
 def test_what_fits_is_no_problem():
