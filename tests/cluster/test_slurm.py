@@ -167,6 +167,7 @@ def test_jobs_submitted_by_hand_are_known_and_a_controller_that_is_down_is_one_l
     on_slurm: OnSlurm, slurm: SlurmCluster
 ) -> None:
     project = on_slurm.project
+    project.write("spec.yaml", LONG + "confirm: {top: 1, seeds: 2}\n")
     said = on_slurm.sweep("submit", "spec.yaml", "--on", "slurm.yaml", "--dry-run", "--set", "budget.trials=2")
     assert "Nothing was submitted" in said
     assert slurm.queue() == {} or all(state not in ("PENDING", "RUNNING") for state in slurm.queue().values())
@@ -193,7 +194,32 @@ def test_jobs_submitted_by_hand_are_known_and_a_controller_that_is_down_is_one_l
     slurm.call("scontrol", "update", "partitionname=main", "state=up")
     on_slurm.ended(collect)
     assert [record["state"] for record in project.records()] == ["COMPLETE", "COMPLETE"]
-    assert (project.results() / "winner").is_dir()
+    confirmation_is_cancelled_and_goes_on(on_slurm)
+
+
+def confirmation_is_cancelled_and_goes_on(on_slurm: OnSlurm) -> None:
+    """Check that the last job has submitted the confirmation, cancel that, and submit what is left of it."""
+    folder = on_slurm.project.results()
+    assert not (folder / "winner").exists()
+    assert "its confirmation was submitted" in json.loads((folder / "runs/0001.json").read_text())["outcome"]
+    jobs = [line.partition(":")[0] for line in on_slurm.status()]
+    assert [job.partition(", ")[2] for job in jobs] == [
+        "worker 1 of the confirmation",
+        "worker 2 of the confirmation",
+        "collect of the confirmation",
+    ]
+    said = on_slurm.sweep("cancel", str(folder))
+    assert all(f"job {job.partition(', ')[0]}: cancelled" in said for job in jobs)
+    assert "sweep confirm continues from here" in said
+    match = FIRST_WORDS.search(on_slurm.sweep("confirm", str(folder), "--on", "slurm.yaml"))
+    assert match
+    on_slurm.ended(match[2])
+    trainings = on_slurm.project.records("spec/confirm")
+    assert [record["state"] for record in trainings] == ["COMPLETE"] * len(trainings)
+    assert len(trainings) in (2, 4)
+    evidence = json.loads((folder / "winner/evidence.json").read_text())
+    assert evidence["ranked"] in [record["objective"] for record in trainings]
+    assert f"confirm  {len(trainings)} of at most {len(trainings)} trainings" in on_slurm.sweep("status", str(folder))
 
 
 def test_a_partition_that_does_not_exist_is_refused_in_slurms_own_words(on_slurm: OnSlurm) -> None:

@@ -54,7 +54,7 @@ def supervise(folder: Folder, run: RunNumber, token: Token = "") -> None:
 def collect(folder: Folder, run: RunNumber, token: Token = "") -> None:
     """End a run whose workers have ended: leaderboard, winner, and the proof of it."""
     from finesweep.cli import summary
-    from finesweep.sweep.run import collect as collect_run
+    from finesweep.sweep.collect import collect as collect_run
 
     summary.conclude(collect_run(folder.absolute(), run, token))
 

@@ -93,9 +93,20 @@ def _print_result(screen: Screen, outcome: RunResult) -> None:
         # The command is to be copied, so it is not wrapped.
         asked = f'transformers.pipeline("{task.pipeline}", "{path}/winner"{options})'
         screen.print(f"  {asked}", markup=False, soft_wrap=True)
+    else:
+        _say_no_winner(screen, outcome)
+
+
+def _say_no_winner(screen: Screen, outcome: RunResult) -> None:
+    """Print why no winner was exported, and what exports it."""
+    if outcome.submitted is not None:
+        screen.say("The confirmation was submitted; its last job exports the winner.")
+        _say_lines(screen, outcome.submitted)
     elif outcome.unconfirmed and outcome.signal is None:
+        launcher = outcome.sweep.profile.asked.launcher
+        on = "" if launcher == "local" else f" --on PROFILE.yaml  (the profile with launcher: {launcher})"
         screen.say("The confirmation is not complete, so no winner is exported. To complete it:")
-        screen.say(f"  sweep confirm {shlex.quote(str(path))}")
+        screen.say(f"  sweep confirm {shlex.quote(str(_relative(outcome.sweep.sweep_folder.path)))}{on}")
     elif outcome.owner is not None:
         screen.say(f"The winner is exported by the `sweep run` that was joined ({clean(outcome.owner)}).")
     elif outcome.signal is not None:
@@ -108,6 +119,10 @@ def handed_over(screen: Screen, submitted: Submission | str) -> None:
         screen.say(f"Nothing was submitted: {clean(submitted)}.")
         screen.say("`sweep run` with the same spec exports the winner, if that has not been done.")
         return
+    _say_lines(screen, submitted)
+
+
+def _say_lines(screen: Screen, submitted: Submission) -> None:
     for line in submitted.lines:
         # Script lines keep their indentation, and a command that is to be copied is not wrapped.
         screen.print(printable(line, limit=len(line)), markup=False, soft_wrap=True)

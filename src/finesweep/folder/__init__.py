@@ -10,7 +10,7 @@ from finesweep.folder.claims import BorrowedLease, Claim, Holder, Lease
 from finesweep.folder.manifest import Manifest, Repeat, Run, changes
 from finesweep.folder.model_facts import Loading, ModelFacts
 from finesweep.folder.row_scores import RowScores
-from finesweep.folder.shared_folder import new_token, open_run
+from finesweep.folder.shared_folder import is_as_written, new_token, open_run
 from finesweep.folder.sweep_folder import SweepFolder
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Run",
     "SweepFolder",
     "changes",
+    "is_as_written",
     "new_token",
     "open_run",
 ]

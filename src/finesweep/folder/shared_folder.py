@@ -24,22 +24,30 @@ POLL_SECONDS = 0.5
 ADDRESSES = ("address", "dashboard")
 """Keys of a profile to whose addresses credentials are sent."""
 
+SEALED = (*ADDRESSES, "setup")
+"""These, and the key whose shell lines jobs run."""
+
 _WORD = 16
 """Length of a token without its seal, in characters."""
 
 
 def new_token(profile: Mapping[str, Any]) -> str:
-    """Return a token for a run: a random word, and a seal of the addresses in its profile.
+    """Return a token for a run: a random word, and a seal of the addresses and shell lines in its profile.
 
     The user's command line brings the token to another process, but the folder may be written by other users. So the
-    process notices if an address in the folder was changed.
+    process notices if these were changed in the folder.
     """
     return secrets.token_hex(_WORD // 2) + _seal(profile)
 
 
 def _seal(profile: Mapping[str, Any]) -> str:
-    named = json.dumps([profile.get(key) for key in ADDRESSES])
+    named = json.dumps([profile.get(key) for key in SEALED])
     return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+
+def is_as_written(run: Run, token: str) -> bool:
+    """Return whether addresses and shell lines in a run's file are those that its command wrote."""
+    return token[_WORD:] == _seal(run.profile)
 
 
 def open_run(folder: Path, number: int, token: str = "") -> tuple[SweepFolder, Run]:

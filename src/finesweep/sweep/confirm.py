@@ -15,11 +15,10 @@ from finesweep.launch import profile as profile_module
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import ConfirmSpec
 from finesweep.sweep import worker_count
-from finesweep.sweep.confirmation import begin_confirmation
+from finesweep.sweep.hand_over import hand_over_confirmation, refuse_unread, submitter_of
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.run import RunResult
 from finesweep.sweep.run import confirm as run_confirmation
-from finesweep.sweep.submit import hand_over, refuse_unread, submitter_of
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,7 @@ def confirm(request: ConfirmRequest) -> RunResult | Submission:
 
 def _opened(request: ConfirmRequest, profile: Profile) -> tuple[OpenSweep, ConfirmSpec]:
     folder = SweepFolder(request.folder)
-    manifest, runs = folder.manifest(), folder.runs()
-    if manifest.repeats:
-        raise FolderError(f"{folder.path} is a confirmation itself; name the folder of its sweep")
+    manifest, runs = folder.search_manifest(), folder.runs()
     if not runs:
         raise FolderError(f"{folder.path}: the sweep has no run yet, so there is nothing to confirm")
     permissions.follow(folder.path)
@@ -83,10 +80,4 @@ def _submitted(search: OpenSweep, asked: ConfirmSpec, profile: Profile, request:
     submitter = submitter_of(profile)
     refuse_unread(profile, request.profile, request.allow_setup)
     submitter.check(profile)
-    again = begin_confirmation(search, asked, profile, request.workers, watched=submitter.watched)
-    if again is None:
-        return None
-    if (why := again.nothing_left()) is not None:
-        again.end_run(why)
-        return None
-    return hand_over(again, submitter, request.profile, dry_run=False)
+    return hand_over_confirmation(search, asked, profile, submitter, request.profile, request.workers)

@@ -124,6 +124,11 @@ class OpenSweep:
         """Return the sweep's confirmation without chances and intervals, None if it has none."""
         return read_confirmation(self.sweep_folder, records, compare=False)
 
+    def is_unconfirmed(self, records: Sequence[TrialRecord]) -> bool:
+        """Return whether the winner is to be confirmed before it is exported."""
+        again = self.confirmation(records)
+        return self.spec.confirm is not None if again is None else not again.is_complete
+
     def choice(self, records: Sequence[TrialRecord]) -> Choice | None:
         """Return the model that becomes the winner, None if no trial ranks."""
         again = self.confirmation(records)

@@ -18,7 +18,7 @@ from finesweep.errors import FolderError, NoFinishedTrial, SweepError
 from finesweep.folder import SweepFolder, leftovers, open_run, sweep_lock
 from finesweep.forecast import Course, TimeLeft
 from finesweep.host.signals import Signals
-from finesweep.launch import Handle, RunLimits
+from finesweep.launch import Handle, Submission
 from finesweep.registry import LAUNCHERS
 from finesweep.results import Evidence, kept_weights, ranking, winner
 from finesweep.spec import ConfirmSpec
@@ -44,6 +44,7 @@ class RunResult:
         evidence: Evidence of the winner; None after a signal, when no winner is exported.
         owner: Owner of the sweep that this run has joined; it will export the winner.
         unconfirmed: Whether there is no winner yet because the confirmation is not complete.
+        submitted: The confirmation, if it was submitted to a cluster; its last job exports the winner.
     """
 
     sweep: OpenSweep
@@ -53,6 +54,7 @@ class RunResult:
     evidence: Evidence | None = None
     owner: str | None = None
     unconfirmed: bool = False
+    submitted: Submission | None = None
 
 
 def run(preparation: Preparation) -> RunResult:
@@ -90,34 +92,6 @@ def supervise(path: Path, number: int, token: str = "") -> RunResult:
             return _carried_out(OpenSweep.of_run(sweep_folder, begun, "submit"), lock, signals)
 
 
-def collect(path: Path, number: int, token: str = "") -> RunResult:
-    """End a run whose workers have ended: write the final leaderboard, export and prove the winner.
-
-    Args:
-        path: The sweep's folder.
-        number: Number of the run.
-        token: The run's token; see ``shared_folder.open_run``.
-
-    Raises:
-        FolderError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
-    """
-    with Signals().counted() as signals:
-        sweep_folder, ended = open_run(path, number, token)
-        if sweep_folder.manifest().repeats:
-            return _collected_confirmation(OpenSweep.of_run(sweep_folder, ended), signals)
-        with sweep_lock.held(path):
-            sweep = OpenSweep.of_run(sweep_folder, ended, "submit")
-            if (found := _damaged(sweep)) is not None:
-                raise FolderError(f"{path}: {found}; submit the sweep again to train it again")
-            limits = RunLimits(sweep_folder, ended, sweep.spec.budget, sweep.profile.asked.limits)
-            left = f"its jobs ended with {sweep.unfinished()} trials left to run"
-            why = sweep.nothing_left() or limits.exceeded() or left
-            try:
-                return _collected(sweep, why, signals)
-            finally:
-                sweep.end_run(why)
-
-
 def _joined(sweep: OpenSweep, signals: Signals) -> RunResult:
     """Run trials of a sweep that another command owns, until none is left; collect if that command has ended."""
     folder = sweep.sweep_folder
@@ -125,7 +99,7 @@ def _joined(sweep: OpenSweep, signals: Signals) -> RunResult:
     try:
         with sweep_lock.held(folder.path) as lock:
             # Its owner has ended, so this process has to do the owner's remaining work.
-            return _collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals)
+            return collected(sweep, why, signals) if signals.received else _carried_out(sweep, lock, signals)
     except sweep_lock.InUse as error:
         return RunResult(sweep, folder.records(), why, signals.first, owner=error.owner)
 
@@ -136,8 +110,8 @@ def _carried_out(sweep: OpenSweep, lock: int, signals: Signals) -> RunResult:
         why = _search(sweep, lock, signals)
         if sweep.spec.confirm is not None and not signals.received:
             why = _confirmed(sweep, sweep.spec.confirm, lock, signals)
-        if signals.received or (found := _damaged(sweep)) is None:
-            return _collected(sweep, why, signals)
+        if signals.received or (found := damaged(sweep)) is None:
+            return collected(sweep, why, signals)
         sweep.sweep_folder.notes.append(found)
     raise FolderError(f"{sweep.sweep_folder.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
 
@@ -159,8 +133,8 @@ def confirm(
     """
     for _ in range(MOST_REPAIRS):
         why = _confirmed(search, asked, lock, signals, workers)
-        if signals.received or (found := _damaged(search)) is None:
-            return _collected(search, why, signals)
+        if signals.received or (found := damaged(search)) is None:
+            return collected(search, why, signals)
         search.sweep_folder.notes.append(found)
     raise FolderError(f"{search.sweep_folder.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
 
@@ -173,22 +147,8 @@ def _confirmed(
     return "no trial ranks" if again is None else f"confirmation: {_search(again, lock, signals)}"
 
 
-def _collected_confirmation(again: OpenSweep, signals: Signals) -> RunResult:
-    """End a run of a confirmation whose workers have ended: the leaderboard and the winner are those of its search."""
-    folder = SweepFolder(again.sweep_folder.path.parent)
-    with sweep_lock.held(folder.path):
-        last = dataclasses.replace(folder.runs()[-1], trust_remote_code=again.run.trust_remote_code)
-        search = dataclasses.replace(OpenSweep.of_run(folder, last, "confirm"), profile=again.profile)
-        if (found := _damaged(search)) is not None:
-            raise FolderError(f"{folder.path}: {found}; call sweep confirm again to train it again")
-        why = again.nothing_left() or f"its jobs ended with {again.unfinished()} trials left to run"
-        try:
-            return _collected(search, f"confirmation: {why}", signals)
-        finally:
-            again.end_run(why)
-
-
-def _damaged(sweep: OpenSweep) -> str | None:
+def damaged(sweep: OpenSweep) -> str | None:
+    """Set the weights of the model that becomes the winner aside if they are damaged; return what was found."""
     choice = sweep.choice(sweep.sweep_folder.records())
     return None if choice is None else kept_weights.set_aside_if_damaged(choice.folder, choice.record)
 
@@ -231,15 +191,19 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
         return Supervisor(sweep, signals, display, start).wait()
 
 
-def _collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
-    """Write the final leaderboard and the report; export and prove the winner unless the user has asked to stop."""
+def collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
+    """Write the final leaderboard and the report; export and prove the winner unless the user has asked to stop.
+
+    Raises:
+        FolderError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
+    """
     leftovers.tidy(sweep.sweep_folder)
     records = sweep.sweep_folder.records()
     sweep.write_leaderboard(records)
     received = signals.first
-    choice, again, evidence = sweep.choice(records), sweep.confirmation(records), None
+    choice, evidence = sweep.choice(records), None
     # A winner that may not stay must not open the test rows.
-    unconfirmed = sweep.spec.confirm is not None if again is None else not again.is_complete
+    unconfirmed = sweep.is_unconfirmed(records)
     if choice is not None and received is None and not unconfirmed:
         evidence = winner.export(
             sweep.sweep_folder,

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from finesweep.errors import SpecError, SweepError
 from finesweep.files import permissions
 from finesweep.folder import Run, SweepFolder, sweep_lock
 from finesweep.host.signals import Signals
-from finesweep.launch import Order, Profile, Submission, Submitter
+from finesweep.launch import Profile, Submission, Submitter
 from finesweep.launch.submitted_runs import submitted_runs
-from finesweep.registry import SUBMITTERS
 from finesweep.results import leaderboard
 from finesweep.results.board import read_board
 from finesweep.spec import TrialSettings
 from finesweep.sweep import prepare
+from finesweep.sweep.hand_over import hand_over, hand_over_confirmation, refuse_unread, submitter_of
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
@@ -42,7 +40,7 @@ def submit(
         announce: Called with the ``Checked`` spec before anything is prepared.
 
     Returns:
-        The submission; or why nothing was left to do.
+        The submission, of the sweep or of what is left of its confirmation; or why nothing was left to do.
 
     Raises:
         SpecError, FolderError, LaunchError, Stopped: See ``finesweep.errors``.
@@ -62,23 +60,14 @@ def submit(
             sweep = prepare.open_folder(path, checked, request, profile, watched=submitter.watched)
             if (why := sweep.nothing_left()) is None:
                 _tokenize(sweep)
-        if why is not None:
-            sweep.end_run(why)
-            return why
-        return hand_over(sweep, submitter, request.profile, dry_run=dry_run)
-
-
-def hand_over(sweep: OpenSweep, submitter: Submitter, file: Path | None, *, dry_run: bool) -> Submission:
-    """Submit a sweep with signals held: no command could end jobs whose ids were not written."""
-    order = Order(sweep.sweep_folder, sweep.run, sweep.profile, sweep.spec.name, sweep.single_worker, file)
-    try:
-        submission = submitter.submit(order, dry_run=dry_run)
-    except SweepError as error:
-        sweep.end_run(str(error).partition("\n")[0])
-        raise
-    if submission.jobs:
-        sweep.sweep_folder.write_jobs(sweep.run.number, submission.jobs)
-    return submission
+        # A command that watches on the cluster goes on with the confirmation itself.
+        if why is None or (submitter.watched and sweep.is_unconfirmed(sweep.sweep_folder.records())):
+            return hand_over(sweep, submitter, request.profile, dry_run=dry_run)
+        asked, submitted = sweep.spec.confirm, None
+        if asked is not None and not dry_run:
+            submitted = hand_over_confirmation(sweep, asked, profile, submitter, request.profile, request.workers)
+        sweep.end_run(why if submitted is None else f"{why}; its confirmation was submitted")
+        return why if submitted is None else submitted
 
 
 def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
@@ -98,14 +87,16 @@ def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
     folder = SweepFolder(path)
     manifest = folder.manifest()
     permissions.follow(path)
-    lines = [line for run, submitter in submitted_runs(folder) for line in _cancelled(folder, run, submitter, given)]
-    records = folder.records()
-    leaderboard.write(read_board(folder, manifest, records))
-    finished = sum(record.state.finished for record in records)
-    return [
-        *(lines or ["no job of this sweep is known"]),
-        f"{finished} trials have finished; the same command continues from here",
-    ]
+    open_runs = list(submitted_runs(folder))
+    lines = [line for part, run, submitter in open_runs for line in _cancelled(part, run, submitter, given)]
+    board = read_board(folder, manifest)
+    leaderboard.write(board)
+    finished = sum(record.state.finished for record in board.records)
+    lines = lines or ["no job of this sweep is known"]
+    if (again := board.confirmation) is not None and not again.is_complete:
+        said = f"{again.ended} of at most {again.planned} trainings of the confirmation have ended"
+        return [*lines, f"{said}; sweep confirm continues from here"]
+    return [*lines, f"{finished} trials have finished; the same command continues from here"]
 
 
 def _cancelled(folder: SweepFolder, run: Run, submitter: Submitter, given: Profile | None) -> Sequence[str]:
@@ -114,40 +105,6 @@ def _cancelled(folder: SweepFolder, run: Run, submitter: Submitter, given: Profi
     if lines and not run.watched:
         folder.write_run(dataclasses.replace(run, ended=time.time(), outcome="cancelled"))
     return lines
-
-
-def submitter_of(profile: Profile) -> Submitter:
-    """Return the submitter of a profile's launcher.
-
-    Raises:
-        SpecError: The launcher starts workers and stays with them.
-    """
-    if profile.launcher not in SUBMITTERS.names:
-        takes = ", ".join(SUBMITTERS.names)
-        hint = f"sweep run does that; sweep submit takes launcher: {takes}"
-        raise SpecError.of("launcher", f"{profile.launcher} starts workers and stays with them", hint)
-    submitter: Submitter = SUBMITTERS.load(profile.launcher)()
-    return submitter
-
-
-def refuse_unread(profile: Profile, file: Path | None, allow_setup: bool) -> None:
-    """Refuse shell lines of a profile of unknown origin, unless the user allows them.
-
-    Raises:
-        SpecError: They are not allowed.
-    """
-    if not profile.shell_lines or allow_setup or (file and file.resolve().is_relative_to(_own_profiles())):
-        return
-    shown = "; ".join(f"`{line}`" for line in profile.shell_lines)
-    message = f"this code would run on the cluster's machines: {shown}"
-    hint = f"read it, then say --allow-setup, or keep the profile in {_own_profiles()}"
-    raise SpecError.of(f"{file} setup", message, hint)
-
-
-def _own_profiles() -> Path:
-    """Return the folder of the user's own profiles."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home, "finesweep").resolve()
 
 
 def _tokenize(sweep: OpenSweep) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from made_records import manifest, record, run, running
 from finesweep.display.status import status_lines
 from finesweep.errors import LaunchError
 from finesweep.files.atomic import write_json
-from finesweep.folder import next_attempt
+from finesweep.folder import Repeat, next_attempt, sweep_lock
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch import submitted_runs
@@ -98,6 +99,47 @@ def test_a_folder_where_nothing_runs_says_how_it_ended(folder: SweepFolder) -> N
     assert "best     trial 0, eval_loss 0.5000" in said(folder)
 
 
+def test_status_has_the_decision_once_a_trial_ranks(folder: SweepFolder) -> None:
+    assert "decision" not in said(folder)
+    folder.record(record(0, 0.5))
+    assert "decision YELLOW. Take trial 0: eval_loss 0.5000; how sure its rank is, is not known: no rows" in said(
+        folder
+    )
+    lease = next_attempt.claim(folder, run=1, trials=[1])
+    assert lease is not None
+    with sweep_lock.held(folder.path):
+        assert "Take trial 0: eval_loss 0.5000; how sure its rank is, is told when the run ends." in said(folder)
+
+
+@pytest.fixture
+def confirmed(folder: SweepFolder) -> SweepFolder:
+    """A sweep whose confirmation has begun: the folder of that one."""
+    folder.record(record(3, 0.3))
+    folder.record(record(7, 0.31))
+    made = make_folders(folder.confirmation.path)
+    repeats = tuple(Repeat(trial, seed) for seed in (11, 12, 13) for trial in (3, 7))
+    again = dataclasses.replace(manifest(), planned=[record(3, 0.3).params] * 6, repeats=repeats)
+    write_json(made.spec_file, again.to_json())
+    for number, value in enumerate((0.34, 0.33, 0.36)):
+        made.record(record(number, value))
+    return made
+
+
+def test_status_tells_how_far_a_confirmation_is(folder: SweepFolder, confirmed: SweepFolder) -> None:
+    lease = next_attempt.claim(confirmed, run=1, trials=[3])
+    assert lease is not None
+    text = said(folder)
+    assert "confirm  3 of at most 6 trainings have ended, 1 RUNNING; means so far: trial 3 0.3500\n" in text
+    assert "running  trial 7 again, with seed 12, starting, on " in text
+    lease.release()
+    confirmed.record(record(3, 0.31))
+    lease = next_attempt.claim(confirmed, run=1, trials=[9])
+    assert lease is not None
+    text = said(folder)
+    assert "means so far: trial 7 0.3200, trial 3 0.3500\n" in text
+    assert "running  training 9 of the confirmation, starting" in text
+
+
 class Cluster:
     """A submitter whose queue is a list."""
 
@@ -149,3 +191,20 @@ def test_a_run_that_has_ended_is_not_asked_about(submitted, folder: SweepFolder)
     folder.write_run(run(2, watched=False, profile={"launcher": "cluster"}, outcome="all is done"))
     text = submitted(AssertionError("the cluster was asked"))
     assert "ended    all is done" in text
+
+
+def test_jobs_of_a_confirmation_are_told_apart(submitted, folder: SweepFolder, confirmed: SweepFolder) -> None:
+    folder.write_run(run(2, watched=False, profile={"launcher": "cluster"}, outcome="all is done"))
+    confirmed.write_run(run(1, watched=False, ended=None, profile={"launcher": "cluster"}))
+    assert "  job      7_0, worker 1 of the confirmation: running" in submitted([Job("7_0", "worker 1", "running")])
+
+
+def test_job_that_went_on_with_the_confirmation_is_known(
+    submitted, folder: SweepFolder, confirmed: SweepFolder
+) -> None:
+    profile = {"launcher": "cluster"}
+    folder.write_run(run(2, profile=profile, host="head", pid=5, outcome="all is done"))
+    folder.write_jobs(2, {"sweep": "j"})
+    for ended, pid, is_known in ((None, 5, True), (None, 6, False), (7200.0, 5, False)):
+        confirmed.write_run(run(1, ended=ended, profile=profile, host="head", pid=pid))
+        assert ("job      j, sweep: running" in submitted([Job("j", "sweep", "running")])) is is_known

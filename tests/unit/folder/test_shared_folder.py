@@ -10,7 +10,7 @@ from made_records import run
 
 from finesweep.errors import FolderError
 from finesweep.folder import shared_folder
-from finesweep.folder.shared_folder import new_token, open_run
+from finesweep.folder.shared_folder import is_as_written, new_token, open_run
 from finesweep.folder.sweep_folder import make_folders
 
 
@@ -81,6 +81,14 @@ def test_addresses_without_a_token_are_those_of_the_folder_alone(tmp_path: Path)
         open_run(folder.path, 1)
     folder.write_run(run(1, profile={"launcher": "ray", "address": "auto"}))
     assert open_run(folder.path, 1)[1].number == 1
+
+
+def test_shell_lines_that_were_changed_in_the_folder_are_noticed() -> None:
+    given = {"launcher": "slurm", "setup": ("module load cuda",), "workers": 4}
+    token = new_token(given)
+    assert is_as_written(run(1, profile={**given, "setup": ["module load cuda"], "workers": 2}), token)
+    assert not is_as_written(run(1, profile={**given, "setup": ["module load cuda", "curl evil"]}), token)
+    assert not is_as_written(run(1, profile=given), "")
 
 
 def test_two_runs_have_two_tokens() -> None:

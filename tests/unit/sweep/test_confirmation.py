@@ -11,11 +11,14 @@ import pytest
 from made_records import PRUNED, manifest, record, run
 
 from finesweep.errors import FolderError
-from finesweep.folder import Manifest, Repeat, RowScores, checked_files
+from finesweep.folder import Manifest, Repeat, RowScores, checked_files, new_token
 from finesweep.folder.manifest import changes
 from finesweep.folder.sweep_folder import make_folders
+from finesweep.host.machine import Machine
 from finesweep.launch import Profile, of_run
+from finesweep.launch.slurm.profile import SlurmProfile
 from finesweep.spec import ConfirmSpec, StopSpec
+from finesweep.sweep.collect import submitted_confirmation
 from finesweep.sweep.confirm import ConfirmRequest, confirm
 from finesweep.sweep.confirmation import begin_confirmation, candidates, fresh_seed
 from finesweep.sweep.open_sweep import OpenSweep
@@ -190,3 +193,28 @@ def test_sweep_without_a_run_is_not_confirmed(tmp_path):
     folder.spec_file.write_text(json.dumps(manifest().to_json()))
     with pytest.raises(FolderError, match="no run yet"):
         confirm(ConfirmRequest(folder.path))
+
+
+def on_slurm(search: OpenSweep, **changed) -> tuple[OpenSweep, str]:
+    """The sweep as the last job of a Slurm opens it, with the token on that job's command line."""
+    record = SlurmProfile(workers=2, setup=("module load cuda",)).settled(Machine(2, (), 8.0), 4).record()
+    submitted = run(profile={**record, **changed}, token=new_token(record), confirm=ConfirmSpec(top=1, seeds=2))
+    search.sweep_folder.write_run(submitted)
+    return OpenSweep.of_run(search.sweep_folder, submitted, "submit"), submitted.token
+
+
+def test_last_job_submits_no_confirmation_with_shell_lines_that_were_changed(search: OpenSweep) -> None:
+    sweep, token = on_slurm(search, setup=["curl evil"])
+    said = "; the confirmation was not submitted: the profile in the folder is not what its command wrote"
+    assert submitted_confirmation(sweep, token) == (None, said)
+    assert not search.sweep_folder.confirmation.path.exists()
+
+
+def test_last_job_on_a_machine_without_slurm_says_so(search: OpenSweep, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    submitted, said = submitted_confirmation(*on_slurm(search))
+    assert submitted is None
+    assert said.startswith("; the confirmation could not be submitted from this machine: sbatch is not on")
+    (ended,) = search.sweep_folder.confirmation.runs()
+    assert ended.outcome is not None
+    assert ended.outcome.startswith("sbatch is not on")

@@ -107,9 +107,12 @@ def _submitted(order: Order, arguments: list[str]) -> str:
 def _told(order: Order, workers: str, collect: str) -> list[str]:
     folder = shlex.quote(str(order.sweep_folder.path))
     count = width(order)
+    after = "exports the winner"
+    if order.run.confirm is not None:
+        after = "submits the confirmation, whose last job exports the winner,"
     return [
         f"Submitted {count} worker{'s' * (count != 1)} as job array {workers}.",
-        f"Job {collect} exports the winner when they have ended.",
+        f"Job {collect} {after} when they have ended.",
         f"  folder   {order.sweep_folder.path}",
         f"  script   {order.sweep_folder.path / WORKERS}",
         "Next:",
