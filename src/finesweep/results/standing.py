@@ -26,6 +26,12 @@ _SAME = 1e-4
 """Relative difference between a record's metric and the mean of its rows, which have single precision, above which they
 are not of one evaluation."""
 
+_SHARES = ("accuracy", "f1")
+"""Ends of the names of metrics that are shares: of rows, or of decisions."""
+
+LEAST_UNITS = 10
+"""Minimum number of rows or groups that are resampled: intervals of fewer would be much too narrow."""
+
 _GROUP_BYTES = 200_000_000
 """Maximum size in bytes of the rows' groups."""
 
@@ -99,8 +105,9 @@ def read_standing(
     except ValueError as error:
         return _without(bare, str(error))
     units = kept.rows if groups is None else len(set(groups.tolist()))
-    if units < 2:
-        return _without(bare, f"there is one {'row' if groups is None else 'group'}, so nothing can be resampled")
+    if units < LEAST_UNITS:
+        counted = f"{units:,} {'row' if groups is None else 'group'}{'s' if units > 1 else ''}"
+        return _without(bare, f"{counted} cannot stand for others; at least {LEAST_UNITS} are needed")
     return _compared(bare, kept, groups, metric, manifest.spec.direction, first[0], baseline)
 
 
@@ -136,7 +143,8 @@ def _compared(
     scores: dict[int, dict[str, Interval]] = {record.trial: {} for record in kept.records}
     for (number, name), found in zip(places, bca(resamples), strict=True):
         values = kept.values[number][name]
-        is_share = groups is None and bool(np.isin(values, (0.0, 1.0)).all()) and not name.endswith("loss")
+        # A score whose rows are all 0, or all 1, has no spread to resample.
+        is_share = groups is None and name.endswith(_SHARES) and bool(np.isin(values, (0.0, 1.0)).all())
         scores[kept.records[number].trial][name] = wilson(int(values.sum()), kept.rows) if is_share else found
     columns = [places.index((number, metric)) for number in range(len(kept.records)) if metric in kept.values[number]]
     losses = resamples.of_columns(columns, -1.0 if direction is Direction.MAXIMIZE else 1.0)

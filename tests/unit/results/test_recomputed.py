@@ -10,6 +10,7 @@ import base64
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import math
 import re
@@ -653,6 +654,9 @@ def test_comparison_and_charts_hold_the_values_of_the_records(shown: Shown) -> N
     complete = [one["state"] == "COMPLETE" for one in ended]
     dots, lead_line = figures["progress"]["data"][:2]
     assert dots["x"] == seen[complete].tolist()
+    spent = np.cumsum([one["seconds"] + one["earlier_seconds"] for one in ended])[complete] / 3600
+    assert figures["progress"]["data"][3]["x"] == pytest.approx(spent.tolist(), rel=1e-4)
+    assert figures["progress"]["data"][6]["x"] == [place for place, is_one in enumerate(complete, 1) if is_one]
     assert dots["y"] == [one["objective"] for one in ended if one["state"] == "COMPLETE"]
     assert lead_line["y"][-1] == min(dots["y"])
     assert figures["parallel"]["layout"]["meta"]["trials"] == shown.ranked
@@ -668,4 +672,9 @@ def test_outlook_is_the_gain_of_the_second_half(shown: Shown) -> None:
     gain = best[4] - best[-1]
     said = f"improved the best eval_loss by {four(gain)}" if gain else "did not improve the best eval_loss"
     assert f"The last 6 of 11 trials {said}." in text
-    assert "one of the 3 trials that are left is better than all of these is 21 %" in text
+    assert "one of the 3 trials that the budget has left is better than all of these is 21 %" in text
+    values = [one["objective"] for one in ended if one["state"] == "COMPLETE"]
+    values += [max(values)] * (11 - len(values))
+    fall = np.mean([min(some) for some in itertools.combinations(values, 6)]) - best[-1]
+    gain = min(fall * sum(1 / n for n in (12, 13, 14)) / sum(1 / n for n in range(7, 12)), best[-1])
+    assert f"improve it by about {four(gain)}, to {four(best[-1] - gain)}." in text

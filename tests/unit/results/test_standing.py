@@ -196,13 +196,66 @@ def test_one_trial_alone_is_neither_marked_nor_tied_with_another(sweep: Sweep) -
     assert "no other is as good" in board.decision.text
 
 
-def test_one_row_gives_no_interval_and_says_why(sweep: Sweep) -> None:
-    for value in (0.2, 0.1):
-        sweep.add({"eval_loss": np.array([value])})
+@pytest.mark.parametrize(("rows", "said"), [(1, "1 row cannot"), (2, "2 rows cannot"), (9, "9 rows cannot"), (10, "")])
+def test_few_rows_give_no_interval_and_say_why(sweep: Sweep, rows: int, said: str) -> None:
+    for values in losses([0.2, 0.1], rows):
+        sweep.add({"eval_loss": values, "eval_accuracy": np.ones(rows)})
     board = sweep.board()
     assert board.standing is not None
-    assert board.standing.intervals == {}
-    assert "there is one row, so nothing can be resampled" in board.decision.text
+    assert bool(board.standing.intervals) is not bool(said)
+    assert said in board.decision.text
+    shown(board)
+
+
+def test_one_group_gives_no_interval_and_says_why(tmp_path: Path) -> None:
+    import pandas as pd
+
+    sweep = filled(Sweep(tmp_path, spec={"data": {"train": "t.csv", "group": "user"}}), [0.1, 0.0])
+    held = pd.DataFrame({"text": ["a"] * ROWS, "label": 0, "group": np.zeros(ROWS, np.int64)})
+    held.to_parquet(sweep.folder.data / "validation.parquet")
+    board = sweep.board()
+    assert board.standing is not None
+    assert (board.standing.intervals, board.standing.tied) == ({}, ())
+    assert "1 group cannot stand for others; at least 10 are needed" in board.decision.text
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_all_rows_right_or_wrong_leave_room_for_others(tmp_path: Path, value: float) -> None:
+    """Wilson's interval suits shares alone: an error of 1 on each row, or no correlation at all, is none."""
+    sweep = Sweep(tmp_path, spec={"objective": {"metric": "eval_accuracy", "direction": "maximize"}})
+    for losses_of_one in losses([0.1, 0.0]):
+        same = np.full(ROWS, value)
+        sweep.add({"eval_loss": losses_of_one, "eval_accuracy": same, "eval_mae": same, "eval_pearson": same})
+    board = sweep.board()
+    assert board.standing is not None
+    found = board.standing.scores[0]
+    theirs = scipy.stats.binomtest(int(value * ROWS), ROWS).proportion_ci(method="wilson")
+    assert (found["eval_accuracy"].low, found["eval_accuracy"].high) == pytest.approx(tuple(theirs))
+    for name in ("eval_mae", "eval_pearson"):
+        assert (found[name].low, found[name].high) == (value, value)
+    assert board.standing.tied == (0, 1)
+
+
+def test_metric_that_is_not_finite_on_a_row_has_no_interval(sweep: Sweep) -> None:
+    for values in losses([0.3, 0.0]):
+        sweep.add({"eval_loss": values})
+    spoiled = np.where(np.arange(ROWS) == 5, np.nan, 1.0)
+    scores = RowScores.of(1, 1, {"eval_loss": losses([0.3, 0.0])[1], "eval_accuracy": spoiled}, np.zeros(ROWS))
+    sweep.folder.row_scores_file(1).write_text(json.dumps(dataclasses.asdict(scores)))
+    standing = sweep.board().standing
+    assert standing is not None
+    assert standing.scores[1].keys() == {"eval_loss"}
+
+
+def test_all_trials_tied_take_the_cheapest_that_is_preferred(sweep: Sweep) -> None:
+    for values, examples in zip(losses([0.0, 0.0002, 0.0001, 0.0003]), (900, 300, 500, 100), strict=True):
+        sweep.add({"eval_loss": values}, examples=examples)
+    sweep.folder.checkpoint(3).mkdir(parents=True)
+    board = sweep.board(prefer="cheapest-tied")
+    assert board.standing is not None
+    assert set(board.standing.tied) == {0, 1, 2, 3}
+    assert (board.standing.cheapest, board.take and board.take.trial) == (3, 3)
+    assert "as good on these 300 rows: trials 0, 2, 1; of them all it is the cheapest" in board.decision.text
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e300])
