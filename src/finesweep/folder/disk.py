@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finesweep.errors import FolderError
+from finesweep.folder.sweep_folder import SweepFolder
 
 GB = 1e9
 NO_SPACE_BYTES = 1_000_000
@@ -43,7 +44,7 @@ def refuse_overrun(folder: Path, need: int, what: str, limit_gb: float | None) -
     free = shutil.disk_usage(folder).free
     if need > free:
         raise FolderError(f"{folder}: {what} needs {_mb(need)} and {_mb(free)} are free; {_AGAIN}")
-    if limit_gb is not None and (used := used_bytes(folder)) + need > limit_gb * GB:
+    if limit_gb is not None and (used := used_bytes(_limited(folder))) + need > limit_gb * GB:
         allowed = f"of the {limit_gb:g} GB that `limits.disk_gb` allows {_mb(used)} are in use"
         raise FolderError(f"{folder}: {what} needs {_mb(need)}, and {allowed}; {_LESS}")
 
@@ -58,8 +59,15 @@ def refuse_excess(folder: Path, limit_gb: float | None) -> None:
     Raises:
         FolderError: It is larger; gives both sizes.
     """
+    folder = _limited(folder)
     if limit_gb is not None and (used := used_bytes(folder)) > limit_gb * GB:
         raise FolderError(f"{folder}: it takes {_mb(used)}, more than the {limit_gb:g} GB of `limits.disk_gb`; {_LESS}")
+
+
+def _limited(folder: Path) -> Path:
+    """Return the folder that the limit is about: a confirmation counts with the sweep that it is a part of."""
+    sweep = SweepFolder(folder.parent)
+    return sweep.path if folder == sweep.confirmation.path and sweep.spec_file.is_file() else folder
 
 
 def full(folder: Path) -> FolderError:

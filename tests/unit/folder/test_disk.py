@@ -37,6 +37,17 @@ def test_what_would_overrun_the_limit_is_refused_with_figures(folder: Path) -> N
         disk.refuse_overrun(folder, 1_500_000, "keeping weights", 0.002)
 
 
+def test_confirmation_counts_with_its_sweep(folder: Path) -> None:
+    confirmation = folder / "confirm"
+    confirmation.mkdir()
+    disk.refuse_excess(confirmation, 0.0005)
+    (folder / "spec.json").touch()
+    with pytest.raises(FolderError, match=rf"^{folder}: it takes 1\.\d MB, more than the 0\.0005 GB"):
+        disk.refuse_excess(confirmation, 0.0005)
+    with pytest.raises(FolderError, match=r"keeping weights needs 0\.1 MB"):
+        disk.refuse_overrun(confirmation, 100_000, "keeping weights", 0.001)
+
+
 def test_what_would_overrun_the_disk_is_refused(folder: Path) -> None:
     with pytest.raises(FolderError, match=r"keeping weights needs .* are free; make room"):
         disk.refuse_overrun(folder, 10**18, "keeping weights", None)
