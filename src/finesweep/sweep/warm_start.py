@@ -55,7 +55,7 @@ def read(loaded: LoadedSpec, new: Manifest) -> Warmth | None:
         return None
     folder = SweepFolder((spec.base / expand(Path(spec.start.folder))).absolute())
     try:
-        old = folder.manifest()
+        old = folder.search_manifest()
     except FolderError as error:
         raise SpecError.of(loaded.source.where("start", "from"), str(error), "name the folder of a sweep") from None
     records = [record for record in folder.records() if record.state.finished]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from finesweep.errors import SpecError
 from finesweep.files import write_json
 from finesweep.folder import SweepFolder, sweep_folder
 from finesweep.folder.foreign import Foreign, ForeignTrial, read_foreign
-from finesweep.folder.manifest import Manifest
+from finesweep.folder.manifest import Manifest, Repeat
 from finesweep.results.board import read_board
 from finesweep.spec import LoadedSpec, reader
 from finesweep.spec.planned_trials import planned_trials
@@ -117,6 +118,10 @@ def test_values_of_another_objective_do_not_compare(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_sweep_is_a_problem_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"next.yaml:\d+.*no such folder"):
+        warmth(tmp_path)
+    again = dataclasses.replace(manifest(), planned=[params(1e-5)], repeats=(Repeat(0, 11),))
+    write_json(old_sweep(tmp_path / "old").spec_file, again.to_json())
+    with pytest.raises(SpecError, match=r"next.yaml:\d+.*is a confirmation itself; name the folder of its sweep"):
         warmth(tmp_path)
 
 
