@@ -251,6 +251,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(made_once(tmp_path_factory, "finished", sweep))
 
 
+@pytest.fixture(scope="session")
+def finished_at_random(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same of a random search, whose trials must be the same wherever and however they run."""
+
+    def sweep(folder: Path) -> None:
+        filled(folder).sweep("run", "spec.yaml", "--set", "search.sampler=random", "--workers", "1")
+
+    return Project(made_once(tmp_path_factory, "finished_at_random", sweep))
+
+
 @pytest.fixture
 def copied(finished: Project, tmp_path: Path) -> Iterator[Project]:
     """A project with a finished sweep of three trials, of which a test may damage what it likes."""

@@ -25,7 +25,7 @@ from finesweep.results import leaderboard
 from finesweep.results.board import read_board
 from finesweep.trial import TrialState
 
-TRIALS = 2_000
+TRIALS = 1_000
 PROCESSES = 16
 KILLS = 40
 FORK = multiprocessing.get_context("fork")
@@ -155,7 +155,7 @@ def folder(tmp_path: Path) -> SweepFolder:
 
 
 @pytest.mark.slow
-def test_two_thousand_trials_by_sixteen_processes(folder, tmp_path, capsys):
+def test_a_thousand_trials_by_sixteen_processes(folder, tmp_path, capsys):
     notes = tmp_path / "notes"
     notes.mkdir()
     writer = FORK.Process(target=write_leaderboards, args=(folder.path, notes))

@@ -186,29 +186,19 @@ def test_patience_ends_a_trial_complete_with_its_best(make_project):
 
 
 @pytest.mark.slow
-def test_texts_that_were_cut_are_counted(make_project):
+def test_target_and_cut_texts_are_said_on_a_quiet_screen(make_project):
     project = make_project()
-    out, _ = project.sweep("run", "spec.yaml", "--set", "budget.trials=1", "--set", "data.max_length=8")
+    out, err = project.sweep(
+        "run", "spec.yaml", "--set", "stop.target=10", "--set", "data.max_length=8", "--workers", "1"
+    )
+    assert "the target 10 is reached" in out
+    assert len(project.records()) == 1
+    assert err == ""
+    assert "\x1b" not in out
+    for chatter in ("LOAD REPORT", "%|", "Warning", "[I 20", "MISSING"):
+        assert chatter not in out
     counts = json.loads((project.results() / "data/tokens-8/counts.json").read_text())
     assert 0 < counts["train"]["cut"] <= 400
     line = f"{counts['train']['cut']} of 400 train texts are longer than 8 tokens and were cut"
     assert line in out
     assert line in (project.results() / "winner/README.md").read_text()
-
-
-@pytest.mark.slow
-def test_a_target_ends_the_sweep(make_project):
-    project = make_project()
-    out, _ = project.sweep("run", "spec.yaml", "--set", "stop.target=10", "--workers", "1")
-    assert "the target 10 is reached" in out
-    assert len(project.records()) == 1
-
-
-@pytest.mark.slow
-def test_the_libraries_are_quiet_on_the_screen(make_project):
-    project = make_project()
-    out, err = project.sweep("run", "spec.yaml", "--set", "budget.trials=1")
-    assert err == ""
-    assert "\x1b" not in out
-    for chatter in ("LOAD REPORT", "%|", "Warning", "[I 20", "MISSING"):
-        assert chatter not in out
