@@ -186,6 +186,40 @@ def test_patience_ends_a_trial_complete_with_its_best(make_project):
 
 
 @pytest.mark.slow
+def test_cheapest_of_tied_trials_is_exported_and_proved(make_project, check_invariants):
+    """At this learning rate both trials give one class to all rows, so they are equally right, and the first is 1st."""
+    project = make_project()
+    start = "[{learning_rate: 5e-4, num_train_epochs: 2}, {learning_rate: 5e-4, num_train_epochs: 1}]"
+    spec = (project.path / "spec.yaml").read_text().replace("pruner: none", "pruner: none, baseline: false")
+    spec = spec.replace("{low: 2, high: 3}", "{low: 1, high: 2}").replace("trials: 3", "trials: 2")
+    spec += "objective: {metric: eval_accuracy, direction: maximize}\nprefer: cheapest-tied\n"
+    project.write(
+        "spec.yaml", spec.replace("per_device_train_batch_size: {choices: [16, 32]}", "") + f"start: {start}\n"
+    )
+    project.sweep("run", "spec.yaml", "--workers", "1")
+    first, second = project.leaderboard()
+    assert [(row["rank"], row["trial"], row["tied"], row["cheapest"]) for row in (first, second)] == [
+        (1, 0, True, False),
+        (2, 1, True, True),
+    ]
+    assert first["objective"] == second["objective"]
+    assert first["metrics"]["eval_loss"] != second["metrics"]["eval_loss"]
+    evidence = json.loads((project.results() / "winner/evidence.json").read_text())
+    assert (evidence["trial"], evidence["ranked"]) == (1, second["objective"])
+    assert evidence["reloaded"] == pytest.approx(second["metrics"], rel=1e-6)
+    card = (project.results() / "winner/README.md").read_text()
+    assert "It is trial 1 of the sweep `spec`: the cheapest of those that cannot be told from the best (trial 0" in card
+    for name, value in second["metrics"].items():
+        assert f"| {name.removeprefix('eval_')} | {value:.4f} |" in card
+    page = (project.results() / "leaderboard.md").read_text().replace("\\", "")
+    assert f"trial 1: eval_accuracy {second['objective']:.4f}" in page.splitlines()[2]
+    assert f"- Winner: trial 1, step {second['best_step']}; exported to winner/" in page
+    report = (project.results() / "report.html").read_text()
+    assert report.index("take: trial 1") < report.index("rank 1: trial 0")
+    check_invariants(project)
+
+
+@pytest.mark.slow
 def test_target_and_cut_texts_are_said_on_a_quiet_screen(make_project):
     project = make_project()
     out, err = project.sweep(
