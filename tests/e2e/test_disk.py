@@ -105,7 +105,7 @@ def test_a_disk_that_is_full_before_the_first_trial_stops_the_sweep(project, sma
     assert str(project.results()) in err
     assert "Traceback" not in out + err
     small_disk()
-    project.sweep("run", "spec.yaml", *TWO)
+    project.sweep("run", "spec.yaml", *ONE)
     assert_all_complete(project, 3)
     check_invariants(project)
 

@@ -51,7 +51,7 @@ def test_whatever_is_killed_while_others_wait_every_trial_ends_where_it_would_ha
 
 @pytest.mark.slow
 def test_several_workers_halve_too(project, check_invariants):
-    project.sweep("run", "spec.yaml", *HALVING, "--set", "budget.trials=9", "--workers", "3")
+    project.sweep("run", "spec.yaml", *HALVING, "--set", "budget.trials=9", "--workers", "2")
     states = [record["state"] for record in project.records()]
     assert set(states) <= {"COMPLETE", "PRUNED"}
     assert "COMPLETE" in states

@@ -20,6 +20,7 @@ EXEMPT = {
     "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make quickstart": "the same, from the network",
     "source .venv/bin/activate": "the environment of the tests is the active one",
     "sweep run search_spaces/bert.yaml": "test_hub_cache.py runs it",
+    "sweep run my.yaml --set budget.trials=22": "a command before it does the same with 21",
     "sweep submit my.yaml --on sweeps/slurm.yaml --name my-cluster": "tests/cluster/test_slurm.py has a Slurm",
     "sweep cancel results/my-cluster": "the same",
 }
