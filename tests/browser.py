@@ -10,12 +10,13 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 AXE = "axe-core@4.11.0"
+
+SCREEN: ViewportSize = {"width": 1280, "height": 900}
 
 
 def chromium() -> str:
@@ -28,35 +29,42 @@ def chromium() -> str:
 
 
 @contextmanager
-def opened(file: Path, *, charts: bool = False, **options: Any) -> Iterator[Page]:
+def started() -> Iterator[Browser]:
+    """Start a browser, which costs more than to open a page in it."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*sandbox, "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, file: Path, *, charts: bool = False) -> Iterator[Page]:
     """Open a page whose every request but the one for itself is noted as a fault.
 
     Args:
+        browser: The browser.
         file: The page.
         charts: Whether to wait until each chart is drawn.
-        options: For Playwright's browser context.
 
     Yields:
         The page; at the end of the block it must have had no errors, and no request but its own.
     """
     faults: list[str] = []
-    with sync_playwright() as playwright:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=chromium(), args=sandbox)
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}, offline=True)
-        page = context.new_page()
-        page.set_default_timeout(300_000)  # a busy machine is slow
-        page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-        page.on("console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None)
-        own = file.absolute().as_uri()
-        page.on("request", lambda asked: None if _is_own(asked.url, own) else faults.append(f"request: {asked.url}"))
-        page.goto(own)
-        if charts:
-            draw(page)
-        yield page
-        assert page.evaluate("window.hacked") is None
-        assert faults == []
-        browser.close()
+    context = browser.new_context(viewport=SCREEN, offline=True)
+    page = context.new_page()
+    page.set_default_timeout(300_000)  # a busy machine is slow
+    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+    page.on("console", lambda said: faults.append(f"console: {said.text}") if said.type == "error" else None)
+    own = file.absolute().as_uri()
+    page.on("request", lambda asked: None if _is_own(asked.url, own) else faults.append(f"request: {asked.url}"))
+    page.goto(own)
+    if charts:
+        draw(page)
+    yield page
+    assert page.evaluate("window.hacked") is None
+    assert faults == []
+    context.close()
 
 
 def _is_own(url: str, own: str) -> bool:

@@ -29,6 +29,14 @@ SPACE = {
     "lr_scheduler_type": {"choices": ["linear", "cosine"]},
 }
 
+WIDE = {
+    **SPACE,
+    "warmup_steps": {"low": 0.0, "high": 0.3},
+    "adam_beta2": {"low": 0.9, "high": 0.999},
+    "max_grad_norm": {"low": 0.1, "high": 2.0},
+}
+"""Eight parameters."""
+
 REFERENCES = (Reference("TF-IDF + logistic regression", {"eval_loss": 0.48, "eval_accuracy": 0.79}, 1.5, 6_920),)
 
 ANSWERS = Answers(
@@ -56,13 +64,16 @@ HOSTILE = (
 """Texts that break a page which does not escape them."""
 
 
-def made_records(count: int, seed: int = 1) -> list[TrialRecord]:
-    """Trials whose loss is best at a learning rate of 3e-5; one in four was pruned, one in ten diverged or failed."""
+def made_records(count: int, seed: int = 1, *, wide: bool = False) -> list[TrialRecord]:
+    """Trials whose loss is best at a learning rate of 3e-5; one in four was pruned, one in ten diverged or failed.
+
+    Those of the space ``WIDE`` have 12 evaluations, others 10.
+    """
     draw = random.Random(seed)
-    return [_made(number, draw) for number in range(count)]
+    return [_made(number, draw, wide) for number in range(count)]
 
 
-def _made(number: int, draw: random.Random) -> TrialRecord:
+def _made(number: int, draw: random.Random, wide: bool) -> TrialRecord:
     rate = 10 ** draw.uniform(-6, -3) if number else 5e-5
     params = {
         "learning_rate": rate,
@@ -71,8 +82,9 @@ def _made(number: int, draw: random.Random) -> TrialRecord:
         "weight_decay": draw.uniform(0, 0.1),
         "lr_scheduler_type": draw.choice(["linear", "cosine"]),
     }
+    params |= {name: draw.uniform(WIDE[name]["low"], WIDE[name]["high"]) for name in list(WIDE)[5:] if wide}
     floor = 0.3 + 0.08 * (math.log10(rate) + 4.5) ** 2 + draw.gauss(0, 0.004)
-    curve = [floor + 0.5 * math.exp(-step / 3) + draw.gauss(0, 0.003) for step in range(1, 11)]
+    curve = [floor + 0.5 * math.exp(-step / 3) + draw.gauss(0, 0.003) for step in range(1, 13 if wide else 11)]
     kind = "diverged" if rate > 7e-4 else "failed" if number % 29 == 28 else "pruned" if number % 4 == 3 else "complete"
     seen = curve if kind == "complete" else [] if kind == "failed" else curve[: 2 + number % 5]
     evaluations = tuple(

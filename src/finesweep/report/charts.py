@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,8 +141,12 @@ def _progress(
     own, lead = [one for one in found if one.value is not None], [one for one in found if one.best is not None]
     last, course = found[-1], ahead.course if ahead else ()
     to_come = [place(last) + place(last) * count / last.ended for count, _ in course]
-    dots = _trace("each trial", [place(one) for one in own], [one.value for one in own], [one.trial for one in own])
-    best = _trace("best so far", [place(one) for one in lead], [one.best for one in lead], [one.trial for one in lead])
+    dots = _trace(
+        "each trial", [place(one) for one in own], _values(one.value for one in own), [one.trial for one in own]
+    )
+    best = _trace(
+        "best so far", [place(one) for one in lead], _values(one.best for one in lead), [one.trial for one in lead]
+    )
     rest = _trace("expected", [place(last), *map(rounded, to_come)], [last.best, *(rounded(y) for _, y in course)], [])
     hover = {"hovertemplate": "trial %{customdata}: %{y:.4f}<extra></extra>"}
     line = {"width": 2, "color": PALETTE[0]}
@@ -152,6 +156,10 @@ def _progress(
         {**rest, "mode": "lines", "line": {"dash": "dot", **line}, "hovertemplate": "expected: %{y:.4f}<extra></extra>"}
         | {"showlegend": bool(course)},
     ]
+
+
+def _values(found: Iterable[float | None]) -> list[float | None]:
+    return [None if one is None else rounded(one) for one in found]
 
 
 def _button(index: int, count: int, name: str, title: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from finesweep.results.ranking import ranks
 from finesweep.text.format import finite
 from finesweep.trial import TrialRecord, TrialState
 
-MOST_POINTS = 20_000
+MOST_POINTS = 10_000
 """Maximum number of points of all learning curves together."""
 
 FIRST = 5

@@ -10,7 +10,7 @@ import optuna
 from optuna.visualization import plot_param_importances, plot_slice, plot_timeline
 
 from finesweep.report.charts import GREY, ORANGE, PALETTE, RED, Chart
-from finesweep.report.literal import literal
+from finesweep.report.literal import literal, rounded
 from finesweep.report.study import study_of
 from finesweep.results.board import Board
 
@@ -54,6 +54,8 @@ def _by_parameter(board: Board, study: optuna.Study, complete: Sequence[optuna.t
     figure = _plain(plot_slice(study, params=shown, target_name=metric))
     for trace in figure["data"]:
         trace["marker"] = {"color": PALETTE[0], "size": 6, "opacity": 0.7}
+        for axis in "xy":
+            trace[axis] = [rounded(one) if isinstance(one, float) else one for one in trace[axis]]
     for name, axis in figure["layout"].items():
         if name.startswith("xaxis") and axis.get("type") == "log":
             axis.update(dtick=1, exponentformat="power")
