@@ -17,7 +17,7 @@ from finesweep.results.board import Board
 ENOUGH = 10
 """Minimum number of ranked trials from which importances are computed; of fewer they are mostly chance."""
 
-_COLOURS = {"COMPLETE": PALETTE[0], "PRUNED": ORANGE, "FAIL": RED}
+_COLOURS = {"COMPLETE": PALETTE[0], "PRUNED": ORANGE, "DIVERGED": RED, "FAILED": PALETTE[3]}
 
 MOST_SLICES = 8
 """Maximum number of parameters with a slice, the most important ones."""
@@ -30,12 +30,24 @@ def optuna_charts(board: Board) -> Iterator[Chart]:
     if len(complete) >= ENOUGH and len({trial.value for trial in complete}) > 1:
         yield from _by_parameter(board, study, complete)
     if study.trials:
-        figure = _plain(plot_timeline(study))
-        for trace in figure["data"]:
-            trace.pop("text", None)  # all parameters of each trial, which the table shows
-            trace["hoverinfo"] = "x+y"
-            trace["marker"] = {"color": _COLOURS.get(trace["name"], GREY)}
-        yield Chart("timeline", "When each trial ran, and its state", 320, figure)
+        yield Chart("timeline", "When each trial ran, and its state", 320, _timeline(study))
+
+
+def _timeline(study: optuna.Study) -> dict[str, Any]:
+    """Return Optuna's timeline with the sweep's own numbers and states, of which Optuna has fewer."""
+    figure, known = _plain(plot_timeline(study)), [trial.user_attrs for trial in study.trials]
+    bars = [bar for trace in figure["data"] for bar in zip(trace["y"], trace["base"], trace["x"], strict=True)]
+    figure["data"] = []
+    for state in dict.fromkeys(one["state"] for one in known):
+        own = [(known[number]["trial"], base, x) for number, base, x in bars if known[number]["state"] == state]
+        trials, bases, lengths = (list(column) for column in zip(*own, strict=True))
+        bar = {"type": "bar", "orientation": "h", "name": state, "y": trials, "base": bases, "x": lengths}
+        bar |= {"customdata": trials, "hovertemplate": f"trial %{{y}}<extra>{state}</extra>"}
+        figure["data"].append({**bar, "marker": {"color": _COLOURS.get(state, GREY)}})
+    figure["layout"].update(showlegend=True)
+    figure["layout"]["yaxis"]["title"] = {"text": "trial"}
+    figure["layout"]["xaxis"]["title"] = {"text": "time"}
+    return figure
 
 
 def _by_parameter(board: Board, study: optuna.Study, complete: Sequence[optuna.trial.FrozenTrial]) -> Iterator[Chart]:

@@ -117,7 +117,7 @@ def sentences(board: Board, found: Sequence[SearchState], ahead: Outlook | None)
     if ahead.course:
         last = ahead.course[-1][1]
         yield (
-            f"On average such trials improve it by about {metric(abs(last - found[-1].best))}, to {metric(last)}. This "
+            f"On average they improve it by about {metric(abs(last - found[-1].best))}, to {metric(last)}. This "
             "follows from how the best value falls over all orders of the trials so far; it is rough and rather too "
             "large."
         )

@@ -67,6 +67,7 @@ def _trial(record: TrialRecord, distributions: Mapping[str, BaseDistribution]) -
         trial = create_trial(
             params={literal(name): _choice(value) for name, value in record.params.items()},
             distributions={literal(name): distributions[name] for name in record.params},
+            user_attrs={"trial": record.trial, "state": str(record.state)},
             **parts,
         )
     except (KeyError, TypeError, ValueError):  # the record was edited

@@ -218,7 +218,9 @@ def test_axe_finds_no_violation(browser: Browser, tmp_path: Path) -> None:
         assert wrong(found) == []
         assert len(found["passes"]) > 20
         page.emulate_media(color_scheme="dark")
-        page.wait_for_function("() => getComputedStyle(document.querySelector('.xtick text')).fill === 'rgb(230, 233, 237)'")
+        page.wait_for_function(
+            "() => getComputedStyle(document.querySelector('.xtick text')).fill === 'rgb(230, 233, 237)'"
+        )
         found = page.evaluate("axe.run({runOnly: ['color-contrast']})")
         assert wrong(found) == []
         assert len(found["passes"]) == 1

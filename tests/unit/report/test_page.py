@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from made_boards import HOSTILE, SPACE, WIDE, made_board, made_records
-from made_records import COMPLETE, FAILED, PRUNED, record
+from made_records import COMPLETE, DIVERGED, FAILED, PRUNED, WAITING, record
 
 from finesweep.confidence import Interval
 from finesweep.doctor import Finding
@@ -209,8 +209,10 @@ def test_rows_are_shown_only_if_they_are_given(tmp_path: Path) -> None:
     assert "holds texts of the data" not in page(board)
     text = page(board, rows)
     assert "holds texts of the data" in text
-    assert [line[:2] for line in cells_of(text, "rows")] == [["7", "3.2000"]] * len(HOSTILE)
-    assert html.unescape(cells_of(text, "rows")[1][2]) == HOSTILE[1]
+    found = re.findall(
+        r"Row 7, loss 3.2000, label <bdi>(.*?)</bdi>, answer <bdi>positive</bdi></p><p[^>]*>(.*?)</p>", text
+    )
+    assert [tuple(map(html.unescape, one)) for one in found] == [(text, text) for text in HOSTILE]
     assert "<img" not in without_bundle(text)
 
 
@@ -223,6 +225,19 @@ def test_cost_adds_up_to_the_records(tmp_path: Path) -> None:
     assert sum(int(row[4].replace(",", "")) for row in cells) == sum(one.examples for one in records)
     complete = sum(one.trained_seconds for one in records if one.state is COMPLETE) / 3600
     assert cells[0][:3] == ["COMPLETE", str(sum(one.state is COMPLETE for one in records)), f"{complete:.1f} h"]
+
+
+def test_timeline_has_the_numbers_and_states_of_the_sweep(tmp_path: Path) -> None:
+    states = [COMPLETE, WAITING, PRUNED, DIVERGED, FAILED, COMPLETE]
+    records = [record(n, 0.5 if state is COMPLETE else None, state) for n, state in enumerate(states)]
+    bars = figures(written(tmp_path, 6, records))["timeline"]["data"]
+    assert {bar["name"]: bar["y"] for bar in bars} == {
+        "COMPLETE": [0, 5],
+        "PRUNED": [2],
+        "DIVERGED": [3],
+        "FAILED": [4],
+    }
+    assert [bar["x"] for bar in bars] == [[42_000.0] * len(bar["y"]) for bar in bars]
 
 
 def test_best_so_far_is_recomputed_from_the_records(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ const themed = (layout) => {
   const axis = { gridcolor: colour("--grid"), zerolinecolor: colour("--grid"), linecolor: colour("--line"), automargin: true };
   const own = { paper_bgcolor: "transparent", plot_bgcolor: "transparent", font: { color: colour("--ink"), size: 12 } };
   const axes = Object.keys({ xaxis: 0, yaxis: 0, ...layout }).filter((key) => /^[xy]axis/.test(key));
-  for (const key of axes) own[key] = { ...axis, ...layout[key] };
+  for (const key of axes) own[key] = { ...layout[key], ...axis };
   const margin = { l: 60, r: 20, t: 40, b: 45 };
   const legend = { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 };
   return { margin, legend, ...layout, ...own };
