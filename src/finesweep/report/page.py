@@ -22,6 +22,7 @@ from finesweep.report.charts import Chart, best_so_far, learning_curves, paralle
 from finesweep.report.literal import in_a_script
 from finesweep.report.table import table
 from finesweep.results.board import Board
+from finesweep.results.leaderboard_facts import cost_of_seeds
 from finesweep.results.ranking import reasons, unranked
 from finesweep.results.worst_rows import ShownRow
 from finesweep.text import clean
@@ -72,6 +73,7 @@ def page(board: Board, rows: Sequence[ShownRow] = ()) -> str:
             board=board,
             table=table(board),
             confirmed=sections.confirmed(board),
+            seeds_cost=cost_of_seeds(board.confirmation) if board.confirmation else "",
             comparison=sections.comparison(board),
             outlook=list(outlook.sentences(board, found, ahead)),
             notes=list(sections.notes(board)),

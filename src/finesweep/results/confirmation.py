@@ -65,12 +65,16 @@ class Confirmation:
         direction: Whether a smaller or a larger objective is better.
         planned: Number of planned trainings.
         ended: Number of those that have ended or are not needed.
+        examples: Training examples of all of them, which are no part of the sweep's own.
+        seconds: Their time, added up.
     """
 
     candidates: tuple[Candidate, ...]
     direction: Direction
     planned: int
     ended: int
+    examples: int = 0
+    seconds: float = 0.0
 
     @property
     def is_complete(self) -> bool:
@@ -191,8 +195,15 @@ def confirmation_of(
         )
     if not candidates:
         return None
-    best_first, ended = _in_order(candidates, direction), sum(run.ended for run in runs)
-    return Confirmation(_with_intervals(best_first) if compare else best_first, direction, len(runs), ended)
+    best_first = _in_order(candidates, direction)
+    return Confirmation(
+        candidates=_with_intervals(best_first) if compare else best_first,
+        direction=direction,
+        planned=len(runs),
+        ended=sum(run.ended for run in runs),
+        examples=sum(record.examples for record in again),
+        seconds=sum(record.trained_seconds for record in again),
+    )
 
 
 def _in_order(candidates: Sequence[Candidate], direction: Direction) -> tuple[Candidate, ...]:

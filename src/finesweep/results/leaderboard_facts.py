@@ -15,7 +15,7 @@ from finesweep.results.leaderboard_columns import CHEAPEST, TIED
 from finesweep.results.ranking import Row, SweepSummary
 from finesweep.results.standing import Standing
 from finesweep.spec import Parameter, WarmStart
-from finesweep.text import clean, first_few, setting
+from finesweep.text import clean, duration, first_few, setting
 
 
 def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
@@ -126,11 +126,18 @@ def seed_notes(confirmation: Confirmation | None, rows: Sequence[Row]) -> Iterat
         "Trials with a mean over fresh seeds rank first, by that mean. Its interval rests on the spread between the "
         "seeds of all of them. Optimism is by how much the value that a trial was chosen by is better than its mean."
     )
+    yield cost_of_seeds(confirmation)
     lone = [f"{row.record.trial}" for row in rows if confirmation.is_unconfirmed(row.record)]
     if lone:
         named = f"Trial{'s' if len(lone) > 1 else ''} {first_few(lone, 10)}"
         value = f"the mean of trial {confirmation.best.trial}"
         yield f"{named}: unconfirmed; the value of one seed is better than {value}, and that may be luck."
+
+
+def cost_of_seeds(confirmation: Confirmation) -> str:
+    """Return what the trainings on fresh seeds took, as a sentence."""
+    took = f"{duration(confirmation.seconds)} of trial time and {confirmation.examples:,} training examples"
+    return f"The trainings on fresh seeds took {took}, which the numbers of the search leave out."
 
 
 def reference_notes(references: Sequence[Reference], rows: Mapping[str, int]) -> Iterator[str]:

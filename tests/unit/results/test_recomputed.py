@@ -140,7 +140,8 @@ def confirm(folder: SweepFolder) -> None:
     again.spec_file.write_text(json.dumps(held.to_json()))
     for number, ((trial, seed), own) in enumerate(zip(plan, params, strict=True)):
         effective = {"seed": 100 + seed, "data.max_length": 64}
-        again.record(record(number, SEEDS[trial][seed], params=own, effective=effective, best_step=500 + number))
+        fields: Json = {"params": own, "effective": effective, "best_step": 500 + number, "examples": 1_000 + number}
+        again.record(record(number, SEEDS[trial][seed], seconds=40.0 + number, earlier_seconds=2.0, **fields))
 
 
 def read(file: Path) -> Any:
@@ -463,6 +464,9 @@ def test_fresh_seeds_give_mean_interval_optimism_and_chance(shown: Shown) -> Non
         assert page[str(trial)] == [*texts, ", ".join(map(four, values))]
     winner = "- Winner: trial 2, fresh seed 100, step 501; weights in no folder yet; not exported yet"
     assert winner in shown.md.replace("\\", "")
+    cost = "The trainings on fresh seeds took 6 min 04 s of trial time and 8,028 training examples, which"
+    assert cost in shown.page.text, "8 trainings of 42 to 49 s"
+    assert cost in shown.md
     assert "cannot be told from trial 1, the best of the search, on these rows" in shown.page.text
     assert f"take: trial 2, by its one seed in the search {four(shown.records[2]['objective'])}" in re.sub(
         r"(?<=search)(?=\d)", " ", shown.page.text
