@@ -1,4 +1,4 @@
-"""Forty trials, four workers, and something killed or frozen every second: the sweep ends as if nothing had been."""
+"""Sixteen trials, four workers, and something killed or frozen every second: the sweep ends as if nothing had been."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 SEEDS = (20,)
-TRIALS = 40
+TRIALS = 16
 MOST_COMMANDS = 20
 PROFILE = "{workers: 4, threads_per_worker: 1, retries: 10, stall_minutes: 2}\n"
 ASKED = (
@@ -26,15 +26,15 @@ ASKED = (
     *("--set", "space.num_train_epochs={choices: [6, 10]}", "--set", "search.sampler=random"),
 )
 FAULTS = {
-    "kill trial": 14,
-    "terminate trial": 5,
-    "freeze trial": 5,
-    "kill worker": 6,
-    "terminate worker": 2,
-    "freeze worker": 4,
+    "kill trial": 6,
+    "terminate trial": 2,
+    "freeze trial": 2,
+    "kill worker": 3,
+    "terminate worker": 1,
+    "freeze worker": 2,
     "kill command": 1,
     "terminate command": 1,
-    "kill everything": 3,
+    "kill everything": 1,
 }
 """What happens, and how often at most; in an order that the seed decides."""
 
@@ -172,7 +172,7 @@ def wait_for_the_orphans(project: Any, chaos: Chaos) -> None:
     """Wait until the workers have noticed that their command is gone."""
     for pid in list(chaos.frozen):
         chaos.thaw(pid)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while project.processes():
         assert time.monotonic() < deadline, "somebody outlives the command"
         time.sleep(0.1)
