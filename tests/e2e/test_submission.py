@@ -34,20 +34,23 @@ def submitted(project, *arguments: str) -> tuple[Sequence[str], Sequence[str]]:
 
 
 @pytest.mark.slow
-def test_what_the_jobs_run_is_the_whole_sweep(project) -> None:
-    worker, collect = submitted(project)
+def test_what_the_jobs_run_is_the_sweep_of_a_local_run(project, finished_at_random) -> None:
+    """Parameters follow from the trial's number, and results from parameters and seed."""
+    random = ("--set", "search.sampler=random")
+    worker, collect = submitted(project, *random)
     assert list(project.results().glob("data/tokens-*/train")), "tokens are made on the submitting machine"
     out, _ = project.sweep("status", "results/spec", env={"PATH": "/nowhere"})
     assert "jobs     of run 1: squeue" in out
-    workers = [project.start(*worker) for _ in range(2)]
+    workers = [project.start(*worker, env={"OMP_NUM_THREADS": "1"}) for _ in range(2)]
     assert [process.wait(timeout=120) for process in workers] == [0, 0]
     assert [record["state"] for record in project.records()] == ["COMPLETE"] * 3
+    assert project.numbers() == finished_at_random.numbers()
     project.sweep(*collect)
     evidence = json.loads((project.results() / "winner" / "evidence.json").read_text())
     assert evidence["trial"] == project.leaderboard()[0]["trial"]
     out, _ = project.sweep("status", "results/spec")
     assert "ended    all 3 trials of the budget have finished" in out
-    out, _ = project.sweep(*SUBMIT, "--dry-run")
+    out, _ = project.sweep(*SUBMIT, "--dry-run", *random)
     assert "Nothing was submitted: all 3 trials of the budget have finished." in out
 
 
@@ -65,16 +68,6 @@ def test_ctrl_c_while_the_cluster_takes_the_jobs_leaves_none_that_nobody_knows(p
     assert process.returncode == 0, out + err
     assert "sweep cancel" in out
     assert SweepFolder(project.results()).jobs(1) == {"workers": "7_[1-2]", "collect": "7"}
-
-
-@pytest.mark.slow
-def test_the_same_trials_are_those_of_a_local_run(project) -> None:
-    """Whoever runs them: parameters follow from the number, and results from parameters and seed."""
-    random = ("--set", "search.sampler=random")
-    worker, _ = submitted(project, *random)
-    project.sweep(*worker, env={"OMP_NUM_THREADS": "1"})
-    project.sweep("run", "spec.yaml", "--name", "here", *random)
-    assert project.numbers() == project.numbers("here")
 
 
 @pytest.mark.slow
