@@ -342,7 +342,12 @@ def _check_winner(project: Project, name: str) -> None:
     if not folder.exists():
         return
     evidence = json.loads((folder / "evidence.json").read_text())
-    (record,) = (record for record in project.records(name) if record["trial"] == evidence["trial"])
+    number = evidence["trial"]
+    if evidence["seed"] is not None:
+        name = f"{name}/confirm"
+        repeats = json.loads((project.results(name) / "spec.json").read_text())["repeats"]
+        number = repeats.index({"trial": number, "seed": evidence["seed"]})
+    (record,) = (record for record in project.records(name) if record["trial"] == number)
     assert (record["state"], record["objective"]) == ("COMPLETE", evidence["ranked"])
     assert _loss(folder, project.path / "validation.csv") == pytest.approx(record["metrics"]["eval_loss"], rel=1e-5)
 

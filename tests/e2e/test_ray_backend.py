@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SAME = ("--set", "search.sampler=random")
 RAY = ("--set", "search.backend=ray", *SAME)
+CONFIRM = ("--set", "confirm.top=1", "--set", "confirm.seeds=2")
 
 
 def epochs(count: int) -> tuple[str, ...]:
@@ -108,8 +109,11 @@ def ends(process: subprocess.Popen[str], code: int = 0, timeout: float = 280) ->
 def test_the_same_trials_with_the_same_results_as_with_optuna_and_nothing_of_ray_is_left(
     project, finished_at_random, home, place, check_invariants, until
 ):
-    """Loopback only while it runs; no token in the home, no folder, no process afterwards; not a word on the screen."""
-    process = project.start("run", "spec.yaml", *RAY, "--workers", "2", env=home)
+    """Loopback only while it runs; no token in the home, no folder, no process afterwards; not a word on the screen.
+
+    Ray trains the confirmation too, the first seeds of all candidates at a time.
+    """
+    process = project.start("run", "spec.yaml", *RAY, *CONFIRM, "--workers", "2", env=home)
     until(lambda: actors(place), "actors run")
     listening = [c.laddr.ip for p in of_ray(place) for c in p.net_connections("tcp") if c.status == "LISTEN"]
     assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
@@ -120,6 +124,10 @@ def test_the_same_trials_with_the_same_results_as_with_optuna_and_nothing_of_ray
     assert [name for name in left if not name.startswith("torchinductor")] == []
     check_invariants(project)
     assert project.numbers() == finished_at_random.numbers()
+    again = project.records("spec/confirm")
+    repeats = json.loads((project.results("spec/confirm") / "spec.json").read_text())["repeats"]
+    assert [(one["state"], one["effective"]["seed"]) for one in again] == [("COMPLETE", one["seed"]) for one in repeats]
+    assert len(repeats) == 2 * len({one["trial"] for one in repeats})
 
 
 @pytest.fixture(scope="module")
