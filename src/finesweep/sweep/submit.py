@@ -95,7 +95,7 @@ def cancel(path: Path, given: Profile | None = None) -> Sequence[str]:
     lines = lines or ["no job of this sweep is known"]
     if (again := board.confirmation) is not None and not again.is_complete:
         said = f"{again.ended} of at most {again.planned} trainings of the confirmation have ended"
-        return [*lines, f"{said}; sweep confirm continues from here"]
+        return [*lines, f"{said}; the same command or sweep confirm continues from here"]
     return [*lines, f"{finished} trials have finished; the same command continues from here"]
 
 
