@@ -11,8 +11,8 @@ from finesweep.results.board import Board
 from finesweep.text import clean, metric
 from finesweep.trial import Direction
 
-ENOUGH = 5
-"""Minimum number of ranked trials from which an improvement is expected; fewer say little about their spread."""
+ENOUGH = 3
+"""Minimum number of ranked trials from which an improvement is expected; fewer say nothing about their spread."""
 
 STEPS = 12
 """Maximum number of points of the expected course."""

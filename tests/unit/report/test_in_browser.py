@@ -161,6 +161,7 @@ def test_paper_takes_two_pages(fifty: Shown) -> None:
 def test_any_number_of_trials_is_drawn_and_printed(browser: Browser, tmp_path: Path, count: int) -> None:
     with shown(browser, made_board(tmp_path, count)) as found:
         assert len(shown_trials(found.page)) == count
+        assert found.page.evaluate("document.documentElement.scrollHeight") < 7_000, "the table scrolls by itself"
         assert found.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert pages_of_paper(found.page) == 2
 
@@ -221,6 +222,8 @@ def test_axe_finds_no_violation(browser: Browser, tmp_path: Path) -> None:
         page.wait_for_function(
             "() => getComputedStyle(document.querySelector('.xtick text')).fill === 'rgb(230, 233, 237)'"
         )
+        grid = page.evaluate("getComputedStyle(document.querySelector('#curves .xgrid')).stroke")
+        assert grid == "rgb(44, 50, 58)", "that of the dark scheme"
         found = page.evaluate("axe.run({runOnly: ['color-contrast']})")
         assert wrong(found) == []
         assert len(found["passes"]) == 1

@@ -94,7 +94,7 @@ def test_no_value_beyond_what_a_metric_can_reach_is_expected(tmp_path: Path) -> 
 
 
 def test_few_ranked_trials_have_a_chance_and_no_expectation(tmp_path: Path) -> None:
-    board, found = ahead_of(tmp_path, [0.5, None, 0.6, 0.7, None, None], 6)
+    board, found = ahead_of(tmp_path, [0.5, None, 0.6, None, None, None], 6)
     ahead = look_ahead(board, found)
     assert ahead is not None
     assert ahead.course == []
