@@ -130,14 +130,14 @@ class TrialTable:
 
 def table(board: Board) -> TrialTable:
     """Return the table of all trials of a board."""
-    rest = [one for one in columns(Place.RANKED, board.rows, board.manifest) if one.name not in _OWN]
+    known = columns(Place.RANKED, board.rows, board.manifest, confirmation=board.confirmation)
+    rest = [one for one in known if one.name not in _OWN]
     heads = [TableColumn(name, True, True) for name in ("rank", "trial", clean(board.summary.metric))]
     heads.append(TableColumn("state", False, True))
     names = [clean(one.short or one.title or one.name) for one in rest]
-    heads += [
-        TableColumn(name, one.right, index + 4 < SHOWN)
-        for index, (name, one) in enumerate(zip(names, rest, strict=True))
-    ]
+    # A narrow terminal leaves out the same columns first.
+    shown = sorted(rest, key=lambda one: one.drop)[: SHOWN - len(heads)]
+    heads += [TableColumn(name, one.right, one in shown) for name, one in zip(names, rest, strict=True)]
     scale = Scale.of(board)
     rows = [_row(board, row, rest, scale, place < PRINTED) for place, row in enumerate(board.rows)]
     return TrialTable(heads, rows, {str(state): count for state, count in board.summary.counts.items()})

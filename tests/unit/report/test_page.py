@@ -21,6 +21,7 @@ from finesweep.doctor import Finding
 from finesweep.report import write_report
 from finesweep.report.page import page
 from finesweep.report.sections import spec_yaml
+from finesweep.report.table import SHOWN, table
 from finesweep.results.answers import Answers, Confusion
 from finesweep.results.confirmation import Candidate, Confirmation
 from finesweep.results.worst_rows import ShownRow
@@ -151,6 +152,20 @@ def test_confirmation_is_recomputed_from_its_values(tmp_path: Path) -> None:
     cells = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[2:]]
     assert cells[0] == ["3", "0.3000", "0.3200", "0.2900 to 0.3500", "0.0200", "0.3100, 0.3300"]
     assert cells[1][:3] == ["0", "0.4000", "diverged"]
+
+
+def test_table_shows_the_means_that_it_is_ranked_by(tmp_path: Path) -> None:
+    one = Candidate(3, 0.30, {101: 0.31, 102: 0.33}, interval=Interval(0.29, 0.35), best=record(0, 0.31))
+    board = made_board(tmp_path, 12)
+    plain = table(board)
+    found = Confirmation((one,), Direction.MINIMIZE, planned=2, ended=2)
+    confirmed = table(dataclasses.replace(board, confirmation=found))
+    names = [column.name for column in confirmed.columns]
+    (row,) = (row for row in confirmed.rows if row.trial == 3)
+    assert row.cells[names.index("mean")].text == "0.3200"
+    shown = [[column.name for column in of.columns if column.shown] for of in (plain, confirmed)]
+    assert set(shown[1]) - set(shown[0]) == {"mean", "95 % over seeds", "race"}
+    assert [len(of) for of in shown] == [SHOWN, SHOWN]
 
 
 def test_spec_on_the_page_is_read_as_the_same_spec(tmp_path: Path) -> None:
