@@ -583,7 +583,7 @@ def check_mark(drawing: Node | None, item: Json) -> None:
         return
     low, high = item["intervals"]["eval_loss"]
     assert drawing.text == f"95 % over rows: {four(low)} to {four(high)}"
-    _, drawn = drawing.all("line")
+    (drawn,) = drawing.all("line")
     (dot,) = drawing.all("circle")
     ends, place = [drawn.number("x1"), drawn.number("x2")], dot.number("cx")
     assert 0 <= ends[0] <= place <= ends[1] <= 100
@@ -661,7 +661,8 @@ def test_comparison_and_charts_hold_the_values_of_the_records(shown: Shown) -> N
     spent = np.cumsum([one["seconds"] + one["earlier_seconds"] for one in ended])[complete] / 3600
     assert figures["progress"]["data"][3]["x"] == pytest.approx(spent.tolist(), rel=1e-4)
     assert figures["progress"]["data"][6]["x"] == [place for place, is_one in enumerate(complete, 1) if is_one]
-    assert dots["y"] == [one["objective"] for one in ended if one["state"] == "COMPLETE"]
+    values = [one["objective"] for one in ended if one["state"] == "COMPLETE"]
+    assert dots["y"] == pytest.approx(values, rel=1e-5)
     assert lead_line["y"][-1] == min(dots["y"])
     assert figures["parallel"]["layout"]["meta"]["trials"] == shown.ranked
 
