@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from finesweep.report.curves import SearchState
 from finesweep.results.board import Board
-from finesweep.text import clean, metric
+from finesweep.text import clean
 from finesweep.trial import Direction
 
 ENOUGH = 3
@@ -103,21 +103,18 @@ def sentences(board: Board, found: Sequence[SearchState], ahead: Outlook | None)
     """Yield what the search still brought at its end, and what more trials may bring."""
     if ahead is None or found[-1].best is None:
         return
-    name = clean(board.summary.metric)
-    half = found[len(found) // 2 - 1].best if len(found) >= 4 else None
-    if half is not None:
-        gain = abs(found[-1].best - half)
-        brought = f"improved the best {name} by {metric(gain)}" if gain else f"did not improve the best {name}"
-        yield f"The last {len(found) - len(found) // 2} of {len(found)} trials {brought}."
+    name = clean(board.summary.metric) + (" of one seed" if board.summary.fresh is not None else "")
+    since = sum(one.best == found[-1].best for one in found) - 1
+    if since:
+        yield f"The last {since:,} of {len(found):,} trials did not improve the best {name}."
     which = f"the {ahead.more:,} trials that the budget has left" if ahead.is_left else f"{ahead.more:,} more trials"
     yield (
         f"If further trials are like those so far, the chance that one of {which} is better than all of these is "
         f"{100 * ahead.chance:.0f} %."
     )
     if ahead.course:
-        last = ahead.course[-1][1]
+        gain = abs(ahead.course[-1][1] - found[-1].best)
         yield (
-            f"On average they improve it by about {metric(abs(last - found[-1].best))}, to {metric(last)}. This "
-            "follows from how the best value falls over all orders of the trials so far; it is rough and rather too "
-            "large."
+            f"On average they improve it by about {gain:.1g}. This follows from how the best value falls over all "
+            "orders of the trials so far; it is rough and rather too large."
         )

@@ -23,7 +23,6 @@ from finesweep.report.literal import in_a_script
 from finesweep.report.table import table
 from finesweep.results.board import Board
 from finesweep.results.leaderboard_facts import cost_of_seeds
-from finesweep.results.ranking import reasons, unranked
 from finesweep.results.worst_rows import ShownRow
 from finesweep.text import clean
 
@@ -71,16 +70,18 @@ def page(board: Board, rows: Sequence[ShownRow] = ()) -> str:
             metric=clean(board.summary.metric),
             top=sections.top(board),
             board=board,
+            basis=sections.in_short(board),
             table=table(board),
             confirmed=sections.confirmed(board),
             seeds_cost=cost_of_seeds(board.confirmation) if board.confirmation else "",
             comparison=sections.comparison(board),
             outlook=list(outlook.sentences(board, found, ahead)),
             notes=list(sections.notes(board)),
-            reasons=reasons(unranked(board.records)),
+            reasons=sections.unranked_reasons(board),
             drawing=drawings.best_curves(curves.curves(board)),
             size=drawings,
             answers=answer_table(board),
+            weights=sections.which_weights(board.evidence) if board.evidence is not None else "",
             rows=rows,
             costs=drawings.bars(costs),
             on_gpu=any(cost.device_hours for cost in costs),

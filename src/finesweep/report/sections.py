@@ -13,13 +13,24 @@ from finesweep.registry import TASKS
 from finesweep.results.board import Board
 from finesweep.results.confirmation import Candidate
 from finesweep.results.decision import Light, between
-from finesweep.results.leaderboard_facts import facts, reference_notes, sealed_fact, standing_notes
-from finesweep.results.ranking import ranks
-from finesweep.text import clean, metric
+from finesweep.results.leaderboard_facts import (
+    facts,
+    rank_notes,
+    reference_notes,
+    sealed_fact,
+    standing_notes,
+    tied_fact,
+)
+from finesweep.results.ranking import ranks, reasons, unranked
+from finesweep.results.winner import Evidence
+from finesweep.text import clean, first_few, metric
 from finesweep.text.format import finite
 from finesweep.trial import Direction, TrialRecord
 
-TAKEN, TESTED = "take: trial", "the winner on the test rows: trial"
+TAKEN, WINNER = "take: trial", "the winner"
+
+MOST_NAMED = 10
+"""Maximum number of trials that are named as having one reason."""
 
 MOST_METRICS = 5
 """Maximum number of metrics beside each other."""
@@ -100,6 +111,8 @@ def top(board: Board) -> Top:
 def _steps(board: Board) -> Iterator[Step]:
     if board.take is None:
         yield Step("Look at why no trial ranks, below and in the logs")
+    elif board.decision.light is Light.RED:
+        yield Step("Do not use the winner; see below what is as good or better, and what the doctor finds")
     elif board.evidence is not None:
         yield Step("Use the winner", load_command(board))
     else:
@@ -138,30 +151,46 @@ def comparison(board: Board) -> Comparison | None:
 
 def _candidates(board: Board, best: TrialRecord) -> Iterator[tuple[str, Mapping[str, float | None]]]:
     first, baseline = board.summary.best, board.summary.baseline
-    # The means over fresh seeds have a table of their own.
-    seed = ", by its one seed in the search" if board.summary.fresh is not None else ""
-    yield f"{TAKEN} {best.trial}{seed}", {**best.metrics, board.summary.metric: best.objective}
+    yield _named(board, TAKEN, best)
     if first is not None and first.trial != best.trial:
-        yield f"rank 1: trial {first.trial}", {**first.metrics, board.summary.metric: first.objective}
+        yield _named(board, "rank 1: trial", first)
     if baseline is not None and ranks(baseline) and baseline.trial != best.trial:
-        values = {**baseline.metrics, board.summary.metric: baseline.objective}
-        yield f"untuned default: trial {baseline.trial}{seed}", values
+        yield _named(board, "untuned default: trial", baseline)
     naive = board.manifest.data.naive
     # The references have the same answer, with the scores of one model.
     if naive is not None and not board.references:
         yield f"always answering {clean(naive.answer, 40)!r}", naive.scores
     for reference in board.references:
         yield reference.name, reference.metrics
-    if board.evidence is not None and board.evidence.test:
-        yield f"{TESTED} {board.evidence.trial}", board.evidence.test
+    if (evidence := board.evidence) is not None:
+        which = which_weights(evidence)
+        if evidence.seed is not None:
+            yield f"{WINNER}: {which}", evidence.reloaded
+        if evidence.test:
+            yield f"{WINNER} on the test rows: {which}", evidence.test
+
+
+def _named(board: Board, role: str, record: TrialRecord) -> tuple[str, Mapping[str, float | None]]:
+    """Return a trial's line: its mean over fresh seeds where it has one, which is of the objective alone."""
+    found = {one.trial: one for one in board.confirmation.candidates} if board.confirmation else {}
+    if board.summary.fresh is None or record.trial not in board.summary.fresh.means:
+        seed = ", by its one seed in the search" if board.summary.fresh is not None else ""
+        return f"{role} {record.trial}{seed}", {**record.metrics, board.summary.metric: record.objective}
+    mean, seeds = board.summary.fresh.means[record.trial], len(found[record.trial].values)
+    return f"{role} {record.trial}, mean over {seeds} fresh seeds", {board.summary.metric: mean}
+
+
+def which_weights(evidence: Evidence) -> str:
+    """Return which training the winner's weights are of: ``trial 3, fresh seed 17``."""
+    return f"trial {evidence.trial}" + (f", fresh seed {evidence.seed}" if evidence.seed is not None else "")
 
 
 def _compared(board: Board, name: str, values: Mapping[str, float | None], names: Sequence[str]) -> Compared:
-    own, best = finite(values.get(board.summary.metric)), board.take
-    is_other = own is not None and not name.startswith((TAKEN, TESTED))
-    difference = ""
-    if is_other and own is not None and best is not None and best.objective is not None:
-        gap = own - best.objective
+    own, difference = finite(values.get(board.summary.metric)), ""
+    is_other = not name.startswith((TAKEN, WINNER))
+    if is_other and own is not None and board.take is not None and board.take.objective is not None:
+        means = {} if board.summary.fresh is None else board.summary.fresh.means
+        gap = own - means.get(board.take.trial, board.take.objective)
         difference = "equal" if gap == 0 else f"{metric(abs(gap))} {'higher' if gap > 0 else 'lower'}"
     return Compared(name, [metric(values.get(one)) for one in names], difference)
 
@@ -222,6 +251,21 @@ def spec_yaml(board: Board) -> str:
     return yaml.safe_dump({"name": board.manifest.name, **values}, sort_keys=False, allow_unicode=True, width=100)
 
 
+def in_short(board: Board) -> str:
+    """Return the model and the number of rows, as the head of the page has them."""
+    rows = ", ".join(f"{count:,} {split}" for split, count in board.manifest.data.rows.items())
+    return f"{clean(board.manifest.model.name, 100)}, {rows} rows"
+
+
+def unranked_reasons(board: Board) -> list[tuple[str, str]]:
+    """Return the trials that do not rank, and why; those whose reasons differ only in numbers are together."""
+    found = []
+    for trials, reason in reasons(unranked(board.records)):
+        others = f" (trial {trials[0]}, and others alike)" if len(trials) > 1 else ""
+        found.append((first_few([*map(str, trials)], MOST_NAMED), f"{reason}{others}"))
+    return found
+
+
 def basis(board: Board) -> list[tuple[str, str]]:
     """Return the facts behind the result, references on fewer rows, and how often the test rows were opened."""
     found = [(name, clean(text, 2_000)) for name, text in facts(board.manifest, board.summary, board.runs)]
@@ -236,10 +280,10 @@ def notes(board: Board) -> Iterator[str]:
     if standing is None:
         return
     if len(standing.tied) > 1:
-        first = f"trial {standing.tied[0]}, the best of the search," if board.summary.fresh else "the first"
         yield (
-            f"Tied: {len(standing.tied):,} trials cannot be told from {first} on these rows (95 % for all "
-            "comparisons together). Cheapest: the one of them that saw the fewest examples."
+            f"Tied: {tied_fact(standing, is_confirmed=board.summary.fresh is not None)}. Cheapest: the one of them "
+            "that saw the fewest examples."
         )
+    yield from rank_notes(board.confirmation)
     # Marks in the leaderboard's table are tags here, so only the notes that follow its first one are the same.
     yield from standing_notes(dataclasses.replace(standing, tied=()))

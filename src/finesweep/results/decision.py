@@ -190,10 +190,7 @@ def _company(take: TrialRecord, standing: Standing | None, is_compared: bool) ->
     if not others:
         return f"no other is as good on these {standing.rows:,} rows"
     named = f"trial{'s' if len(others) > 1 else ''} {first_few([str(trial) for trial in others], _NAMED)}"
-    if standing.cheapest == take.trial:
-        cheap = "of them all it is the cheapest"
-    else:
-        cheap = f"the cheapest is {standing.cheapest}"
+    cheap = "of these it is the cheapest" if standing.cheapest == take.trial else f"the cheapest is {standing.cheapest}"
     return f"as good on these {standing.rows:,} rows: {named}; {cheap}"
 
 

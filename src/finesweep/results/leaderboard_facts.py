@@ -122,16 +122,23 @@ def seed_notes(confirmation: Confirmation | None, rows: Sequence[Row]) -> Iterat
     """
     if confirmation is None or confirmation.best is None:
         return
-    yield (
-        "Trials with a mean over fresh seeds rank first, by that mean. Its interval rests on the spread between the "
-        "seeds of all of them. Optimism is by how much the value that a trial was chosen by is better than its mean."
-    )
+    yield from rank_notes(confirmation)
+    yield "Optimism is by how much the value that a trial was chosen by is better than its mean."
     yield cost_of_seeds(confirmation)
     lone = [f"{row.record.trial}" for row in rows if confirmation.is_unconfirmed(row.record)]
     if lone:
         named = f"Trial{'s' if len(lone) > 1 else ''} {first_few(lone, 10)}"
         value = f"the mean of trial {confirmation.best.trial}"
         yield f"{named}: unconfirmed; the value of one seed is better than {value}, and that may be luck."
+
+
+def rank_notes(confirmation: Confirmation | None) -> Iterator[str]:
+    """Yield by what the confirmed trials rank, if there are any."""
+    if confirmation is not None and confirmation.best is not None:
+        yield (
+            "Trials with a mean over fresh seeds rank first, by that mean. Its interval rests on the spread between "
+            "the seeds of all of them."
+        )
 
 
 def cost_of_seeds(confirmation: Confirmation) -> str:
@@ -165,9 +172,8 @@ def standing_notes(standing: Standing | None, *, is_confirmed: bool = False) -> 
     if standing is None:
         return
     if len(standing.tied) > 1:
-        first = f"trial {standing.tied[0]}, the best of the search," if is_confirmed else "the first"
-        named = f"{TIED} marks the {len(standing.tied):,} trials that cannot be told from {first} on these rows"
-        yield f"{named} (95 % for all comparisons together); {CHEAPEST} marks the cheapest of them."
+        named = tied_fact(standing, is_confirmed=is_confirmed)
+        yield f"{TIED} marks tied trials: {named}. {CHEAPEST} marks the cheapest of them."
     if standing.intervals:
         drawn = f"{standing.rows:,} validation rows"
         if standing.groups is not None:
@@ -178,6 +184,14 @@ def standing_notes(standing: Standing | None, *, is_confirmed: bool = False) -> 
     if standing.absent:
         trials = first_few([str(trial) for trial in standing.absent], 10)
         yield f"Not compared, because their rows are missing or differ: {trials}."
+
+
+def tied_fact(standing: Standing, *, is_confirmed: bool) -> str:
+    """Return which trials are tied, and how sure that is; see ``standing_notes``."""
+    first = f"trial {standing.tied[0]}, the best of the search," if is_confirmed else "the first"
+    others = len(standing.tied) - 1
+    named = "one other" if others == 1 else f"{others:,} others"
+    return f"{first} and {named} cannot be told apart on these rows (95 % for all comparisons together)"
 
 
 def _trials_fact(summary: SweepSummary) -> str:

@@ -174,22 +174,22 @@ def winner(records: Sequence[TrialRecord], direction: Direction) -> TrialRecord 
     return min(filter(ranks, records), key=lambda record: order(record, direction), default=None)
 
 
-def reasons(records: Sequence[TrialRecord]) -> list[tuple[int, str]]:
+def reasons(records: Sequence[TrialRecord]) -> list[tuple[list[int], str]]:
     """Group the trials that do not rank by reason, most common reason first.
 
     Reasons that differ only in numbers are one group, which shows the reason of its lowest trial.
 
     Returns:
-        Count, and ``STATE: reason``.
+        The trials, ascending, and ``STATE: reason``.
     """
-    counts: Counter[str] = Counter()
+    groups: dict[str, list[int]] = {}
     shown: dict[str, str] = {}
     for record in sorted(unranked(records), key=lambda record: record.trial):
         text = f"{record.state}: {_why(record)}"
         key = without_numbers(text)
-        counts[key] += 1
+        groups.setdefault(key, []).append(record.trial)
         shown.setdefault(key, text)
-    return [(count, shown[key]) for key, count in counts.most_common()]
+    return sorted(((trials, shown[key]) for key, trials in groups.items()), key=lambda group: -len(group[0]))
 
 
 def summarize(

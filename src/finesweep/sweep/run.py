@@ -222,7 +222,7 @@ def collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
 
 
 def _no_winner(folder: SweepFolder, records: Sequence[TrialRecord], why: str) -> str:
-    counted = "\n".join(f"  {count} x {reason}" for count, reason in ranking.reasons(records))
+    counted = "\n".join(f"  {len(trials)} x {reason}" for trials, reason in ranking.reasons(records))
     first = next((record for record in records if record.state.finished), None)
     log = f"\nThe first one's log: {folder.path / first.log}" if first else ""
     ended = f"no trial finished, so there is no winner; {len(records)} ended otherwise:\n{counted}{log}"

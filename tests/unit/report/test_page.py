@@ -140,7 +140,8 @@ def test_findings_and_references_are_shown(tmp_path: Path) -> None:
     assert '<li class="problem"><strong>Problem: <bdi>the best &lt;/li&gt; lies at a bound</bdi>.</strong>' in text
     assert '<pre tabindex="0">space: {x: 1}</pre>' in text
     assert re.search(r"TF-IDF \+ logistic regression</bdi></th><td class=\"right\">0.4800<", text)
-    assert "What the doctor finds" not in written(tmp_path, 12)
+    assert "Nothing that is wrong with this sweep." not in text
+    assert "Nothing that is wrong with this sweep." in written(tmp_path, 12)
 
 
 def test_confirmation_is_recomputed_from_its_values(tmp_path: Path) -> None:

@@ -98,11 +98,11 @@ def test_reasons_are_grouped_most_common_first() -> None:
         record(6, None),
     ]
     assert reasons(records) == [
-        (2, "FAILED: OutOfMemoryError: tried to allocate 20.00 MiB"),
-        (1, "FAILED: IndexError: list index out of range"),
-        (1, "DIVERGED: training loss is NaN"),
-        (1, "PRUNED: no reason recorded"),
-        (1, "COMPLETE: no evaluation gave a finite objective"),
+        ([2, 3], "FAILED: OutOfMemoryError: tried to allocate 20.00 MiB"),
+        ([1], "FAILED: IndexError: list index out of range"),
+        ([4], "DIVERGED: training loss is NaN"),
+        ([5], "PRUNED: no reason recorded"),
+        ([6], "COMPLETE: no evaluation gave a finite objective"),
     ]
 
 

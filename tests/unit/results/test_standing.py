@@ -119,7 +119,7 @@ def test_marks_stand_in_page_and_terminal_with_what_they_mean(sweep: Sweep) -> N
     assert "  2= " in text
     assert "|  1=c |" in page
     assert "not one over seeds" in page
-    assert "= marks the 2 trials that cannot be told from the first on these rows" in page
+    assert "= marks tied trials: the first and one other cannot be told apart on these rows" in page
     assert all(len(line) <= 80 for line in text.splitlines())
     assert page.splitlines()[2].startswith("> **GREEN.** Take trial 1: eval\\_loss") or "**GREEN.**" in page[:200]
     assert text.startswith("GREEN. Take trial 1: eval_loss")
@@ -255,7 +255,7 @@ def test_all_trials_tied_take_the_cheapest_that_is_preferred(sweep: Sweep) -> No
     assert board.standing is not None
     assert set(board.standing.tied) == {0, 1, 2, 3}
     assert (board.standing.cheapest, board.take and board.take.trial) == (3, 3)
-    assert "as good on these 300 rows: trials 0, 2, 1; of them all it is the cheapest" in board.decision.text
+    assert "as good on these 300 rows: trials 0, 2, 1; of these it is the cheapest" in board.decision.text
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e300])
