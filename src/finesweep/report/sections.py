@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import yaml
 
 from finesweep.registry import TASKS
+from finesweep.results import Evidence
 from finesweep.results.board import Board
 from finesweep.results.confirmation import Candidate
 from finesweep.results.decision import Light, between
@@ -22,7 +23,6 @@ from finesweep.results.leaderboard_facts import (
     tied_fact,
 )
 from finesweep.results.ranking import ranks, reasons, unranked
-from finesweep.results.winner import Evidence
 from finesweep.text import clean, first_few, metric
 from finesweep.text.format import finite
 from finesweep.trial import Direction, TrialRecord
