@@ -110,7 +110,8 @@ def test_no_command_imports_from_the_current_or_the_specs_folder(trap: Trap, bac
     assert "winner" in trap.sweep("run", trap.spec, *named, "--on", "one.yaml", by=by)
     if backend == "ray":
         return
-    for reader in ("status", "leaderboard"):
+    trap.sweep("confirm", f"results/{backend}", "--top", "1", "--seeds", "2", "--on", "one.yaml")
+    for reader in ("status", "leaderboard", "report", "doctor"):
         trap.sweep(reader, f"results/{backend}", by=MODULE)
     assert "no job of this sweep is known" in trap.sweep("cancel", f"results/{backend}", by=MODULE)
     assert "Everything fits." in trap.sweep("plan", trap.spec, "--on", "one.yaml")

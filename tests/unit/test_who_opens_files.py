@@ -20,6 +20,7 @@ OURS = frozenset(("files", "files.regular_file", "files.checked_json", "files.at
 
 THE_KERNEL = "a file of the kernel, by a fixed name"
 PACKAGE = "a file that comes with the package, or a regular one of the same size"
+PACKAGED = "a file that comes with this package or with Plotly's"
 SCRATCH = "a file in a private temporary folder of this process"
 CHECKED = "a library opens it after check_folder, open_regular or tensor digests have passed it"
 NO_FILE = "opens no file: a pipe, a web page, a folder of claims, a descriptor that is open"
@@ -38,6 +39,7 @@ ELSEWHERE = {
     "worker.dry_run_steps": {"read_text": SCRATCH},
     "propose.examples": {"read_bytes": PACKAGE, "read_text": PACKAGE},
     "host.machine": {"read_text": THE_KERNEL},
+    "report.page": {"read_text": PACKAGED, "read_bytes": PACKAGED},
     "training.tokens": {"load_from_disk": CHECKED},
     "data.packed_file": {"open": "a member of an archive that open_regular has opened"},
     "model.pretrained": {"from_pretrained": CHECKED, "safe_open": CHECKED},

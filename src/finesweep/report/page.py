@@ -127,7 +127,9 @@ def _own(name: str) -> str:
 @functools.cache
 def _plotly() -> tuple[str, str]:
     """Return Plotly's code for browsers, from the installed package: its hash, and the code by gzip and base64."""
-    code = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    import plotly  # here, because only a page needs it
+
+    code = (resources.files(plotly) / "package_data" / "plotly.min.js").read_bytes()
     return _hash(code), base64.b64encode(gzip.compress(code, COMPRESSION, mtime=0)).decode()
 
 
