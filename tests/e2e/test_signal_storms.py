@@ -7,7 +7,6 @@ follow from a seed; then the same command ends in peace. ``FINESWEEP_STORMS=60``
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -161,8 +160,7 @@ def note(*lines: str) -> None:
 def board_is_true(project: Project) -> None:
     """Check that what was begun has its board, and that it says what the records say."""
     if (project.results() / "spec.json").exists():
-        board = json.loads((project.results() / "leaderboard.json").read_text())
-        assert {row["trial"]: row["state"] for row in board} == {
+        assert {row["trial"]: row["state"] for row in project.leaderboard()} == {
             record["trial"]: record["state"] for record in project.records()
         }
 
