@@ -35,6 +35,7 @@ def rows(tmp_path: Path) -> Source:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_trial_has_at_most_half_the_fixed_cost_of_the_stock_call(capsys):
     """Measured in turns, on the medians; once more where something else took the machine away from one of them."""
     names = ("finesweep", "stock")

@@ -47,7 +47,7 @@ def test_a_second_run_of_the_same_folder_says_who_holds_it_and_does_no_harm(proj
 
 @pytest.mark.slow
 def test_a_run_that_joins_shares_the_work_and_leaves_the_winner_to_the_owner(project, until, check_invariants):
-    command = ("run", "spec.yaml", *epochs(30), "--set", "budget.trials=6", "--workers", "1")
+    command = ("run", "spec.yaml", *epochs(45), "--set", "budget.trials=6", "--workers", "1")
     owner = project.start(*command)
     until(lambda: project.runs(0), "trial 0 runs")
     joined = project.start(*command, "--join")
