@@ -21,11 +21,11 @@ OBJECTS = 100_000
 def prepare(channel: int) -> None:
     """Check a request that comes in on a socket, and begin a run of it."""
     seek_garbage_rarely()
-    from finesweep.cli import summary
+    from finesweep.cli.summary import Screen, announce
     from finesweep.sweep import prepare_process
 
-    screen = summary.Screen()
-    prepare_process.answer(channel, lambda checked: summary.announce(screen, checked))
+    screen = Screen()
+    prepare_process.answer(channel, lambda checked: announce(screen, checked))
 
 
 def worker(
@@ -45,18 +45,18 @@ def worker(
 
 def supervise(folder: Folder, run: RunNumber, token: Token = "") -> None:
     """Carry a prepared run out: workers, leaderboard, winner."""
-    from finesweep.cli import summary
+    from finesweep.cli.summary import conclude
     from finesweep.sweep.run import supervise as supervise_run
 
-    summary.conclude(supervise_run(folder.absolute(), run, token))
+    conclude(supervise_run(folder.absolute(), run, token))
 
 
 def collect(folder: Folder, run: RunNumber, token: Token = "") -> None:
     """End a run whose workers have ended: leaderboard, winner, and the proof of it."""
-    from finesweep.cli import summary
+    from finesweep.cli.summary import conclude
     from finesweep.sweep.collect import collect as collect_run
 
-    summary.conclude(collect_run(folder.absolute(), run, token))
+    conclude(collect_run(folder.absolute(), run, token))
 
 
 def survey(

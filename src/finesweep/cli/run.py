@@ -64,11 +64,11 @@ def run(
     )
     with Signals().counted() as signals, prepare_process.started(request, signals) as preparation:
         # These imports take about as long as the check of a small spec, which the process makes meanwhile.
-        from finesweep.cli import summary
+        from finesweep.cli.summary import conclude
         from finesweep.sweep.run import run as run_sweep
 
         outcome = run_sweep(preparation)
-    summary.conclude(outcome)
+    conclude(outcome)
 
 
 def submit(
@@ -89,11 +89,11 @@ def submit(
     Everything is prepared here; the cluster's machines need no network. The same command again
     continues where it stopped.
     """
-    from finesweep.cli import summary
+    from finesweep.cli.summary import Screen, announce, handed_over
     from finesweep.sweep.request import Request
     from finesweep.sweep.submit import submit as submit_sweep
 
-    screen = summary.Screen()
+    screen = Screen()
     request = Request(
         spec,
         overrides or [],
@@ -106,9 +106,9 @@ def submit(
         trust_remote_code=trust_remote_code,
     )
     submitted = submit_sweep(
-        request, dry_run=dry_run, allow_setup=allow_setup, announce=lambda checked: summary.announce(screen, checked)
+        request, dry_run=dry_run, allow_setup=allow_setup, announce=lambda checked: announce(screen, checked)
     )
-    summary.handed_over(screen, submitted)
+    handed_over(screen, submitted)
 
 
 def confirm(
@@ -127,7 +127,7 @@ def confirm(
     Tied trials are those that cannot be told from the first on the validation rows. The winner is the one with the best
     mean. The same command again continues where it stopped.
     """
-    from finesweep.cli import summary
+    from finesweep.cli.summary import Screen, conclude, handed_over
     from finesweep.sweep.confirm import ConfirmRequest
     from finesweep.sweep.confirm import confirm as confirm_sweep
     from finesweep.sweep.run import RunResult
@@ -135,9 +135,9 @@ def confirm(
     request = ConfirmRequest(folder.absolute(), top, seeds, on, workers, trust_remote_code, allow_setup)
     outcome = confirm_sweep(request)
     if isinstance(outcome, RunResult):
-        summary.conclude(outcome)
+        conclude(outcome)
     else:
-        summary.handed_over(summary.Screen(), outcome)
+        handed_over(Screen(), outcome)
 
 
 def cancel(folder: Folder, on: ItsCluster = None) -> None:
@@ -164,16 +164,16 @@ def validate(
 
     Two rows are taken through the model, with at most one training step. Nothing is left of it.
     """
-    from finesweep.cli import summary
+    from finesweep.cli.summary import Screen, announce
     from finesweep.host.signals import Signals
     from finesweep.sweep import prepare
     from finesweep.sweep.request import Request
 
-    screen = summary.Screen()
+    screen = Screen()
     request = Request(spec, overrides or [], on, name, results, trust_remote_code=trust_remote_code)
     with Signals().counted() as signals, signals.ending_the_block():
         checked = prepare.check(request, prepare.profile_of(request))
-    summary.announce(screen, checked)
+    announce(screen, checked)
     screen.say("No problems found.")
 
 
@@ -191,16 +191,17 @@ def plan(
 
     Up to 20 steps of each batch size are measured; of a range, of its ends and its middle. Nothing is left of it.
     """
-    from finesweep.cli import plan_screen, summary
+    from finesweep.cli.plan_screen import lines, speeds
+    from finesweep.cli.summary import Screen, announce
     from finesweep.sweep.plan import plan as plan_sweep
     from finesweep.sweep.request import Request
 
-    screen = summary.Screen()
+    screen = Screen()
     request = Request(spec, overrides or [], on, name, results, workers=workers, trust_remote_code=trust_remote_code)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(plan_sweep(request)), indent=2, allow_nan=False))
         return
-    estimate = plan_sweep(request, lambda checked: summary.announce(screen, checked))
-    screen.print(plan_screen.speeds(estimate))
-    for line in plan_screen.lines(estimate):
+    estimate = plan_sweep(request, lambda checked: announce(screen, checked))
+    screen.print(speeds(estimate))
+    for line in lines(estimate):
         screen.print(line, markup=False, soft_wrap=True)

@@ -105,6 +105,16 @@ def read_board(
     runs = sweep_folder.runs() if runs is None else runs
     if manifest.repeats:
         return _of_confirmation(sweep_folder, manifest, records, runs)
+    return _of_search(sweep_folder, manifest, records, runs, compare)
+
+
+def _of_search(
+    sweep_folder: SweepFolder,
+    manifest: Manifest,
+    records: Sequence[TrialRecord],
+    runs: Sequence[Run],
+    compare: bool,
+) -> Board:
     confirmation = read_confirmation(sweep_folder, records, compare=compare)
     fresh = None if confirmation is None else confirmation.fresh
     summary, ranks = summarize(manifest, records, runs, fresh), ranked(records, manifest.spec.direction)
@@ -117,6 +127,8 @@ def read_board(
     test = scores(evidence.test) if evidence and evidence.test else None
     references = in_order(read_references(sweep_folder), summary)
     found = findings(case(sweep_folder, manifest, records, ranks, standing, evidence, references, fresh))
+    doubts = _doubts(runs, confirmation)
+    decision = decide(summary, take, standing, references, found, test, doubts, confirmation, is_compared=compare)
     return Board(
         folder=sweep_folder.path,
         manifest=manifest,
@@ -124,17 +136,7 @@ def read_board(
         runs=runs,
         summary=summary,
         rows=rank(records, summary.direction, [] if fresh is None else list(fresh.means)),
-        decision=decide(
-            summary,
-            take,
-            standing,
-            references,
-            found,
-            test,
-            _doubts(runs, confirmation),
-            confirmation,
-            is_compared=compare,
-        ),
+        decision=decision,
         take=take,
         evidence=evidence,
         weights=_weights_of(sweep_folder, choice),

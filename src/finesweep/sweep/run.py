@@ -7,7 +7,7 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,15 +105,15 @@ def _joined(sweep: OpenSweep, signals: Signals) -> RunResult:
 
 
 def _carried_out(sweep: OpenSweep, lock: int, signals: Signals) -> RunResult:
-    """Search, and search again if the best trial's weights turn out to be damaged."""
-    for _ in range(MOST_REPAIRS):
+    """Search, confirm if the spec says so, and export the winner."""
+
+    def train() -> str:
         why = _search(sweep, lock, signals)
-        if sweep.spec.confirm is not None and not signals.received:
-            why = _confirmed(sweep, sweep.spec.confirm, lock, signals)
-        if signals.received or (found := damaged(sweep)) is None:
-            return collected(sweep, why, signals)
-        sweep.sweep_folder.notes.append(found)
-    raise FolderError(f"{sweep.sweep_folder.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
+        if sweep.spec.confirm is None or signals.received:
+            return why
+        return _confirmed(sweep, sweep.spec.confirm, lock, signals)
+
+    return _repaired(sweep, train, signals)
 
 
 def confirm(
@@ -131,12 +131,17 @@ def confirm(
     Raises:
         FolderError, LaunchError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
     """
+    return _repaired(search, lambda: _confirmed(search, asked, lock, signals, workers), signals)
+
+
+def _repaired(sweep: OpenSweep, train: Callable[[], str], signals: Signals) -> RunResult:
+    """Train, which returns why that ended, and again if the best model's weights turn out to be damaged."""
     for _ in range(MOST_REPAIRS):
-        why = _confirmed(search, asked, lock, signals, workers)
-        if signals.received or (found := damaged(search)) is None:
-            return collected(search, why, signals)
-        search.sweep_folder.notes.append(found)
-    raise FolderError(f"{search.sweep_folder.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
+        why = train()
+        if signals.received or (found := damaged(sweep)) is None:
+            return collected(sweep, why, signals)
+        sweep.sweep_folder.notes.append(found)
+    raise FolderError(f"{sweep.sweep_folder.path}: {found}, for the {MOST_REPAIRS}th time; is the disk sound?")
 
 
 def _confirmed(

@@ -20,10 +20,11 @@ from finesweep.confidence import Interval
 from finesweep.doctor import Finding
 from finesweep.report import write_report
 from finesweep.report.page import page
-from finesweep.report.sections import spec_yaml
+from finesweep.report.sections import spec_yaml, top
 from finesweep.report.table import SHOWN, table
 from finesweep.results.answers import Answers, Confusion
 from finesweep.results.confirmation import Candidate, Confirmation
+from finesweep.results.decision import Decision, Light
 from finesweep.results.worst_rows import ShownRow
 from finesweep.spec.reader import draft
 from finesweep.trial import Direction, TrialRecord
@@ -153,6 +154,15 @@ def test_confirmation_is_recomputed_from_its_values(tmp_path: Path) -> None:
     cells = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[2:]]
     assert cells[0] == ["3", "0.3000", "0.3200", "0.2900 to 0.3500", "0.0200", "0.3100, 0.3300"]
     assert cells[1][:3] == ["0", "0.4000", "diverged"]
+
+
+@pytest.mark.parametrize("light", Light)
+def test_only_a_winner_that_may_be_shipped_is_to_be_used(tmp_path: Path, light: Light) -> None:
+    board = made_board(tmp_path, 12)
+    assert board.evidence is not None
+    steps = [step.text for step in top(dataclasses.replace(board, decision=Decision(light, ("So.",)))).steps]
+    assert ("Use the winner" in steps) == (light is not Light.RED)
+    assert any("Do not use the winner" in step for step in steps) == (light is Light.RED)
 
 
 def test_table_shows_the_means_that_it_is_ranked_by(tmp_path: Path) -> None:
