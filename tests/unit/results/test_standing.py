@@ -321,6 +321,24 @@ def test_groups_widen_the_intervals_and_are_counted(tmp_path: Path) -> None:
     assert "in 30 groups, resampled as a whole" in leaderboard.to_markdown(sweep.board())
 
 
+def test_accuracy_over_groups_is_resampled_by_group(tmp_path: Path) -> None:
+    """Wilson's interval takes the rows as independent, and would be too narrow."""
+    import pandas as pd
+
+    sweep = Sweep(tmp_path, spec={"data": {"train": "t.csv", "group": "user"}})
+    groups = np.arange(ROWS) // 10
+    right = (groups % 3 != 0).astype(float)
+    for values in losses([0.1, 0.0]):
+        sweep.add({"eval_loss": values, "eval_accuracy": right})
+    held = pd.DataFrame({"text": ["a"] * ROWS, "label": 0, "group": groups})
+    held.to_parquet(sweep.folder.data / "validation.parquet")
+    standing = sweep.board().standing
+    assert standing is not None
+    found = standing.scores[0]["eval_accuracy"]
+    theirs = scipy.stats.binomtest(int(right.sum()), ROWS).proportion_ci(method="wilson")
+    assert found.high - found.low > 2 * (theirs.high - theirs.low)
+
+
 def test_groups_that_the_folder_does_not_say_give_no_interval(tmp_path: Path) -> None:
     sweep = filled(Sweep(tmp_path, spec={"data": {"train": "t.csv", "group": "user"}}), [0.1, 0.0])
     standing = sweep.board().standing
