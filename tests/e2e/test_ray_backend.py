@@ -186,10 +186,10 @@ def test_after_ctrl_c_and_a_kill_of_all_the_sweep_goes_on(project, home, place, 
         os.kill(pid, signal.SIGKILL)
     process.communicate()
     gone(place, until, 120)
-    assert list((place / "t").glob("fs-ray-*"))
+    assert list((place / "t").glob("fsweep-*"))
 
     project.sweep(*command, env=home)
-    assert not list((place / "t").glob("fs-ray-*"))
+    assert not list((place / "t").glob("fsweep-*"))
     assert [record["state"] for record in project.records()] == ["COMPLETE"] * 2
     # Ray may end a trial before the trial's actor, which then has the time to note that.
     assert all("killed by SIGKILL" in fault for record in project.records() for fault in record["faults"])
@@ -255,9 +255,9 @@ def test_a_cluster_of_our_own_is_out_of_others_reach_and_imports_nothing_from_he
     assert process.stdout is not None
     modes = set()
     while not select.select([process.stdout], [], [], 0.001)[0]:
-        modes |= {stat.S_IMODE(folder.stat().st_mode) for folder in (place / "t").glob("fs-ray-*")}
+        modes |= {stat.S_IMODE(folder.stat().st_mode) for folder in (place / "t").glob("fsweep-*")}
     found = json.loads(process.stdout.readline())
-    (folder,) = (place / "t").glob("fs-ray-*")
+    (folder,) = (place / "t").glob("fsweep-*")
     sockets = [file for file in folder.rglob("*") if file.is_socket()]
     commands = [word for one in of_ray(place) for word in one.cmdline()]
     token = (folder / "token").read_text()

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import psutil
 
 from finesweep.errors import LaunchError
-from finesweep.files import open_log
+from finesweep.files import open_log, owned_folder
 from finesweep.folder import Run, SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
-from finesweep.host.temporary_folders import remove, temporary_folder, temporary_folders_in
+from finesweep.host.temporary_folders import REMOVE_SECONDS, remove, temporary_folder, temporary_folders_in
 from finesweep.launch.commands import run_command
 from finesweep.launch.profile import SettledProfile
 
@@ -68,7 +68,11 @@ class LocalHandle:
         for process in started:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        # Its locks are held until it has ended.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(REMOVE_SECONDS)
         remove(self.temporary)
+        owned_folder.remove_abandoned()
 
     def _descendants(self) -> Sequence[psutil.Process]:
         """Return all descendants of the worker; empty once it has ended."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finesweep.errors import LaunchError, lines_of
-from finesweep.files import file_lock
+from finesweep.files import owned_folder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import FOR_TRAINING, LIBRARY, SAFE_IMPORTS, UNLESS_SET
 from finesweep.launch import SettledProfile
@@ -53,10 +52,11 @@ PRIVATE = {
 STORE_BYTES = 100_000_000
 """Shared memory of a private cluster in bytes; a trial gets some hundred bytes and returns some thousand."""
 
-PREFIX = "fs-ray-"
-_LOCK, _TOKEN, _RAYS_OWN = "lock", "token", "r"
+_TOKEN, _RAYS_OWN = "token", "r"
 
-_LONGEST_SOCKET = f"/{PREFIX}12345678/{_RAYS_OWN}/session_2026-11-29_09-12-22_245839_4194304/sockets/plasma_store"
+_LONGEST_SOCKET = (
+    f"/{owned_folder.PREFIX}12345678/{_RAYS_OWN}/session_2026-11-29_09-12-22_245839_4194304/sockets/plasma_store"
+)
 LONGEST_FOLDER = 103 - len(_LONGEST_SOCKET)
 """Maximum length of the temporary folder's path, in characters; macOS allows 103 for a socket's path, Linux 107."""
 
@@ -97,13 +97,8 @@ def _private(profile: SettledProfile) -> Iterator[None]:
 
     Ray opens its own temporary folder to all users. So it gets one inside another folder, to which they have no access.
     """
-    parent = _short_folder()
-    remove_abandoned(parent)
-    with (
-        tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as name,
-        _owned(Path(name)),
-    ):
-        folder = Path(name)
+    owned_folder.remove_abandoned()
+    with owned_folder.owned_folder(_short_folder()) as folder:
         token = folder / _TOKEN
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32), encoding="ascii")
@@ -181,31 +176,6 @@ def _put(values: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-@contextlib.contextmanager
-def _owned(folder: Path) -> Iterator[None]:
-    """Mark a folder as in use, by a lock that ends with this process."""
-    with (folder / _LOCK).open("w") as lock:
-        file_lock.lock(lock.fileno())
-        yield
-
-
-def remove_abandoned(parent: Path) -> None:
-    """Delete the folders of clusters whose searches were killed; skip those in use, or of other users."""
-    for folder in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if folder.lstat().st_uid == os.getuid():
-                _remove_unowned(folder)
-
-
-def _remove_unowned(folder: Path) -> None:
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if file_lock.try_lock(lock):
-            shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(lock)
-
-
 def _short_folder() -> Path:
     usual = tempfile.gettempdir()
-    return Path(usual if len(usual) <= LONGEST_FOLDER else "/tmp")
+    return Path(usual) if len(usual) <= LONGEST_FOLDER else owned_folder.SHORT

@@ -103,35 +103,6 @@ def test_ray_is_never_connected_to_from_the_current_folder(tmp_path, monkeypatch
     assert Path.cwd() == tmp_path
 
 
-def test_a_folder_that_was_left_behind_is_removed_and_one_in_use_is_not(tmp_path):
-    used, left, other, fresh = (tmp_path / name for name in ("fs-ray-used", "fs-ray-left", "data", "fs-ray-fresh"))
-    for folder in (used, left, other, fresh):
-        folder.mkdir()
-    for folder in (left, other):
-        (folder / "lock").touch()
-    with cluster._owned(used):
-        cluster.remove_abandoned(tmp_path)
-        # One without a lock is being made at this moment.
-        assert sorted(tmp_path.iterdir()) == sorted([used, other, fresh])
-
-
-def test_what_is_another_users_or_leads_elsewhere_is_left_alone(tmp_path, monkeypatch):
-    """Everybody can make a folder of that name where temporary files go."""
-    others, link, lock = tmp_path / "fs-ray-others", tmp_path / "fs-ray-link", tmp_path / "fs-ray-lock"
-    for folder in (others, lock, tmp_path / "mine"):
-        folder.mkdir()
-    for file in (others / "lock", tmp_path / "mine" / "lock"):
-        file.touch()
-    link.symlink_to(tmp_path / "mine")
-    (lock / "lock").symlink_to(tmp_path / "mine" / "lock")
-    before = sorted(tmp_path.rglob("*"))
-    real = Path.lstat
-    theirs = lambda path: os.stat_result([*real(path)[:4], os.getuid() + 1, *real(path)[5:]])  # noqa: E731
-    monkeypatch.setattr(Path, "lstat", lambda path: theirs(path) if path == others else real(path))
-    cluster.remove_abandoned(tmp_path)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
 def test_the_environment_is_as_before_afterwards(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)

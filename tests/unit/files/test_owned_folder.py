@@ -1,0 +1,66 @@
+"""Folders of killed processes are removed, those in use and those of others are not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from finesweep.files import file_lock, owned_folder
+
+
+@pytest.fixture(autouse=True)
+def only_here(tmp_path, monkeypatch):
+    """Look in the test's folder alone."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(owned_folder, "SHORT", tmp_path)
+
+
+def test_it_is_in_use_while_the_block_runs_and_gone_afterwards(tmp_path):
+    with owned_folder.owned_folder(tmp_path) as folder:
+        owned_folder.remove_abandoned()
+        assert (folder / "lock").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_that_is_not_empty_at_once_is_removed_too(tmp_path, monkeypatch):
+    """A process that was just killed may still end its last write."""
+    (tmp_path / "fsweep-left").mkdir()
+    (tmp_path / "fsweep-left/lock").touch()
+    real, calls = shutil.rmtree, []
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **how: calls.append(1) if not calls else real(*args, **how))
+    owned_folder.remove_abandoned()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_left_behind_is_removed_and_one_in_use_is_not(tmp_path):
+    used, left, other, fresh = (tmp_path / name for name in ("fsweep-used", "fsweep-left", "data", "fsweep-fresh"))
+    for folder in (used, left, other, fresh):
+        folder.mkdir()
+    for folder in (left, other):
+        (folder / "lock").touch()
+    with (used / "lock").open("w") as lock:
+        file_lock.lock(lock.fileno())
+        owned_folder.remove_abandoned()
+        # One without a lock is being made at this moment.
+        assert sorted(tmp_path.iterdir()) == sorted([used, other, fresh])
+
+
+def test_what_is_another_users_or_leads_elsewhere_is_left_alone(tmp_path, monkeypatch):
+    """Everybody can make a folder of that name where temporary files go."""
+    others, link, lock = tmp_path / "fsweep-others", tmp_path / "fsweep-link", tmp_path / "fsweep-lock"
+    for folder in (others, lock, tmp_path / "mine"):
+        folder.mkdir()
+    for file in (others / "lock", tmp_path / "mine" / "lock"):
+        file.touch()
+    link.symlink_to(tmp_path / "mine")
+    (lock / "lock").symlink_to(tmp_path / "mine" / "lock")
+    before = sorted(tmp_path.rglob("*"))
+    real = Path.lstat
+    theirs = lambda path: os.stat_result([*real(path)[:4], os.getuid() + 1, *real(path)[5:]])  # noqa: E731
+    monkeypatch.setattr(Path, "lstat", lambda path: theirs(path) if path == others else real(path))
+    owned_folder.remove_abandoned()
+    assert sorted(tmp_path.rglob("*")) == before
