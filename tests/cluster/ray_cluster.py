@@ -94,6 +94,11 @@ class RayCluster:
             self.dashboard = f"http://127.0.0.1:{port}"
         return len(self.nodes) - 1
 
+    def runs_on(self, number: int, pid: int) -> bool:
+        """Say whether a process was started by a node, or by what that has started."""
+        process = self.nodes[number]
+        return process is not None and any(one.pid == process.pid for one in psutil.Process(pid).parents())
+
     def kill_node(self, number: int) -> None:
         """End a node and all that runs on it, as a power cut does."""
         process = self.nodes[number]

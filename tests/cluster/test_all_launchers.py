@@ -13,6 +13,7 @@ from cluster.ray_cluster import RayCluster
 from cluster.slurm_cluster import SlurmCluster
 from cluster.sweeps import BUDGET, RANDOM, TRIALS, check_same, finished
 from e2e.conftest import Project
+from finesweep.folder import SweepFolder
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -40,10 +41,13 @@ def test_one_sweep_on_three_launchers_is_one_folder_and_one_leaderboard(
     here = project.ledger()
 
     project.sweep("submit", "spec.yaml", "--on", "slurm.yaml", *BUDGET, env=slurm.environment)
+    jobs = SweepFolder(project.results()).jobs(2)
     until(lambda: finished(project) >= len(here) + 1, "one more has finished on Slurm")
-    project.sweep("cancel", str(project.results()), env=slurm.environment)
+    cancel(project, slurm, jobs)
     there = project.ledger()
     assert len(there) < TRIALS
+    stopped = {record["trial"] for record in project.records() if record["state"] == "INTERRUPTED"}
+    assert stopped, "nothing was saved when the jobs were cancelled"
 
     project.sweep("run", "spec.yaml", "--on", "ray.yaml", *BUDGET, env=ray.environment)
     assert project.ledger().items() >= there.items() >= here.items()
@@ -54,6 +58,22 @@ def test_one_sweep_on_three_launchers_is_one_folder_and_one_leaderboard(
         {2},
         {3},
     ]
+    assert all(project.records()[trial]["resumed_step"] > 0 for trial in stopped)
     assert len(project.leaderboard()) == TRIALS
     check_same(project, undisturbed)
     check_invariants(project)
+
+
+def cancel(project: Project, slurm: SlurmCluster, jobs: dict[str, str]) -> None:
+    """Cancel a sweep; fail if a job of it is left, or if the folder does not say that it was cancelled."""
+    array, collect = jobs["workers"].partition("_")[0], jobs["collect"]
+    said, _ = project.sweep("cancel", str(project.results()), env=slurm.environment)
+    for job in (f"{array}_1", f"{array}_2", collect):
+        assert f"job {job}: cancelled" in said
+    assert {*slurm.queue(array).values(), *slurm.queue(collect).values()} == {"CANCELLED"}
+    assert project.processes() == []
+    assert (project.results() / "leaderboard.md").is_file()
+    said, _ = project.sweep("cancel", str(project.results()), env=slurm.environment)
+    assert "no job of this sweep" in said
+    said, _ = project.sweep("status", str(project.results()), env=slurm.environment)
+    assert "ended    cancelled" in said

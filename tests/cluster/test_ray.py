@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from cluster.ray_cluster import HAS_DASHBOARD, RayCluster
-from cluster.sweeps import BUDGET, RANDOM, SHORT, TRIALS, check_same, finished, numbers
+from cluster.sweeps import BUDGET, RANDOM, SHORT, TRIALS, check_same, numbers
 from e2e.conftest import Project
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -96,28 +96,33 @@ def test_a_test_cluster_listens_on_this_machine_only(ray):
     assert listening
 
 
-def test_a_node_that_dies_costs_no_trial_and_changes_no_result(on_ray, undisturbed, until, check_invariants):
+def test_a_dead_worker_and_a_dead_node_change_no_result(on_ray, undisturbed, until, check_invariants):
+    """First the worker, which is on the other node and is replaced."""
     project, doomed = on_ray.project, 1
     project.write("spec.yaml", RANDOM)
     process = on_ray.start(*BUDGET, "--workers", "4")
     try:
-        until(lambda: finished(project) >= 1 and len(claimed_now(project)) > 2, "four workers are at work")
+        until(lambda: len(claimed_now(project)) > 2, "three workers are at work")
+        trial = max(one for one in claimed_now(project) if not on_ray.ray.runs_on(doomed, project.holder(one)))
+        os.kill(project.holder(trial), signal.SIGKILL)
+        until(lambda: (project.results() / f"claims/{trial:04d}.2").exists(), "the worker's trial is tried again")
         on_ray.ray.kill_node(doomed)
         said = ends(process, code=0)
     finally:
         on_ray.ray.add_node()
-    assert "was killed by SIGKILL; another one is started" in said
+    assert said.count("was killed by SIGKILL; another one is started") >= 3, "of the worker, and of two on the node"
     assert [record["state"] for record in project.records()] == ["COMPLETE"] * TRIALS
-    assert max(record["attempt"] for record in project.records()) == 2
+    assert project.records()[trial]["attempt"] >= 2
+    assert max(record["attempt"] for record in project.records()) <= 3
     check_same(project, undisturbed)
     assert on_ray.left() == []
     check_invariants(project)
 
 
-def claimed_now(project: Project) -> list[str]:
-    """Return the names of the claims whose trials have no result."""
-    done = {f"{record['trial']:04d}" for record in project.records()}
-    return [file.name for file in (project.results() / "claims").glob("0*") if file.stem not in done]
+def claimed_now(project: Project) -> list[int]:
+    """Return the trials that have been claimed and have no result."""
+    claimed = {int(file.stem) for file in (project.results() / "claims").glob("0*")}
+    return sorted(claimed - {record["trial"] for record in project.records()})
 
 
 def test_what_ends_the_command_saves_the_trials_and_the_same_command_goes_on(on_ray, until, check_invariants):
@@ -143,21 +148,6 @@ def are_saved(project: Project) -> None:
     """Fail unless two trials were interrupted, each with a state from which it can go on."""
     assert [(record["state"], record["faults"]) for record in project.records()] == [("INTERRUPTED", [])] * 2
     assert sorted(folder.name for folder in (project.results() / "states").iterdir()) == ["trial-0000", "trial-0001"]
-
-
-def test_a_killed_worker_is_replaced(on_ray, until, check_invariants):
-    project = on_ray.project
-    project.write("spec.yaml", RANDOM)
-    process = on_ray.start()
-    until(lambda: project.runs(0, step=1), "trial 0 has done a step")
-    os.kill(project.holder(0), signal.SIGKILL)
-    assert "was killed by SIGKILL; another one is started" in ends(process, code=0)
-    assert [(record["state"], record["attempt"]) for record in project.records()] == [
-        ("COMPLETE", 2),
-        ("COMPLETE", 1),
-        ("COMPLETE", 1),
-    ]
-    check_invariants(project)
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="only root hides folders from a node")
@@ -282,23 +272,21 @@ def test_a_dashboard_that_wants_a_token_says_so(on_ray):
     assert not on_ray.project.results().exists()
 
 
-def test_rays_own_search_takes_its_actors_from_the_same_cluster(on_ray, undisturbed, check_invariants):
-    project = on_ray.project
+def test_rays_own_search_there_goes_on_after_ctrl_c(on_ray, undisturbed, until, check_invariants):
+    project, budget = on_ray.project, ("--set", "budget.trials=4")
     project.write("spec.yaml", RANDOM.replace("{pruner: none", "{backend: ray, pruner: none"))
-    said = on_ray.run("--set", "budget.trials=4")
+    process = on_ray.start(*budget)
+    until(lambda: any(project.runs(trial, step=1) for trial in range(4)), "a trial has done a step", seconds=240)
+    process.send_signal(signal.SIGINT)
+    ends(process, code=130)
+    records = project.records()
+    assert "INTERRUPTED" in {record["state"] for record in records}
+    assert [record["faults"] for record in records] == [[]] * len(records)
+    until(lambda: on_ray.left() == [], "no worker is left", seconds=60)
+    check_invariants(project)
+
+    said = on_ray.run(*budget)
     assert numbers(project) == numbers(undisturbed)[:4]
     assert "ray." not in said
     assert on_ray.left() == []
-    check_invariants(project)
-
-
-def test_ctrl_c_saves_the_trials_of_rays_own_search_too(on_ray, until, check_invariants):
-    project = on_ray.project
-    project.write("spec.yaml", LONG.replace("{pruner: none", "{backend: ray, pruner: none"))
-    process = on_ray.start()
-    until(lambda: project.runs(0, step=1) and project.runs(1, step=1), "both trials have done a step", seconds=240)
-    process.send_signal(signal.SIGINT)
-    ends(process, code=130)
-    assert [(record["state"], record["faults"]) for record in project.records()] == [("INTERRUPTED", [])] * 2
-    until(lambda: on_ray.left() == [], "no worker is left", seconds=60)
     check_invariants(project)
