@@ -28,8 +28,10 @@ NO_FILE = "opens no file: a pipe, a web page, a folder of claims, a descriptor t
 ELSEWHERE = {
     "files.regular_file": {"open": "this is the door", "read_bytes": "its own"},
     "files.atomic": {"open": "a new file under a name of its own, made to be renamed (x); a folder, to sync it"},
+    "files.owned_folder": {
+        "open": "the lock in a private folder: made there, or not followed if a link and of this user"
+    },
     "backends.optuna.backend": {"open": NO_FILE},
-    "backends.ray.cluster": {"open": "the lock in the private folder of a cluster of our own"},
     "backends.ray.search": {"open": NO_FILE},
     "folder.claims": {"read_text": THE_KERNEL},
     "cli.internal": {"open": NO_FILE},
