@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from finesweep.files import file_lock
+from finesweep.host.temporary_folders import remove_tree
 
 SHORT = Path("/tmp")
 """Where a folder lies if the path of the usual temporary folder is too long."""
 
-REMOVE_SECONDS = 1.0
-"""Seconds in which an abandoned folder must be removed; then it stays until the next time."""
-
 PREFIX = "fsweep-"
-_LOCK = "lock"
+_LOCK, _UNLOCKED = "lock", "lock.new"
 
 
 @contextlib.contextmanager
@@ -32,8 +28,10 @@ def owned_folder(parent: Path) -> Iterator[Path]:
     """Make a folder in ``parent``, with eight characters after the prefix; remove it after the block."""
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as made:
         folder = Path(made)
-        with (folder / _LOCK).open("w") as lock:
+        with (folder / _UNLOCKED).open("w") as lock:
             file_lock.lock(lock.fileno())
+            # It gets its name when it is locked. Otherwise another process could lock it first and delete the folder.
+            (folder / _UNLOCKED).rename(folder / _LOCK)
             yield folder
 
 
@@ -53,15 +51,6 @@ def _remove_unowned(folder: Path) -> None:
     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if file_lock.try_lock(lock):
-            _remove(folder)
+            remove_tree(folder)
     finally:
         os.close(lock)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder in which a process that was just killed may still end its last write."""
-    deadline = time.monotonic() + REMOVE_SECONDS
-    shutil.rmtree(folder, ignore_errors=True)
-    while folder.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-        shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ A killed process removes nothing. So its parent gives it a folder, and removes t
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 
@@ -23,16 +24,22 @@ def temporary_folder(prefix: str = "finesweep-") -> tempfile.TemporaryDirectory[
 
 
 def remove(folder: tempfile.TemporaryDirectory[str]) -> None:
-    """Remove the folder of processes that were just killed.
+    """Remove the temporary folder of processes that were just killed."""
+    remove_tree(folder.name)
+    folder.cleanup()
+
+
+def remove_tree(folder: str | os.PathLike[str]) -> None:
+    """Remove a folder of processes that were just killed.
 
     One of them may still end its last write, so that a folder is not empty when it is removed. No process can write
     any more once its folder is gone.
     """
     deadline = time.monotonic() + REMOVE_SECONDS
-    folder.cleanup()
-    while os.path.exists(folder.name) and time.monotonic() < deadline:  # noqa: PTH110
+    shutil.rmtree(folder, ignore_errors=True)
+    while os.path.exists(folder) and time.monotonic() < deadline:  # noqa: PTH110
         time.sleep(0.01)
-        folder.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def temporary_folders_in(folder: str) -> dict[str, str]:

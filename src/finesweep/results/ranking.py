@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from finesweep.folder import Manifest, Run
 from finesweep.folder.manifest import hours_ran
 from finesweep.registry import TASKS
-from finesweep.results import pruning_report
-from finesweep.results.pruning_report import Audit, Trained
+from finesweep.results.pruning_report import Audit, Trained, audit, trained
 from finesweep.text import clean, metric, without_numbers
 from finesweep.text.format import finite
 from finesweep.trial import Direction, TrialRecord, TrialState
@@ -220,8 +219,8 @@ def summarize(
         hours=hours_ran(runs, records),
         best=best,
         baseline=baseline(manifest, records),
-        trained=pruning_report.trained(records, manifest.data.rows["train"], manifest.spec),
-        audit=pruning_report.audit(records, direction),
+        trained=trained(records, manifest.data.rows["train"], manifest.spec),
+        audit=audit(records, direction),
         verdict=verdict(manifest, best if fresh is None else fresh.record),
         fresh=fresh,
     )

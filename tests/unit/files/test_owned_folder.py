@@ -26,6 +26,13 @@ def test_it_is_in_use_while_the_block_runs_and_gone_afterwards(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_it_is_not_taken_for_abandoned_before_its_owner_has_locked_it(tmp_path, monkeypatch):
+    real = file_lock.lock
+    monkeypatch.setattr(file_lock, "lock", lambda file: (owned_folder.remove_abandoned(), real(file)))
+    with owned_folder.owned_folder(tmp_path) as folder:
+        assert (folder / "lock").exists()
+
+
 def test_one_that_is_not_empty_at_once_is_removed_too(tmp_path, monkeypatch):
     """A process that was just killed may still end its last write."""
     (tmp_path / "fsweep-left").mkdir()
