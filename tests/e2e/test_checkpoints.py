@@ -37,7 +37,9 @@ def test_a_head_in_another_order_keeps_its_meaning_from_the_screen_to_the_winner
     assert "in another order (good, bad), and its rows are put into the data's order" in " ".join(out.split())
     (record,) = project.records()
     assert record["metrics"]["eval_accuracy"] == 0.75
-    winner = project.results() / "winner"
+    winner, kept = project.results() / "winner", project.results() / "checkpoints/trial-0000"
+    # The weights are stored once; the other files may be edited.
+    assert [(winner / name).samefile(kept / name) for name in ("model.safetensors", "config.json")] == [True, False]
     assert transformers.AutoConfig.from_pretrained(winner).id2label == {0: "bad", 1: "good"}
     again = transformers.pipeline("text-classification", str(winner))([text for text, _ in rows])
     assert [answer["label"] for answer in again] == answers

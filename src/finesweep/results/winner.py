@@ -138,7 +138,8 @@ def export(
 ) -> Evidence | None:
     """Export a model as ``winner/``: copy it, reload it in a fresh process, evaluate it, then move it into place.
 
-    An existing winner that is this very model stays as it is.
+    Its weights are hard links to the trial's, so they are written and stored once. An existing winner that is this
+    very model stays as it is.
 
     Args:
         sweep_folder: The sweep's folder.
@@ -212,7 +213,8 @@ def _copy(checkpoint: Path, target: Path) -> None:
     if not checkpoint.is_dir():
         raise FolderError(f"{checkpoint}: the best trial's weights are gone; run the sweep anew with --fresh")
     try:
-        linked_copy(checkpoint, target)
+        # The other files are small, and a user may edit them where they are.
+        linked_copy(checkpoint, target, linked="*.safetensors")
     except (OSError, shutil.Error) as error:
         free = shutil.disk_usage(checkpoint).free / 1e6
         raise FolderError(f"{target}: the winner cannot be written ({error}); {free:.0f} MB are free") from error
