@@ -142,7 +142,7 @@ def begin(project: Project, tmp_path: Path) -> Iterator[Callable[..., Storm]]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     left = [item.name for item in scratch.iterdir() if not item.name.startswith("torchinductor")]
-    assert left == [], "temporary files are left"
+    assert left == [], f"temporary files are left: {sorted(map(str, scratch.rglob('*')))}"
     shutil.rmtree(scratch)
 
 

@@ -9,37 +9,41 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from finesweep.files import file_lock
-from finesweep.host.temporary_folders import remove_tree
+from finesweep.host.temporary_folders import REMOVE_SECONDS
 
 SHORT = Path("/tmp")
 """Where a folder lies if the path of the usual temporary folder is too long."""
 
 PREFIX = "fsweep-"
+MAKE_SECONDS = 60.0
+"""Seconds after which a folder without a lock is not being made any more: its owner was killed meanwhile."""
+
 _LOCK, _UNLOCKED = "lock", "lock.new"
 
 
 @contextlib.contextmanager
 def owned_folder(parent: Path) -> Iterator[Path]:
     """Make a folder in ``parent``, with eight characters after the prefix; remove it after the block."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent, ignore_cleanup_errors=True) as made:
-        folder = Path(made)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    try:
         with (folder / _UNLOCKED).open("w") as lock:
             file_lock.lock(lock.fileno())
             # It gets its name when it is locked. Otherwise another process could lock it first and delete the folder.
             (folder / _UNLOCKED).rename(folder / _LOCK)
             yield folder
+    finally:
+        _remove(folder)
 
 
 def remove_abandoned() -> None:
-    """Delete the folders whose owners were killed; skip those in use, or of other users.
-
-    A folder without a lock is being made at this moment.
-    """
+    """Delete the folders whose owners were killed; skip those in use, those being made, and those of other users."""
     for parent in {Path(tempfile.gettempdir()), SHORT}:
         for folder in parent.glob(f"{PREFIX}*"):
             with contextlib.suppress(OSError):
@@ -48,9 +52,46 @@ def remove_abandoned() -> None:
 
 
 def _remove_unowned(folder: Path) -> None:
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if time.time() - folder.lstat().st_mtime > MAKE_SECONDS:
+            _remove(folder)
+        return
     try:
         if file_lock.try_lock(lock):
-            remove_tree(folder)
+            _remove(folder)
     finally:
         os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its lock last.
+
+    The process that removes it may be killed, and Ray's processes may still write into it. What is left then needs its
+    lock: by that a later process can tell that it is abandoned.
+    """
+    deadline = time.monotonic() + REMOVE_SECONDS
+    with contextlib.suppress(OSError), _opened(folder) as inside:
+        while names := set(os.listdir(inside)) - {_LOCK}:  # noqa: PTH208
+            for name in names:
+                _delete(name, inside)
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield inside
+    finally:
+        os.close(inside)
+
+
+def _delete(name: str, inside: int) -> None:
+    with contextlib.suppress(OSError):  # a folder
+        os.unlink(name, dir_fd=inside)
+    shutil.rmtree(name, ignore_errors=True, dir_fd=inside)

@@ -10,8 +10,8 @@ import shutil
 import tempfile
 import time
 
-REMOVE_SECONDS = 1.0
-"""Seconds in which a folder must be removed; then it stays."""
+REMOVE_SECONDS = 2.5
+"""Seconds in which a folder must be removed; then it stays. Ray's daemons end within two, once they are orphans."""
 
 _VARIABLE = "FINESWEEP_TEMPORARY_FOLDER"
 
@@ -24,22 +24,17 @@ def temporary_folder(prefix: str = "finesweep-") -> tempfile.TemporaryDirectory[
 
 
 def remove(folder: tempfile.TemporaryDirectory[str]) -> None:
-    """Remove the temporary folder of processes that were just killed."""
-    remove_tree(folder.name)
-    folder.cleanup()
-
-
-def remove_tree(folder: str | os.PathLike[str]) -> None:
-    """Remove a folder of processes that were just killed.
+    """Remove the temporary folder of processes that were just killed.
 
     One of them may still end its last write, so that a folder is not empty when it is removed. No process can write
     any more once its folder is gone.
     """
     deadline = time.monotonic() + REMOVE_SECONDS
-    shutil.rmtree(folder, ignore_errors=True)
-    while os.path.exists(folder) and time.monotonic() < deadline:  # noqa: PTH110
+    shutil.rmtree(folder.name, ignore_errors=True)
+    while os.path.exists(folder.name) and time.monotonic() < deadline:  # noqa: PTH110
         time.sleep(0.01)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder.name, ignore_errors=True)
+    folder.cleanup()
 
 
 def temporary_folders_in(folder: str) -> dict[str, str]:

@@ -68,9 +68,10 @@ class LocalHandle:
         for process in started:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        # Its locks are held until it has ended.
+        # Until they have ended, they hold locks and write files.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(REMOVE_SECONDS)
+        psutil.wait_procs(started, REMOVE_SECONDS)
         remove(self.temporary)
         owned_folder.remove_abandoned()
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -35,12 +39,58 @@ def test_it_is_not_taken_for_abandoned_before_its_owner_has_locked_it(tmp_path, 
 
 def test_one_that_is_not_empty_at_once_is_removed_too(tmp_path, monkeypatch):
     """A process that was just killed may still end its last write."""
-    (tmp_path / "fsweep-left").mkdir()
+    (tmp_path / "fsweep-left/r/logs").mkdir(parents=True)
     (tmp_path / "fsweep-left/lock").touch()
     real, calls = shutil.rmtree, []
     monkeypatch.setattr(shutil, "rmtree", lambda *args, **how: calls.append(1) if not calls else real(*args, **how))
     owned_folder.remove_abandoned()
     assert not list(tmp_path.iterdir())
+
+
+OWNER = """
+    import os, sys
+    from pathlib import Path
+    from finesweep.files import owned_folder
+    real, deleted = os.rmdir, []
+    def rmdir(*args, **how):
+        real(*args, **how)
+        deleted.append(args)
+        if len(deleted) == 20:
+            os.kill(os.getpid(), 9)
+    os.rmdir = rmdir
+    with owned_folder.owned_folder(Path(sys.argv[1])) as folder:
+        for number in range(20):
+            (folder / f"{number}").mkdir()
+"""
+
+
+def test_one_whose_owner_was_killed_while_it_removed_it_is_removed_by_the_next_process(tmp_path):
+    subprocess.run([sys.executable, "-c", textwrap.dedent(OWNER), str(tmp_path)], check=False)
+    assert [item.name for item in tmp_path.glob("fsweep-*/*")] == ["lock"]
+    owned_folder.remove_abandoned()
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_that_a_process_still_writes_into_is_removed_by_a_later_process(tmp_path, monkeypatch):
+    """Ray's daemons write for some seconds after their owner was killed."""
+    with monkeypatch.context() as writing:
+        writing.setattr(owned_folder, "REMOVE_SECONDS", 0.0)
+        writing.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with owned_folder.owned_folder(tmp_path) as folder:
+            (folder / "logs").mkdir()
+    assert folder.exists()
+    owned_folder.remove_abandoned()
+    assert not folder.exists()
+
+
+def test_one_whose_owner_was_killed_before_it_was_locked_is_removed_after_a_minute(tmp_path):
+    folder = tmp_path / "fsweep-unlocked"
+    folder.mkdir()
+    owned_folder.remove_abandoned()
+    assert folder.exists()
+    os.utime(folder, (0, time.time() - owned_folder.MAKE_SECONDS - 1))
+    owned_folder.remove_abandoned()
+    assert not folder.exists()
 
 
 def test_a_folder_that_was_left_behind_is_removed_and_one_in_use_is_not(tmp_path):
