@@ -142,7 +142,7 @@ class Replay:
         return [*decided.promoted, *others]
 
     def _promotions(self, standings: dict[int, RungStanding]) -> Promotions:
-        factor = self.world.spec.pruning.factor
+        factor = self.world.spec.factor
         return promotions(standings, self.world.trials, len(self.rungs), Direction.MINIMIZE, factor=factor)
 
     def _standing(self, number: int) -> RungStanding:

@@ -74,7 +74,11 @@ def _workers(estimate: Estimate) -> str:
 
 def _time(estimate: Estimate, hours: Span, unpruned: Span) -> str:
     whole = f"{_hours(unpruned)} for {estimate.trials:,} trials"
-    return whole if estimate.pruner == "none" else f"{whole} without pruning, {_hours(hours)} with {estimate.pruner}"
+    return whole if estimate.pruner == "none" else f"{whole} without pruning, {_hours(hours)} with {_pruner(estimate)}"
+
+
+def _pruner(estimate: Estimate) -> str:
+    return estimate.pruner if estimate.factor is None else f"{estimate.pruner} (1 in {estimate.factor})"
 
 
 def _hours(hours: Span) -> str:
@@ -86,7 +90,7 @@ def _examples(estimate: Estimate) -> str:
     if estimate.pruner == "none":
         return whole
     low, high = estimate.examples.low, estimate.examples.high
-    return f"{whole} without pruning, {low:,.0f} to {high:,.0f} with {estimate.pruner}"
+    return f"{whole} without pruning, {low:,.0f} to {high:,.0f} with {_pruner(estimate)}"
 
 
 def _confirmation(cost: ConfirmationCost) -> str:

@@ -131,7 +131,7 @@ class Simulation:
     def _judge(self, cohort: range, arrived: int | None = None) -> None:
         """Let the rule decide which trials of a cohort are promoted, after one of them has arrived at a rung."""
         shape = len(cohort), len(self.course.rungs), self.course.spec.direction
-        found = promotions(self._standings[cohort], *shape, factor=self.course.spec.pruning.factor, cohort=len(cohort))
+        found = promotions(self._standings[cohort], *shape, factor=self.course.spec.factor, cohort=len(cohort))
         # Each goes to the front of the queue, so the first one must be added last.
         for place in reversed(found.promoted):
             self._go_on(cohort[place], arrived)

@@ -34,7 +34,8 @@ def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Ite
     if manifest.repeats:
         yield "Search", f"none; each trial of the plan repeats one of the search with another seed ({search.backend})"
     else:
-        yield "Search", f"{search.sampler} sampler, {search.pruner} pruner, {search.backend}, seed {search.seed}"
+        pruner = f"{search.pruner} pruner" + (f" (1 in {spec.factor})" if search.pruner == "halving" else "")
+        yield "Search", f"{search.sampler} sampler, {pruner}, {search.backend}, seed {search.seed}"
     yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec.space.items())
     if isinstance(spec.start, WarmStart):
         told = "its trials tell the sampler as foreign ones, and do not rank here"

@@ -30,7 +30,10 @@ ON_RUNGS = frozenset({"median", "halving"})
 """Pruners of finesweep itself, which compare trials at rungs."""
 
 FACTOR = 2
-"""Default reduction factor of ``halving``: 1 in FACTOR trials is promoted at a rung."""
+"""Reduction factor of ``halving`` for a model from scratch: 1 in FACTOR trials is promoted at a rung."""
+
+PRETRAINED_FACTOR = 3
+"""The same for a pretrained model. Its early values say more about its end (``docs/pruning_evidence.md``)."""
 
 
 def is_name(text: str) -> bool:
@@ -155,6 +158,16 @@ class EvaluationSpec(Section):
 Epochs = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
 
 
+def _factor(value: Any) -> Any:
+    """Check a reduction factor. A union of types would report only one of the allowed forms."""
+    if value == "auto" or (type(value) is int and 2 <= value <= 10):
+        return value
+    raise ValueError(f"must be auto, or an integer from 2 to 10, found {describe(value)}")
+
+
+Factor = Annotated[Literal["auto"] | Annotated[int, Field(ge=2, le=10)], BeforeValidator(_factor)]
+
+
 class PruningSpec(Section):
     """When weak trials are found out by the pruners `halving` and `median`."""
 
@@ -165,8 +178,9 @@ class PruningSpec(Section):
         max_length=20,
         description="Epochs after which trials are compared, whatever their batch size.",
     )
-    factor: int = Field(
-        FACTOR, ge=2, le=10, description="With `halving`, one in this many trials is promoted at a rung."
+    factor: Factor = Field(
+        "auto",
+        description="With `halving`, one in this many trials is promoted at a rung; auto: 3, or 2 from scratch.",
     )
     audit: float = Field(
         0.0, ge=0, le=1, description="Share of the pruned trials that train to their end, for the audit."
@@ -253,6 +267,13 @@ class SweepSpec(Section):
         """The objective's direction, which checking has filled in."""
         assert self.objective.direction is not None
         return self.objective.direction
+
+    @property
+    def factor(self) -> int:
+        """The reduction factor of ``halving``: 1 in ``factor`` trials is promoted at a rung."""
+        if self.pruning.factor != "auto":
+            return self.pruning.factor
+        return FACTOR if isinstance(self.model, ScratchModelSpec) else PRETRAINED_FACTOR
 
     @functools.cached_property
     def search_space(self) -> SearchSpace:

@@ -121,6 +121,7 @@ class Estimate:
         note: Reason for the number of workers.
         launcher: Where they will run; everything was measured on this machine.
         pruner: The spec's pruner.
+        factor: With ``halving``, 1 in this many trials is promoted at a rung; None with other pruners.
         budget_hours: The budget in hours, None for no limit.
         hours: Wall clock of the whole command without that limit.
         hours_unpruned: The same without pruning.
@@ -143,6 +144,7 @@ class Estimate:
     note: str
     launcher: str
     pruner: str
+    factor: int | None
     budget_hours: float | None
     hours: Span | None
     hours_unpruned: Span | None
@@ -172,6 +174,7 @@ def estimated(inputs: PlanInputs, found: PlanMeasurement) -> Estimate:
         note=found.note,
         launcher=inputs.profile.launcher,
         pruner=inputs.spec.search.pruner,
+        factor=inputs.spec.factor if inputs.spec.search.pruner == "halving" else None,
         budget_hours=inputs.spec.budget.hours,
         hours=time.hours(examples, pruned=True) if time else None,
         hours_unpruned=time.hours(unpruned, pruned=False) if time else None,

@@ -31,7 +31,7 @@ from finesweep.model import ResolvedModel
 from finesweep.model.from_scratch import make_scratch
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import Draft, LoadedSpec, ScratchModelSpec, SweepSpec, in_order, reader, trials_wanted, used_up
-from finesweep.sweep import dry_run, new_folder, preflight, worker_count
+from finesweep.sweep import dry_run, new_folder, preflight, settled_spec, worker_count
 from finesweep.sweep.begin_run import Terms, begin_run
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
@@ -98,8 +98,9 @@ def load(request: Request, profile: Profile) -> LoadedSpec:
         raise _all_problems(request, draft, problems)
     loaded = draft.finished()
     found = _for_smoke(loaded) if request.smoke else loaded
-    placement.check_writable(path_of(found, request))
-    return found
+    path = path_of(found, request)
+    placement.check_writable(path)
+    return settled_spec.settled(found, None if request.fresh or request.smoke else SweepFolder(path))
 
 
 def _draft(request: Request) -> Draft:

@@ -140,7 +140,7 @@ class RungJudge:
         return f"{self.rungs[rung]:,}"
 
     def _promotions(self, standings: dict[int, RungStanding]) -> Promotions:
-        factor = self.spec.pruning.factor
+        factor = self.spec.factor
         return promotions(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
 
     def _standings(self) -> dict[int, RungStanding]:

@@ -62,7 +62,7 @@ def test_halving_is_known_from_its_rungs() -> None:
     there, seen, least = 27, 0, 0
     for rung in (*Course(spec, ROWS).rungs, 16_000):
         least += there * (rung - seen)
-        there, seen = max(1, there // spec.pruning.factor), rung
+        there, seen = max(1, there // spec.factor), rung
     assert len(cohorts(27)) == 1
     found = expected_examples(spec, ROWS, 27, True)
     # Some go on besides: who are among the best when they come, and who are as good as these.

@@ -117,7 +117,7 @@ def test_defaults_that_were_used_are_listed(read: Any) -> None:
         "search.seed": 0,
         "search.baseline": True,
         "pruning.rungs": (0.75, 1.5, 2.5),
-        "pruning.factor": 2,
+        "pruning.factor": "auto",
         "pruning.audit": 0.0,
         "evaluation.per_epoch": 1,
         "evaluation.rows": 1000,

@@ -273,6 +273,14 @@ def test_a_person_reads_ranges_and_what_ends_the_sweep_first():
     assert not any("budget" in line for line in lines(dataclasses.replace(estimate, budget_hours=4.0)))
 
 
+@pytest.mark.parametrize(("model", "factor"), [({"name": "org/encoder"}, 3), ({"config": "bert"}, 2)])
+def test_plan_names_the_share_that_halving_promotes(model, factor):
+    estimate = estimated(inputs(spec("halving", model=model)), measured())
+    assert estimate.factor == factor
+    assert sum(f"with halving (1 in {factor})" in line for line in lines(estimate)) == 2
+    assert estimated(inputs(spec("median", model=model)), measured()).factor is None
+
+
 def test_who_measured_beside_others_is_told():
     each = (BatchMeasurement(8, measurement(100.0, share=0.97)), BatchMeasurement(32, measurement(300.0, share=0.4)))
     estimate = estimated(inputs(), measured(*each))

@@ -1,0 +1,92 @@
+"""Which factor a sweep gets that leaves it to finesweep, and that a folder keeps its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from made_records import manifest
+
+from finesweep.folder import Manifest, changes
+from finesweep.spec import LoadedSpec
+from finesweep.sweep.prepare import load, profile_of
+from finesweep.sweep.request import Request
+
+SPEC = """model: {model}
+data: {{train: a.csv}}
+search: {{pruner: {pruner}}}
+space: {{adam_beta1: {{low: 0.8, high: 0.9}}}}
+"""
+
+
+def read(
+    folder: Path, pruner: str = "halving", model: str = "org/encoder", more: str = "", **asked: bool
+) -> LoadedSpec:
+    """Read a spec as `sweep run` does, beside the folder `my`."""
+    (folder / "my.yaml").write_text(SPEC.format(model=model, pruner=pruner) + more, encoding="utf-8")
+    request = Request(folder / "my.yaml", results=folder, **asked)
+    return load(request, profile_of(request))
+
+
+def write_folder(folder: Path, spec: LoadedSpec, factor: int | str) -> Manifest:
+    """Write a folder `my` whose sweep began with a factor."""
+    pruning = spec.spec.pruning.model_copy(update={"factor": factor})
+    made = dataclasses.replace(manifest(), spec=spec.spec.model_copy(update={"pruning": pruning}))
+    (folder / "my").mkdir()
+    (folder / "my/spec.json").write_text(json.dumps(made.to_json()), encoding="utf-8")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("model", "factor", "shown"),
+    [("org/encoder", 3, "3 (auto: pretrained)"), ("{config: bert}", 2, "2 (auto: from scratch)")],
+)
+@pytest.mark.parametrize("more", ["", "pruning: {factor: auto}\n"])
+def test_the_factor_follows_from_the_model(tmp_path: Path, model: str, factor: int, shown: str, more: str) -> None:
+    found = read(tmp_path, model=model, more=more)
+    assert (found.spec.pruning.factor, found.spec.factor) == (factor, factor)
+    assert found.defaults["pruning.factor"] == shown
+
+
+@pytest.mark.parametrize("model", ["org/encoder", "{config: bert}"])
+def test_a_factor_in_the_yaml_stands(tmp_path: Path, model: str) -> None:
+    found = read(tmp_path, model=model, more="pruning: {factor: 4}\n")
+    assert found.spec.factor == 4
+    assert "pruning.factor" not in found.defaults
+
+
+@pytest.mark.parametrize("pruner", ["median", "none", "asha"])
+def test_only_halving_has_a_factor(tmp_path: Path, pruner: str) -> None:
+    found = read(tmp_path, pruner)
+    assert found.spec.pruning.factor == "auto"
+    assert not isinstance(found.defaults.get("pruning.factor", ""), int)
+
+
+@pytest.mark.parametrize("pruner", ["halving", "median", "none"])
+@pytest.mark.parametrize("before", [2, 3, 5])
+def test_a_folder_keeps_the_factor_that_it_began_with(tmp_path: Path, pruner: str, before: int) -> None:
+    made = write_folder(tmp_path, read(tmp_path, pruner), before)
+    found = read(tmp_path, pruner)
+    assert found.spec.pruning.factor == before
+    assert changes(made, dataclasses.replace(made, spec=found.spec)) == []
+    if pruner == "halving":
+        assert found.defaults["pruning.factor"] == f"{before} (auto: as the folder has it)"
+
+
+def test_a_folder_refuses_another_factor_that_the_yaml_names(tmp_path: Path) -> None:
+    made = write_folder(tmp_path, read(tmp_path), 2)
+    asked = read(tmp_path, more="pruning: {factor: 3}\n")
+    assert changes(made, dataclasses.replace(made, spec=asked.spec)) == ["pruning.factor: 2 -> 3"]
+
+
+def test_a_sweep_that_begins_anew_takes_no_factor_from_the_old_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path, read(tmp_path), 5)
+    assert read(tmp_path, fresh=True).spec.factor == 3
+
+
+def test_a_folder_that_cannot_be_read_decides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my/spec.json").write_text("{", encoding="utf-8")
+    assert read(tmp_path).spec.factor == 3
