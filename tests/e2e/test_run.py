@@ -122,13 +122,30 @@ def test_the_same_command_again_finds_nothing_to_do(copied):
 @pytest.mark.slow
 def test_smoke_takes_everything_through_once_in_a_folder_of_its_own(make_project):
     project = make_project()
-    for _ in range(2):
-        project.sweep("run", "spec.yaml", "--smoke")
+    project.sweep("run", "spec.yaml", "--smoke")
+    shown, _ = project.sweep("run", "spec.yaml", "--smoke", "--profile-start")
     assert [folder.name for folder in (project.path / "results").iterdir() if folder.is_dir()] == ["spec-smoke"]
     records = project.records("spec-smoke")
     assert [record["evaluations"][-1]["step"] for record in records] == [1, 1]
     assert project.manifest("spec-smoke")["data"]["rows"] == {"train": 32, "validation": 32}
     assert (project.results("spec-smoke") / "winner/model.safetensors").is_file()
+    before, _, after = shown.partition("From the command to the first training step: ")[2].partition("From the last")
+    for process, phase in (
+        ("command", "start Python"),
+        ("preparation", "check spec, data and model"),
+        ("worker", "import PyTorch"),
+        ("worker", "rehearse"),
+        ("trial 0", "take the first step"),
+    ):
+        assert re.search(rf"^{process} +{phase}.*[0-9]\.[0-9][0-9]$", before, re.MULTILINE), (
+            f"{process}: {phase}\n{shown}"
+        )
+    for process, phase in (
+        ("command", "prove the winner"),
+        ("proof", "evaluate it again"),
+        ("command", "write the page"),
+    ):
+        assert re.search(rf"^{process} +{phase}", after, re.MULTILINE), f"{process}: {phase}\n{shown}"
 
 
 def test_status_and_leaderboard_read_the_folder(finished):

@@ -41,6 +41,10 @@ ELSEWHERE = {
     "worker.dry_run_steps": {"read_text": SCRATCH},
     "propose.examples": {"read_bytes": PACKAGE, "read_text": PACKAGE},
     "host.machine": {"read_text": THE_KERNEL},
+    "host.timeline": {
+        "open": "this process's own file in a private temporary folder of the command",
+        "read_text": "such a file; one of the kernel",
+    },
     "report.page": {"read_text": PACKAGED, "read_bytes": PACKAGED},
     "training.tokens": {"load_from_disk": CHECKED},
     "data.packed_file": {"open": "a member of an archive that open_regular has opened"},

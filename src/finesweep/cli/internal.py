@@ -13,6 +13,8 @@ import typer
 
 from finesweep import activity
 from finesweep.cli.app import Folder, RunNumber, Token, TrustRemoteCode
+from finesweep.host import timeline
+from finesweep.host.timeline import phase
 
 OBJECTS = 100_000
 """New objects after which garbage is sought in a process that does so rarely; Python's default is some hundreds."""
@@ -20,9 +22,11 @@ OBJECTS = 100_000
 
 def prepare(channel: int) -> None:
     """Check a request that comes in on a socket, and begin a run of it."""
+    timeline.enter("preparation")
     seek_garbage_rarely()
-    from finesweep.cli.summary import Screen, announce
-    from finesweep.sweep import prepare_process
+    with phase("import what checks"):
+        from finesweep.cli.summary import Screen, announce
+        from finesweep.sweep import prepare_process
 
     screen = Screen()
     prepare_process.answer(channel, lambda checked: announce(screen, checked))
@@ -35,9 +39,10 @@ def worker(
     parent: Annotated[int | None, typer.Option(help="Process id of its parent; it stops when that is gone.")] = None,
 ) -> None:
     """Run trials of a prepared sweep until none is left."""
+    timeline.enter("worker")
     with activity.heard_by(activity.log):
         activity.tell("importing PyTorch and transformers")
-        with importing():
+        with phase("import PyTorch and transformers"), importing():
             from finesweep.worker.worker import Worker
 
         Worker.open(folder.absolute(), run, parent, token).work()
@@ -86,8 +91,9 @@ def verify(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Evaluate an exported model in this process."""
+    timeline.enter("proof")
     seek_garbage_rarely()
-    with importing():
+    with phase("import PyTorch and transformers"), importing():
         from finesweep.worker.prove_winner import prove
 
     prove(folder, model, record, output, trial=trial, command=command, trusted=trust_remote_code)
@@ -103,13 +109,15 @@ def tied(folder: Folder) -> None:
 
 def try_model(folder: Folder) -> None:
     """Take two rows through a sweep's model."""
-    with importing():
+    timeline.enter("dry run")
+    with phase("import PyTorch and transformers"), importing():
         from finesweep.host.signals import end_with_parent
         from finesweep.sweep import dry_run
         from finesweep.worker import dry_run_steps
 
     end_with_parent()
-    dry_run_steps.try_model(folder, dry_run.ASKED, dry_run.ANSWER)
+    with phase("take two rows through the model"):
+        dry_run_steps.try_model(folder, dry_run.ASKED, dry_run.ANSWER)
 
 
 def seek_garbage_rarely() -> None:

@@ -23,6 +23,7 @@ from finesweep.cli.app import (
     Workers,
 )
 from finesweep.errors import SpecError, printable
+from finesweep.host.timeline import phase
 
 
 def run(
@@ -36,6 +37,9 @@ def run(
     workers: Workers = None,
     join: Annotated[bool, typer.Option("--join", help="Add workers to a running sweep of this name.")] = False,
     rerun_lost: RerunLost = False,
+    profile_start: Annotated[
+        bool, typer.Option("--profile-start", help="Show what takes time before the first step and after the last.")
+    ] = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Search, rank, and export the winner.
@@ -45,6 +49,7 @@ def run(
     if join and (fresh or smoke):
         other = "--fresh" if fresh else "--smoke"
         raise SpecError.of("sweep run", f"--join adds workers to a running sweep; it does not go with {other}")
+    from finesweep.cli.start_profile import profiled
     from finesweep.host.signals import Signals
     from finesweep.sweep import prepare_process
     from finesweep.sweep.request import Request
@@ -62,13 +67,16 @@ def run(
         rerun_lost=rerun_lost,
         trust_remote_code=trust_remote_code,
     )
-    with Signals().counted() as signals, prepare_process.started(request, signals) as preparation:
-        # These imports take about as long as the check of a small spec, which the process makes meanwhile.
-        from finesweep.cli.summary import conclude
-        from finesweep.sweep.run import run as run_sweep
+    with profiled(wanted=profile_start):
+        with Signals().counted() as signals, prepare_process.started(request, signals) as preparation:
+            # These imports take about as long as the check of a small spec, which the process makes meanwhile.
+            with phase("import the rest of the command"):
+                from finesweep.cli.summary import conclude
+                from finesweep.sweep.run import run as run_sweep
 
-        outcome = run_sweep(preparation)
-    conclude(outcome)
+            outcome = run_sweep(preparation)
+        with phase("print the result"):
+            conclude(outcome)
 
 
 def submit(

@@ -14,6 +14,7 @@ from finesweep.errors import Problem, SpecError
 from finesweep.folder import Loading, Manifest
 from finesweep.folder.foreign import Foreign
 from finesweep.folder.manifest import without_run
+from finesweep.host.timeline import phase
 from finesweep.model import ResolvedModel, load_check
 from finesweep.model import source as model_source
 from finesweep.model.config_check import setting_defaults
@@ -92,7 +93,8 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
         *_large_batches(spec, data.facts().rows["train"]),
         *_long_warmup(spec, data.facts().rows["train"]),
     ]
-    notes += truncation_notes(spec, data.frames, model, trusted=trusted)
+    with phase("count cut texts"):
+        notes += truncation_notes(spec, data.frames, model, trusted=trusted)
     return Checked(loaded, data, model, planned, notes, loading, warm.foreign if warm else None)
 
 
@@ -152,6 +154,7 @@ class _Stages:
             except SpecError as error:
                 self.problems += error.problems
 
+    @phase("read the data")
     def _load_data(self) -> None:
         activity.tell("importing pandas")
         from finesweep.data import loader
@@ -161,16 +164,19 @@ class _Stages:
             task = TASKS.load(spec.task)()
             self.data = loader.load(spec.data, task, base=spec.base, seed=spec.search.seed, source=self.source)
 
+    @phase("look at the model")
     def _find_model(self) -> None:
         if _has(self.spec, "model"):
             model = model_source.resolve(self.spec.model, base=self.spec.base, source=self.source, trusted=self.trusted)
             self.problems += _too_long(self.spec, self.source, model)
             self.model = model
 
+    @phase("check the model's settings")
     def _check_settings(self) -> None:
         if self.model is not None:
             self.defaults = setting_defaults(_checkable(self.spec.model, self.model), self.spec, self.source)
 
+    @phase("compare the weights with the model")
     def _check_loading(self) -> None:
         if self.model is not None and self.model.path is not None and self.spec.task in TASKS.names:
             self.loading = load_check.check(self.model, self.spec, self.source, self.data, trusted=self.trusted)

@@ -25,6 +25,7 @@ from finesweep.folder import (
     sweep_lock,
 )
 from finesweep.host.machine import usable_memory_gb
+from finesweep.host.timeline import phase
 from finesweep.launch import Profile
 from finesweep.launch import profile as profile_module
 from finesweep.model import ResolvedModel
@@ -138,6 +139,7 @@ def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Chec
     return dataclasses.replace(checked, notes=[*checked.notes, *small, *workers])
 
 
+@phase("dry run")
 def try_model(checked: Checked, profile: Profile) -> None:
     """Take two rows through the model, with each end of its searched settings.
 

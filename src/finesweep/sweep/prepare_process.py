@@ -31,6 +31,7 @@ from finesweep.files import as_kind
 from finesweep.host.python_process import own_command, own_environment
 from finesweep.host.signals import Signals, blocked, end_with_parent, unblock
 from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
+from finesweep.host.timeline import phase
 from finesweep.sweep.request import Request
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def started(request: Request, signals: Signals) -> Iterator[Preparation]:
     ours, theirs = socket.socketpair()
     with ours:
         # Signals stay blocked in the child until it can handle them. Otherwise an early Ctrl-C would kill it silently.
-        with theirs, blocked():
+        with theirs, blocked(), phase("start the preparation"):
             temporary = temporary_folder()
             process = subprocess.Popen(
                 own_command("prepare", str(theirs.fileno())),
@@ -150,10 +151,13 @@ class Preparation:
             SystemExit: It failed, and has printed why.
         """
         try:
-            message, lock = self._answer()
+            with phase("wait for the preparation"):
+                message, lock = self._answer()
         finally:
-            self.end()
-        return as_kind(Begun, json.loads(message)).opened(), lock
+            with phase("wait for its end"):
+                self.end()
+        with phase("open the sweep's folder"):
+            return as_kind(Begun, json.loads(message)).opened(), lock
 
     def _answer(self) -> tuple[bytes, int | None]:
         """Send the request; return the answer's line, and the descriptor that came with it."""
@@ -221,9 +225,10 @@ def answer(channel: int, announce: Callable[[Checked], None]) -> None:
         with signals.ending_the_block():
             with command.makefile(encoding="ascii") as lines:
                 request = Request.from_json(lines.readline())
-            profile = prepare.profile_of(request)
-            prepare.refuse_batch(profile, request.profile)
-            checked = prepare.check_to_begin(request, profile)
+            with phase("check spec, data and model"):
+                profile = prepare.profile_of(request)
+                prepare.refuse_batch(profile, request.profile)
+                checked = prepare.check_to_begin(request, profile)
             activity.tell("")
             announce(checked)
         _begin(command, checked, request, profile, signals)
@@ -236,7 +241,7 @@ def _begin(command: socket.socket, checked: Checked, request: Request, profile: 
     from finesweep.sweep import prepare
 
     def write(folder: SweepFolder, manifest: Manifest) -> Manifest:
-        with signals.ending_the_block():
+        with signals.ending_the_block(), phase("write rows and model, fit the references"):
             return prepare.write_all(checked, folder, manifest)
 
     path = prepare.path_of(checked.loaded, request)
@@ -245,7 +250,9 @@ def _begin(command: socket.socket, checked: Checked, request: Request, profile: 
         return
     permissions.prepare(path, profile.shared)
     with sweep_lock.held(path, os.getppid()) as lock:
-        _send(command, prepare.open_folder(path, checked, request, profile, write=write), lock)
+        with phase("open the folder, begin a run"):
+            sweep = prepare.open_folder(path, checked, request, profile, write=write)
+        _send(command, sweep, lock)
 
 
 def _send(command: socket.socket, sweep: OpenSweep, *files: int) -> None:

@@ -18,6 +18,7 @@ from finesweep.errors import FolderError, NoFinishedTrial, SweepError
 from finesweep.folder import SweepFolder, leftovers, open_run, sweep_lock
 from finesweep.forecast import Course, TimeLeft
 from finesweep.host.signals import Signals
+from finesweep.host.timeline import phase
 from finesweep.launch import Handle, Submission
 from finesweep.registry import LAUNCHERS
 from finesweep.results import Evidence, kept_weights, ranking, winner
@@ -152,6 +153,7 @@ def _confirmed(
     return "no trial ranks" if again is None else f"confirmation: {_search(again, lock, signals)}"
 
 
+@phase("check the best trial's weights")
 def damaged(sweep: OpenSweep) -> str | None:
     """Set the weights of the model that becomes the winner aside if they are damaged; return what was found."""
     choice = sweep.choice(sweep.sweep_folder.records())
@@ -188,9 +190,10 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
         launcher = LAUNCHERS.load(sweep.profile.asked.launcher)()
 
         def start(index: int) -> Handle:
-            handle: Handle = launcher.start(
-                folder, sweep.run, sweep.profile, lock, index, single_worker=sweep.single_worker
-            )
+            with phase("start a worker"):
+                handle: Handle = launcher.start(
+                    folder, sweep.run, sweep.profile, lock, index, single_worker=sweep.single_worker
+                )
             return handle
 
         return Supervisor(sweep, signals, display, start).wait()
@@ -204,23 +207,27 @@ def collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
     """
     leftovers.tidy(sweep.sweep_folder)
     records = sweep.sweep_folder.records()
-    sweep.write_leaderboard(records)
+    with phase("write the leaderboard"):
+        sweep.write_leaderboard(records)
     received = signals.first
     choice, evidence = sweep.choice(records), None
     # A winner that may not stay must not open the test rows.
     unconfirmed = sweep.is_unconfirmed(records)
     if choice is not None and received is None and not unconfirmed:
-        evidence = winner.export(
-            sweep.sweep_folder,
-            sweep.manifest,
-            choice,
-            sweep.profile,
-            lambda: bool(signals.received),
-            sweep.command,
-        )
+        with phase("prove the winner"):
+            evidence = winner.export(
+                sweep.sweep_folder,
+                sweep.manifest,
+                choice,
+                sweep.profile,
+                lambda: bool(signals.received),
+                sweep.command,
+            )
         received = signals.first
-        sweep.write_leaderboard(records)  # again, with the place of the winner
-    sweep.write_report(records)
+        with phase("write the leaderboard again"):  # with the place of the winner
+            sweep.write_leaderboard(records)
+    with phase("write the page"):
+        sweep.write_report(records)
     if choice is None and received is None:
         raise NoFinishedTrial(_no_winner(sweep.sweep_folder, records, why))
     return RunResult(sweep, records, why, received, evidence, unconfirmed=unconfirmed)

@@ -16,6 +16,7 @@ from finesweep.files import last_words
 from finesweep.folder import disk
 from finesweep.folder.claims import LEASE_SECONDS
 from finesweep.host.signals import Signals
+from finesweep.host.timeline import phase
 from finesweep.launch import Handle
 from finesweep.launch.protocol import TOLD
 from finesweep.sweep.open_sweep import OpenSweep
@@ -74,7 +75,8 @@ class Supervisor:
         finally:
             self._kill()  # also after an error, since workers are in sessions of their own and would train on
         self.write_at = -math.inf  # the last leaderboard is not delayed
-        self._look()
+        with phase("read the last records"):
+            self._look()
         return self._why()
 
     def _start_missing(self) -> None:
@@ -160,7 +162,8 @@ class Supervisor:
     def _reap(self) -> None:
         for index, handle in list(self.handles.items()):
             if (code := handle.poll()) is not None:
-                handle.kill()  # a killed worker can leave its trial behind
+                with phase("clear up after a worker"):
+                    handle.kill()  # a killed worker can leave its trial behind
                 del self.handles[index]
                 self._after(index, code)
 

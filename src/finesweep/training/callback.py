@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import transformers
 
 from finesweep.folder import Manifest, SweepFolder
+from finesweep.host import timeline
 from finesweep.pruning import Schedule
 from finesweep.pruning.early_stopping import out_of_patience
 from finesweep.pruning.rules import rung_fractions
@@ -199,6 +200,7 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         self.context, self.watch, self.check = context, watch, check
         self.report, self.on_step, self.by_row = report, on_step, by_row
         self.schedule: Schedule | None = None
+        self._has_stepped = False
 
     @property
     def evaluation_due(self) -> bool:
@@ -222,10 +224,14 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         self.schedule = Schedule(length, spec.evaluation.per_epoch, rung_fractions(spec))
         self.watch.total_steps = state.max_steps
         control.should_evaluate = self.evaluation_due
+        timeline.lap(timeline.BEGIN_TRAINING)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Count the step, and request an evaluation if one is due; touches no device."""
         assert self.schedule is not None
+        if not self._has_stepped:
+            self._has_stepped = True
+            timeline.lap(timeline.FIRST_STEP)
         self.watch.step = state.global_step
         self.watch.examples = self.schedule.length.examples(state.global_step)
         if self.schedule.rung(state.global_step) is not None:

@@ -19,6 +19,7 @@ from tensorboardX import SummaryWriter
 from transformers.integrations import TensorBoardCallback
 
 from finesweep.folder.checked_files import refuse_changed
+from finesweep.host import timeline
 from finesweep.model.pretrained import load_tokenizer
 from finesweep.pruning.rules import best_so_far
 from finesweep.spec import TRAINING_FIELDS, SweepSpec, TrialSettings
@@ -97,7 +98,10 @@ class FineTuning:
             TrialStopped: The trial was pruned, diverged or was interrupted.
         """
         self._report_again()
-        self.trainer.fine_tune(self.scratch, self._callback.after_step)
+        try:
+            self.trainer.fine_tune(self.scratch, self._callback.after_step)
+        finally:
+            timeline.lap(timeline.TRAIN_ON)
         self.trainer.model.load_state_dict(self.watch.weights)
         if self.watch.rows < len(self.trainer.validation):
             self._rank()

@@ -15,6 +15,7 @@ from finesweep import activity
 from finesweep.errors import SweepError
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.host.temporary_folders import temporary_folder
+from finesweep.host.timeline import phase
 from finesweep.spec import SweepSpec
 from finesweep.training import precision
 from finesweep.training.batching import TokenRows
@@ -66,13 +67,16 @@ def take_through(
         precision.refuse_emulation(context.settings.training)
         # In single precision, because the losses are compared to three digits.
         plain = {"bf16": False, "fp16": False, "tf32": None, "use_cpu": True}
-        trainer = build_trainer(context, Path(temporary), ROWS, max_steps=1, per_device_train_batch_size=2, **plain)
-        metrics = trainer.evaluate()
-        labels = TokenRows(trainer.eval_dataset).column("labels")
-        _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data.labels))
-        _check(trainer, metrics, spec, own_code=manifest.trusts_code)
+        with phase("make model and Trainer"):
+            trainer = build_trainer(context, Path(temporary), ROWS, max_steps=1, per_device_train_batch_size=2, **plain)
+        with phase("evaluate a few rows"):
+            metrics = trainer.evaluate()
+            labels = TokenRows(trainer.eval_dataset).column("labels")
+            _check_size(metrics["eval_loss"], context.task.naive_loss(labels, manifest.data.labels))
+            _check(trainer, metrics, spec, own_code=manifest.trusts_code)
         if trains:
-            trainer.train()
+            with phase("train one step"):
+                trainer.train()
         return trainer
 
 

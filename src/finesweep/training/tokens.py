@@ -19,6 +19,7 @@ from finesweep.files import exclusive, sync_all, write_json
 from finesweep.files.parquet import read_frame
 from finesweep.folder import Manifest, SweepFolder
 from finesweep.folder.checked_files import is_sound, seal
+from finesweep.host.timeline import phase
 from finesweep.model import check_files
 from finesweep.model.pretrained import load_tokenizer
 
@@ -65,6 +66,7 @@ def _numbers(folder: Path) -> datasets.Dataset:
     return rows
 
 
+@phase("make the tokens")
 def _tokenize(sweep_folder: SweepFolder, tokenizer: Any, max_length: int, folder: Path) -> None:
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)

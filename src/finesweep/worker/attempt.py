@@ -23,6 +23,7 @@ import torch
 from finesweep.errors import FolderError, TrialFailed
 from finesweep.folder import Claim, RowScores, SweepFolder, disk
 from finesweep.host.temporary_folders import temporary_folder
+from finesweep.host.timeline import lap, phase
 from finesweep.launch import Profile
 from finesweep.results import kept_weights
 from finesweep.spec.trial_settings import can_halve
@@ -112,6 +113,7 @@ class Attempt:
         tuning = FineTuning(self.context, scratch, self.watch, report_first, self.on_step, self._saved_state())
         self._resumed_step, self._resumed_examples = self.watch.step, self.watch.examples
         self._go_on_from(self.sweep_folder.read_record(self.claim.trial))
+        lap("make model and Trainer")
         try:
             tuning.train()
         except AttemptOutdated:
@@ -179,6 +181,7 @@ class Attempt:
             )
         )
 
+    @phase("write weights and record")
     def _complete(self, trainer: Any) -> None:
         record = self._record(TrialState.COMPLETE, self.watch.ended_early)
         spec, repeats = self.context.spec, self.context.manifest.repeats

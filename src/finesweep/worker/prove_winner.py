@@ -23,6 +23,7 @@ from finesweep.files import read_as, write_json
 from finesweep.files.parquet import read_frame
 from finesweep.folder import SweepFolder
 from finesweep.folder.openings import open_test
+from finesweep.host.timeline import phase
 from finesweep.model import check_files
 from finesweep.registry import TASKS
 from finesweep.results import Evidence
@@ -61,9 +62,11 @@ def prove(
     ways = precision.for_evaluation(settings)
     torch.set_float32_matmul_precision("high" if ways.get("tf32") else "highest")
     task = TASKS.load(manifest.spec.task)()
-    exported = Exported.load(model, task, settings, trusted=trusted)
+    with phase("load the winner"):
+        exported = Exported.load(model, task, settings, trusted=trusted)
     _check_tokenizer(exported, sweep_folder, tokenized(sweep_folder, manifest, exported.max_length)["validation"])
-    logits, labels = exported.answers(read_frame(sweep_folder.data / "validation.parquet"))
+    with phase("evaluate it again"):
+        logits, labels = exported.answers(read_frame(sweep_folder.data / "validation.parquet"))
     found: dict[str, Any] = {
         "reloaded": task.recompute_metrics(logits, labels),
         "test": {},
@@ -152,6 +155,7 @@ def _check_tokenizer(exported: Exported, sweep_folder: SweepFolder, rows: Any) -
             raise WinnerMismatch("the exported tokenizer does not give the tokens that the model was trained on")
 
 
+@phase("ask it as users will")
 def asked_as_users_will(sweep_folder: SweepFolder, model: Path, exported: Exported, *, trusted: bool) -> dict[str, Any]:
     """Ask the model for the first validation row by the stock pipeline, as its users will."""
     row = read_frame(sweep_folder.data / "validation.parquet").iloc[0]

@@ -17,6 +17,7 @@ import torch
 from finesweep.errors import FolderError
 from finesweep.files import open_log
 from finesweep.folder import BorrowedLease, Lease, SweepFolder, disk
+from finesweep.host import timeline
 from finesweep.host.process_memory import oom_kills
 from finesweep.launch import SettledProfile, deadlines
 from finesweep.trial import AttemptOutdated
@@ -113,6 +114,7 @@ class TrialProcess:
 
     def _in_child(self) -> None:
         claim = self._lease.claim
+        timeline.enter(f"trial {claim.trial}", forked=True)
         try:
             self._redirect()
             print(  # noqa: T201

@@ -28,6 +28,8 @@ from finesweep.calibration.calibration_file import awaited
 from finesweep.errors import FolderError
 from finesweep.folder import BorrowedLease, Claim, Lease, Manifest, Run, SweepFolder, next_attempt, open_run
 from finesweep.folder.leftovers import remove_leftovers
+from finesweep.host import timeline
+from finesweep.host.timeline import phase
 from finesweep.launch import RunLimits, SettledProfile
 from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
@@ -143,15 +145,20 @@ class Worker:
     def work(self) -> None:
         """Rehearse, which also makes the tokens, then run trials until none is left."""
         self._listen()
-        self.warm_up()
-        self.run = awaited(self.sweep_folder, self.run, self._find_out, lambda: self.stopping)
+        timeline.lap("open the folder")
+        with phase("rehearse"):
+            self.warm_up()
+        with phase("calibrate, or wait for it"):
+            self.run = awaited(self.sweep_folder, self.run, self._find_out, lambda: self.stopping)
         self.profile = profile_of(self.run.profile)
         self.sweep_folder.withdraw_stop(self.run.number)
         BACKENDS.load(self.spec.search.backend)().search(self)
+        timeline.mark("find no trial left")
         self.sweep_folder.withdraw_stop(self.run.number)  # all trials with a request to stop have ended
         if self._told:
             sys.exit(128 + self._told)
 
+    @phase("claim a trial, or wait for one")
     def claim(self, wait: bool = True) -> Claim | None:
         """Claim the next trial; see ``backends.Work``."""
         while not self.stopping and not self._ends_early():
@@ -194,6 +201,7 @@ class Worker:
 
     def train(self, claim: Claim, params: Params, report: Reporter) -> float:
         """Train one trial and write its record in any case; see ``backends.Work``."""
+        timeline.lap("propose the parameters")
         folder = self.sweep_folder
         scalars = folder.tensorboard(claim.trial)
         context = TrialContext(
