@@ -33,6 +33,7 @@ EARLY = {
     "backends.search_driver": {"transformers"},
     "backends.optuna.drawing": {"optuna"},
     "backends.optuna.export": {"optuna"},
+    "backends.optuna.gaussian": {"optuna"},
     "backends.optuna.proposals": {"optuna"},
     "backends.ray.scheduler": {"ray"},
     "backends.ray.search": {"ray"},

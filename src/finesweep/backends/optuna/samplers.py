@@ -56,9 +56,8 @@ def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws |
     from finesweep.backends.optuna.proposals import Unrepeated, taken_by_others, trial_seed
 
     spec, planned = work.spec, work.planned
-    make = getattr(optuna.samplers, SAMPLERS[spec.search.sampler])
     seed = trial_seed(spec.search.seed, claim.trial)
-    sampler: optuna.samplers.BaseSampler = make(seed=seed)
+    sampler = made(spec.search.sampler, seed)
     # A retry continues the training of its trial, so it needs the same parameters, whatever is known by now.
     fixed = study.params_of(claim.trial) if claim.attempt > 1 else None
     if fixed is None and claim.trial < len(planned):
@@ -71,6 +70,23 @@ def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws |
     if not takes_turns(spec) or not spec.search_space.can_repeat:
         return sampler
     return Unrepeated(sampler, spec, lambda: taken_by_others(spec, planned, work.sweep_folder, claim.trial), seed)
+
+
+def made(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """Return a new sampler.
+
+    Args:
+        name: Its name in a spec.
+        seed: Seed of its draws.
+    """
+    import optuna
+
+    if SAMPLERS[name] == "GPSampler":
+        from finesweep.backends.optuna.gaussian import GaussianProcess
+
+        return GaussianProcess(seed)
+    sampler: optuna.samplers.BaseSampler = getattr(optuna.samplers, SAMPLERS[name])(seed=seed)
+    return sampler
 
 
 @contextlib.contextmanager
