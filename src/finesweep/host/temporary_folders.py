@@ -5,10 +5,13 @@ A killed process removes nothing. So its parent gives it a folder, and removes t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import time
+
+import psutil
 
 REMOVE_SECONDS = 2.5
 """Seconds in which a folder must be removed; then it stays. Ray's daemons end within two, once they are orphans."""
@@ -35,6 +38,29 @@ def remove(folder: tempfile.TemporaryDirectory[str]) -> None:
         time.sleep(0.01)
         shutil.rmtree(folder.name, ignore_errors=True)
     folder.cleanup()
+
+
+def kill_users(folder: str) -> None:
+    """Send SIGKILL to the processes that were given a folder by ``temporary_folders_in``, and wait until they end.
+
+    The folder is in their environment, so orphans are found too. New ones may start meanwhile, so it looks again until
+    there are none, for some seconds.
+    """
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while (users := _users(folder)) and time.monotonic() < deadline:
+        for user in users:
+            with contextlib.suppress(psutil.Error):
+                user.kill()
+        psutil.wait_procs(users, max(0.0, deadline - time.monotonic()))
+
+
+def _users(folder: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # another user's, or it has just ended
+            if process.environ().get(_VARIABLE) == folder:
+                found.append(process)
+    return found
 
 
 def temporary_folders_in(folder: str) -> dict[str, str]:

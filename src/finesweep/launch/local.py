@@ -9,17 +9,20 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import psutil
 
 from finesweep.errors import LaunchError
 from finesweep.files import open_log, owned_folder
 from finesweep.folder import Run, SweepFolder
 from finesweep.host.machine import Machine
 from finesweep.host.python_process import child_environment
-from finesweep.host.temporary_folders import REMOVE_SECONDS, remove, temporary_folder, temporary_folders_in
+from finesweep.host.temporary_folders import (
+    REMOVE_SECONDS,
+    kill_users,
+    remove,
+    temporary_folder,
+    temporary_folders_in,
+)
 from finesweep.launch.commands import run_command
 from finesweep.launch.profile import SettledProfile
 
@@ -54,32 +57,21 @@ class LocalHandle:
             self.process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to the worker, its trial and all their descendants; remove their temporary folders.
+        """Send SIGKILL to the worker, its trial and all that they have started; remove their temporary folders.
 
         The trial is in the worker's process group, which exists until its last process has ended. Ray's processes are
-        in groups of their own, so they are killed one by one. A new one would otherwise run until it notices that the
-        others are gone.
+        in groups of their own, and some are no descendants of the worker any more. They would run for up to a minute,
+        and make the folder again that is removed here.
         """
-        # Listed before the group is killed: orphans are no longer found as descendants.
-        started = self._descendants()
         # If only zombies are left in a group, macOS reports that it is not permitted.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for process in started:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        # Until they have ended, they hold locks and write files.
+        kill_users(self.temporary.name)
+        # Until it has ended, it holds locks and writes files.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(REMOVE_SECONDS)
-        psutil.wait_procs(started, REMOVE_SECONDS)
         remove(self.temporary)
         owned_folder.remove_abandoned()
-
-    def _descendants(self) -> Sequence[psutil.Process]:
-        """Return all descendants of the worker; empty once it has ended."""
-        with contextlib.suppress(psutil.Error):
-            return psutil.Process(self.process.pid).children(recursive=True)
-        return ()
 
 
 class LocalLauncher:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import textwrap
 import time
 
+import psutil
+
 from finesweep.files import owned_folder
-from finesweep.host.temporary_folders import temporary_folder
+from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
 from finesweep.launch.local import LocalHandle
 
 OWNER = """
@@ -32,4 +35,30 @@ def test_it_takes_the_folders_that_its_parent_does_not_contain(tmp_path, monkeyp
         time.sleep(0.05)
     assert len(list(tmp_path.iterdir())) == 2
     handle.kill()
+    assert not list(tmp_path.iterdir())
+
+
+ORPHAN = """
+    import subprocess, sys
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    orphan = subprocess.Popen(sleep, start_new_session=True, stdout=subprocess.DEVNULL)
+    print(orphan.pid, flush=True)
+"""
+
+
+def test_it_takes_orphans_that_the_worker_has_left(tmp_path, monkeypatch):
+    """Ray's agents outlive the daemon that started them by a minute."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(owned_folder, "SHORT", tmp_path)
+    temporary = temporary_folder()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(ORPHAN)],
+        env={**os.environ, **temporary_folders_in(temporary.name)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    out, _ = process.communicate(timeout=60)
+    orphan = psutil.Process(int(out))
+    LocalHandle(process, temporary).kill()
+    assert not orphan.is_running()
     assert not list(tmp_path.iterdir())
