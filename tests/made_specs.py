@@ -10,12 +10,16 @@ from finesweep.spec.sections import SweepSpec
 
 def made_spec(**sections: Any) -> SweepSpec:
     """Return a spec that searches the learning rate by ``eval_loss``, with the given sections in place of its own."""
-    values = {
+    values: dict[str, Any] = {
         "name": "s",
         "base": Path(),
         "model": {"name": "m"},
         "data": {"train": "t.csv"},
         "objective": {"metric": "eval_loss", "direction": "minimize"},
+        "search": {},
         "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
     }
-    return SweepSpec.model_validate({**values, **sections}, strict=False)
+    values |= sections
+    # As in a manifest, which names a sampler.
+    values["search"] = {"sampler": "tpe", **values["search"]}
+    return SweepSpec.model_validate(values, strict=False)

@@ -10,7 +10,7 @@ from e2e.conftest import SPEC, Project
 TRIALS = 8
 BUDGET = ("--set", f"budget.trials={TRIALS}")
 EPOCHS = "num_train_epochs: {low: 2, high: 3}"
-SHORT = SPEC.replace("{pruner: none}", "{pruner: none, sampler: random}")
+SHORT = SPEC.replace("sampler: tpe", "sampler: random")
 RANDOM = SHORT.replace(EPOCHS, "num_train_epochs: {low: 16, high: 20}")
 """Trials of seconds: a sweep of them is not over before a cluster has noticed what died."""
 

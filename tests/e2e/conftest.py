@@ -37,7 +37,7 @@ SPEC = f"""\
 model: {SCRATCH_MODEL}
 data: {{train: train.csv, validation: validation.csv, max_length: 24}}
 budget: {{trials: 3}}
-search: {{pruner: none}}
+search: {{pruner: none, sampler: tpe}}
 patience: none
 space:
   learning_rate: {{low: 5e-4, high: 5e-3, log: true}}

@@ -14,7 +14,7 @@ import pytest
 
 from e2e.conftest import SPEC
 
-PRUNED = SPEC.replace("search: {pruner: none}", "search: {pruner: median}")
+PRUNED = SPEC.replace("search: {pruner: none, sampler: tpe}", "search: {pruner: median, sampler: tpe}")
 
 
 @pytest.fixture

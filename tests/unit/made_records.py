@@ -60,7 +60,7 @@ def manifest(*, spec: Any = None, data: Any = None, model: Any = None, **search:
         "model": {"name": "org/encoder"},
         "data": {"train": "/data/train.csv"},
         "objective": {"metric": "eval_loss", "direction": "minimize"},
-        "search": {"pruner": "median", "seed": 7, **search},
+        "search": {"sampler": "tpe", "pruner": "median", "seed": 7, **search},
         "space": {
             "learning_rate": {"low": 1e-5, "high": 5e-5, "log": True},
             "num_train_epochs": {"low": 2, "high": 5},

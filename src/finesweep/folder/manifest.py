@@ -80,7 +80,9 @@ class Manifest:
         if not is_name(written.name):
             raise ValueError(f"name: {written.name[:100]!r} is not a name for a sweep")
         try:
-            spec = SweepSpec.model_validate({**written.spec, "name": written.name, "base": Path()}, strict=False)
+            spec = SweepSpec.model_validate(
+                {**_as_now(written.spec), "name": written.name, "base": Path()}, strict=False
+            )
             data, model = _DATA.validate_python(written.data), _MODEL.validate_python(written.model)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -133,6 +135,12 @@ class Manifest:
         digests = {split: source.digest for split, source in self.data.sources.items()}
         spec["data"]["content"], spec["model"]["content"] = digests, self.model.digest
         return dict(_flat(spec))
+
+
+def _as_now(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a written spec with what earlier versions left out, where the default is another one today."""
+    search = spec.get("search", {})
+    return {**spec, "search": {"sampler": "tpe", **search} if isinstance(search, Mapping) else search}
 
 
 _NOT_WRITTEN = {"name", "budget", "stop", "prefer", "confirm"}

@@ -20,9 +20,6 @@ SHARES: Mapping[str, tuple[float, float, float]] = {
 """Share of the trials at a rung that continue: low, likely, high. About half of them are above the median, and more if
 a sampler learns to propose good ones; brackets of `hyperband` that begin late prune less."""
 
-LEARNING = frozenset({"tpe", "gp"})
-"""Samplers that learn to prefer a part of the space."""
-
 _POOL = 200
 
 

@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from finesweep.forecast.course import LEARNING, Course, stop
+from finesweep.forecast.course import Course, stop
 from finesweep.forecast.simulation import SimulatedTrial, Simulation
 from finesweep.forecast.speed import ResampledSpeed
 from finesweep.pruning import cohorts, values_at
 from finesweep.pruning.rules import FEWEST
-from finesweep.spec import Workload
+from finesweep.spec import LEARNING, Workload
 from finesweep.trial import Direction, Progress, TrialRecord, TrialState
 
 _LATEST = 40

@@ -195,7 +195,7 @@ class _Writer:
         what = f"{len(machine.gpus)} GPU" if machine.gpus else f"{machine.cores} CPU cores"
         yield f"# About {_hours(chosen.hours)} on the {what} of this machine; `sweep plan` measures it."
         yield f"budget: {{trials: {chosen.trials}, hours: {chosen.budget_hours}}}"
-        yield "search: {backend: optuna, sampler: tpe, pruner: halving, seed: 0}"
+        yield "search: {backend: optuna, sampler: auto, pruner: halving, seed: 0}"
         yield ""
         yield "space:"
         low, high = chosen.learning_rate

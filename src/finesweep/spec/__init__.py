@@ -4,10 +4,13 @@ Every problem in the YAML is reported at once, with its line and the nearest fix
 looked at here: ``sweep.preflight`` does that.
 """
 
+from finesweep.spec.automatic import automatic_sampler
 from finesweep.spec.draft import Draft, LoadedSpec, in_order
 from finesweep.spec.planned_trials import trials_wanted, used_up
 from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.sections import (
+    AUTO,
+    LEARNING,
     ON_RUNGS,
     BudgetSpec,
     ConfirmSpec,
@@ -26,6 +29,8 @@ from finesweep.spec.trial_settings import TrialSettings
 from finesweep.spec.yaml_source import KeyPath, YamlSource
 
 __all__ = [
+    "AUTO",
+    "LEARNING",
     "ON_RUNGS",
     "TRAINING_FIELDS",
     "BudgetSpec",
@@ -46,6 +51,7 @@ __all__ = [
     "WarmStart",
     "Workload",
     "YamlSource",
+    "automatic_sampler",
     "in_order",
     "is_name",
     "trials_wanted",

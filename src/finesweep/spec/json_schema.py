@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from finesweep.registry import BACKENDS, TASKS
-from finesweep.spec.sections import REQUIRED, SECTIONS
+from finesweep.spec.sections import AUTO, REQUIRED, SECTIONS
 from finesweep.spec.training_arguments import TRAINING_FIELDS, TrainingField
 
 _KINDS = {float: "number", int: "integer", bool: "boolean", str: "string"}
@@ -69,7 +69,7 @@ def _search_words(properties: dict[str, Any]) -> dict[str, Any]:
     backends = [BACKENDS.load(name) for name in BACKENDS.names]
     words = {
         "backend": list(BACKENDS.names),
-        "sampler": [word for backend in backends for word in backend.samplers],
+        "sampler": [AUTO, *(word for backend in backends for word in backend.samplers)],
         "pruner": [word for backend in backends for word in backend.pruners],
     }
     return {key: {**properties[key], "enum": list(dict.fromkeys(words[key]))} for key in words}

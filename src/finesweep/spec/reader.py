@@ -22,6 +22,7 @@ from finesweep.spec.messages import SpecFinding, example, findings, near_key, un
 from finesweep.spec.overrides import apply_overrides, is_data_file
 from finesweep.spec.search_space import MAX_GRID_POINTS, Parameter, SearchSpace
 from finesweep.spec.sections import (
+    AUTO,
     ON_RUNGS,
     REQUIRED,
     SECTIONS,
@@ -294,7 +295,7 @@ class _Reader:
         backend = self._loaded(BACKENDS, search.backend, ("search", "backend"))
         if backend is None:
             return
-        for key, names in (("sampler", backend.samplers), ("pruner", backend.pruners)):
+        for key, names in (("sampler", (AUTO, *backend.samplers)), ("pruner", backend.pruners)):
             if (value := getattr(search, key)) not in names:
                 message = f"no {key} of {search.backend} is called {value!r}; there are {', '.join(names)}"
                 self._add(("search", key), message, did_you_mean(value, names))

@@ -29,6 +29,12 @@ SweepName = Annotated[str, StringConstraints(pattern=_NAME)]
 ON_RUNGS = frozenset({"median", "halving"})
 """Pruners of finesweep itself, which compare trials at rungs."""
 
+AUTO = "auto"
+"""Word of the YAML for a value that is decided when the sweep begins."""
+
+LEARNING = frozenset({"tpe", "gp"})
+"""Samplers that learn to prefer a part of the space."""
+
 FACTOR = 2
 """Reduction factor of ``halving`` for a model from scratch: 1 in FACTOR trials is promoted at a rung."""
 
@@ -140,7 +146,7 @@ class SearchSpec(Section):
     """How parameters are proposed and weak trials stopped."""
 
     backend: str = Field("optuna", description="Library that runs the search.")
-    sampler: str = Field("tpe", description="How parameters are proposed.")
+    sampler: str = Field(AUTO, description="How parameters are proposed; auto: gp where the search is small, else tpe.")
     pruner: str = Field("halving", description="How weak trials are stopped early.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of everything: search, splits, weights, data order.")
     baseline: bool = Field(True, description="Whether trial 0 is the untuned default.")

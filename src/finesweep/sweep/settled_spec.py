@@ -3,35 +3,61 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from finesweep.errors import FolderError
 from finesweep.folder import SweepFolder
-from finesweep.spec import LoadedSpec, ScratchModelSpec, SweepSpec
+from finesweep.spec import AUTO, LEARNING, LoadedSpec, ScratchModelSpec, SweepSpec, automatic_sampler
+
+_AS_BEFORE = "as the folder has it"
 
 
 def settled(loaded: LoadedSpec, folder: SweepFolder | None) -> LoadedSpec:
-    """Return a spec with a number for ``pruning.factor: auto``, which is then listed among the defaults.
+    """Return a spec without ``auto`` in ``search.sampler`` and ``pruning.factor``.
 
-    The manifest has the number. So a folder keeps the factor that it began with, whatever ``auto`` means in a later
-    version.
+    The manifest has their values. So a folder keeps what it began with, whatever ``auto`` means in a later version or
+    with another budget. The values are listed among the defaults, with the reason.
 
     Args:
         loaded: The spec as the YAML has it.
         folder: The sweep's folder, which need not exist; None if the sweep begins anew.
     """
+    before = _before(folder)
+    return _with_factor(_with_sampler(loaded, before), before)
+
+
+def _with_sampler(loaded: LoadedSpec, before: SweepSpec | None) -> LoadedSpec:
     spec = loaded.spec
-    if spec.pruning.factor != "auto":
+    if spec.search.sampler != AUTO:
         return loaded
-    halves, before = spec.search.pruner == "halving", _before(folder)
+    sampler, why = automatic_sampler(spec)
+    # A folder whose sampler does not learn was begun by a YAML that names it; this one is of another sweep.
+    if before is not None and before.search.sampler in LEARNING:
+        sampler, why = before.search.sampler, _AS_BEFORE
+    search = spec.search.model_copy(update={"sampler": sampler})
+    return _changed(loaded, {"search": search}, {"search.sampler": f"{sampler} (auto: {why})"})
+
+
+def _with_factor(loaded: LoadedSpec, before: SweepSpec | None) -> LoadedSpec:
+    spec = loaded.spec
+    if spec.pruning.factor != AUTO:
+        return loaded
+    halves = spec.search.pruner == "halving"
     if before is not None:
-        factor, why = before.pruning.factor, "as the folder has it"
+        factor, why = before.pruning.factor, _AS_BEFORE
     elif halves:
         factor, why = spec.factor, "from scratch" if isinstance(spec.model, ScratchModelSpec) else "pretrained"
     else:
         return loaded  # no other pruner has a factor
-    changed = spec.model_copy(update={"pruning": spec.pruning.model_copy(update={"factor": factor})})
-    shown = {"pruning.factor": f"{factor} (auto: {why})"} if halves else {}
-    return dataclasses.replace(loaded, spec=changed, defaults={**loaded.defaults, **shown})
+    pruning = spec.pruning.model_copy(update={"factor": factor})
+    return _changed(loaded, {"pruning": pruning}, {"pruning.factor": f"{factor} (auto: {why})"} if halves else {})
+
+
+def _changed(loaded: LoadedSpec, sections: Mapping[str, Any], shown: Mapping[str, str]) -> LoadedSpec:
+    """Return a spec with other sections, and with other values among the defaults."""
+    spec = loaded.spec.model_copy(update=dict(sections))
+    return dataclasses.replace(loaded, spec=spec, defaults={**loaded.defaults, **shown})
 
 
 def _before(folder: SweepFolder | None) -> SweepSpec | None:

@@ -1,15 +1,17 @@
-"""Which factor a sweep gets that leaves it to finesweep, and that a folder keeps its own."""
+"""Which factor and which sampler a sweep gets that leaves them to finesweep, and that a folder keeps its own."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_records import manifest
 
 from finesweep.folder import Manifest, changes
+from finesweep.folder.manifest import without_run
 from finesweep.spec import LoadedSpec
 from finesweep.sweep.prepare import load, profile_of
 from finesweep.sweep.request import Request
@@ -90,3 +92,67 @@ def test_a_folder_that_cannot_be_read_decides_nothing(tmp_path: Path) -> None:
     (tmp_path / "my").mkdir()
     (tmp_path / "my/spec.json").write_text("{", encoding="utf-8")
     assert read(tmp_path).spec.factor == 3
+
+
+def write_sampler(folder: Path, **search: Any) -> Manifest:
+    """Write a folder `my` whose sweep began with this search."""
+    spec = read(folder).spec
+    spec = spec.model_copy(update={"search": spec.search.model_copy(update=search)})
+    made = dataclasses.replace(manifest(), spec=without_run(spec))
+    (folder / "my").mkdir()
+    (folder / "my/spec.json").write_text(json.dumps(made.to_json()), encoding="utf-8")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("more", "sampler", "shown"),
+    [
+        ("", "gp", "gp (auto: at most 10 parameters and 100 trials)"),
+        ("budget: {trials: 101}\n", "tpe", "tpe (auto: more than 100 trials)"),
+    ],
+)
+def test_the_sampler_follows_from_space_and_budget(tmp_path: Path, more: str, sampler: str, shown: str) -> None:
+    found = read(tmp_path, more=more)
+    assert found.spec.search.sampler == sampler
+    assert found.defaults["search.sampler"] == shown
+
+
+def test_auto_in_the_yaml_is_told_too(tmp_path: Path) -> None:
+    found = read(tmp_path, "halving, sampler: auto")
+    assert found.defaults["search.sampler"] == "gp (auto: at most 10 parameters and 100 trials)"
+
+
+def test_a_sampler_in_the_yaml_stands(tmp_path: Path) -> None:
+    found = read(tmp_path, "halving, sampler: tpe")
+    assert found.spec.search.sampler == "tpe"
+    assert "search.sampler" not in found.defaults
+
+
+@pytest.mark.parametrize("before", ["tpe", "gp"])
+@pytest.mark.parametrize("more", ["", "budget: {trials: 500}\n"])
+def test_a_folder_keeps_its_sampler_with_any_budget(tmp_path: Path, before: str, more: str) -> None:
+    made = write_sampler(tmp_path, sampler=before)
+    found = read(tmp_path, more=more)
+    assert found.spec.search.sampler == before
+    assert found.defaults["search.sampler"] == f"{before} (auto: as the folder has it)"
+    assert changes(made, dataclasses.replace(made, spec=without_run(found.spec))) == []
+
+
+@pytest.mark.parametrize("before", ["random", "grid"])
+def test_auto_is_no_sampler_that_does_not_learn(tmp_path: Path, before: str) -> None:
+    made = write_sampler(tmp_path, sampler=before)
+    asked = dataclasses.replace(made, spec=without_run(read(tmp_path).spec))
+    assert changes(made, asked) == [f"search.sampler: {before} -> gp"]
+
+
+def test_a_sweep_that_begins_anew_takes_no_sampler_from_the_old_folder(tmp_path: Path) -> None:
+    write_sampler(tmp_path, sampler="tpe")
+    assert read(tmp_path, fresh=True).spec.search.sampler == "gp"
+
+
+def test_a_manifest_without_a_sampler_means_the_default_of_its_time(tmp_path: Path) -> None:
+    made = write_sampler(tmp_path, sampler="tpe").to_json()
+    del made["spec"]["search"]["sampler"]
+    assert Manifest.read(made).spec.search.sampler == "tpe"
+    del made["spec"]["search"]
+    assert Manifest.read(made).spec.search.sampler == "tpe"
