@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt
 PYTEST := env -u HF_HUB_OFFLINE OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-all test-cluster test-pythons lint bench bench-full clean
+.PHONY: help quickstart test test-slow test-all test-cluster test-pythons lint bench bench-full bench-gpu clean
 
 help: ## list what there is to make
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,9 @@ bench: $(VENV)/.installed ## measure beside its peers, in half an hour; see benc
 
 bench-full: $(VENV)/.installed ## the same at length and with whole sweeps of a larger model, in hours
 	$(BENCH) --full
+
+bench-gpu: $(VENV)/.installed ## the same of one GPU and a model of BERT-base's size, in at most eight minutes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.gpu
 
 clean: ## remove the environment and the caches; results/ stays
 	rm -rf $(VENV) $(VENV)-3.* build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,10 +16,15 @@ from typing import Any
 import yaml
 from benchmarks.workload import ROOT, Workload
 
+from finesweep.host import timeline
 from finesweep.host.python_process import THREAD_COUNTS
 
 SUBSET = 1_000
 """Rows that finesweep evaluates on while a trial trains, unless told otherwise; with no more, all of them."""
+
+
+TIMELINE = "timeline"
+"""Folder in which finesweep's processes note their phases; see ``finesweep.host.timeline``."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,8 @@ class Outcome:
         winner_loss: eval_loss of the model that it shipped, judged afterwards; None if there is none that loads.
         winner_accuracy: Its accuracy.
         failure: Why it counts as failed, None if it does not.
+        start_seconds: From the start of the command to the first step of its first trial; None if unknown.
+        end_seconds: From the last step of its last trial to the end of the command; None if unknown.
     """
 
     arm: str
@@ -148,6 +155,8 @@ class Outcome:
     winner_loss: float | None
     winner_accuracy: float | None
     failure: str | None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
     @property
     def examples(self) -> int:
@@ -180,6 +189,7 @@ def carry_out(arm: Arm, workload: Workload, folder: Path, limit: float, *, judge
         judge: Whether its winner is evaluated.
     """
     folder.mkdir(parents=True)
+    (folder / TIMELINE).mkdir()
     given = workload.write(folder.with_suffix(".workload.json"))
     meter, log = folder.with_suffix(".meter.json"), folder.with_suffix(".log")
     command = [sys.executable, "-m", "benchmarks.metered", "--out", str(meter), "--folder", str(folder)]
@@ -202,6 +212,8 @@ def environment(arm: Arm, folder: Path) -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if name not in THREAD_COUNTS}
     if arm.threads is not None:
         found.update(dict.fromkeys(THREAD_COUNTS, str(arm.threads)))
+    if arm.script is None:
+        found[timeline.VARIABLE] = str(folder / TIMELINE)
     found.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HOME=str(folder / "cache"), TOKENIZERS_PARALLELISM="0")
     return {**found, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))}
 
@@ -251,6 +263,8 @@ def _outcome(
     elif len(trials) < workload.trials:
         failure = f"{len(trials)} of {workload.trials} trials"
     verdict = judged(arm, folder) if judge and failure is None else {}
+    started = meter["began"] if arm.script is None else meter["started"]
+    steps = steps_of_sweep(folder / TIMELINE) if arm.script is None else [time for one in trials for time in _ends(one)]
     return Outcome(
         arm=arm.key,
         seconds=meter["seconds"],
@@ -266,7 +280,19 @@ def _outcome(
         winner_loss=verdict.get("eval_loss"),
         winner_accuracy=verdict.get("accuracy"),
         failure=failure or verdict.get("failure"),
+        start_seconds=min(steps) - started if steps else None,
+        end_seconds=started + meter["seconds"] - max(steps) if steps else None,
     )
+
+
+def steps_of_sweep(folder: Path) -> list[float]:
+    """Return when trials of finesweep began and ended their steps, on the monotonic clock."""
+    notes = timeline.read(folder)
+    return [note.ended for note in notes if note.name in (timeline.BEGIN_TRAINING, timeline.TRAIN_ON)]
+
+
+def _ends(trial: Trial) -> tuple[float, float]:
+    return trial.began, trial.ended
 
 
 def _last_words(log: Path) -> str:

@@ -185,9 +185,10 @@ def metered(command: list[str], folder: Path, limit: float) -> dict[str, float |
         limit: Seconds after which it is killed.
 
     Returns:
-        ``started`` (Unix time), ``seconds``, ``cpu_seconds``, ``wchar``, ``write_bytes``, ``peak``, ``peak_apart``,
-        ``written_apart`` (all bytes), ``peak_rss`` (bytes of the largest process), ``command_rss`` (of the command's
-        own), ``trainer_pss`` (of what trains, a worker with its trial), ``code``, ``timed_out``.
+        ``started`` (Unix time), ``began`` (the same on the monotonic clock), ``seconds``, ``cpu_seconds``, ``wchar``,
+        ``write_bytes``, ``peak``, ``peak_apart``, ``written_apart`` (all bytes), ``peak_rss`` (bytes of the largest
+        process), ``command_rss`` (of the command's own), ``trainer_pss`` (of what trains, a worker with its trial),
+        ``code``, ``timed_out``.
     """
     ctypes.CDLL(None, use_errno=True).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
     watch, before = FolderWatch(folder), written()
@@ -206,6 +207,7 @@ def metered(command: list[str], folder: Path, limit: float) -> dict[str, float |
     usage, after = resource.getrusage(resource.RUSAGE_CHILDREN), written()
     return {
         "started": started,
+        "began": began,
         "seconds": seconds,
         "cpu_seconds": max(usage.ru_utime + usage.ru_stime, processes.seconds),
         "wchar": after[0] - before[0],

@@ -27,10 +27,17 @@ SIZES: dict[str, dict[str, Any]] = {
         "intermediate_size": 1536,
         "max_position_embeddings": 512,
     },
+    "bert-base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+    },
 }
-"""The quickstart's BERT with room for longer texts, and one of MiniLM's shape."""
+"""The quickstart's BERT with room for longer texts, one of MiniLM's shape, and one of BERT-base's."""
 
-VOCABULARY = {"small": 4_000, "minilm": 30_522}
+VOCABULARY = {"small": 4_000, "minilm": 30_522, "bert-base": 30_522}
 """Rows of the embedding, whatever the tokenizer uses of them."""
 
 SEED = 0

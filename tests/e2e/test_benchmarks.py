@@ -9,7 +9,7 @@ from pathlib import Path
 
 import benchmarks.__main__ as command
 import pytest
-from benchmarks import divergence, fixed_cost, throughput, whole_sweeps
+from benchmarks import divergence, fixed_cost, gpu, throughput, whole_sweeps
 from benchmarks.arms import ARMS
 from benchmarks.report import as_text, results
 from benchmarks.workload import Size, Source
@@ -95,6 +95,26 @@ def test_after_a_divergence_the_stock_call_trains_on_and_finesweep_does_not(rows
     assert goal.found is not None
     # Noticed at the next of the logs, which come every ten steps; 13 steps an epoch are 65 in all.
     assert goal.found.high < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_benchmark_of_a_gpu_runs_on_the_cpu_at_a_tiny_size(tmp_path, monkeypatch):
+    """Two commands of finesweep and two of the stock call; nothing can be filled, so no batch is halved."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # in name, so that the sweep is measured for it
+    figures = gpu.measure(gpu.TINY, tmp_path, 500.0)
+    assert figures.notes == ["there is no GPU to fill, so no batch is halved"]
+    assert [goal.against for goal in figures.goals] == ["S", "S+bf16"]
+    sharing, precision, speeds, halving = (table.rows for table in figures.tables)
+    assert int(sharing[0][0]) >= 1
+    assert len(precision) == 1
+    assert [row[:2] for row in speeds] == [
+        ["finesweep", "2"],
+        ["S: stock call, well written", "1"],
+        ["S with bf16: true", "1"],
+    ]
+    assert all(float(cell.replace(",", "")) > 0 for row in speeds for cell in row[2:])
+    assert [row[3:] for row in halving] == [["COMPLETE", "1", str(gpu.TINY.batch)]]
 
 
 def test_a_measure_that_fails_is_reported_and_loses_nothing(tmp_path, monkeypatch):

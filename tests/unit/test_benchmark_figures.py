@@ -18,29 +18,11 @@ from benchmarks.programme import MEASURES, budget, names
 from benchmarks.workload import Source, Workload
 from hypothesis import given
 from hypothesis import strategies as st
+from made_outcomes import outcome
+
+from finesweep.host import timeline
 
 OURS, S, T = arms.OURS, arms.ARMS["S"], arms.ARMS["T"]
-
-
-def outcome(arm: str = "S", **changes: object) -> arms.Outcome:
-    """Return what came of a sweep of two trials, which was at 0.5 after 20 s and at 0.4 after 60 s of 100 s."""
-    made = arms.Outcome(
-        arm=arm,
-        seconds=100.0,
-        cpu_seconds=150.0,
-        bytes_written=1_000_000,
-        bytes_apart=0,
-        peak_bytes=500_000,
-        peak_apart=0,
-        trainer_pss=400_000_000,
-        command_rss=50_000_000,
-        trials=(arms.Trial(10.0, 40.0, 600), arms.Trial(40.0, 90.0, 1_000)),
-        reached=((20.0, 0.5), (60.0, 0.4)),
-        winner_loss=0.4,
-        winner_accuracy=0.8,
-        failure=None,
-    )
-    return dataclasses.replace(made, **changes)
 
 
 def goal_of(figures: Figures, measure: str, against: str, what: str = "") -> Goal:
@@ -197,6 +179,59 @@ def test_evaluations_on_a_subset_count_only_where_they_were_on_all_rows():
     assert arms.full_losses({**record, "evaluated_rows": 1_000}, 3_000) == []
     assert arms.full_losses({**record, "evaluated_rows": 800}, 800) == [0.3, 0.4]
     assert arms.full_losses({"evaluations": [{"objective": 0.3}]}, 3_000) == []
+
+
+METER = {
+    "started": 1_000.0,
+    "began": 500.0,
+    "seconds": 60.0,
+    "cpu_seconds": 1.0,
+    "wchar": 1,
+    "write_bytes": 1,
+    "peak": 1,
+    "peak_apart": 0,
+    "written_apart": 0,
+    "peak_rss": 1,
+    "command_rss": 1,
+    "trainer_pss": 1,
+    "code": 0,
+    "timed_out": False,
+}
+"""Of a command that ran for a minute from 1,000 on, which was 500 on the monotonic clock."""
+
+
+def test_the_start_of_a_peer_is_that_of_its_first_trial_by_its_diary(tmp_path):
+    diary = [("a", "begin", 1_007.0), ("a", "end", 1_030.0), ("b", "begin", 1_031.0), ("b", "end", 1_055.0)]
+    lines = [
+        json.dumps({"event": event, "time": when, "trial": trial, "examples": 1, "eval_loss": None})
+        for trial, event, when in diary
+    ]
+    (tmp_path / "diary.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    workload = Workload("x", "a.csv", "b.csv", 2, "model", 128, 2, {}, {})
+    found = arms._outcome(S, workload, tmp_path, METER, [], judge=False)
+    assert (found.start_seconds, found.end_seconds) == (7.0, 5.0)
+
+
+def test_the_start_of_a_sweep_is_that_of_its_first_trial_by_its_timeline(tmp_path):
+    (tmp_path / "timeline").mkdir()
+    notes = [
+        timeline.Note("worker", 2, 1, "rehearse", 0, 501.0, 2.0, 1.0),
+        timeline.Note("trial 1", 4, 2, timeline.BEGIN_TRAINING, 0, 505.5, 0.5, 0.1),
+        timeline.Note("trial 0", 3, 2, timeline.BEGIN_TRAINING, 0, 503.0, 1.0, 0.1),
+        timeline.Note("trial 0", 3, 2, timeline.TRAIN_ON, 0, 505.0, 50.0, 40.0),
+    ]
+    lines = [json.dumps(dataclasses.asdict(note)) for note in notes]
+    (tmp_path / "timeline" / "1.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    workload = Workload("x", "a.csv", "b.csv", 2, "model", 128, 2, {}, {})
+    found = arms._outcome(OURS, workload, tmp_path, METER, [], judge=False)
+    assert (found.start_seconds, found.end_seconds) == (4.0, 5.0)
+    empty = arms._outcome(OURS, workload, tmp_path / "nowhere", METER, [], judge=False)
+    assert (empty.start_seconds, empty.end_seconds) == (None, None)
+
+
+def test_only_finesweep_notes_a_timeline(tmp_path):
+    assert arms.environment(OURS, tmp_path)[timeline.VARIABLE] == str(tmp_path / "timeline")
+    assert timeline.VARIABLE not in arms.environment(S, tmp_path)
 
 
 def test_peers_get_their_own_number_of_threads(tmp_path, monkeypatch):
