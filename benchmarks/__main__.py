@@ -57,6 +57,9 @@ def asked() -> argparse.Namespace:
             source.rows(10, 10)
         if found.model and not (Path(found.model) / "config.json").is_file():
             raise ValueError(f"{found.model}: no folder with a model's config.json")
+        lacking = [] if found.model else [name for name in found.only if MEASURES[name].needs_model]
+        if lacking:
+            raise ValueError(f"--only {' '.join(lacking)}: needs a pretrained model; name its folder with --model")
         if found.max_length is not None and not 8 <= found.max_length <= LONGEST:
             raise ValueError(f"--max-length {found.max_length}: must be from 8 to {LONGEST}")
     except (ValueError, OSError) as error:
@@ -109,7 +112,7 @@ def main() -> None:
     head = {**report.machine(), "begun": time.strftime("%Y-%m-%d %H:%M"), "load before": f"{os.getloadavg()[0]:.2f}"}
     measured: dict[str, Figures] = {}
     failed: dict[str, str] = {}
-    rest = found.only or names(full=found.full)
+    rest = found.only or names(full=found.full, model=found.model is not None)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for position, name in enumerate(rest, 1):
             began = time.monotonic()

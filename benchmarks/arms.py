@@ -81,6 +81,7 @@ ARMS = {
         OURS,
         Arm("T", "T: tutorial recipe", "tutorial"),
         Arm("S", "S: stock call, well written", "stock"),
+        Arm("S+", "S+: S with rows grouped by length", "stock", ("--grouped",)),
         Arm("R", "R: stock call, Ray and ASHA", "stock_ray"),
         Arm("O", "O: plain Optuna loop", "plain_optuna"),
         Arm("random", "random, no pruning (run by finesweep)", None, RANDOM),

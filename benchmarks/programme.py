@@ -77,6 +77,17 @@ def bert_sweeps(settings: Settings, seconds: float) -> Figures:
     return whole_sweeps.measure(kinds, size, seconds, 3, ARMS, settings.scratch)
 
 
+def other_seeds(settings: Settings, seconds: float) -> Figures:
+    """Winners of whole sweeps on other seeds, on a model that knows its language."""
+    from benchmarks import other_seeds as measure
+
+    if settings.model is None:
+        raise ValueError("other_seeds needs a pretrained model: --model FOLDER")
+    size = measure.size_for(Path(settings.model), settings.max_length)
+    kinds = settings.sources or made_up("sentences", "intents")
+    return measure.measure(kinds, size, 10 if settings.full else 3, seconds, settings.scratch)
+
+
 def throughput(settings: Settings, seconds: float) -> Figures:
     """Real tokens per second on MiniLM."""
     from benchmarks import throughput as measure
@@ -121,12 +132,14 @@ class Measure:
         seconds: Budget.
         full_seconds: Budget of a full run, None for the same.
         only_full: Whether only a full run has it.
+        needs_model: Whether only a run with a model of the user's has it.
     """
 
     carry_out: Callable[[Settings, float], Figures]
     seconds: float
     full_seconds: float | None = None
     only_full: bool = False
+    needs_model: bool = False
 
 
 MEASURES = {
@@ -136,6 +149,7 @@ MEASURES = {
     "divergence": Measure(divergence, 60),
     "many_trials": Measure(many_trials, 180, 600),
     "bert_sweeps": Measure(bert_sweeps, 0, 6 * 3_600, only_full=True),
+    "other_seeds": Measure(other_seeds, 4 * 3_600, 14 * 3_600, needs_model=True),
 }
 """The programme, in its order; what matters most comes first."""
 
@@ -146,6 +160,15 @@ def budget(name: str, full: bool, scale: float) -> float:
     return scale * ((measure.full_seconds or measure.seconds) if full else measure.seconds)
 
 
-def names(*, full: bool) -> list[str]:
-    """Return the measures of a run, in their order."""
-    return [name for name, measure in MEASURES.items() if full or not measure.only_full]
+def names(*, full: bool, model: bool = False) -> list[str]:
+    """Return the measures of a run, in their order.
+
+    Args:
+        full: Whether it may take hours.
+        model: Whether a model was named.
+    """
+    return [
+        name
+        for name, measure in MEASURES.items()
+        if (full or not measure.only_full) and (model or not measure.needs_model)
+    ]

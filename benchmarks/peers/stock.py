@@ -1,15 +1,17 @@
 """S: the stock search with Optuna, well written.
 
-    python -m benchmarks.peers.stock WORKLOAD.json FOLDER
+    python -m benchmarks.peers.stock WORKLOAD.json FOLDER [--grouped]
 
 Dynamic padding, one evaluation an epoch, large evaluation batches, the default sampler (TPE) and pruner (median). Of
 each trial the weights of the best evaluation are kept and no optimizer state, since without saving anything the search
-ends without a winner: ``save_only_model``, ``save_total_limit=1``, ``load_best_model_at_end``.
+ends without a winner: ``save_only_model``, ``save_total_limit=1``, ``load_best_model_at_end``. ``--grouped`` adds
+``train_sampling_strategy="group_by_length"``, which saves padding.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,8 @@ def best_checkpoint(trial: Path) -> Path:
 def main() -> None:
     """Search and ship."""
     workload, folder = given()
-    best = trainer_for(workload, folder).hyperparameter_search(
+    grouped = {"train_sampling_strategy": "group_by_length"} if "--grouped" in sys.argv else {}
+    best = trainer_for(workload, folder, **grouped).hyperparameter_search(
         hp_space=lambda trial: suggested(workload, trial),
         compute_objective=lambda metrics: metrics["eval_loss"],
         direction="minimize",
@@ -84,6 +87,7 @@ def main() -> None:
         n_trials=workload.trials,
         sampler=optuna.samplers.TPESampler(seed=workload.seed),
     )
+    (folder / "parameters.json").write_text(json.dumps(best.hyperparameters), encoding="utf-8")
     ship(folder, best_checkpoint(folder / "trials" / f"run-{best.run_id}"))
 
 

@@ -142,6 +142,7 @@ def test_a_measure_that_takes_too_long_is_ended(tmp_path, monkeypatch):
         (["--data", "x=missing.csv"], "missing.csv"),
         (["--model", "nowhere"], "nowhere: no folder with a model's config.json"),
         (["--max-length", "600"], "--max-length 600: must be from 8 to 512"),
+        (["--only", "fixed_cost", "other_seeds"], "--only other_seeds: needs a pretrained model"),
     ],
 )
 def test_what_cannot_be_used_is_named_before_anything_runs(words, why, monkeypatch, capsys):

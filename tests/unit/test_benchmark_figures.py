@@ -355,7 +355,9 @@ def test_the_machine_is_described_by_its_cores_and_versions():
 
 def test_a_run_without_more_words_takes_about_half_an_hour():
     assert sum(budget(name, full=False, scale=1.0) for name in names(full=False)) <= 1_800
-    assert set(names(full=True)) == set(MEASURES)
+    assert set(names(full=True, model=True)) == set(MEASURES)
+    assert "other_seeds" not in [*names(full=True), *names(full=False)]
+    assert "other_seeds" in names(full=False, model=True)
     assert "bert_sweeps" not in names(full=False)
 
 
