@@ -71,7 +71,8 @@ class Supervisor:
                 self._look()
                 self._enforce()
                 self._reap()
-                time.sleep(POLL_SECONDS)
+                if self.handles:
+                    time.sleep(POLL_SECONDS)
         finally:
             self._kill()  # also after an error, since workers are in sessions of their own and would train on
         self.write_at = -math.inf  # the last leaderboard is not delayed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,18 @@ def test_garbage_of_imports_is_sought_rarely_and_yet_collected() -> None:
         assert gc.get_stats()[0]["collections"] - before >= 2
     finally:
         gc.set_threshold(*usual)
+
+
+def test_a_process_seeks_no_garbage_at_its_end() -> None:
+    """What is registered first is called last: after everything was frozen, and before Python seeks garbage."""
+    code = (
+        "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count())); sys.argv = ['sweep', '-V']; "
+        "from finesweep.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, frozen = done.stdout.split("\n")[:2]
+    assert version == f"finesweep {__version__}"
+    assert int(frozen) > 10_000
 
 
 @pytest.mark.parametrize(

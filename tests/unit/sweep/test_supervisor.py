@@ -265,3 +265,25 @@ def test_a_signal_that_came_before_the_workers_starts_none(make_watch, clock):
     receive(watch, signal.SIGTERM)
     watch._start_missing()
     assert (watch.handles, watch._why()) == ({}, "stopped by SIGTERM")
+
+
+def test_the_command_goes_on_at_once_when_its_last_worker_has_ended(make_watch, folder, monkeypatch):
+    slept: list[float] = []
+    monkeypatch.setattr(supervisor.time, "sleep", slept.append)
+    monkeypatch.setattr(OpenSweep, "has_work", lambda _: False)
+    monkeypatch.setattr(OpenSweep, "write_leaderboard", lambda *_, **__: None)
+    folder.spec_file.write_text("{}", encoding="utf-8")
+
+    class Ending(Worker):
+        """A worker that ends before the third look at it."""
+
+        looks = 0
+
+        def poll(self) -> int | None:
+            self.looks += 1
+            return 0 if self.looks == 3 else None
+
+    watch = make_watch(lambda index: Ending(1_000_000 + index))
+    watch.display.starting = lambda _: None  # type: ignore[method-assign]
+    assert watch.wait() == "0 trials have finished"
+    assert slept == [supervisor.POLL_SECONDS] * 2
