@@ -17,9 +17,10 @@ def made_spec(**sections: Any) -> SweepSpec:
         "data": {"train": "t.csv"},
         "objective": {"metric": "eval_loss", "direction": "minimize"},
         "search": {},
+        "start": (),
         "space": {"learning_rate": {"low": 1e-5, "high": 1e-3}},
     }
     values |= sections
-    # As in a manifest, which names a sampler.
+    # As in the manifest of a sweep without known good configurations.
     values["search"] = {"sampler": "tpe", **values["search"]}
     return SweepSpec.model_validate(values, strict=False)

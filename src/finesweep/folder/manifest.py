@@ -140,7 +140,7 @@ class Manifest:
 def _as_now(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return a written spec with what earlier versions left out, where the default is another one today."""
     search = spec.get("search", {})
-    return {**spec, "search": {"sampler": "tpe", **search} if isinstance(search, Mapping) else search}
+    return {"start": (), **spec, "search": {"sampler": "tpe", **search} if isinstance(search, Mapping) else search}
 
 
 _NOT_WRITTEN = {"name", "budget", "stop", "prefer", "confirm"}

@@ -12,7 +12,7 @@ from finesweep import activity
 from finesweep.errors import Problem, SpecError, did_you_mean
 from finesweep.folder import Loading, ModelFacts
 from finesweep.hub import HubError, Snapshot, snapshot
-from finesweep.model.folder_check import DEFAULT_TOKENS, ModelFolder, inspect, positions
+from finesweep.model.folder_check import DEFAULT_TOKENS, WIDTHS, ModelFolder, inspect, positions
 from finesweep.model.remote_code import Fault
 from finesweep.spec import ModelSpec, ScratchModelSpec, YamlSource
 from finesweep.spec.yaml_source import expand
@@ -41,6 +41,12 @@ class ResolvedModel:
     max_tokens: int
     notes: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+
+    @property
+    def width(self) -> int | None:
+        """Width of its layers, None if its config does not say."""
+        found = (self.config.get(name) for name in WIDTHS)
+        return next((value for value in found if type(value) is int and value > 0), None)
 
     def facts(self, loading: Loading | None) -> ModelFacts:
         """Return the facts that the manifest keeps.

@@ -14,7 +14,7 @@ from finesweep.results.confirmation import Confirmation
 from finesweep.results.leaderboard_columns import CHEAPEST, TIED
 from finesweep.results.ranking import Row, SweepSummary
 from finesweep.results.standing import Standing
-from finesweep.spec import Parameter, WarmStart
+from finesweep.spec import AUTO, Parameter, WarmStart
 from finesweep.text import clean, duration, first_few, setting
 
 
@@ -37,6 +37,9 @@ def facts(manifest: Manifest, summary: SweepSummary, runs: Sequence[Run]) -> Ite
         pruner = f"{search.pruner} pruner" + (f" (1 in {spec.factor})" if search.pruner == "halving" else "")
         yield "Search", f"{search.sampler} sampler, {pruner}, {search.backend}, seed {search.seed}"
     yield "Space", "; ".join(f"{name} {_axis(axis)}" for name, axis in spec.space.items())
+    known = len(manifest.planned) - search.baseline
+    if spec.start == AUTO and known > 0:
+        yield "Start", f"{known} known good {'configuration was' if known == 1 else 'configurations were'} tried first"
     if isinstance(spec.start, WarmStart):
         told = "its trials tell the sampler as foreign ones, and do not rank here"
         yield "Start", f"{spec.start.folder}; its best {spec.start.top} were tried first; {told}"

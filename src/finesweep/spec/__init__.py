@@ -6,6 +6,7 @@ looked at here: ``sweep.preflight`` does that.
 
 from finesweep.spec.automatic import automatic_sampler
 from finesweep.spec.draft import Draft, LoadedSpec, in_order
+from finesweep.spec.known_good import may_start_well
 from finesweep.spec.planned_trials import trials_wanted, used_up
 from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.sections import (
@@ -54,6 +55,7 @@ __all__ = [
     "automatic_sampler",
     "in_order",
     "is_name",
+    "may_start_well",
     "trials_wanted",
     "used_up",
 ]

@@ -6,15 +6,22 @@ import itertools
 import random
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-from finesweep.spec.sections import SweepSpec, WarmStart
+from finesweep.spec.known_good import known_good, may_start_well
+from finesweep.spec.sections import SweepSpec
 from finesweep.spec.training_arguments import TRAINING_FIELDS
 from finesweep.trial import Params, Value
 
 
 def planned_trials(
-    spec: SweepSpec, model_defaults: Params, max_length: int, best: Sequence[Params] = ()
+    spec: SweepSpec,
+    model_defaults: Params,
+    max_length: int,
+    best: Sequence[Params] = (),
+    width: int | None = None,
 ) -> list[Params]:
     """Return the parameters of the first trials: the untuned default, ``start``, or the whole grid.
+
+    With ``start: auto`` they are known good configurations, at most a third of ``budget.trials``.
 
     Trial number N has entry N of the list, in whichever process it runs. So the plan does not depend on the number of
     workers.
@@ -24,18 +31,21 @@ def planned_trials(
         model_defaults: Defaults of the ``model.*`` parameters by dotted name.
         max_length: The default of ``data.max_length``.
         best: The best configurations of the earlier sweep that ``start`` names.
+        width: Width of the model's layers; None if it is not known.
     """
-    space, start = spec.search_space, best if isinstance(spec.start, WarmStart) else spec.start
+    space, start = spec.search_space, spec.start if isinstance(spec.start, tuple) else best
     if spec.search.sampler == "grid":
         points = space.grid()
         # Shuffled, because a budget smaller than the grid covers only the first points.
         random.Random(spec.search.seed).shuffle(points)
         return [*start, *_unlike(spec, points, start)]
-    defaults = {name: rule.default for name, rule in TRAINING_FIELDS.items()}
-    baseline = space.untuned({**defaults, "data.max_length": max_length, **model_defaults})
-    if not spec.search.baseline:
-        return list(start)
-    return [baseline, *_without_first(spec, start, baseline)]
+    of_library = {name: rule.default for name, rule in TRAINING_FIELDS.items()}
+    defaults = {**of_library, "data.max_length": max_length, **model_defaults}
+    first = [space.untuned(defaults)] if spec.search.baseline else []
+    if may_start_well(spec):
+        known = _unlike(spec, known_good(spec, defaults, width), first)
+        return [*first, *itertools.islice(known, spec.budget.trials // 3)]
+    return [*first, *(_without_first(spec, start, first[0]) if first else start)]
 
 
 Configuration = tuple[Hashable, ...]

@@ -45,6 +45,9 @@ MAX_PARAMETERS = 100
 CONFIGURATIONS = tuple[dict[str, Value], ...]
 """Type of ``start`` where it lists configurations."""
 
+STARTS: Mapping[str, Any] = {AUTO: AUTO, "none": ()}
+"""Words for ``start``, with their values."""
+
 
 def draft(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> Draft:
     """Read and check a spec.
@@ -117,9 +120,7 @@ class _Reader:
         if key == "fixed" and isinstance(value, dict):
             return self._fixed(value)
         if key == "start":
-            # A union of types would report problems of both.
-            is_warm = isinstance(value, dict) and not value.keys().isdisjoint(keys_of(WarmStart))
-            return self._validated(WarmStart if is_warm else CONFIGURATIONS, value, (key,))
+            return self._start(value)
         return self._validated(SECTIONS[key][0], value, (key,))
 
     def _name(self, value: Any) -> str | None:
@@ -145,6 +146,19 @@ class _Reader:
             return None
         checked = {name: self._parameter(name, item) for name, item in value.items()}
         return {name: parameter for name, parameter in checked.items() if parameter is not None}
+
+    def _start(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if value in STARTS:
+                return STARTS[value]
+            message = (
+                f"expected {', '.join(STARTS)}, a list of configurations or {{from, top}}, found {describe(value)}"
+            )
+            self._add(("start",), message, did_you_mean(value, STARTS))
+            return None
+        # A union of types would report problems of both.
+        is_warm = isinstance(value, dict) and not value.keys().isdisjoint(keys_of(WarmStart))
+        return self._validated(WarmStart if is_warm else CONFIGURATIONS, value, ("start",))
 
     def _fixed(self, value: dict[str, Any]) -> dict[str, Value]:
         """Check each setting by itself, so that a broken one does not hide problems of the others."""
@@ -194,7 +208,8 @@ class _Reader:
         self._add_all(setting_rules.fixed_findings(sections.get("fixed") or {}, named))
         self._add_all(setting_rules.when_findings(space, named))
         start = sections.get("start") or ()
-        self._add_all(setting_rules.start_findings(() if isinstance(start, WarmStart) else start, space, named))
+        listed = start if isinstance(start, tuple) else ()
+        self._add_all(setting_rules.start_findings(listed, space, named))
         self.notes += setting_rules.integer_notes(space)
         data = sections.get("data")
         for section in ("space", "fixed"):

@@ -194,6 +194,22 @@ class Parameter(BaseModel):
             return next(choice for choice in self.choices if same(choice, default))
         return int(default) if self.is_integer and isinstance(default, float) else default
 
+    def nearest(self, wanted: float) -> Value:
+        """Return the value of the axis that is nearest to a number above 0, by their ratio where the axis has a list.
+
+        The middle if its list has no number above 0.
+        """
+        if self.choices is not None:
+            numbers = [one for one in self.choices if isinstance(one, int | float) and not isinstance(one, bool)]
+            above = [one for one in numbers if one > 0]
+            return min(above, key=lambda one: abs(math.log(one / wanted))) if above else self.middle()
+        assert self.low is not None
+        assert self.high is not None
+        within = min(max(wanted, self.low), self.high)
+        if self.step is not None:
+            return self._at(min(round((within - self.low) / self.step), self.size() - 1))
+        return round(within) if self.is_integer else float(within)
+
     def middle(self) -> Value:
         """Return the middle of the axis: of the list, or of the (logarithmic) range."""
         if self.choices is not None:

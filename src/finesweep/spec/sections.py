@@ -9,7 +9,7 @@ import functools
 import re
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -29,7 +29,7 @@ SweepName = Annotated[str, StringConstraints(pattern=_NAME)]
 ON_RUNGS = frozenset({"median", "halving"})
 """Pruners of finesweep itself, which compare trials at rungs."""
 
-AUTO = "auto"
+AUTO: Final = "auto"
 """Word of the YAML for a value that is decided when the sweep begins."""
 
 LEARNING = frozenset({"tpe", "gp"})
@@ -260,8 +260,8 @@ class SweepSpec(Section):
         "auto",
         description="End a trial after this many evaluations without a gain; auto: once its eval_loss rises.",
     )
-    start: tuple[dict[str, Value], ...] | WarmStart = Field(
-        (), description="Configurations to try first; or an earlier sweep that tells the sampler."
+    start: tuple[dict[str, Value], ...] | WarmStart | Literal["auto"] = Field(
+        AUTO, description="Configurations to try first, known good ones (auto), none; or an earlier sweep."
     )
     space: dict[str, Parameter] = Field(
         description="What varies, by name: training arguments, model.*, data.max_length."
@@ -302,6 +302,7 @@ class SweepSpec(Section):
 
 _TYPES = typing.get_type_hints(SweepSpec, include_extras=True) | {
     "model": str | ModelSpec | ScratchModelSpec,
+    "start": tuple[dict[str, Value], ...] | WarmStart | Literal["auto", "none"],
     "confirm": ConfirmSpec,  # without the None, so that a wrong key is reported as in any other section
 }
 SECTIONS: dict[str, tuple[Any, str]] = {

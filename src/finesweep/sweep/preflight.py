@@ -21,6 +21,7 @@ from finesweep.model.config_check import setting_defaults
 from finesweep.model.truncation_report import truncation_notes
 from finesweep.registry import TASKS
 from finesweep.spec import (
+    AUTO,
     TRAINING_FIELDS,
     Draft,
     LoadedSpec,
@@ -34,6 +35,7 @@ from finesweep.spec import (
 )
 from finesweep.spec.planned_trials import planned_trials
 from finesweep.sweep import warm_start
+from finesweep.text import setting
 from finesweep.trial import Value
 
 
@@ -83,12 +85,13 @@ def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     data, model = stages.data, stages.model
     loading = stages.loading
     warm = warm_start.read(loaded, _manifest(spec, data, model, loading))
-    planned = planned_trials(spec, stages.defaults, longest, warm.best if warm else ())
+    planned = planned_trials(spec, stages.defaults, longest, warm.best if warm else (), model.width)
     notes = [
         *loaded.notes,
         *data.notes,
         *model.notes,
         *([warm.note] if warm else ()),
+        *_known_good(spec, planned),
         *(loading.notes if loading else ()),
         *_large_batches(spec, data.facts().rows["train"]),
         *_long_warmup(spec, data.facts().rows["train"]),
@@ -203,6 +206,14 @@ def refuse_model_inside(checked: Checked, folder: Path) -> None:
 def _checkable(asked: ModelSpec | ScratchModelSpec, found: ResolvedModel) -> ResolvedModel | ScratchModelSpec:
     """Return the config to check settings against: the one in the folder, or the one that will be made."""
     return asked if isinstance(asked, ScratchModelSpec) else found
+
+
+def _known_good(spec: SweepSpec, planned: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a remark that lists the known good configurations that are tried first."""
+    known = planned[spec.search.baseline :] if spec.start == AUTO else ()
+    if known:
+        listed = "; ".join(", ".join(f"{name} {setting(value)}" for name, value in one.items()) for one in known)
+        yield f"start: auto tries known good values first (start: none turns that off): {listed}."
 
 
 def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:

@@ -8,13 +8,13 @@ from typing import Any
 
 from finesweep.errors import FolderError
 from finesweep.folder import SweepFolder
-from finesweep.spec import AUTO, LEARNING, LoadedSpec, ScratchModelSpec, SweepSpec, automatic_sampler
+from finesweep.spec import AUTO, LEARNING, LoadedSpec, ScratchModelSpec, SweepSpec, automatic_sampler, may_start_well
 
 _AS_BEFORE = "as the folder has it"
 
 
 def settled(loaded: LoadedSpec, folder: SweepFolder | None) -> LoadedSpec:
-    """Return a spec without ``auto`` in ``search.sampler`` and ``pruning.factor``.
+    """Return a spec without ``auto`` in ``search.sampler`` and ``pruning.factor``, and in ``start`` where it is none.
 
     The manifest has their values. So a folder keeps what it began with, whatever ``auto`` means in a later version or
     with another budget. The values are listed among the defaults, with the reason.
@@ -24,7 +24,7 @@ def settled(loaded: LoadedSpec, folder: SweepFolder | None) -> LoadedSpec:
         folder: The sweep's folder, which need not exist; None if the sweep begins anew.
     """
     before = _before(folder)
-    return _with_factor(_with_sampler(loaded, before), before)
+    return _with_factor(_with_start(_with_sampler(loaded, before), before), before)
 
 
 def _with_sampler(loaded: LoadedSpec, before: SweepSpec | None) -> LoadedSpec:
@@ -37,6 +37,15 @@ def _with_sampler(loaded: LoadedSpec, before: SweepSpec | None) -> LoadedSpec:
         sampler, why = before.search.sampler, _AS_BEFORE
     search = spec.search.model_copy(update={"sampler": sampler})
     return _changed(loaded, {"search": search}, {"search.sampler": f"{sampler} (auto: {why})"})
+
+
+def _with_start(loaded: LoadedSpec, before: SweepSpec | None) -> LoadedSpec:
+    """Return a spec with ``start: auto`` only where there are known good configurations to try first."""
+    spec = loaded.spec
+    if spec.start != AUTO or (may_start_well(spec) and (before is None or before.start != ())):
+        return loaded
+    found = _changed(loaded, {"start": ()}, {})
+    return dataclasses.replace(found, defaults={name: one for name, one in found.defaults.items() if name != "start"})
 
 
 def _with_factor(loaded: LoadedSpec, before: SweepSpec | None) -> LoadedSpec:

@@ -6,7 +6,7 @@ from huggingface_hub import constants
 
 import tiny
 from finesweep.errors import SpecError
-from finesweep.model.source import resolve
+from finesweep.model.source import ResolvedModel, resolve
 from finesweep.spec.sections import ModelSpec, ScratchModelSpec
 from finesweep.spec.yaml_source import parse
 
@@ -146,3 +146,18 @@ def test_a_folder_is_resolved_without_torch(here):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["64", "[]"]
+
+
+@pytest.mark.parametrize(
+    ("config", "width"),
+    [
+        ({"hidden_size": 384, "embedding_size": 128}, 384),
+        ({"dim": 768}, 768),
+        ({"n_embd": 1024, "hidden_size": None}, 1024),
+        ({"hidden_size": "wide", "d_model": 0}, None),
+        ({"hidden_size": True}, None),
+        ({}, None),
+    ],
+)
+def test_the_width_is_that_of_the_layers(config, width):
+    assert ResolvedModel("m", None, None, "scratch", config, 64).width == width

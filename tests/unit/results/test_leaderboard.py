@@ -141,6 +141,17 @@ def test_page_says_what_the_result_rests_on(tmp_path: Path) -> None:
         assert line in page.splitlines()
 
 
+def test_page_says_that_known_good_configurations_were_tried_first(tmp_path: Path) -> None:
+    sweep = manifest()
+    spec = sweep.spec.model_copy(update={"start": "auto"})
+    for count, said in ((0, []), (1, ["- Start: 1 known good configuration was tried first"])):
+        planned = [{"learning_rate": 2e-5, "num_train_epochs": 3}] * (1 + count)
+        known = dataclasses.replace(sweep, spec=spec, planned=planned)
+        leaderboard.write(read_board(SweepFolder(tmp_path), known, [record(0, 0.5)], [run()]))
+        page = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+        assert [line for line in page.splitlines() if line.startswith("- Start")] == said
+
+
 def exported(folder: Path, trial: int, ranked: float, test: dict[str, float]) -> None:
     """Leave the evidence that an exported winner carries."""
     evidence = Evidence(trial, "eval_loss", ranked, {"eval_loss": ranked}, test, {})

@@ -123,6 +123,7 @@ def test_defaults_that_were_used_are_listed(read: Any) -> None:
         "evaluation.rows": 1000,
         "prefer": "best",
         "patience": "auto",
+        "start": "auto",
     }
 
 
@@ -340,6 +341,10 @@ def test_bad_values_are_refused_with_line_and_reason(problems: Any, text: str, e
             "lerning_rate: is no parameter of the space (did you mean le",
         ),
         (GOOD + "start: {learning_rate: 2e-5}\n", "f.yaml:6 start: expected a list, found mapping"),
+        (
+            GOOD + "start: non\n",
+            "f.yaml:6 start: expected auto, none, a list of configurations or {from, top}, found text 'non' (did you m",
+        ),
         (GOOD + "trials: 5\n", "f.yaml:6 trials: no such key (did you mean budget.trials?)"),
         (GOOD + "trails: 5\n", "f.yaml:6 trails: no such key (did you mean budget.trials?)"),
         (GOOD + "seed: 5\n", "seed: no such key (did you mean search.seed?)"),
@@ -665,3 +670,10 @@ def test_a_broken_fixed_setting_does_not_hide_the_others(problems: Any) -> None:
         "fixed.learning_rat:",
         "fixed.bf16:",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "start"), [("", "auto"), ("start: auto\n", "auto"), ("start: none\n", ()), ("start: []\n", ())]
+)
+def test_start_is_left_to_finesweep_or_turned_off_by_a_word(read: Any, line: str, start: object) -> None:
+    assert read(GOOD + line).spec.start == start

@@ -54,6 +54,29 @@ def test_a_sound_spec_is_planned_with_its_data_and_its_model(folder: Path) -> No
     assert "stop" not in manifest.spec
 
 
+def planned_with(folder: Path, addition: str = "") -> Checked:
+    """Check a spec with a wide range of learning rates as `sweep run` does; the model is 4 wide."""
+    request = Request(spec(folder, SPEC.replace("5e-5", "1e-1") + addition), results=folder)
+    return check(prepare.load(request, prepare.profile_of(request)))
+
+
+def test_known_good_values_are_planned_for_the_models_width_and_told(folder: Path) -> None:
+    checked = planned_with(folder)
+    assert [params["learning_rate"] for params in checked.planned] == [5e-5, 5.76e-3, 8.26e-3, 3.84e-3]
+    assert checked.manifest().to_json()["spec"]["start"] == "auto"
+    told = "start: auto tries known good values first (start: none turns that off): learning_rate 0.00576; "
+    assert [note for note in checked.notes if note.startswith("start")] == [
+        f"{told}learning_rate 0.00826; learning_rate 0.00384."
+    ]
+
+
+@pytest.mark.parametrize("addition", ["start: none\n", "search: {sampler: random}\n", "budget: {trials: 2}\n"])
+def test_where_no_values_are_tried_first_nothing_is_told(folder: Path, addition: str) -> None:
+    checked = planned_with(folder, addition)
+    assert len(checked.planned) == 1
+    assert not any(note.startswith("start") for note in checked.notes)
+
+
 @pytest.mark.parametrize(
     ("addition", "where"),
     [

@@ -21,13 +21,19 @@ data: {{train: a.csv}}
 search: {{pruner: {pruner}}}
 space: {{adam_beta1: {{low: 0.8, high: 0.9}}}}
 """
+RATED = SPEC.replace("adam_beta1: {{low: 0.8, high: 0.9}}", "learning_rate: {{low: 1.0e-5, high: 1.0e-4}}")
 
 
 def read(
-    folder: Path, pruner: str = "halving", model: str = "org/encoder", more: str = "", **asked: bool
+    folder: Path,
+    pruner: str = "halving",
+    model: str = "org/encoder",
+    more: str = "",
+    text: str = SPEC,
+    **asked: bool,
 ) -> LoadedSpec:
     """Read a spec as `sweep run` does, beside the folder `my`."""
-    (folder / "my.yaml").write_text(SPEC.format(model=model, pruner=pruner) + more, encoding="utf-8")
+    (folder / "my.yaml").write_text(text.format(model=model, pruner=pruner) + more, encoding="utf-8")
     request = Request(folder / "my.yaml", results=folder, **asked)
     return load(request, profile_of(request))
 
@@ -156,3 +162,70 @@ def test_a_manifest_without_a_sampler_means_the_default_of_its_time(tmp_path: Pa
     assert Manifest.read(made).spec.search.sampler == "tpe"
     del made["spec"]["search"]
     assert Manifest.read(made).spec.search.sampler == "tpe"
+
+
+def begun(folder: Path, start: Any) -> Manifest:
+    """Write a folder `my` whose sweep began with this start."""
+    spec = read(folder, text=RATED).spec.model_copy(update={"start": start})
+    made = dataclasses.replace(manifest(), spec=without_run(spec))
+    (folder / "my").mkdir()
+    (folder / "my/spec.json").write_text(json.dumps(made.to_json()), encoding="utf-8")
+    return made
+
+
+def test_known_good_values_are_tried_first_where_there_are_some(tmp_path: Path) -> None:
+    found = read(tmp_path, text=RATED)
+    assert (found.spec.start, found.defaults["start"]) == ("auto", "auto")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"text": SPEC},
+        {"text": RATED, "model": "{config: bert}"},
+        {"text": RATED, "pruner": "halving, sampler: random"},
+        {"text": RATED, "more": "start: none\n"},
+    ],
+)
+def test_elsewhere_start_is_none_and_not_told(tmp_path: Path, asked: dict[str, Any]) -> None:
+    found = read(tmp_path, **asked)
+    assert found.spec.start == ()
+    assert "start" not in found.defaults
+
+
+def test_a_folder_that_began_without_known_good_values_goes_on_without(tmp_path: Path) -> None:
+    made = begun(tmp_path, ())
+    found = read(tmp_path, text=RATED)
+    assert found.spec.start == ()
+    assert changes(made, dataclasses.replace(made, spec=without_run(found.spec))) == []
+
+
+@pytest.mark.parametrize("written", [None, []])
+def test_a_folder_of_an_earlier_version_has_none(tmp_path: Path, written: Any) -> None:
+    values = begun(tmp_path, ()).to_json()
+    del values["spec"]["start"]
+    if written is not None:
+        values["spec"]["start"] = written
+    (tmp_path / "my/spec.json").write_text(json.dumps(values), encoding="utf-8")
+    assert Manifest.read(values).spec.start == ()
+    assert read(tmp_path, text=RATED).spec.start == ()
+
+
+def test_a_folder_with_known_good_values_goes_on_with_any_budget(tmp_path: Path) -> None:
+    made = begun(tmp_path, "auto")
+    assert Manifest.read(json.loads(json.dumps(made.to_json()))).spec.start == "auto"
+    found = read(tmp_path, text=RATED, more="budget: {trials: 500}\n")
+    assert changes(made, dataclasses.replace(made, spec=without_run(found.spec))) == []
+
+
+@pytest.mark.parametrize("more", ["start: none\n", "start: [{learning_rate: 2.0e-5}]\n"])
+def test_another_start_in_the_yaml_is_another_sweep(tmp_path: Path, more: str) -> None:
+    made = begun(tmp_path, "auto")
+    found = read(tmp_path, text=RATED, more=more)
+    assert [line.partition(":")[0] for line in changes(made, dataclasses.replace(made, spec=found.spec))] == ["start"]
+
+
+def test_configurations_of_the_folder_are_not_silently_dropped(tmp_path: Path) -> None:
+    made = begun(tmp_path, ({"learning_rate": 2e-5},))
+    found = read(tmp_path, text=RATED)
+    assert [line.partition(":")[0] for line in changes(made, dataclasses.replace(made, spec=found.spec))] == ["start"]
