@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from finesweep.backends.optuna.study import TrialStorage, quietly
+from finesweep.backends.optuna.study import DIVERGED, TrialStorage, quietly
 
 STARTUP = 10
 """Number of trials with a value, planned ones included, before the process is fitted; until then draws are random."""
@@ -77,8 +77,8 @@ class GaussianProcess(BaseSampler):
 def learned(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
     """Return the trials from which a Gaussian process learns, as complete and running ones.
 
-    A pruned trial has the value of its last report. One without a value, as when it has diverged at once, has the worst
-    value of all: the process must not propose that region again.
+    A pruned trial has the value of its last report. One that has diverged has the worst value of all, however good it
+    was before: the process must not propose that region again. So has a pruned one without a value.
 
     Args:
         trials: The other trials of a sweep, by number; failed ones are left out.
@@ -88,7 +88,7 @@ def learned(trials: Sequence[FrozenTrial], direction: StudyDirection) -> list[Fr
         New trials, numbered from 0, in the same order.
     """
     ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    values = fit_values([trial.value for trial in ended], direction)
+    values = fit_values([None if DIVERGED in trial.user_attrs else trial.value for trial in ended], direction)
     known = {trial.number: value for trial, value in zip(ended, values, strict=True)}
     made: list[FrozenTrial] = []
     for trial in trials:

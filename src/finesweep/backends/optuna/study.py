@@ -48,6 +48,9 @@ ATTEMPT = "attempt"
 FOREIGN = "foreign"
 """Attribute of a trial of another sweep, with its number there."""
 
+DIVERGED = "diverged"
+"""Attribute of a study's trial that has diverged, which is PRUNED there."""
+
 _NUMBER = attrgetter("number")
 
 
@@ -177,9 +180,9 @@ class SweepStudy:
         trials = foreign.trials if foreign is not None else ()
         made = []
         for place, one in enumerate(trials):
-            value = one.objective if STATES[one.state] is StudyState.COMPLETE else None
+            value = one.objective if STATES[one.state] is not StudyState.FAIL else None
             trial = self._made(place - len(trials), 0, STATES[one.state], one.params, {}, (), value)
-            trial.user_attrs[FOREIGN] = one.trial
+            trial.user_attrs |= {FOREIGN: one.trial, **_diverged(one.state)}
             made.append(trial)
         return made
 
@@ -200,7 +203,9 @@ class SweepStudy:
         # Optuna gives a pruned trial the value of its last report.
         last = reports[max(reports)] if reports else None
         value = {StudyState.COMPLETE: record.objective, StudyState.PRUNED: last}.get(state)
-        return self._made(record.trial, record.attempt, state, record.params, reports, judged, value)
+        trial = self._made(record.trial, record.attempt, state, record.params, reports, judged, value)
+        trial.user_attrs |= _diverged(record.state)
+        return trial
 
     def _of_running(self, trial: int, attempt: int, before: TrialRecord | None) -> FrozenTrial:
         progress = self.sweep_folder.read_progress(trial)
@@ -276,6 +281,10 @@ class SweepStudy:
             if (step := self.step(evaluation)) is not None:
                 reports.setdefault(step, best)
         return reports
+
+
+def _diverged(state: TrialState) -> dict[str, bool]:
+    return {DIVERGED: True} if state is TrialState.DIVERGED else {}
 
 
 @contextlib.contextmanager

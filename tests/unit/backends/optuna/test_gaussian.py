@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -22,7 +23,8 @@ from finesweep.backends.optuna.drawing import distribution_of, suggest
 from finesweep.backends.optuna.gaussian import STARTUP, GaussianProcess, fit_values, learned
 from finesweep.backends.optuna.pruners import step_of
 from finesweep.backends.optuna.samplers import made
-from finesweep.backends.optuna.study import SweepStudy, TrialStorage
+from finesweep.backends.optuna.study import DIVERGED, SweepStudy, TrialStorage
+from finesweep.folder.foreign import Foreign, ForeignTrial
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.spec import SearchSpace
 from finesweep.trial import Evaluation, Params, TrialRecord
@@ -96,6 +98,36 @@ def test_a_region_in_which_all_diverge_at_once_is_left() -> None:
         bad = float(str(params["learning_rate"])) > 1e-4
         trials.append(trial_of(number, PRUNED if bad else COMPLETE, None if bad else 0.5, params))
     assert sum(float(str(proposal(trials, seed)["learning_rate"])) > 1e-4 for seed in range(6)) <= 1
+
+
+def test_a_good_value_before_the_loss_diverged_does_not_count() -> None:
+    trials = [
+        trial_of(number, PRUNED, value, params)
+        for number, (value, params) in enumerate(zip((0.1, 0.4, 0.6), drawn(3), strict=True))
+    ]
+    trials[0].user_attrs = {DIVERGED: True}
+    assert [one.value for one in learned(trials, MINIMIZE)] == pytest.approx([1.0, 0.4 / 0.6, 1.0])
+
+
+def test_the_study_says_which_trials_have_diverged(tmp_path: Path) -> None:
+    folder = make_folders(tmp_path / "s")
+    first, second, third = drawn(3)
+    foreign = tuple(
+        ForeignTrial(number, state, first, 0.3)
+        for number, state in enumerate((sweep_trial.TrialState.DIVERGED, sweep_trial.TrialState.PRUNED))
+    )
+    Foreign("/old", foreign).write(folder)
+    folder.record(dataclasses.replace(_record(1, second), state=sweep_trial.TrialState.DIVERGED))
+    folder.record(_record(2, third))
+    spec = made_spec(space=SPACE)
+    others = SweepStudy(folder, spec, partial(step_of, spec)).others(3)
+    assert [(one.number, DIVERGED in one.user_attrs) for one in others] == [
+        (-2, True),
+        (-1, False),
+        (1, True),
+        (2, False),
+    ]
+    assert [one.value for one in others[:2]] == [0.3, 0.3]
 
 
 def test_few_trials_are_followed_by_a_random_draw() -> None:
