@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from finesweep.backends.optuna.pruners import PRUNERS, grounds, pruner_of, step_of
-from finesweep.backends.optuna.samplers import SAMPLERS, draws_of, proposing, sampler_of
+from finesweep.backends.optuna.samplers import SAMPLERS, draws_of, import_early, proposing, sampler_of
 from finesweep.backends.protocol import Work
 from finesweep.errors import TrialFailed
 from finesweep.folder import Claim
@@ -36,6 +36,7 @@ class OptunaBackend:
         while (claim := work.claim()) is not None:
             # Here and not in the trial's process: each fork would read the same records again.
             study.refresh()
+            import_early(work.spec, study)
             work.isolated(claim, _ClaimedTrial(work, claim, study, draws).search)
 
 

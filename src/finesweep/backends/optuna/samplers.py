@@ -89,6 +89,20 @@ def made(name: str, seed: int) -> optuna.samplers.BaseSampler:
     return sampler
 
 
+def import_early(spec: SweepSpec, study: SweepStudy) -> None:
+    """Import in the worker what a sampler imports when it begins to learn, so that its forks need not.
+
+    That takes 0.6 s, and a Gaussian process without it a tenth.
+    """
+    if SAMPLERS[spec.search.sampler] == "GPSampler":
+        from finesweep.backends.optuna.gaussian import STARTUP
+
+        # Not before the first trials, which would have to wait for it.
+        if study.count >= STARTUP:
+            import scipy.optimize
+            import scipy.stats  # noqa: F401
+
+
 @contextlib.contextmanager
 def proposing(work: Work) -> Iterator[None]:
     """Keep other processes from asking a sampler, if a proposal depends on those before it.

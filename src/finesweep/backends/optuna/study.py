@@ -129,6 +129,11 @@ class SweepStudy:
         self._space = self.spec.search_space
         self._distributions = {name: distribution_of(one) for name, one in self._space.parameters.items()}
 
+    @property
+    def count(self) -> int:
+        """Number of trials that are known from records, those of an earlier sweep included."""
+        return len(self._recorded) + len(self._foreign)
+
     def refresh(self) -> None:
         """Read the new records."""
         if not self.is_read:
