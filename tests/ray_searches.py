@@ -47,10 +47,11 @@ class RaySearches:
         theirs.close()
 
     def close(self) -> None:
-        """End the process, and Ray with it."""
+        """End the process, and Ray with it; the next search starts another one."""
         if self._process is not None:
             self._connection.close()
             self._process.wait(timeout=60)
+            self._process = None
 
 
 def serve(connection: multiprocessing.connection.Connection) -> None:
