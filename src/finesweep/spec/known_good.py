@@ -15,6 +15,9 @@ WIDTH = 768
 """Width of the models that the learning rates are for."""
 
 RATE, EPOCHS, BATCH = "learning_rate", "num_train_epochs", "per_device_train_batch_size"
+KNOWN_NAMES = (RATE, EPOCHS, BATCH)
+"""The parameters of which good values are known."""
+
 _ACCUMULATION, _OPTIMIZER = "gradient_accumulation_steps", "optim"
 
 

@@ -33,6 +33,7 @@ from finesweep.spec import (
     YamlSource,
     in_order,
 )
+from finesweep.spec.known_good import KNOWN_NAMES
 from finesweep.spec.planned_trials import planned_trials
 from finesweep.sweep import warm_start
 from finesweep.text import setting
@@ -212,8 +213,9 @@ def _known_good(spec: SweepSpec, planned: Sequence[Mapping[str, Any]]) -> Iterat
     """Yield a remark that lists the known good configurations that are tried first."""
     known = planned[spec.search.baseline :] if spec.start == AUTO else ()
     if known:
-        listed = "; ".join(", ".join(f"{name} {setting(value)}" for name, value in one.items()) for one in known)
-        yield f"start: auto tries known good values first (start: none turns that off): {listed}."
+        names = [name for name in KNOWN_NAMES if name in spec.space]
+        listed = "; ".join(", ".join(setting(one[name]) for name in names if name in one) for one in known)
+        yield f"start: auto tries known good values first ({', '.join(names)}): {listed}. start: none turns that off."
 
 
 def _large_batches(spec: SweepSpec, rows: int) -> Iterator[str]:

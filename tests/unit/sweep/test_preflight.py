@@ -12,6 +12,7 @@ from finesweep.spec.reader import draft
 from finesweep.sweep import prepare
 from finesweep.sweep.preflight import Checked, check
 from finesweep.sweep.request import Request
+from finesweep.text import clean
 
 pytestmark = pytest.mark.torch
 
@@ -64,10 +65,18 @@ def test_known_good_values_are_planned_for_the_models_width_and_told(folder: Pat
     checked = planned_with(folder)
     assert [params["learning_rate"] for params in checked.planned] == [5e-5, 5.76e-3, 8.26e-3, 3.84e-3]
     assert checked.manifest().to_json()["spec"]["start"] == "auto"
-    told = "start: auto tries known good values first (start: none turns that off): learning_rate 0.00576; "
-    assert [note for note in checked.notes if note.startswith("start")] == [
-        f"{told}learning_rate 0.00826; learning_rate 0.00384."
-    ]
+    told = "start: auto tries known good values first (learning_rate): 0.00576; 0.00826; 0.00384. "
+    assert [note for note in checked.notes if note.startswith("start")] == [f"{told}start: none turns that off."]
+
+
+def test_the_known_good_values_fit_on_the_screen(folder: Path) -> None:
+    space = "  num_train_epochs: {low: 2, high: 5}\n  per_device_train_batch_size: {choices: [8, 16, 32]}\n"
+    others = "  weight_decay: {low: 0.0, high: 0.1}\n  adam_beta1: {low: 0.8, high: 0.9}\n"
+    (told,) = (note for note in planned_with(folder, space + others).notes if note.startswith("start"))
+    assert clean(told) == (
+        "start: auto tries known good values first (learning_rate, num_train_epochs, per_device_train_batch_size): "
+        "0.00576, 3, 16; 0.00576, 4, 8; 0.00826, 3, 32; 0.00384, 4, 8. start: none turns that off."
+    )
 
 
 @pytest.mark.parametrize("addition", ["start: none\n", "search: {sampler: random}\n", "budget: {trials: 2}\n"])
