@@ -27,4 +27,4 @@ def automatic_sampler(spec: SweepSpec) -> tuple[str, str]:
         return "tpe", f"more than {MOST_TRIALS} trials"
     if any(parameter.when for parameter in spec.space.values()):
         return "tpe", "a parameter has a `when`"
-    return "gp", f"at most {MOST_PARAMETERS} parameters and {MOST_TRIALS} trials"
+    return "gp", "few parameters and trials"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from finesweep.spec import automatic_sampler
+from finesweep.text import setting
 from made_specs import made_spec
 
 RATE: dict[str, Any] = {"low": 1e-5, "high": 1e-4, "log": True}
@@ -20,8 +21,8 @@ def spaced(count: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("parameters", "trials", "more", "sampler", "why"),
     [
-        (1, 1, {}, "gp", "at most 10 parameters and 100 trials"),
-        (10, 100, {}, "gp", "at most 10 parameters and 100 trials"),
+        (1, 1, {}, "gp", "few parameters and trials"),
+        (10, 100, {}, "gp", "few parameters and trials"),
         (11, 20, {}, "tpe", "more than 10 parameters"),
         (3, 101, {}, "tpe", "more than 100 trials"),
         (3, 20, {"backend": "ray"}, "tpe", "the backend is ray"),
@@ -32,6 +33,7 @@ def test_a_small_search_gets_the_gaussian_process(
 ) -> None:
     spec = made_spec(space=spaced(parameters), budget={"trials": trials}, search={"sampler": "auto", **more})
     assert automatic_sampler(spec) == (sampler, why)
+    assert setting(shown := f"{sampler} (auto: {why})") == shown, "the screen has room for it"
 
 
 def test_a_space_with_conditions_is_left_to_tpe() -> None:

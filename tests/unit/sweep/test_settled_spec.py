@@ -113,7 +113,7 @@ def write_sampler(folder: Path, **search: Any) -> Manifest:
 @pytest.mark.parametrize(
     ("more", "sampler", "shown"),
     [
-        ("", "gp", "gp (auto: at most 10 parameters and 100 trials)"),
+        ("", "gp", "gp (auto: few parameters and trials)"),
         ("budget: {trials: 101}\n", "tpe", "tpe (auto: more than 100 trials)"),
     ],
 )
@@ -125,7 +125,7 @@ def test_the_sampler_follows_from_space_and_budget(tmp_path: Path, more: str, sa
 
 def test_auto_in_the_yaml_is_told_too(tmp_path: Path) -> None:
     found = read(tmp_path, "halving, sampler: auto")
-    assert found.defaults["search.sampler"] == "gp (auto: at most 10 parameters and 100 trials)"
+    assert found.defaults["search.sampler"] == "gp (auto: few parameters and trials)"
 
 
 def test_a_sampler_in_the_yaml_stands(tmp_path: Path) -> None:

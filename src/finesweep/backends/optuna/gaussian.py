@@ -1,7 +1,7 @@
 """Proposes by a Gaussian process, from the trials that were pruned or have diverged too.
 
-Optuna's ``GPSampler`` learns from completed trials alone, and begins after ten of them. A pruner completes few trials
-of a sweep, so most proposals would be random draws. Here the library's sampler sees a study of its own, in which
+Optuna's ``GPSampler`` learns from completed trials alone, and by default from the tenth on. A pruner completes few
+trials of a sweep, so most proposals would be random draws. Here the library's sampler sees a study of its own, in which
 pruned trials are complete and values are ones that a Gaussian process can be fitted to.
 """
 
@@ -20,8 +20,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from finesweep.backends.optuna.study import DIVERGED, TrialStorage, quietly
 
-STARTUP = 10
-"""Number of trials with a value, planned ones included, before the process is fitted; until then draws are random."""
+STARTUP = 5
+"""Number of trials with a value, planned ones included, before the process is fitted; until then draws are random.
+
+Evidence: ``docs/search.md``. Optuna's default is 10, half of a sweep of 20 trials."""
 
 
 class GaussianProcess(BaseSampler):

@@ -30,13 +30,13 @@ def loaded(sampler: str, count: int, then: str = "") -> list[int]:
     return [int(word) for word in said.split()]
 
 
-@pytest.mark.parametrize(("sampler", "count"), [("gp", 9), ("tpe", 50)])
+@pytest.mark.parametrize(("sampler", "count"), [("gp", 4), ("tpe", 50)])
 def test_nothing_is_imported_before_a_process_learns(sampler: str, count: int) -> None:
     assert loaded(sampler, count) == [0]
 
 
 @pytest.mark.torch
 def test_what_a_process_needs_is_imported_before_the_forks() -> None:
-    early, after = loaded("gp", 10, THEN)
+    early, after = loaded("gp", 5, THEN)
     assert early > 100
     assert after - early < 20
