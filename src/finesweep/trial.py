@@ -135,7 +135,7 @@ class TrialRecord:
         divergence: Set if the state is DIVERGED.
         started: Unix time at which the attempt began.
         seconds: Wall clock of the attempt.
-        examples: Training examples seen.
+        examples: Training examples seen, from the first step on.
         examples_per_second: Training examples per second of the attempt, evaluation included.
         peak_memory_mb: Peak resident memory of the trial's process, plus peak GPU memory if any.
         log: The trial's log, relative to the sweep's folder.
@@ -146,11 +146,13 @@ class TrialRecord:
         batch_divisor: Power of 2 that divided the batch per device, and multiplied the accumulation, because the batch
             was too large for the device; in an INTERRUPTED record, the divisor of the next attempt.
         resumed_step: Optimizer step of the saved state that the attempt resumed from; 0 if it began at the first step.
-        earlier_seconds: Wall clock of the attempts before that state.
+        earlier_seconds: Wall clock of the attempts before that state, and of those that were trained again.
         weights_sha256: Digest of the kept weights, None if none were kept.
         evaluated_rows: Validation rows that the objective is computed from.
         audit: Pruning reason of a trial kept for the audit; None if it is not audited.
         model_size: Number of the model's weights; None in a record of an older version.
+        repeated_examples: Training examples of earlier attempts that were trained again, because the state of a trial
+            that waited was not kept. They are not in ``examples``.
     """
 
     trial: int
@@ -181,6 +183,7 @@ class TrialRecord:
     evaluated_rows: int | None = None
     audit: str | None = None
     model_size: int | None = None
+    repeated_examples: int = 0
 
     @property
     def ended(self) -> float:
@@ -193,9 +196,24 @@ class TrialRecord:
         return self.earlier_seconds + self.seconds
 
     @property
-    def promoted(self) -> bool:
-        """Whether it resumed from an evaluation, that is after it had waited at a rung."""
+    def trained_examples(self) -> int:
+        """Training examples of all attempts, also of those that were trained again."""
+        return self.examples + self.repeated_examples
+
+    @property
+    def has_waited(self) -> bool:
+        """Whether it is known to have waited at a rung before its state was lost, or waits now."""
+        return self.state is TrialState.WAITING or bool(self.repeated_examples)
+
+    @property
+    def resumed_at_evaluation(self) -> bool:
+        """Whether it resumed from a state that was saved after an evaluation, as that of a trial that waits is."""
         return bool(self.resumed_step) and any(one.step == self.resumed_step for one in self.evaluations)
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it went on after it had waited at a rung, from its saved state or again from the first step."""
+        return self.resumed_at_evaluation or bool(self.repeated_examples)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values for JSON."""

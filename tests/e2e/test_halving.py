@@ -50,6 +50,23 @@ def test_whatever_is_killed_while_others_wait_every_trial_ends_where_it_would_ha
 
 
 @pytest.mark.slow
+def test_without_the_states_of_waiting_trials_a_sweep_costs_more_and_ends_the_same(project, check_invariants):
+    arguments = ("run", "spec.yaml", *HALVING, "--set", "budget.trials=6", "--workers", "1")
+    project.write("none.yaml", "threads_per_worker: 1\nlimits: {states_gb: 0}")
+    out, _ = project.sweep(*arguments, "--name", "without", "--on", "none.yaml")
+    assert "RUNNING again from an earlier step, as its state was not kept" in out
+    assert list((project.results("without") / "states").iterdir()) == []
+    project.sweep(*arguments)
+    same = ("trial", "attempt", "state", "reason", "params", "objective", "metrics", "evaluations", "examples")
+    without, kept = ([[one[key] for key in same] for one in project.records(name)] for name in ("without", "spec"))
+    assert without == kept
+    again = [record["repeated_examples"] for record in project.records("without")]
+    assert sorted(examples > 0 for examples in again) == [False] * 4 + [True] * 2
+    assert not any(record["repeated_examples"] for record in project.records())
+    check_invariants(project)
+
+
+@pytest.mark.slow
 def test_several_workers_halve_too(project, check_invariants):
     project.sweep("run", "spec.yaml", *HALVING, "--set", "budget.trials=9", "--workers", "2")
     states = [record["state"] for record in project.records()]

@@ -58,7 +58,7 @@ def lines(estimate: Estimate) -> Iterator[str]:
     if estimate.memory is not None:
         yield f"  memory    {_memory(estimate.memory, estimate.workers)}"
     if estimate.disk is not None:
-        yield f"  disk      {_disk(estimate.disk)}"
+        yield from _disk_lines(estimate.disk)
     for problem in estimate.problems:
         yield f"  problem   {clean(problem, 500)}"
     if not estimate.problems:
@@ -101,6 +101,13 @@ def _confirmation(cost: ConfirmationCost) -> str:
 def _memory(memory: Memory, workers: int) -> str:
     each = f"{memory.worker_gb:.2f} GB for a worker and its trial"
     return each if workers == 1 else f"{each}, {memory.total_gb:.2f} GB in all"
+
+
+def _disk_lines(disk: Disk) -> Iterator[str]:
+    yield f"  disk      {_disk(disk)}"
+    if disk.states_limit_gb is not None:
+        most = _size(disk.states_limit_gb)
+        yield f"            trials that wait keep states of {most} at most (limits.states_gb); others start again"
 
 
 def _disk(disk: Disk) -> str:

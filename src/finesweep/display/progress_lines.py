@@ -104,7 +104,9 @@ class Announcer:
         waited = self._waiting.get(running.trial)
         if waited is None or waited.attempt >= running.attempt:
             return ""
-        return f" again from {waited.examples:,} examples" + (", for the audit" if running.audit else "")
+        is_kept = not waited.evaluations or running.step >= waited.evaluations[-1].step
+        start = f"from {waited.examples:,} examples" if is_kept else "from an earlier step, as its state was not kept"
+        return f" again {start}" + (", for the audit" if running.audit else "")
 
     def _order(self, record: TrialRecord) -> tuple[float, int, int]:
         return order(record, self._subject.direction)

@@ -130,7 +130,8 @@ def _trial_lines(folder: SweepFolder, confirmation: Manifest | None = None) -> I
             yield _running_line(name, holder, progress.get(trial))
         else:
             record = folder.read_record(trial)
-            yield _waiting_line(name, attempt, record if record and record.attempt == attempt else None)
+            has_state = folder.state(trial).is_dir()
+            yield _waiting_line(name, attempt, record if record and record.attempt == attempt else None, has_state)
 
 
 def _repeated(confirmation: Manifest, trial: int) -> str:
@@ -141,13 +142,14 @@ def _repeated(confirmation: Manifest, trial: int) -> str:
     return f"trial {repeat.trial} again, with seed {repeat.seed}"
 
 
-def _waiting_line(name: str, attempt: int, record: TrialRecord | None) -> str:
+def _waiting_line(name: str, attempt: int, record: TrialRecord | None, has_state: bool) -> str:
     """Describe why a trial does not run: it waits at a rung, or for another attempt."""
     if record is None or record.state is not TrialState.WAITING:
         return f"  retry    {name}, attempt {attempt + 1}: {record.reason if record else 'its worker is gone'}"
     value = f", {metric(record.objective)}" if record.objective is not None else ""
     turn = "to be finished for the audit" if record.audit is not None else "for its turn"
-    return f"  waiting  {name}{value} at {record.examples:,} examples, {turn}"
+    then = "" if has_state else ", and is then trained again from its first step"
+    return f"  waiting  {name}{value} at {record.examples:,} examples, {turn}{then}"
 
 
 def _running_line(name: str, holder: Holder, progress: Progress | None) -> str:

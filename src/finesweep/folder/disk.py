@@ -18,6 +18,10 @@ NO_SPACE_BYTES = 1_000_000
 STATE_COPIES = 4
 """Size of a saved state in copies of the weights: weights, best weights, and two moments of the usual optimizer."""
 
+MOST_STATES_GB = 10.0
+STATES_SHARE = 0.1
+"""Default of ``limits.states_gb``: so much, in 1e9 bytes, but at most this share of the free disk."""
+
 _WORDS = ("No space left", "disk quota exceeded", "os error 28")
 """Phrases of libraries that hide the system's error number."""
 
@@ -27,6 +31,16 @@ def used_bytes(folder: Path) -> int:
     # st_blocks counts units of 512 bytes, whatever the block size is.
     seen = {(status.st_dev, status.st_ino): status.st_blocks * 512 for status in _statuses(folder)}
     return sum(seen.values())
+
+
+def states_limit(asked_gb: float | None, free: float) -> float:
+    """Return how many bytes the saved states of waiting trials may take.
+
+    Args:
+        asked_gb: ``limits.states_gb`` of the profile, None if it is left out.
+        free: Bytes that are free on the disk, together with those of the states that are there.
+    """
+    return min(MOST_STATES_GB * GB, STATES_SHARE * free) if asked_gb is None else asked_gb * GB
 
 
 def refuse_overrun(folder: Path, need: int, what: str, limit_gb: float | None) -> None:

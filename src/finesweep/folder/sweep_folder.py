@@ -13,7 +13,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     row_scores/0007.json    metrics of a finished trial, row by row (RowScores)
     logs/ tensorboard/      one each per trial
     checkpoints/trial-0007/ best weights of the contenders only
-    states/trial-0007/      the state from which an interrupted trial resumes
+    states/trial-0007/      the state from which an interrupted or waiting trial resumes
     openings/0001.json      when the test rows were opened, and for which winner (Opening)
     data/ model/            rows, tokens and the resolved model, prepared once
     data/checked.json       sizes, times and digests of these and of the model's folder (TrainedOn)
@@ -146,7 +146,7 @@ class SweepFolder:
         return {int(name) for name in names if name.isdecimal()}
 
     def state(self, trial: int) -> Path:
-        """Folder of the state from which an interrupted trial resumes."""
+        """Folder of the state from which an interrupted or waiting trial resumes; a waiting one may have none."""
         return self.path / "states" / f"trial-{trial:04d}"
 
     def record_file(self, trial: int) -> Path:

@@ -86,6 +86,12 @@ class Limits(Section):
 
     trial_minutes: float | None = Field(None, gt=0, description="Minutes that one trial may take.")
     disk_gb: float | None = Field(None, gt=0, description="Disk that the sweep's folder may take, in 1e9 bytes.")
+    states_gb: float | None = Field(
+        None,
+        ge=0,
+        description="Disk for the saved states of trials that wait, in 1e9 bytes; a trial without one is trained again "
+        "from its first step if its turn comes. Left out: the smaller of 10 and a tenth of the free disk.",
+    )
 
 
 class Profile(Section):

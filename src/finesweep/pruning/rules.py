@@ -226,10 +226,7 @@ def promotions(
     promoted: list[tuple[int, int]] = []
     dropped: dict[int, Rung] = {}
     for part in cohorts(trials, cohort):
-        members = _compared(part, standings)
-        out = {trial for trial in members if trial in standings and standings[trial].is_over}
-        farthest = {trial: _farthest(standings.get(trial)) for trial in members}
-        waiting = {trial: farthest[trial] for trial in members if trial in standings and standings[trial].waits}
+        out, farthest, waiting = _positions(part, standings)
         # From the lowest rung up: a trial that is dropped at one rung no longer counts as arriving at the next.
         for index in sorted(set(waiting.values()).intersection(range(rungs))):
             rung = _rung(farthest, out, standings, index, direction, factor)
@@ -248,11 +245,47 @@ def promotions(
     return Promotions(tuple(trial for _, trial in sorted(promoted)), dropped)
 
 
+def by_chance(
+    standings: Mapping[int, RungStanding],
+    trials: int,
+    rungs: int,
+    direction: Direction,
+    *,
+    factor: int = FACTOR,
+    cohort: int = COHORT,
+) -> tuple[int, ...]:
+    """Return the waiting trials of the budget, those first that are most likely to be promoted.
+
+    They are ordered by their places at their rungs, as a share of the places that will be promoted there. Of equal
+    ones the trial at the higher rung comes first. The arguments are those of ``promotions``.
+    """
+    found: list[tuple[float, int, int]] = []
+    for part in cohorts(trials, cohort):
+        out, farthest, waiting = _positions(part, standings)
+        for index in set(waiting.values()).intersection(range(rungs)):
+            rung = _rung(farthest, out, standings, index, direction, factor)
+            for place, trial in enumerate(rung.best):
+                if waiting.get(trial) == index:
+                    found.append((place / rung.most_promoted, -index, trial))
+    return tuple(trial for *_, trial in sorted(found))
+
+
 def cohorts(trials: int, cohort: int = COHORT) -> list[range]:
     """Split a budget into cohorts of about equal size, by trial number."""
     count = max(1, round(trials / cohort))
     bounds = [trials * part // count for part in range(count + 1)]
     return [range(low, high) for low, high in itertools.pairwise(bounds)]
+
+
+def _positions(
+    part: Iterable[int], standings: Mapping[int, RungStanding]
+) -> tuple[set[int], dict[int, int], dict[int, int]]:
+    """Return of a cohort: who has ended, the last rung of each trial, and that of each waiting trial."""
+    members = _compared(part, standings)
+    out = {trial for trial in members if trial in standings and standings[trial].is_over}
+    farthest = {trial: _farthest(standings.get(trial)) for trial in members}
+    waiting = {trial: farthest[trial] for trial in members if trial in standings and standings[trial].waits}
+    return out, farthest, waiting
 
 
 def _compared(part: Iterable[int], standings: Mapping[int, RungStanding]) -> list[int]:

@@ -83,7 +83,7 @@ def progress(board: Board) -> list[SearchState]:
     examples, hours, best = 0, 0.0, None
     finished = [record for record in board.records if record.state.finished]
     for record in sorted(finished, key=lambda record: (record.ended, record.trial)):
-        examples, hours = examples + record.examples, hours + record.trained_seconds / 3600
+        examples, hours = examples + record.trained_examples, hours + record.trained_seconds / 3600
         value = record.objective if ranks(record) else None
         if value is not None and board.summary.direction.better(value, best):
             best = value
@@ -128,7 +128,7 @@ def _cost(state: TrialState, records: Sequence[TrialRecord], shares: Mapping[int
         trials=len(records),
         hours=sum(record.trained_seconds for record in records) / 3600,
         device_hours=sum(record.trained_seconds * shares.get(record.run, 0.0) for record in records) / 3600,
-        examples=sum(record.examples for record in records),
+        examples=sum(record.trained_examples for record in records),
     )
 
 

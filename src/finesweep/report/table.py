@@ -254,7 +254,8 @@ def _training(record: TrialRecord) -> Iterator[tuple[str, str]]:
     if finite(record.best_epoch) is not None:
         step = "" if record.best_step is None else f", step {record.best_step:,}"
         yield "best at", f"epoch {record.best_epoch:.4g}{step}"
-    yield "examples", f"{record.examples:,}"
+    again = f", and {record.repeated_examples:,} that were trained again" if record.repeated_examples else ""
+    yield "examples", f"{record.examples:,}{again}"
     if record.evaluated_rows is not None:
         yield "ranked on", f"{record.evaluated_rows:,} validation rows"
     yield "time", duration(record.trained_seconds)

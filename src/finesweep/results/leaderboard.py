@@ -188,7 +188,12 @@ def _tried_again(record: TrialRecord, halves: bool) -> Iterator[str]:
             f"- {name} ran out of GPU memory; it was retried with the batch per device divided by "
             f"{record.batch_divisor} and as many more accumulation steps: the effective batch is the same."
         )
-    if record.resumed_step and not (halves and record.promoted):
+    if record.repeated_examples and record.examples:  # without examples of its own it has not gone on yet
+        yield (
+            f"- {name} had waited at a rung and its state was not kept (`limits.states_gb`): it was trained again, "
+            f"{record.repeated_examples:,} examples more."
+        )
+    if record.resumed_step and not (halves and record.resumed_at_evaluation):
         yield f"- {name} was interrupted and continued from its saved state at step {record.resumed_step:,}."
 
 

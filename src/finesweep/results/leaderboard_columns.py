@@ -142,9 +142,9 @@ def columns(
         BoardColumn("reason", Place.UNRANKED, _full_reason, show=str, right=False),
         *(
             BoardColumn(name, Place.JSON)
-            for name in ("faults", "batch_divisor", "resumed_step", "promoted", "examples", "model_size")
+            for name in ("faults", "batch_divisor", "resumed_step", "promoted", "examples", "repeated_examples")
         ),
-        *(BoardColumn(name, Place.JSON) for name in ("evaluated_rows", "audit")),
+        *(BoardColumn(name, Place.JSON) for name in ("model_size", "evaluated_rows", "audit")),
         BoardColumn("test", Place.JSON, lambda row: _test(row, evidence)),
     ]
     return [column for column in entries if place in column.places]

@@ -88,7 +88,8 @@ def trained(records: Iterable[TrialRecord], rows: int, spec: SweepSpec) -> Train
     """Add up the examples of a sweep, and those of the same trials in full.
 
     A diverged or failed trial counts with the examples it has, since it would have ended there anyway. Examples of
-    attempts that were lost to a fault are unknown.
+    attempts that were lost to a fault are unknown. Those that a trial without a saved state was trained again are
+    counted each time.
 
     Args:
         records: The records of all ended or waiting trials.
@@ -100,7 +101,7 @@ def trained(records: Iterable[TrialRecord], rows: int, spec: SweepSpec) -> Train
         is_early = record.state is TrialState.COMPLETE and record.reason is not None
         was_cut = is_early or record.state in _CUT_SHORT
         planned = TrialLength.of(spec.merged(record.params), rows).total_examples if was_cut else 0
-        examples += record.examples
+        examples += record.trained_examples
         full += max(planned, record.examples)
         early += is_early
     return Trained(examples, full, early)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from finesweep.calibration import BATCH, BatchMeasurement, Measurement, PlanMeasurement
-from finesweep.folder.disk import STATE_COPIES
+from finesweep.folder.disk import STATE_COPIES, states_limit
 from finesweep.forecast import Span, expected_examples
 from finesweep.forecast.work import evaluated_rows
 from finesweep.launch import Profile
@@ -84,6 +84,7 @@ class Disk:
         states_gb: States of trials that wait or were interrupted.
         logs_gb: Logs, scalars, records and claims.
         total_gb: The sum.
+        states_limit_gb: Most that states of waiting trials may take; None if no trial waits.
     """
 
     data_gb: float
@@ -91,6 +92,7 @@ class Disk:
     states_gb: float
     logs_gb: float
     total_gb: float
+    states_limit_gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -308,9 +310,15 @@ def _disk(inputs: PlanInputs, found: PlanMeasurement, one: Measurement) -> Disk:
     data = inputs.prepared_bytes / 1e9
     # The confirmation keeps the best seed of each trial, beside all that the search has kept.
     kept = weights * (min(_kept(inputs) + found.workers, inputs.trials) + _candidates(inputs) + 1)
-    states = weights * STATE_COPIES * max(min(waiting, inputs.trials), min(found.workers, trainings))
+    each, limit = weights * STATE_COPIES, None
+    states = each * min(waiting, inputs.trials)
+    if waits:
+        limit = states_limit(inputs.profile.limits.states_gb, inputs.free_bytes) / 1e9
+        # Each worker may be about to write one, and those of interrupted trials have no limit.
+        states = min(states, limit + each * min(found.workers, inputs.trials))
+    states = max(states, each * min(found.workers, trainings))
     logs = (inputs.trials + trainings) * RECORD_BYTES / 1e9
-    return Disk(data, kept, states, logs, data + kept + states + logs)
+    return Disk(data, kept, states, logs, data + kept + states + logs, limit)
 
 
 def _kept(inputs: PlanInputs) -> int:
@@ -384,6 +392,7 @@ def _too_much_disk(inputs: PlanInputs, disk: Disk) -> Iterator[str]:
         fix = f"limits: {{disk_gb: {math.ceil(disk.total_gb * 11) / 10:g}}} would do"
         fewer = ", or a smaller keep_best" if inputs.profile.keep_best > 1 else ""
         fewer += ", or prefer: best" if _kept(inputs) > inputs.profile.keep_best else ""
+        fewer += ", or a smaller limits.states_gb" if disk.states_limit_gb else ""
         yield f"the folder takes {need} at its peak, more than limits.disk_gb: {limit:g} ({fix}{fewer})"
     if disk.total_gb * 1e9 > inputs.free_bytes:
         yield f"the folder takes {need} at its peak, and {inputs.free_bytes / 1e9:.3g} GB are free (make room)"

@@ -7,7 +7,7 @@ import inspect
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,17 @@ class FineTuning:
             self.trainer.scores(self.trainer.validation)
         self.watch.by_row = self.watch.by_row or self.trainer.by_row
 
+    @property
+    def state_bytes(self) -> int:
+        """Size of the tensors of the state that ``save_state`` would write now, in bytes."""
+        weights = _bytes(self.trainer.model.state_dict())
+        return weights * (1 if self._is_best else 2) + _bytes(self.trainer.optimizer.state_dict())
+
+    @property
+    def _is_best(self) -> bool:
+        """Whether the best evaluation is that of the present weights."""
+        return self.watch.best is not None and self.watch.best.step == self.watch.step
+
     def save_state(self, folder: Path) -> None:
         """Write the state of an interrupted trial; another process that resumes it reaches the same results.
 
@@ -129,7 +140,7 @@ class FineTuning:
             learning_rate=watch.learning_rate,
             evaluations=tuple(watch.evaluations),
             guard=self.guard.memory(),
-            best={} if watch.best and watch.best.step == watch.step else watch.weights,
+            best={} if self._is_best else watch.weights,
             trainer=self.trainer.memory(),
         )
         write_state(folder, state)
@@ -153,6 +164,14 @@ class FineTuning:
         for evaluation, best in best_so_far(self.watch.evaluations, self.watch.direction):
             # `last` forbids pruning: the trial has already trained on from here once.
             self.report(Report(evaluation, best, last=True))
+
+
+def _bytes(values: Any) -> int:
+    """Return the bytes of all tensors in nested dicts and lists."""
+    if isinstance(values, torch.Tensor):
+        return values.numel() * values.element_size()
+    items = values.values() if isinstance(values, Mapping) else values if isinstance(values, list | tuple) else ()
+    return sum(map(_bytes, items))
 
 
 def _guard(context: TrialContext, trainer: FineTuner) -> DivergenceGuard:

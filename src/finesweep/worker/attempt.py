@@ -33,6 +33,7 @@ from finesweep.training.fine_tuning import FineTuning, interrupt_if
 from finesweep.training.saved_state import SavedState, StateDamaged, read_state
 from finesweep.trial import (
     AttemptOutdated,
+    Evaluation,
     Progress,
     Report,
     Reporter,
@@ -47,6 +48,7 @@ from finesweep.trial import (
 from finesweep.worker import lost_loader
 from finesweep.worker.retry_rule import after_fault
 from finesweep.worker.rung_judge import RungJudge
+from finesweep.worker.state_cache import StateCache
 
 PROGRESS_SECONDS = 1.0
 _IN_LOADER = re.compile(r"Caught \w+ in (DataLoader worker process) \d+\.$")
@@ -76,8 +78,10 @@ class Attempt:
         self.watch = TrialWatch(context.spec.direction)
         self.started, self._began = time.time(), time.monotonic()
         self._shown = -PROGRESS_SECONDS
-        self._resumed_step = self._resumed_examples = 0
+        self._states = StateCache(self.sweep_folder, rung_judge, profile.limits.states_gb)
+        self._resumed_step = self._resumed_examples = self._repeated_examples = 0
         self._earlier_seconds = 0.0
+        self._known: tuple[Evaluation, ...] = ()
 
     def carry_out(self, report: Reporter) -> float:
         """Train the trial and write its record.
@@ -119,9 +123,11 @@ class Attempt:
         except AttemptOutdated:
             raise
         except (TrialWaits, TrialInterrupted) as stop:
-            self._save_state(tuning)
-            state = TrialState.WAITING if isinstance(stop, TrialWaits) else TrialState.INTERRUPTED
-            self.sweep_folder.record(self._record(state, str(stop)))
+            waits = isinstance(stop, TrialWaits)
+            self._save_state(tuning, waits=waits)
+            self.sweep_folder.record(self._record(TrialState.WAITING if waits else TrialState.INTERRUPTED, str(stop)))
+            if waits:
+                self._trim_states()
             raise
         except TrialDiverged as stop:
             self.sweep_folder.record(self._record(TrialState.DIVERGED, str(stop), divergence=stop.divergence))
@@ -135,8 +141,15 @@ class Attempt:
         """Report an evaluation to the search, then show it to other trials, then compare this trial with them."""
         search(dataclasses.replace(report, record=lambda: self._pruned("")))
         self._show_progress(self.watch)
-        if not report.last and self.watch.audit is None:
+        if not report.last and self.watch.audit is None and not self._was_judged(report.evaluation):
             self._compare()
+
+    def _was_judged(self, evaluation: Evaluation) -> bool:
+        """Return whether an earlier attempt went on from here.
+
+        A trial whose state was not kept comes here again, and must not be judged by trials that came later.
+        """
+        return bool(self._known) and evaluation.examples <= self._known[-1].examples
 
     def _compare(self) -> None:
         try:
@@ -148,10 +161,20 @@ class Attempt:
             self.watch.audit = str(weak)
 
     def _go_on_from(self, before: TrialRecord | None) -> None:
-        """Take over the audit reason and the seconds of an earlier attempt's record."""
-        if before is not None:
-            self.watch.audit = before.audit
-            self._earlier_seconds = before.trained_seconds if self._resumed_step else 0.0
+        """Take over the audit reason, the evaluations and the costs of an earlier attempt's record."""
+        if before is None:
+            return
+        self.watch.audit, self._known = before.audit, before.evaluations
+        if before.has_waited:
+            self._repeated_examples = max(before.trained_examples - self._resumed_examples, 0)
+        if self._resumed_step or before.has_waited:
+            self._earlier_seconds = before.trained_seconds
+
+    @property
+    def _evaluations(self) -> tuple[Evaluation, ...]:
+        """All evaluations that are known: while the trial is trained again, those of the earlier attempt."""
+        own = tuple(self.watch.evaluations)
+        return self._known if len(self._known) > len(own) else own
 
     def _pruned(self, reason: str) -> TrialRecord:
         return self._record(TrialState.PRUNED, reason)
@@ -176,7 +199,7 @@ class Attempt:
                 total_steps=watch.total_steps,
                 loss=watch.loss,
                 best=best,
-                evaluations=tuple(watch.evaluations),
+                evaluations=self._evaluations,
                 audit=watch.audit,
             )
         )
@@ -186,7 +209,15 @@ class Attempt:
         record = self._record(TrialState.COMPLETE, self.watch.ended_early)
         spec, repeats = self.context.spec, self.context.manifest.repeats
         contest: dict[str, Any] = {"cheap": spec.prefer == "cheapest-tied", "repeats": repeats}
-        kept = kept_weights.keep_if_best(self.sweep_folder, self.profile, record, spec.direction, trainer, **contest)
+        keep = functools.partial(
+            kept_weights.keep_if_best, self.sweep_folder, self.profile, record, spec.direction, trainer, **contest
+        )
+        try:
+            kept = keep()
+        except FolderError:
+            if not self._states.drop_all():
+                raise
+            kept = keep()  # saved states make way for results
         rows = self.watch.by_row
         scores = RowScores.of(record.trial, record.attempt, rows.values, rows.labels) if rows else None
         self.sweep_folder.record(kept, scores)
@@ -227,17 +258,28 @@ class Attempt:
         except StateDamaged as damage:
             aside = folder.with_name(f"{folder.name}.corrupt")
             shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
+            try:
+                folder.rename(aside)
+            except FileNotFoundError:  # dropped meanwhile, from a machine with which this one shares no locks
+                return None
             print(f"the saved state is not used: {damage}; set aside as {aside.name}", flush=True)  # noqa: T201
             return None
 
-    def _save_state(self, tuning: FineTuning) -> None:
-        """Save the state for the next attempt; if the disk has no room, that attempt starts at the first step."""
+    def _save_state(self, tuning: FineTuning, *, waits: bool) -> None:
+        """Save the state for the next attempt; if there is no room, that attempt starts at the first step.
+
+        Args:
+            tuning: The training.
+            waits: Whether the trial waits at a rung: its state then needs a place among those of other such trials.
+        """
         if not tuning.can_resume:
             return
         folder = self.sweep_folder.state(self.claim.trial)
         building = folder.with_name(f".{folder.name}.{self.claim.attempt}.tmp")
         try:
+            if waits and not self._states.make_room(self.claim.trial, self.watch.evaluations, tuning.state_bytes):
+                print("the state is not saved: more than `limits.states_gb` allows", flush=True)  # noqa: T201
+                return
             what = f"saving the state of trial {self.claim.trial}"
             need = disk.STATE_COPIES * kept_weights.weights_bytes(tuning.trainer)
             disk.refuse_overrun(self.sweep_folder.path, need, what, self.profile.limits.disk_gb)
@@ -248,9 +290,16 @@ class Attempt:
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
+    def _trim_states(self) -> None:
+        try:
+            self._states.trim(self.claim.trial, self.watch.evaluations)
+        except FolderError as error:  # no reason to end the sweep: another trial that waits tries again
+            print(f"no state is dropped: {error}", flush=True)  # noqa: T201
+
     def _record(self, state: TrialState, reason: str | None, **changes: Any) -> TrialRecord:
         watch, best = self.watch, self.watch.result
         seconds = time.monotonic() - self._began
+        evaluations = self._evaluations if state is TrialState.INTERRUPTED else tuple(watch.evaluations)
         examples = watch.examples - self._resumed_examples
         return TrialRecord(
             **{
@@ -264,7 +313,7 @@ class Attempt:
                 "best_epoch": best.epoch if best else None,
                 "best_step": best.step if best else None,
                 "metrics": best.metrics if best else {},
-                "evaluations": tuple(watch.evaluations),
+                "evaluations": evaluations,
                 "examples": watch.examples,
                 "examples_per_second": round(examples / seconds, 2) if examples else None,
                 "peak_memory_mb": _peak_memory_mb(),
@@ -274,6 +323,7 @@ class Attempt:
                 "evaluated_rows": watch.rows,
                 "audit": watch.audit,
                 "model_size": watch.model_size,
+                "repeated_examples": self._repeated_examples,
                 **changes,
             }
         )
@@ -283,7 +333,10 @@ class Attempt:
 
 
 def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> TrialRecord:
-    """Return a record for an attempt that could not write its own: the trial's parameters, and no result.
+    """Return a record for an attempt that could not write its own.
+
+    It has the trial's parameters and no result. Evaluations and costs are those of earlier attempts: the trial is not
+    judged again where it has been judged.
 
     Args:
         claim: The attempt.
@@ -298,6 +351,9 @@ def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> Tria
         started=time.time() - seconds,
         seconds=round(seconds, 3),
         earlier_seconds=before.trained_seconds if before else 0.0,
+        evaluations=before.evaluations if before else (),
+        # Those of a state that is still there count again once it is resumed.
+        repeated_examples=before.trained_examples if before and before.has_waited else 0,
     )
 
 

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from finesweep.folder import SweepFolder
-from finesweep.pruning import Promotions, Rung, RungStanding, is_audited, promotions, rung_examples, values_at
+from finesweep.pruning import (
+    Promotions,
+    Rung,
+    RungStanding,
+    by_chance,
+    is_audited,
+    promotions,
+    rung_examples,
+    values_at,
+)
 from finesweep.pruning.rules import is_below_median
 from finesweep.spec import SweepSpec
 from finesweep.text import metric
@@ -106,6 +115,21 @@ class RungJudge:
             raise TrialPruned(self._lost(standings[trial], decided.dropped[trial]))
         if trial not in decided.promoted:
             raise TrialWaits(f"waits after {self._seen(max(values))} examples for other trials to get there")
+
+    def by_chance(self, trial: int, evaluations: Sequence[Evaluation]) -> list[int]:
+        """Return the waiting trials, those that are most likely to be promoted first.
+
+        Args:
+            trial: A trial that is about to wait; the folder may lack its record.
+            evaluations: Its evaluations in order.
+        """
+        values = values_at(evaluations, self.rungs, self.spec.direction)
+        standings = {**self._standings(), trial: RungStanding(trial, values, waits=True)}
+        factor = self.spec.factor
+        found = by_chance(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
+        # Last those beyond a budget that was lowered: they have no turn.
+        others = (number for number in sorted(standings) if standings[number].waits and number not in found)
+        return [*found, *others]
 
     @property
     def _spared(self) -> range:

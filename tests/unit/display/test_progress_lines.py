@@ -3,7 +3,7 @@ from __future__ import annotations
 from made_records import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, WAITING, record, running
 
 from finesweep.display.progress_lines import Announcer, Subject
-from finesweep.trial import Direction, TrialState
+from finesweep.trial import Direction, Evaluation, TrialState
 
 SUBJECT = Subject("sst2", Direction.MINIMIZE, "eval_loss", 20, ("learning_rate", "num_train_epochs"), None)
 PARAMS = "  learning_rate=3.2e-05 num_train_epochs=3"
@@ -83,6 +83,18 @@ def test_a_trial_that_waits_and_goes_on_looks_like_no_retry() -> None:
         "[0/20] trial 7 RUNNING again from 3,460 examples",
         "[1/20] trial 7 PRUNED eval_loss 0.5000 in 42 s: halving: weak",
     ]
+
+
+def test_a_trial_that_is_trained_again_because_its_state_was_not_kept_says_so() -> None:
+    at_rung = Evaluation(step=200, epoch=0.5, examples=3_460, metrics={}, objective=0.61)
+    waited = record(7, 0.61, WAITING, examples=3_460, evaluations=(at_rung,))
+    for step, start in (
+        (199, "from an earlier step, as its state was not kept"),
+        (200, "from 3,460 examples"),
+        (0, "from an earlier step, as its state was not kept"),
+    ):
+        told = list(Announcer(SUBJECT, [waited]).changes([waited], [running(7, attempt=2, step=step)]))
+        assert [line.removesuffix(PARAMS) for line in told] == [f"[0/20] trial 7 RUNNING again {start}"]
 
 
 def test_a_trial_that_waits_in_vain_is_told_when_it_is_dropped() -> None:

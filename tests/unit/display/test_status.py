@@ -77,10 +77,12 @@ def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: SweepFolder) -> N
     for lease in leases:
         assert lease is not None
         lease.release()
+    folder.state(1).mkdir()
     text = said(folder)
     assert "trials   0 of 20 finished, 2 WAITING\n" in text
-    assert "  waiting  trial 0, 0.6123 at 3,460 examples, for its turn" in text
-    assert "  waiting  trial 1, 0.7000 at 3,460 examples, to be finished for the audit" in text
+    again = "and is then trained again from its first step"
+    assert f"  waiting  trial 0, 0.6123 at 3,460 examples, for its turn, {again}\n" in text
+    assert "  waiting  trial 1, 0.7000 at 3,460 examples, to be finished for the audit\n" in text
     assert "attempt" not in text
 
 

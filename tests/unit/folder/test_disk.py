@@ -31,6 +31,14 @@ def test_what_fits_is_not_refused(folder: Path) -> None:
     disk.refuse_overrun(folder, 500_000, "keeping weights", None)
 
 
+def test_states_have_ten_gigabytes_or_a_tenth_of_the_disk_or_what_is_asked() -> None:
+    assert disk.states_limit(None, 1e15) == 10e9
+    assert disk.states_limit(None, 20e9) == 2e9
+    assert disk.states_limit(None, 0.0) == 0.0
+    assert disk.states_limit(50.0, 20e9) == 50e9
+    assert disk.states_limit(0.0, 20e9) == 0.0
+
+
 def test_what_would_overrun_the_limit_is_refused_with_figures(folder: Path) -> None:
     found = r"keeping weights needs 1\.5 MB, and of the 0\.002 GB that `limits\.disk_gb` allows 1\.\d MB are in use"
     with pytest.raises(FolderError, match=found):

@@ -127,6 +127,17 @@ def test_a_trial_that_has_just_gone_on_stands_where_it_waited() -> None:
     assert (rest.begun[0].seen, rest.running[0].trained) == (2_000, 0)
 
 
+def test_a_trial_that_is_trained_again_takes_the_rest_of_its_training() -> None:
+    """It shows the evaluations that are known from before its state was dropped."""
+    again = Progress(0, 2, LONGEST, started=900.0, step=5, total_steps=800, evaluations=seen(0.1, 0.1))
+    records = [at_rung(0, 0.1, 0.1), *(at_rung(n, 0.5) for n in range(1, 9))]
+    found = drawn(course(), 9, records, (again,))
+    assert all(sum(one.begun[0]) == one.trials[0].seen - 100 for one in found)
+    rest = Rest.of(course(), 9, records, (again,), now=1_000.0)
+    speed = ResampledSpeed([AttemptTiming(Workload(16_000, 8), 16_000, 160.0)], 1.0, 0.0, random.Random(0))
+    assert 0 < rest.draw(speed, 1, random.Random(0)) < 9 * 200
+
+
 def test_a_step_beyond_a_rung_is_no_promotion_as_long_as_the_rung_is_not_evaluated() -> None:
     there = Progress(0, 1, LONGEST, started=990.0, step=101, total_steps=800)
     rest = Rest.of(course(), 9, [], (there,), now=1_000.0)

@@ -39,21 +39,21 @@ def test_without_a_profile_everything_runs_here():
         keep_best=1,
         retries=2,
         stall_minutes=15.0,
-        limits=Limits(trial_minutes=None, disk_gb=None),
+        limits=Limits(trial_minutes=None, disk_gb=None, states_gb=None),
     )
 
 
 def test_every_key_is_read(tmp_path):
     text = (
         "launcher: local\nworkers: 3\ngpus_per_trial: 0\ntrials_per_gpu: 2\nthreads_per_worker: 4\nmemory_gb: 2.5\n"
-        "keep_best: 5\nretries: 0\nstall_minutes: 1\nlimits: {trial_minutes: 90, disk_gb: 0.5}\n"
+        "keep_best: 5\nretries: 0\nstall_minutes: 1\nlimits: {trial_minutes: 90, disk_gb: 0.5, states_gb: 0}\n"
         "shared: group\n"
     )
     found = load(write(tmp_path, text)).model_dump()
     assert list(found.values()) == [
         *("local", 3, 0, 2, 4, 2.5, 5, 0, 1.0),
         "group",
-        {"trial_minutes": 90.0, "disk_gb": 0.5},
+        {"trial_minutes": 90.0, "disk_gb": 0.5, "states_gb": 0.0},
     ]
 
 
@@ -85,7 +85,8 @@ def test_a_run_of_an_earlier_version_is_read():
 
 
 def test_an_unknown_limit_names_the_line_and_the_nearest_one(tmp_path):
-    message = r"p\.yaml:3 limits\.disk_bg: no such key; there are trial_minutes, disk_gb \(did you mean disk_gb\?\)"
+    known = r"trial_minutes, disk_gb, states_gb \(did you mean disk_gb\?\)"
+    message = rf"p\.yaml:3 limits\.disk_bg: no such key; there are {known}"
     with pytest.raises(SpecError, match=message):
         load(write(tmp_path, "limits:\n  trial_minutes: 5\n  disk_bg: 5\n"))
 
@@ -138,7 +139,12 @@ def test_a_trial_has_a_gpu_or_none(tmp_path, value):
         ("retries: -1", "retries: must be at least 0, found integer -1"),
         ("stall_minutes: 0", "stall_minutes: must be above 0, found integer 0"),
         ("limits: {trial_minutes: soon}", "limits.trial_minutes: expected a number, found text 'soon'"),
-        ("limits: 5", "limits: expected a mapping, found integer 5 (as {trial_minutes: ..., disk_gb: ...})"),
+        (
+            "limits: 5",
+            "limits: expected a mapping, found integer 5 (as {trial_minutes: ..., disk_gb: ..., states_gb: ...})",
+        ),
+        ("limits: {states_gb: -0.1}", "limits.states_gb: must be at least 0, found number -0.1"),
+        ("limits: {states_gb: .inf}", "limits.states_gb: must be a finite number, found number inf"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_the_range(tmp_path, text, message):

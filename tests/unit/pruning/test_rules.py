@@ -15,6 +15,7 @@ from finesweep.pruning.rules import (
     COHORT,
     FEWEST,
     RungStanding,
+    by_chance,
     cohorts,
     is_audited,
     is_below_median,
@@ -260,6 +261,45 @@ def test_who_waits_higher_up_waits_for_those_who_go_on_from_below() -> None:
     assert promotions(standings, 4, 2, MINIMIZE, factor=2).promoted == (0,)
     ended = standings | {0: RungStanding(0, {0: 0.2}, is_over=True)}
     assert promotions(ended, 4, 2, MINIMIZE, factor=2).promoted == (3,)
+
+
+@given(halfway())
+def test_all_that_wait_have_a_chance_and_those_that_go_on_come_before_those_that_end(
+    sweep: tuple[dict[int, RungStanding], int, int],
+) -> None:
+    standings, trials, rungs = sweep
+    found = by_chance(standings, trials, rungs, MINIMIZE)
+    assert sorted(found) == sorted(waiting(standings))
+    decided = promotions(standings, trials, rungs, MINIMIZE, tolerance=0.0)
+    for index in range(rungs):
+        here = [trial for trial in found if max(standings[trial].values) == index]
+        ends = [here.index(trial) for trial in here if trial in decided.dropped]
+        goes = [here.index(trial) for trial in here if trial in decided.promoted]
+        assert max(goes, default=-1) < min(ends, default=trials)
+        assert here == sorted(here, key=lambda trial: (standings[trial].values[index], trial))
+    turned = {
+        trial: RungStanding(trial, {rung: -value for rung, value in one.values.items()}, one.waits, one.is_over)
+        for trial, one in standings.items()
+    }
+    assert by_chance(turned, trials, rungs, MAXIMIZE) == found
+
+
+def test_chances_are_those_of_the_places_at_each_rung() -> None:
+    standings = at_rung([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert by_chance(standings, 8, 2, MINIMIZE) == (0, 1, 2, 3, 4, 5)
+    for trial, one in standings.items():
+        # Three have come to the second rung, two wait at the first, and one has ended.
+        values = {**one.values, 1: one.values[0]} if trial < 3 else one.values
+        standings[trial] = RungStanding(trial, values, waits=trial < 5, is_over=trial == 5)
+    for trial in (6, 7):
+        standings[trial] = RungStanding(trial, {0: 0.9}, is_over=True)
+    # There are two places at the second rung and four at the first: 3 has the last of them, 2 and 4 have none.
+    assert by_chance(standings, 8, 2, MINIMIZE) == (0, 1, 3, 2, 4)
+
+
+def test_who_has_no_rung_of_the_spec_has_no_chance() -> None:
+    standings = {0: RungStanding(0, {}, waits=True), 1: RungStanding(1, {2: 0.5}, waits=True)}
+    assert by_chance(standings, 4, 2, MINIMIZE) == ()
 
 
 def test_cohorts_do_not_mix() -> None:

@@ -400,6 +400,21 @@ def test_a_promotion_is_no_second_try_but_an_interruption_is(tmp_path: Path) -> 
         assert ("## Tried again" in (tmp_path / "leaderboard.md").read_text()) is again
 
 
+def test_a_trial_whose_state_was_not_kept_is_told_with_what_that_cost(tmp_path: Path) -> None:
+    again = dataclasses.replace(went_on(1, 0), examples=13_840, repeated_examples=3_460)
+    given_up = record(2, None, FAILED, repeated_examples=3_460, faults=("killed",))
+    page, _, objects = written(tmp_path, [record(0, 0.4, examples=13_840), again, given_up])
+    cost = "its state was not kept (`limits.states_gb`): it was trained again, 3,460 examples more."
+    assert f"- Trial 1 had waited at a rung and {cost}" in page.splitlines()
+    assert "Trial 2 had waited" not in page
+    assert [(item["examples"], item["repeated_examples"], item["promoted"]) for item in objects] == [
+        (13_840, 0, False),
+        (13_840, 3_460, True),
+        (0, 3_460, True),
+    ]
+    assert "34,600 examples" in page
+
+
 def test_waiting_trials_stand_among_those_that_do_not_rank(tmp_path: Path) -> None:
     reason = "waits after 3,460 examples for other trials to get there"
     page, _, objects = written(tmp_path, [record(0, 0.5), record(1, 0.3, WAITING, reason=reason), record(2, 0.6)])
@@ -462,7 +477,8 @@ def test_json_has_the_keys_that_other_programs_read(tmp_path: Path) -> None:
     assert list(item) == [
         *("rank", "trial", "attempt", "state", "reason", "objective", "best_epoch", "best_step", "metrics", "params"),
         *("seconds", "examples_per_second", "peak_memory_mb", "divergence", "log", "faults", "batch_divisor"),
-        *("resumed_step", "promoted", "examples", "model_size", "evaluated_rows", "audit", "test"),
+        *("resumed_step", "promoted", "examples", "repeated_examples", "model_size"),
+        *("evaluated_rows", "audit", "test"),
     ]
     assert item["divergence"] == {"reason": "up", "step": 3, "learning_rate": None, "last_finite_loss": None}
 

@@ -163,6 +163,31 @@ def test_disk_holds_weights_in_flight_and_states_of_those_that_wait():
     assert halved.total_gb == pytest.approx(halved.data_gb + halved.weights_gb + halved.states_gb + halved.logs_gb)
 
 
+def test_states_of_trials_that_wait_have_a_limit_that_is_told():
+    def disk(states_gb: float | None, free: float, pruner: str = "halving"):
+        profile = Profile(limits=Limits(states_gb=states_gb))
+        found = estimated(inputs(spec(pruner), profile=profile, free_bytes=free), measured())
+        assert found.disk is not None
+        return found.disk, [line.strip() for line in lines(found) if "limits.states_gb" in line]
+
+    each = 0.1 * 4
+    for states_gb, free, limit in ((None, 1e12, 10.0), (None, 2e10, 2.0), (1.0, 1e12, 1.0), (0.0, 1e12, 0.0)):
+        found, told = disk(states_gb, free)
+        assert found.states_limit_gb == limit
+        # Two workers may each be writing one.
+        assert found.states_gb == pytest.approx(min(10 * each, limit + 2 * each))
+        size = f"{limit:.1f} GB" if limit else "0.0 MB"
+        assert told == [f"trials that wait keep states of {size} at most (limits.states_gb); others start again"]
+    assert disk(1.0, 1e12, "median")[0] == disk(None, 1e12, "median")[0]
+    assert disk(1.0, 1e12, "median")[1] == []
+
+
+def test_who_has_too_little_disk_may_keep_fewer_states():
+    profile = Profile(limits=Limits(disk_gb=1.0))
+    (problem,) = estimated(inputs(spec("halving"), profile=profile), measured()).problems
+    assert problem.endswith("would do, or a smaller limits.states_gb)")
+
+
 def test_disk_holds_the_best_seed_of_each_confirmed_trial():
     """Three tied trials and the untuned default, beside what the search keeps."""
     plain = estimated(inputs(), measured()).disk
