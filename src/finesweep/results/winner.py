@@ -135,6 +135,8 @@ def export(
     profile: SettledProfile,
     stopping: Callable[[], bool],
     command: str,
+    *,
+    meanwhile: Callable[[], None],
 ) -> Evidence | None:
     """Export a model as ``winner/``: copy it, reload it in a fresh process, evaluate it, then move it into place.
 
@@ -148,6 +150,7 @@ def export(
         profile: Has the device and the threads for the evaluation.
         stopping: Returns whether to stop.
         command: Name of the command that exports it, for the note of the opening of the test rows.
+        meanwhile: Called once while the fresh process loads the model; not at all if there is nothing to prove.
 
     Returns:
         The evidence, None if it was asked to stop.
@@ -167,7 +170,7 @@ def export(
     activity.tell(f"proving the winner: trial {choice.trial}, loaded in a fresh process and evaluated again")
     arguments = [str(sweep_folder.path), str(building), str(choice.folder.record_file(record.trial))]
     options = ["--trial", str(choice.trial), "--command", command, *([FLAG] if manifest.trusts_code else [])]
-    found = _evaluate_in_fresh_process(sweep_folder, choice.trial, profile, stopping, arguments, options)
+    found = _evaluate_in_fresh_process(sweep_folder, choice.trial, profile, stopping, meanwhile, arguments, options)
     activity.tell("")
     if found is None:
         shutil.rmtree(building, ignore_errors=True)
@@ -234,6 +237,7 @@ def _evaluate_in_fresh_process(
     trial: int,
     profile: SettledProfile,
     stopping: Callable[[], bool],
+    meanwhile: Callable[[], None],
     arguments: Sequence[str],
     options: Sequence[str],
 ) -> dict[str, Any] | None:
@@ -245,7 +249,7 @@ def _evaluate_in_fresh_process(
         try:
             with os.fdopen(open_log(log), "ab") as stream:
                 environment = {**_environment(profile), **temporary_folders_in(temporary)}
-                code = _run(command, stream, environment, stopping)
+                code = _run(command, stream, environment, stopping, meanwhile)
         except OSError as error:
             raise FolderError(write_failure(log, error)) from error
         if code is None:
@@ -261,13 +265,18 @@ def _environment(profile: SettledProfile) -> dict[str, str]:
 
 
 def _run(
-    command: Sequence[str], log: IO[bytes], environment: Mapping[str, str], stopping: Callable[[], bool]
+    command: Sequence[str],
+    log: IO[bytes],
+    environment: Mapping[str, str],
+    stopping: Callable[[], bool],
+    meanwhile: Callable[[], None],
 ) -> int | None:
     """Run a command in its own session, out of reach of Ctrl-C; return its exit code, None if asked to stop."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
     ) as process:
         try:
+            meanwhile()
             while (code := process.poll()) is None and not stopping():
                 time.sleep(POLL_SECONDS)
             return code

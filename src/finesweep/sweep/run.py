@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import socket
 import time
@@ -207,30 +208,40 @@ def collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
     """
     leftovers.tidy(sweep.sweep_folder)
     records = sweep.sweep_folder.records()
-    with phase("write the leaderboard"):
-        sweep.write_leaderboard(records)
     received = signals.first
     choice, evidence = sweep.choice(records), None
+    write_board = functools.cache(lambda: _write_board(sweep, records))
     # A winner that may not stay must not open the test rows.
     unconfirmed = sweep.is_unconfirmed(records)
     if choice is not None and received is None and not unconfirmed:
-        with phase("prove the winner"):
-            evidence = winner.export(
-                sweep.sweep_folder,
-                sweep.manifest,
-                choice,
-                sweep.profile,
-                lambda: bool(signals.received),
-                sweep.command,
-            )
+        try:
+            with phase("prove the winner"):
+                evidence = winner.export(
+                    sweep.sweep_folder,
+                    sweep.manifest,
+                    choice,
+                    sweep.profile,
+                    lambda: bool(signals.received),
+                    sweep.command,
+                    meanwhile=write_board,
+                )
+        finally:
+            write_board()  # once in any case, also if the export has failed
         received = signals.first
         with phase("write the leaderboard again"):  # with the place of the winner
             sweep.write_leaderboard(records)
+    else:
+        write_board()
     with phase("write the page"):
         sweep.write_report(records)
     if choice is None and received is None:
         raise NoFinishedTrial(_no_winner(sweep.sweep_folder, records, why))
     return RunResult(sweep, records, why, received, evidence, unconfirmed=unconfirmed)
+
+
+@phase("write the leaderboard")
+def _write_board(sweep: OpenSweep, records: Sequence[TrialRecord]) -> None:
+    sweep.write_leaderboard(records)
 
 
 def _no_winner(folder: SweepFolder, records: Sequence[TrialRecord], why: str) -> str:
