@@ -68,6 +68,9 @@ FEW_RUNGS = ((0.5, 1, 2), (1, 2), (0.75, 1.5, 2.5))
 RUNGS = (*FEW_RUNGS, (0.25, 0.5, 1), (0.5, 1), (0.75, 1.5), (1,), (1, 1.5, 2.5), (2,))
 """Rungs in epochs that are tried, and those of the grid."""
 
+SHARES = ((0.25, 0.5), (0.25, 0.5, 0.75), (0.5, 0.75))
+"""Rungs in shares of a trial's own length. Curves are known at each quarter of an epoch, so other shares are not."""
+
 
 def rivals() -> dict[str, Making]:
     """Return what pruning of our own is held against, by name."""
@@ -88,13 +91,16 @@ def rivals() -> dict[str, Making]:
     }
 
 
-def patient(make: Making, patience: Patience = "auto", rungs: Sequence[float] = ()) -> Making:
+def patient(
+    make: Making, patience: Patience = "auto", rungs: Sequence[float] = (), *, own_length: bool = False
+) -> Making:
     """Let trials complete, besides, that gain nothing any more.
 
     Args:
         make: Makes the pruner.
         patience: What ends them, see ``SweepSpec``.
-        rungs: Where they are evaluated, besides at the end of each epoch.
+        rungs: Where they are evaluated, besides at the end of each epoch, in epochs.
+        own_length: Whether the rungs are shares of each trial's own length instead.
     """
     spec = SweepSpec(
         name="replayed",
@@ -105,7 +111,12 @@ def patient(make: Making, patience: Patience = "auto", rungs: Sequence[float] = 
         space={},
         patience=patience,
     )
-    return lambda curves: make([curve.cut(spec, rungs) for curve in curves])
+
+    def made(curves: Sequence[Curve]) -> Rule:
+        epochs = [[rung * curve.epochs for rung in rungs] if own_length else rungs for curve in curves]
+        return make([curve.cut(spec, at) for curve, at in zip(curves, epochs, strict=True)])
+
+    return made
 
 
 def ours(
@@ -307,12 +318,13 @@ def arms(grid: bool) -> dict[str, Making]:
     """
     shapes = [(factor, cohort) for factor in (2, 3, 4) for cohort in (9, 27, 1_000)] if grid else [(3, 27), (2, 27)]
     pruners = ours(RUNGS if grid else FEW_RUNGS, fewest=(4, 8), shapes=shapes)
-    by_length = {
-        f"halving at 1/4, 1/2 of its own length; 1/{factor} of 27": partial(
-            Halving, rungs=(0.25, 0.5), own_length=True, factor=factor, cohort=27
-        )
-        for factor in (3, 2)
-    }
+    by_length: dict[str, Making] = {}
+    for shares in SHARES:
+        at = ", ".join(f"{100 * share:g} %" for share in shares)
+        for factor in (3, 2):
+            name = f"halving at {at} of its own length; 1/{factor} of 27"
+            make = partial(Halving, rungs=shares, own_length=True, factor=factor, cohort=27)
+            by_length |= {name: make, f"{name}; {AUTO}": patient(make, rungs=shares, own_length=True)}
     default_rungs = {name: make for name, make in pruners.items() if " at 0.75" in name}
     both = {f"{name}; {AUTO}": patient(make, rungs=FEW_RUNGS[-1]) for name, make in default_rungs.items()}
     chance = {

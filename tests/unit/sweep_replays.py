@@ -16,8 +16,12 @@ from typing import Any
 
 from benchmarks.curves.recorded import Curve
 
+from finesweep.forecast.course import Course
+from finesweep.pruning.early_stopping import out_of_patience
 from finesweep.pruning.rules import Promotions, RungStanding, is_audited, is_below_median, promotions, rung_examples
-from finesweep.spec.sections import SweepSpec
+from finesweep.pruning.seed_race import SeedRun, seed_race
+from finesweep.results.stop_conditions import early_stop
+from finesweep.spec.sections import StopSpec, SweepSpec
 from finesweep.trial import Direction, Evaluation, Progress, TrialRecord, TrialState
 from made_specs import made_spec
 
@@ -32,8 +36,9 @@ SLOWNESS = {8: 1.6, 16: 1.15, 32: 1.0}
 
 
 def spec_with(pruner: str, sampler: str = "random", **sections: Any) -> SweepSpec:
-    """A spec over learning rate, epochs and batch size."""
-    return made_spec(**{"space": SPACE, "search": {"pruner": pruner, "sampler": sampler}, **sections})
+    """A spec over learning rate, epochs and batch size, without early stopping."""
+    values = {"space": SPACE, "search": {"pruner": pruner, "sampler": sampler}, "patience": "none"}
+    return made_spec(**{**values, **sections})
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class _Trial:
     fall: float
     speed: float
     dies_at: int | None
+    turn: float = math.inf
+    rise: float = 0.0
     attempt: int = 0
     seen: int = 0
     before: int = 0
@@ -122,6 +129,8 @@ class Replay:
                 self._fill()
             if number in self.records and self.records[number].state.finished and number not in self.running:
                 yield Moment(self.now, list(self.records.values()), [self._progress(n) for n in self.running])
+                if early_stop(self.world.spec.stop, list(self.records.values()), Direction.MINIMIZE):
+                    return
 
     def _fill(self) -> None:
         for number in self._queue():
@@ -199,7 +208,7 @@ class Replay:
             return self._end(number, TrialState.DIVERGED)
         value = self._value(trial)
         trial.evaluations.append(Evaluation(trial.seen, trial.seen / ROWS, trial.seen, {}, value))
-        if trial.seen >= trial.total:
+        if trial.seen >= trial.total or self._stops_early(trial):
             return self._end(number, TrialState.COMPLETE)
         is_free = trial.audit is not None or (number == 0 and self.world.spec.search.baseline)
         state = None if is_free else self._state_after(number)
@@ -212,8 +221,13 @@ class Replay:
         self._go_on(number)
         return False
 
+    def _stops_early(self, trial: _Trial) -> bool:
+        best = min(trial.evaluations, key=lambda one: (one.objective or 0.0, one.examples))
+        return out_of_patience(self.world.spec, ROWS, best, trial.evaluations[-1]) is not None
+
     def _value(self, trial: _Trial) -> float:
-        return trial.floor + trial.fall * math.exp(-trial.seen / ROWS) + self.source.gauss(0, 0.01)
+        rise = trial.rise * max(trial.seen / ROWS - trial.turn, 0.0)
+        return trial.floor + trial.fall * math.exp(-trial.seen / ROWS) + rise + self.source.gauss(0, 0.01)
 
     def _state_after(self, number: int) -> TrialState | None:
         trial, pruner = self.seen[number], self.world.spec.search.pruner
@@ -246,7 +260,7 @@ class Replay:
     def _end(self, number: int, state: TrialState) -> bool:
         trial = self.running.pop(number)
         seconds = self.now - trial.started
-        speed = (trial.seen - trial.before) / seconds
+        speed = (trial.seen - trial.before) / seconds if seconds > 0 else None
         self.records[number] = TrialRecord(
             trial=number,
             attempt=trial.attempt,
@@ -291,7 +305,10 @@ class Replay:
         total = params["num_train_epochs"] * ROWS
         dies = int(self.source.uniform(0.05, 0.5) * total) if self.source.random() < self.world.divergent else None
         floor = 0.3 + 0.15 * off**2 + abs(self.source.gauss(0, 0.02)) - 0.01 * params["num_train_epochs"]
-        return _Trial(params, floor, self.source.uniform(0.2, 0.5), speed, dies)
+        trial = _Trial(params, floor, self.source.uniform(0.2, 0.5), speed, dies)
+        if self.world.spec.patience != "none":  # some learn their rows by heart after a while
+            trial.turn, trial.rise = self.source.uniform(1, 4), self.source.choice([0.0, 0.1, 0.3])
+        return trial
 
     def _proposal(self, number: int) -> dict[str, Any]:
         """Draw parameters; a learning sampler stays near the best after ten."""
@@ -307,6 +324,54 @@ class Replay:
         best = dict(min(ended, key=lambda record: record.objective or 0).params)
         best["learning_rate"] = min(max(best["learning_rate"] * math.exp(source.gauss(0, 0.2)), 1e-5), 5e-5)
         return {name: best[name] if source.random() < 0.6 else drawn[name] for name in drawn}
+
+
+class ConfirmationReplay(Replay):
+    """The confirmation of a replayed sweep: fresh seeds of its best trials and of the untuned default, in a race.
+
+    Args:
+        search: The sweep, replayed to its end.
+        tied: How many trials cannot be told from the best one, with it.
+    """
+
+    def __init__(self, search: Replay, tied: int) -> None:
+        spec, done = search.world.spec, search.records
+        assert spec.confirm is not None
+        ranked = sorted(
+            (number for number, record in done.items() if record.state is TrialState.COMPLETE),
+            key=lambda number: done[number].objective or 0.0,
+        )
+        found = ranked[: min(tied, spec.confirm.top)]
+        found += [0] if spec.search.baseline and 0 in ranked and 0 not in found else []
+        self.candidates = [number for _ in range(spec.confirm.seeds) for number in found]
+        search_spec = spec.search.model_copy(update={"pruner": "none", "sampler": "random", "baseline": False})
+        own = spec.model_copy(update={"search": search_spec, "patience": "none", "stop": StopSpec(), "confirm": None})
+        super().__init__(dataclasses.replace(search.world, spec=own, trials=len(self.candidates)))
+        self.repeated = {number: search.seen[number] for number in found}
+
+    @property
+    def course(self) -> Course:
+        """The course that the command gives to the estimate."""
+        return Course(self.world.spec, ROWS, [self._made(n).params for n in range(self.world.trials)], self.candidates)
+
+    def _queue(self) -> list[int]:
+        runs = [self._run_of(number) for number in range(self.world.trials)]
+        race = seed_race(runs, Direction.MINIMIZE)
+        for number in race.dropped:
+            trial = self.seen.setdefault(number, self._made(number))
+            self.running[number] = trial
+            trial.started = self.now
+            self._end(number, TrialState.PRUNED)
+        return [number for number in race.may_run if number not in self.running]
+
+    def _run_of(self, number: int) -> SeedRun:
+        record = self.records.get(number)
+        value = record.objective if record is not None and record.state is TrialState.COMPLETE else None
+        return SeedRun(number, self.candidates[number], record is not None, value)
+
+    def _made(self, number: int) -> _Trial:
+        other = self.repeated[self.candidates[number]]
+        return _Trial(other.params, other.floor + self.source.gauss(0, 0.02), other.fall, other.speed, None)
 
 
 class RecordedReplay(Replay):

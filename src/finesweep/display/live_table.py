@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -115,14 +116,12 @@ class LiveTable:
     def _time_left(self) -> Iterator[str]:
         now = self.now()
         left = self.subject.left
-        estimate = left.estimate(self.records, self.progress, now) if left is not None else None
-        if estimate is None:
+        if left is None:
             return
-        low, high = estimate
-        if self.subject.hours is not None:
-            allowed = max(self.subject.hours * 3600 - (now - self.started), 0.0)
-            low, high = min(low, allowed), min(high, allowed)
-        yield f"{span(low, high)} left"
+        hours = math.inf if self.subject.hours is None else self.subject.hours
+        allowed = max(hours * 3600 - (now - self.started), 0.0)
+        if (estimate := left.estimate(self.records, self.progress, now, allowed)) is not None:
+            yield f"{span(*estimate)} left" + (" with the confirmation" if left.confirms else "")
 
     def _entries(self, best_first: Sequence[TrialRecord], room: int) -> tuple[list[_Entry], int]:
         """Choose the trials to show: all, or those that run, the best, and those that ended last.

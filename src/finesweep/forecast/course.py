@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finesweep.pruning import is_audited, rung_examples
+from finesweep.pruning.early_stopping import LOSS
+from finesweep.pruning.evaluation_schedule import examples_after
 from finesweep.spec import ON_RUNGS, SweepSpec, Workload
 from finesweep.spec.planned_trials import planned_trials
 from finesweep.trial import Params
@@ -61,10 +63,15 @@ class Course:
     Attributes:
         spec: The sweep's spec.
         rows: Training rows.
+        first: Parameters of the first trials, which no sampler proposes, as the manifest has them; None to take them
+            from the spec, which does not know the best trials of an earlier sweep.
+        candidates: In a confirmation, which trial of the search each of the first trials repeats; else empty.
     """
 
     spec: SweepSpec
     rows: int
+    first: Sequence[Params] | None = None
+    candidates: Sequence[int] = ()
 
     @property
     def halves(self) -> bool:
@@ -89,7 +96,9 @@ class Course:
     @functools.cached_property
     def planned(self) -> list[Workload]:
         """Workloads of the first trials, which are known before a sampler is asked."""
-        known = planned_trials(self.spec, {}, self.spec.data.max_length or 512)
+        known = self.first
+        if known is None:
+            known = planned_trials(self.spec, {}, self.spec.data.max_length or 512)
         return [self.plan(params) for params in known]
 
     @functools.cached_property
@@ -98,10 +107,14 @@ class Course:
         space, source = self.spec.search_space, random.Random(0)
         return [self.plan(space.draw(lambda _, parameter: parameter.draw(source))) for _ in range(_POOL)]
 
+    @property
+    def has_baseline(self) -> bool:
+        """Whether trial 0 is the untuned default."""
+        return self.spec.search.baseline and self.spec.search.sampler != "grid"
+
     def is_baseline(self, trial: int) -> bool:
         """Return whether a trial is the untuned default, which pruners with rungs never end."""
-        search = self.spec.search
-        return trial == 0 and search.baseline and search.sampler != "grid" and search.pruner in ON_RUNGS
+        return trial == 0 and self.has_baseline and self.spec.search.pruner in ON_RUNGS
 
     def is_spared(self, trial: int) -> bool:
         """Return whether a trial is finished even if it is weak: for the audit, or as the untuned default."""
@@ -113,6 +126,34 @@ class Course:
         """Draw the share of the trials at a rung that continue."""
         low, likely, high = SHARES.get(self.spec.search.pruner, (1.0, 1.0, 1.0))
         return source.triangular(low, high, likely) if high > low else high
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether early stopping may end a trial."""
+        patience = self.spec.patience
+        return patience != "none" and (patience != "auto" or self.spec.objective.metric == LOSS)
+
+    def early_end(self, plan: Workload, seen: int, source: random.Random) -> int:
+        """Draw the examples at which early stopping ends a trial: at any evaluation at which it can.
+
+        Args:
+            plan: The trial's workload.
+            seen: Examples that it has trained.
+            source: Random generator.
+
+        Returns:
+            The examples; those of its whole workload if it is too short, or has passed the evaluation that was drawn.
+        """
+        per_epoch, patience = self.spec.evaluation.per_epoch, self.spec.patience
+        if not self.stops_early or patience == "none":
+            return plan.examples
+        # `auto` waits for an epoch after the best evaluation, which is the first one at the earliest.
+        first = 1 + (per_epoch if patience == "auto" else patience)
+        last = (plan.examples * per_epoch - 1) // self.rows
+        if first > last:
+            return plan.examples
+        found = examples_after(source.randint(first, last), self.rows, per_epoch)
+        return found if found > seen else plan.examples
 
     def evaluated(self, trained: int, validation_rows: int, *, complete: bool) -> int:
         """Return the number of validation rows that a trial evaluates, over all its evaluations.

@@ -11,21 +11,21 @@ import operator
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from finesweep.forecast.course import Course, stop
+from finesweep.forecast.course import Course
+from finesweep.forecast.seed_rounds import confirmation_seconds, round_seconds, rounds_left
+from finesweep.forecast.simulated_stop import SimulatedStop, chance_to_reach
 from finesweep.forecast.simulation import SimulatedTrial, Simulation
 from finesweep.forecast.speed import ResampledSpeed
+from finesweep.forecast.trial_ends import reached, trial_ends
 from finesweep.pruning import cohorts, values_at
-from finesweep.pruning.rules import FEWEST
+from finesweep.pruning.gains import Gains
 from finesweep.spec import LEARNING, Workload
 from finesweep.trial import Direction, Progress, TrialRecord, TrialState
 
 _LATEST = 40
 """Number of latest ended trials from which the lengths of trials are learned."""
-
-_TRUST = 4
-"""Weight of the prior on a pruner, in ended trials."""
 
 _RECENT = 15
 """Number of latest trials from which the proposals of a learning sampler are learned."""
@@ -45,8 +45,8 @@ _PROGRESS_SECONDS = 1.0
 _SAYS_MUCH = 0.3
 """Minimum trained share of an attempt with which its own speed predicts its rest."""
 
-_WHOLE = 0.98
-"""Minimum trained share of its workload with which a trial counts as trained to its end."""
+_BEST = 10
+"""Number of best trials from which the candidates of a confirmation are drawn."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ class Rest:
         unseen: Trials that have not begun.
         ended: The trials that ended last with their workloads, the latest at the end.
         reached: Objectives of trials at each rung, by its index, ascending.
+        now: Unix time.
+        gains: How the best objective came about.
+        best: Workloads of the best COMPLETE trials, best first.
+        objectives: Objectives of the ended trials that are COMPLETE.
+        out: Candidates of a confirmation that need no more seeds.
     """
 
     course: Course
@@ -84,6 +89,11 @@ class Rest:
     unseen: Sequence[int]
     ended: Sequence[tuple[TrialRecord, Workload]]
     reached: Mapping[int, Sequence[float]]
+    now: float = 0.0
+    gains: Gains = field(default_factory=Gains)
+    best: Sequence[Workload] = ()
+    objectives: Sequence[float] = ()
+    out: frozenset[int] = frozenset()
 
     @classmethod
     def of(
@@ -106,7 +116,7 @@ class Rest:
         over = {record.trial for record in records if record.state.finished}
         left = _left(course, budget, over)
         # A trial can have both a record (of an earlier attempt) and progress; the progress is newer.
-        begun = {record.trial: _recorded(course, record) for record in records if record.trial in left}
+        begun = {record.trial: _recorded(course, record, now) for record in records if record.trial in left}
         running = {}
         for one in progress:
             if one.trial in left and one.trial not in over:
@@ -121,22 +131,79 @@ class Rest:
         known = [*(trial.values for trial in begun.values()), *(_values_of(course, record) for record, _ in ended)]
         rungs = range(len(course.rungs))
         reached = {rung: sorted(values[rung] for values in known if rung in values) for rung in rungs}
-        return cls(course, budget, begun, running, unseen, ended, reached)
+        complete = [record for record, _ in ended if _ranks(record)]
+        best = heapq.nsmallest(_BEST, filter(_ranks, records), key=functools.partial(_rank, course))
+        return cls(
+            course,
+            budget,
+            begun,
+            running,
+            unseen,
+            ended,
+            reached,
+            now=now,
+            gains=Gains.of(records, course.spec.direction),
+            best=[course.plan(record.params) for record in best],
+            objectives=[record.objective for record in complete if record.objective is not None],
+            out=_out(course, records),
+        )
 
-    def draw(self, speed: ResampledSpeed, workers: int, source: random.Random) -> float:
-        """Draw the seconds that the rest takes at a speed."""
+    def draw(self, speed: ResampledSpeed, workers: int, source: random.Random, allowed: float = math.inf) -> float:
+        """Draw the seconds that the rest takes at a speed, the confirmation that follows included.
+
+        Args:
+            speed: Draws how long an attempt takes.
+            workers: Number of simultaneous trials.
+            source: Random generator.
+            allowed: Seconds that the search may take; the confirmation has no such limit.
+        """
+        if self.course.candidates:
+            return self._draw_race(speed, workers, source)
+        return min(self.draw_search(speed, workers, source), allowed) + self._draw_confirmation(speed, workers, source)
+
+    def _draw_race(self, speed: ResampledSpeed, workers: int, source: random.Random) -> float:
+        """Draw the seconds of the rest of a confirmation, in which each round waits for the one before."""
+        first, *later = rounds_left(self.course.candidates, set(self.unseen), self.out, source) or [[]]
+        if not self.running and not self._interrupted():
+            later, first = [first, *later], []
+        took = dataclasses.replace(self, unseen=first).draw_search(speed, workers, source)
+        plans = ([self.course.planned[number] for number in each] for each in later)
+        return took + sum(
+            round_seconds([speed.seconds(plan, plan.examples) for plan in each], workers) for each in plans
+        )
+
+    def draw_search(self, speed: ResampledSpeed, workers: int, source: random.Random) -> float:
+        """Draw the seconds until no trial is left, or ``stop`` ends the sweep."""
         simulation, fresh, standing = self.simulation(speed.seconds, workers, source)
         running = {number: self._until_stop(number, simulation, speed, source) for number in self.running}
         took = simulation.run(running, [*self._interrupted(), *fresh])
-        # Only some future trials were simulated. The others take the same time on average, shared by the workers.
-        times = (len(self.unseen) - len(fresh)) / max(len(standing), 1)
-        return took + times * sum(sum(simulation.begun[number]) for number in standing) / workers
+        if not simulation.is_stopped:
+            # Only some future trials were simulated. The others take the same time on average, shared by the workers.
+            times = (len(self.unseen) - len(fresh)) / max(len(standing), 1)
+            took += times * sum(sum(simulation.begun[number]) for number in standing) / workers
+        return took
+
+    def _draw_confirmation(self, speed: ResampledSpeed, workers: int, source: random.Random) -> float:
+        """Draw the seconds of the confirmation that follows, 0 without one."""
+        confirm = self.course.spec.confirm
+        if confirm is None:
+            return 0.0
+        # Often as many trials are tied as may be confirmed.
+        count = confirm.top if source.random() < 0.5 else source.randint(1, confirm.top)
+        known = [*self.best[: confirm.top], *self.course.pool]
+        plans = [known[number] if number < len(self.best) else source.choice(known) for number in range(count)]
+        if self.course.has_baseline:
+            plans.append(self.course.planned[0])
+        # Nothing prunes or stops a training of the confirmation.
+        return confirmation_seconds(
+            plans, confirm.seeds, lambda plan: speed.seconds(plan, plan.examples), workers, source
+        )
 
     def simulation(
         self, seconds: Callable[..., float], workers: int, source: random.Random
     ) -> tuple[Simulation, Sequence[int], Sequence[int]]:
         """Draw one sweep, ready to run; also return the future trials, and those of them that represent others."""
-        end, proposed = self._ends(source), self._proposed(source)
+        end, proposed = trial_ends(self.course, self.ended, len(self.running), source), self._proposed(source)
         fresh, standing = self._some_unseen(source)
         trials = {number: dataclasses.replace(trial, values=dict(trial.values)) for number, trial in self.begun.items()}
         for number in fresh:
@@ -146,8 +213,31 @@ class Rest:
             if not trial.is_over:
                 trial.end = max(end(number, trial), trial.seen)
 
-        simulation = Simulation(self.course, self.budget, trials, workers, seconds, self._values(source))
+        values, stop = self._values(source), self._stop(source)
+        simulation = Simulation(self.course, self.budget, trials, workers, seconds, values, stop)
         return simulation, fresh, standing
+
+    def _stop(self, source: random.Random) -> SimulatedStop | None:
+        """Draw when ``stop`` ends the sweep; None if it cannot."""
+        stop, direction = self.course.spec.stop, self.course.spec.direction
+        if stop.target is None and stop.no_gain_trials is None:
+            return None
+        power = 1 / (1 + self._gain(source))
+        chance = 0.0 if stop.target is None else chance_to_reach(stop.target, self.objectives, direction, source)
+        best_at = -math.inf if self.gains.ended is None else self.gains.ended - self.now
+        return SimulatedStop(
+            stop, self.gains, best_at, chance**power, power, source, self._marks, direction, source.random()
+        )
+
+    @property
+    def _marks(self) -> Mapping[int, float]:
+        """The second best value at each rung: as many draws from the known values are better as will be a new best."""
+        second = -2 if self._is_best_last else 1
+        return {rung: values[second] for rung, values in self.reached.items() if len(values) > 2}
+
+    def _gain(self, source: random.Random) -> float:
+        """Draw how much better than random a sampler's proposals are; 0 for those that do not learn."""
+        return source.random() if self.course.spec.search.sampler in LEARNING else 0.0
 
     def _interrupted(self) -> list[int]:
         """Return the interrupted trials, which resume as soon as a worker is free."""
@@ -176,27 +266,6 @@ class Rest:
         left_out = {number for cohort in whole[_MOST_COHORTS:] for number in cohort}
         standing = [number for cohort in whole[:_MOST_COHORTS] for number in cohort]
         return [number for number in self.unseen if number not in left_out], standing
-
-    def _ends(self, source: random.Random) -> Callable[[int, SimulatedTrial], int]:
-        """Draw the examples at which a trial ends: like one of the ended trials, or by the prior on the pruner."""
-        course, free = self.course, FEWEST if self.course.spec.search.pruner == "median" else 0
-        ended = [(record, plan) for record, plan in self.ended if record.trial >= free]
-        drawn = source.choices(ended, k=len(ended)) if ended else []
-        shares = [course.share(source)] * len(course.rungs)
-        # Running trials are evidence too: they have not ended early so far.
-        trust = _TRUST + len(self.running)
-
-        def end(number: int, trial: SimulatedTrial) -> int:
-            is_free = course.halves or trial.is_spared or number < free or course.is_spared(number)
-            beyond, examples = trial.seen, None
-            if source.random() * (trust + len(drawn)) >= trust:
-                record, plan = source.choice(drawn)
-                beyond, examples = max(beyond, record.examples), _end_like(trial.plan, record, plan, is_free=is_free)
-            if examples is not None and examples > trial.seen:
-                return examples
-            return trial.plan.examples if is_free else stop(trial.plan, beyond, course.rungs, shares, source)
-
-        return end
 
     def _proposed(self, source: random.Random) -> Callable[[int], Workload]:
         """Draw future proposals: from the whole space, or like recent ones if the sampler learns."""
@@ -235,7 +304,7 @@ class Rest:
         Where fewer than two values are known, a spread is drawn, 2 % to 100 % of the value; later rungs spread more.
         """
         # Ranks from 0, the best, to 1. A power above 1 moves them towards the best.
-        gain = source.random() if self.course.spec.search.sampler in LEARNING else 0.0
+        gain = self._gain(source)
         chance, spreads = source.random() ** 2, sorted(10 ** source.uniform(-1.7, 0.0) for _ in self.course.rungs)
         places = defaultdict(lambda: source.random() ** (1 + gain), self._places)
 
@@ -251,6 +320,23 @@ class Rest:
         return value
 
 
+def _ranks(record: TrialRecord) -> bool:
+    return record.state is TrialState.COMPLETE and record.objective is not None and math.isfinite(record.objective)
+
+
+def _rank(course: Course, record: TrialRecord) -> float:
+    """Return an objective with its sign, so that the smallest is the best."""
+    value = record.objective or 0.0
+    return value if course.spec.direction is Direction.MINIMIZE else -value
+
+
+def _out(course: Course, records: Iterable[TrialRecord]) -> frozenset[int]:
+    """Return the candidates of a confirmation of which a training was ended because it need not run."""
+    known = range(len(course.candidates))
+    ended = (record.trial for record in records if record.state is TrialState.PRUNED and record.trial in known)
+    return frozenset(course.candidates[trial] for trial in ended)
+
+
 def _left(course: Course, budget: int, over: set[int]) -> Sequence[int]:
     """Return the trials that are not over; with halving, all trials of their cohorts."""
     if not course.halves:
@@ -258,32 +344,19 @@ def _left(course: Course, budget: int, over: set[int]) -> Sequence[int]:
     return [n for cohort in cohorts(budget) if not over.issuperset(cohort) for n in cohort]
 
 
-def _end_like(plan: Workload, record: TrialRecord, other: Workload, *, is_free: bool) -> int | None:
-    """Return the examples at which a trial ends if it ends like another one; None if that one trained to its end."""
-    if record.state is TrialState.PRUNED:
-        return None if is_free or reached(record) >= plan.examples else reached(record)
-    share = record.examples / other.examples
-    return None if share >= _WHOLE else int(share * plan.examples)
-
-
-def reached(record: TrialRecord) -> int:
-    """Return the examples that a trial has reached; at a rung, exactly the rung, though its last batch exceeds it."""
-    at_rung = record.state in (TrialState.PRUNED, TrialState.WAITING) and record.evaluations
-    return record.evaluations[-1].examples if at_rung else record.examples
-
-
 def _values_of(course: Course, trial: TrialRecord | Progress) -> dict[int, float]:
     return values_at(trial.evaluations, course.rungs, course.spec.direction) if course.halves else {}
 
 
-def _recorded(course: Course, record: TrialRecord) -> SimulatedTrial:
+def _recorded(course: Course, record: TrialRecord, now: float) -> SimulatedTrial:
     """Return a recorded trial as simulated; one that a fault interrupted starts again at its first example."""
     is_over, is_lost = record.state.finished, bool(record.faults) and record.state is TrialState.INTERRUPTED
     is_spared = record.audit is not None or course.is_baseline(record.trial)
     seen, values = (0, {}) if is_lost else (reached(record), _values_of(course, record))
     waits = record.state is TrialState.WAITING and bool(values) and not is_spared
     plan = course.plan(record.params)
-    return SimulatedTrial(plan, seen if is_over else plan.examples, seen, values, waits, is_over, is_spared)
+    end, stopped = seen if is_over else plan.examples, record.ended - now
+    return SimulatedTrial(plan, end, seen, values, waits, is_over, is_spared, stopped)
 
 
 def _progressed(course: Course, progress: Progress, before: int) -> SimulatedTrial:

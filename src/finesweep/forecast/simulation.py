@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from finesweep.forecast.course import Course
+from finesweep.forecast.simulated_stop import SimulatedStop
 from finesweep.pruning import RungStanding, cohorts, promotions
 from finesweep.spec import Workload
 
@@ -24,6 +25,7 @@ class SimulatedTrial:
         waits: Whether it waits at a rung.
         is_over: Whether it has ended.
         is_spared: Whether no pruner can end it any more.
+        stopped: When it last ended or began to wait, in seconds since the simulation began.
     """
 
     plan: Workload
@@ -33,6 +35,7 @@ class SimulatedTrial:
     waits: bool = False
     is_over: bool = False
     is_spared: bool = False
+    stopped: float = 0.0
 
     def standing(self, number: int) -> RungStanding:
         """Return its progress in the form that the rule takes."""
@@ -51,8 +54,10 @@ class Simulation:
         workers: Number of simultaneous trials.
         seconds: Draws the seconds that a workload takes for a number of examples; with ``anew``, of a new attempt.
         value: Draws the best objective of a trial at a rung, given by its index.
+        stop: Ends the sweep before its budget; None for nothing.
         now: Seconds since the simulation began.
         begun: Seconds of the simulated attempts, by trial.
+        is_stopped: Whether ``stop`` has ended it.
     """
 
     course: Course
@@ -61,8 +66,10 @@ class Simulation:
     workers: int
     seconds: Callable[..., float]
     value: Callable[[int, int], float]
+    stop: SimulatedStop | None = None
     now: float = 0.0
     begun: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    is_stopped: bool = False
     _events: list[tuple[float, int]] = field(default_factory=list, init=False)
     _queue: deque[int] = field(default_factory=deque, init=False)
     _cohorts: dict[int, range] = field(default_factory=dict, init=False)
@@ -87,7 +94,7 @@ class Simulation:
                     if trial.seen or trial.is_over or trial.is_spared:
                         self._note(number)
                 self._judge(cohort)
-        while self._begin_some():
+        while not self.is_stopped and self._begin_some():
             self.now, number = heapq.heappop(self._events)
             self._arrive(number)
         return self.now
@@ -114,8 +121,12 @@ class Simulation:
 
     def _arrive(self, number: int) -> None:
         trial = self.trials[number]
-        trial.seen = self.next_stop(trial)
+        trial.seen, trial.stopped = self.next_stop(trial), self.now
         trial.is_over = trial.seen >= trial.end
+        if trial.is_over:
+            # Halving prunes only trials that wait; what ends by itself is complete.
+            is_pruned = not self.course.halves and self.course.rungs and trial.end < trial.plan.examples
+            self._finish(trial, complete=not is_pruned)
         if self.course.halves:
             if not trial.is_over:
                 rung = self.course.rungs.index(trial.seen)
@@ -123,6 +134,10 @@ class Simulation:
                 trial.waits = True
             self._note(number)
             self._judge(self._cohorts[number], number)
+
+    def _finish(self, trial: SimulatedTrial, *, complete: bool) -> None:
+        if self.stop is not None and not self.is_stopped:
+            self.is_stopped = self.stop.ends_after(trial.stopped, trial.values, complete=complete)
 
     def _note(self, number: int) -> None:
         cohort = self._cohorts[number]
@@ -140,6 +155,7 @@ class Simulation:
             trial.is_over = not self.course.is_spared(cohort[place])
             if trial.is_over:
                 trial.waits = False
+                self._finish(trial, complete=False)
             else:
                 trial.is_spared = True
                 self._go_on(cohort[place], arrived)

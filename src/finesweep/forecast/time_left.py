@@ -9,6 +9,7 @@ how often all is drawn, and the range that is shown.
 from __future__ import annotations
 
 import heapq
+import math
 import operator
 import random
 from collections.abc import Sequence
@@ -45,23 +46,29 @@ class TimeLeft:
     _drawn: tuple[object, float, Span | None] = field(default=((), 0.0, None), init=False, repr=False)
     _running: list[tuple[float, int]] = field(default_factory=list, init=False, repr=False)
 
+    @property
+    def confirms(self) -> bool:
+        """Whether the time left includes a confirmation that follows."""
+        return self.course.spec.confirm is not None
+
     def estimate(
-        self, records: Sequence[TrialRecord], progress: Sequence[Progress], now: float
+        self, records: Sequence[TrialRecord], progress: Sequence[Progress], now: float, allowed: float = math.inf
     ) -> tuple[float, float] | None:
         """Return the low and the high end in seconds, None until a trial has ended.
 
-        Ends before the budget are not foreseen: by ``stop``, by ``budget.hours``, or by the user.
+        A confirmation that follows is included.
 
         Args:
             records: The records of all ended trials.
             progress: The running trials.
             now: Unix time.
+            allowed: Seconds that ``budget.hours`` leaves; a confirmation may take longer.
         """
         self._note_running(len(progress), now)
         state = (len(records), sum(record.state.finished for record in records), [one.trial for one in progress])
         before, drawn_at, found = self._drawn
         if state != before or not 0 <= now - drawn_at < _REFRESH_SECONDS:
-            drawn_at, found = now, self._draw(records, progress, now)
+            drawn_at, found = now, self._draw(records, progress, now, allowed)
             self._drawn = state, drawn_at, found
         if found is None:
             return None
@@ -73,7 +80,9 @@ class TimeLeft:
         lately = [(when, most) for when, most in self._running if now - when < _LATELY_SECONDS and most > count]
         self._running = [*lately, (now, count)] if count else lately
 
-    def _draw(self, records: Sequence[TrialRecord], progress: Sequence[Progress], now: float) -> Span | None:
+    def _draw(
+        self, records: Sequence[TrialRecord], progress: Sequence[Progress], now: float, allowed: float
+    ) -> Span | None:
         by_end = operator.attrgetter("ended")
         last = sorted(heapq.nlargest(_ATTEMPTS, records, key=by_end), key=by_end)
         found = (AttemptTiming.of(record, self.course.plan(record.params)) for record in last)
@@ -84,7 +93,8 @@ class TimeLeft:
         workers = max([count for _, count in self._running] or [self.workers, 1])
         # The same draws until a trial ends, so that the shown range does not jump from look to look.
         source = random.Random(len(records))
-        seconds = [rest.draw(ResampledSpeed.drawn(attempts, source), workers, source) for _ in range(_DRAWS)]
+        speeds = (ResampledSpeed.drawn(attempts, source) for _ in range(_DRAWS))
+        seconds = [rest.draw(speed, workers, source, allowed) for speed in speeds]
         return Span.of(seconds, _OUTSIDE)
 
 

@@ -6,32 +6,43 @@ The unknown parts, the proposed configurations and the pruned trials, are drawn 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from finesweep.forecast.course import Course, Span
 from finesweep.forecast.remaining_work import Rest
-from finesweep.spec import SweepSpec, Workload
+from finesweep.spec import StopSpec, SweepSpec, Workload
+from finesweep.trial import Params
 
 _DRAWS = 60
 
 
-def expected_examples(spec: SweepSpec, rows: int, trials: int, pruned: bool) -> Span:
+def expected_examples(
+    spec: SweepSpec, rows: int, trials: int, pruned: bool, first: Sequence[Params] | None = None
+) -> Span:
     """Estimate the training examples of a whole sweep.
 
     With `halving` the range is narrow, because rungs are fixed and shares nearly so. With other pruners it is as wide
-    as ``SHARES``, because the share of promoted trials depends on their values. Trials that diverge, fail or stop early
-    are not foreseen.
+    as ``SHARES``, because the share of promoted trials depends on their values. Early stopping and ``stop`` are drawn,
+    within what is usual for them. Trials that diverge or fail are not foreseen.
 
     Args:
         spec: The sweep's spec.
         rows: Training rows.
         trials: Trials of the sweep.
-        pruned: Whether the spec's pruner ends trials; without, all train to their end.
+        pruned: Whether the spec's pruner ends trials; without, only early stopping does.
+        first: Parameters of the first trials; see ``Course``.
     """
-    return _forecast(Course(spec, rows), trials, pruned, lambda trained, _: trained)
+    return _forecast(_course(spec, rows, pruned, first), trials, lambda trained, _: trained)
 
 
-def evaluated_rows(spec: SweepSpec, train_rows: int, validation_rows: int, trials: int, pruned: bool) -> Span:
+def evaluated_rows(
+    spec: SweepSpec,
+    train_rows: int,
+    validation_rows: int,
+    trials: int,
+    pruned: bool,
+    first: Sequence[Params] | None = None,
+) -> Span:
     """Estimate the validation rows that a whole sweep evaluates, each counted as often as it is read.
 
     Args:
@@ -40,24 +51,39 @@ def evaluated_rows(spec: SweepSpec, train_rows: int, validation_rows: int, trial
         validation_rows: Validation rows.
         trials: Trials of the sweep.
         pruned: As for ``expected_examples``.
+        first: Parameters of the first trials; see ``Course``.
     """
-    course = Course(spec, train_rows)
-    return _forecast(
-        course, trials, pruned, lambda trained, whole: course.evaluated(trained, validation_rows, complete=whole)
-    )
+    own = Course(spec, train_rows)  # which evaluates at its rungs, whether it prunes there or not
+    course = _course(spec, train_rows, pruned, first)
+    return _forecast(course, trials, lambda trained, whole: own.evaluated(trained, validation_rows, complete=whole))
 
 
-def _forecast(course: Course, trials: int, pruned: bool, cost: Callable[[int, bool], int]) -> Span:
-    """Simulate whole sweeps and add up the costs of their trials; in a large sweep a part represents the rest."""
+def in_full(spec: SweepSpec) -> SweepSpec:
+    """Return a spec by which all trials train to their end."""
+    search = spec.search.model_copy(update={"pruner": "none"})
+    return spec.model_copy(update={"search": search, "patience": "none", "stop": StopSpec()})
+
+
+def _course(spec: SweepSpec, rows: int, pruned: bool, first: Sequence[Params] | None) -> Course:
+    search = spec.search if pruned else spec.search.model_copy(update={"pruner": "none"})
+    return Course(spec.model_copy(update={"search": search}), rows, first)
+
+
+def _forecast(course: Course, trials: int, cost: Callable[[int, bool], int]) -> Span:
+    """Simulate whole sweeps and add up the costs of their trials; in a large sweep a part represents the rest.
+
+    A trial that ``stop`` ends in its midst counts up to its last rung.
+    """
     source, rest = random.Random(0), Rest.of(course, trials)
     totals = []
     for _ in range(_DRAWS):
         simulation, fresh, _ = rest.simulation(_examples, 1, source)
-        if pruned:
-            simulation.run({}, fresh)
+        simulation.run({}, fresh)
         drawn = [simulation.trials[number] for number in fresh]
-        ends = [(trial.seen if pruned else trial.plan.examples, trial.plan.examples) for trial in drawn]
-        totals.append(sum(cost(end, end >= planned) for end, planned in ends) * trials / len(fresh))
+        # Halving prunes at a rung before the drawn end; the other pruners draw the end.
+        ends = [trial.end if course.halves or not course.rungs else trial.plan.examples for trial in drawn]
+        costs = [cost(trial.seen, trial.seen >= end) for trial, end in zip(drawn, ends, strict=True) if trial.seen]
+        totals.append(sum(costs) * (1 if simulation.is_stopped else trials / len(fresh)))
     return Span.of(totals)
 
 

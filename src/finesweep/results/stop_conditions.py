@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from finesweep.pruning.gains import Gains
 from finesweep.spec import StopSpec
 from finesweep.text import without_numbers
 from finesweep.trial import Direction, TrialRecord, TrialState
@@ -19,18 +20,14 @@ def early_stop(stop: StopSpec, records: Sequence[TrialRecord], direction: Direct
         records: All finished trials so far.
         direction: The objective's direction.
     """
-    best: float | None = None
-    best_after = 0
     if stop.target is None and stop.no_gain_trials is None:
         return None
-    finished = sorted((r for r in records if r.state.finished), key=lambda r: r.ended)
-    for count, record in enumerate(finished, start=1):
-        objective = record.objective if record.state is TrialState.COMPLETE else None
-        if objective is not None and direction.better(objective, best):
-            best, best_after = objective, count
-    if stop.target is not None and best is not None and not direction.better(stop.target, best):
+    found = Gains.of(records, direction)
+    if found.best is None:
+        return None
+    if stop.target is not None and not direction.better(stop.target, found.best):
         return f"the target {stop.target:g} is reached"
-    if stop.no_gain_trials is not None and best is not None and len(finished) - best_after >= stop.no_gain_trials:
+    if stop.no_gain_trials is not None and found.since >= stop.no_gain_trials:
         return f"{stop.no_gain_trials} trials without a new best"
     return None
 

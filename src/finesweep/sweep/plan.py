@@ -91,6 +91,7 @@ def _inputs(request: Request, checked: Checked, sweep: OpenSweep, share: float, 
         free_bytes=float(shutil.disk_usage(existing).free),
         memory_gb=usable_memory_gb(),
         check_seconds=seconds,
+        planned=checked.planned,
     )
 
 

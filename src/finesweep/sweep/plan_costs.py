@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from finesweep.calibration import BATCH, BatchMeasurement, Measurement, PlanMeasurement
 from finesweep.folder.disk import STATE_COPIES, states_limit
 from finesweep.forecast import Span, expected_examples
-from finesweep.forecast.work import evaluated_rows
+from finesweep.forecast.work import evaluated_rows, in_full
 from finesweep.launch import Profile
 from finesweep.pruning import cohorts
 from finesweep.spec import SweepSpec
+from finesweep.trial import Params
 
 SPEED = (0.85, 1.0, 1.25)
 """Factors on the measured time for a whole sweep: low, likely and high."""
@@ -45,6 +46,7 @@ class PlanInputs:
         free_bytes: Free space on the disk of the results.
         memory_gb: The machine's main memory, in 1e9 bytes.
         check_seconds: Duration of checking and preparing.
+        planned: Parameters of the first trials, which no sampler proposes; None to take them from the spec.
     """
 
     spec: SweepSpec
@@ -55,6 +57,15 @@ class PlanInputs:
     free_bytes: float
     memory_gb: float
     check_seconds: float
+    planned: Sequence[Params] | None = None
+
+    def examples(self, spec: SweepSpec, *, pruned: bool) -> Span:
+        """Estimate the training examples of the sweep by a spec."""
+        return expected_examples(spec, self.rows["train"], self.trials, pruned, self.planned)
+
+    def evaluated(self, spec: SweepSpec, *, pruned: bool) -> Span:
+        """Estimate the validation rows that the sweep evaluates by a spec."""
+        return evaluated_rows(spec, self.rows["train"], self.rows["validation"], self.trials, pruned, self.planned)
 
 
 @dataclass(frozen=True)
@@ -162,7 +173,7 @@ class Estimate:
 
 def estimated(inputs: PlanInputs, found: PlanMeasurement) -> Estimate:
     """Estimate the costs of a sweep."""
-    examples, unpruned = (expected_examples(inputs.spec, inputs.rows["train"], inputs.trials, p) for p in (True, False))
+    examples, unpruned = (inputs.examples(inputs.spec, pruned=pruned) for pruned in (True, False))
     fitting = {one.batch: one.measurement for one in found.each if one.measurement is not None}
     memory = _memory(found, list(fitting.values())) if fitting else None
     disk = _disk(inputs, found, next(iter(fitting.values()))) if fitting else None
@@ -187,19 +198,16 @@ def estimated(inputs: PlanInputs, found: PlanMeasurement) -> Estimate:
         readings=found.each,
         problems=tuple(_problems(inputs, found, memory, disk)),
         busy_share=_busy_share(found, list(fitting.values())),
-        confirmation=_confirmation(inputs, found, fitting, unpruned) if inputs.spec.confirm else None,
+        confirmation=_confirmation(inputs, found, fitting) if inputs.spec.confirm else None,
     )
 
 
-def _confirmation(
-    inputs: PlanInputs, found: PlanMeasurement, fitting: dict[int, Measurement], unpruned: Span
-) -> ConfirmationCost:
-    spec, candidates = inputs.spec, _candidates(inputs)
-    count = _trainings(inputs)
-    examples = unpruned.times(count / inputs.trials)
+def _confirmation(inputs: PlanInputs, found: PlanMeasurement, fitting: dict[int, Measurement]) -> ConfirmationCost:
+    spec, candidates, count = in_full(inputs.spec), _candidates(inputs), _trainings(inputs)
+    examples = inputs.examples(spec, pruned=False).times(count / inputs.trials)
     if not fitting:
         return ConfirmationCost(count, examples, None)
-    rows = evaluated_rows(spec, inputs.rows["train"], inputs.rows["validation"], inputs.trials, False)
+    rows = inputs.evaluated(spec, pruned=False)
     own = dataclasses.replace(inputs, trials=count, check_seconds=0.0)
     # After the first seeds a round is one training for each candidate, so more workers would have nothing to do.
     fewer = dataclasses.replace(found, workers=min(found.workers, candidates))
@@ -238,13 +246,11 @@ class _Time:
 
     def hours(self, examples: Span, *, pruned: bool) -> Span:
         """Return the hours of the whole command."""
-        inputs = self.inputs
-        rows = evaluated_rows(inputs.spec, inputs.rows["train"], inputs.rows["validation"], inputs.trials, pruned)
-        return self.hours_of(examples, rows, pruned=pruned)
+        return self.hours_of(examples, self.inputs.evaluated(self.inputs.spec, pruned=pruned), pruned=pruned)
 
     def hours_of(self, examples: Span, rows: Span, *, pruned: bool) -> Span:
         """Return the hours of the whole command, from its training examples and evaluated validation rows."""
-        pairs = zip(_ends(examples), _ends(rows), SPEED, _TAILS, strict=True)
+        pairs = zip(*map(dataclasses.astuple, (examples, rows)), SPEED, _TAILS, strict=True)
         return Span(*(self._seconds(*pair, pruned=pruned) / 3600 for pair in pairs))
 
     def _seconds(self, examples: float, rows: float, pace: float, tail: float, *, pruned: bool) -> float:
@@ -287,10 +293,6 @@ class _Time:
 
 
 _TAILS = (0.0, 0.5, 1.0)
-
-
-def _ends(span: Span) -> tuple[float, float, float]:
-    return span.low, span.middle, span.high
 
 
 def _memory(found: PlanMeasurement, fitting: Sequence[Measurement]) -> Memory:

@@ -184,7 +184,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
         trials=sweep.wanted,
         parameters=list(spec.space),
         hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
-        left=TimeLeft(Course(spec, sweep.manifest.data.rows["train"]), sweep.wanted, sweep.workers),
+        left=TimeLeft(_course(sweep), sweep.wanted, sweep.workers),
     )
     with open_display(subject) as display:
         display.update(folder.records(), [])  # results of earlier runs are not announced
@@ -198,6 +198,12 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
             return handle
 
         return Supervisor(sweep, signals, display, start).wait()
+
+
+def _course(sweep: OpenSweep) -> Course:
+    manifest = sweep.manifest
+    repeated = [repeat.trial for repeat in manifest.repeats]
+    return Course(sweep.spec, manifest.data.rows["train"], manifest.planned, repeated)
 
 
 def collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:

@@ -96,6 +96,12 @@ def test_time_left_ends_with_the_hours_allowed() -> None:
     assert shown(records, hours=0.25, left=time_left())[0].endswith("about 8 min left")
 
 
+def test_time_left_names_the_confirmation_that_it_includes() -> None:
+    records = [record(n, 0.5, seconds=60.0, examples=12_000, examples_per_second=200.0) for n in range(3)]
+    left = TimeLeft(Course(spec_with("none", confirm={"top": 3}), ROWS), 20)
+    assert " left with the confirmation" in " ".join(line for line in shown(records, left=left))
+
+
 def test_running_trials_show_how_far_they_are() -> None:
     lines = shown([], [running(4), running(5, step=0, total_steps=0, loss=None, best=None)])
     assert lines[-2].split() == ["4", "██░░░░░░", "100/400", "0.6123", "0.5000", "3.2e-05", "3", "0:50"]

@@ -5,13 +5,14 @@ import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks.curves.recorded import read_curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_records import COMPLETE, FAILED, INTERRUPTED, WAITING, record, running
-from sweep_replays import ROWS, SPACE, Moment, RecordedReplay, Replay, World, spec_with
+from sweep_replays import ROWS, SPACE, ConfirmationReplay, Moment, RecordedReplay, Replay, World, spec_with
 
 from finesweep.forecast.course import Course
 from finesweep.forecast.time_left import TimeLeft, span
@@ -224,6 +225,83 @@ def test_the_range_holds_the_truth_in_eight_of_ten_sweeps(pruner: str) -> None:
     held, width = coverage([look for world in worlds(pruner, seeds=6) for look in looked_at(world, looks=3)])
     assert held >= 0.8
     assert width < 0.95
+
+
+EARLY = {
+    "patience: auto": {"patience": "auto"},
+    "patience: 2": {"patience": 2},
+    "no gain": {"patience": "auto", "stop": {"no_gain_trials": 10}},
+    "target": {"stop": {"target": 0.25}},
+}
+
+
+def at_the_tenth(world: World, replay: Replay) -> tuple[Moment, float] | None:
+    """Return the moment at which ten trials have finished, and the seconds until the end; None for a shorter sweep."""
+    moments = list(replay.moments())
+    tenth = next((moment for moment in moments[:-1] if _finished(moment) >= 10), None)
+    return None if tenth is None else (tenth, moments[-1].now - tenth.now)
+
+
+def ranges(world: World, moment: Moment) -> tuple[float, float]:
+    found = left_of(world).estimate(moment.records, moment.progress, moment.now)
+    assert found is not None
+    return found
+
+
+def many_worlds(seeds: int, **sections: Any) -> Iterator[World]:
+    for pruner in ("none", "halving"):
+        for world in worlds(pruner, seeds):
+            search = world.spec.search
+            yield dataclasses.replace(world, spec=spec_with(pruner, search.sampler, **sections))
+
+
+@pytest.mark.parametrize("sections", EARLY.values(), ids=EARLY)
+def test_the_range_holds_the_truth_where_trials_or_sweeps_end_early(sections: dict[str, Any]) -> None:
+    found: list[Look] = []
+    for world in many_worlds(4, **sections):
+        if (seen := at_the_tenth(world, Replay(world))) is not None:
+            low, high = ranges(world, seen[0])
+            found.append((low, seen[1], high))
+    assert len(found) > 15
+    assert coverage(found)[0] >= 0.8
+
+
+def test_the_range_holds_the_truth_of_a_search_and_its_confirmation() -> None:
+    whole: list[Look] = []
+    inside: list[Look] = []
+    for world in many_worlds(4, patience="auto", confirm={"top": 3, "seeds": 4}):
+        search = Replay(world)
+        seen = at_the_tenth(world, search)
+        assert seen is not None
+        again = ConfirmationReplay(search, tied=1 + world.seed % 5)
+        *moments, last = again.moments()
+        low, high = ranges(world, seen[0])
+        whole.append((low, seen[1] + last.now, high))
+        estimate = TimeLeft(again.course, again.world.trials, world.workers)
+        moment = moments[len(moments) // 2]
+        low, high = estimate.estimate(moment.records, moment.progress, moment.now) or (0.0, 0.0)
+        inside.append((low, last.now - moment.now, high))
+    assert coverage(whole)[0] >= 0.8
+    assert coverage(inside)[0] >= 0.8
+
+
+def test_hours_of_the_budget_do_not_limit_the_confirmation() -> None:
+    known = [ended(n) for n in range(4)]
+    one = left(10, space=FIXED, confirm={"top": 1, "seeds": 2}, search={"baseline": False, "pruner": "none"})
+    low, high = one.estimate(known, [], now=400.0, allowed=0.0) or (0.0, 0.0)
+    assert low < 2 * 60 < high < 4 * 60
+    assert one.confirms
+    assert left(10).estimate(known, [], now=400.0, allowed=0.0) == (0.0, 0.0)
+
+
+def test_planned_trials_are_those_of_the_manifest() -> None:
+    """The best configurations of an earlier sweep, which the spec does not know, are long ones."""
+    first = [{"num_train_epochs": 5, "per_device_train_batch_size": 16}] * 16
+    space = {**FIXED, "num_train_epochs": {"choices": [2, 5]}}
+    spec = spec_with("none", space=space, start={"from": "results/old", "top": 16})
+    known = [ended(n, seconds=100.0, epochs=5) for n in range(6)]
+    found = middle(TimeLeft(Course(spec, ROWS, first), 16).estimate(known, [], now=600.0))
+    assert found == pytest.approx(10 * 100, rel=0.15)
 
 
 @pytest.mark.slow
