@@ -5,9 +5,9 @@
 
 A search proposes parameters that no table has. So a table's values are made continuous: a smooth surface (a thin-plate
 spline over the logarithm of the learning rate, the epochs and the logarithm of the batch size) is laid through the mean
-of all seeds, one at each rung and one at the end. Its smoothing is the one that predicts left-out configurations best. A replayed
-trial has the values of the surfaces at its parameters, and beside them what one recorded trial differs from them at
-these places: that is what a seed and the surface's faults make. ``halving`` prunes as it does in a sweep.
+of all seeds, one at each rung and one at the end. Its smoothing is the one that predicts left-out configurations best.
+A replayed trial has the values of the surfaces at its parameters, and beside them what one recorded trial differs from
+them at these places: that is what a seed and the surface's faults make. ``halving`` prunes as it does in a sweep.
 
 The report says by how many percent the trial that a sweep would choose is above the lowest point of the surface. It is
 the surface's value that counts, which no sweep knows, and not the value that the sweep has seen: a seed's luck is not
