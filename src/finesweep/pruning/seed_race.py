@@ -21,6 +21,9 @@ FIRST_SEEDS = 2
 DRAWS = 10_000
 """Draws of the means; a chance of 0.05 is then known to 0.0022 (one standard deviation)."""
 
+_ROUNDING = 1e-12
+"""Means are equal if they differ by less than this share of the largest value."""
+
 
 @dataclass(frozen=True)
 class SeedRun:
@@ -119,7 +122,9 @@ def chances(values: Mapping[int, Sequence[float]], direction: Direction) -> dict
     spread = np.sqrt(squares / random.chisquare(freedom, DRAWS))[:, None]
     noise = random.standard_normal((DRAWS, len(names)))
     means = np.array([row.mean() for row in rows]) + spread / np.sqrt(seeds) * noise
-    is_best = means == means.min(axis=1, keepdims=True)  # equal ones share
+    # Equal ones share. Rounding alone must not decide, as between one value and the mean of three equal ones.
+    rounding = _ROUNDING * max(float(np.abs(row).max()) for row in rows)
+    is_best = means <= means.min(axis=1, keepdims=True) + rounding
     shares = (is_best / is_best.sum(axis=1, keepdims=True)).mean(axis=0)
     return dict(zip(names, shares.tolist(), strict=True))
 
