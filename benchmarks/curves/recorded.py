@@ -15,6 +15,32 @@ from finesweep.pruning.early_stopping import out_of_patience
 from finesweep.spec.sections import SweepSpec
 from finesweep.trial import Evaluation
 
+FOLDER = Path(__file__).parent
+
+HELD_OUT = frozenset({"amazon", "tweets"})
+"""Names of tables that are held out: rules are judged on them, and no rule is ever tuned on them."""
+
+
+def find_table(asked: str) -> Path:
+    """Return the file of a table.
+
+    Args:
+        asked: The name of a recorded table, such as ``pretrained``, or the path of any other.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    for path in (FOLDER / f"{asked}.csv", Path(asked)):
+        if path.is_file():
+            return path
+    names = ", ".join(sorted(path.stem for path in FOLDER.glob("*.csv")))
+    raise ValueError(f"no table {asked}; name a file or one of {names}")
+
+
+def is_held_out(table: Path) -> bool:
+    """Return whether a table is one that no rule is tuned on."""
+    return table.resolve().parent == FOLDER.resolve() and table.stem in HELD_OUT
+
 
 @dataclass(frozen=True)
 class Curve:

@@ -1,10 +1,10 @@
-"""Makes the small pretrained model of ``pretrained.csv``: what a sentence encoder knows, in 2 layers of width 64.
+"""Makes the small pretrained models of ``curves/``: what a sentence encoder knows, in 2 layers of width 64 or so.
 
     python -m benchmarks.studies.distil --teacher all-MiniLM-L6-v2 --texts sst2_train.csv sst2_test.csv --out small
 
-Its word vectors are the teacher's 64 main components; its pooled output then learns to predict the teacher's
-embedding of each text, without labels. Only the tokens of these texts are kept, so name the validation texts too if
-their tokens are needed. It takes a quarter of an hour on one core.
+Its word vectors are the teacher's main components, as many as it is wide; its pooled output then learns to predict the
+teacher's embedding of each text, without labels. Only the tokens of these texts are kept, so name the validation texts
+too if their tokens are needed. It takes a quarter of an hour on one core.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 import transformers
 from torch.nn.functional import normalize
 
-WIDTH, LAYERS, EPOCHS, BATCH, LEARNING_RATE = 64, 2, 12, 32, 1e-3
+EPOCHS, BATCH, LEARNING_RATE = 12, 32, 1e-3
 
 
 def read_texts(files: Sequence[Path], column: str) -> list[str]:
@@ -48,20 +48,26 @@ def embeddings(teacher: Any, batches: Sequence[Any]) -> list[torch.Tensor]:
     return found
 
 
-def student_of(teacher: Any) -> Any:
-    """Make the student, with the teacher's word vectors in fewer dimensions."""
+def student_of(teacher: Any, width: int, layers: int) -> Any:
+    """Make the student, with the teacher's word vectors in fewer dimensions.
+
+    Args:
+        teacher: The teacher, at least as wide.
+        width: The student's width, a multiple of 2.
+        layers: Its number of layers.
+    """
     config = transformers.BertConfig(
         vocab_size=teacher.config.vocab_size,
-        hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
+        hidden_size=width,
+        num_hidden_layers=layers,
         num_attention_heads=2,
-        intermediate_size=2 * WIDTH,
+        intermediate_size=2 * width,
         max_position_embeddings=64,
     )
     student = transformers.BertModel(config)
     vectors = teacher.embeddings.word_embeddings.weight.detach()
     vectors = vectors - vectors.mean(0)
-    _, _, axes = torch.pca_lowrank(vectors, q=WIDTH, center=False)
+    _, _, axes = torch.pca_lowrank(vectors, q=width, center=False)
     reduced = vectors @ axes
     student.embeddings.word_embeddings.weight.data.copy_(reduced / reduced.std() * 0.05)
     return student
@@ -69,7 +75,7 @@ def student_of(teacher: Any) -> Any:
 
 def train(student: Any, batches: Sequence[Any], wanted: Sequence[torch.Tensor]) -> None:
     """Teach the student's pooled output to predict the embeddings."""
-    head = torch.nn.Linear(WIDTH, wanted[0].shape[1])
+    head = torch.nn.Linear(student.config.hidden_size, wanted[0].shape[1])
     optimizer = torch.optim.AdamW([*student.parameters(), *head.parameters()], lr=LEARNING_RATE)
     total = EPOCHS * len(batches)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / total))
@@ -117,6 +123,8 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="folder of a BERT-like sentence encoder")
     parser.add_argument("--texts", type=Path, nargs="+", required=True, help="CSVs; labels are not read")
     parser.add_argument("--text", default="text", help="column with the text")
+    parser.add_argument("--width", type=int, default=64, help="its width")
+    parser.add_argument("--layers", type=int, default=2, help="its layers")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     asked = parser.parse_args()
     torch.manual_seed(0)
@@ -124,7 +132,7 @@ def main() -> None:
     teacher = transformers.AutoModel.from_pretrained(asked.teacher).eval()
     texts = read_texts(asked.texts, asked.text)
     batches = [encode(tokenizer, texts[start : start + BATCH]) for start in range(0, len(texts), BATCH)]
-    student = student_of(teacher)
+    student = student_of(teacher, asked.width, asked.layers)
     train(student, batches, embeddings(teacher, batches))
     keep_tokens(student, tokenizer, texts, asked.out)
 

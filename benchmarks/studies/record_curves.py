@@ -4,7 +4,8 @@
 
 Each seed is one sweep without pruning of the same configurations, drawn once from a space: ``bert`` is that of
 ``search_spaces/bert.yaml`` with learning rates for a model as small as this one, ``quickstart`` that of
-``search_spaces/quickstart.yaml``. The sweeps' own records become the table. Run again, it goes on where it stopped.
+``search_spaces/quickstart.yaml``; ``amazon`` and ``tweets`` are as ``bert`` for a distilled model, drawn otherwise. The
+sweeps' own records become the table. Run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class Space:
 SPACES = {
     "bert": Space(0, 1e-4, 5e-4, (8, 16, 32)),
     "quickstart": Space(2, 1e-4, 3e-3, (16, 32, 64), {"warmup_steps": 0.1}),
+    "amazon": Space(3, 6e-5, 6e-4, (8, 16, 32)),
+    "tweets": Space(4, 6e-5, 6e-4, (8, 16, 32)),
 }
 """Spaces by name."""
 

@@ -3,6 +3,7 @@
     python -m benchmarks.studies.replay
     python -m benchmarks.studies.replay --trials 20 30 40 --workers 1 4 8
     python -m benchmarks.studies.replay --grid --match halving --orders 100
+    python -m benchmarks.studies.replay --table pretrained
 
 A table of ``curves/`` holds the full curves of many configurations, each trained with several seeds. A replayed sweep
 draws trials from one seed's curves in a random order and lets a pruner see of them what it would have seen
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from benchmarks.curves.recorded import Curve, read_curves
+from benchmarks.curves.recorded import Curve, find_table, is_held_out, read_curves
 from benchmarks.studies.replay_rules import (
     Fewer,
     Halving,
@@ -54,9 +55,6 @@ from scipy.stats import kendalltau
 
 from finesweep.spec.sections import DataSpec, ObjectiveSpec, Patience, ScratchModelSpec, SweepSpec
 from finesweep.trial import Direction
-
-TABLE = Path(__file__).parents[1] / "curves" / "curves.csv"
-"""The recorded curves."""
 
 Making = Callable[[Sequence[Curve]], Rule]
 """Makes a pruner for the trials of one sweep."""
@@ -351,6 +349,11 @@ def tables(asked: argparse.Namespace, curves: Mapping[int, Sequence[Curve]]) -> 
     yield from rung_table(curves)
 
 
+def title(table: Path) -> str:
+    """Return the report's first line."""
+    return f"{table.stem}: held out, so no rule may be tuned on these figures" if is_held_out(table) else table.stem
+
+
 def heading(epochs: Sequence[int]) -> Iterator[str]:
     """Yield the first two lines of a table."""
     columns = ["pruner", "cost", "time", "done", "regret %", "elsewhere %", "lost %", "by mean %"]
@@ -362,7 +365,7 @@ def heading(epochs: Sequence[int]) -> Iterator[str]:
 def main() -> None:
     """Replay and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--table", type=Path, default=TABLE, help="recorded curves")
+    parser.add_argument("--table", type=find_table, default="curves", help="recorded curves, by name or path")
     parser.add_argument("--trials", type=int, nargs="+", default=[30], help="trials of a sweep")
     parser.add_argument("--workers", type=int, nargs="+", default=[1], help="trials at a time")
     parser.add_argument("--orders", type=int, default=500, help="orders of each seed's trials")
@@ -370,6 +373,7 @@ def main() -> None:
     parser.add_argument("--match", default="", help="only pruners with this in their name")
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    print(title(asked.table))  # noqa: T201
     for text in tables(asked, read_curves(asked.table)):
         print(text, flush=True)  # noqa: T201
 
