@@ -1,7 +1,7 @@
 """Replays searches on recorded curves: how near each comes to the lowest objective, after so many trials.
 
     python -m benchmarks.studies.replay_search
-    python -m benchmarks.studies.replay_search --table benchmarks/curves/pretrained.csv --sweeps 40 --only gp tpe
+    python -m benchmarks.studies.replay_search --table pretrained --sweeps 40 --only gp tpe
 
 A search proposes parameters that no table has. So a table's values are made continuous: a smooth surface (a thin-plate
 spline over the logarithm of the learning rate, the epochs and the logarithm of the batch size) is laid through the mean
@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from benchmarks.curves.recorded import Curve, read_curves
+from benchmarks.curves.recorded import FOLDER, HELD_OUT, Curve, find_table, is_held_out, read_curves
 from benchmarks.studies.replay_rules import Halving, Rule, Unpruned, carry_out
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.interpolate import RBFInterpolator
@@ -44,7 +44,7 @@ from finesweep.spec.planned_trials import planned_trials
 from finesweep.spec.sections import FACTOR, PRETRAINED_FACTOR, SearchSpec
 from finesweep.trial import Evaluation, Params
 
-TABLES = sorted((Path(__file__).parents[1] / "curves").glob("*.csv"))
+TABLES = sorted(FOLDER.glob("*.csv"))
 """The tables of recorded curves."""
 
 RUNGS = (0.75, 1.5, 2.5)
@@ -55,8 +55,14 @@ MARKS = (8, 12, 16, 20)
 
 RATE, EPOCHS, BATCH = "learning_rate", "num_train_epochs", "per_device_train_batch_size"
 
-WIDTH = 64
-"""Width of the recorded models."""
+PRETRAINED = frozenset({"pretrained", *HELD_OUT})
+"""Tables whose model is pretrained."""
+
+RATES = {"quickstart": (1e-4, 3e-3), **dict.fromkeys(HELD_OUT, (6e-5, 6e-4))}
+"""Lowest and highest learning rate that was recorded, where it is not 1e-4 and 5e-4."""
+
+WIDTHS = dict.fromkeys(HELD_OUT, 128)
+"""Width of the recorded model, where it is not 64."""
 
 END = math.inf
 """The rung behind all others: the end of a trial."""
@@ -101,6 +107,7 @@ class World:
     """A table made continuous.
 
     Attributes:
+        name: The table's name.
         space: Its search space.
         rows: Training rows.
         batches: Batch sizes.
@@ -112,10 +119,11 @@ class World:
 
     def __init__(self, table: Path) -> None:
         self._recorded = list(_recorded(table))
-        self.factor = PRETRAINED_FACTOR if table.stem == "pretrained" else FACTOR
+        self.name = table.stem
+        self.factor = PRETRAINED_FACTOR if self.name in PRETRAINED else FACTOR
         self.rows = next(iter(read_curves(table).values()))[0].rows
         self.batches = sorted({one.point.batch for one in self._recorded})
-        self.low, self.high = 1e-4, 3e-3 if max(one.point.rate for one in self._recorded) > 1e-3 else 5e-4
+        self.low, self.high = RATES.get(self.name, (1e-4, 5e-4))
         self.space = SearchSpace(
             {
                 RATE: Parameter(low=self.low, high=self.high, log=True),
@@ -303,7 +311,7 @@ def planned(world: World, *, portfolio: bool) -> list[Params]:
         start=AUTO if portfolio else (),
         space=world.space.parameters,
     )
-    return planned_trials(spec, {}, 64, width=WIDTH)
+    return planned_trials(spec, {}, 64, width=WIDTHS.get(world.name, 64))
 
 
 def sweeps(world: World, arm: Arm, count: int, trials: int, *, halving: bool) -> Iterator[tuple[Drawn, int]]:
@@ -334,14 +342,14 @@ def lines(world: World, asked: argparse.Namespace) -> Iterator[str]:
 def main() -> None:
     """Replay and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--table", type=Path, nargs="+", default=TABLES, help="recorded curves")
+    parser.add_argument("--table", type=find_table, nargs="+", default=TABLES, help="recorded curves: names or paths")
     parser.add_argument("--sweeps", type=int, default=40, help="sweeps of each search")
     parser.add_argument("--halving", action="store_true", help="prune by halving; without, every trial is finished")
     parser.add_argument("--only", nargs="+", default=list(ARMS), choices=list(ARMS), help="only these searches")
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for table in asked.table:
-        print(f"\n{table.stem}\n", flush=True)  # noqa: T201
+        print(f"\n{table.stem}{' (held out)' if is_held_out(table) else ''}\n", flush=True)  # noqa: T201
         for text in lines(World(table), asked):
             print(text, flush=True)  # noqa: T201
 
