@@ -128,7 +128,7 @@ class RecordedWork:
         self.planned = planned_trials(spec, {}, 128)
         self.rows = ROWS
         self.profile = settled(workers=at_a_time)
-        self.rung_judge = RungJudge.of(self.sweep_folder, spec, ROWS, self.wanted)
+        self.rung_judge = RungJudge(self.sweep_folder, spec, ROWS, self.wanted)
         self.leases: dict[Claim, Lease] = {}
         self.stop_file = folder / f"stopped-{run}"
 
@@ -184,7 +184,7 @@ class RecordedWork:
                 record = self.record_of(claim, TrialState.PRUNED, params, evaluations, "")
                 report(Report(evaluations[-1], best, False, lambda record=record: record))
                 if index > judged:
-                    self.rung_judge.judge(claim.trial, evaluations)
+                    self.rung_judge.judge(claim.trial, evaluations, params)
         except AttemptOutdated:
             (self.sweep_folder.path / "outdated").touch()
             raise

@@ -37,7 +37,7 @@ class Arm:
         search = SearchSpec(pruner="halving", sampler="random", baseline=False)
         spec = lab.spec.model_copy(update={"search": search, "pruning": PruningSpec(rungs=(0.5,))})
         self.context = TrialContext(self.folder, lab.manifest, spec, PARAMS)
-        self.judge = RungJudge.of(self.folder, spec, 192, TRIALS)
+        self.judge = RungJudge(self.folder, spec, 192, TRIALS)
         self.profile = Profile(limits=Limits(states_gb=states_gb))
 
     def attempt(self, stops: Callable[[Attempt], bool] = lambda _: False) -> None:

@@ -112,13 +112,16 @@ class Replay:
     def __init__(self, world: World) -> None:
         self.world = world
         self.source = random.Random(f"{world.seed} {world.workers} {world.trials} {world.spec.search.pruner}")
-        self.rungs = rung_examples(world.spec, ROWS)
         self.seen: dict[int, _Trial] = {}
         self.records: dict[int, TrialRecord] = {}
         self.running: dict[int, _Trial] = {}
         self.events: list[tuple[float, int]] = []
         self.phase = self.source.uniform(0, 2 * math.pi)
         self.now = 0.0
+
+    def rungs(self, trial: _Trial) -> tuple[int, ...]:
+        """Return the examples of each rung of a trial."""
+        return rung_examples(self.world.spec, ROWS, trial.total)
 
     def moments(self) -> Iterator[Moment]:
         """Yield each moment at which a trial has ended for good; the last is the sweep's end."""
@@ -152,7 +155,9 @@ class Replay:
 
     def _promotions(self, standings: dict[int, RungStanding]) -> Promotions:
         factor = self.world.spec.factor
-        return promotions(standings, self.world.trials, len(self.rungs), Direction.MINIMIZE, factor=factor)
+        return promotions(
+            standings, self.world.trials, len(rung_examples(self.world.spec, ROWS)), Direction.MINIMIZE, factor=factor
+        )
 
     def _standing(self, number: int) -> RungStanding:
         trial, record = self.seen[number], self.records.get(number)
@@ -164,8 +169,8 @@ class Replay:
         best, values = math.inf, {}
         for one in trial.evaluations:
             best = min(best, one.objective or math.inf)
-            if one.examples in self.rungs:
-                values.setdefault(self.rungs.index(one.examples), best)
+            if one.examples in (rungs := self.rungs(trial)):
+                values.setdefault(rungs.index(one.examples), best)
         return values
 
     def _drop(self, number: int) -> None:
@@ -191,7 +196,7 @@ class Replay:
     def _go_on(self, number: int) -> None:
         """Set out for the trial's next evaluation."""
         trial = self.running[number]
-        ahead = [*self.rungs, *range(ROWS, trial.total, ROWS), trial.total, trial.dies_at or 0]
+        ahead = [*self.rungs(trial), *range(ROWS, trial.total, ROWS), trial.total, trial.dies_at or 0]
         goal = min(x for x in ahead if x > trial.seen)
         seconds = (goal - trial.seen) * trial.speed * self._machine()
         trial.left, trial.set_out = trial.seen, trial.reached
@@ -234,7 +239,7 @@ class Replay:
         if pruner == "asha":
             return self._asha(number)
         values = self._values(trial)
-        if not values or self.rungs[max(values)] != trial.seen:
+        if not values or self.rungs(trial)[max(values)] != trial.seen:
             return None
         rung = max(values)
         if pruner == "median":

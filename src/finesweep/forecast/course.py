@@ -80,7 +80,7 @@ class Course:
 
     @functools.cached_property
     def rungs(self) -> tuple[int, ...]:
-        """Training examples at which the spec's pruner may end a trial, ascending."""
+        """Training examples at which the spec's pruner may end a trial, ascending; 0 for each share of its length."""
         if self._own:
             return self._own
         if self.spec.search.pruner not in SHARES:
@@ -88,6 +88,12 @@ class Course:
         # Pruners of Optuna and Ray compare at the first evaluation, the second, the fourth and so on.
         each = self.rows / self.spec.evaluation.per_epoch
         return tuple(int(each * 2**power) for power in range(12))
+
+    def rungs_of(self, plan: Workload) -> tuple[int, ...]:
+        """Return the training examples at which the spec's pruner may end a trial, ascending."""
+        if self._own and self.spec.compares_shares:
+            return rung_examples(self.spec, self.rows, plan.examples)
+        return self.rungs
 
     def plan(self, params: Params) -> Workload:
         """Return the workload of a trial with these parameters."""
@@ -155,10 +161,11 @@ class Course:
         found = examples_after(source.randint(first, last), self.rows, per_epoch)
         return found if found > seen else plan.examples
 
-    def evaluated(self, trained: int, validation_rows: int, *, complete: bool) -> int:
+    def evaluated(self, plan: Workload, trained: int, validation_rows: int, *, complete: bool) -> int:
         """Return the number of validation rows that a trial evaluates, over all its evaluations.
 
         Args:
+            plan: Its workload.
             trained: Its training examples.
             validation_rows: Rows of the validation set.
             complete: Whether it reaches its end; its best weights are then ranked on all rows.
@@ -167,7 +174,9 @@ class Course:
         spaced = trained * self.spec.evaluation.per_epoch // self.rows
         # A rung and the end of training are evaluated in addition, unless a regular evaluation is at the same place. A
         # trial that ends at a rung was evaluated there.
-        added = {rung for rung in self._own if rung <= trained} | ({trained} if complete else set())
+        added = {rung for rung in self._own and self.rungs_of(plan) if rung <= trained} | (
+            {trained} if complete else set()
+        )
         between = sum(place * self.spec.evaluation.per_epoch % self.rows > 0 for place in added)
         again = validation_rows if complete and each < validation_rows else 0
         return (spaced + between) * each + again

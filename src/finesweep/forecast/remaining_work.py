@@ -345,7 +345,9 @@ def _left(course: Course, budget: int, over: set[int]) -> Sequence[int]:
 
 
 def _values_of(course: Course, trial: TrialRecord | Progress) -> dict[int, float]:
-    return values_at(trial.evaluations, course.rungs, course.spec.direction) if course.halves else {}
+    if not course.halves:
+        return {}
+    return values_at(trial.evaluations, course.rungs_of(course.plan(trial.params)), course.spec.direction)
 
 
 def _recorded(course: Course, record: TrialRecord, now: float) -> SimulatedTrial:
@@ -367,6 +369,8 @@ def _progressed(course: Course, progress: Progress, before: int) -> SimulatedTri
     seen = max(min(round(plan.examples * share), plan.examples), 0 if share else before)
     evaluated = {before, *(evaluation.examples for evaluation in progress.evaluations)}
     # A rung that was passed and has no evaluation yet is being evaluated.
-    seen = min((rung for rung in course.rungs if before < rung <= seen and rung not in evaluated), default=seen)
+    seen = min(
+        (rung for rung in course.rungs_of(plan) if before < rung <= seen and rung not in evaluated), default=seen
+    )
     is_spared = progress.audit is not None or course.is_baseline(progress.trial)
     return SimulatedTrial(plan, plan.examples, seen, _values_of(course, progress), is_spared=is_spared)

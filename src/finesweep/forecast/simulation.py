@@ -101,7 +101,7 @@ class Simulation:
 
     def next_stop(self, trial: SimulatedTrial) -> int:
         """Return the examples at which a trial waits or ends next."""
-        rungs = self.course.rungs if self.course.halves and not trial.is_spared else ()
+        rungs = self.course.rungs_of(trial.plan) if self.course.halves and not trial.is_spared else ()
         return min(next((rung for rung in rungs if rung > trial.seen), trial.end), trial.end)
 
     def _begin_some(self) -> bool:
@@ -129,7 +129,7 @@ class Simulation:
             self._finish(trial, complete=not is_pruned)
         if self.course.halves:
             if not trial.is_over:
-                rung = self.course.rungs.index(trial.seen)
+                rung = self.course.rungs_of(trial.plan).index(trial.seen)
                 trial.values.setdefault(rung, self.value(number, rung))
                 trial.waits = True
             self._note(number)

@@ -72,7 +72,7 @@ def trial_ends(
                 return examples
         elif course.stops_early and source.random() < early:
             whole = course.early_end(trial.plan, trial.seen, source)
-        return whole if is_free else min(whole, stop(trial.plan, beyond, course.rungs, shares, source))
+        return whole if is_free else min(whole, stop(trial.plan, beyond, course.rungs_of(trial.plan), shares, source))
 
     return end
 

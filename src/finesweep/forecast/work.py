@@ -32,7 +32,7 @@ def expected_examples(
         pruned: Whether the spec's pruner ends trials; without, only early stopping does.
         first: Parameters of the first trials; see ``Course``.
     """
-    return _forecast(_course(spec, rows, pruned, first), trials, lambda trained, _: trained)
+    return _forecast(_course(spec, rows, pruned, first), trials, lambda _, trained, __: trained)
 
 
 def evaluated_rows(
@@ -55,7 +55,11 @@ def evaluated_rows(
     """
     own = Course(spec, train_rows)  # which evaluates at its rungs, whether it prunes there or not
     course = _course(spec, train_rows, pruned, first)
-    return _forecast(course, trials, lambda trained, whole: own.evaluated(trained, validation_rows, complete=whole))
+
+    def rows(plan: Workload, trained: int, complete: bool) -> int:
+        return own.evaluated(plan, trained, validation_rows, complete=complete)
+
+    return _forecast(course, trials, rows)
 
 
 def in_full(spec: SweepSpec) -> SweepSpec:
@@ -69,7 +73,7 @@ def _course(spec: SweepSpec, rows: int, pruned: bool, first: Sequence[Params] | 
     return Course(spec.model_copy(update={"search": search}), rows, first)
 
 
-def _forecast(course: Course, trials: int, cost: Callable[[int, bool], int]) -> Span:
+def _forecast(course: Course, trials: int, cost: Callable[[Workload, int, bool], int]) -> Span:
     """Simulate whole sweeps and add up the costs of their trials; in a large sweep a part represents the rest.
 
     A trial that ``stop`` ends in its midst counts up to its last rung.
@@ -82,7 +86,11 @@ def _forecast(course: Course, trials: int, cost: Callable[[int, bool], int]) -> 
         drawn = [simulation.trials[number] for number in fresh]
         # Halving prunes at a rung before the drawn end; the other pruners draw the end.
         ends = [trial.end if course.halves or not course.rungs else trial.plan.examples for trial in drawn]
-        costs = [cost(trial.seen, trial.seen >= end) for trial, end in zip(drawn, ends, strict=True) if trial.seen]
+        costs = [
+            cost(trial.plan, trial.seen, trial.seen >= end)
+            for trial, end in zip(drawn, ends, strict=True)
+            if trial.seen
+        ]
         totals.append(sum(costs) * (1 if simulation.is_stopped else trials / len(fresh)))
     return Span.of(totals)
 

@@ -21,11 +21,14 @@ class Schedule:
         length: Length of the trial.
         per_epoch: Evaluations in one pass.
         rungs: Epochs with an additional evaluation.
+        rungs_first: Whether an evaluation that is due at the same step as one of the ``per_epoch`` is that of the rung.
+            A share of a trial's own length may lie within the last batch of an epoch.
     """
 
     length: TrialLength
     per_epoch: int
     rungs: tuple[Fraction, ...] = ()
+    rungs_first: bool = False
 
     def rung(self, step: int) -> int | None:
         """Return the example count to evaluate and report at, None if no evaluation is due.
@@ -34,6 +37,8 @@ class Schedule:
         """
         # Due at the first step that reaches or passes the place, since a large batch seldom meets it exactly. Integers
         # only: a rounding error would move an evaluation by a step.
+        if self.rungs_first and step in self._between and step < self.length.total_steps:
+            return self._between[step]
         reached, before = (done * self.per_epoch // self.length.steps_per_epoch for done in (step, step - 1))
         if reached > before:
             return examples_after(reached, self.length.rows, self.per_epoch)

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from finesweep.spec import ON_RUNGS, SweepSpec
+from finesweep.spec import ON_RUNGS, SweepSpec, TrialLength
 from finesweep.spec.sections import FACTOR
 from finesweep.text import metric
-from finesweep.trial import Direction, Evaluation, TrialRecord
+from finesweep.trial import Direction, Evaluation, TrialRecord, Value
 
 ASHA_FACTOR = 2
 """Reduction factor of ``asha`` with either backend: 1 in ASHA_FACTOR trials is promoted at a rung."""
@@ -34,20 +34,45 @@ anything, values differ by less, and their order is chance."""
 
 
 def rung_fractions(spec: SweepSpec) -> tuple[Fraction, ...]:
-    """Return a spec's rungs in epochs, ascending; empty if its pruner does not compare at rungs."""
+    """Return a spec's rungs in epochs or shares, ascending; empty if its pruner does not compare at rungs."""
     if spec.search.pruner not in ON_RUNGS:
         return ()
-    return tuple(sorted({Fraction(str(epochs)) for epochs in spec.pruning.rungs}))
+    return tuple(sorted({_fraction(rung) for rung in spec.pruning.rungs}))
 
 
-def rung_examples(spec: SweepSpec, rows: int) -> tuple[int, ...]:
-    """Return a spec's rungs in training examples, ascending.
+def rung_examples(spec: SweepSpec, rows: int, whole: int = 0) -> tuple[int, ...]:
+    """Return the rungs of a trial in training examples, ascending.
+
+    Rungs in epochs are the same for all trials. If rungs are shares of a trial's own length, those with the same index
+    are at the same share, also where a trial is so short that two of them are at the same example.
 
     Args:
         spec: The sweep's spec.
         rows: Training rows.
+        whole: Training examples of the whole trial; needed only where rungs are shares of it.
     """
-    return tuple(dict.fromkeys(int(epochs * rows) for epochs in rung_fractions(spec)))
+    fractions = rung_fractions(spec)
+    if not spec.compares_shares:
+        return tuple(dict.fromkeys(int(epochs * rows) for epochs in fractions))
+    return tuple(int(share * whole) for share in fractions)
+
+
+def rung_epochs(spec: SweepSpec, rows: int, settings: Mapping[str, Value]) -> tuple[Fraction, ...]:
+    """Return the rungs of a trial in epochs, ascending.
+
+    Args:
+        spec: The sweep's spec.
+        rows: Training rows.
+        settings: Settings of the trial, as ``SweepSpec.merged`` returns them.
+    """
+    if not spec.compares_shares:
+        return rung_fractions(spec)
+    whole = TrialLength.of(settings, rows).total_examples
+    return tuple(Fraction(examples, rows) for examples in rung_examples(spec, rows, whole))
+
+
+def _fraction(rung: float | str) -> Fraction:
+    return Fraction(rung[:-1]) / 100 if isinstance(rung, str) else Fraction(str(rung))
 
 
 def is_audited(seed: int, trial: int, share: float) -> bool:

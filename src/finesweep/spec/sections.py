@@ -11,7 +11,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from finesweep.spec.search_space import Parameter, SearchSpace
 from finesweep.spec.training_arguments import describe
@@ -161,7 +161,28 @@ class EvaluationSpec(Section):
     )
 
 
-Epochs = Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)]
+_SHARE = r"^[0-9]+(\.[0-9]+)?%$"
+
+
+def _rung(value: Any) -> Any:
+    """Check a rung. A union of types would report only one of the allowed forms."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 10_000:
+        return float(value)
+    if isinstance(value, str) and re.fullmatch(_SHARE, text := value.replace(" %", "%")) and 0 < float(text[:-1]) < 100:
+        return text
+    allowed = "must be epochs above 0, as 0.75, or a share of a trial's own length below 100%, as 25%"
+    raise ValueError(f"{allowed}, found {describe(value)}")
+
+
+def _alike(rungs: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len({isinstance(rung, str) for rung in rungs}) > 1:
+        raise ValueError("must be all epochs or all shares, as [25%, 50%]")
+    return rungs
+
+
+RungPlace = Annotated[
+    Annotated[float, Field(gt=0, le=10_000)] | Annotated[str, Field(pattern=_SHARE)], BeforeValidator(_rung)
+]
 
 
 def _factor(value: Any) -> Any:
@@ -177,12 +198,13 @@ Factor = Annotated[Literal["auto"] | Annotated[int, Field(ge=2, le=10)], BeforeV
 class PruningSpec(Section):
     """When weak trials are found out by the pruners `halving` and `median`."""
 
-    rungs: tuple[Epochs, ...] = Field(
+    rungs: Annotated[tuple[RungPlace, ...], AfterValidator(_alike)] = Field(
         (0.75, 1.5, 2.5),
         strict=False,
         min_length=1,
         max_length=20,
-        description="Epochs after which trials are compared, whatever their batch size.",
+        description="Epochs after which trials are compared, whatever their batch size; or shares of a trial's own "
+        "length, as 25%.",
     )
     factor: Factor = Field(
         "auto",
@@ -273,6 +295,11 @@ class SweepSpec(Section):
         """The objective's direction, which checking has filled in."""
         assert self.objective.direction is not None
         return self.objective.direction
+
+    @property
+    def compares_shares(self) -> bool:
+        """Whether rungs are shares of a trial's own length, instead of epochs."""
+        return isinstance(self.pruning.rungs[0], str)
 
     @property
     def factor(self) -> int:

@@ -15,7 +15,7 @@ from finesweep.folder import Manifest, SweepFolder
 from finesweep.host import timeline
 from finesweep.pruning import Schedule
 from finesweep.pruning.early_stopping import out_of_patience
-from finesweep.pruning.rules import rung_fractions
+from finesweep.pruning.rules import rung_epochs
 from finesweep.registry import TASKS
 from finesweep.spec import SweepSpec, TrialLength, TrialSettings
 from finesweep.tasks import Task
@@ -221,7 +221,9 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
             total_steps=state.max_steps,
         )
         spec = self.context.spec
-        self.schedule = Schedule(length, spec.evaluation.per_epoch, rung_fractions(spec))
+        # By the settings, as those who compare the trials compute them; `args` may have another batch per device.
+        rungs = rung_epochs(spec, length.rows, spec.merged(self.context.params))
+        self.schedule = Schedule(length, spec.evaluation.per_epoch, rungs, rungs_first=spec.compares_shares)
         self.watch.total_steps = state.max_steps
         control.should_evaluate = self.evaluation_due
         timeline.lap(timeline.BEGIN_TRAINING)

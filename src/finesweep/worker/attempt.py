@@ -153,7 +153,7 @@ class Attempt:
 
     def _compare(self) -> None:
         try:
-            self.rung_judge.judge(self.claim.trial, self.watch.evaluations)
+            self.rung_judge.judge(self.claim.trial, self.watch.evaluations, self.context.params)
         except TrialPruned as weak:
             if not self.rung_judge.is_audited(self.claim.trial):
                 raise
@@ -277,7 +277,8 @@ class Attempt:
         folder = self.sweep_folder.state(self.claim.trial)
         building = folder.with_name(f".{folder.name}.{self.claim.attempt}.tmp")
         try:
-            if waits and not self._states.make_room(self.claim.trial, self.watch.evaluations, tuning.state_bytes):
+            trial = self.claim.trial, self.watch.evaluations, self.context.params
+            if waits and not self._states.make_room(*trial, tuning.state_bytes):
                 print("the state is not saved: more than `limits.states_gb` allows", flush=True)  # noqa: T201
                 return
             what = f"saving the state of trial {self.claim.trial}"
@@ -292,7 +293,7 @@ class Attempt:
 
     def _trim_states(self) -> None:
         try:
-            self._states.trim(self.claim.trial, self.watch.evaluations)
+            self._states.trim(self.claim.trial, self.watch.evaluations, self.context.params)
         except FolderError as error:  # no reason to end the sweep: another trial that waits tries again
             print(f"no state is dropped: {error}", flush=True)  # noqa: T201
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from finesweep.pruning import (
     rung_examples,
     values_at,
 )
-from finesweep.pruning.rules import is_below_median
-from finesweep.spec import SweepSpec
+from finesweep.pruning.rules import is_below_median, rung_fractions
+from finesweep.spec import SweepSpec, TrialLength
 from finesweep.text import metric
 from finesweep.trial import (
     AttemptOutdated,
     Evaluation,
+    Params,
     Progress,
     TrialPruned,
     TrialRecord,
@@ -44,26 +46,26 @@ class RungJudge:
     Attributes:
         sweep_folder: The sweep's folder.
         spec: The sweep's spec.
-        rungs: Training examples of each rung, ascending; empty if the pruner does not compare at rungs.
+        rows: Training rows.
         wanted: Number of trials in the budget.
     """
 
     sweep_folder: SweepFolder
     spec: SweepSpec
-    rungs: tuple[int, ...]
+    rows: int
     wanted: int
 
-    @classmethod
-    def of(cls, sweep_folder: SweepFolder, spec: SweepSpec, rows: int, wanted: int) -> RungJudge:
-        """Return the judge of a sweep's trials.
+    @functools.cached_property
+    def count(self) -> int:
+        """Number of rungs; 0 if the pruner does not compare at rungs."""
+        return len(rung_examples(self.spec, self.rows))
 
-        Args:
-            sweep_folder: The sweep's folder.
-            spec: The sweep's spec.
-            rows: Training rows.
-            wanted: Number of trials in the budget.
-        """
-        return cls(sweep_folder, spec, rung_examples(spec, rows), wanted)
+    def rungs(self, params: Params) -> tuple[int, ...]:
+        """Return the training examples of each rung of a trial, ascending."""
+        if not self.spec.compares_shares:
+            return rung_examples(self.spec, self.rows)
+        whole = TrialLength.of(self.spec.merged(params), self.rows).total_examples
+        return rung_examples(self.spec, self.rows, whole)
 
     @property
     def halves(self) -> bool:
@@ -79,7 +81,7 @@ class RungJudge:
             FolderError: The folder cannot be written.
         """
         if not self.halves:
-            if self.rungs:  # read here, so that the trial's process, a fork of this one, has them already
+            if self.count:  # read here, so that the trial's process, a fork of this one, has them already
                 self.sweep_folder.records()
             return range(self.wanted)
         standings = self._standings()
@@ -93,17 +95,23 @@ class RungJudge:
         # Promoted trials first: others at the next rung wait for them, and their states take disk.
         return [*decided.promoted, *left]
 
-    def judge(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
+    def judge(self, trial: int, evaluations: Sequence[Evaluation], params: Params) -> None:
         """Let a trial continue after an evaluation, or stop it.
 
         The untuned default always continues, because the gain of the search is measured against it.
+
+        Args:
+            trial: Its number.
+            evaluations: Its evaluations in order.
+            params: Its parameters.
 
         Raises:
             TrialPruned: It is weak.
             TrialWaits: It cannot be judged yet.
         """
-        values = values_at(evaluations, self.rungs, self.spec.direction)
-        if trial in self._spared or not values or evaluations[-1].examples != self.rungs[max(values)]:
+        rungs = self.rungs(params)
+        values = values_at(evaluations, rungs, self.spec.direction)
+        if trial in self._spared or not values or evaluations[-1].examples != rungs[max(values)]:
             return
         # The folder may lack this evaluation. The trial is shown as waiting, because the rule decides about those.
         standings = {**self._standings(), trial: RungStanding(trial, values, waits=True)}
@@ -114,19 +122,20 @@ class RungJudge:
         if trial in decided.dropped:
             raise TrialPruned(self._lost(standings[trial], decided.dropped[trial]))
         if trial not in decided.promoted:
-            raise TrialWaits(f"waits after {self._seen(max(values))} examples for other trials to get there")
+            raise TrialWaits(f"waits after {self._seen(max(values))} for other trials to get there")
 
-    def by_chance(self, trial: int, evaluations: Sequence[Evaluation]) -> list[int]:
+    def by_chance(self, trial: int, evaluations: Sequence[Evaluation], params: Params) -> list[int]:
         """Return the waiting trials, those that are most likely to be promoted first.
 
         Args:
             trial: A trial that is about to wait; the folder may lack its record.
             evaluations: Its evaluations in order.
+            params: Its parameters.
         """
-        values = values_at(evaluations, self.rungs, self.spec.direction)
+        values = values_at(evaluations, self.rungs(params), self.spec.direction)
         standings = {**self._standings(), trial: RungStanding(trial, values, waits=True)}
         factor = self.spec.factor
-        found = by_chance(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
+        found = by_chance(standings, self.wanted, self.count, self.spec.direction, factor=factor)
         # Last those beyond a budget that was lowered: they have no turn.
         others = (number for number in sorted(standings) if standings[number].waits and number not in found)
         return [*found, *others]
@@ -158,14 +167,16 @@ class RungJudge:
         return f"halving: {self._at(reached, standing.values[reached])}; {best}"
 
     def _at(self, rung: int, value: float) -> str:
-        return f"{self.spec.objective.metric} {metric(value)} after {self._seen(rung)} examples"
+        return f"{self.spec.objective.metric} {metric(value)} after {self._seen(rung)}"
 
     def _seen(self, rung: int) -> str:
-        return f"{self.rungs[rung]:,}"
+        if self.spec.compares_shares:
+            return f"{100 * float(rung_fractions(self.spec)[rung]):g} % of its examples"
+        return f"{self.rungs({})[rung]:,} examples"
 
     def _promotions(self, standings: dict[int, RungStanding]) -> Promotions:
         factor = self.spec.factor
-        return promotions(standings, self.wanted, len(self.rungs), self.spec.direction, factor=factor)
+        return promotions(standings, self.wanted, self.count, self.spec.direction, factor=factor)
 
     def _standings(self) -> dict[int, RungStanding]:
         """Read how far each trial has come, from its record, or from its progress while it runs."""
@@ -177,12 +188,12 @@ class RungJudge:
 
     def _of_record(self, record: TrialRecord, newest: dict[int, int]) -> RungStanding:
         waits = record.state is TrialState.WAITING and newest.get(record.trial) == record.attempt
-        values = values_at(record.evaluations, self.rungs, self.spec.direction)
+        values = values_at(record.evaluations, self.rungs(record.params), self.spec.direction)
         is_spared = record.trial in self._spared or record.audit is not None
         return RungStanding(record.trial, values, waits and not is_spared, record.state.finished, is_spared)
 
     def _of_progress(self, progress: Progress) -> RungStanding:
-        values = values_at(progress.evaluations, self.rungs, self.spec.direction)
+        values = values_at(progress.evaluations, self.rungs(progress.params), self.spec.direction)
         is_spared = progress.trial in self._spared or progress.audit is not None
         return RungStanding(progress.trial, values, is_spared=is_spared)
 

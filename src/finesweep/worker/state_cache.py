@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finesweep.folder import SweepFolder, disk, waiting_states
-from finesweep.trial import Evaluation
+from finesweep.trial import Evaluation, Params
 from finesweep.worker.rung_judge import RungJudge
 
 
@@ -29,12 +29,13 @@ class StateCache:
     rung_judge: RungJudge
     states_gb: float | None = None
 
-    def make_room(self, trial: int, evaluations: Sequence[Evaluation], size: int) -> bool:
+    def make_room(self, trial: int, evaluations: Sequence[Evaluation], params: Params, size: int) -> bool:
         """Drop the states of less likely trials, so that that of a trial which is about to wait may be saved.
 
         Args:
             trial: The trial.
             evaluations: Its evaluations in order.
+            params: Its parameters.
             size: Bytes of its state.
 
         Returns:
@@ -49,18 +50,19 @@ class StateCache:
         sizes = {**sizes, trial: size}
         if sum(sizes.values()) <= limit:
             return True
-        beyond = too_many(sizes, self.rung_judge.by_chance(trial, evaluations), limit)
+        beyond = too_many(sizes, self.rung_judge.by_chance(trial, evaluations, params), limit)
         for other in beyond:
             if other != trial:
                 waiting_states.drop(self.sweep_folder, other)
         return trial not in beyond
 
-    def trim(self, trial: int, evaluations: Sequence[Evaluation]) -> None:
+    def trim(self, trial: int, evaluations: Sequence[Evaluation], params: Params) -> None:
         """Drop states until the rest is within the limit, because several trials may have been saved at a time.
 
         Args:
             trial: A trial that has begun to wait.
             evaluations: Its evaluations in order.
+            params: Its parameters.
 
         Raises:
             FolderError: The folder cannot be written.
@@ -69,7 +71,7 @@ class StateCache:
         limit = self._limit(sizes)
         if sum(sizes.values()) <= limit:
             return
-        for other in too_many(sizes, self.rung_judge.by_chance(trial, evaluations), limit):
+        for other in too_many(sizes, self.rung_judge.by_chance(trial, evaluations, params), limit):
             waiting_states.drop(self.sweep_folder, other)
 
     def drop_all(self) -> bool:

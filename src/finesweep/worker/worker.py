@@ -123,7 +123,7 @@ class Worker:
     @functools.cached_property
     def rung_judge(self) -> RungJudge:
         """Judges the trials at rungs."""
-        return RungJudge.of(self.sweep_folder, self.spec, self.rows, self.wanted)
+        return RungJudge(self.sweep_folder, self.spec, self.rows, self.wanted)
 
     @functools.cached_property
     def _queue(self) -> Callable[[], Sequence[int]]:

@@ -16,6 +16,7 @@ from finesweep.spec.trial_length import TrialLength, Workload
 
 ROWS = 1_000
 VALIDATION = 300
+WHOLE = Workload(4_000, 1)
 
 
 def scheduled(course: Course, steps: int) -> int:
@@ -38,21 +39,26 @@ def scheduled(course: Course, steps: int) -> int:
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_complete_trial_has_the_evaluations_of_its_schedule(trained, per_epoch, rungs, pruner) -> None:
     course = Course(spec_with(pruner, evaluation={"per_epoch": per_epoch}, pruning={"rungs": rungs}), ROWS)
-    assert course.evaluated(trained, VALIDATION, complete=True) == scheduled(course, trained) * VALIDATION
+    assert (
+        course.evaluated(Workload(trained, 1), trained, VALIDATION, complete=True)
+        == scheduled(course, trained) * VALIDATION
+    )
 
 
 @pytest.mark.parametrize(("rung", "evaluations"), [(750, 1), (1_500, 3), (2_000, 4)])
 def test_trial_that_ends_at_a_rung_was_evaluated_there(rung: int, evaluations: int) -> None:
     course = Course(spec_with("halving", pruning={"rungs": [0.75, 1.5, 2.0]}), ROWS)
     assert (
-        course.evaluated(rung, VALIDATION, complete=False) == evaluations * VALIDATION == scheduled(course, rung) * 300
+        course.evaluated(WHOLE, rung, VALIDATION, complete=False)
+        == evaluations * VALIDATION
+        == scheduled(course, rung) * 300
     )
 
 
 def test_only_a_complete_trial_is_ranked_on_all_rows() -> None:
     course = Course(spec_with("none", evaluation={"rows": 50}), ROWS)
-    assert course.evaluated(2_000, VALIDATION, complete=False) == 2 * 50
-    assert course.evaluated(2_000, VALIDATION, complete=True) == 2 * 50 + VALIDATION
+    assert course.evaluated(WHOLE, 2_000, VALIDATION, complete=False) == 2 * 50
+    assert course.evaluated(WHOLE, 2_000, VALIDATION, complete=True) == 2 * 50 + VALIDATION
 
 
 RUNGS = (100, 200, 400)
@@ -132,3 +138,11 @@ def test_pool_is_the_same_in_each_process() -> None:
 def test_span_of_unsorted_values_leaves_out_both_ends() -> None:
     assert Span.of([3, 1, 2]) == Span(1, 2, 3)
     assert Span.of([9, *range(9), 10], outside=0.4) == Span(2, 5, 8)
+
+
+def test_rungs_of_shares_follow_the_length_of_each_trial() -> None:
+    course = Course(spec_with("halving", pruning={"rungs": ["50%", "25%"]}), ROWS)
+    assert [course.rungs_of(Workload(examples, 8)) for examples in (2_000, 5_000)] == [(500, 1_000), (1_250, 2_500)]
+    # At a quarter and at half of two epochs, and at the end of each.
+    assert course.evaluated(Workload(2_000, 8), 2_000, VALIDATION, complete=True) == 3 * VALIDATION
+    assert Course(spec_with("none", pruning={"rungs": ["25%"]}), ROWS).rungs_of(WHOLE) == ()

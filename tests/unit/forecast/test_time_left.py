@@ -232,6 +232,7 @@ EARLY = {
     "patience: 2": {"patience": 2},
     "no gain": {"patience": "auto", "stop": {"no_gain_trials": 10}},
     "target": {"stop": {"target": 0.25}},
+    "shares": {"patience": "auto", "pruning": {"rungs": ["25%", "50%", "75%"]}},
 }
 
 

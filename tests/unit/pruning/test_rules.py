@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finesweep.pruning.evaluation_schedule import Schedule
 from finesweep.pruning.rules import (
     COHORT,
     FEWEST,
@@ -20,11 +23,13 @@ from finesweep.pruning.rules import (
     is_audited,
     is_below_median,
     promotions,
+    rung_epochs,
     rung_examples,
     rung_fractions,
     values_at,
 )
 from finesweep.spec.sections import FACTOR
+from finesweep.spec.trial_length import TrialLength
 from finesweep.trial import Direction, Evaluation
 from made_specs import made_spec
 
@@ -388,6 +393,37 @@ def test_rungs_of_so_few_rows_that_they_fall_together_are_one() -> None:
 def test_a_tenth_of_an_epoch_is_a_tenth() -> None:
     # As a binary fraction 0.7 of 10 rows would be 6.
     assert rung_examples(made_spec(search={"pruner": "median"}, pruning={"rungs": [0.7]}), 10) == (7,)
+
+
+def test_rungs_of_shares_lie_at_the_same_share_of_each_trial() -> None:
+    spec = made_spec(search={"pruner": "halving"}, pruning={"rungs": ["50%", "12.5%", "25 %"]})
+    assert rung_fractions(spec) == (Fraction(1, 8), Fraction(1, 4), Fraction(1, 2))
+    assert rung_examples(spec, 1_000, 4_000) == (500, 1_000, 2_000)
+    assert rung_examples(spec, 1_000, 2_000) == (250, 500, 1_000)
+    # Of so short a trial two rungs are at the same example; none moves to the place of another.
+    assert rung_examples(spec, 1_000, 9) == (1, 2, 4)
+    assert rung_examples(spec, 1_000, 7) == (0, 1, 3)
+
+
+@given(
+    rows=st.integers(5, 3_000),
+    batch=st.integers(1, 64),
+    epochs=st.sampled_from([0.5, 1, 1.7, 2, 2.5, 3, 4, 5]),
+    per_epoch=st.integers(1, 4),
+)
+def test_a_trial_is_evaluated_at_its_shares_unless_a_step_passes_two(
+    rows: int, batch: int, epochs: float, per_epoch: int
+) -> None:
+    spec = made_spec(search={"pruner": "halving"}, pruning={"rungs": ["25%", "50%", "75%"]})
+    values = {"num_train_epochs": epochs, "per_device_train_batch_size": batch}
+    length = TrialLength.of(values, rows)
+    plan = Schedule(length, per_epoch, rung_epochs(spec, rows, values), rungs_first=True)
+    evaluated = [count for step in range(1, length.total_steps + 1) if (count := plan.rung(step)) is not None]
+    wanted = rung_examples(spec, rows, length.total_examples)
+    steps = [math.ceil(rung * length.steps_per_epoch / rows) for rung in wanted]
+    assert evaluated == sorted(evaluated)
+    if 0 not in steps and len({*steps, length.total_steps}) == 4:
+        assert set(wanted) <= set(evaluated)
 
 
 def test_pruners_of_the_libraries_have_no_rungs_of_ours() -> None:

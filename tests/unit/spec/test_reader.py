@@ -500,6 +500,44 @@ def test_a_grid_larger_than_the_budget_says_how_much_is_covered(read: Any) -> No
     assert notes == ("The grid has 40 points; budget.trials covers 20, drawn by the seed.",)
 
 
+@pytest.mark.parametrize(
+    ("written", "rungs"),
+    [
+        ("[25%, 50%, 75%]", ("25%", "50%", "75%")),
+        ("['12.5 %', 50%]", ("12.5%", "50%")),
+        ("[1, 2.5]", (1.0, 2.5)),
+    ],
+)
+def test_rungs_are_epochs_or_shares_of_a_trial(read: Any, written: str, rungs: tuple[object, ...]) -> None:
+    spec = read(GOOD + f"pruning: {{rungs: {written}}}\n").spec
+    assert spec.pruning.rungs == rungs
+    assert spec.compares_shares == isinstance(rungs[0], str)
+    assert (
+        type(spec).model_validate({**spec.model_dump(mode="json"), "base": Path()}, strict=False).pruning
+        == spec.pruning
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("[25%, 1]", "pruning.rungs: must be all epochs or all shares"),
+        ("[100%]", "pruning.rungs.0: must be epochs above 0, as 0.75, or a share of a trial's own length below 100%"),
+        ("[0.5, 0%]", "found text '0%'"),
+        ("[25]%", ""),
+        ("[0]", "pruning.rungs.0: must be epochs above 0"),
+        ("[true]", "pruning.rungs.0: must be epochs above 0"),
+        ("[half]", "found text 'half'"),
+        ("[.inf]", "pruning.rungs.0: must be epochs above 0"),
+        ("['25%\\n']", "pruning.rungs.0: must be epochs above 0"),
+    ],
+)
+def test_rungs_that_are_neither_are_refused(read: Any, written: str, problem: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        read(GOOD + f"pruning: {{rungs: {written}}}\n")
+    assert problem in str(caught.value)
+
+
 def test_rungs_for_a_pruner_that_has_none_are_remarked_upon(read: Any) -> None:
     notes = read(GOOD + "search: {pruner: asha}\npruning: {rungs: [1]}\n").notes
     assert notes == ("pruning: is for the pruners halving and median, not for asha.",)

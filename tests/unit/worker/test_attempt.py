@@ -39,7 +39,7 @@ def test_record_of_a_report_is_made_only_if_the_search_asks(tmp_path: Path, monk
     lease = next_attempt.claim(folder, 1, [0])
     assert lease is not None
     context = TrialContext(folder, made, made.spec, {"learning_rate": 3e-5}, batch_divisor=2)
-    attempt = Attempt(context, lease.claim, Profile(), RungJudge(folder, made.spec, (), 20), lambda: False)
+    attempt = Attempt(context, lease.claim, Profile(), RungJudge(folder, made.spec, 100, 20), lambda: False)
     reports: list[Report] = []
     times: list[float] = []
     monkeypatch.setattr("finesweep.worker.attempt._peak_memory_mb", lambda: times.append(1.0) or 1.0)

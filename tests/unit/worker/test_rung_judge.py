@@ -24,7 +24,7 @@ def spec_with(**search) -> SweepSpec:
 
 
 def judge_of(folder: Path, trials: int = 6, **search) -> RungJudge:
-    return RungJudge.of(make_folders(folder), spec_with(**search), ROWS, trials)
+    return RungJudge(make_folders(folder), spec_with(**search), ROWS, trials)
 
 
 def seen(*losses: float) -> tuple[Evaluation, ...]:
@@ -77,10 +77,10 @@ def test_who_has_lost_already_is_ended_before_all_have_come(tmp_path):
     assert list(rung_judge.queue()) == [0, 3, 4, 5]
     assert rung_judge.sweep_folder.read_record(2).state is TrialState.PRUNED  # of six, two go on
     with pytest.raises(TrialPruned, match=r"kept were the best 2 of trials 0, 1, 2, 3 \(0\.1000 to 0\.2000\)"):
-        rung_judge.judge(3, seen(0.4))
+        rung_judge.judge(3, seen(0.4), {})
     with pytest.raises(TrialWaits, match="waits after 1,000 examples for other trials to get there"):
-        rung_judge.judge(3, seen(0.15))
-    rung_judge.judge(3, seen(0.05))  # the best so far goes on at once
+        rung_judge.judge(3, seen(0.15), {})
+    rung_judge.judge(3, seen(0.05), {})  # the best so far goes on at once
 
 
 def test_who_died_on_the_way_to_the_next_rung_is_still_promoted(tmp_path):
@@ -113,8 +113,8 @@ def test_what_running_trials_have_shown_counts(tmp_path):
     rung_judge = judge_of(tmp_path, 20, pruner="median")
     held = [running(rung_judge.sweep_folder, trial, 0.1) for trial in range(8)]
     with pytest.raises(TrialPruned, match=r"after 1,000 examples; the median of 8 other trials was 0\.1000"):
-        rung_judge.judge(9, seen(0.5))
-    rung_judge.judge(9, seen(0.05))
+        rung_judge.judge(9, seen(0.5), {})
+    rung_judge.judge(9, seen(0.05), {})
     for lease in held:
         lease.release()
 
@@ -124,18 +124,18 @@ def test_no_verdict_is_given_between_rungs(tmp_path):
     for trial in range(8):
         ended(rung_judge.sweep_folder, trial, TrialState.COMPLETE, 0.1, 0.1, 0.1)
     weak, later = seen(0.5, 0.5)
-    rung_judge.judge(9, (dataclasses.replace(weak, examples=500),))
-    rung_judge.judge(9, (weak, dataclasses.replace(later, examples=1_500)))
-    rung_judge.judge(9, seen(0.05, 0.05, 0.9))
+    rung_judge.judge(9, (dataclasses.replace(weak, examples=500),), {})
+    rung_judge.judge(9, (weak, dataclasses.replace(later, examples=1_500)), {})
+    rung_judge.judge(9, seen(0.05, 0.05, 0.9), {})
 
 
 def test_the_untuned_default_is_spared(tmp_path):
     rung_judge = judge_of(tmp_path, 20, pruner="median", baseline=True)
     for trial in range(1, 9):
         ended(rung_judge.sweep_folder, trial, TrialState.COMPLETE, 0.1)
-    rung_judge.judge(0, seen(0.9))
+    rung_judge.judge(0, seen(0.9), {})
     with pytest.raises(TrialPruned, match="the median of 8 other trials"):  # there it is a point like any other
-        judge_of(tmp_path, 20, pruner="median", sampler="grid", baseline=True).judge(0, seen(0.9))
+        judge_of(tmp_path, 20, pruner="median", sampler="grid", baseline=True).judge(0, seen(0.9), {})
 
 
 def test_the_untuned_default_takes_nobodys_place(tmp_path):
@@ -163,5 +163,68 @@ def test_an_audited_trial_goes_on_and_says_on_what_grounds_it_would_have_ended(t
 
 def test_trials_are_compared_at_the_same_examples_whatever_rungs_the_spec_has(tmp_path):
     rung_judge = judge_of(tmp_path, pruner="halving", pruning={"rungs": (0.5, 3)})
-    assert rung_judge.rungs == (500, 3_000)
-    assert judge_of(tmp_path, pruner="asha").rungs == ()
+    assert rung_judge.rungs({}) == (500, 3_000)
+    assert judge_of(tmp_path, pruner="asha").rungs({}) == ()
+
+
+SHARES = {"pruning": {"rungs": ("25%", "50%")}}
+LENGTHS = (2, 3, 4, 5)
+
+
+def at_shares(epochs: int, *losses: float) -> tuple[Evaluation, ...]:
+    """Evaluations at a quarter and a half of a trial of so many epochs."""
+    whole = epochs * ROWS
+    return tuple(
+        Evaluation(place, place * epochs / 4, place * whole // 4, {}, loss) for place, loss in enumerate(losses, 1)
+    )
+
+
+def of_epochs(trial: int, epochs: int, state: TrialState, *losses: float) -> TrialRecord:
+    params = {"num_train_epochs": epochs}
+    return TrialRecord(trial, 1, state, params, 0.0, 1.0, "log", "h", evaluations=at_shares(epochs, *losses))
+
+
+def write(sweep_folder: SweepFolder, record: TrialRecord) -> None:
+    lease = next_attempt.claim(sweep_folder, 1, [record.trial])
+    assert lease is not None
+    sweep_folder.record(record)
+    lease.release()
+
+
+@pytest.mark.parametrize("pruner", ["halving", "median"])
+def test_trials_of_different_lengths_are_compared_at_the_same_share(tmp_path, pruner):
+    rung_judge = judge_of(tmp_path, 20, pruner=pruner, **SHARES)
+    for trial in range(9):
+        epochs = LENGTHS[trial % 4]
+        write(rung_judge.sweep_folder, of_epochs(trial, epochs, TrialState.COMPLETE, 0.5 + trial / 100, 0.4))
+    for epochs in LENGTHS:
+        params = {"num_train_epochs": epochs}
+        rung_judge.judge(9, at_shares(epochs, 0.1), params)
+        stops = TrialPruned if pruner == "median" else (TrialPruned, TrialWaits)
+        with pytest.raises(stops, match=r"after 25 % of its examples"):
+            rung_judge.judge(9, at_shares(epochs, 0.9), params)
+        # As many examples as the first rung of other trials has, but another share of this one.
+        other = tuple(dataclasses.replace(one, examples=one.examples + ROWS // 8) for one in at_shares(epochs, 0.9))
+        rung_judge.judge(9, other, params)
+
+
+def test_a_value_counts_at_the_share_at_which_it_was_reached(tmp_path):
+    """After half an epoch a trial of two epochs is at its first rung, one of four epochs at none."""
+    rung_judge = judge_of(tmp_path, 20, pruner="halving", **SHARES)
+    evaluation = Evaluation(1, 0.5, ROWS // 2, {}, 0.5)
+    for trial, epochs in enumerate((2, 4)):
+        record = dataclasses.replace(of_epochs(trial, epochs, TrialState.WAITING), evaluations=(evaluation,))
+        write(rung_judge.sweep_folder, record)
+    standings = rung_judge._standings()
+    assert [dict(standings[trial].values) for trial in (0, 1)] == [{0: 0.5}, {}]
+
+
+def test_rung_of_shares_is_named_with_the_trials_that_were_kept(tmp_path):
+    rung_judge = judge_of(tmp_path, 3, pruner="halving", **SHARES)
+    for trial, epochs in enumerate((2, 5, 3)):
+        write(rung_judge.sweep_folder, of_epochs(trial, epochs, TrialState.WAITING, 0.5 + trial / 10))
+    assert list(rung_judge.queue()) == [0]
+    reason = rung_judge.sweep_folder.read_record(2).reason
+    assert reason == (
+        "halving: eval_loss 0.7000 after 25 % of its examples; kept were the best 1 of trials 0, 1, 2 (0.5000)"
+    )

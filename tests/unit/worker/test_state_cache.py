@@ -32,7 +32,7 @@ WAITING = TrialState.WAITING
 def judge_of(folder: Path, trials: int = TRIALS) -> RungJudge:
     search = {"pruner": "halving", "baseline": False}
     spec = made_spec(search=search, pruning={"rungs": RUNGS, "factor": 2})
-    return RungJudge.of(make_folders(folder), spec, ROWS, trials)
+    return RungJudge(make_folders(folder), spec, ROWS, trials)
 
 
 def seen(*losses: float) -> tuple[Evaluation, ...]:
@@ -103,11 +103,11 @@ class Sweep:
             evaluations = seen(*losses[:epoch])
             if epoch in RUNGS and epoch > known:
                 try:
-                    self.judge.judge(trial, evaluations)
+                    self.judge.judge(trial, evaluations, {})
                 except TrialWaits:
                     self.save(trial, evaluations)
                     self.record(lease, WAITING, evaluations)
-                    self.cache.trim(trial, evaluations)
+                    self.cache.trim(trial, evaluations, {})
                     return
                 except TrialPruned:
                     self.record(lease, TrialState.PRUNED, evaluations)
@@ -116,7 +116,7 @@ class Sweep:
 
     def save(self, trial: int, evaluations: tuple[Evaluation, ...]) -> None:
         folder = self.judge.sweep_folder
-        if self.cache.make_room(trial, evaluations, STATE):
+        if self.cache.make_room(trial, evaluations, {}, STATE):
             before = waiting_states.sizes(folder)
             save(folder, trial, STATE)
             self.written += STATE
@@ -162,12 +162,12 @@ def test_states_make_way_for_that_of_a_trial_that_is_more_likely_to_be_promoted(
     folder, cache = judge.sweep_folder, StateCache(judge.sweep_folder, judge, 3e-9)
     for trial, loss in enumerate((0.5, 0.3, 0.4)):
         waits(folder, trial, loss, size=1)
-    assert cache.make_room(3, seen(0.35), 1)
+    assert cache.make_room(3, seen(0.35), {}, 1)
     assert waiting_states.sizes(folder).keys() == {1, 2}
     waits(folder, 3, 0.35, size=1)
-    assert not cache.make_room(4, seen(0.6), 1)
+    assert not cache.make_room(4, seen(0.6), {}, 1)
     assert waiting_states.sizes(folder).keys() == {1, 2, 3}
-    assert not cache.make_room(4, seen(0.1), 4), "it is larger than the limit"
+    assert not cache.make_room(4, seen(0.1), {}, 4), "it is larger than the limit"
     assert waiting_states.sizes(folder).keys() == {1, 2, 3}
 
 
@@ -184,7 +184,7 @@ def test_states_of_trials_that_do_not_wait_count_and_stay(tmp_path: Path) -> Non
     folder.record(record(3, None, TrialState.INTERRUPTED))
     interrupted.release()
     waits(folder, 4, 0.9, size=1, audit="weak")
-    assert cache.make_room(5, seen(0.2), 1)
+    assert cache.make_room(5, seen(0.2), {}, 1)
     # 0 runs, 3 was interrupted, 4 is finished for the audit; of those that wait there is room for one.
     assert waiting_states.sizes(folder).keys() == {0, 3, 4}
     running.release()
@@ -195,11 +195,11 @@ def test_trials_that_are_saved_at_the_same_time_are_trimmed_afterwards(tmp_path:
     folder, cache = judge.sweep_folder, StateCache(judge.sweep_folder, judge, 2e-9)
     leases = [next_attempt.claim(folder, 1, [trial]) for trial in range(3)]
     losses = (0.4, 0.2, 0.3)
-    assert all(cache.make_room(trial, seen(loss), 1) for trial, loss in enumerate(losses))
+    assert all(cache.make_room(trial, seen(loss), {}, 1) for trial, loss in enumerate(losses))
     for trial, loss in enumerate(losses):
         save(folder, trial, 1)
         folder.record(record(trial, loss, WAITING, evaluations=seen(loss)))
-        cache.trim(trial, seen(loss))
+        cache.trim(trial, seen(loss), {})
     for lease in leases:
         assert lease is not None
         lease.release()
@@ -213,7 +213,7 @@ def test_a_new_state_takes_the_place_of_the_trials_old_one(tmp_path: Path) -> No
     waits(folder, 1, 0.6, size=1)
     again = next_attempt.claim(folder, 1, [0])
     assert again is not None
-    assert cache.make_room(0, seen(0.5, 0.4), 1)
+    assert cache.make_room(0, seen(0.5, 0.4), {}, 1)
     assert waiting_states.sizes(folder).keys() == {0, 1}
     again.release()
 
@@ -223,7 +223,7 @@ def test_a_trial_beyond_a_lowered_budget_makes_way_first(tmp_path: Path) -> None
     for trial, loss in ((0, 0.5), (19, 0.1)):
         waits(folder, trial, loss, size=1)
     judge = judge_of(tmp_path / "s", trials=10)
-    assert StateCache(folder, judge, 2e-9).make_room(1, seen(0.6), 1)
+    assert StateCache(folder, judge, 2e-9).make_room(1, seen(0.6), {}, 1)
     assert waiting_states.sizes(folder).keys() == {0}
 
 
@@ -270,5 +270,5 @@ def test_odd_records_take_no_part(tmp_path: Path) -> None:
     save(folder, 0, 1)
     save(folder, 7, 1)
     folder.record(TrialRecord(7, 1, WAITING, {}, 0.0, 1.0, "l", "h", evaluations=seen(0.5)))
-    assert not cache.make_room(1, seen(0.6), 1)
+    assert not cache.make_room(1, seen(0.6), {}, 1)
     assert waiting_states.sizes(folder).keys() == {7}, "nobody has claimed it, so nobody knows that it waits"
