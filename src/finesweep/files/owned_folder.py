@@ -23,9 +23,12 @@ SHORT = Path("/tmp")
 
 PREFIX = "fsweep-"
 MAKE_SECONDS = 60.0
-"""Seconds after which a folder without a lock is not being made any more: its owner was killed meanwhile."""
+"""Seconds after which a lock without its name is not being made any more: its owner was killed meanwhile."""
 
-_LOCK, _UNLOCKED = "lock", "lock.new"
+LOCK = "fsweep-owner.lock"
+"""The lock of a folder. Only a folder with this file is ever deleted, so its name is one that no user gives a file."""
+
+_UNLOCKED = "fsweep-owner.lock.new"
 
 
 @contextlib.contextmanager
@@ -36,7 +39,7 @@ def owned_folder(parent: Path) -> Iterator[Path]:
         with (folder / _UNLOCKED).open("w") as lock:
             file_lock.lock(lock.fileno())
             # It gets its name when it is locked. Otherwise another process could lock it first and delete the folder.
-            (folder / _UNLOCKED).rename(folder / _LOCK)
+            (folder / _UNLOCKED).rename(folder / LOCK)
             yield folder
     finally:
         _remove(folder)
@@ -53,9 +56,9 @@ def remove_abandoned() -> None:
 
 def _remove_unowned(folder: Path) -> None:
     try:
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        if time.time() - folder.lstat().st_mtime > MAKE_SECONDS:
+        if (folder / _UNLOCKED).lstat().st_mtime < time.time() - MAKE_SECONDS:
             _remove(folder)
         return
     try:
@@ -73,7 +76,7 @@ def _remove(folder: Path) -> None:
     """
     deadline = time.monotonic() + REMOVE_SECONDS
     with contextlib.suppress(OSError), _opened(folder) as inside:
-        while names := set(os.listdir(inside)) - {_LOCK}:  # noqa: PTH208
+        while names := set(os.listdir(inside)) - {LOCK}:  # noqa: PTH208
             for name in names:
                 _delete(name, inside)
             if time.monotonic() > deadline:

@@ -9,7 +9,10 @@ import os
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import psutil
 
 from finesweep.errors import LaunchError
 from finesweep.files import open_log, owned_folder
@@ -60,18 +63,32 @@ class LocalHandle:
         """Send SIGKILL to the worker, its trial and all that they have started; remove their temporary folders.
 
         The trial is in the worker's process group, which exists until its last process has ended. Ray's processes are
-        in groups of their own, and some are no descendants of the worker any more. They would run for up to a minute,
-        and make the folder again that is removed here.
+        in groups of their own. Its actors overwrite their environment, so they are found as descendants; its agents may
+        be orphans, so they are found by their environment. They would run for up to a minute, and make the folder again
+        that is removed here.
         """
+        # Listed before the group is killed: orphans are no longer found as descendants.
+        started = self._descendants()
         # If only zombies are left in a group, macOS reports that it is not permitted.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        kill_users(self.temporary.name)
-        # Until it has ended, it holds locks and writes files.
+        for process in started:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        # Until they have ended, they hold locks and write files. The worker is waited for first, since psutil would
+        # take its exit code.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(REMOVE_SECONDS)
+        psutil.wait_procs(started, REMOVE_SECONDS)
+        kill_users(self.temporary.name)
         remove(self.temporary)
         owned_folder.remove_abandoned()
+
+    def _descendants(self) -> Sequence[psutil.Process]:
+        """Return all descendants of the worker; empty once it has ended."""
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return ()
 
 
 class LocalLauncher:
