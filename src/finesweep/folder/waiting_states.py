@@ -46,6 +46,14 @@ def drop(folder: SweepFolder, trial: int) -> bool:
     return True
 
 
+def seconds_again(folder: SweepFolder, trial: int) -> float:
+    """Return the seconds for which a trial has trained that waited and has no state any more, 0 for any other trial."""
+    before = folder.read_record(trial)
+    if before is None or not before.has_waited or folder.state(trial).is_dir():
+        return 0.0
+    return before.trained_seconds
+
+
 def _waits(folder: SweepFolder, trial: int) -> bool:
     record = folder.read_record(trial)
     if record is None or record.state is not TrialState.WAITING or record.audit is not None:

@@ -16,7 +16,7 @@ import torch
 
 from finesweep.errors import FolderError
 from finesweep.files import open_log
-from finesweep.folder import BorrowedLease, Lease, SweepFolder, disk
+from finesweep.folder import BorrowedLease, Lease, SweepFolder, disk, waiting_states
 from finesweep.host import timeline
 from finesweep.host.process_memory import oom_kills
 from finesweep.launch import SettledProfile, deadlines
@@ -71,7 +71,9 @@ class TrialProcess:
 
     def _watch(self, stopping: Callable[[], bool], attend: Callable[[], None]) -> tuple[bool, Limit | None]:
         claim = self._lease.claim
-        watchdog = Watchdog(self._profile.asked, self._process.pid or 0, self._sweep_folder.progress_file(claim.trial))
+        progress = self._sweep_folder.progress_file(claim.trial)
+        again = waiting_states.seconds_again(self._sweep_folder, claim.trial)
+        watchdog = Watchdog(self._profile.asked, self._process.pid or 0, progress, again)
         asked, limit = False, None
         while self._process.is_alive():
             if not asked and stopping():

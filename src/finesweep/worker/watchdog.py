@@ -20,10 +20,11 @@ class Watchdog:
         profile: Has ``limits.trial_minutes``, ``stall_minutes`` and ``memory_gb``.
         pid: The trial's process.
         progress: The file that the trial rewrites while it makes progress.
+        again: Seconds of earlier attempts that are trained again. They count against ``limits.trial_minutes`` once.
     """
 
-    def __init__(self, profile: Profile, pid: int, progress: Path) -> None:
-        self._profile, self._pid, self._progress = profile, pid, progress
+    def __init__(self, profile: Profile, pid: int, progress: Path, again: float = 0.0) -> None:
+        self._profile, self._pid, self._progress, self._again = profile, pid, progress, again
         self._started = self._moved = self._looked = time.monotonic()
         self._version: tuple[int, int] | None = None
 
@@ -37,7 +38,7 @@ class Watchdog:
 
     def _over_time(self, now: float) -> Limit | None:
         minutes = self._profile.limits.trial_minutes
-        if minutes is None or now - self._started < minutes * 60:
+        if minutes is None or now - self._started < minutes * 60 + self._again:
             return None
         return Limit(f"it took longer than `limits.trial_minutes` ({minutes:g})")
 

@@ -124,3 +124,12 @@ def test_a_finished_trial_has_none(folder: SweepFolder) -> None:
     saved(folder, 0, COMPLETE)
     assert names(folder) == set()
     assert not waiting_states.drop(folder, 0)
+
+
+def test_only_a_trial_that_has_waited_and_has_no_state_trains_again(folder: SweepFolder) -> None:
+    saved(folder, 0, WAITING, seconds=7.0, earlier_seconds=3.0)
+    saved(folder, 1, INTERRUPTED, seconds=7.0)
+    assert [waiting_states.seconds_again(folder, trial) for trial in range(3)] == [0.0, 0.0, 0.0]
+    for trial in (0, 1):
+        shutil.rmtree(folder.state(trial))
+    assert [waiting_states.seconds_again(folder, trial) for trial in range(3)] == [10.0, 0.0, 0.0]

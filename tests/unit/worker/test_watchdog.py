@@ -35,6 +35,14 @@ def test_a_trial_over_its_time_is_over_a_limit(tmp_path: Path, clock: Callable[[
     assert limit.reason == "it took longer than `limits.trial_minutes` (10)"
 
 
+def test_the_time_for_what_is_trained_again_does_not_count(tmp_path: Path, clock: Callable[[float], None]) -> None:
+    watch = Watchdog(profile(limits={"trial_minutes": 10.0}), os.getpid(), tmp_path / "p", again=300.0)
+    clock(899.0)
+    assert watch.look() is None
+    clock(1.0)
+    assert watch.look() is not None
+
+
 def test_a_trial_that_stands_still_is_a_fault(tmp_path: Path, clock: Callable[[float], None]) -> None:
     watch = Watchdog(profile(stall_minutes=1.0), os.getpid(), tmp_path / "p")
     clock(50.0)
