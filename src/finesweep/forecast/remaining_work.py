@@ -248,6 +248,8 @@ class Rest:
         """Draw the seconds until a running trial's next stop: by its own speed, once it has trained long enough."""
         trial, ran = simulation.trials[number], self.running[number]
         left = simulation.next_stop(trial) - trial.seen
+        if left <= 0:  # all its examples are known from an earlier attempt
+            return 0.0
         if ran.trained < _SAYS_MUCH * (ran.trained + left):
             took = speed.seconds(trial.plan, ran.trained + left)
             # An attempt that is slower than drawn still needs some time.

@@ -138,6 +138,15 @@ def test_a_trial_that_is_trained_again_takes_the_rest_of_its_training() -> None:
     assert 0 < rest.draw(speed, 1, random.Random(0)) < 9 * 200
 
 
+def test_a_trial_whose_examples_are_all_known_and_that_begins_again_needs_no_time() -> None:
+    """Its weights were damaged after it had completed."""
+    damaged = record(0, 0.1, INTERRUPTED, examples=16_000, params=LONGEST, evaluations=seen(0.1, 0.1, 0.1, 0.1, 0.1))
+    again = Progress(0, 2, LONGEST, started=999.0, step=0, total_steps=800, evaluations=())
+    rest = Rest.of(course("none"), 1, [damaged], (again,), now=1_000.0)
+    speed = ResampledSpeed([AttemptTiming(Workload(16_000, 8), 16_000, 160.0)], 1.0, 0.0, random.Random(0))
+    assert rest.draw(speed, 1, random.Random(0)) == 0.0
+
+
 def test_a_step_beyond_a_rung_is_no_promotion_as_long_as_the_rung_is_not_evaluated() -> None:
     there = Progress(0, 1, LONGEST, started=990.0, step=101, total_steps=800)
     rest = Rest.of(course(), 9, [], (there,), now=1_000.0)
