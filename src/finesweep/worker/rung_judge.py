@@ -58,12 +58,16 @@ class RungJudge:
     @functools.cached_property
     def count(self) -> int:
         """Number of rungs; 0 if the pruner does not compare at rungs."""
-        return len(rung_examples(self.spec, self.rows))
+        return len(self._in_epochs)
+
+    @functools.cached_property
+    def _in_epochs(self) -> tuple[int, ...]:
+        return rung_examples(self.spec, self.rows)
 
     def rungs(self, params: Params) -> tuple[int, ...]:
         """Return the training examples of each rung of a trial, ascending."""
         if not self.spec.compares_shares:
-            return rung_examples(self.spec, self.rows)
+            return self._in_epochs
         whole = TrialLength.of(self.spec.merged(params), self.rows).total_examples
         return rung_examples(self.spec, self.rows, whole)
 
