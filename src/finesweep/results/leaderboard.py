@@ -190,7 +190,7 @@ def _tried_again(record: TrialRecord, halves: bool) -> Iterator[str]:
         )
     if record.repeated_examples and record.examples:  # without examples of its own it has not gone on yet
         yield (
-            f"- {name} had waited at a rung and its state was not kept (`limits.states_gb`): it was trained again, "
+            f"- {name} had waited at a rung and its state was not kept or not usable: it was trained again, "
             f"{record.repeated_examples:,} examples more."
         )
     if record.resumed_step and not (halves and record.resumed_at_evaluation):

@@ -404,7 +404,7 @@ def test_a_trial_whose_state_was_not_kept_is_told_with_what_that_cost(tmp_path: 
     again = dataclasses.replace(went_on(1, 0), examples=13_840, repeated_examples=3_460)
     given_up = record(2, None, FAILED, repeated_examples=3_460, faults=("killed",))
     page, _, objects = written(tmp_path, [record(0, 0.4, examples=13_840), again, given_up])
-    cost = "its state was not kept (`limits.states_gb`): it was trained again, 3,460 examples more."
+    cost = "its state was not kept or not usable: it was trained again, 3,460 examples more."
     assert f"- Trial 1 had waited at a rung and {cost}" in page.splitlines()
     assert "Trial 2 had waited" not in page
     assert [(item["examples"], item["repeated_examples"], item["promoted"]) for item in objects] == [

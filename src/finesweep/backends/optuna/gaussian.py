@@ -50,7 +50,7 @@ class GaussianProcess(BaseSampler):
         """Propose these parameters together; nothing if the process cannot be fitted. See Optuna."""
         try:
             return self._inner.sample_relative(*self._view(study, trial), search_space)
-        except (ArithmeticError, RuntimeError, ValueError) as error:
+        except (ArithmeticError, AssertionError, IndexError, RuntimeError, ValueError) as error:
             # The libraries below raise these for numbers that they cannot work with. A random draw is as good as what a
             # search does before it knows anything. The line stands in the trial's log.
             print(f"gp: drawn at random, because the fit failed: {error}", flush=True)  # noqa: T201
