@@ -48,8 +48,14 @@ class Records:
         self._changes: list[tuple[int, TrialRecord | None]] = []
         self._next_thorough = 0.0
 
-    def all(self) -> list[TrialRecord]:
-        """Return every record, by trial number; an unreadable file is set aside."""
+    def all(self, *, checked: bool = False) -> list[TrialRecord]:
+        """Return every record, by trial number; an unreadable file is set aside.
+
+        Args:
+            checked: Whether to look at all files, because what is decided now must rest on what the folder holds.
+        """
+        if checked:
+            self._next_thorough = 0.0
         return list(self.each())
 
     def each(self) -> Iterator[TrialRecord]:

@@ -252,12 +252,13 @@ class SweepFolder:
         running = [] if is_watched else [(item.started, time.time()) for item in self.running()]
         return hours_ran(runs, self.records(), running)
 
-    def records(self) -> list[TrialRecord]:
+    def records(self, *, checked: bool = False) -> list[TrialRecord]:
         """Return the records of all ended trials, by number.
 
-        An unreadable record is set aside as ``*.corrupt`` and named in ``notes``; its trial is then run again.
+        An unreadable record is set aside as ``*.corrupt`` and named in ``notes``; its trial is then run again. A record
+        that was replaced after its trial had finished is noticed some seconds later, or at once if ``checked``.
         """
-        return self._records.all()
+        return self._records.all(checked=checked)
 
     def read_record(self, trial: int) -> TrialRecord | None:
         """Return the record of a trial's last ended attempt, None if there is none."""

@@ -157,7 +157,7 @@ def _confirmed(
 @phase("check the best trial's weights")
 def damaged(sweep: OpenSweep) -> str | None:
     """Set the weights of the model that becomes the winner aside if they are damaged; return what was found."""
-    choice = sweep.choice(sweep.sweep_folder.records())
+    choice = sweep.choice(sweep.sweep_folder.records(checked=True))
     return None if choice is None else kept_weights.set_aside_if_damaged(choice.folder, choice.record)
 
 
@@ -213,7 +213,7 @@ def collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
         FolderError, NoFinishedTrial, WinnerMismatch: See ``finesweep.errors``.
     """
     leftovers.tidy(sweep.sweep_folder)
-    records = sweep.sweep_folder.records()
+    records = sweep.sweep_folder.records(checked=True)
     received = signals.first
     choice, evidence = sweep.choice(records), None
     write_board = functools.cache(lambda: _write_board(sweep, records))

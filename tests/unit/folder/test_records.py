@@ -123,6 +123,15 @@ def test_damage_to_what_has_finished_is_found_some_seconds_later_at_most(folder:
     assert note.startswith("0000.json could not be read (")
 
 
+def test_what_was_replaced_after_it_had_finished_is_seen_at_once_where_all_are_checked(folder: SweepFolder) -> None:
+    """Another process has set a damaged record aside and trained the trial again; the last board must know it."""
+    folder.record(record(0, 0.5))
+    assert folder.records(checked=True)[0].objective == 0.5
+    SweepFolder(folder.path).record(record(0, 0.25))
+    assert [one.objective for one in folder.records()] == [0.5]
+    assert [one.objective for one in folder.records(checked=True)] == [0.25]
+
+
 def test_one_record_that_is_read_by_itself_is_among_all(folder: SweepFolder) -> None:
     known = reader(folder)
     known.all()

@@ -57,7 +57,7 @@ class Sweep:
 
     def __init__(self) -> None:
         self.written: list[str] = []
-        self.sweep_folder = SimpleNamespace(records=list)
+        self.sweep_folder = SimpleNamespace(records=lambda **_: [])
         self.manifest = self.profile = None
         self.command = "run"
 
