@@ -138,13 +138,18 @@ def test_interrupted_while_it_is_trained_again_it_ends_the_same(lab, tmp_path, k
     assert (arm.record.resumed_step, arm.record.trained_examples) == (2, WHOLE + RUNG)
 
 
-def test_killed_while_it_is_trained_again_it_ends_the_same(lab, tmp_path, kept):
-    arm = Arm(lab, tmp_path / "s", 0.0)
-    arm.wait()
+def be_killed(arm: Arm) -> None:
+    """Begin an attempt that is killed before its first step."""
     lease = next_attempt.claim(arm.folder, 1, [0])
     assert lease is not None
     arm.folder.record(bare_record(lease.claim, arm.folder, 1.0))
     lease.release()
+
+
+def test_killed_while_it_is_trained_again_it_ends_the_same(lab, tmp_path, kept):
+    arm = Arm(lab, tmp_path / "s", 0.0)
+    arm.wait()
+    be_killed(arm)
     arm.attempt()
     assert (arm.record.attempt, arm.result) == (3, kept.result)
     assert arm.record.trained_examples == WHOLE + RUNG
@@ -153,10 +158,7 @@ def test_killed_while_it_is_trained_again_it_ends_the_same(lab, tmp_path, kept):
 def test_a_state_that_is_still_there_after_a_kill_is_resumed_and_nothing_counts_twice(lab, tmp_path, kept):
     arm = Arm(lab, tmp_path / "s", None)
     arm.wait()
-    lease = next_attempt.claim(arm.folder, 1, [0])
-    assert lease is not None
-    arm.folder.record(bare_record(lease.claim, arm.folder, 1.0))
-    lease.release()
+    be_killed(arm)
     arm.attempt()
     assert arm.result == kept.result
     assert (arm.record.resumed_step, arm.record.trained_examples) == (3, WHOLE)

@@ -36,7 +36,7 @@ def drop(folder: SweepFolder, trial: int) -> bool:
     # A name that the cleaning after killed processes knows.
     dropped = state.with_name(f".{state.name}.dropped.tmp")
     shutil.rmtree(dropped, ignore_errors=True)
-    # Claims are taken under this lock, and whoever reads a state has claimed its trial before.
+    # Claims are taken under this lock, and a process that reads a state has claimed its trial before.
     with folder.claims.locked():
         if not _waits(folder, trial) or not state.is_dir():
             return False
