@@ -19,7 +19,8 @@ from finesweep.launch.profile import Limits
 from finesweep.spec.sections import PruningSpec, SearchSpec
 from finesweep.training.callback import TrialContext
 from finesweep.trial import Evaluation, TrialInterrupted, TrialRecord, TrialState, TrialWaits
-from finesweep.worker.attempt import Attempt, bare_record
+from finesweep.worker.attempt import Attempt
+from finesweep.worker.bare_record import bare_record
 from finesweep.worker.rung_judge import RungJudge
 
 RUNG, WHOLE, TRIALS = 96, 384, 8

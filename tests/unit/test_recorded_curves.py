@@ -10,7 +10,7 @@ import pytest
 from benchmarks.curves.recorded import FOLDER, HELD_OUT, find_table, is_held_out, read_curves
 from benchmarks.studies.rated_texts import label_of, read_ratings, rows_of
 from benchmarks.studies.record_curves import SPACES, configurations
-from benchmarks.studies.record_stock import lines, missing, read_table, write_table
+from benchmarks.studies.recorded_table import lines, missing, read_table, write_table
 from benchmarks.studies.replay import orders, replay, title
 from benchmarks.studies.replay_rules import Unpruned
 

@@ -10,7 +10,6 @@ import functools
 import re
 import resource
 import shutil
-import socket
 import sys
 import time
 import traceback
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 
 from finesweep.errors import FolderError, TrialFailed
-from finesweep.folder import Claim, RowScores, SweepFolder, disk
+from finesweep.folder import Claim, RowScores, disk
 from finesweep.host.temporary_folders import temporary_folder
 from finesweep.host.timeline import lap, phase
 from finesweep.launch import Profile
@@ -46,6 +45,7 @@ from finesweep.trial import (
     TrialWaits,
 )
 from finesweep.worker import lost_loader
+from finesweep.worker.bare_record import identity
 from finesweep.worker.retry_rule import after_fault
 from finesweep.worker.rung_judge import RungJudge
 from finesweep.worker.state_cache import StateCache
@@ -304,7 +304,7 @@ class Attempt:
         examples = watch.examples - self._resumed_examples
         return TrialRecord(
             **{
-                **_identity(self.claim, self.sweep_folder),
+                **identity(self.claim, self.sweep_folder),
                 "state": state,
                 "reason": reason,
                 "params": self.context.params,
@@ -330,44 +330,7 @@ class Attempt:
         )
 
     def _log_name(self) -> str:
-        return str(_identity(self.claim, self.sweep_folder)["log"])
-
-
-def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> TrialRecord:
-    """Return a record for an attempt that could not write its own.
-
-    It has the trial's parameters and no result. Evaluations and costs are those of earlier attempts: the trial is not
-    judged again where it has been judged.
-
-    Args:
-        claim: The attempt.
-        sweep_folder: The sweep's folder.
-        seconds: Duration of the attempt.
-    """
-    before = sweep_folder.read_record(claim.trial)
-    return TrialRecord(
-        **_identity(claim, sweep_folder),
-        state=TrialState.INTERRUPTED,
-        params=next(filter(None, sweep_folder.params_of(claim.trial)), {}),
-        started=time.time() - seconds,
-        seconds=round(seconds, 3),
-        earlier_seconds=before.trained_seconds if before else 0.0,
-        evaluations=before.evaluations if before else (),
-        # Those of a state that is still there count again once it is resumed.
-        repeated_examples=before.trained_examples if before and before.has_waited else 0,
-    )
-
-
-def _identity(claim: Claim, sweep_folder: SweepFolder) -> dict[str, Any]:
-    return {
-        "trial": claim.trial,
-        "attempt": claim.attempt,
-        "run": claim.run,
-        "faults": claim.faults,
-        "batch_divisor": claim.batch_divisor,
-        "log": str(sweep_folder.trial_log(claim.trial).relative_to(sweep_folder.path)),
-        "host": socket.gethostname(),
-    }
+        return str(identity(self.claim, self.sweep_folder)["log"])
 
 
 def _one_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from finesweep.folder import Manifest, SweepFolder, next_attempt
 from finesweep.pruning.seed_race import seed_race
 from finesweep.results.confirmation import seed_runs
 from finesweep.trial import AttemptOutdated, TrialState
-from finesweep.worker.attempt import bare_record
+from finesweep.worker.bare_record import bare_record
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ from finesweep.spec import StopSpec, SweepSpec, trials_wanted
 from finesweep.training.callback import TrialContext
 from finesweep.training.rehearsal import rehearse
 from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, TrialState
-from finesweep.worker.attempt import Attempt, bare_record
+from finesweep.worker.attempt import Attempt
+from finesweep.worker.bare_record import bare_record
 from finesweep.worker.retry_rule import Ending, RetryDecision, after_fault, decide_retry, given_up
 from finesweep.worker.rung_judge import RungJudge
 from finesweep.worker.seed_queue import SeedQueue

@@ -24,6 +24,7 @@ from finesweep.sweep.confirmation import begin_confirmation, candidates, fresh_s
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.trial import TrialRecord
 
+pytestmark = pytest.mark.torch
 SEED = 7
 """Seed of the sweep."""
 

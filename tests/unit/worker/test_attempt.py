@@ -15,7 +15,7 @@ from finesweep.trial import Evaluation, Report
 
 @pytest.mark.torch
 def test_the_time_of_a_trial_whose_process_was_killed_is_that_of_all_its_attempts(tmp_path: Path) -> None:
-    from finesweep.worker.attempt import bare_record
+    from finesweep.worker.bare_record import bare_record
 
     folder = make_folders(tmp_path / "s")
     first = next_attempt.claim(folder, 1, [0])

@@ -9,6 +9,7 @@ import pytest
 
 from finesweep.worker.lost_loader import is_loss_of_loader
 
+pytestmark = pytest.mark.torch
 # torch's signal handler raises in any line of a process whose loader died, so each loader has a process of its own.
 LOADERS = """
 import json, os, signal, sys, time

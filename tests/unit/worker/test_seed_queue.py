@@ -12,7 +12,6 @@ from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.trial import TrialState
 from finesweep.worker.seed_queue import SeedQueue
 
-pytestmark = pytest.mark.torch
 PARAMS = {1: {"learning_rate": 1e-5}, 2: {"learning_rate": 2e-5}, 3: {"learning_rate": 3e-5}}
 
 

@@ -30,6 +30,7 @@ from finesweep.spec import SearchSpace
 from finesweep.trial import Evaluation, Params, TrialRecord
 from made_specs import made_spec
 
+pytestmark = pytest.mark.torch
 SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
     "num_train_epochs": {"low": 2, "high": 5},
