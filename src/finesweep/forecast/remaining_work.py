@@ -30,9 +30,6 @@ _LATEST = 40
 _RECENT = 15
 """Number of latest trials from which the proposals of a learning sampler are learned."""
 
-_STARTUP = 10
-"""Number of trials that a learning sampler draws at random first."""
-
 _MOST_DRAWN = 120
 """Maximum number of future trials that are simulated one by one; they represent the others."""
 
@@ -272,14 +269,14 @@ class Rest:
     def _proposed(self, source: random.Random) -> Callable[[int], Workload]:
         """Draw future proposals: from the whole space, or like recent ones if the sampler learns."""
         recent = [plan for _, plan in self.ended[-_RECENT:]]
-        learns = self.course.spec.search.sampler in LEARNING
+        startup = LEARNING.get(self.course.spec.search.sampler, math.inf)
         favourites = source.choices(recent, k=5) if recent else source.choices(self.course.pool)
         often = source.random() if recent else source.uniform(0.0, 0.7)
 
         def proposed(number: int) -> Workload:
             if number < len(self.course.planned):
                 return self.course.planned[number]
-            is_like_others = learns and number >= _STARTUP and source.random() < often
+            is_like_others = number >= startup and source.random() < often
             return source.choice(favourites if is_like_others else self.course.pool)
 
         return proposed

@@ -27,8 +27,10 @@ _CORE_FLOPS = 15e9
 _GPU_FLOPS = 15e12
 """Floating point operations per second of training, approximately: of a CPU core, and of an older GPU."""
 
-_PRUNED = 0.6
-"""Share of the examples that are trained with the pruner `halving`, approximately."""
+_PRUNED = 0.4
+"""Share of the examples that are trained with the pruner `halving` on a pretrained model, approximately.
+
+0.33 to 0.43 on recorded curves (``docs/pruning_evidence.md``)."""
 
 _TRIAL_HOURS = 10 / 3600
 """Hours of a trial beside its training, approximately: start, evaluations, writing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -32,8 +33,11 @@ ON_RUNGS = frozenset({"median", "halving"})
 AUTO: Final = "auto"
 """Word of the YAML for a value that is decided when the sweep begins."""
 
-LEARNING = frozenset({"tpe", "gp"})
-"""Samplers that learn to prefer a part of the space."""
+LEARNING: Mapping[str, int] = {"tpe": 10, "gp": 5}
+"""Samplers that learn to prefer a part of the space, and the number of trials before each begins to.
+
+Until then its draws are random. 10 is Optuna's default; it would be half of a sweep of 20
+trials, so ``gp`` takes 5 (``docs/search.md``)."""
 
 FACTOR = 2
 """Reduction factor of ``halving`` for a model from scratch: 1 in FACTOR trials is promoted at a rung."""

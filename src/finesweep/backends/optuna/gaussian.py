@@ -19,11 +19,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from finesweep.backends.optuna.study import DIVERGED, TrialStorage, quietly
+from finesweep.spec import LEARNING
 
-STARTUP = 5
-"""Number of trials with a value, planned ones included, before the process is fitted; until then draws are random.
-
-Evidence: ``docs/search.md``. Optuna's default is 10, half of a sweep of 20 trials."""
+STARTUP = LEARNING["gp"]
+"""Number of trials with a value, planned ones included, before the process is fitted; until then draws are random."""
 
 
 class GaussianProcess(BaseSampler):

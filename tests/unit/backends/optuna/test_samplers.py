@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
+import optuna
 import pytest
+
+from finesweep.spec import LEARNING
 
 EARLY = """
 import sys
@@ -40,3 +44,8 @@ def test_what_a_process_needs_is_imported_before_the_forks() -> None:
     early, after = loaded("gp", 5, THEN)
     assert early > 100
     assert after - early < 20
+
+
+def test_the_library_draws_as_many_trials_at_random_as_the_forecast_reckons_with() -> None:
+    default = inspect.signature(optuna.samplers.TPESampler).parameters["n_startup_trials"].default
+    assert LEARNING["tpe"] == default
