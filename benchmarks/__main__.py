@@ -5,12 +5,15 @@
     python -m benchmarks --data NAME=rows.csv --text COLUMN --label COLUMN
     python -m benchmarks --only throughput fixed_cost
 
-A measure that fails, or takes far longer than it may, is reported as such and loses nothing of the others.
+A measure that fails, or takes far longer than it may, is reported as such and loses nothing of the others. Of
+``other_seeds``, which takes hours, the rounds until then are reported.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
 import os
 import signal
@@ -72,9 +75,27 @@ def run_one(asked: argparse.Namespace) -> None:
     scratch = asked.figures.with_suffix(".scratch")
     scratch.mkdir()
     model = str(Path(asked.model).resolve()) if asked.model else None
-    settings = Settings(asked.full, asked.sources, asked.max_length, model, scratch)
-    figures = MEASURES[asked.measure].carry_out(settings, budget(asked.measure, asked.full, asked.scale))
-    asked.figures.write_text(json.dumps(figures.to_json()), encoding="utf-8")
+    keep = functools.partial(store, file=asked.figures)
+    settings = Settings(asked.full, asked.sources, asked.max_length, model, scratch, keep)
+    keep(MEASURES[asked.measure].carry_out(settings, budget(asked.measure, asked.full, asked.scale)))
+
+
+def store(figures: Figures, file: Path) -> None:
+    """Write figures; those before remain until these are whole."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(figures.to_json()), encoding="utf-8")
+    part.replace(file)
+
+
+def stored(file: Path, note: str | None = None) -> Figures:
+    """Read figures, and put a note before theirs."""
+    figures = Figures.from_json(json.loads(file.read_text(encoding="utf-8")))
+    return figures if note is None else dataclasses.replace(figures, notes=[note, *figures.notes])
+
+
+def unfinished(file: Path, why: str) -> Figures | str:
+    """Return what a measure had found when it came to no end, with a note of it; if it had nothing, why it ended."""
+    return stored(file, f"**Not finished: {why}.** These are the rounds until then.") if file.exists() else why
 
 
 def attempt(name: str, asked: argparse.Namespace, file: Path) -> Figures | str:
@@ -86,13 +107,13 @@ def attempt(name: str, asked: argparse.Namespace, file: Path) -> Figures | str:
         try:
             process.wait(limit)
         except subprocess.TimeoutExpired:
-            return f"ended after {limit:.0f} s"
+            return unfinished(file, f"ended after {limit:.0f} s")
         finally:
             end(process)
     if process.returncode:
         words = file.with_suffix(".log").read_text(errors="replace").strip().splitlines()
-        return f"exit code {process.returncode}: {' '.join(words[-3:])[-500:]}"
-    return Figures.from_json(json.loads(file.read_text(encoding="utf-8")))
+        return unfinished(file, f"exit code {process.returncode}: {' '.join(words[-3:])[-500:]}")
+    return stored(file)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -131,7 +131,14 @@ def size_for(model: Path, max_length: int | None) -> Size:
     return Size(str(model.resolve()), rows, VALIDATION_ROWS, TRIALS, space, length)
 
 
-def measure(sources: Sequence[Source], size: Size, most: int, seconds: float, scratch: Path) -> Figures:
+def measure(
+    sources: Sequence[Source],
+    size: Size,
+    most: int,
+    seconds: float,
+    scratch: Path,
+    keep: Callable[[Figures], None],
+) -> Figures:
     """Run the rounds.
 
     Args:
@@ -140,22 +147,32 @@ def measure(sources: Sequence[Source], size: Size, most: int, seconds: float, sc
         most: Rounds at most.
         seconds: Budget; one round of each source is run in any case.
         scratch: Where everything is written; what is not needed any more is deleted.
+        keep: Takes the figures of the rounds so far, after each round.
     """
-    parts = []
+    parts: dict[str, Figures] = {}
     for source in sources:
         folder = scratch / source.name
         workload = make(source, size, folder)
         chosen, _ = fastest(["S"], workload, folder / "threads")
         field = arms_with(chosen["S"].threads)
-        found = [_round(workload, field, turn, folder) for turn in rounds(seconds / len(sources), most)]
-        parts.append(summed_up(f"{source.name}, {workload.train_rows:,} rows, {workload.labels} labels", field, found))
+        found = []
+        for turn in rounds(seconds / len(sources), most):
+            found.append(_round(workload, field, turn, folder))
+            name = f"{source.name}, {workload.train_rows:,} rows, {workload.labels} labels"
+            parts[source.name] = summed_up(name, field, found)
+            keep(_joined(parts, size))
+    return _joined(parts, size)
+
+
+def _joined(parts: Mapping[str, Figures], size: Size) -> Figures:
+    """Return the figures of all texts as one."""
     return Figures(
         title=f"Winners of {size.trials} trials on other seeds",
         method=METHOD,
-        goals=[goal for part in parts for goal in part.goals],
-        tables=[table for part in parts for table in part.tables],
-        notes=[note for part in parts for note in part.notes],
-        raw={source.name: part.raw for source, part in zip(sources, parts, strict=True)},
+        goals=[goal for part in parts.values() for goal in part.goals],
+        tables=[table for part in parts.values() for table in part.tables],
+        notes=[note for part in parts.values() for note in part.notes],
+        raw={name: part.raw for name, part in parts.items()},
     )
 
 

@@ -20,6 +20,7 @@ class Settings:
         max_length: Tokens at most; None for 64 on the quickstart's model and 128 on a larger one, as their YAMLs say.
         model: Folder of a model for whole sweeps and throughput; None for random weights.
         scratch: Where measures write.
+        keep: Takes what a measure has found so far. It is what remains if the measure comes to no end.
     """
 
     full: bool
@@ -27,6 +28,7 @@ class Settings:
     max_length: int | None
     model: str | None
     scratch: Path
+    keep: Callable[[Figures], None]
 
     def length(self, usual: int) -> int:
         """Return the tokens at most, where nothing else was asked for the usual number."""
@@ -85,7 +87,7 @@ def other_seeds(settings: Settings, seconds: float) -> Figures:
         raise ValueError("other_seeds needs a pretrained model: --model FOLDER")
     size = measure.size_for(Path(settings.model), settings.max_length)
     kinds = settings.sources or made_up("sentences", "intents")
-    return measure.measure(kinds, size, 10 if settings.full else 3, seconds, settings.scratch)
+    return measure.measure(kinds, size, 10 if settings.full else 3, seconds, settings.scratch, settings.keep)
 
 
 def throughput(settings: Settings, seconds: float) -> Figures:

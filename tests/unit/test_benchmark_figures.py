@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks import __main__ as command
 from benchmarks import arms, divergence, metered, report, texts, throughput, whole_sweeps
 from benchmarks.figures import Figures, Goal, Spread, Table, number, rounds, shown
 from benchmarks.programme import MEASURES, budget, names
@@ -434,3 +435,15 @@ def test_files_that_go_away_while_a_folder_is_measured_are_passed_over(
     watch = metered.FolderWatch(tmp_path)
     watch.look()
     assert watch.peak == 20
+
+
+def test_a_measure_that_came_to_no_end_reports_what_it_had_found(tmp_path):
+    file = tmp_path / "other_seeds.json"
+    assert command.unfinished(file, "ended after 9 s") == "ended after 9 s"
+    command.store(Figures("rounds", "how", notes=["round 1: one seed failed"]), file)
+    found = command.unfinished(file, "ended after 9 s")
+    assert isinstance(found, Figures)
+    first, second = found.notes
+    assert "ended after 9 s" in first
+    assert second == "round 1: one seed failed"
+    assert command.stored(file).notes == ["round 1: one seed failed"]
