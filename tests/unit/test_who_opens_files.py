@@ -34,6 +34,7 @@ ELSEWHERE = {
     "backends.optuna.backend": {"open": NO_FILE},
     "backends.ray.search": {"open": NO_FILE},
     "folder.claims": {"read_text": THE_KERNEL},
+    "folder.state_memory": {"read_text": THE_KERNEL},
     "cli.internal": {"open": NO_FILE},
     "data.hub_datasets": {"load_dataset_builder": CHECKED},
     "display.display": {"open": "/dev/null"},

@@ -22,6 +22,15 @@ def lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
+def try_share(descriptor: int) -> bool:
+    """Lock an open file together with others that share it, unless one holds it alone; return whether it is locked now.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    return _taken(descriptor, fcntl.LOCK_SH)
+
+
 def try_lock(descriptor: int) -> bool:
     """Lock an open file unless another process holds it; return whether it is locked now.
 
@@ -39,7 +48,7 @@ def is_locked(descriptor: int) -> bool:
     Raises:
         OSError: The file system has no locks.
     """
-    if not _taken(descriptor, fcntl.LOCK_SH):
+    if not try_share(descriptor):
         return True
     unlock(descriptor)
     return False

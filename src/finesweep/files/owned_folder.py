@@ -2,7 +2,7 @@
 
 A killed owner leaves its folder. The lock tells such a folder from one in use, so every later process may delete it.
 Folders whose paths must be short, as those of sockets, cannot lie inside a folder that a parent process deletes; they
-lie here instead.
+lie here instead. So do folders in memory, which several processes share: they are in use while one of these lives.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from finesweep.host.temporary_folders import REMOVE_SECONDS
 
 SHORT = Path("/tmp")
 """Where a folder lies if the path of the usual temporary folder is too long."""
+
+MEMORY = Path("/dev/shm")
+"""Where a folder lies that takes memory and no disk; only Linux has it."""
 
 PREFIX = "fsweep-"
 MAKE_SECONDS = 60.0
@@ -45,9 +48,46 @@ def owned_folder(parent: Path) -> Iterator[Path]:
         _remove(folder)
 
 
+@contextlib.contextmanager
+def shared_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder that only this user may read, and whose users ``share`` it; remove it after the block.
+
+    Args:
+        folder: Must not exist yet, and its name must begin with the prefix.
+
+    Raises:
+        OSError: It exists, or cannot be made.
+    """
+    folder.mkdir(mode=0o700)
+    try:
+        with (folder / _UNLOCKED).open("w") as lock:
+            file_lock.try_share(lock.fileno())
+            (folder / _UNLOCKED).rename(folder / LOCK)
+            yield folder
+    finally:
+        _remove(folder)
+
+
+@contextlib.contextmanager
+def share(folder: Path) -> Iterator[bool]:
+    """Keep a folder of ``shared_folder`` from being removed as abandoned; the block gets whether there is one.
+
+    The forks of this process keep it too.
+    """
+    try:
+        lock = _open_lock(folder)
+    except OSError:
+        yield False
+        return
+    try:
+        yield file_lock.try_share(lock)
+    finally:
+        os.close(lock)
+
+
 def remove_abandoned() -> None:
     """Delete the folders whose owners were killed; skip those in use, those being made, and those of other users."""
-    for parent in {Path(tempfile.gettempdir()), SHORT}:
+    for parent in {Path(tempfile.gettempdir()), SHORT, MEMORY}:
         for folder in parent.glob(f"{PREFIX}*"):
             with contextlib.suppress(OSError):
                 if folder.lstat().st_uid == os.getuid():
@@ -56,7 +96,7 @@ def remove_abandoned() -> None:
 
 def _remove_unowned(folder: Path) -> None:
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        lock = _open_lock(folder)
     except FileNotFoundError:
         if (folder / _UNLOCKED).lstat().st_mtime < time.time() - MAKE_SECONDS:
             _remove(folder)
@@ -66,6 +106,10 @@ def _remove_unowned(folder: Path) -> None:
             _remove(folder)
     finally:
         os.close(lock)
+
+
+def _open_lock(folder: Path) -> int:
+    return os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _remove(folder: Path) -> None:

@@ -57,8 +57,17 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 def usable_memory_gb(root: Path = Path("/")) -> float:
     """Return the main memory that this process may use, in units of 1e9 bytes."""
-    limits = (_amount(_text(group / name)) for group in _groups(root, "memory") for name in _MEMORY_FILES)
+    limits = (_amount(_text(group / name)) for group in memory_groups(root) for name in _MEMORY_FILES)
     return min([_physical_bytes(), *limits]) / 1e9
+
+
+def memory_groups(root: Path = Path("/")) -> list[Path]:
+    """Return the folders of the control groups whose limits of memory apply to this process.
+
+    Args:
+        root: Root of the file system with the control groups' limits.
+    """
+    return list(_groups(root, "memory"))
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -22,6 +22,7 @@ def only_here(tmp_path, monkeypatch):
     """Look in the test's folder alone."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(owned_folder, "SHORT", tmp_path)
+    monkeypatch.setattr(owned_folder, "MEMORY", tmp_path)
 
 
 def test_it_is_in_use_while_the_block_runs_and_gone_afterwards(tmp_path):
