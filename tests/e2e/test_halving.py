@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
+
+from finesweep.folder import state_memory, waiting_states
+from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.trial import TrialState
 
 HALVING = (
     *("--set", "search={pruner: halving, baseline: false, sampler: random, seed: 2}"),
@@ -29,6 +34,18 @@ def assert_one_of_six_is_finished(project, name: str) -> None:
     assert list((project.results(name) / "states").iterdir()) == []
 
 
+def memory(project) -> list[Path]:
+    """Return the folders in memory of the sweep's runs."""
+    return state_memory.folders(run.token for run in SweepFolder(project.results()).runs())
+
+
+def in_memory(project) -> set[int]:
+    """Return the waiting trials whose state is in memory."""
+    folder = SweepFolder(project.results())
+    states = waiting_states.sizes(folder, memory(project))
+    return {trial for trial in states if (record := folder.read_record(trial)) and record.state is TrialState.WAITING}
+
+
 @pytest.mark.slow
 def test_whatever_is_killed_while_others_wait_every_trial_ends_where_it_would_have(project, until, check_invariants):
     arguments = ("run", "spec.yaml", *HALVING, "--set", "budget.trials=6", "--workers", "1")
@@ -38,7 +55,7 @@ def test_whatever_is_killed_while_others_wait_every_trial_ends_where_it_would_ha
     expected = [(r["trial"], r["state"], r["objective"]) for r in project.records("undisturbed")]
     process = project.start(*arguments)
     # Once a worker in the middle of it, once everything while somebody goes on from a rung.
-    until(lambda: list((project.results() / "states").glob("trial-*")), "nobody waits")
+    until(lambda: in_memory(project), "nobody waits")
     os.kill(project.workers()[0], signal.SIGKILL)
     until(lambda: list((project.results() / "claims").glob("*.2")), "nobody has gone on")
     for pid in (process.pid, *project.processes()):
@@ -46,6 +63,29 @@ def test_whatever_is_killed_while_others_wait_every_trial_ends_where_it_would_ha
     process.communicate()
     project.sweep(*arguments)
     assert [(r["trial"], r["state"], r["objective"]) for r in project.records()] == expected
+    assert memory(project) == [], "also what the kill has left"
+    check_invariants(project)
+
+
+@pytest.mark.slow
+def test_who_stops_a_sweep_or_kills_its_command_finds_the_states_of_waiting_trials_on_disk(
+    project, until, check_invariants
+):
+    arguments = ("run", "spec.yaml", *HALVING, "--set", "budget.trials=6", "--workers", "1")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = project.start(*arguments)
+        until(lambda: in_memory(project), "nobody waits")
+        waiting = in_memory(project)
+        os.kill(process.pid, number)
+        process.communicate()
+        until(lambda: not project.processes(), "a worker stays")
+        assert memory(project) == []
+        on_disk = {state.name for state in (project.results() / "states").iterdir()}
+        assert {f"trial-{trial:04d}" for trial in waiting} <= on_disk
+    project.sweep(*arguments)
+    assert_one_of_six_is_finished(project, "spec")
+    assert not any(record["repeated_examples"] for record in project.records())
+    assert memory(project) == []
     check_invariants(project)
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from lab import Lab
+from made_records import run as made_run
 
 from finesweep.errors import FolderError
-from finesweep.folder import disk, next_attempt, waiting_states
+from finesweep.files import owned_folder
+from finesweep.folder import disk, next_attempt, state_memory, waiting_states
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.launch import Profile
 from finesweep.launch.profile import Limits
 from finesweep.spec.sections import PruningSpec, SearchSpec
 from finesweep.training.callback import TrialContext
+from finesweep.training.fine_tuning import FineTuning
 from finesweep.trial import Evaluation, TrialInterrupted, TrialRecord, TrialState, TrialWaits
 from finesweep.worker.attempt import Attempt
 from finesweep.worker.bare_record import bare_record
@@ -180,6 +183,125 @@ def test_states_of_waiting_trials_make_way_for_weights_that_would_not_fit(lab, t
     arm.folder.record(dataclasses.replace(arm.record, state=TrialState.INTERRUPTED, weights_sha256=None))
     with pytest.raises(FolderError, match=r"limits\.disk_gb"):
         arm.attempt()
+
+
+@pytest.fixture
+def in_memory(lab, tmp_path, monkeypatch) -> Iterator[tuple[Arm, Path]]:
+    """An arm whose run has a folder in memory, and that folder."""
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(owned_folder, "MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(state_memory, "is_there", lambda: True)
+    arm = Arm(lab, tmp_path / "s", None)
+    arm.folder.write_run(made_run(1, token="0123456789abcdef"))
+    with state_memory.made("0123456789abcdef"):
+        place = state_memory.folder_of("0123456789abcdef")
+        assert place is not None
+        yield arm, place
+
+
+def places(arm: Arm) -> list[str]:
+    """Return in which folders trial 0 has a state."""
+    return [state.parent.name for state in arm.folder.states_of(0)]
+
+
+def test_a_state_in_memory_is_resumed_and_nothing_is_on_disk(in_memory, kept):
+    arm, place = in_memory
+    arm.wait()
+    assert places(arm) == [place.name]
+    arm.attempt()
+    assert arm.result == kept.result, "also the digest of its weights"
+    assert (arm.record.resumed_step, arm.record.repeated_examples) == (3, 0)
+    assert places(arm) == []
+    assert not list(place.glob("*trial*"))
+
+
+def test_interrupted_after_its_state_was_in_memory_it_has_one_on_disk_alone(in_memory, kept):
+    arm, _ = in_memory
+    arm.wait()
+    with pytest.raises(TrialInterrupted):
+        arm.attempt(lambda attempt: attempt.watch.step == 5)
+    assert places(arm) == ["states"]
+    arm.attempt()
+    assert arm.result == kept.result
+    assert (arm.record.resumed_step, arm.record.repeated_examples) == (5, 0)
+
+
+def test_a_state_that_was_moved_to_disk_is_resumed(in_memory, kept):
+    arm, place = in_memory
+    arm.wait()
+    assert waiting_states.move_to_disk(arm.folder, 0, place)
+    assert places(arm) == ["states"]
+    arm.attempt()
+    assert arm.result == kept.result
+    assert (arm.record.resumed_step, arm.record.repeated_examples) == (3, 0)
+
+
+def test_if_memory_is_lost_the_trial_is_trained_again_and_ends_the_same(in_memory, kept):
+    arm, place = in_memory
+    arm.wait()
+    shutil.rmtree(place)
+    arm.attempt()
+    assert arm.result == kept.result
+    assert (arm.record.resumed_step, arm.record.repeated_examples) == (0, RUNG)
+
+
+def test_another_machine_trains_again_what_this_one_has_in_its_memory(in_memory, kept, tmp_path, monkeypatch):
+    arm, place = in_memory
+    arm.wait()
+    with monkeypatch.context() as there:
+        there.setattr(owned_folder, "MEMORY", tmp_path / "memory of the other machine")
+        with pytest.raises(TrialInterrupted):
+            arm.attempt(lambda attempt: attempt.watch.step == 2)
+        assert places(arm) == ["states"]
+    # Here the state is older than the evaluations on record, and the other one is newer.
+    assert places(arm) == ["states", place.name]
+    arm.attempt()
+    assert arm.result == kept.result
+    assert (arm.record.resumed_step, arm.record.repeated_examples) == (2, RUNG)
+    assert places(arm) == []
+
+
+def test_an_earlier_state_than_the_trial_has_on_record_leads_to_the_same_end(in_memory, kept, tmp_path, monkeypatch):
+    """Another machine went on to a later step, and took its state with it."""
+    arm, place = in_memory
+    arm.wait()
+    with monkeypatch.context() as there:
+        there.setattr(owned_folder, "MEMORY", tmp_path / "memory of the other machine")
+        with pytest.raises(TrialInterrupted):
+            arm.attempt(lambda attempt: attempt.watch.step == 8)
+        shutil.rmtree(arm.folder.state(0))
+    assert places(arm) == [place.name]
+    arm.attempt()
+    assert arm.result == kept.result
+    assert arm.record.resumed_step == 3
+
+
+def test_a_damaged_state_in_memory_is_not_used(in_memory, kept):
+    arm, _ = in_memory
+    arm.wait()
+    (arm.folder.states_of(0)[0] / "model.safetensors").write_bytes(b"damaged")
+    arm.attempt()
+    assert arm.result == kept.result
+    assert arm.record.repeated_examples == RUNG
+
+
+def test_where_memory_is_full_after_all_the_state_goes_to_disk(in_memory, kept, monkeypatch):
+    arm, place = in_memory
+    real = FineTuning.save_state
+
+    def full(self: FineTuning, folder: Path) -> None:
+        if folder.parent == place:
+            folder.mkdir()
+            raise FolderError(f"{folder}: the disk is full")
+        real(self, folder)
+
+    monkeypatch.setattr(FineTuning, "save_state", full)
+    arm.wait()
+    assert places(arm) == ["states"]
+    assert not list(place.glob(".trial*"))
+    arm.attempt()
+    assert arm.result == kept.result
+    assert arm.record.repeated_examples == 0
 
 
 def test_a_state_that_goes_while_it_is_looked_for_is_no_damage(lab, tmp_path, kept, monkeypatch):

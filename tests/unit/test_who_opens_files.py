@@ -35,6 +35,7 @@ ELSEWHERE = {
     "backends.ray.search": {"open": NO_FILE},
     "folder.claims": {"read_text": THE_KERNEL},
     "folder.state_memory": {"read_text": THE_KERNEL},
+    "folder.waiting_states": {"open": "a new file in a new folder, made to be renamed (x)"},
     "cli.internal": {"open": NO_FILE},
     "data.hub_datasets": {"load_dataset_builder": CHECKED},
     "display.display": {"open": "/dev/null"},

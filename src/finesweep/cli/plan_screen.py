@@ -107,7 +107,11 @@ def _disk_lines(disk: Disk) -> Iterator[str]:
     yield f"  disk      {_disk(disk)}"
     if disk.states_limit_gb is not None:
         most = _size(disk.states_limit_gb)
-        yield f"            trials that wait keep states of {most} at most (limits.states_gb); others start again"
+        if disk.states_memory_gb:
+            in_memory = f"{_size(disk.states_memory_gb)} in memory (limits.states) and then "
+            yield f"            trials that wait keep states of {in_memory}{most} on disk; others start again"
+        else:
+            yield f"            trials that wait keep states of {most} at most (limits.states_gb); others start again"
 
 
 def _disk(disk: Disk) -> str:

@@ -130,7 +130,7 @@ def _trial_lines(folder: SweepFolder, confirmation: Manifest | None = None) -> I
             yield _running_line(name, holder, progress.get(trial))
         else:
             record = folder.read_record(trial)
-            has_state = folder.state(trial).is_dir()
+            has_state = bool(folder.states_of(trial))
             yield _waiting_line(name, attempt, record if record and record.attempt == attempt else None, has_state)
 
 

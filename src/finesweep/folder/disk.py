@@ -34,13 +34,18 @@ def used_bytes(folder: Path) -> int:
 
 
 def states_limit(asked_gb: float | None, free: float) -> float:
-    """Return how many bytes the saved states of waiting trials may take.
+    """Return how many bytes the saved states of waiting trials may take on the disk.
 
     Args:
         asked_gb: ``limits.states_gb`` of the profile, None if it is left out.
         free: Bytes that are free on the disk, together with those of the states that are there.
     """
     return min(MOST_STATES_GB * GB, STATES_SHARE * free) if asked_gb is None else asked_gb * GB
+
+
+def states_in_all(asked_gb: float | None) -> float:
+    """Return how many bytes saved states may take in memory and on the disk together; arguments as above."""
+    return (MOST_STATES_GB if asked_gb is None else asked_gb) * GB
 
 
 def refuse_overrun(folder: Path, need: int, what: str, limit_gb: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Deletes half-written files that killed processes have left in a sweep's folder."""
+"""Deletes half-written files that killed processes have left in a sweep's folder, and beside saved states in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def remove_leftovers(folder: SweepFolder, trial: int | None = None) -> None:
     """
     # `.winner.tmp` stays: a winner that failed its proof is left for the user to inspect.
     names = (".[!w]*.tmp",) if trial is None else (f".{trial:04d}.*.tmp", f".trial-{trial:04d}.*.tmp")
-    hidden = (item for part in ("", *FOLDERS) for item in _hidden(folder.path / part))
+    parts = [*(folder.path / part for part in ("", *FOLDERS)), *folder.state_places()[1:]]
+    hidden = (item for part in parts for item in _hidden(part))
     for item in (item for item in hidden if any(fnmatch.fnmatchcase(item.name, name) for name in names)):
         if item.is_dir():
             shutil.rmtree(item, ignore_errors=True)

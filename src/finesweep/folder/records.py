@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from finesweep.files import Damaged, read_as
-from finesweep.trial import TrialRecord
+from finesweep.trial import AttemptOutdated, TrialRecord, TrialState
 
 THOROUGH_SECONDS = 5.0
 """Maximum time in seconds until a changed or damaged record of a finished trial is noticed."""
@@ -151,3 +151,26 @@ def _record(file: Path) -> TrialRecord:
     if file.name != f"{record.trial:04d}.json":
         raise Damaged(f"it is the record of trial {record.trial}")
     return record
+
+
+def refuse_lost(before: TrialRecord | None, record: TrialRecord) -> None:
+    """Refuse a record of a process that was taken for dead, so that the recorded fault stays.
+
+    Args:
+        before: The record of the same attempt, None if there is none.
+        record: The new one.
+
+    Raises:
+        AttemptOutdated: The attempt has ended with a fault.
+    """
+    if before is not None and len(before.faults) > len(record.faults):
+        raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {before.faults[-1]}")
+
+
+def is_pruned_already(before: TrialRecord | None, record: TrialRecord) -> bool:
+    """Return whether this attempt is on record as pruned.
+
+    With Ray, the trial and the search both write the record of a trial that was stopped. The first one stays, so that a
+    leaderboard that was written from it stays true.
+    """
+    return before is not None and before.state is record.state is TrialState.PRUNED

@@ -13,7 +13,7 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     row_scores/0007.json    metrics of a finished trial, row by row (RowScores)
     logs/ tensorboard/      one each per trial
     checkpoints/trial-0007/ best weights of the contenders only
-    states/trial-0007/      the state from which an interrupted or waiting trial resumes
+    states/trial-0007/      the state from which an interrupted or waiting trial resumes, unless it is in memory
     openings/0001.json      when the test rows were opened, and for which winner (Opening)
     data/ model/            rows, tokens and the resolved model, prepared once
     data/checked.json       sizes, times and digests of these and of the model's folder (TrainedOn)
@@ -38,12 +38,13 @@ from finesweep.errors import FolderError
 from finesweep.files import Damaged, check_folder_name, read_as, refuse_all_but_files, write_json, writing
 from finesweep.files.atomic import read_json, staged_json
 from finesweep.files.checked_json import read_numbered
+from finesweep.folder import state_memory
 from finesweep.folder.claims import Claims
 from finesweep.folder.manifest import Manifest, Run, hours_ran
-from finesweep.folder.records import Records
+from finesweep.folder.records import Records, is_pruned_already, refuse_lost
 from finesweep.folder.row_scores import RowScores
 from finesweep.spec.sections import FORMAT
-from finesweep.trial import AttemptOutdated, Params, Progress, TrialRecord, TrialState
+from finesweep.trial import Params, Progress, TrialRecord
 
 UNKNOWN = 0.05
 """Share of texts with mostly unknown words above which the user gets a note."""
@@ -146,8 +147,17 @@ class SweepFolder:
         return {int(name) for name in names if name.isdecimal()}
 
     def state(self, trial: int) -> Path:
-        """Folder of the state from which an interrupted or waiting trial resumes; a waiting one may have none."""
+        """Folder on disk of the state from which an interrupted or waiting trial resumes; see ``states_of``."""
         return self.path / "states" / f"trial-{trial:04d}"
+
+    def state_places(self) -> list[Path]:
+        """Return the folders with saved states: the one on disk, and those of its runs in this machine's memory."""
+        in_memory = state_memory.folders(run.token for run in self.runs()) if state_memory.is_used() else []
+        return [self.path / "states", *in_memory]
+
+    def states_of(self, trial: int) -> list[Path]:
+        """Return a trial's saved states, the newest first; more than one only if processes were killed."""
+        return state_memory.newest_first(place / self.state(trial).name for place in self.state_places())
 
     def record_file(self, trial: int) -> Path:
         """File of a trial's record."""
@@ -339,14 +349,15 @@ class SweepFolder:
         with staged_json(file, record.to_json()) as staged, self.claims.fenced(record.trial, record.attempt):
             known = self.read_record(record.trial)
             before = known if known is not None and known.attempt == record.attempt else None
-            _refuse_lost(before, record)
-            if not _is_pruned_already(before, record):
+            refuse_lost(before, record)
+            if not is_pruned_already(before, record):
                 self._write_row_scores(row_scores)
                 staged.replace(file)
             self.progress_file(record.trial).unlink(missing_ok=True)
         self._records.look_again(file.name)
         if record.state.finished:
-            shutil.rmtree(self.state(record.trial), ignore_errors=True)
+            for state in self.states_of(record.trial):
+                shutil.rmtree(state, ignore_errors=True)
         else:
             self._finished.discard(record.trial)  # its weights were damaged, and it runs again
 
@@ -383,18 +394,3 @@ def make_folders(path: Path) -> SweepFolder:
     except OSError as error:
         raise FolderError(f"{path}: cannot be written ({error.strerror})") from None
     return SweepFolder(path)
-
-
-def _refuse_lost(before: TrialRecord | None, record: TrialRecord) -> None:
-    """Refuse a record of a process that was taken for dead, so that the recorded fault stays."""
-    if before is not None and len(before.faults) > len(record.faults):
-        raise AttemptOutdated(f"trial {record.trial}: attempt {record.attempt} has ended: {before.faults[-1]}")
-
-
-def _is_pruned_already(before: TrialRecord | None, record: TrialRecord) -> bool:
-    """Return whether this attempt is on record as pruned.
-
-    With Ray, the trial and the search both write the record of a trial that was stopped. The first one stays, so that a
-    leaderboard that was written from it stays true.
-    """
-    return before is not None and before.state is record.state is TrialState.PRUNED

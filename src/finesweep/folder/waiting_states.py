@@ -1,4 +1,4 @@
-"""Measures the saved states in a sweep's folder, and deletes those of trials that wait.
+"""Measures the saved states of a sweep, moves them from memory to disk, and deletes those of trials that wait.
 
 Without its state a trial that waits is trained again from its first step if its turn comes; its record is enough.
 """
@@ -6,56 +6,149 @@ Without its state a trial that waits is trained again from its first step if its
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
-from finesweep.files import writing
+from finesweep.errors import FolderError, Unreadable
+from finesweep.files import open_regular, write_failure, writing
+from finesweep.files.atomic import sync
 from finesweep.folder.sweep_folder import SweepFolder
-from finesweep.trial import TrialState
+from finesweep.trial import TrialRecord, TrialState
+
+_PIECE = 16_000_000
+"""Bytes that are copied between two looks at the clock."""
 
 
-def sizes(folder: SweepFolder) -> dict[int, int]:
-    """Return the size in bytes of each saved state, by trial."""
+def sizes(folder: SweepFolder, places: Sequence[Path] | None = None) -> dict[int, int]:
+    """Return the bytes of each trial's saved state.
+
+    Args:
+        folder: The sweep's folder.
+        places: Those of its ``state_places`` that count; None for all.
+    """
     found: dict[int, int] = {}
-    for state in (folder.path / "states").glob("trial-*"):
+    for state in itertools.chain.from_iterable(
+        place.glob("trial-*") for place in (folder.state_places() if places is None else places)
+    ):
         number = state.name.removeprefix("trial-")
         if number.isdecimal():
             with contextlib.suppress(OSError):  # deleted since it was listed, or no folder
-                found[int(number)] = sum(file.lstat().st_size for file in state.iterdir())
+                size = sum(file.lstat().st_size for file in state.iterdir())
+                found[int(number)] = found.get(int(number), 0) + size
     return found
 
 
-def drop(folder: SweepFolder, trial: int) -> bool:
+def drop(folder: SweepFolder, trial: int, places: Sequence[Path] | None = None) -> bool:
     """Delete the saved state of a trial that waits at a rung; return whether it was deleted.
 
     The state stays if the trial does not wait, if it was claimed meanwhile, or if it is to be finished for the audit.
 
+    Args:
+        folder: The sweep's folder.
+        trial: The trial.
+        places: Those of the folder's ``state_places`` from which it is deleted; None for all.
+
     Raises:
         FolderError: The folder cannot be written.
     """
-    state = folder.state(trial)
-    # A name that the cleaning after killed processes knows.
-    dropped = state.with_name(f".{state.name}.dropped.tmp")
-    shutil.rmtree(dropped, ignore_errors=True)
+    name = folder.state(trial).name
+    states = [place / name for place in (folder.state_places() if places is None else places)]
+    # Names that the cleaning after killed processes knows.
+    dropped = [state.with_name(f".{name}.dropped.tmp") for state in states]
+    for old in dropped:
+        shutil.rmtree(old, ignore_errors=True)
+    found = False
     # Claims are taken under this lock, and a process that reads a state has claimed its trial before.
     with folder.claims.locked():
-        if not _waits(folder, trial) or not state.is_dir():
+        record = _stopped(folder, trial)
+        if record is None or record.state is not TrialState.WAITING or record.audit is not None:
             return False
-        with writing(state):
-            state.rename(dropped)  # so that no process finds a part of it
-    shutil.rmtree(dropped, ignore_errors=True)
-    return True
+        for state, new in zip(states, dropped, strict=True):
+            if state.is_dir():
+                with writing(state):
+                    state.rename(new)  # so that no process finds a part of it
+                found = True
+    for old in dropped:
+        shutil.rmtree(old, ignore_errors=True)
+    return found
+
+
+def move_to_disk(folder: SweepFolder, trial: int, place: Path, deadline: float | None = None) -> bool:
+    """Move the saved state of a trial that nobody trains from memory to the sweep's folder.
+
+    A process that claims the trial meanwhile finds the state where it was.
+
+    Args:
+        folder: The sweep's folder.
+        trial: The trial.
+        place: Where the state is: one of the folder's ``state_places``.
+        deadline: Time of the monotonic clock at which to give up; None for none.
+
+    Returns:
+        Whether it was moved. False if there is none, if the trial is trained or has ended, or if time is up.
+
+    Raises:
+        FolderError: The disk is full, or the folder cannot be written.
+    """
+    target = folder.state(trial)
+    source, building = place / target.name, target.with_name(f".{target.name}.moved-{os.getpid()}.tmp")
+    try:
+        if _stopped(folder, trial) is None or not _copied(source, building, deadline):
+            return False
+        with folder.claims.locked():
+            if _stopped(folder, trial) is None or not source.is_dir():
+                return False
+            if not target.is_dir():
+                with writing(target):
+                    building.rename(target)
+            taken = source.with_name(f".{source.name}.dropped.tmp")
+            shutil.rmtree(taken, ignore_errors=True)
+            with writing(source):
+                source.rename(taken)
+        shutil.rmtree(taken, ignore_errors=True)
+        return True
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def seconds_again(folder: SweepFolder, trial: int) -> float:
     """Return the seconds for which a trial has trained that waited and has no state any more, 0 for any other trial."""
     before = folder.read_record(trial)
-    if before is None or not before.has_waited or folder.state(trial).is_dir():
+    if before is None or not before.has_waited or folder.states_of(trial):
         return 0.0
     return before.trained_seconds
 
 
-def _waits(folder: SweepFolder, trial: int) -> bool:
+def _stopped(folder: SweepFolder, trial: int) -> TrialRecord | None:
+    """Return the record of a trial that has stopped before its end, unless somebody has claimed it since."""
     record = folder.read_record(trial)
-    if record is None or record.state is not TrialState.WAITING or record.audit is not None:
+    if record is None or record.state.finished or folder.claims.newest_of(trial) != record.attempt:
+        return None
+    return record
+
+
+def _copied(source: Path, building: Path, deadline: float | None) -> bool:
+    """Copy a state durably; return whether it was copied before the deadline and was not deleted meanwhile."""
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        files = sorted(source.iterdir())
+    except OSError:
         return False
-    return folder.claims.newest_of(trial) == record.attempt
+    try:
+        building.mkdir()
+        for file in files:
+            with open_regular(file, links=False) as stream, (building / file.name).open("xb") as copy:
+                while piece := stream.read(_PIECE):
+                    if deadline is not None and time.monotonic() >= deadline:
+                        return False
+                    copy.write(piece)
+            sync(building / file.name)
+    except Unreadable:  # dropped meanwhile
+        return False
+    except OSError as error:
+        raise FolderError(write_failure(building, error)) from error
+    return True

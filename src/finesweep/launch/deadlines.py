@@ -2,16 +2,20 @@
 
 A process must wait longer than the process it waits for takes. So the times grow from the inside out::
 
-    trial < worker < command + killed <= Slurm's signal < Ray's job < sweep cancel
+    trial < move < worker < command + killed <= Slurm's signal < Ray's job < sweep cancel
 
-A trial saves its state. Its worker waits for the trial, the command waits for its workers and then writes the
-leaderboard, and the cluster waits for the command. ``ORDER`` lists the times, and a test compares them.
+A trial saves its state. Its worker waits for the trial and moves states from memory to disk. The command waits for its
+workers and then writes the leaderboard, and the cluster waits for the command. ``ORDER`` lists the times, and a test
+compares them.
 """
 
 from __future__ import annotations
 
 TRIAL_SECONDS = 25.0
 """Seconds in which a trial must end its step and save its state. Slurm gives 30 by default."""
+
+MOVE_SECONDS = 30.0
+"""Seconds after which a worker that stops moves no more states of waiting trials from memory to disk."""
 
 WORKER_SECONDS = 35.0
 """Seconds in which workers must stop once their command is gone."""
@@ -33,6 +37,7 @@ CANCEL_SECONDS = 70.0
 
 ORDER = (
     TRIAL_SECONDS,
+    MOVE_SECONDS,
     WORKER_SECONDS,
     COMMAND_SECONDS,
     COMMAND_SECONDS + KILLED_SECONDS,

@@ -89,8 +89,14 @@ class Limits(Section):
     states_gb: float | None = Field(
         None,
         ge=0,
-        description="Disk for the saved states of trials that wait, in 1e9 bytes; a trial without one is trained again "
-        "from its first step if its turn comes. Left out: the smaller of 10 and a tenth of the free disk.",
+        description="Room for the saved states of trials that wait, in memory and on disk together, in 1e9 bytes; a "
+        "trial without one is trained again from its first step if its turn comes. Left out: 10, and on disk at most "
+        "a tenth of what is free.",
+    )
+    states: Literal["auto", "memory", "disk"] = Field(
+        "auto",
+        description="Where these states lie. auto: in memory up to a quarter of what is available, then on disk; "
+        "memory: up to half of it; disk: on disk alone. On clusters always on disk.",
     )
 
 

@@ -28,6 +28,7 @@ from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.plan_costs import Estimate, PlanInputs, estimated
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
+from finesweep.sweep.states_in_memory import memory_bytes
 
 MOST_ROWS = 20_000
 """Maximum number of prepared rows of a split; they represent the others."""
@@ -92,6 +93,7 @@ def _inputs(request: Request, checked: Checked, sweep: OpenSweep, share: float, 
         memory_gb=usable_memory_gb(),
         check_seconds=seconds,
         planned=checked.planned,
+        states_memory_bytes=memory_bytes(sweep.profile.asked, checked.loaded.spec),
     )
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from finesweep.calibration import BATCH, BatchMeasurement, Measurement, PlanMeasurement
-from finesweep.folder.disk import STATE_COPIES, states_limit
+from finesweep.folder.disk import STATE_COPIES
 from finesweep.forecast import Span, expected_examples
 from finesweep.forecast.work import evaluated_rows, in_full
 from finesweep.launch import Profile
 from finesweep.pruning import cohorts
 from finesweep.spec import SweepSpec
+from finesweep.sweep.states_in_memory import planned_states
 from finesweep.trial import Params
 
 SPEED = (0.85, 1.0, 1.25)
@@ -47,6 +48,7 @@ class PlanInputs:
         memory_gb: The machine's main memory, in 1e9 bytes.
         check_seconds: Duration of checking and preparing.
         planned: Parameters of the first trials, which no sampler proposes; None to take them from the spec.
+        states_memory_bytes: Memory that states of waiting trials may take.
     """
 
     spec: SweepSpec
@@ -58,6 +60,7 @@ class PlanInputs:
     memory_gb: float
     check_seconds: float
     planned: Sequence[Params] | None = None
+    states_memory_bytes: float = 0.0
 
     def examples(self, spec: SweepSpec, *, pruned: bool) -> Span:
         """Estimate the training examples of the sweep by a spec."""
@@ -95,7 +98,8 @@ class Disk:
         states_gb: States of trials that wait or were interrupted.
         logs_gb: Logs, scalars, records and claims.
         total_gb: The sum.
-        states_limit_gb: Most that states of waiting trials may take; None if no trial waits.
+        states_limit_gb: Most that states of waiting trials may take on disk; None if no trial waits.
+        states_memory_gb: Most that they may take in memory first.
     """
 
     data_gb: float
@@ -104,6 +108,7 @@ class Disk:
     logs_gb: float
     total_gb: float
     states_limit_gb: float | None = None
+    states_memory_gb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -307,20 +312,15 @@ def _memory(found: PlanMeasurement, fitting: Sequence[Measurement]) -> Memory:
 
 def _disk(inputs: PlanInputs, found: PlanMeasurement, one: Measurement) -> Disk:
     weights, trainings = one.weights_mb / 1000, _trainings(inputs)
-    waits = inputs.spec.search.pruner == "halving"
-    waiting = max(map(len, cohorts(inputs.trials))) if waits else found.workers
     data = inputs.prepared_bytes / 1e9
     # The confirmation keeps the best seed of each trial, beside all that the search has kept.
     kept = weights * (min(_kept(inputs) + found.workers, inputs.trials) + _candidates(inputs) + 1)
-    each, limit = weights * STATE_COPIES, None
-    states = each * min(waiting, inputs.trials)
-    if waits:
-        limit = states_limit(inputs.profile.limits.states_gb, inputs.free_bytes) / 1e9
-        # Each worker may be about to write one, and those of interrupted trials have no limit.
-        states = min(states, limit + each * min(found.workers, inputs.trials))
-    states = max(states, each * min(found.workers, trainings))
+    each, running = weights * STATE_COPIES, min(found.workers, inputs.trials)
+    waiting = max(map(len, cohorts(inputs.trials))) if inputs.spec.search.pruner == "halving" else None
+    of = planned_states(each, waiting, running, inputs.profile.limits, inputs.free_bytes, inputs.states_memory_bytes)
+    states = max(of.disk_gb, each * min(found.workers, trainings))
     logs = (inputs.trials + trainings) * RECORD_BYTES / 1e9
-    return Disk(data, kept, states, logs, data + kept + states + logs, limit)
+    return Disk(data, kept, states, logs, data + kept + states + logs, of.limit_gb, of.memory_gb)
 
 
 def _kept(inputs: PlanInputs) -> int:

@@ -32,7 +32,7 @@ from finesweep.model import ResolvedModel
 from finesweep.model.from_scratch import make_scratch
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import Draft, LoadedSpec, ScratchModelSpec, SweepSpec, in_order, reader, trials_wanted, used_up
-from finesweep.sweep import dry_run, new_folder, preflight, settled_spec, worker_count
+from finesweep.sweep import dry_run, new_folder, preflight, settled_spec, states_in_memory, worker_count
 from finesweep.sweep.begin_run import Terms, begin_run
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
@@ -136,7 +136,8 @@ def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Chec
     why = used_up(loaded.spec, checked.planned)
     small = [f"{why[0].upper()}{why[1:]}; it ends when all are tried."] if why else []
     workers = worker_count.notes(profile, loaded.spec, trials, request.workers, checked.model)
-    return dataclasses.replace(checked, notes=[*checked.notes, *small, *workers])
+    states = states_in_memory.notes(profile, loaded.spec)
+    return dataclasses.replace(checked, notes=[*checked.notes, *small, *workers, *states])
 
 
 @phase("dry run")

@@ -8,7 +8,7 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from finesweep import activity
 from finesweep.display.display import open_display
 from finesweep.display.progress_lines import Subject
 from finesweep.errors import FolderError, NoFinishedTrial, SweepError
-from finesweep.folder import SweepFolder, leftovers, open_run, sweep_lock
+from finesweep.folder import SweepFolder, leftovers, open_run, state_memory, sweep_lock
 from finesweep.forecast import Course, TimeLeft
 from finesweep.host.signals import Signals
 from finesweep.host.timeline import phase
@@ -27,6 +27,7 @@ from finesweep.spec import ConfirmSpec
 from finesweep.sweep.confirmation import begin_confirmation
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.prepare_process import Preparation
+from finesweep.sweep.states_in_memory import holds_states_in_memory
 from finesweep.sweep.supervisor import Supervisor
 from finesweep.trial import TrialRecord
 
@@ -186,7 +187,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
         hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
         left=TimeLeft(_course(sweep), sweep.wanted, sweep.workers),
     )
-    with open_display(subject) as display:
+    with _states_in_memory(sweep), open_display(subject) as display:
         display.update(folder.records(), [])  # results of earlier runs are not announced
         launcher = LAUNCHERS.load(sweep.profile.asked.launcher)()
 
@@ -198,6 +199,16 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
             return handle
 
         return Supervisor(sweep, signals, display, start).wait()
+
+
+@contextlib.contextmanager
+def _states_in_memory(sweep: OpenSweep) -> Iterator[None]:
+    """Keep states of waiting trials in this machine's memory while the block runs, if the profile says so."""
+    if not holds_states_in_memory(sweep.profile.asked, sweep.spec):
+        yield
+        return
+    with state_memory.made(sweep.run.token):
+        yield
 
 
 def _course(sweep: OpenSweep) -> Course:

@@ -78,7 +78,7 @@ class Attempt:
         self.watch = TrialWatch(context.spec.direction)
         self.started, self._began = time.time(), time.monotonic()
         self._shown = -PROGRESS_SECONDS
-        self._states = StateCache(self.sweep_folder, rung_judge, profile.limits.states_gb)
+        self._states = StateCache(self.sweep_folder, rung_judge, profile.limits, claim.run)
         self._resumed_step = self._resumed_examples = self._repeated_examples = 0
         self._earlier_seconds = 0.0
         self._known: tuple[Evaluation, ...] = ()
@@ -250,9 +250,10 @@ class Attempt:
         return TrialInterrupted(reason)
 
     def _saved_state(self) -> SavedState | None:
-        folder = self.sweep_folder.state(self.claim.trial)
-        if not folder.is_dir():
-            return None
+        found = map(self._read_state, self.sweep_folder.states_of(self.claim.trial))
+        return next((state for state in found if state is not None), None)
+
+    def _read_state(self, folder: Path) -> SavedState | None:
         try:
             return read_state(folder)
         except StateDamaged as damage:
@@ -270,26 +271,51 @@ class Attempt:
 
         Args:
             tuning: The training.
-            waits: Whether the trial waits at a rung: its state then needs a place among those of other such trials.
+            waits: Whether the trial waits at a rung: its state then needs a place among those of other such trials, and
+                may lie in memory.
         """
         if not tuning.can_resume:
             return
-        folder = self.sweep_folder.state(self.claim.trial)
-        building = folder.with_name(f".{folder.name}.{self.claim.attempt}.tmp")
+        on_disk = self.sweep_folder.state(self.claim.trial).parent
         try:
-            trial = self.claim.trial, self.watch.evaluations, self.context.params
-            if waits and not self._states.make_room(*trial, tuning.state_bytes):
-                print("the state is not saved: more than `limits.states_gb` allows", flush=True)  # noqa: T201
-                return
-            what = f"saving the state of trial {self.claim.trial}"
-            need = disk.STATE_COPIES * kept_weights.weights_bytes(tuning.trainer)
-            disk.refuse_overrun(self.sweep_folder.path, need, what, self.profile.limits.disk_gb)
-            tuning.save_state(building)
-            kept_weights.publish(self.sweep_folder, self.claim.trial, self.claim.attempt, building, folder)
+            place = self._place(tuning) if waits else on_disk
+            if place is not None and place != on_disk and not self._is_saved(tuning, place):
+                place = self._place(tuning, in_memory=False)  # memory is full after all
+            if place == on_disk:
+                what = f"saving the state of trial {self.claim.trial}"
+                need = disk.STATE_COPIES * kept_weights.weights_bytes(tuning.trainer)
+                disk.refuse_overrun(self.sweep_folder.path, need, what, self.profile.limits.disk_gb)
+                self._save_in(tuning, place)
         except FolderError as error:
             print(f"the state is not saved: {error}", flush=True)  # noqa: T201
+
+    def _place(self, tuning: FineTuning, *, in_memory: bool = True) -> Path | None:
+        trial = self.claim.trial, self.watch.evaluations, self.context.params
+        place = self._states.make_room(*trial, tuning.state_bytes, in_memory=in_memory)
+        if place is None:
+            print("the state is not saved: more than `limits.states_gb` allows", flush=True)  # noqa: T201
+        return place
+
+    def _is_saved(self, tuning: FineTuning, memory: Path) -> bool:
+        """Save the state in memory; return whether there was room."""
+        try:
+            self._save_in(tuning, memory)
+        except FolderError as error:
+            print(f"the state is not saved in memory: {error}", flush=True)  # noqa: T201
+            return False
+        return True
+
+    def _save_in(self, tuning: FineTuning, place: Path) -> None:
+        folder = place / self.sweep_folder.state(self.claim.trial).name
+        building = place / f".{folder.name}.{self.claim.attempt}.tmp"
+        try:
+            tuning.save_state(building)
+            kept_weights.publish(self.sweep_folder, self.claim.trial, self.claim.attempt, building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
+        for older in self.sweep_folder.states_of(self.claim.trial):
+            if older != folder:
+                shutil.rmtree(older, ignore_errors=True)
 
     def _trim_states(self) -> None:
         try:

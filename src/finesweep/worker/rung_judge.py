@@ -137,7 +137,13 @@ class RungJudge:
             params: Its parameters.
         """
         values = values_at(evaluations, self.rungs(params), self.spec.direction)
-        standings = {**self._standings(), trial: RungStanding(trial, values, waits=True)}
+        return self._by_chance({**self._standings(), trial: RungStanding(trial, values, waits=True)})
+
+    def waiting_by_chance(self) -> list[int]:
+        """Return the trials that the folder has as waiting, those that are most likely to be promoted first."""
+        return self._by_chance(self._standings())
+
+    def _by_chance(self, standings: dict[int, RungStanding]) -> list[int]:
         factor = self.spec.factor
         found = by_chance(standings, self.wanted, self.count, self.spec.direction, factor=factor)
         # Last those beyond a budget that was lowered: they have no turn.

@@ -1,18 +1,28 @@
-"""Keeps the saved states of waiting trials within a limit: those of the trials that are most likely to be promoted.
+"""Keeps the saved states of waiting trials within limits: those of the trials that are most likely to be promoted.
 
 A saved state is a cache. A trial without one is trained again from its first step if its turn comes, with the same
-result. All saved states count, but only those of waiting trials are dropped: others are needed soon, or in use.
+result. So states lie in memory first, where a run has a folder there, and then on disk. All saved states count, but
+only those of waiting trials are dropped: others are needed soon, or in use.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import shutil
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from finesweep.folder import SweepFolder, disk, waiting_states
+from finesweep.errors import FolderError
+from finesweep.files.atomic import alone
+from finesweep.folder import SweepFolder, disk, next_attempt, state_memory, waiting_states
+from finesweep.launch.profile import Limits
 from finesweep.trial import Evaluation, Params
 from finesweep.worker.rung_judge import RungJudge
+
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -22,14 +32,18 @@ class StateCache:
     Attributes:
         sweep_folder: The sweep's folder.
         rung_judge: Knows which trials wait, and which of them are best.
-        states_gb: ``limits.states_gb`` of the profile: the limit in 1e9 bytes, None for the default.
+        limits: Limits of the profile: where states lie, and how much they take in all.
+        run: Number of the run, whose folder in memory may take states; 0 for none.
     """
 
     sweep_folder: SweepFolder
     rung_judge: RungJudge
-    states_gb: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    run: int = 0
 
-    def make_room(self, trial: int, evaluations: Sequence[Evaluation], params: Params, size: int) -> bool:
+    def make_room(
+        self, trial: int, evaluations: Sequence[Evaluation], params: Params, size: int, *, in_memory: bool = True
+    ) -> Path | None:
         """Drop the states of less likely trials, so that that of a trial which is about to wait may be saved.
 
         Args:
@@ -37,27 +51,34 @@ class StateCache:
             evaluations: Its evaluations in order.
             params: Its parameters.
             size: Bytes of its state.
+            in_memory: Whether it may lie in memory.
 
         Returns:
-            Whether to save the state; False if more likely trials need the room.
+            The folder in which to save the state; None if more likely trials need the room.
 
         Raises:
             FolderError: The folder cannot be written.
         """
-        sizes = waiting_states.sizes(self.sweep_folder)
-        limit = self._limit(sizes)
+        places = self._places() if in_memory else [self._on_disk]
         # Sizes with this state: it replaces an earlier one of the trial.
-        sizes = {**sizes, trial: size}
-        if sum(sizes.values()) <= limit:
-            return True
-        beyond = too_many(sizes, self.rung_judge.by_chance(trial, evaluations, params), limit)
-        for other in beyond:
-            if other != trial:
-                waiting_states.drop(self.sweep_folder, other)
-        return trial not in beyond
+        sizes = {place: {**self._sizes(place), trial: size} for place in places}
+        limits = {place: self._limit(place, trial) for place in places}
+        for place in places:
+            if sum(sizes[place].values()) <= limits[place]:
+                return place
+        order = self.rung_judge.by_chance(trial, evaluations, params)
+        beyond = {place: too_many(sizes[place], order, limits[place]) for place in places}
+        possible = [place for place in places if trial not in beyond[place]]
+        # Where the best one that has to go is least likely to be promoted.
+        chosen = max(possible, key=lambda place: min(map(order.index, beyond[place])), default=None)
+        for place in places if chosen is None else [chosen]:
+            for other in beyond[place]:
+                if other != trial:
+                    self._evict(other, place, order, coming=0 if chosen is None else size)
+        return chosen
 
     def trim(self, trial: int, evaluations: Sequence[Evaluation], params: Params) -> None:
-        """Drop states until the rest is within the limit, because several trials may have been saved at a time.
+        """Drop states until the rest is within the limits: several trials may have been saved, or memory be short.
 
         Args:
             trial: A trial that has begun to wait.
@@ -67,25 +88,121 @@ class StateCache:
         Raises:
             FolderError: The folder cannot be written.
         """
-        sizes = waiting_states.sizes(self.sweep_folder)
-        limit = self._limit(sizes)
-        if sum(sizes.values()) <= limit:
-            return
-        for other in too_many(sizes, self.rung_judge.by_chance(trial, evaluations, params), limit):
-            waiting_states.drop(self.sweep_folder, other)
+        for place in self._places():
+            sizes, limit = self._sizes(place), self._limit(place)
+            if sum(sizes.values()) > limit:
+                order = self.rung_judge.by_chance(trial, evaluations, params)
+                for other in too_many(sizes, order, limit):
+                    self._evict(other, place, order)
 
     def drop_all(self) -> bool:
-        """Drop the states of all waiting trials, where room is needed for a result; return whether there were any.
+        """Drop the states of all waiting trials on disk, where room is needed for a result.
+
+        Returns:
+            Whether there were any.
 
         Raises:
             FolderError: The folder cannot be written.
         """
-        dropped = [waiting_states.drop(self.sweep_folder, trial) for trial in waiting_states.sizes(self.sweep_folder)]
+        places = [self._on_disk]
+        dropped = [waiting_states.drop(self.sweep_folder, trial, places) for trial in self._sizes(self._on_disk)]
         return any(dropped)
 
-    def _limit(self, sizes: Mapping[int, int]) -> float:
-        free = shutil.disk_usage(self.sweep_folder.path).free
-        return disk.states_limit(self.states_gb, free + sum(sizes.values()))
+    def save_from_memory(self, deadline: float) -> None:
+        """Move the states of a run that stops from memory to disk, as far as the limit and the time allow.
+
+        Those of trials that do not wait, such as interrupted ones, go first; then those most likely to be promoted.
+
+        Args:
+            deadline: Time of the monotonic clock at which to end.
+
+        Raises:
+            FolderError: The disk is full, or the folder cannot be written.
+        """
+        if self._memory is None:
+            return
+        while time.monotonic() < deadline:
+            with alone(self._memory / ".moving") as is_alone:
+                if is_alone:
+                    self._move_all(self._memory, deadline)
+                    return
+            time.sleep(POLL_SECONDS)  # another worker moves them, and may not see the last one of this worker
+
+    def _move_all(self, memory: Path, deadline: float) -> None:
+        order = self.rung_judge.waiting_by_chance()
+        there, limit = self._sizes(memory), self._limit(self._on_disk, *self._sizes(memory))
+        beyond = too_many({**self._sizes(self._on_disk), **there}, order, limit)
+        for trial in beyond:
+            waiting_states.drop(self.sweep_folder, trial, [self._on_disk])
+        chosen = [trial for trial in order if trial in there and trial not in beyond]
+        for trial in [*(trial for trial in there if trial not in order), *chosen]:
+            waiting_states.move_to_disk(self.sweep_folder, trial, memory, deadline)
+
+    def _evict(self, trial: int, place: Path, order: Sequence[int], coming: int = 0) -> None:
+        """Drop a waiting trial's state, or move it from memory to disk if it has a place there.
+
+        Args:
+            trial: The trial.
+            place: Where its state is.
+            order: The waiting trials, most likely first.
+            coming: Bytes of a state that is about to be saved.
+        """
+        if place != self._on_disk:
+            sizes = {**self._sizes(self._on_disk), trial: self._sizes(place).get(trial, 0)}
+            beyond = too_many(sizes, order, self._limit(self._on_disk, trial) - coming)
+            if trial not in beyond:
+                for other in beyond:
+                    waiting_states.drop(self.sweep_folder, other, [self._on_disk])
+                with contextlib.suppress(FolderError):  # no room after all
+                    waiting_states.move_to_disk(self.sweep_folder, trial, place)
+        waiting_states.drop(self.sweep_folder, trial, [place])
+
+    @property
+    def _on_disk(self) -> Path:
+        return self.sweep_folder.path / "states"
+
+    @functools.cached_property
+    def _memory(self) -> Path | None:
+        """The folder in memory of this run, if it has one here."""
+        run = next((run for run in self.sweep_folder.runs() if run.number == self.run), None)
+        return state_memory.folder_of(run.token) if run is not None else None
+
+    def _places(self) -> list[Path]:
+        """Return where a state may be saved, in order of preference."""
+        if self._memory is None or not self._memory.is_dir() or self._has_company():
+            return [self._on_disk]
+        return [self._memory, self._on_disk]
+
+    def _has_company(self) -> bool:
+        """Return whether another run trains trials too: it may be on a machine that does not see this memory."""
+        if self.limits.states == "memory":
+            return False
+        others = (one for one in next_attempt.holders(self.sweep_folder) if one.claim.run != self.run)
+        return any(next_attempt.is_alive(self.sweep_folder, one.claim.trial) for one in others)
+
+    def _sizes(self, place: Path) -> dict[int, int]:
+        return waiting_states.sizes(self.sweep_folder, [place])
+
+    def _limit(self, place: Path, *besides: int) -> float:
+        """Return how many bytes the states in one place may take now.
+
+        Args:
+            place: The place.
+            besides: Trials whose states in the other places do not count, because they are about to go from there.
+        """
+        used = sum(self._sizes(place).values())
+        if place == self._on_disk:
+            free = shutil.disk_usage(self.sweep_folder.path).free
+            own = disk.states_limit(self.limits.states_gb, free + used)
+        else:
+            own = state_memory.limit(self.limits.states, used)
+        elsewhere = [other for other in self.sweep_folder.state_places() if other != place]
+        others = waiting_states.sizes(self.sweep_folder, elsewhere)
+        return min(own, disk.states_in_all(self.limits.states_gb) - _without(others, besides))
+
+
+def _without(sizes: Mapping[int, int], besides: Sequence[int]) -> int:
+    return sum(size for trial, size in sizes.items() if trial not in besides)
 
 
 def too_many(sizes: Mapping[int, int], waiting: Sequence[int], limit: float) -> list[int]:

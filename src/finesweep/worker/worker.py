@@ -26,11 +26,22 @@ from finesweep.calibration import Calibration
 from finesweep.calibration.bench import Bench, calibrate
 from finesweep.calibration.calibration_file import awaited
 from finesweep.errors import FolderError
-from finesweep.folder import BorrowedLease, Claim, Lease, Manifest, Run, SweepFolder, next_attempt, open_run
+from finesweep.files import owned_folder
+from finesweep.folder import (
+    BorrowedLease,
+    Claim,
+    Lease,
+    Manifest,
+    Run,
+    SweepFolder,
+    next_attempt,
+    open_run,
+    state_memory,
+)
 from finesweep.folder.leftovers import remove_leftovers
 from finesweep.host import timeline
 from finesweep.host.timeline import phase
-from finesweep.launch import RunLimits, SettledProfile
+from finesweep.launch import RunLimits, SettledProfile, deadlines
 from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
 from finesweep.results import early_stop, same_failure
@@ -44,6 +55,7 @@ from finesweep.worker.bare_record import bare_record
 from finesweep.worker.retry_rule import Ending, RetryDecision, after_fault, decide_retry, given_up
 from finesweep.worker.rung_judge import RungJudge
 from finesweep.worker.seed_queue import SeedQueue
+from finesweep.worker.state_cache import StateCache
 from finesweep.worker.trial_process import TrialProcess
 
 LINGER_SECONDS = 0.5
@@ -71,6 +83,7 @@ class Worker:
     parent: int = field(default_factory=os.getppid)
     borrows_claims: bool = False
     _told: int | None = field(default=None, init=False)
+    _stops_since: float | None = field(default=None, init=False)
     _leases: dict[Claim, Lease] = field(default_factory=dict, init=False)
     _limits: RunLimits = field(init=False)
     _look_at: float = field(default=0.0, init=False)
@@ -136,7 +149,10 @@ class Worker:
     @property
     def stopping(self) -> bool:
         """Whether to stop: a signal asked for it, the parent has ended, or the run exceeds a limit."""
-        return bool(self._told) or os.getppid() != self.parent or self._limits.exceeded() is not None
+        stops = bool(self._told) or os.getppid() != self.parent or self._limits.exceeded() is not None
+        if stops and self._stops_since is None:
+            self._stops_since = time.monotonic()
+        return stops
 
     @property
     def over(self) -> bool:
@@ -153,11 +169,25 @@ class Worker:
             self.run = awaited(self.sweep_folder, self.run, self._find_out, lambda: self.stopping)
         self.profile = profile_of(self.run.profile)
         self.sweep_folder.withdraw_stop(self.run.number)
-        BACKENDS.load(self.spec.search.backend)().search(self)
-        timeline.mark("find no trial left")
+        with state_memory.shared(self.run.token):
+            BACKENDS.load(self.spec.search.backend)().search(self)
+            timeline.mark("find no trial left")
+            self._save_from_memory()
+        if os.getppid() != self.parent:
+            owned_folder.remove_abandoned()  # the last worker of a killed command
         self.sweep_folder.withdraw_stop(self.run.number)  # all trials with a request to stop have ended
         if self._told:
             sys.exit(128 + self._told)
+
+    def _save_from_memory(self) -> None:
+        """Move the states of waiting trials to disk if the run stops and may be continued."""
+        if not self.stopping or self._stops_since is None or not self.rung_judge.halves:
+            return
+        cache = StateCache(self.sweep_folder, self.rung_judge, self.profile.asked.limits, self.run.number)
+        try:
+            cache.save_from_memory(self._stops_since + deadlines.MOVE_SECONDS)
+        except FolderError as error:  # the trials are trained again
+            print(f"states stay in memory: {error}", flush=True)  # noqa: T201
 
     @phase("claim a trial, or wait for one")
     def claim(self, wait: bool = True) -> Claim | None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from made_records import COMPLETE, INTERRUPTED, WAITING, record
+from made_records import run as made_run
 
 from finesweep.errors import FolderError
-from finesweep.folder import leftovers, next_attempt, waiting_states
+from finesweep.files import owned_folder
+from finesweep.folder import leftovers, next_attempt, state_memory, waiting_states
 from finesweep.folder.claims import Lease
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.trial import TrialState
@@ -133,3 +137,137 @@ def test_only_a_trial_that_has_waited_and_has_no_state_trains_again(folder: Swee
     for trial in (0, 1):
         shutil.rmtree(folder.state(trial))
     assert [waiting_states.seconds_again(folder, trial) for trial in range(3)] == [10.0, 0.0, 0.0]
+
+
+@pytest.fixture
+def memory(folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder in memory of the sweep's run."""
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(owned_folder, "MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(state_memory, "is_there", lambda: True)
+    folder.write_run(made_run(token="0123456789abcdef"))
+    with state_memory.made("0123456789abcdef"):
+        found = state_memory.folder_of("0123456789abcdef")
+        assert found is not None
+        yield found
+
+
+def in_memory(folder: SweepFolder, memory: Path, trial: int, state: TrialState = WAITING, **facts: object) -> Path:
+    """Let a trial stop with its state in memory."""
+    saved(folder, trial, state, **facts)
+    return folder.state(trial).rename(memory / folder.state(trial).name)
+
+
+def content(state: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in state.iterdir()}
+
+
+def test_states_in_memory_are_found_and_dropped_as_those_on_disk(folder: SweepFolder, memory: Path) -> None:
+    state = in_memory(folder, memory, 0)
+    saved(folder, 1, WAITING, seconds=7.0)
+    assert folder.states_of(0) == [state]
+    assert waiting_states.sizes(folder) == {0: 7, 1: 7}
+    assert waiting_states.sizes(folder, [memory]) == {0: 7}
+    assert waiting_states.seconds_again(folder, 0) == 0.0
+    assert waiting_states.drop(folder, 1, [memory]) is False
+    assert waiting_states.drop(folder, 0)
+    assert not list(memory.glob("*trial*"))
+    assert names(folder) == {"trial-0001"}
+
+
+def test_the_later_of_two_states_is_read_first(folder: SweepFolder, memory: Path) -> None:
+    state = in_memory(folder, memory, 0)
+    save(folder, 0)
+    os.utime(folder.state(0), (1, 1))
+    assert folder.states_of(0) == [state, folder.state(0)]
+    os.utime(state, (0, 0))
+    assert folder.states_of(0) == [folder.state(0), state]
+
+
+def test_a_finished_trial_has_none_in_memory_either(folder: SweepFolder, memory: Path) -> None:
+    state = in_memory(folder, memory, 0)
+    lease = claimed(folder, 0)
+    folder.record(record(0, 0.5, COMPLETE, attempt=lease.claim.attempt))
+    lease.release()
+    assert not state.exists()
+
+
+@pytest.mark.parametrize(("state", "facts"), [(WAITING, {}), (INTERRUPTED, {}), (WAITING, {"audit": "weak"})])
+def test_a_state_moves_to_disk_whole(folder: SweepFolder, memory: Path, state: TrialState, facts) -> None:
+    before = content(in_memory(folder, memory, 0, state, **facts))
+    assert waiting_states.move_to_disk(folder, 0, memory)
+    assert content(folder.state(0)) == before
+    assert names(folder) == {"trial-0000"}
+    assert not list(memory.glob("*trial*"))
+    assert not waiting_states.move_to_disk(folder, 0, memory), "there is none any more"
+    assert content(folder.state(0)) == before
+
+
+def test_who_has_claimed_a_trial_finds_its_state_where_it_was(folder: SweepFolder, memory: Path, monkeypatch) -> None:
+    state = in_memory(folder, memory, 0)
+    reader = claimed(folder, 0)
+    assert not waiting_states.move_to_disk(folder, 0, memory)
+    reader.release()
+    other = in_memory(folder, memory, 1)
+    real = waiting_states._copied
+
+    def claimed_meanwhile(*arguments: object) -> bool:
+        assert real(*arguments)
+        claimed(folder, 1)
+        return True
+
+    monkeypatch.setattr(waiting_states, "_copied", claimed_meanwhile)
+    assert not waiting_states.move_to_disk(folder, 1, memory)
+    assert (state.is_dir(), other.is_dir(), names(folder)) == (True, True, set())
+
+
+def test_when_time_is_up_a_state_stays_in_memory_and_nothing_of_it_on_disk(folder: SweepFolder, memory: Path) -> None:
+    state = in_memory(folder, memory, 0)
+    assert not waiting_states.move_to_disk(folder, 0, memory, time.monotonic() - 1)
+    assert state.is_dir()
+    assert names(folder) == set()
+
+
+def test_a_state_that_goes_while_it_is_copied_is_no_fault(folder: SweepFolder, memory: Path, monkeypatch) -> None:
+    in_memory(folder, memory, 0)
+    real = waiting_states.open_regular
+
+    def gone(file: Path, **how: object):
+        shutil.rmtree(file.parent)
+        return real(file, **how)
+
+    monkeypatch.setattr(waiting_states, "open_regular", gone)
+    assert not waiting_states.move_to_disk(folder, 0, memory)
+    assert names(folder) == set()
+
+
+def test_a_disk_that_cannot_be_written_is_named_and_the_state_stays_in_memory(folder, memory, monkeypatch) -> None:
+    state = in_memory(folder, memory, 0)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(waiting_states, "sync", full)
+    with pytest.raises(FolderError, match="the disk is full"):
+        waiting_states.move_to_disk(folder, 0, memory)
+    assert state.is_dir()
+    assert names(folder) == set()
+
+
+def test_a_state_on_disk_is_not_replaced(folder: SweepFolder, memory: Path) -> None:
+    """Two machines have each saved one: either leads to the same result, and the one on disk may be in use."""
+    state = in_memory(folder, memory, 0)
+    save(folder, 0)
+    (folder.state(0) / "of another machine").touch()
+    assert waiting_states.move_to_disk(folder, 0, memory)
+    assert (folder.state(0) / "of another machine").exists()
+    assert not state.exists()
+
+
+def test_what_a_kill_leaves_in_memory_is_removed(folder: SweepFolder, memory: Path) -> None:
+    for name in (".trial-0000.1.tmp", ".trial-0001.2.tmp"):
+        (memory / name).mkdir()
+    leftovers.remove_leftovers(folder, 0)
+    assert [item.name for item in memory.glob(".trial*")] == [".trial-0001.2.tmp"]
+    leftovers.tidy(folder)
+    assert not list(memory.glob(".trial*"))

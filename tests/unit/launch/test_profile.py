@@ -39,7 +39,7 @@ def test_without_a_profile_everything_runs_here():
         keep_best=1,
         retries=2,
         stall_minutes=15.0,
-        limits=Limits(trial_minutes=None, disk_gb=None, states_gb=None),
+        limits=Limits(trial_minutes=None, disk_gb=None, states_gb=None, states="auto"),
     )
 
 
@@ -53,7 +53,7 @@ def test_every_key_is_read(tmp_path):
     assert list(found.values()) == [
         *("local", 3, 0, 2, 4, 2.5, 5, 0, 1.0),
         "group",
-        {"trial_minutes": 90.0, "disk_gb": 0.5, "states_gb": 0.0},
+        {"trial_minutes": 90.0, "disk_gb": 0.5, "states_gb": 0.0, "states": "auto"},
     ]
 
 
@@ -85,7 +85,7 @@ def test_a_run_of_an_earlier_version_is_read():
 
 
 def test_an_unknown_limit_names_the_line_and_the_nearest_one(tmp_path):
-    known = r"trial_minutes, disk_gb, states_gb \(did you mean disk_gb\?\)"
+    known = r"trial_minutes, disk_gb, states_gb, states \(did you mean disk_gb\?\)"
     message = rf"p\.yaml:3 limits\.disk_bg: no such key; there are {known}"
     with pytest.raises(SpecError, match=message):
         load(write(tmp_path, "limits:\n  trial_minutes: 5\n  disk_bg: 5\n"))
@@ -143,6 +143,7 @@ def test_a_trial_has_a_gpu_or_none(tmp_path, value):
             "limits: 5",
             "limits: expected a mapping, found integer 5 (as {trial_minutes: ..., disk_gb: ..., states_gb: ...})",
         ),
+        ("limits: {states: ram}", "limits.states: must be 'auto', 'memory' or 'disk', found text 'ram'"),
         ("limits: {states_gb: -0.1}", "limits.states_gb: must be at least 0, found number -0.1"),
         ("limits: {states_gb: .inf}", "limits.states_gb: must be a finite number, found number inf"),
     ],

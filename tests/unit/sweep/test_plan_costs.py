@@ -182,6 +182,17 @@ def test_states_of_trials_that_wait_have_a_limit_that_is_told():
     assert disk(1.0, 1e12, "median")[1] == []
 
 
+def test_states_that_lie_in_memory_take_no_disk_and_are_told() -> None:
+    found = estimated(inputs(spec("halving"), states_memory_bytes=2e9), measured())
+    assert found.disk is not None
+    # Five of ten have a place in memory.
+    assert found.disk.states_gb == pytest.approx(0.4 * 5)
+    told = (
+        "trials that wait keep states of 2.0 GB in memory (limits.states) and then 8.0 GB on disk; others start again"
+    )
+    assert told in [line.strip() for line in lines(found)]
+
+
 def test_who_has_too_little_disk_may_keep_fewer_states():
     profile = Profile(limits=Limits(disk_gb=1.0))
     (problem,) = estimated(inputs(spec("halving"), profile=profile), measured()).problems
