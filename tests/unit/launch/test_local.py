@@ -29,6 +29,7 @@ def test_it_takes_the_folders_that_its_parent_does_not_contain(tmp_path, monkeyp
     """Ray's folder has to have a short path, so it does not lie in the worker's own temporary folder."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(owned_folder, "SHORT", tmp_path)
+    monkeypatch.setattr(owned_folder, "MEMORY", tmp_path)
     temporary = temporary_folder()
     environment = {**os.environ, **temporary_folders_in(temporary.name)}
     command = [sys.executable, "-c", textwrap.dedent(OWNER), str(tmp_path)]
@@ -44,8 +45,9 @@ def test_it_takes_the_folders_that_its_parent_does_not_contain(tmp_path, monkeyp
 
 ORPHAN = """
     import subprocess, sys
-    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    orphan = subprocess.Popen(sleep, start_new_session=True, stdout=subprocess.DEVNULL)
+    sleep = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]
+    orphan = subprocess.Popen(sleep, start_new_session=True, stdout=subprocess.PIPE)
+    orphan.stdout.readline()
     print(orphan.pid, flush=True)
 """
 
@@ -54,6 +56,7 @@ def test_it_takes_orphans_that_the_worker_has_left(tmp_path, monkeypatch):
     """Ray's agents outlive the daemon that started them by a minute."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(owned_folder, "SHORT", tmp_path)
+    monkeypatch.setattr(owned_folder, "MEMORY", tmp_path)
     temporary = temporary_folder()
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(ORPHAN)],
@@ -84,6 +87,7 @@ def test_it_takes_descendants_without_the_folder_in_their_environment(tmp_path, 
     """An actor of Ray overwrites its environment with its title."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(owned_folder, "SHORT", tmp_path)
+    monkeypatch.setattr(owned_folder, "MEMORY", tmp_path)
     temporary = temporary_folder()
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(PARENT)],
