@@ -63,6 +63,8 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
         yield f"  decision {seen.decision.text}"
     if (confirmed := seen.confirmation) is not None:
         yield f"  confirm  {_confirmed(confirmed, len(confirming))}"
+    if seen.early_end is not None and (by or jobs):
+        yield f"  ending   {seen.early_end.why}"
     if tested := board.test_scores(seen.evidence):
         yield f"  test     {tested}"
     yield from jobs

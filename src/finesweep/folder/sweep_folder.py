@@ -17,8 +17,8 @@ The folder is the contract: everything that is shown, ranked or resumed is read 
     openings/0001.json      when the test rows were opened, and for which winner (Opening)
     data/ model/            rows, tokens and the resolved model, prepared once
     data/checked.json       sizes, times and digests of these and of the model's folder (TrainedOn)
-    references.json         scores of models without a transformer (Reference)
-    row_facts.json          counts of labels and repeated texts (RowFacts)
+    references.json         scores of models without a transformer (Reference); row_facts.json: counts (RowFacts)
+    early_end.json          why it ends before its budget, if little is expected of the rest (EarlyEnd)
     foreign.json            trials of an earlier sweep that tell the sampler (Foreign)
     confirm/                the folder of a sweep of its own: the best trials, trained again on fresh seeds
     leaderboard.{md,csv,json}  report.html  winner/

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from finesweep.forecast.course import Course
 from finesweep.forecast.seed_rounds import confirmation_seconds, round_seconds, rounds_left
-from finesweep.forecast.simulated_stop import SimulatedStop, chance_to_reach
+from finesweep.forecast.simulated_stop import SimulatedStop, chance_to_reach, trials_until_poor
 from finesweep.forecast.simulation import SimulatedTrial, Simulation
 from finesweep.forecast.speed import ResampledSpeed
 from finesweep.forecast.trial_ends import reached, trial_ends
@@ -211,19 +211,23 @@ class Rest:
                 trial.end = max(end(number, trial), trial.seen)
 
         values, stop = self._values(source), self._stop(source)
-        simulation = Simulation(self.course, self.budget, trials, workers, seconds, values, stop)
+        known = frozenset(number for number, trial in self.begun.items() if trial.waits or trial.is_over)
+        simulation = Simulation(self.course, self.budget, trials, workers, seconds, values, stop, known=known)
         return simulation, fresh, standing
 
     def _stop(self, source: random.Random) -> SimulatedStop | None:
         """Draw when ``stop`` ends the sweep; None if it cannot."""
         stop, direction = self.course.spec.stop, self.course.spec.direction
-        if stop.target is None and stop.no_gain_trials is None:
+        if stop.target is None and stop.no_gain_trials is None and stop.auto is not True:
             return None
         power = 1 / (1 + self._gain(source))
         chance = 0.0 if stop.target is None else chance_to_reach(stop.target, self.objectives, direction, source)
         best_at = -math.inf if self.gains.ended is None else self.gains.ended - self.now
+        doubt, left = source.random(), len(self.unseen)
+        known = self.budget - left - len(self.running)
+        more = trials_until_poor(known, left, source) if stop.auto is True else None
         return SimulatedStop(
-            stop, self.gains, best_at, chance**power, power, source, self._marks, direction, source.random()
+            stop, self.gains, best_at, chance**power, power, source, self._marks, direction, doubt, more
         )
 
     @property

@@ -58,6 +58,7 @@ class Simulation:
         now: Seconds since the simulation began.
         begun: Seconds of the simulated attempts, by trial.
         is_stopped: Whether ``stop`` has ended it.
+        known: Trials that had ended or waited before it.
     """
 
     course: Course
@@ -70,6 +71,8 @@ class Simulation:
     now: float = 0.0
     begun: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     is_stopped: bool = False
+    known: frozenset[int] = frozenset()
+    _arrived: set[int] = field(default_factory=set, init=False)
     _events: list[tuple[float, int]] = field(default_factory=list, init=False)
     _queue: deque[int] = field(default_factory=deque, init=False)
     _cohorts: dict[int, range] = field(default_factory=dict, init=False)
@@ -121,6 +124,7 @@ class Simulation:
 
     def _arrive(self, number: int) -> None:
         trial = self.trials[number]
+        self._arrived.add(number)
         trial.seen, trial.stopped = self.next_stop(trial), self.now
         trial.is_over = trial.seen >= trial.end
         if trial.is_over:
@@ -134,6 +138,8 @@ class Simulation:
                 trial.waits = True
             self._note(number)
             self._judge(self._cohorts[number], number)
+        if self.stop is not None and self.stop.ends_with(len(self._arrived - self.known)):
+            self.is_stopped = True
 
     def _finish(self, trial: SimulatedTrial, *, complete: bool) -> None:
         if self.stop is not None and not self.is_stopped:

@@ -101,6 +101,8 @@ def _harmonic(low: int, high: int) -> float:
 
 def sentences(board: Board, found: Sequence[SearchState], ahead: Outlook | None) -> Iterator[str]:
     """Yield what the search still brought at its end, and what more trials may bring."""
+    if board.early_end is not None:
+        yield f"The search ended {board.early_end.why}."
     if ahead is None or found[-1].best is None:
         return
     name = clean(board.summary.metric) + (" of one seed" if board.summary.fresh is not None else "")

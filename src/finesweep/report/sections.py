@@ -269,6 +269,8 @@ def unranked_reasons(board: Board) -> list[tuple[str, str]]:
 def basis(board: Board) -> list[tuple[str, str]]:
     """Return the facts behind the result, references on fewer rows, and how often the test rows were opened."""
     found = [(name, clean(text, 2_000)) for name, text in facts(board.manifest, board.summary, board.runs)]
+    if board.early_end is not None:
+        found.append(("Ended early", board.early_end.why))
     sealed = sealed_fact(board.manifest.data.rows.get("test", 0), board.openings)
     found += [("Reference", clean(text, 2_000)) for text in reference_notes(board.references, board.manifest.data.rows)]
     return [*found, ("Test rows", sealed)] if sealed else found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finesweep.doctor import Finding, findings
 from finesweep.folder import Manifest, Run, SweepFolder
+from finesweep.folder.early_end import EarlyEnd, read_early_end
 from finesweep.folder.openings import Opening, openings
 from finesweep.references import Reference, read_references
 from finesweep.results.choice import Choice, choose
@@ -18,6 +19,7 @@ from finesweep.results.ranking import Row, SweepSummary, rank, ranked, summarize
 from finesweep.results.reference_rows import in_order
 from finesweep.results.standing import Standing, read_standing, to_take
 from finesweep.results.winner import Evidence, read_evidence
+from finesweep.spec import trials_wanted
 from finesweep.text import clean, metric
 from finesweep.trial import TrialRecord
 
@@ -43,6 +45,7 @@ class Board:
         openings: Each time that the test rows were opened, oldest first.
         references: Scores of models without a transformer on the same rows, best first.
         findings: What the doctor finds, problems first.
+        early_end: Why the sweep ends before its budget by ``stop.auto``; None if it does not.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class Board:
     openings: Sequence[Opening] = ()
     references: Sequence[Reference] = ()
     findings: Sequence[Finding] = ()
+    early_end: EarlyEnd | None = None
 
     @property
     def headline(self) -> str:
@@ -146,7 +150,19 @@ def _of_search(
         openings=openings(sweep_folder),
         references=references,
         findings=found,
+        early_end=early_end_of(sweep_folder, manifest, records, runs),
     )
+
+
+def early_end_of(
+    sweep_folder: SweepFolder, manifest: Manifest, records: Sequence[TrialRecord], runs: Sequence[Run]
+) -> EarlyEnd | None:
+    """Return why the last run ends before its budget by ``stop.auto``, None if it does not."""
+    if not runs:
+        return None
+    wanted = trials_wanted(manifest.spec_for(runs[-1]), manifest.planned)
+    is_whole = sum(record.state.finished for record in records) >= wanted  # it went on without the rule
+    return None if is_whole else read_early_end(sweep_folder, runs[-1].stop, wanted)
 
 
 def _doubts(runs: Sequence[Run], confirmation: Confirmation | None) -> Sequence[str]:

@@ -110,6 +110,8 @@ def console_table(board: Board, *, limit: int = 20) -> Group:
     if rest:
         fitted = _fitted(rest[:limit], columns(Place.UNRANKED, rest, board.manifest))
         tables += ["", FittedTable("Not ranked", fitted, _more(rest, limit))]
+    if board.early_end is not None:
+        tables += ["", Text(f"Ended early: {board.early_end.why}")]
     if tested := test_scores(board.evidence):
         tables += ["", Text(f"On the test rows: {tested}")]
     if board.openings and (sealed := sealed_fact(board.manifest.data.rows.get("test", 0), board.openings)):
@@ -157,6 +159,8 @@ def _page(board: Board) -> Iterator[str]:
     yield from (f"**{_escaped(board.headline)}**", "")
     for name, text in facts(board.manifest, board.summary, board.runs):
         yield f"- {name}: {_escaped(text, limit=1_000)}"
+    if board.early_end is not None:
+        yield f"- Ended early: {_escaped(board.early_end.why)}"
     yield f"- Winner: {_escaped(_winner_fact(board), limit=1_000)}"
     if sealed := sealed_fact(board.manifest.data.rows.get("test", 0), board.openings):
         yield f"- Test rows: {_escaped(sealed, limit=2_000)}"

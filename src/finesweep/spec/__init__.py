@@ -4,7 +4,7 @@ Every problem in the YAML is reported at once, with its line and the nearest fix
 looked at here: ``sweep.preflight`` does that.
 """
 
-from finesweep.spec.automatic import automatic_sampler
+from finesweep.spec.automatic import automatic_sampler, automatic_stop
 from finesweep.spec.draft import Draft, LoadedSpec, in_order
 from finesweep.spec.known_good import may_start_well
 from finesweep.spec.planned_trials import trials_wanted, used_up
@@ -53,6 +53,7 @@ __all__ = [
     "Workload",
     "YamlSource",
     "automatic_sampler",
+    "automatic_stop",
     "in_order",
     "is_name",
     "may_start_well",

@@ -1,9 +1,9 @@
-"""Decides what ``auto`` means in a spec: by which sampler it searches."""
+"""Decides what ``auto`` means in a spec: by which sampler it searches, and whether it may end before its budget."""
 
 from __future__ import annotations
 
 from finesweep.registry import BACKENDS
-from finesweep.spec.sections import SweepSpec
+from finesweep.spec.sections import ScratchModelSpec, SweepSpec
 
 MOST_PARAMETERS = 10
 """Largest number of parameters that ``auto`` leaves to the Gaussian process."""
@@ -28,3 +28,15 @@ def automatic_sampler(spec: SweepSpec) -> tuple[str, str]:
     if any(parameter.when for parameter in spec.space.values()):
         return "tpe", "a parameter has a `when`"
     return "gp", "few parameters and trials"
+
+
+def automatic_stop(spec: SweepSpec) -> tuple[bool, str]:
+    """Return what ``stop.auto: auto`` stands for, and why; ``search.sampler`` must be settled.
+
+    Evidence: ``docs/search.md``. From scratch early values say little about the end, and a sweep lost by the rule.
+    """
+    if spec.search.sampler != "gp":
+        return False, f"the sampler is {spec.search.sampler}"
+    if isinstance(spec.model, ScratchModelSpec):
+        return False, "from scratch"
+    return True, "pretrained, sampler gp"

@@ -231,9 +231,23 @@ def _patience(value: Any) -> Any:
 Patience = Annotated[Literal["auto", "none"] | Annotated[int, Field(ge=1)], BeforeValidator(_patience)]
 
 
+def _stop_auto(value: Any) -> Any:
+    """Check ``stop.auto``. A union of types would report only one of the allowed forms."""
+    if value == "auto" or isinstance(value, bool):
+        return value
+    raise ValueError(f"must be auto, true or false, found {describe(value)}")
+
+
+StopAuto = Annotated[Literal["auto"] | bool, BeforeValidator(_stop_auto)]
+
+
 class StopSpec(Section):
     """When the sweep ends before its budget; no part of its identity."""
 
+    auto: StopAuto = Field(
+        "auto",
+        description="End when the other trials are expected to gain less than seeds make; auto: with gp, pretrained.",
+    )
     target: float | None = Field(None, description="End when the objective is this good.")
     no_gain_trials: int | None = Field(None, ge=1, description="End after this many trials without a new best.")
 

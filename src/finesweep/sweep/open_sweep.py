@@ -14,6 +14,7 @@ from finesweep import report
 from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError
 from finesweep.folder import Manifest, Run, SweepFolder
+from finesweep.folder.early_end import read_early_end
 from finesweep.launch import SettledProfile
 from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
@@ -118,7 +119,8 @@ class OpenSweep:
         """Return why the sweep ends before its budget, None if it does not."""
         finished = self.finished()
         early = early_stop(self.spec.stop, finished, self.spec.direction)
-        return early or same_failure(finished, self.run.number)
+        poor = None if self.manifest.repeats else read_early_end(self.sweep_folder, self.spec.stop, self.wanted)
+        return early or (poor and poor.why) or same_failure(finished, self.run.number)
 
     def confirmation(self, records: Sequence[TrialRecord]) -> Confirmation | None:
         """Return the sweep's confirmation without chances and intervals, None if it has none."""

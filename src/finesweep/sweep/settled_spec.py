@@ -8,23 +8,33 @@ from typing import Any
 
 from finesweep.errors import FolderError
 from finesweep.folder import SweepFolder
-from finesweep.spec import AUTO, LEARNING, LoadedSpec, ScratchModelSpec, SweepSpec, automatic_sampler, may_start_well
+from finesweep.spec import (
+    AUTO,
+    LEARNING,
+    LoadedSpec,
+    ScratchModelSpec,
+    SweepSpec,
+    automatic_sampler,
+    automatic_stop,
+    may_start_well,
+)
 
 _AS_BEFORE = "as the folder has it"
 
 
 def settled(loaded: LoadedSpec, folder: SweepFolder | None) -> LoadedSpec:
-    """Return a spec without ``auto`` in ``search.sampler`` and ``pruning.factor``, and in ``start`` where it is none.
+    """Return a spec without ``auto`` in sampler, factor and ``stop.auto``, and in ``start`` where it is none.
 
-    The manifest has their values. So a folder keeps what it began with, whatever ``auto`` means in a later version or
-    with another budget. The values are listed among the defaults, with the reason.
+    The manifest has their values, and the file of the first run that of ``stop.auto``. So a folder keeps what it began
+    with, whatever ``auto`` means in a later version or with another budget. The values are listed among the defaults,
+    with the reason.
 
     Args:
         loaded: The spec as the YAML has it.
         folder: The sweep's folder, which need not exist; None if the sweep begins anew.
     """
     before = _before(folder)
-    return _with_factor(_with_start(_with_sampler(loaded, before), before), before)
+    return _with_stop(_with_factor(_with_start(_with_sampler(loaded, before), before), before), before, folder)
 
 
 def _with_sampler(loaded: LoadedSpec, before: SweepSpec | None) -> LoadedSpec:
@@ -61,6 +71,19 @@ def _with_factor(loaded: LoadedSpec, before: SweepSpec | None) -> LoadedSpec:
         return loaded  # no other pruner has a factor
     pruning = spec.pruning.model_copy(update={"factor": factor})
     return _changed(loaded, {"pruning": pruning}, {"pruning.factor": f"{factor} (auto: {why})"} if halves else {})
+
+
+def _with_stop(loaded: LoadedSpec, before: SweepSpec | None, folder: SweepFolder | None) -> LoadedSpec:
+    spec = loaded.spec
+    if spec.stop.auto != AUTO:
+        return loaded
+    ends, why = automatic_stop(spec)
+    runs = folder.runs() if folder is not None and before is not None else []
+    if runs:
+        # The run of a version that did not know the rule has no decision on it.
+        ends, why = runs[0].stop.auto is True, _AS_BEFORE
+    stop = spec.stop.model_copy(update={"auto": ends})
+    return _changed(loaded, {"stop": stop}, {"stop.auto": f"{str(ends).lower()} (auto: {why})"})
 
 
 def _changed(loaded: LoadedSpec, sections: Mapping[str, Any], shown: Mapping[str, str]) -> LoadedSpec:

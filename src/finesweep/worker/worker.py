@@ -46,12 +46,13 @@ from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
 from finesweep.results import early_stop, same_failure
 from finesweep.results.stop_conditions import SAME_FAILURES
-from finesweep.spec import StopSpec, SweepSpec, trials_wanted
+from finesweep.spec import SweepSpec, trials_wanted
 from finesweep.training.callback import TrialContext
 from finesweep.training.rehearsal import rehearse
 from finesweep.trial import AttemptOutdated, Params, Reporter, TrialRecord, TrialState
 from finesweep.worker.attempt import Attempt
 from finesweep.worker.bare_record import bare_record
+from finesweep.worker.poor_prospects import PoorProspects
 from finesweep.worker.retry_rule import Ending, RetryDecision, after_fault, decide_retry, given_up
 from finesweep.worker.rung_judge import RungJudge
 from finesweep.worker.seed_queue import SeedQueue
@@ -138,6 +139,10 @@ class Worker:
     def rung_judge(self) -> RungJudge:
         """Judges the trials at rungs."""
         return RungJudge(self.sweep_folder, self.spec, self.rows, self.wanted)
+
+    @functools.cached_property
+    def _poor_prospects(self) -> PoorProspects:
+        return PoorProspects(self.sweep_folder, self.manifest, self.spec, self.wanted)
 
     @functools.cached_property
     def _queue(self) -> Callable[[], Sequence[int]]:
@@ -307,13 +312,19 @@ class Worker:
         lease.release()
 
     def _ends_early(self) -> bool:
-        if self._is_underway and self.spec.stop == StopSpec():
+        if self._is_underway and not self._may_end_early:
             return False
         records = self.sweep_folder.records()
         fails = same_failure(records, self.run.number) is not None
         ended = sum(record.run == self.run.number and record.state.finished for record in records)
         self._is_underway = self._is_underway or (not fails and ended >= SAME_FAILURES)
-        return fails or early_stop(self.spec.stop, records, self.spec.direction) is not None
+        ends = fails or early_stop(self.spec.stop, records, self.spec.direction) is not None
+        return ends or self._poor_prospects.end(records)
+
+    @property
+    def _may_end_early(self) -> bool:
+        stop = self.spec.stop
+        return stop.target is not None or stop.no_gain_trials is not None or self._poor_prospects.is_on
 
     def _listen(self) -> None:
         """Turn signals into requests to stop, even if the parent had them ignored; the parent handles Ctrl-C."""

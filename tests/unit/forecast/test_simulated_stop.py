@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from finesweep.forecast.simulated_stop import SimulatedStop, chance_to_reach
+from finesweep.forecast.simulated_stop import SimulatedStop, chance_to_reach, trials_until_poor
 from finesweep.pruning.gains import Gains
 from finesweep.spec import StopSpec
 from finesweep.trial import Direction
@@ -94,3 +94,18 @@ def test_equal_objectives_and_none_are_no_problem() -> None:
     source = random.Random(0)
     for values in ([], [0.5], [0.5] * 9):
         assert all(0 <= chance_to_reach(0.4, values, Direction.MINIMIZE, source) <= 1 for _ in range(99))
+
+
+@pytest.mark.parametrize(("known", "left"), [(0, 20), (0, 30), (9, 21), (15, 5), (33, 1), (60, 40)])
+def test_a_sweep_with_poor_prospects_ends_after_its_tenth_trial_or_not_at_all(known: int, left: int) -> None:
+    drawn = [trials_until_poor(known, left, random.Random(seed)) for seed in range(300)]
+    ends = [known + one for one in drawn if one is not None]
+    assert all(max(10, known) < end <= known + left for end in ends)
+    assert None in drawn, "it may use its budget"
+
+
+def test_only_the_sweep_with_a_drawn_end_ends_by_its_prospects() -> None:
+    assert not stop().ends_with(99)
+    found = stop()
+    found.more = 3
+    assert [found.ends_with(begun) for begun in (2, 3, 4)] == [False, True, True]

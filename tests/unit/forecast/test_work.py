@@ -78,6 +78,23 @@ def test_a_sweep_that_ends_without_gains_takes_less() -> None:
     assert expected_examples(in_full(spec), ROWS, 400, True).low == 400 * 16_000
 
 
+def test_a_sweep_that_may_end_by_its_prospects_takes_from_ten_trials_to_all() -> None:
+    on, off = (spec_with("none", "gp", space=SAME, stop={"auto": auto}) for auto in (True, False))
+    found, whole = (expected_examples(spec, ROWS, 20, False) for spec in (on, off))
+    assert whole == Span(320_000, 320_000, 320_000)
+    assert 10 * 16_000 <= found.low < found.middle <= found.high == 320_000
+    more = expected_examples(on, ROWS, 60, False)
+    assert 10 * 16_000 <= more.low < more.middle < more.high < 40 * 16_000
+    assert expected_examples(on, ROWS, 9, False) == Span(144_000, 144_000, 144_000)
+    assert expected_examples(in_full(on), ROWS, 20, True) == whole
+
+
+def test_with_halving_waiting_trials_count_too() -> None:
+    on, off = (spec_with("halving", "gp", space=SAME, stop={"auto": auto}, **HALVING) for auto in (True, False))
+    found, whole = (expected_examples(spec, ROWS, 40, True) for spec in (on, off))
+    assert 0.2 * whole.middle < found.middle < 0.7 * whole.middle
+
+
 def test_halving_is_known_from_its_rungs() -> None:
     spec = spec_with("halving", space=SAME, **HALVING)
     there, seen, least = 27, 0, 0

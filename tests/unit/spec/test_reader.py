@@ -121,6 +121,7 @@ def test_defaults_that_were_used_are_listed(read: Any) -> None:
         "pruning.audit": 0.0,
         "evaluation.per_epoch": 1,
         "evaluation.rows": 1000,
+        "stop.auto": "auto",
         "prefer": "best",
         "patience": "auto",
         "start": "auto",

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import manifest
+from made_records import manifest, run
 
+from finesweep.errors import SpecError
 from finesweep.folder import Manifest, changes
 from finesweep.folder.manifest import without_run
+from finesweep.folder.sweep_folder import make_folders
 from finesweep.spec import LoadedSpec
 from finesweep.sweep.prepare import load, profile_of
 from finesweep.sweep.request import Request
@@ -229,3 +231,63 @@ def test_configurations_of_the_folder_are_not_silently_dropped(tmp_path: Path) -
     made = begun(tmp_path, ({"learning_rate": 2e-5},))
     found = read(tmp_path, text=RATED)
     assert [line.partition(":")[0] for line in changes(made, dataclasses.replace(made, spec=found.spec))] == ["start"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "auto", "shown"),
+    [
+        ({}, True, "true (auto: pretrained, sampler gp)"),
+        ({"more": "stop: {auto: auto}\n"}, True, "true (auto: pretrained, sampler gp)"),
+        ({"model": "{config: bert}"}, False, "false (auto: from scratch)"),
+        ({"more": "budget: {trials: 101}\n"}, False, "false (auto: the sampler is tpe)"),
+        ({"pruner": "halving, sampler: random"}, False, "false (auto: the sampler is random)"),
+    ],
+)
+def test_a_sweep_may_end_by_itself_where_that_was_measured(
+    tmp_path: Path, asked: dict[str, Any], auto: bool, shown: str
+) -> None:
+    found = read(tmp_path, **asked)
+    assert found.spec.stop.auto is auto
+    assert found.defaults["stop.auto"] == shown
+
+
+@pytest.mark.parametrize("auto", [True, False])
+@pytest.mark.parametrize("model", ["org/encoder", "{config: bert}"])
+def test_what_the_yaml_says_about_the_end_stands(tmp_path: Path, auto: bool, model: str) -> None:
+    found = read(tmp_path, model=model, more=f"stop: {{auto: {str(auto).lower()}}}\n")
+    assert found.spec.stop.auto is auto
+    assert "stop.auto" not in found.defaults
+
+
+@pytest.mark.parametrize("auto", ["yes", "1", "none", "0.5"])
+def test_other_words_for_the_end_are_refused(tmp_path: Path, auto: str) -> None:
+    with pytest.raises(SpecError, match="must be auto, true or false"):
+        read(tmp_path, more=f"stop: {{auto: {auto}}}\n")
+
+
+def with_runs(folder: Path, *stops: dict[str, Any]) -> None:
+    """Write a folder `my` in which runs have begun with these conditions."""
+    write_sampler(folder, sampler="gp")
+    made = make_folders(folder / "my")
+    for number, stop in enumerate(stops, start=1):
+        values = {**run(number).to_json(), "stop": stop}
+        (made.path / f"runs/{number:04d}.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("first", "auto"),
+    [({"target": None, "no_gain_trials": None}, False), ({"auto": True}, True), ({"auto": False}, False)],
+    ids=["earlier version", "on", "off"],
+)
+def test_a_folder_ends_as_its_first_run_was_to_end(tmp_path: Path, first: dict[str, Any], auto: bool) -> None:
+    with_runs(tmp_path, first, {"auto": not auto})
+    found = read(tmp_path)
+    assert found.spec.stop.auto is auto
+    assert found.defaults["stop.auto"] == f"{str(auto).lower()} (auto: as the folder has it)"
+    assert read(tmp_path, more=f"stop: {{auto: {str(not auto).lower()}}}\n").spec.stop.auto is not auto
+    assert read(tmp_path, fresh=True).spec.stop.auto is True
+
+
+def test_a_folder_without_runs_decides_nothing_about_the_end(tmp_path: Path) -> None:
+    with_runs(tmp_path)
+    assert read(tmp_path).spec.stop.auto is True

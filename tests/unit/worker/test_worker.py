@@ -16,10 +16,13 @@ from made_records import FAILED, INTERRUPTED, record
 
 from finesweep.errors import FolderError
 from finesweep.folder import next_attempt
+from finesweep.folder.early_end import EarlyEnd, write_early_end
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.host import process_memory
 from finesweep.launch.profile import Profile, SettledProfile
+from finesweep.pruning.prospects import Prospects
 from finesweep.spec.sections import SweepSpec
+from finesweep.worker import poor_prospects
 from finesweep.worker.retry_rule import Ending
 from made_specs import made_spec
 
@@ -240,6 +243,29 @@ def test_a_search_ends_when_its_first_trials_fail_alike(worker: Worker) -> None:
         worker.sweep_folder.record(record(trial, state=FAILED, reason="ValueError: the same", run=1))
     assert worker.over
     assert worker.claim() is None
+
+
+def test_a_search_ends_when_little_is_expected_of_it(make: Callable[..., Worker]) -> None:
+    worker = make(stop={"auto": True})
+    worker.sweep_folder.record(record(0, 0.5, run=1))
+    assert not worker.over
+    end = EarlyEnd(begun=1, left=3, wanted=TRIALS, best=0.5, gain=0.0, seeds=0.1)
+    write_early_end(worker.sweep_folder, end)
+    assert worker.over
+    assert worker.claim() is None
+    assert not make(stop={"auto": False}).over
+
+
+def test_a_worker_asks_what_is_expected_of_the_rest(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = Prospects(begun=3, left=1, best=0.5, since=9, gain=0.0, seeds=0.1, sure=0.7)
+    monkeypatch.setattr(poor_prospects, "prospects", lambda records, *_: poor if len(records) == 3 else None)
+    worker = make(stop={"auto": True})
+    for trial in range(3):
+        assert not worker.over
+        worker.sweep_folder.record(record(trial, 0.5, run=1))
+    assert worker.over
 
 
 def test_a_search_ends_when_its_target_is_reached(make: Callable[..., Worker]) -> None:

@@ -1,0 +1,62 @@
+"""Ends a sweep before its budget when its other trials are expected to gain less than seeds make: ``stop.auto``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from finesweep.folder import Manifest, SweepFolder, next_attempt
+from finesweep.folder.early_end import EarlyEnd, read_early_end, write_early_end
+from finesweep.pruning.prospects import prospects
+from finesweep.spec import SweepSpec
+from finesweep.trial import TrialRecord
+
+
+@dataclass
+class PoorProspects:
+    """The rule in one worker.
+
+    Attributes:
+        sweep_folder: The sweep's folder.
+        manifest: The sweep's manifest.
+        spec: The spec with this run's conditions.
+        wanted: Trials of the sweep.
+    """
+
+    sweep_folder: SweepFolder
+    manifest: Manifest
+    spec: SweepSpec
+    wanted: int
+    _looked: Sequence[tuple[int, int, str]] | None = field(default=None, init=False)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the rule may end the sweep; a confirmation trains what is planned."""
+        return self.spec.stop.auto is True and not self.manifest.repeats
+
+    def end(self, records: Sequence[TrialRecord]) -> bool:
+        """Return whether the sweep ends; if this is found out here, it is written into the folder.
+
+        Args:
+            records: Records of all trials that have ended or wait.
+
+        Raises:
+            FolderError: The folder cannot be written.
+        """
+        if not self.is_on:
+            return False
+        if read_early_end(self.sweep_folder, self.spec.stop, self.wanted) is not None:
+            return True
+        known = sorted((one.trial, one.attempt, one.state) for one in records)
+        if known == self._looked:
+            return False  # nothing new since the last look, which takes some tenths of a second
+        self._looked = known
+        search = self.spec.search
+        running = {trial for trial, _ in next_attempt.open_claims(self.sweep_folder)}
+        left = self.wanted - len({one.trial for one in records} | running)
+        found = prospects(records, self.spec.search_space, self.spec.direction, left, search.seed)
+        if found is None or not found.are_poor:
+            return False
+        end = EarlyEnd(found.begun, found.left, self.wanted, found.best, found.gain, found.seeds)
+        write_early_end(self.sweep_folder, end)
+        return True

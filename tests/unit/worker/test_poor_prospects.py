@@ -1,0 +1,142 @@
+"""How a worker ends a sweep of which little is expected, and how all others then end it too."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import made_records
+import pytest
+from made_records import record
+from rich.console import Console
+
+from finesweep.folder import Repeat, SweepFolder, next_attempt
+from finesweep.folder.early_end import EarlyEnd, read_early_end, write_early_end
+from finesweep.folder.sweep_folder import make_folders
+from finesweep.launch.profile import Profile, SettledProfile
+from finesweep.pruning.prospects import Prospects
+from finesweep.report.page import page
+from finesweep.results import leaderboard
+from finesweep.results.board import read_board
+from finesweep.spec import BudgetSpec, StopSpec
+from finesweep.sweep.open_sweep import OpenSweep
+from finesweep.trial import TrialRecord
+from finesweep.worker import poor_prospects
+from finesweep.worker.poor_prospects import PoorProspects
+
+POOR = Prospects(begun=12, left=18, best=0.4, since=6, gain=0.0004, seeds=0.008, sure=0.7)
+RECORDS = [record(trial, 0.5 - 0.001 * trial) for trial in range(12)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    return make_folders(tmp_path / "sst2")
+
+
+def rule(folder: SweepFolder, auto: Any = True, repeats: tuple[Repeat, ...] = ()) -> PoorProspects:
+    manifest = dataclasses.replace(made_records.manifest(), repeats=repeats)
+    spec = manifest.spec.model_copy(update={"stop": StopSpec(auto=auto)})
+    return PoorProspects(folder, manifest, spec, 30)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Answers that prospects are poor from 12 trials on; returns how many trials were known each time."""
+    counts: list[int] = []
+
+    def prospects(records: list[TrialRecord], *_: Any) -> Prospects:
+        counts.append(len(records))
+        return POOR if len(records) >= 12 else dataclasses.replace(POOR, gain=0.1)
+
+    monkeypatch.setattr(poor_prospects, "prospects", prospects)
+    return counts
+
+
+def test_the_end_is_written_and_then_holds_for_all_workers(folder: SweepFolder, asked: list[int]) -> None:
+    assert not rule(folder).end(RECORDS[:11])
+    assert read_early_end(folder, StopSpec(auto=True), 30) is None
+    assert rule(folder).end(RECORDS)
+    assert asked == [11, 12]
+    assert rule(folder).end(RECORDS[:3]), "another worker, which has not read all records yet"
+    assert asked == [11, 12]
+
+
+def test_trials_that_run_are_not_left(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(poor_prospects, "prospects", lambda *asked: left.append(asked[3]))
+    for one in RECORDS[:10]:
+        folder.record(one)
+    assert next_attempt.claim(folder, 1, range(10, 30)) is not None
+    rule(folder).end(RECORDS[:10])
+    assert left == [19]
+
+
+def test_without_news_nothing_is_computed_again(folder: SweepFolder, asked: list[int]) -> None:
+    made = rule(folder)
+    for count in (10, 10, 11, 11):
+        made.end(RECORDS[:count])
+    assert asked == [10, 11]
+    made.end([*RECORDS[:10], dataclasses.replace(RECORDS[10], attempt=2)])
+    assert asked == [10, 11, 11]
+
+
+@pytest.mark.parametrize("auto", [False, "auto"])
+def test_a_rule_that_is_off_ends_nothing(folder: SweepFolder, asked: list[int], auto: Any) -> None:
+    rule(folder).end(RECORDS)
+    assert not rule(folder, auto).end(RECORDS)
+
+
+def test_a_confirmation_is_not_ended(folder: SweepFolder, asked: list[int]) -> None:
+    assert not rule(folder, repeats=(Repeat(0, 1),)).end(RECORDS)
+    assert asked == []
+
+
+def begun(folder: SweepFolder, auto: bool, trials: int = 30) -> OpenSweep:
+    run = made_records.run(budget=BudgetSpec(trials=trials), stop=StopSpec(auto=auto), ended=None)
+    manifest, profile = made_records.manifest(), SettledProfile(Profile(), 1, 0, 1, 1)
+    return OpenSweep(folder, manifest, manifest.spec_for(run), profile, run)
+
+
+END = EarlyEnd(begun=12, left=18, wanted=30, best=0.4, gain=0.0004, seeds=0.008)
+WHY = "after 12 of 30 trials: the other 18 were expected to gain 0.1 %, seeds differ by 2 %"
+
+
+def test_the_command_has_no_work_left_and_says_why(folder: SweepFolder) -> None:
+    for one in RECORDS:
+        folder.record(one)
+    assert begun(folder, auto=True).has_work()
+    write_early_end(folder, END)
+    ended = begun(folder, auto=True)
+    assert not ended.has_work()
+    assert WHY in (ended.nothing_left() or "")
+    assert "--set stop.auto=false goes on" in (ended.nothing_left() or "")
+
+
+def test_the_same_folder_goes_on_without_the_rule_or_with_a_larger_budget(folder: SweepFolder) -> None:
+    for one in RECORDS:
+        folder.record(one)
+    write_early_end(folder, END)
+    for sweep in (begun(folder, auto=False), begun(folder, auto=True, trials=40)):
+        assert sweep.has_work()
+        assert sweep.nothing_left() is None
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_every_face_of_the_board_says_it(folder: SweepFolder, auto: bool) -> None:
+    for one in RECORDS:
+        folder.record(one)
+    write_early_end(folder, END)
+    board = read_board(folder, made_records.manifest(), RECORDS, [begun(folder, auto).run], compare=False)
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(leaderboard.console_table(board))
+    faces = [leaderboard.to_markdown(board), console.export_text(), page(board)]
+    assert [WHY in face for face in faces] == [auto] * 3
+
+
+def test_a_board_whose_trials_have_all_finished_says_nothing_of_an_end(folder: SweepFolder) -> None:
+    write_early_end(folder, dataclasses.replace(END, wanted=12, left=1))
+    run = begun(folder, auto=True, trials=12).run
+    assert read_board(folder, made_records.manifest(), RECORDS, [run], compare=False).early_end is None
+    assert read_board(folder, made_records.manifest(), RECORDS[:11], [run], compare=False).early_end is not None
