@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -246,3 +248,35 @@ def test_no_room_for_one_more_local_worker_suggests_fewer(sweep_folder, monkeypa
     monkeypatch.setattr("finesweep.launch.local.subprocess.Popen", full)
     with pytest.raises(LaunchError, match=r"worker 1 could not be started: .*unavailable; fewer may fit: --workers$"):
         LocalLauncher().start(sweep_folder, RUN, CPU, None)
+
+
+def test_a_local_worker_that_was_started_ahead_ends_like_one_that_was_not(start_here, sweep_folder, lock):
+    """It is in its place, so it is taken; with other threads it is not, and is gone."""
+    launcher = LocalLauncher()
+    ahead = launcher.place(CPU, measures=RUN.measures, single_worker=False).worker_ahead()
+    assert ahead is not None
+    handle = launcher.start(sweep_folder, RUN, CPU, lock, 0, ahead=ahead)
+    try:
+        assert handle.pid == ahead.process.pid
+        assert ended(handle) == ended(start_here(index=1)) == 2
+    finally:
+        handle.kill()
+    assert not Path(ahead.temporary.name).exists()
+    taken, alone = (sweep_folder.worker_log(1, index).read_text() for index in (0, 1))
+    assert [line for line in taken.splitlines() if not line.startswith("...")] == [
+        line for line in alone.splitlines() if not line.startswith("...")
+    ]
+
+
+def test_a_worker_that_needs_other_threads_is_started_anew(sweep_folder):
+    launcher = LocalLauncher()
+    ahead = dataclasses.replace(launcher.place(CPU, measures=False, single_worker=False), threads=7).worker_ahead()
+    assert ahead is not None
+    handle = launcher.start(sweep_folder, RUN, CPU, None, 0, ahead=ahead)
+    try:
+        assert handle.pid != ahead.process.pid
+        assert ahead.process.returncode == -signal.SIGKILL
+        assert environment(sweep_folder, handle.pid)["OMP_NUM_THREADS"] == "1"
+    finally:
+        handle.kill()
+        ended(handle)

@@ -134,6 +134,7 @@ def test_smoke_takes_everything_through_once_in_a_folder_of_its_own(make_project
         ("command", "start Python"),
         ("preparation", "check spec, data and model"),
         ("worker", "import PyTorch"),
+        ("worker", "wait for the folder"),
         ("worker", "rehearse"),
         ("trial 0", "take the first step"),
     ):
@@ -141,7 +142,9 @@ def test_smoke_takes_everything_through_once_in_a_folder_of_its_own(make_project
             f"{process}: {phase}\n{shown}"
         )
     for process, phase in (
+        ("command", "start the proof ahead"),
         ("command", "prove the winner"),
+        ("proof", "wait for the last trial"),
         ("proof", "evaluate it again"),
         ("command", "write the page"),
     ):

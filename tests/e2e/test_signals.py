@@ -115,9 +115,14 @@ def test_a_second_ctrl_c_stops_at_once_and_the_same_command_completes(project, u
 
 def catches(process: subprocess.Popen[str], number: int) -> bool:
     """Say whether a process has taken a signal into its own hands."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    (mask,) = (int(line.split()[1], 16) for line in lines if line.startswith("SigCgt:"))
-    return bool(mask >> (number - 1) & 1)
+    return bool(mask_of(process.pid, "SigCgt") >> (number - 1) & 1)
+
+
+def mask_of(pid: int, name: str) -> int:
+    """Return a mask of signals of a process, as the kernel names it."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (mask,) = (int(line.split()[1], 16) for line in lines if line.startswith(f"{name}:"))
+    return mask
 
 
 @pytest.mark.slow
@@ -137,7 +142,14 @@ def test_a_signal_while_the_data_are_checked_ends_the_command_before_it_begins(p
 def test_a_signal_during_the_rehearsal_leaves_nothing_half_done(project, until, check_invariants):
     process = project.start("run", "spec.yaml", "--set", "budget.trials=1", "--workers", "2")
     until(lambda: (project.results() / "data/tokens-24").exists(), "a worker rehearses")
-    stopped(process, signal.SIGTERM, 143)
+    # The rest of the rehearsal is short. So the worker waits until the command has passed the signal on.
+    (worker,) = project.workers()
+    os.kill(worker, signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    until(lambda: mask_of(worker, "ShdPnd") >> (signal.SIGTERM - 1) & 1, "it was passed on")
+    os.kill(worker, signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, out + err
     assert project.processes() == []
     assert project.records() == []
     check_invariants(project)

@@ -15,7 +15,7 @@ import typer
 from finesweep import activity
 from finesweep.cli.app import app
 from finesweep.cli.init import init, schema
-from finesweep.cli.internal import collect, prepare, supervise, survey, tied, try_model, verify, worker
+from finesweep.cli.internal import ahead, collect, prepare, supervise, survey, tied, try_model, verify, worker
 from finesweep.cli.read import doctor, export_study, leaderboard, report, status
 from finesweep.cli.run import cancel, confirm, plan, run, submit, validate
 from finesweep.display.activity_line import ActivityLine
@@ -28,7 +28,10 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 )
 """The commands in the order in which they are shown."""
 
-INTERNAL: tuple[Callable[..., None], ...] = (prepare, worker, supervise, collect, survey, verify, tied, try_model)
+INTERNAL: tuple[Callable[..., None], ...] = (
+    *(prepare, ahead, worker, supervise, collect),
+    *(survey, verify, tied, try_model),
+)
 """Hidden commands, which finesweep calls itself."""
 
 for _command in COMMANDS:

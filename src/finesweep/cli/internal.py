@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +14,36 @@ from typing import Annotated
 import typer
 
 from finesweep import activity
-from finesweep.cli.app import Folder, RunNumber, Token, TrustRemoteCode
-from finesweep.host import timeline
+from finesweep.cli.app import Folder, RunNumber, Token, TrustRemoteCode, app
+from finesweep.host import process_ahead, timeline
+from finesweep.host.signals import end_with_parent
 from finesweep.host.timeline import phase
 
 OBJECTS = 100_000
 """New objects after which garbage is sought in a process that does so rarely; Python's default is some hundreds."""
+
+STARTED_AHEAD = {
+    "worker": ("worker", ("finesweep.worker.worker", "sklearn.metrics")),
+    "verify": ("proof", ("finesweep.worker.prove_winner", "transformers.models.auto", "transformers.pipelines")),
+}
+"""Commands that a process may be started for ahead; each with the name of its notes, and with what it imports.
+
+Besides the command's module these are others that it would import later: to rehearse, to load the winner."""
+
+
+def ahead(command: str, channel: int) -> None:
+    """Import what a command needs, and carry the command out when its arguments come in on a socket."""
+    end_with_parent()
+    name, modules = STARTED_AHEAD[command]
+    timeline.enter(name)
+    try:
+        with phase("import PyTorch and transformers"), importing():
+            for module in modules:
+                importlib.import_module(module)
+    finally:  # an error is for the log, which comes with the arguments
+        with phase("wait for the folder" if command == "worker" else "wait for the last trial"):
+            sys.argv[1:] = process_ahead.awaited(channel)
+    app()
 
 
 def prepare(channel: int) -> None:
@@ -111,7 +137,6 @@ def try_model(folder: Folder) -> None:
     """Take two rows through a sweep's model."""
     timeline.enter("dry run")
     with phase("import PyTorch and transformers"), importing():
-        from finesweep.host.signals import end_with_parent
         from finesweep.sweep import dry_run
         from finesweep.worker import dry_run_steps
 

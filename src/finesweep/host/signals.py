@@ -140,7 +140,7 @@ def unblock() -> None:
 
 
 def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Let the kernel send a signal to this process when its parent ends; Linux only."""
+    """Let the kernel send a signal to this process when its parent ends, none if it is 0; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 

@@ -67,7 +67,7 @@ class Note:
 class _Here:
     """This process, as its notes have it."""
 
-    process: str = "command"
+    process: str = ""
     depth: int = 0
     last: tuple[float, float] = (0.0, 0.0)  # wall clock and CPU at the end of the last note
 
@@ -78,11 +78,13 @@ _here = _Here()
 def enter(process: str, *, forked: bool = False) -> None:
     """Say what this process is; note its start, unless it is a fork that was running already.
 
+    A process that has entered under this name already, since it was started ahead, notes nothing more.
+
     Args:
         process: What it is.
         forked: Whether it is a fork of a process that has entered under another name.
     """
-    if not os.environ.get(VARIABLE):
+    if not os.environ.get(VARIABLE) or _here.process == process:
         return
     _here.process, _here.depth = process, 0
     _here.last = _now() if forked else (time.monotonic() - _age(), 0.0)

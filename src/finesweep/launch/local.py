@@ -9,8 +9,9 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import psutil
 
@@ -18,6 +19,7 @@ from finesweep.errors import LaunchError
 from finesweep.files import open_log, owned_folder
 from finesweep.folder import Run, SweepFolder
 from finesweep.host.machine import Machine
+from finesweep.host.process_ahead import ProcessAhead
 from finesweep.host.python_process import child_environment
 from finesweep.host.temporary_folders import (
     REMOVE_SECONDS,
@@ -31,6 +33,31 @@ from finesweep.launch.profile import SettledProfile
 
 _TOO_MANY = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """Errors of a system without room for another process or open file."""
+
+
+@dataclass(frozen=True)
+class WorkerPlace:
+    """What a worker may use of this machine.
+
+    Attributes:
+        device: Its GPU, as ``CUDA_VISIBLE_DEVICES`` names it; empty for none, None for the first.
+        threads: Number of CPU threads of the worker itself.
+        all_devices: Whether it sees all devices.
+    """
+
+    device: str | None
+    threads: int
+    all_devices: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """Return the worker's environment, without its temporary folder."""
+        return child_environment(self.device, self.threads, all_devices=self.all_devices)
+
+    def worker_ahead(self) -> ProcessAhead | None:
+        """Start a process for a worker whose sweep is not known yet; None if it cannot be started."""
+        with contextlib.suppress(OSError):
+            return ProcessAhead("worker", self.environment())
+        return None
 
 
 @dataclass(frozen=True)
@@ -110,6 +137,7 @@ class LocalLauncher:
         index: int = 0,
         *,
         single_worker: bool = False,
+        ahead: ProcessAhead | None = None,
     ) -> LocalHandle:
         """Start ``sweep worker``; its output goes to ``logs/worker-0001-1.log``.
 
@@ -119,31 +147,33 @@ class LocalLauncher:
             LaunchError: The process could not be started, or there is no GPU for it.
         """
         command = [*run_command("worker", sweep_folder, run), "--parent", str(os.getpid())]
-        # While one worker measures, the others idle. Each trial sets its own number of threads.
-        threads = 1 if run.measures else profile.threads_per_worker
-        device = None if single_worker else self._device(profile, index)
-        temporary = temporary_folder()
-        environment = {
-            **child_environment(device, threads, all_devices=single_worker),
-            **temporary_folders_in(temporary.name),
-        }
+        environment = self.place(profile, index, measures=run.measures, single_worker=single_worker).environment()
+        # The worker inherits the lock's descriptor, so the folder stays owned until the last worker has ended.
+        files = () if lock is None else (lock,)
         try:
             with os.fdopen(open_log(sweep_folder.worker_log(run.number, index)), "ab") as log:
-                # The worker inherits the lock's descriptor, so the folder stays owned until the last worker has ended.
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=environment,
-                    pass_fds=() if lock is None else (lock,),
-                    start_new_session=True,
-                )
+                if ahead is not None and ahead.carry_out(command, environment, log.fileno(), files):
+                    return LocalHandle(ahead.process, ahead.temporary)
+                return _started(command, environment, log, files)
         except OSError as error:
-            temporary.cleanup()
             hint = "; fewer may fit: --workers" if error.errno in _TOO_MANY else ""
             raise LaunchError(f"worker {index + 1} could not be started: {error}{hint}") from error
-        return LocalHandle(process, temporary)
+
+    def place(self, profile: SettledProfile, index: int = 0, *, measures: bool, single_worker: bool) -> WorkerPlace:
+        """Return the place of a worker.
+
+        Args:
+            profile: The run's launch profile.
+            index: Number of the worker in the run.
+            measures: Whether workers measure before they begin.
+            single_worker: Whether it is the run's only worker, which starts all trials elsewhere.
+
+        Raises:
+            LaunchError: There is no GPU for it.
+        """
+        # While one worker measures, the others idle. Each trial sets its own number of threads.
+        threads = 1 if measures else profile.threads_per_worker
+        return WorkerPlace(None if single_worker else self._device(profile, index), threads, all_devices=single_worker)
 
     @functools.cached_property
     def _machine(self) -> Machine:
@@ -158,3 +188,23 @@ class LocalLauncher:
             found = f"{len(gpus)} GPUs were found for trials_per_gpu: {profile.trials_per_gpu}"
             raise LaunchError(f"worker {index + 1} has no GPU: {found}")
         return gpus[index % len(gpus)]  # a second round only when each GPU has a worker
+
+
+def _started(
+    command: Sequence[str], environment: Mapping[str, str], log: IO[bytes], files: Sequence[int]
+) -> LocalHandle:
+    temporary = temporary_folder()
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**environment, **temporary_folders_in(temporary.name)},
+            pass_fds=files,
+            start_new_session=True,
+        )
+    except OSError:
+        temporary.cleanup()
+        raise
+    return LocalHandle(process, temporary)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
 from finesweep.folder import Run, SweepFolder
+from finesweep.host.process_ahead import ProcessAhead
 from finesweep.launch.profile import Profile, SettledProfile
 
 JobState = Literal["queued", "running", "dead", "finished", "unknown"]
@@ -54,6 +55,7 @@ class Launcher(Protocol):
         index: int = 0,
         *,
         single_worker: bool = False,
+        ahead: ProcessAhead | None = None,
     ) -> Handle:
         """Start ``sweep worker`` for one run of a sweep.
 
@@ -66,6 +68,8 @@ class Launcher(Protocol):
             index: Number of the worker in the run, in ``0 .. workers - 1``; decides its GPU.
             single_worker: Whether it is the run's only worker. It then starts all trials in other processes, which
                 get the GPUs and cores; it uses none itself.
+            ahead: A process that was started ahead on this machine, to become the worker; the launcher may leave it to
+                the caller.
 
         Raises:
             LaunchError: It could not be started.

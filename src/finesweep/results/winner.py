@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -30,6 +32,7 @@ from finesweep.files import (
 )
 from finesweep.files.linked_copy import linked_copy
 from finesweep.folder import Manifest, SweepFolder
+from finesweep.host.process_ahead import ProcessAhead
 from finesweep.host.python_process import child_environment, own_command
 from finesweep.host.temporary_folders import temporary_folder, temporary_folders_in
 from finesweep.launch import SettledProfile
@@ -137,6 +140,7 @@ def export(
     command: str,
     *,
     meanwhile: Callable[[], None],
+    ahead: ProcessAhead | None = None,
 ) -> Evidence | None:
     """Export a model as ``winner/``: copy it, reload it in a fresh process, evaluate it, then move it into place.
 
@@ -151,6 +155,7 @@ def export(
         stopping: Returns whether to stop.
         command: Name of the command that exports it, for the note of the opening of the test rows.
         meanwhile: Called once while the fresh process loads the model; not at all if there is nothing to prove.
+        ahead: From ``proof_ahead``, to become the fresh process; the caller ends it.
 
     Returns:
         The evidence, None if it was asked to stop.
@@ -170,7 +175,8 @@ def export(
     activity.tell(f"proving the winner: trial {choice.trial}, loaded in a fresh process and evaluated again")
     arguments = [str(sweep_folder.path), str(building), str(choice.folder.record_file(record.trial))]
     options = ["--trial", str(choice.trial), "--command", command, *([FLAG] if manifest.trusts_code else [])]
-    found = _evaluate_in_fresh_process(sweep_folder, choice.trial, profile, stopping, meanwhile, arguments, options)
+    started = functools.partial(_started, profile, ahead)
+    found = _evaluate_in_fresh_process(sweep_folder, choice.trial, started, stopping, meanwhile, arguments, options)
     activity.tell("")
     if found is None:
         shutil.rmtree(building, ignore_errors=True)
@@ -232,10 +238,21 @@ def _check_code(folder: Path, manifest: Manifest) -> None:
             raise WinnerMismatch(f"{file}: this code is not the model's own; nothing is run, and there is no winner")
 
 
+def proof_ahead(profile: SettledProfile) -> ProcessAhead | None:
+    """Start the process that will prove the winner before there is one; None if it cannot be started.
+
+    Args:
+        profile: Has the device and the threads for the evaluation.
+    """
+    with contextlib.suppress(OSError):
+        return ProcessAhead("verify", _environment(profile))
+    return None
+
+
 def _evaluate_in_fresh_process(
     sweep_folder: SweepFolder,
     trial: int,
-    profile: SettledProfile,
+    process: Callable[[Sequence[str], IO[bytes], Path], subprocess.Popen[bytes]],
     stopping: Callable[[], bool],
     meanwhile: Callable[[], None],
     arguments: Sequence[str],
@@ -248,8 +265,7 @@ def _evaluate_in_fresh_process(
         command = own_command("verify", *arguments, str(output), *options)
         try:
             with os.fdopen(open_log(log), "ab") as stream:
-                environment = {**_environment(profile), **temporary_folders_in(temporary)}
-                code = _run(command, stream, environment, stopping, meanwhile)
+                code = _ended(process(command, stream, Path(temporary)), stopping, meanwhile)
         except OSError as error:
             raise FolderError(write_failure(log, error)) from error
         if code is None:
@@ -264,17 +280,26 @@ def _environment(profile: SettledProfile) -> dict[str, str]:
     return child_environment("" if profile.gpus_per_trial == 0 else None, profile.threads_per_worker)
 
 
-def _run(
-    command: Sequence[str],
-    log: IO[bytes],
-    environment: Mapping[str, str],
-    stopping: Callable[[], bool],
-    meanwhile: Callable[[], None],
-) -> int | None:
-    """Run a command in its own session, out of reach of Ctrl-C; return its exit code, None if asked to stop."""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-    ) as process:
+def _started(
+    profile: SettledProfile, ahead: ProcessAhead | None, command: Sequence[str], log: IO[bytes], temporary: Path
+) -> subprocess.Popen[bytes]:
+    """Start the process that proves the winner in its own session, out of reach of Ctrl-C, unless it was ahead."""
+    environment = _environment(profile)
+    if ahead is not None and ahead.carry_out(command, environment, log.fileno()):
+        return ahead.process
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env={**environment, **temporary_folders_in(os.fspath(temporary))},
+        start_new_session=True,
+    )
+
+
+def _ended(process: subprocess.Popen[bytes], stopping: Callable[[], bool], meanwhile: Callable[[], None]) -> int | None:
+    """Return the exit code of a process, None if asked to stop; then, and after any error, the process is killed."""
+    with process:
         try:
             meanwhile()
             while (code := process.poll()) is None and not stopping():

@@ -15,6 +15,7 @@ from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError
 from finesweep.folder import Manifest, Run, SweepFolder
 from finesweep.folder.early_end import read_early_end
+from finesweep.host.process_ahead import ProcessAhead
 from finesweep.launch import SettledProfile
 from finesweep.launch import of_run as profile_of
 from finesweep.registry import BACKENDS
@@ -38,6 +39,8 @@ class OpenSweep:
         run: This run.
         command: Name of the user's command that this process carries out, as the openings of the test rows show it.
         began: Time of its beginning, on the monotonic clock.
+        workers_ahead: Processes that were started ahead, to become the first workers.
+        proof_ahead: The same, to prove the winner; None if there is none.
     """
 
     sweep_folder: SweepFolder
@@ -47,6 +50,8 @@ class OpenSweep:
     run: Run
     command: str = "run"
     began: float = field(default_factory=time.monotonic)
+    workers_ahead: Sequence[ProcessAhead] = ()
+    proof_ahead: ProcessAhead | None = None
 
     @classmethod
     def of_run(cls, sweep_folder: SweepFolder, run: Run, command: str = "run") -> OpenSweep:

@@ -67,19 +67,20 @@ class Checked:
         return _manifest(self.loaded.spec, self.data, self.model, self.loading, self.planned)
 
 
-def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
+def check(loaded: LoadedSpec, *, trusted: bool = False, found: Callable[[], None] = lambda: None) -> Checked:
     """Load the data, inspect the model, and compare both with the spec.
 
     Args:
         loaded: A spec whose YAML is sound by itself.
         trusted: Whether code that comes with the model may run.
+        found: Called once the data are loaded and the model's files are found, if there is no problem so far.
 
     Raises:
         SpecError: With every problem of data and model.
     """
     spec = loaded.spec
     stages = _Stages(spec, loaded.source, trusted)
-    stages.run()
+    stages.run(found)
     if stages.problems or stages.data is None or stages.model is None:
         raise SpecError(in_order(stages.problems))
     longest = TrialSettings.of(spec, {}, stages.model.max_tokens).max_length
@@ -150,9 +151,14 @@ class _Stages:
         self.defaults: Mapping[str, Value] = {}
         self.loading: Loading | None = None
 
-    def run(self) -> None:
-        """Take the steps."""
-        for step in (self._load_data, self._find_model, self._check_settings, self._check_loading):
+    def run(self, found: Callable[[], None] = lambda: None) -> None:
+        """Take the steps; see ``check``."""
+
+        def tell() -> None:
+            if not self.problems:
+                found()
+
+        for step in (self._load_data, self._find_model, tell, self._check_settings, self._check_loading):
             try:
                 step()
             except SpecError as error:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from finesweep import activity
-from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError, Problem, SpecError
 from finesweep.files import permissions, refuse_all_but_files, sync_all, write_json, writing
 from finesweep.folder import (
@@ -28,12 +27,14 @@ from finesweep.host.machine import usable_memory_gb
 from finesweep.host.timeline import phase
 from finesweep.launch import Profile
 from finesweep.launch import profile as profile_module
+from finesweep.launch.local import WorkerPlace
 from finesweep.model import ResolvedModel
 from finesweep.model.from_scratch import make_scratch
 from finesweep.registry import LAUNCHERS
 from finesweep.spec import Draft, LoadedSpec, ScratchModelSpec, SweepSpec, in_order, reader, trials_wanted, used_up
 from finesweep.sweep import dry_run, new_folder, preflight, settled_spec, states_in_memory, worker_count
 from finesweep.sweep.begin_run import Terms, begin_run
+from finesweep.sweep.first_workers import beside_the_checks, foreseen
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
@@ -70,8 +71,16 @@ def profile_of(request: Request) -> Profile:
         raise _all_problems(request, _draft(request), error.problems) from None
 
 
-def check_to_begin(request: Request, profile: Profile) -> Checked:
+def check_to_begin(
+    request: Request, profile: Profile, foresee: Callable[[Sequence[WorkerPlace]], None] = lambda _: None
+) -> Checked:
     """Check a request that a run will follow; an existing sweep needs no dry run.
+
+    Args:
+        request: The request.
+        profile: Its launch profile.
+        foresee: Called with the probable places of first workers: once the spec is read, and once data and model are
+            found.
 
     Raises:
         SpecError: With every problem found.
@@ -81,7 +90,10 @@ def check_to_begin(request: Request, profile: Profile) -> Checked:
     loaded = load(request, profile)
     if not request.join:
         sweep_lock.refuse_owned(path_of(loaded, request))  # before minutes are spent on large data
-    checked = checked_spec(loaded, request, profile)
+    known = SweepFolder(path_of(loaded, request)) if _is_prepared(loaded, request) else None
+    places, early = foreseen(loaded, request, profile, known), beside_the_checks()
+    foresee(places[:early])
+    checked = checked_spec(loaded, request, profile, functools.partial(foresee, places[early:]))
     if not _is_prepared(loaded, request):
         try_model(checked, profile)
     return checked
@@ -123,14 +135,16 @@ def _without_place(request: Request, profile: Profile, spec: SweepSpec) -> Seque
     return ()
 
 
-def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Checked:
-    """Compare a spec with its data, its model and the profile.
+def checked_spec(
+    loaded: LoadedSpec, request: Request, profile: Profile, found: Callable[[], None] = lambda: None
+) -> Checked:
+    """Compare a spec with its data, its model and the profile; ``found`` is for ``preflight.check``.
 
     Raises:
         SpecError: With every problem found.
     """
     folder = path_of(loaded, request)
-    checked = preflight.check(loaded, trusted=request.trust_remote_code)
+    checked = preflight.check(loaded, trusted=request.trust_remote_code, found=found)
     preflight.refuse_model_inside(checked, folder)
     trials = trials_wanted(loaded.spec, checked.planned)
     why = used_up(loaded.spec, checked.planned)
@@ -262,8 +276,7 @@ def begin(
     count = max(len(left), 1)
     settled, question = worker_count.settled(profile, spec, count, request.workers, checked.model), None
     if request.workers is None and not request.smoke and watched:
-        machine, rows = worker_count.machine_for(spec), manifest.data.rows["train"]
-        settled, question = calibration_file.launch(folder, spec, settled, machine, count, rows)
+        settled, question = worker_count.measured(settled, spec, folder, count, manifest.data.rows["train"])
     place = str(checked.model.path or folder.model)
     terms = Terms(spec, settled, place, request.trust_remote_code, watched, question)
     return begin_run(folder, manifest, terms)

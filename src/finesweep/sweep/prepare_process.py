@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -20,10 +21,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finesweep import activity
 from finesweep.errors import LaunchError, Stopped
@@ -36,7 +37,9 @@ from finesweep.sweep.request import Request
 
 if TYPE_CHECKING:
     from finesweep.folder import Manifest, SweepFolder
+    from finesweep.host.process_ahead import ProcessAhead
     from finesweep.launch import Profile
+    from finesweep.launch.local import WorkerPlace
     from finesweep.sweep.open_sweep import OpenSweep
     from finesweep.sweep.preflight import Checked
 
@@ -47,6 +50,9 @@ POLL_SECONDS = 0.05
 """Seconds between two looks at the signals while the process works."""
 
 _BYTES = 65_536
+_PLACES = b"places "
+"""Begins the line with the places of the first workers."""
+
 _LINE_AWAY = "\r\x1b[2K\x1b[?25h"
 """Clears a terminal's line and shows its cursor."""
 
@@ -111,6 +117,8 @@ def started(request: Request, signals: Signals) -> Iterator[Preparation]:
             try:
                 yield preparation
             finally:
+                for ahead in preparation.workers_ahead:
+                    ahead.end()
                 preparation.end()
 
 
@@ -123,12 +131,14 @@ class Preparation:
         channel: The socket to it.
         request: The user's request.
         signals: The user's signals; the first one is passed on.
+        workers_ahead: The processes that become the first workers; empty until the places of these are known.
     """
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
     request: Request
     signals: Signals
+    workers_ahead: list[ProcessAhead] = field(default_factory=list, init=False)
     _deadline: float | None = field(default=None, init=False)
 
     def end(self) -> None:
@@ -157,10 +167,16 @@ class Preparation:
             with phase("wait for its end"):
                 self.end()
         with phase("open the sweep's folder"):
-            return as_kind(Begun, json.loads(message)).opened(), lock
+            sweep = as_kind(Begun, json.loads(message)).opened()
+            if self.workers_ahead:
+                sweep.workers_ahead = self.workers_ahead
+            return sweep, lock
 
     def _answer(self) -> tuple[bytes, int | None]:
-        """Send the request; return the answer's line, and the descriptor that came with it."""
+        """Send the request; return the answer's line, and the descriptor that came with it.
+
+        Meanwhile places of the first workers may come, on lines of their own; their processes are started then.
+        """
         message, files = b"", list[int]()
         try:
             self.channel.sendall(self.request.to_json().encode() + b"\n")
@@ -172,12 +188,23 @@ class Preparation:
                     message, files = message + data, files + passed
                     if not data:
                         raise self._end()
+                while message.startswith(_PLACES) and b"\n" in message:
+                    line, _, message = message.partition(b"\n")
+                    self._start_workers(json.loads(line.removeprefix(_PLACES)))
         except ConnectionError:
             raise self._end() from None
         # Workers get the lock on purpose (`pass_fds`). Any other child that kept it would keep the folder owned.
         for file in files:
             os.set_inheritable(file, False)
         return message, files[0] if files else None
+
+    def _start_workers(self, places: list[dict[str, Any]]) -> None:
+        from finesweep.launch.local import WorkerPlace
+
+        with phase("start workers ahead"):
+            for place in places:
+                if self.signals.first is None and (ahead := WorkerPlace(**place).worker_ahead()) is not None:
+                    self.workers_ahead.append(ahead)
 
     def _attend(self) -> None:
         """Pass the first signal on; kill the process if it does not end then."""
@@ -228,7 +255,7 @@ def answer(channel: int, announce: Callable[[Checked], None]) -> None:
             with phase("check spec, data and model"):
                 profile = prepare.profile_of(request)
                 prepare.refuse_batch(profile, request.profile)
-                checked = prepare.check_to_begin(request, profile)
+                checked = prepare.check_to_begin(request, profile, functools.partial(_tell_places, command))
             activity.tell("")
             announce(checked)
         _begin(command, checked, request, profile, signals)
@@ -253,6 +280,13 @@ def _begin(command: socket.socket, checked: Checked, request: Request, profile: 
         with phase("open the folder, begin a run"):
             sweep = prepare.open_folder(path, checked, request, profile, write=write)
         _send(command, sweep, lock)
+
+
+def _tell_places(command: socket.socket, places: Sequence[WorkerPlace]) -> None:
+    if not places:
+        return
+    with contextlib.suppress(BrokenPipeError):  # the command was killed meanwhile
+        command.sendall(_PLACES + json.dumps(list(map(dataclasses.asdict, places))).encode() + b"\n")
 
 
 def _send(command: socket.socket, sweep: OpenSweep, *files: int) -> None:

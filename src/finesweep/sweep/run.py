@@ -116,7 +116,11 @@ def _carried_out(sweep: OpenSweep, lock: int, signals: Signals) -> RunResult:
             return why
         return _confirmed(sweep, sweep.spec.confirm, lock, signals)
 
-    return _repaired(sweep, train, signals)
+    try:
+        return _repaired(sweep, train, signals)
+    finally:
+        if sweep.proof_ahead is not None:
+            sweep.proof_ahead.end()
 
 
 def confirm(
@@ -171,6 +175,9 @@ def _search(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
         with contextlib.suppress(FolderError):
             sweep.end_run(str(error).partition("\n")[0])
         raise
+    finally:
+        for ahead in sweep.workers_ahead:
+            ahead.end()
     sweep.end_run(why)
     return why
 
@@ -194,11 +201,27 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
         def start(index: int) -> Handle:
             with phase("start a worker"):
                 handle: Handle = launcher.start(
-                    folder, sweep.run, sweep.profile, lock, index, single_worker=sweep.single_worker
+                    folder,
+                    sweep.run,
+                    sweep.profile,
+                    lock,
+                    index,
+                    single_worker=sweep.single_worker,
+                    ahead=sweep.workers_ahead[index] if index < len(sweep.workers_ahead) else None,
                 )
             return handle
 
-        return Supervisor(sweep, signals, display, start).wait()
+        use_place = functools.partial(_start_proof_ahead, sweep, lock)
+        return Supervisor(sweep, signals, display, start, use_place).wait()
+
+
+def _start_proof_ahead(sweep: OpenSweep, lock: int | None) -> None:
+    """Start the process that proves the winner, if this run will prove one and it was not started yet."""
+    # A run that has joined proves nothing; with `confirm:` there is nothing to prove before the confirmation's end.
+    is_last = lock is not None and sweep.spec.confirm is None and not sweep.manifest.repeats
+    if is_last and sweep.proof_ahead is None:
+        with phase("start the proof ahead"):
+            sweep.proof_ahead = winner.proof_ahead(sweep.profile)
 
 
 @contextlib.contextmanager
@@ -241,6 +264,7 @@ def collected(sweep: OpenSweep, why: str, signals: Signals) -> RunResult:
                     lambda: bool(signals.received),
                     sweep.command,
                     meanwhile=write_board,
+                    ahead=sweep.proof_ahead,
                 )
         finally:
             write_board()  # once in any case, also if the export has failed

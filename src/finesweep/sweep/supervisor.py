@@ -43,10 +43,18 @@ class Supervisor:
         signals: The user's signals.
         display: Shows the sweep.
         start: Starts a worker, given its index from 0.
+        use_place: Called when a worker's cores and memory are free, since no trial is left for it; maybe several times.
     """
 
-    def __init__(self, sweep: OpenSweep, signals: Signals, display: Display, start: Callable[[int], Handle]) -> None:
-        self.sweep, self.display, self.start = sweep, display, start
+    def __init__(
+        self,
+        sweep: OpenSweep,
+        signals: Signals,
+        display: Display,
+        start: Callable[[int], Handle],
+        use_place: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.sweep, self.display, self.start, self.use_place = sweep, display, start, use_place
         self.shutdown = Shutdown(signals)
         self.handles: dict[int, Handle] = {}
         self.hours_before = sweep.sweep_folder.hours_used(besides=sweep.run.number)
@@ -99,6 +107,9 @@ class Supervisor:
             raise FolderError(f"{folder.path}: the folder was removed or renamed while its sweep ran")
         records = folder.records()
         running = folder.running()
+        # The first comparison spares reading all records once more while many trials are left.
+        if len(records) >= self.sweep.wanted and self.shutdown.is_running and self.sweep.unfinished() <= 0:
+            self.use_place()
         self.display.update(records, running)
         if not running and len(records) == self.known:
             self.display.starting(self._activity())
@@ -179,6 +190,8 @@ class Supervisor:
         # work again: a trial of a worker that has died.
         elif (code != 0 or not self.handles) and self.sweep.has_work():
             self._replace(index, code)
+        else:
+            self.use_place()
 
     def _replace(self, index: int, code: int) -> None:
         # Counted in a row: while trials finish, workers may die now and then, as on a machine that is short of memory.

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
+from finesweep.calibration import Calibration, calibration_file
+from finesweep.folder import SweepFolder
 from finesweep.folder.disk import STATE_COPIES
 from finesweep.host.machine import Machine
 from finesweep.launch import Profile, SettledProfile
@@ -32,6 +34,21 @@ def settled(
         SpecError: The machine cannot run it.
     """
     return profile.settled(machine_for(spec), trials, workers, trial_gb(model.files if model else None))
+
+
+def measured(
+    settled: SettledProfile, spec: SweepSpec, folder: SweepFolder, trials: int, rows: int
+) -> tuple[SettledProfile, Calibration | None]:
+    """Return a profile as measurements in the sweep's folder have it, and what is to be measured; None for nothing.
+
+    Args:
+        settled: The profile, settled without measuring.
+        spec: The sweep's spec.
+        folder: The sweep's folder.
+        trials: Number of trials left.
+        rows: Training rows.
+    """
+    return calibration_file.launch(folder, spec, settled, machine_for(spec), trials, rows)
 
 
 def notes(profile: Profile, spec: SweepSpec, trials: int, workers: int | None, model: ResolvedModel) -> list[str]:

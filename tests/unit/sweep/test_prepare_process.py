@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from finesweep.errors import LaunchError, Stopped
 from finesweep.folder import sweep_lock
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.host.signals import Signals
+from finesweep.launch.local import WorkerPlace
 from finesweep.sweep import prepare_process
 from finesweep.sweep.prepare_process import Begun
 from finesweep.sweep.request import Request
@@ -218,8 +220,6 @@ def test_the_lock_is_not_free_while_either_process_lives(tmp_path: Path) -> None
 
 def test_an_answer_that_nothing_reads_is_no_error(tmp_path: Path) -> None:
     """The command was killed a moment ago."""
-    from types import SimpleNamespace
-
     ours, theirs = socket.socketpair()
     ours.close()
     with theirs:
@@ -233,3 +233,75 @@ def test_the_process_is_started_before_what_the_command_needs_later_is_imported(
     assert {"finesweep.folder", "finesweep.spec", "finesweep.sweep.open_sweep", "pydantic"}.isdisjoint(
         done.stdout.split()
     )
+
+
+PLACE = """command.sendall(b'places [{"device": "", "threads": 3, "all_devices": false}]\\n')"""
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Note the places of workers that are started ahead, and their ends, instead of starting them."""
+    noted: list[object] = []
+
+    class Ahead:
+        def end(self) -> None:
+            noted.append("ended")
+
+    def start(place: WorkerPlace) -> Ahead:
+        noted.append(place)
+        return Ahead()
+
+    monkeypatch.setattr(WorkerPlace, "worker_ahead", start)
+    return noted
+
+
+@pytest.mark.parametrize("between", ["time.sleep(0.2)", ""], ids=["apart", "together"])
+def test_a_worker_is_started_as_soon_as_its_place_is_known(
+    does: Does, ahead: list[object], monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    sweep = SimpleNamespace(workers_ahead=())
+    monkeypatch.setattr(Begun, "opened", lambda _: sweep)
+    does("\n".join([PLACE, between, ANSWER]))
+    with prepare_process.started(REQUEST, Signals()) as preparation:
+        assert preparation.opened() == (sweep, None)
+        assert ahead == [WorkerPlace("", 3)]
+        assert sweep.workers_ahead is preparation.workers_ahead
+        assert len(preparation.workers_ahead) == 1
+    assert ahead == [WorkerPlace("", 3), "ended"]
+
+
+def test_others_may_follow_in_the_same_packet(does: Does, opened: list[Begun], ahead: list[object]) -> None:
+    both = f"data = [{PLACE.replace('command.sendall', '')}] * 2; command.sendall(b''.join(data)); time.sleep(0.2)"
+    does("\n".join([both, ANSWER]))
+    with pytest.raises(AttributeError):  # `opened` has no sweep for them
+        begin_run(REQUEST, Signals())
+    assert len(opened) == 1
+    assert ahead == [WorkerPlace("", 3)] * 2 + ["ended"] * 2
+
+
+def test_it_is_gone_when_the_check_has_found_a_problem(does: Does, ahead: list[object]) -> None:
+    does(f"{PLACE}; sys.exit(2)")
+    with pytest.raises(SystemExit, match="2"):
+        begin_run(REQUEST, Signals())
+    assert ahead == [WorkerPlace("", 3), "ended"]
+
+
+def test_after_a_signal_none_is_started(does: Does, opened: list[Begun], ahead: list[object]) -> None:
+    does(f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {PLACE}; {ANSWER}")
+    begin_run(REQUEST, Signals([signal.SIGTERM]))
+    assert (len(opened), ahead) == (1, [])
+
+
+def test_a_place_that_nothing_reads_is_no_error() -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        prepare_process._tell_places(theirs, [WorkerPlace("", 1)])
+
+
+def test_no_place_is_no_line() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        prepare_process._tell_places(theirs, [])
+        prepare_process._tell_places(theirs, [WorkerPlace("", 1)])
+        assert ours.recv(1_000) == b'places [{"device": "", "threads": 1, "all_devices": false}]\n'

@@ -17,6 +17,7 @@ from finesweep.folder import leftovers
 from finesweep.host.signals import Signals
 from finesweep.results import winner
 from finesweep.sweep import run
+from made_profiles import settled
 
 WAITS = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -25,31 +26,24 @@ def test_something_else_is_done_while_a_process_proves_the_winner() -> None:
     done: list[str] = []
     with Path(os.devnull).open("wb") as log:
         ended = (sys.executable, "-c", "pass")
-        assert winner._run(ended, log, dict(os.environ), lambda: False, lambda: done.append("board")) == 0
+        process = subprocess.Popen(ended, stdout=log, env=dict(os.environ))
+        assert winner._ended(process, lambda: False, lambda: done.append("board")) == 0
         assert done == ["board"]
         began = time.monotonic()
-        assert winner._run(WAITS, log, dict(os.environ), lambda: True, lambda: done.append("board")) is None
+        process = subprocess.Popen(WAITS, stdout=log, env=dict(os.environ))
+        assert winner._ended(process, lambda: True, lambda: done.append("board")) is None
     assert done == ["board", "board"]
     assert time.monotonic() - began < 30
 
 
-def test_a_process_that_proves_is_killed_if_what_is_done_meanwhile_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-
-    class Watched(subprocess.Popen[bytes]):
-        """A process that the test can look at afterwards."""
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            started.append(self)
-
+def test_a_process_that_proves_is_killed_if_what_is_done_meanwhile_fails() -> None:
     def fail() -> None:
         raise FolderError("the folder is gone")
 
-    monkeypatch.setattr(winner.subprocess, "Popen", Watched)
-    with Path(os.devnull).open("wb") as log, pytest.raises(FolderError, match="the folder is gone"):
-        winner._run(WAITS, log, dict(os.environ), lambda: False, fail)
-    assert [process.poll() for process in started] == [-9]
+    process = subprocess.Popen(WAITS, env=dict(os.environ))
+    with pytest.raises(FolderError, match="the folder is gone"):
+        winner._ended(process, lambda: False, fail)
+    assert process.poll() == -9
 
 
 class Sweep:
@@ -59,6 +53,7 @@ class Sweep:
         self.written: list[str] = []
         self.sweep_folder = SimpleNamespace(records=lambda **_: [])
         self.manifest = self.profile = None
+        self.proof_ahead = object()
         self.command = "run"
 
     def choice(self, _: object) -> str:
@@ -85,7 +80,8 @@ def collect(sweep: Sweep) -> run.RunResult:
 
 
 def test_the_leaderboard_is_written_while_the_winner_is_proved_and_again_with_its_place(sweep, monkeypatch):
-    def export(*_: object, meanwhile: Any) -> str:
+    def export(*_: object, meanwhile: Any, ahead: object) -> str:
+        assert ahead is sweep.proof_ahead
         sweep.written.append("started")
         meanwhile()
         sweep.written.append("proved")
@@ -110,3 +106,47 @@ def test_the_leaderboard_is_written_though_the_proof_fails(sweep, monkeypatch):
     with pytest.raises(WinnerMismatch, match="it differs"):
         collect(sweep)
     assert sweep.written == ["board"]
+
+
+@pytest.mark.parametrize(
+    ("lock", "confirm", "repeats", "starts"),
+    [(3, None, (), True), (None, None, (), False), (3, object(), (), False), (3, None, (object(),), False)],
+    ids=["a search", "one that has joined", "one that a confirmation follows", "a confirmation"],
+)
+def test_the_process_of_the_proof_is_started_once_where_a_proof_follows(monkeypatch, lock, confirm, repeats, starts):
+    started: list[object] = []
+    monkeypatch.setattr(winner, "proof_ahead", lambda profile: started.append(profile) or "ahead")
+    sweep = SimpleNamespace(
+        spec=SimpleNamespace(confirm=confirm), manifest=SimpleNamespace(repeats=repeats), profile="p", proof_ahead=None
+    )
+    for _ in range(2):
+        run._start_proof_ahead(sweep, lock)  # type: ignore[arg-type]
+    assert started == ["p"] * starts
+    assert sweep.proof_ahead == ("ahead" if starts else None)
+
+
+class Ahead:
+    """A process that was started ahead, and is or is not what is needed."""
+
+    process = "the one ahead"
+
+    def __init__(self, fits: bool) -> None:
+        self.fits = fits
+
+    def carry_out(self, command: list[str], environment: dict[str, str], log: int) -> bool:
+        assert command == ["prove"]
+        assert environment["HF_HUB_OFFLINE"] == "1"
+        assert winner.temporary_folders_in("/t").keys().isdisjoint(environment), "it has a folder of its own"
+        assert log > 2
+        return self.fits
+
+
+def test_the_winner_is_proved_by_the_process_that_is_ahead_or_else_by_a_new_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(winner.subprocess, "Popen", lambda command, **options: (command, options["env"]))
+    with Path(os.devnull).open("wb") as log:
+        profile, command = settled(), ["prove"]
+        assert winner._started(profile, Ahead(fits=True), command, log, tmp_path) == "the one ahead"  # type: ignore[arg-type]
+        for ahead in (None, Ahead(fits=False)):
+            started: Any = winner._started(profile, ahead, command, log, tmp_path)  # type: ignore[arg-type]
+            assert started[0] == ["prove"]
+            assert winner.temporary_folders_in(str(tmp_path)).items() <= started[1].items()

@@ -188,6 +188,44 @@ def test_a_worker_that_somebody_else_told_to_stop_is_replaced(watch):
     assert watch.display.said == ["Worker 1 got a signal from elsewhere; another one is started."]
 
 
+@pytest.mark.parametrize(
+    ("finished", "code", "used"),
+    [(2, 0, 1), (1, 0, 1), (2, -signal.SIGKILL, 1), (1, -signal.SIGKILL, 0), (2, 3, 0)],
+    ids=["all have ended", "the other trains the last", "killed at the end", "replaced", "its own error"],
+)
+def test_the_place_of_a_worker_without_a_trial_is_used(watch, folder, finished, code, used):
+    uses: list[int] = []
+    watch.use_place = lambda: uses.append(1)
+    watch.handles[1] = Worker(1_000_001)  # type: ignore[assignment]
+    for trial in range(finished):
+        folder.record(made_records.record(trial, 0.5))
+    watch.handles[0].code = code  # type: ignore[attr-defined]
+    watch._reap()
+    assert len(uses) == used
+
+
+def test_the_place_is_used_as_soon_as_the_last_trial_has_a_record_unless_the_run_stops(
+    watch, folder, clock, monkeypatch
+):
+    """The worker needs half a second more to end."""
+    monkeypatch.setattr(OpenSweep, "write_leaderboard", lambda *_, **__: None)
+    folder.spec_file.write_text("{}", encoding="utf-8")
+    watch.display.starting = lambda _: None  # type: ignore[method-assign]
+    uses: list[int] = []
+    watch.use_place = lambda: uses.append(1)
+    folder.record(made_records.record(0, 0.5))
+    watch._look()
+    assert uses == []
+    folder.record(made_records.record(1, 0.5))
+    watch._look()
+    assert uses == [1]
+    receive(watch, signal.SIGINT)
+    watch._enforce()
+    watch._look()
+    watch._reap()
+    assert uses == [1]
+
+
 def test_workers_that_keep_dying_end_the_sweep(watch):
     deaths = 0
     while watch.handles:

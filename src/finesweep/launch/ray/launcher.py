@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from finesweep.errors import LaunchError
 from finesweep.files import open_log
 from finesweep.folder import Run, SweepFolder
+from finesweep.host.process_ahead import ProcessAhead
 from finesweep.launch.commands import run_command
 from finesweep.launch.profile import SettledProfile
 from finesweep.launch.ray.connection import GONE, RayConnection
@@ -83,6 +84,7 @@ class RayLauncher:
         index: int = 0,
         *,
         single_worker: bool = False,
+        ahead: ProcessAhead | None = None,
     ) -> RayHandle:
         """Start a worker; it may wait for a node.
 
