@@ -16,6 +16,7 @@ from pathlib import Path
 from finesweep.errors import FolderError, Unreadable
 from finesweep.files import open_regular, write_failure, writing
 from finesweep.files.atomic import sync
+from finesweep.folder import disk
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import TrialRecord, TrialState
 
@@ -77,7 +78,9 @@ def drop(folder: SweepFolder, trial: int, places: Sequence[Path] | None = None) 
     return found
 
 
-def move_to_disk(folder: SweepFolder, trial: int, place: Path, deadline: float | None = None) -> bool:
+def move_to_disk(
+    folder: SweepFolder, trial: int, place: Path, deadline: float | None = None, disk_gb: float | None = None
+) -> bool:
     """Move the saved state of a trial that nobody trains from memory to the sweep's folder.
 
     A process that claims the trial meanwhile finds the state where it was.
@@ -87,17 +90,23 @@ def move_to_disk(folder: SweepFolder, trial: int, place: Path, deadline: float |
         trial: The trial.
         place: Where the state is: one of the folder's ``state_places``.
         deadline: Time of the monotonic clock at which to give up; None for none.
+        disk_gb: ``limits.disk_gb`` of the profile: most that the sweep's folder may take, in 1e9 bytes.
 
     Returns:
         Whether it was moved. False if there is none, if the trial is trained or has ended, or if time is up.
 
     Raises:
-        FolderError: The disk is full, or the folder cannot be written.
+        FolderError: It has no room on the disk or within the limit, or the folder cannot be written.
     """
     target = folder.state(trial)
     source, building = place / target.name, target.with_name(f".{target.name}.moved-{os.getpid()}.tmp")
     try:
-        if _stopped(folder, trial) is None or not _copied(source, building, deadline):
+        if _stopped(folder, trial) is None:
+            return False
+        # Looked up first: a copy that fills the disk would cost other trials their results.
+        size = sizes(folder, [place]).get(trial, 0)
+        disk.refuse_overrun(folder.path, size, f"moving the state of trial {trial} to disk", disk_gb)
+        if not _copied(source, building, deadline):
             return False
         with folder.claims.locked():
             if _stopped(folder, trial) is None or not source.is_dir():

@@ -117,7 +117,7 @@ class StateCache:
             deadline: Time of the monotonic clock at which to end.
 
         Raises:
-            FolderError: The disk is full, or the folder cannot be written.
+            FolderError: The disk or `limits.disk_gb` has no more room, or the folder cannot be written.
         """
         if self._memory is None:
             return
@@ -136,7 +136,7 @@ class StateCache:
             waiting_states.drop(self.sweep_folder, trial, [self._on_disk])
         chosen = [trial for trial in order if trial in there and trial not in beyond]
         for trial in [*(trial for trial in there if trial not in order), *chosen]:
-            waiting_states.move_to_disk(self.sweep_folder, trial, memory, deadline)
+            self._move(trial, memory, deadline)
 
     def _evict(self, trial: int, place: Path, order: Sequence[int], coming: int = 0) -> None:
         """Drop a waiting trial's state, or move it from memory to disk if it has a place there.
@@ -154,8 +154,11 @@ class StateCache:
                 for other in beyond:
                     waiting_states.drop(self.sweep_folder, other, [self._on_disk])
                 with contextlib.suppress(FolderError):  # no room after all
-                    waiting_states.move_to_disk(self.sweep_folder, trial, place)
+                    self._move(trial, place)
         waiting_states.drop(self.sweep_folder, trial, [place])
+
+    def _move(self, trial: int, memory: Path, deadline: float | None = None) -> None:
+        waiting_states.move_to_disk(self.sweep_folder, trial, memory, deadline, self.limits.disk_gb)
 
     @property
     def _on_disk(self) -> Path:
@@ -177,8 +180,11 @@ class StateCache:
         """Return whether another run trains trials too: it may be on a machine that does not see this memory."""
         if self.limits.states == "memory":
             return False
-        others = (one for one in next_attempt.holders(self.sweep_folder) if one.claim.run != self.run)
-        return any(next_attempt.is_alive(self.sweep_folder, one.claim.trial) for one in others)
+        # An attempt on record has ended. Its claim, if another machine or boot made it, would seem alive for a minute.
+        ended = {(record.trial, record.attempt) for record in self.sweep_folder.records()}
+        claims = (holder.claim for holder in next_attempt.holders(self.sweep_folder))
+        others = (claim for claim in claims if claim.run != self.run and (claim.trial, claim.attempt) not in ended)
+        return any(next_attempt.is_alive(self.sweep_folder, claim.trial) for claim in others)
 
     def _sizes(self, place: Path) -> dict[int, int]:
         return waiting_states.sizes(self.sweep_folder, [place])

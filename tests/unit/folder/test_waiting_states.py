@@ -254,6 +254,18 @@ def test_a_disk_that_cannot_be_written_is_named_and_the_state_stays_in_memory(fo
     assert names(folder) == set()
 
 
+def test_a_state_that_has_no_room_on_disk_is_not_copied(folder: SweepFolder, memory: Path, monkeypatch) -> None:
+    """A copy that fills the disk would cost other trials their results."""
+    state = in_memory(folder, memory, 0)
+    monkeypatch.setattr(waiting_states, "_copied", lambda *_: pytest.fail("it is copied"))
+    with pytest.raises(FolderError, match=r"moving the state of trial 0 to disk .* `limits\.disk_gb`"):
+        waiting_states.move_to_disk(folder, 0, memory, disk_gb=1e-9)
+    os.truncate(state / "model.safetensors", 10**13)
+    with pytest.raises(FolderError, match=r"moving the state of trial 0 to disk .* are free"):
+        waiting_states.move_to_disk(folder, 0, memory)
+    assert state.is_dir()
+
+
 def test_a_state_on_disk_is_not_replaced(folder: SweepFolder, memory: Path) -> None:
     """Two machines have each saved one: either leads to the same result, and the one on disk may be in use."""
     state = in_memory(folder, memory, 0)

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from made_records import record
 from made_records import run as made_run
 
+from finesweep.errors import FolderError
 from finesweep.files import owned_folder
 from finesweep.files.atomic import alone
-from finesweep.folder import next_attempt, state_memory, waiting_states
+from finesweep.folder import claims, next_attempt, state_memory, waiting_states
 from finesweep.folder.claims import Lease
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Limits
@@ -384,6 +385,28 @@ def test_while_another_run_trains_too_states_go_to_disk(memory: Memory) -> None:
     assert memory.cache(states="memory").make_room(0, seen(0.5), {}, 1) == memory.place
     lease.release()
     assert memory.cache().make_room(0, seen(0.5), {}, 1) == memory.place
+
+
+def test_a_trial_of_an_earlier_run_that_waits_is_no_company(memory: Memory, monkeypatch) -> None:
+    """After a reboot, or on another machine, the locks on its claims tell nothing."""
+    here = claims._here()
+    monkeypatch.setattr(claims, "_here", lambda: ("elsewhere", "another boot"))
+    waits(memory.folder, 5, 0.4)
+    monkeypatch.setattr(claims, "_here", lambda: here)
+    assert memory.cache(run=1).make_room(0, seen(0.5), {}, 1) == memory.place
+    memory.folder.write_run(made_run(2, token="another"))
+    with state_memory.made("another"):
+        assert memory.cache(run=2).make_room(0, seen(0.5), {}, 1) == state_memory.folder_of("another")
+
+
+def test_states_do_not_move_to_disk_beyond_what_the_folder_may_take(memory: Memory) -> None:
+    for trial, loss in enumerate((0.5, 0.3)):
+        memory.waits(trial, loss)
+    with pytest.raises(FolderError, match=r"limits\.disk_gb"):
+        memory.cache(disk_gb=1e-9).save_from_memory(soon())
+    memory.room = 1.0
+    memory.cache(disk_gb=1e-9).trim(1, seen(0.3), {})
+    assert (memory.there, memory.on_disk) == ({1}, set())
 
 
 def test_results_take_no_room_from_states_in_memory(memory: Memory) -> None:
