@@ -77,7 +77,8 @@ class Prospects:
     @property
     def are_poor(self) -> bool:
         """Whether the rest is not worth its time, as far as that can be known."""
-        return self.since >= PATIENCE and self.sure >= SURE and self.gain < SHARE * self.seeds
+        # Between huge objectives the difference may be infinite.
+        return self.since >= PATIENCE and self.sure >= SURE and self.gain < SHARE * self.seeds < math.inf
 
 
 def prospects(
@@ -162,7 +163,9 @@ def _tried(records: Sequence[TrialRecord], sign: float, direction: Direction) ->
                 continue
             examples, cost = curve[-1]
             falls = [end - at for number, end in complete.items() if (at := _at(curves[number], examples)) is not None]
-            cost += statistics.fmean(falls) if falls else 0.0
+            cost += sum(falls) / len(falls) if falls else 0.0
+            if not math.isfinite(cost):
+                continue  # the distance of two huge numbers
         found.append(_Tried(one.trial, one.params, cost, one.ended, one.trial in complete))
     return found
 

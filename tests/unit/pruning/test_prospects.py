@@ -243,3 +243,19 @@ def test_a_hundred_trials_take_less_than_a_second() -> None:
     before = time.process_time()
     found(records, left=100)
     assert time.process_time() - before < 3.0, "one second on a machine that has nothing else to do"
+
+
+@pytest.mark.parametrize("direction", [MIN, MAX])
+def test_huge_objectives_do_not_end_the_worker(direction: Direction) -> None:
+    """The sum of falls from 1.7e308 is no number, so the pruned trial is left out."""
+    records = [
+        dataclasses.replace(one, evaluations=(evaluation(1000, 1.7e308),)) for one in drawn(12, flat, noise=0.0001)
+    ]
+    pruned = tried(12, records[0].params, 1.7e308, PRUNED)
+    assert found([*records, pruned], direction).begun == found(records, direction).begun
+
+
+def test_an_infinite_difference_between_seeds_ends_nothing() -> None:
+    prospects = Prospects(begun=12, left=8, best=0.0, since=9, gain=1.0, seeds=1e300, sure=0.7)
+    assert prospects.are_poor
+    assert not dataclasses.replace(prospects, seeds=math.inf).are_poor
