@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finesweep.files import Damaged, read_as, write_json
+from finesweep.files import Damaged, read_as, write_json, writing
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec import StopSpec
 from finesweep.text import metric
@@ -87,6 +87,16 @@ def write_early_end(folder: SweepFolder, end: EarlyEnd) -> None:
     with folder.claims.locked():
         if read_early_end(folder, StopSpec(auto=True), end.wanted) is None:
             write_json(_file(folder), dataclasses.asdict(end))
+
+
+def forget_early_end(folder: SweepFolder) -> None:
+    """Remove the decision, since a run goes on without the rule; a later run with it judges anew.
+
+    Raises:
+        FolderError: The folder cannot be written.
+    """
+    with folder.claims.locked(), writing(folder.path):
+        _file(folder).unlink(missing_ok=True)
 
 
 def _file(folder: SweepFolder) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from finesweep.folder.claims import Claim, Holder, Lease
 from finesweep.folder.sweep_folder import SweepFolder
+from finesweep.trial import TrialState
 
 
 def claim(folder: SweepFolder, run: int, trials: Iterable[int]) -> Lease | None:
@@ -59,6 +60,25 @@ def holders(folder: SweepFolder) -> list[Holder]:
 def open_claims(folder: SweepFolder) -> list[tuple[int, int]]:
     """Return the claimed trials without a final record, by number, each with its newest attempt."""
     return sorted(item for item in folder.claims.newest().items() if not folder.is_finished(item[0]))
+
+
+def broken_off(folder: SweepFolder, wanted: int) -> list[int]:
+    """Return the trials that have begun, are not over, do not wait at a rung, and that no process runs, by number.
+
+    Args:
+        folder: The sweep's folder.
+        wanted: Trials of the sweep; those with higher numbers are left out.
+    """
+    return [
+        trial for trial, attempt in open_claims(folder) if trial < wanted and _is_broken_off(folder, trial, attempt)
+    ]
+
+
+def _is_broken_off(folder: SweepFolder, trial: int, attempt: int) -> bool:
+    record = folder.read_record(trial)
+    if record is not None and record.attempt == attempt:  # what it says is surer than a claim from another machine
+        return record.state is TrialState.INTERRUPTED
+    return not folder.claims.is_alive(trial, attempt)
 
 
 def is_alive(folder: SweepFolder, trial: int) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from finesweep.calibration import Calibration, calibration_file
 from finesweep.folder import Manifest, Run, SweepFolder, new_token
+from finesweep.folder.early_end import forget_early_end
 from finesweep.host.python_process import versions
 from finesweep.launch import SettledProfile
 from finesweep.spec import SweepSpec
@@ -46,6 +47,8 @@ def begin_run(folder: SweepFolder, manifest: Manifest, terms: Terms) -> OpenSwee
         terms: The terms of the run.
     """
     spec, profile = terms.spec, terms.profile
+    if spec.stop.auto is not True:
+        forget_early_end(folder)
     run = folder.begin_run(
         lambda number: Run(
             number=number,

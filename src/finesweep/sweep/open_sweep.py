@@ -13,7 +13,7 @@ from typing import Any
 from finesweep import report
 from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError
-from finesweep.folder import Manifest, Run, SweepFolder
+from finesweep.folder import Manifest, Run, SweepFolder, next_attempt
 from finesweep.folder.early_end import read_early_end
 from finesweep.host.process_ahead import ProcessAhead
 from finesweep.launch import SettledProfile
@@ -124,8 +124,12 @@ class OpenSweep:
         """Return why the sweep ends before its budget, None if it does not."""
         finished = self.finished()
         early = early_stop(self.spec.stop, finished, self.spec.direction)
+        return early or self._poor_prospects() or same_failure(finished, self.run.number)
+
+    def _poor_prospects(self) -> str | None:
+        """Return why ``stop.auto`` ends the sweep, None if it does not, or if trials that it lets finish are left."""
         poor = None if self.manifest.repeats else read_early_end(self.sweep_folder, self.spec.stop, self.wanted)
-        return early or (poor and poor.why) or same_failure(finished, self.run.number)
+        return None if poor is None or next_attempt.broken_off(self.sweep_folder, self.wanted) else poor.why
 
     def confirmation(self, records: Sequence[TrialRecord]) -> Confirmation | None:
         """Return the sweep's confirmation without chances and intervals, None if it has none."""

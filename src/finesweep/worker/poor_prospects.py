@@ -35,7 +35,9 @@ class PoorProspects:
         return self.spec.stop.auto is True and not self.manifest.repeats
 
     def end(self, records: Sequence[TrialRecord]) -> bool:
-        """Return whether the sweep ends; if this is found out here, it is written into the folder.
+        """Return whether no trial may begin any more; if this is found out here, it is written into the folder.
+
+        Trials that had begun are finished, also those that a fault or the end of a run has broken off.
 
         Args:
             records: Records of all trials that have ended or wait.
@@ -45,18 +47,32 @@ class PoorProspects:
         """
         if not self.is_on:
             return False
-        if read_early_end(self.sweep_folder, self.spec.stop, self.wanted) is not None:
-            return True
+        if (only := self.only()) is not None:
+            return not only
         known = sorted((one.trial, one.attempt, one.state) for one in records)
         if known == self._looked:
             return False  # nothing new since the last look, which takes some tenths of a second
         self._looked = known
         search = self.spec.search
-        running = {trial for trial, _ in next_attempt.open_claims(self.sweep_folder)}
-        left = self.wanted - len({one.trial for one in records} | running)
+        begun = {one.trial for one in records}
+        begun.update(trial for trial, _ in next_attempt.open_claims(self.sweep_folder))
+        if not begun.issuperset(range(self._asked_for)):
+            return False
+        left = self.wanted - len(begun)
         found = prospects(records, self.spec.search_space, self.spec.direction, left, search.seed)
         if found is None or not found.are_poor:
             return False
         end = EarlyEnd(found.begun, found.left, self.wanted, found.best, found.gain, found.seeds)
         write_early_end(self.sweep_folder, end)
-        return True
+        return not self.only()
+
+    def only(self) -> Sequence[int] | None:
+        """Return the only trials that may still be claimed once the sweep has ended, None as long as it has not."""
+        if not self.is_on or read_early_end(self.sweep_folder, self.spec.stop, self.wanted) is None:
+            return None
+        return next_attempt.broken_off(self.sweep_folder, self.wanted)
+
+    @property
+    def _asked_for(self) -> int:
+        """Number of the trials that the user has asked for one by one; a grid is a space to search."""
+        return 0 if self.spec.search.sampler == "grid" else min(len(self.manifest.planned), self.wanted)

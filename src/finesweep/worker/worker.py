@@ -149,7 +149,11 @@ class Worker:
         """Returns the numbers of the trials that may run now, in order of preference."""
         if self.manifest.repeats:
             return SeedQueue(self.sweep_folder, self.manifest, self.run.number).queue
-        return self.rung_judge.queue
+        return self._search_queue
+
+    def _search_queue(self) -> Sequence[int]:
+        only = self._poor_prospects.only()
+        return self.rung_judge.queue() if only is None else only
 
     @property
     def stopping(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from finesweep.folder import SweepFolder
-from finesweep.folder.early_end import EarlyEnd, read_early_end, write_early_end
+from finesweep.folder.early_end import EarlyEnd, forget_early_end, read_early_end, write_early_end
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.spec import StopSpec
 
@@ -70,3 +70,10 @@ def test_a_damaged_file_decides_nothing(folder: SweepFolder, text: str) -> None:
     assert read_early_end(folder, ON, 30) is None
     write_early_end(folder, END)
     assert read_early_end(folder, ON, 30) == END
+
+
+def test_a_decision_is_forgotten_once(folder: SweepFolder) -> None:
+    write_early_end(folder, END)
+    forget_early_end(folder)
+    forget_early_end(folder)
+    assert read_early_end(folder, ON, 30) is None

@@ -9,7 +9,7 @@ from typing import Any
 
 import made_records
 import pytest
-from made_records import record
+from made_records import INTERRUPTED, record
 from rich.console import Console
 
 from finesweep.folder import Repeat, SweepFolder, next_attempt
@@ -21,8 +21,9 @@ from finesweep.report.page import page
 from finesweep.results import leaderboard
 from finesweep.results.board import read_board
 from finesweep.spec import BudgetSpec, StopSpec
+from finesweep.sweep.begin_run import Terms, begin_run
 from finesweep.sweep.open_sweep import OpenSweep
-from finesweep.trial import TrialRecord
+from finesweep.trial import TrialRecord, TrialState
 from finesweep.worker import poor_prospects
 from finesweep.worker.poor_prospects import PoorProspects
 
@@ -82,6 +83,43 @@ def test_without_news_nothing_is_computed_again(folder: SweepFolder, asked: list
     assert asked == [10, 11, 11]
 
 
+def break_off(folder: SweepFolder, trial: int, state: TrialState | None) -> None:
+    lease = next_attempt.claim(folder, 1, [trial])
+    assert lease is not None
+    if state is not None:
+        folder.record(record(trial, 0.5, state))
+    lease.release()
+
+
+@pytest.mark.parametrize("state", [INTERRUPTED, None], ids=["stopped, or its weights are damaged", "killed"])
+def test_a_trial_that_was_broken_off_is_finished(
+    folder: SweepFolder, asked: list[int], state: TrialState | None
+) -> None:
+    assert rule(folder).only() is None
+    break_off(folder, 3, state)
+    assert not rule(folder).end(RECORDS)
+    assert read_early_end(folder, StopSpec(auto=True), 30) is not None
+    assert not rule(folder).end(RECORDS)
+    assert rule(folder).only() == [3]
+    assert rule(folder, auto=False).only() is None
+    folder.record(record(3, 0.5, attempt=2))
+    assert rule(folder).end(RECORDS)
+    assert rule(folder).only() == []
+
+
+@pytest.mark.parametrize(("sampler", "ends"), [("gp", False), ("grid", True)])
+def test_configurations_that_the_user_asked_for_are_tried_first(
+    folder: SweepFolder, asked: list[int], sampler: str, ends: bool
+) -> None:
+    made = rule(folder)
+    search = made.spec.search.model_copy(update={"sampler": sampler})
+    made.spec = made.spec.model_copy(update={"search": search})
+    made.manifest = dataclasses.replace(made.manifest, planned=[one.params for one in RECORDS] + [{}])
+    assert made.end(RECORDS) is ends
+    folder.record(record(12, 0.5))
+    assert made.end([*RECORDS, record(12, 0.5)])
+
+
 @pytest.mark.parametrize("auto", [False, "auto"])
 def test_a_rule_that_is_off_ends_nothing(folder: SweepFolder, asked: list[int], auto: Any) -> None:
     rule(folder).end(RECORDS)
@@ -112,6 +150,24 @@ def test_the_command_has_no_work_left_and_says_why(folder: SweepFolder) -> None:
     assert not ended.has_work()
     assert WHY in (ended.nothing_left() or "")
     assert "--set stop.auto=false goes on" in (ended.nothing_left() or "")
+
+
+def test_the_command_finishes_the_trials_that_were_broken_off(folder: SweepFolder) -> None:
+    write_early_end(folder, END)
+    break_off(folder, 0, INTERRUPTED)
+    assert begun(folder, auto=True).has_work()
+    assert begun(folder, auto=True).nothing_left() is None
+    folder.record(record(0, 0.5, attempt=2))
+    assert not begun(folder, auto=True).has_work()
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_after_a_run_without_the_rule_the_folder_is_judged_anew(folder: SweepFolder, auto: bool) -> None:
+    """The old reason would speak of fewer trials than there are."""
+    write_early_end(folder, END)
+    made = begun(folder, auto)
+    begin_run(folder, made.manifest, Terms(made.spec, made.profile, "model", trusts_code=False))
+    assert begun(folder, auto=True).has_work() is not auto
 
 
 def test_the_same_folder_goes_on_without_the_rule_or_with_a_larger_budget(folder: SweepFolder) -> None:

@@ -256,6 +256,20 @@ def test_a_search_ends_when_little_is_expected_of_it(make: Callable[..., Worker]
     assert not make(stop={"auto": False}).over
 
 
+def test_a_worker_finishes_a_broken_off_trial_and_begins_no_other(make: Callable[..., Worker]) -> None:
+    worker = make(stop={"auto": True})
+    write_early_end(worker.sweep_folder, EarlyEnd(begun=1, left=2, wanted=TRIALS, best=0.5, gain=0.0, seeds=0.1))
+    stopped = next_attempt.claim(worker.sweep_folder, 1, [1])
+    assert stopped is not None
+    worker.sweep_folder.record(record(1, state=INTERRUPTED))
+    stopped.release()
+    assert not worker.over
+    claim = worker.claim(wait=False)
+    assert claim is not None
+    assert (claim.trial, claim.attempt) == (1, 2)
+    assert worker.claim(wait=False) is None
+
+
 def test_a_worker_asks_what_is_expected_of_the_rest(
     make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
