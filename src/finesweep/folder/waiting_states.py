@@ -15,7 +15,6 @@ from pathlib import Path
 
 from finesweep.errors import FolderError, Unreadable
 from finesweep.files import open_regular, write_failure, writing
-from finesweep.files.atomic import sync
 from finesweep.folder import disk
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.trial import TrialRecord, TrialState
@@ -155,7 +154,9 @@ def _copied(source: Path, building: Path, deadline: float | None) -> bool:
                     if deadline is not None and time.monotonic() >= deadline:
                         return False
                     copy.write(piece)
-            sync(building / file.name)
+                    # Not once at the end: that could take as long as the whole copy, and nothing would end it.
+                    copy.flush()
+                    os.fsync(copy.fileno())
     except Unreadable:  # dropped meanwhile
         return False
     except OSError as error:

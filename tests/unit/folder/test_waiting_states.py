@@ -228,6 +228,16 @@ def test_when_time_is_up_a_state_stays_in_memory_and_nothing_of_it_on_disk(folde
     assert names(folder) == set()
 
 
+def test_a_slow_disk_takes_no_more_than_the_time_that_there_is(folder: SweepFolder, memory: Path, monkeypatch) -> None:
+    state = in_memory(folder, memory, 0)
+    (state / "state.json").unlink()
+    monkeypatch.setattr(waiting_states, "_PIECE", 1)
+    monkeypatch.setattr(os, "fsync", lambda _: time.sleep(0.3))
+    assert not waiting_states.move_to_disk(folder, 0, memory, time.monotonic() + 0.2)
+    assert state.is_dir()
+    assert names(folder) == set()
+
+
 def test_a_state_that_goes_while_it_is_copied_is_no_fault(folder: SweepFolder, memory: Path, monkeypatch) -> None:
     in_memory(folder, memory, 0)
     real = waiting_states.open_regular
@@ -247,7 +257,7 @@ def test_a_disk_that_cannot_be_written_is_named_and_the_state_stays_in_memory(fo
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(waiting_states, "sync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(FolderError, match="the disk is full"):
         waiting_states.move_to_disk(folder, 0, memory)
     assert state.is_dir()

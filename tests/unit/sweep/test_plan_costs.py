@@ -190,7 +190,15 @@ def test_states_that_lie_in_memory_take_no_disk_and_are_told() -> None:
     told = (
         "trials that wait keep states of 2.0 GB in memory (limits.states) and then 8.0 GB on disk; others start again"
     )
-    assert told in [line.strip() for line in lines(found)]
+    on_screen = [line.strip() for line in lines(found)]
+    assert told in on_screen
+    stopped = "if the sweep is stopped, those in memory move to disk, as far as there is room"
+    assert stopped in on_screen
+    all_there = [
+        line.strip() for line in lines(estimated(inputs(spec("halving"), states_memory_bytes=1e10), measured()))
+    ]
+    assert "trials that wait keep states of 10.0 GB in memory (limits.states); others start again" in all_there
+    assert stopped not in [line.strip() for line in lines(estimated(inputs(spec("halving")), measured()))]
 
 
 def test_who_has_too_little_disk_may_keep_fewer_states():
