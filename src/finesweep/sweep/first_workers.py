@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from finesweep.folder import SweepFolder
+from finesweep.folder.early_end import read_early_end
 from finesweep.host.machine import Machine, usable_cores
 from finesweep.launch import Profile
 from finesweep.launch.local import LocalLauncher, WorkerPlace
@@ -29,7 +30,7 @@ def foreseen(
     """Return the places that the first workers will have, as far as the spec tells.
 
     If it turns out otherwise, their processes were started in vain, and others are started as without them. There is no
-    place for a worker elsewhere, and none if no trial is left.
+    place for a worker elsewhere, and none if no trial is left or the sweep has ended early.
 
     Args:
         loaded: The spec, without problems.
@@ -41,6 +42,8 @@ def foreseen(
         return ()
     spec, trials = loaded.spec, loaded.spec.budget.trials
     if folder is not None:
+        if read_early_end(folder, spec.stop, trials) is not None:
+            return ()
         trials -= sum(map(folder.is_finished, range(trials)))
     machine = worker_count.machine_for(spec)
     if trials <= 0:

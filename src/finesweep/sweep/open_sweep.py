@@ -128,7 +128,9 @@ class OpenSweep:
 
     def _poor_prospects(self) -> str | None:
         """Return why ``stop.auto`` ends the sweep, None if it does not, or if trials that it lets finish are left."""
-        poor = None if self.manifest.repeats else read_early_end(self.sweep_folder, self.spec.stop, self.wanted)
+        if self.manifest.repeats or self.unfinished() <= 0:  # a worker may have begun the last one during the decision
+            return None
+        poor = read_early_end(self.sweep_folder, self.spec.stop, self.wanted)
         return None if poor is None or next_attempt.broken_off(self.sweep_folder, self.wanted) else poor.why
 
     def confirmation(self, records: Sequence[TrialRecord]) -> Confirmation | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from made_records import record
 
+from finesweep.folder.early_end import EarlyEnd, write_early_end
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host.machine import Machine
 from finesweep.launch.local import LocalLauncher, WorkerPlace
@@ -81,6 +82,14 @@ def test_trials_that_have_finished_need_no_worker(machine, tmp_path):
     finish(known, 6)
     assert places(tmp_path, known=SweepFolder(known.path)) == ()
     assert len(places(tmp_path, known=SweepFolder(known.path), overrides=("budget.trials=8",))) == 2
+
+
+def test_a_sweep_that_has_ended_early_needs_no_worker(machine, tmp_path):
+    known = make_folders(tmp_path / "known")
+    write_early_end(known, EarlyEnd(begun=3, left=3, wanted=6, best=0.5, gain=0.0, seeds=0.1))
+    assert places(tmp_path, known=known, overrides=("stop.auto=true",)) == ()
+    assert len(places(tmp_path, known=known, overrides=("stop.auto=true", "budget.trials=8"))) == 4
+    assert len(places(tmp_path, known=known, overrides=("stop.auto=false",))) == 4
 
 
 def test_on_gpus_they_have_one_thread_while_one_measures(machine, tmp_path):

@@ -179,6 +179,13 @@ def test_the_same_folder_goes_on_without_the_rule_or_with_a_larger_budget(folder
         assert sweep.nothing_left() is None
 
 
+def test_the_command_says_nothing_of_an_end_when_all_trials_have_finished(folder: SweepFolder) -> None:
+    write_early_end(folder, dataclasses.replace(END, wanted=12, left=1))
+    for one in RECORDS:
+        folder.record(one)
+    assert begun(folder, auto=True, trials=12).ends_early() is None
+
+
 @pytest.mark.parametrize("auto", [True, False])
 def test_every_face_of_the_board_says_it(folder: SweepFolder, auto: bool) -> None:
     for one in RECORDS:
