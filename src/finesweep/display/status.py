@@ -79,8 +79,8 @@ def _lines(path: Path, given: Profile | None) -> Iterator[str]:
 
 def _alive(folder: SweepFolder) -> set[int]:
     """Return the trials that run."""
-    held = (holder.claim for holder in next_attempt.holders(folder))
-    return {claim.trial for claim in held if folder.claims.is_alive(claim.trial, claim.attempt)}
+    claimed = (trial for trial, _ in next_attempt.open_claims(folder))
+    return {trial for trial in claimed if next_attempt.is_alive(folder, trial)}
 
 
 def _confirmed(confirmation: Confirmation, running: int) -> str:
@@ -128,7 +128,7 @@ def _trial_lines(folder: SweepFolder, confirmation: Manifest | None = None) -> I
     for holder in next_attempt.holders(folder):
         trial, attempt = holder.claim.trial, holder.claim.attempt
         name = f"trial {trial}" if confirmation is None else _repeated(confirmation, trial)
-        if folder.claims.is_alive(trial, attempt):
+        if next_attempt.is_alive(folder, trial):
             yield _running_line(name, holder, progress.get(trial))
         else:
             record = folder.read_record(trial)

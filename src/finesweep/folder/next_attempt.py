@@ -82,6 +82,8 @@ def _is_broken_off(folder: SweepFolder, trial: int, attempt: int) -> bool:
 
 
 def is_alive(folder: SweepFolder, trial: int) -> bool:
-    """Return whether a trial's newest claim is alive."""
-    attempt = folder.claims.newest_of(trial)
-    return attempt > 0 and folder.claims.is_alive(trial, attempt)
+    """Return whether a process runs a trial: its newest claim is alive, and that attempt has no record yet."""
+    attempt, record = folder.claims.newest_of(trial), folder.read_record(trial)
+    # A claim that another machine or boot made seems alive for a minute, also if its attempt has ended.
+    has_ended = record is not None and record.attempt == attempt
+    return attempt > 0 and not has_ended and folder.claims.is_alive(trial, attempt)

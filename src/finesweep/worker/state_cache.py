@@ -180,11 +180,8 @@ class StateCache:
         """Return whether another run trains trials too: it may be on a machine that does not see this memory."""
         if self.limits.states == "memory":
             return False
-        # An attempt on record has ended. Its claim, if another machine or boot made it, would seem alive for a minute.
-        ended = {(record.trial, record.attempt) for record in self.sweep_folder.records()}
-        claims = (holder.claim for holder in next_attempt.holders(self.sweep_folder))
-        others = (claim for claim in claims if claim.run != self.run and (claim.trial, claim.attempt) not in ended)
-        return any(next_attempt.is_alive(self.sweep_folder, claim.trial) for claim in others)
+        others = (one for one in next_attempt.holders(self.sweep_folder) if one.claim.run != self.run)
+        return any(next_attempt.is_alive(self.sweep_folder, one.claim.trial) for one in others)
 
     def _sizes(self, place: Path) -> dict[int, int]:
         return waiting_states.sizes(self.sweep_folder, [place])

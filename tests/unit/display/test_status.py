@@ -14,7 +14,7 @@ from made_records import manifest, record, run, running
 from finesweep.display.status import status_lines
 from finesweep.errors import LaunchError
 from finesweep.files.atomic import write_json
-from finesweep.folder import Repeat, next_attempt, sweep_lock
+from finesweep.folder import Repeat, claims, next_attempt, sweep_lock
 from finesweep.folder.manifest import Run
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch import submitted_runs
@@ -56,7 +56,10 @@ def test_small_loss_of_a_running_trial_keeps_its_digits(folder: SweepFolder) -> 
 
 def test_an_earlier_attempt_of_a_trial_that_runs_again_is_not_counted(folder: SweepFolder) -> None:
     for trial in range(2):
+        earlier = next_attempt.claim(folder, run=1, trials=[trial])
+        assert earlier is not None
         folder.record(record(trial, None, TrialState.INTERRUPTED, reason="stopped"))
+        earlier.release()
     lease = next_attempt.claim(folder, run=1, trials=range(1))
     assert "trials   0 of 20 finished, 1 INTERRUPTED, 1 RUNNING" in said(folder)
     assert lease is not None
@@ -84,6 +87,19 @@ def test_a_trial_that_waits_for_its_turn_is_no_failure(folder: SweepFolder) -> N
     assert f"  waiting  trial 0, 0.6123 at 3,460 examples, for its turn, {again}\n" in text
     assert "  waiting  trial 1, 0.7000 at 3,460 examples, to be finished for the audit\n" in text
     assert "attempt" not in text
+
+
+def test_a_trial_that_waits_since_a_reboot_or_on_another_machine_does_not_run(folder: SweepFolder, monkeypatch) -> None:
+    """Its claim seems alive until it has stood still for a minute, but its attempt is on record."""
+    with monkeypatch.context() as there:
+        there.setattr(claims, "_here", lambda: ("elsewhere", "another boot"))
+        leases = [next_attempt.claim(folder, run=1, trials=range(2)) for _ in range(2)]
+    folder.record(record(0, 0.6123, TrialState.WAITING, examples=3_460))
+    text = said(folder)
+    assert "trials   0 of 20 finished, 1 RUNNING, 1 WAITING\n" in text
+    assert "waiting  trial 0, 0.6123 at 3,460 examples, for its turn" in text
+    assert "running  trial 1, starting, on elsewhere" in text
+    assert len(leases) == 2
 
 
 def test_what_was_set_aside_is_named(folder: SweepFolder) -> None:
