@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from finesweep.folder import disk, state_memory
@@ -9,11 +10,17 @@ from finesweep.launch import Profile
 from finesweep.launch.profile import Limits
 from finesweep.spec import SweepSpec
 
+SLURM_JOB = "SLURM_JOB_ID"
+"""Variable in the environment of a job."""
+
 
 def holds_states_in_memory(profile: Profile, spec: SweepSpec) -> bool:
     """Return whether a run on this machine keeps states in memory, if there is a place for them."""
-    is_wanted = profile.limits.states != "disk" and profile.limits.states_gb != 0
-    return is_wanted and profile.launcher == "local" and spec.search.pruner == "halving"
+    limits = profile.limits
+    # Slurm kills a job 30 seconds after its signal, by default. That is too soon to move gigabytes to disk.
+    is_wanted = limits.states == "memory" or (limits.states == "auto" and SLURM_JOB not in os.environ)
+    waits = spec.search.pruner == "halving" and limits.states_gb != 0
+    return is_wanted and waits and profile.launcher == "local"
 
 
 def memory_bytes(profile: Profile, spec: SweepSpec) -> float:

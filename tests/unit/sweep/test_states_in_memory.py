@@ -8,7 +8,7 @@ from finesweep.folder import state_memory
 from finesweep.launch import Profile
 from finesweep.launch.profile import Limits
 from finesweep.spec import SweepSpec
-from finesweep.sweep.states_in_memory import holds_states_in_memory, memory_bytes, notes, planned_states
+from finesweep.sweep.states_in_memory import SLURM_JOB, holds_states_in_memory, memory_bytes, notes, planned_states
 from made_specs import made_spec
 
 
@@ -23,6 +23,7 @@ def profile(launcher: str = "local", **limits: object) -> Profile:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with 40 GB for states."""
+    monkeypatch.delenv(SLURM_JOB, raising=False)
     monkeypatch.setattr(state_memory, "is_there", lambda: True)
     monkeypatch.setattr(state_memory, "limit", lambda how: state_memory.SHARES[how] * 40e9)
 
@@ -81,3 +82,11 @@ def test_states_in_memory_take_no_disk() -> None:
     assert planned(0.0, states_gb=0.0) == (2.0, 0.0)
     assert planned_states(1.0, None, 2, Limits(), 1e12, 0.0).limit_gb is None
     assert planned_states(0.0, 8, 2, Limits(), 1e12, 1e9).disk_gb == 0.0
+
+
+@pytest.mark.parametrize(("states", "is_in_memory"), [("auto", False), ("memory", True), ("disk", False)])
+def test_a_job_that_is_killed_soon_after_its_signal_uses_memory_only_if_asked_to(
+    states: str, is_in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SLURM_JOB, "17")
+    assert holds_states_in_memory(profile(states=states), spec()) == is_in_memory
