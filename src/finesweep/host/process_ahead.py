@@ -127,7 +127,7 @@ def awaited(channel: int) -> list[str]:
             message, files = message + data, files + passed
             if not data:
                 sys.exit(0)
-    log, *kept = files
+    log = files[0]  # it holds the others, which children inherit, as with `pass_fds`
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os.lseek(sys.stdout.fileno(), 0, os.SEEK_SET)
@@ -136,8 +136,6 @@ def awaited(channel: int) -> list[str]:
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.close(log)
-    for file in kept:
-        os.set_inheritable(file, True)  # as `pass_fds` has it
     end_with_parent(0)
     arguments: list[str] = json.loads(message)
     return arguments

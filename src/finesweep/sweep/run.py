@@ -168,6 +168,9 @@ def damaged(sweep: OpenSweep) -> str | None:
 
 def _search(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
     """Run workers until the sweep is over; return the reason, which is also written to the run's file."""
+    # The model may allow fewer workers than were foreseen. The others would take its memory until the search ends.
+    for surplus in sweep.workers_ahead[sweep.workers :]:
+        surplus.end()
     try:
         why = sweep.nothing_left() or _supervised(sweep, lock, signals)
     except SweepError as error:

@@ -142,6 +142,51 @@ def test_one_that_has_died_carries_nothing_out(make: Make, environment, log, tmp
     assert is_gone(ahead, tmp_path)
 
 
+def test_one_that_no_longer_listens_carries_nothing_out(make: Make, environment, log, tmp_path: Path) -> None:
+    ahead = make(
+        f"import os, sys, time; os.close(int(sys.argv[-1])); open({str(tmp_path / 'on')!r}, 'w').close()\n"
+        "time.sleep(600)"
+    )
+    until((tmp_path / "on").exists)
+    assert not ahead.carry_out(words("--help"), environment, log)
+    assert is_gone(ahead, tmp_path)
+
+
+def test_one_that_cannot_be_started_leaves_no_folder(make: Make, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(process_ahead, "own_command", lambda *_: [str(tmp_path / "no-python")])
+    with pytest.raises(FileNotFoundError) as caught:
+        make()
+    assert list((tmp_path / "temporary").iterdir()) == [], caught
+
+
+AWAITS = """
+    import ctypes, sys
+    from finesweep.host import process_ahead
+    from finesweep.host.signals import end_with_parent
+
+    def signal_at_parents_end():
+        found = ctypes.c_int()
+        ctypes.CDLL(None).prctl(2, ctypes.byref(found))  # PR_GET_PDEATHSIG
+        return found.value
+
+    end_with_parent()
+    print(signal_at_parents_end())
+    print(process_ahead.awaited(int(sys.argv[-1])), signal_at_parents_end())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends it")
+def test_a_worker_at_work_outlives_its_parent_as_long_as_one_that_was_not_ahead(
+    make: Make, environment, log, tmp_path: Path
+) -> None:
+    """It notices its parent's end by itself, and ends its trial in order."""
+    (tmp_path / "stand_in.py").write_text(textwrap.dedent(AWAITS), encoding="utf-8")
+    ahead = make()
+    assert ahead.carry_out(words("--help"), environment, log)
+    assert ahead.process.wait(60) == 0
+    assert said(tmp_path) == "an earlier line\n9\n['--help'] 0\n"
+
+
 def test_it_carries_out_one_command_and_is_then_out_of_reach(make: Make, environment, log) -> None:
     ahead = make()
     assert ahead.carry_out(words("--help"), environment, log)

@@ -102,6 +102,14 @@ def test_a_new_process_notes_its_start_on_the_same_clock(folder):
     assert note.cpu > 0
 
 
+def test_a_process_that_was_started_ahead_notes_its_start_once(folder):
+    timeline.enter("proof")
+    timeline.enter("proof")
+    assert [(note.process, note.name) for note in timeline.read(folder)] == [
+        ("proof", "start Python, import the command")
+    ]
+
+
 def test_half_a_line_of_a_killed_process_is_left_out(folder):
     timeline.mark("one")
     (folder / "1.jsonl").write_text('{"process": "worker", "pi\n{"process": "worker"}\n[]\n', encoding="utf-8")

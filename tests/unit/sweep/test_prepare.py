@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from finesweep.errors import SpecError
-from finesweep.sweep.prepare import SMOKE_ROWS, load, profile_of
+from finesweep.sweep import prepare
+from finesweep.sweep.prepare import SMOKE_ROWS, check_to_begin, load, profile_of
 from finesweep.sweep.request import Request
 
 SPEC = """model: {config: bert}
@@ -40,3 +42,23 @@ def test_a_profile_without_place_is_refused_beside_the_problems_of_the_spec(tmp_
     profile = profile_of(request)
     with pytest.raises(SpecError, match=r"(?s)task: .*gpus_per_trial: 1 is asked for, and no GPU was found"):
         load(request, profile)
+
+
+def test_workers_have_the_cores_beside_the_checks_first_and_all_once_data_and_model_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my.yaml").write_text(SPEC, encoding="utf-8")
+    request = Request(tmp_path / "my.yaml", results=tmp_path)
+    noted: list[object] = []
+
+    def check(*arguments: Any) -> None:
+        noted.append("data and model")
+        arguments[-1]()
+        noted.append("settings")
+
+    monkeypatch.setattr(prepare, "foreseen", lambda *_: ["first", "second", "third"])
+    monkeypatch.setattr(prepare, "beside_the_checks", lambda: 2)
+    monkeypatch.setattr(prepare, "checked_spec", check)
+    monkeypatch.setattr(prepare, "try_model", lambda *_: noted.append("dry run"))
+    check_to_begin(request, profile_of(request), noted.append)
+    assert noted == [["first", "second"], "data and model", ["third"], "settings", "dry run"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -123,6 +124,52 @@ def test_the_process_of_the_proof_is_started_once_where_a_proof_follows(monkeypa
         run._start_proof_ahead(sweep, lock)  # type: ignore[arg-type]
     assert started == ["p"] * starts
     assert sweep.proof_ahead == ("ahead" if starts else None)
+
+
+class Waiting:
+    """A process that was started ahead; it notes its end."""
+
+    def __init__(self, name: str, noted: list[str]) -> None:
+        self.name, self.noted = name, noted
+
+    def end(self) -> None:
+        self.noted.append(f"{self.name} ended")
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["it ends well", "it fails"])
+def test_a_process_beyond_the_number_of_workers_is_gone_before_the_search_and_the_others_after_it(monkeypatch, fails):
+    noted: list[str] = []
+
+    def search(*_: object) -> str:
+        noted.append("searched")
+        if fails:
+            raise FolderError("the folder is gone")
+        return "all trials have finished"
+
+    monkeypatch.setattr(run, "_supervised", search)
+    sweep: Any = SimpleNamespace(
+        workers=1, workers_ahead=[Waiting("1", noted), Waiting("2", noted)], nothing_left=str, end_run=noted.append
+    )
+    with contextlib.suppress(FolderError):
+        run._search(sweep, None, Signals())
+    assert noted[:2] == ["2 ended", "searched"]
+    assert "1 ended" in noted[2:]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["it ends well", "it fails"])
+def test_the_process_of_the_proof_ends_with_the_run(monkeypatch, fails):
+    noted: list[str] = []
+
+    def repaired(*_: object) -> str:
+        noted.append("searched")
+        if fails:
+            raise FolderError("the folder is gone")
+        return "all trials have finished"
+
+    monkeypatch.setattr(run, "_repaired", repaired)
+    with contextlib.suppress(FolderError):
+        run._carried_out(SimpleNamespace(proof_ahead=Waiting("it", noted)), 3, Signals())  # type: ignore[arg-type]
+    assert noted == ["searched", "it ended"]
 
 
 class Ahead:
