@@ -110,7 +110,7 @@ def _disk_lines(disk: Disk) -> Iterator[str]:
         if disk.states_memory_gb:
             rest = f" and then {most} on disk" if disk.states_limit_gb else ""
             in_memory = f"{_size(disk.states_memory_gb)} in memory (limits.states)"
-            yield f"            trials that wait keep states of {in_memory}{rest}; others start again"
+            yield f"            trials that wait keep states of up to {in_memory}{rest}; others start again"
             yield "            if the sweep is stopped, those in memory move to disk, as far as there is room"
         else:
             yield f"            trials that wait keep states of {most} at most (limits.states_gb); others start again"

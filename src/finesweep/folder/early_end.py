@@ -19,7 +19,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec import StopSpec
 from finesweep.text import metric
 
-GO_ON = "--set stop.auto=false goes on"
+GO_ON = "to go on: --set stop.auto=false"
 
 _MOST_PERCENT = 50
 """Percentage of the best objective from which on gain and seeds are told in the objective's own unit."""
@@ -35,7 +35,7 @@ class EarlyEnd:
         wanted: Trials of the sweep.
         best: The best objective.
         gain: Expected gain of those that had not begun, at least 0.
-        seeds: Standard deviation over seeds.
+        seeds: Estimated standard deviation between seeds.
     """
 
     begun: Annotated[int, Field(ge=0)]
@@ -51,7 +51,8 @@ class EarlyEnd:
         other = f"the other {self.left:,} were" if self.left > 1 else "the other one was"
         return (
             f"after {self.wanted - self.left:,} of {self.wanted:,} trials: {other} expected to gain "
-            f"{self._told(self.gain)}, seeds differ by {self._told(self.seeds)}; {GO_ON}"
+            f"{self._told(self.gain)}, seeds differ by an estimated "
+            f"{self._told(self.seeds)}; {GO_ON}"
         )
 
     def _told(self, value: float) -> str:

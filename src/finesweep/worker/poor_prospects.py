@@ -1,4 +1,4 @@
-"""Ends a sweep before its budget when its other trials are expected to gain less than seeds make: ``stop.auto``."""
+"""Ends a sweep before its budget when its other trials are expected to gain little beside seeds: ``stop.auto``."""
 
 from __future__ import annotations
 

@@ -188,7 +188,8 @@ def test_states_that_lie_in_memory_take_no_disk_and_are_told() -> None:
     # Five of ten have a place in memory.
     assert found.disk.states_gb == pytest.approx(0.4 * 5)
     told = (
-        "trials that wait keep states of 2.0 GB in memory (limits.states) and then 8.0 GB on disk; others start again"
+        "trials that wait keep states of up to 2.0 GB in memory (limits.states) and then 8.0 GB on disk; "
+        "others start again"
     )
     on_screen = [line.strip() for line in lines(found)]
     assert told in on_screen
@@ -197,7 +198,7 @@ def test_states_that_lie_in_memory_take_no_disk_and_are_told() -> None:
     all_there = [
         line.strip() for line in lines(estimated(inputs(spec("halving"), states_memory_bytes=1e10), measured()))
     ]
-    assert "trials that wait keep states of 10.0 GB in memory (limits.states); others start again" in all_there
+    assert "trials that wait keep states of up to 10.0 GB in memory (limits.states); others start again" in all_there
     assert stopped not in [line.strip() for line in lines(estimated(inputs(spec("halving")), measured()))]
 
 

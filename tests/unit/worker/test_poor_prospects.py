@@ -138,7 +138,7 @@ def begun(folder: SweepFolder, auto: bool, trials: int = 30) -> OpenSweep:
 
 
 END = EarlyEnd(begun=12, left=18, wanted=30, best=0.4, gain=0.0004, seeds=0.008)
-WHY = "after 12 of 30 trials: the other 18 were expected to gain 0.1 %, seeds differ by 2 %"
+WHY = "after 12 of 30 trials: the other 18 were expected to gain 0.1 %, seeds differ by an estimated 2 %"
 
 
 def test_the_command_has_no_work_left_and_says_why(folder: SweepFolder) -> None:
@@ -149,7 +149,7 @@ def test_the_command_has_no_work_left_and_says_why(folder: SweepFolder) -> None:
     ended = begun(folder, auto=True)
     assert not ended.has_work()
     assert WHY in (ended.nothing_left() or "")
-    assert "--set stop.auto=false goes on" in (ended.nothing_left() or "")
+    assert "to go on: --set stop.auto=false" in (ended.nothing_left() or "")
 
 
 def test_the_command_finishes_the_trials_that_were_broken_off(folder: SweepFolder) -> None:
