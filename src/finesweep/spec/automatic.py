@@ -33,10 +33,15 @@ def automatic_sampler(spec: SweepSpec) -> tuple[str, str]:
 def automatic_stop(spec: SweepSpec) -> tuple[bool, str]:
     """Return what ``stop.auto: auto`` stands for, and why; ``search.sampler`` must be settled.
 
-    Evidence: ``docs/search.md``. From scratch early values say little about the end, and a sweep lost by the rule.
+    It is true only for sweeps like those in which the rule lost nothing (``docs/search.md``). From scratch it did lose:
+    early values say little there about the end.
     """
     if spec.search.sampler != "gp":
         return False, f"the sampler is {spec.search.sampler}"
     if isinstance(spec.model, ScratchModelSpec):
         return False, "from scratch"
-    return True, "pretrained, sampler gp"
+    if spec.search.pruner != "halving":
+        return False, f"the pruner is {spec.search.pruner}"
+    if spec.objective.metric != "eval_loss":
+        return False, f"the objective is {spec.objective.metric}"
+    return True, "pretrained, sampler gp, pruner halving, eval_loss"

@@ -247,7 +247,7 @@ class StopSpec(Section):
     auto: StopAuto = Field(
         "auto",
         description="End when the other trials are expected to gain less than half of what seeds differ by; "
-        "auto: true for a pretrained model with sampler gp.",
+        "auto: true for a pretrained model, sampler gp, pruner halving and eval_loss.",
     )
     target: float | None = Field(None, description="End when the objective is this good.")
     no_gain_trials: int | None = Field(None, ge=1, description="End after this many trials without a new best.")

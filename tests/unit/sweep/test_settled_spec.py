@@ -236,11 +236,13 @@ def test_configurations_of_the_folder_are_not_silently_dropped(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("asked", "auto", "shown"),
     [
-        ({}, True, "true (auto: pretrained, sampler gp)"),
-        ({"more": "stop: {auto: auto}\n"}, True, "true (auto: pretrained, sampler gp)"),
+        ({}, True, "true (auto: pretrained, sampler gp, pruner halving, eval_loss)"),
+        ({"more": "stop: {auto: auto}\n"}, True, "true (auto: pretrained, sampler gp, pruner halving, eval_loss)"),
         ({"model": "{config: bert}"}, False, "false (auto: from scratch)"),
         ({"more": "budget: {trials: 101}\n"}, False, "false (auto: the sampler is tpe)"),
         ({"pruner": "halving, sampler: random"}, False, "false (auto: the sampler is random)"),
+        ({"pruner": "median"}, False, "false (auto: the pruner is median)"),
+        ({"more": "objective: {metric: eval_accuracy}\n"}, False, "false (auto: the objective is eval_accuracy)"),
     ],
 )
 def test_a_sweep_may_end_by_itself_where_that_was_measured(
