@@ -161,6 +161,7 @@ def test_the_command_finishes_the_trials_that_were_broken_off(folder: SweepFolde
     assert not begun(folder, auto=True).has_work()
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("auto", [True, False])
 def test_after_a_run_without_the_rule_the_folder_is_judged_anew(folder: SweepFolder, auto: bool) -> None:
     """The old reason would speak of fewer trials than there are."""
