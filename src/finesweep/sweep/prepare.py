@@ -91,6 +91,8 @@ def check_to_begin(
     if not request.join:
         sweep_lock.refuse_owned(path_of(loaded, request))  # before minutes are spent on large data
     known = SweepFolder(path_of(loaded, request)) if _is_prepared(loaded, request) else None
+    if known is not None:
+        refuse_all_but_files(known.path, deep=True)  # before its records are read, since damaged ones are renamed
     places, early = foreseen(loaded, request, profile, known), beside_the_checks()
     foresee(places[:early])
     checked = checked_spec(loaded, request, profile, functools.partial(foresee, places[early:]))
