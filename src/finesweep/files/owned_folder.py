@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from finesweep.files import file_lock
@@ -37,15 +37,8 @@ _UNLOCKED = "fsweep-owner.lock.new"
 @contextlib.contextmanager
 def owned_folder(parent: Path) -> Iterator[Path]:
     """Make a folder in ``parent``, with eight characters after the prefix; remove it after the block."""
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-    try:
-        with (folder / _UNLOCKED).open("w") as lock:
-            file_lock.lock(lock.fileno())
-            # It gets its name when it is locked. Otherwise another process could lock it first and delete the folder.
-            (folder / _UNLOCKED).rename(folder / LOCK)
-            yield folder
-    finally:
-        _remove(folder)
+    with _locked(Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)), file_lock.lock) as folder:
+        yield folder
 
 
 @contextlib.contextmanager
@@ -59,9 +52,17 @@ def shared_folder(folder: Path) -> Iterator[Path]:
         OSError: It exists, or cannot be made.
     """
     folder.mkdir(mode=0o700)
+    with _locked(folder, file_lock.try_share):
+        yield folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, take: Callable[[int], object]) -> Iterator[Path]:
+    """Put a lock into a new folder; remove the folder after the block."""
     try:
         with (folder / _UNLOCKED).open("w") as lock:
-            file_lock.try_share(lock.fileno())
+            take(lock.fileno())
+            # It gets its name when it is locked. Otherwise another process could lock it first and delete the folder.
             (folder / _UNLOCKED).rename(folder / LOCK)
             yield folder
     finally:

@@ -80,7 +80,7 @@ def drop(folder: SweepFolder, trial: int, places: Sequence[Path] | None = None) 
 def move_to_disk(
     folder: SweepFolder, trial: int, place: Path, deadline: float | None = None, disk_gb: float | None = None
 ) -> bool:
-    """Move the saved state of a trial that nobody trains from memory to the sweep's folder.
+    """Move the saved state of a trial that no process trains from memory to the sweep's folder.
 
     A process that claims the trial meanwhile finds the state where it was.
 
@@ -132,7 +132,7 @@ def seconds_again(folder: SweepFolder, trial: int) -> float:
 
 
 def _stopped(folder: SweepFolder, trial: int) -> TrialRecord | None:
-    """Return the record of a trial that has stopped before its end, unless somebody has claimed it since."""
+    """Return the record of a trial that has stopped before its end, unless a process has claimed it since."""
     record = folder.read_record(trial)
     if record is None or record.state.finished or folder.claims.newest_of(trial) != record.attempt:
         return None

@@ -293,7 +293,7 @@ class Attempt:
         trial = self.claim.trial, self.watch.evaluations, self.context.params
         place = self._states.make_room(*trial, tuning.state_bytes, in_memory=in_memory)
         if place is None:
-            print("the state is not saved: more than `limits.states_gb` allows", flush=True)  # noqa: T201
+            print("the state is not saved: no room (limits.states_gb, or a tenth of the free disk)", flush=True)  # noqa: T201
         return place
 
     def _is_saved(self, tuning: FineTuning, memory: Path) -> bool:
