@@ -124,16 +124,21 @@ class Replay:
         return rung_examples(self.world.spec, ROWS, trial.total)
 
     def moments(self) -> Iterator[Moment]:
-        """Yield each moment at which a trial has ended for good; the last is the sweep's end."""
+        """Yield each moment at which a trial has ended for good; the last is the sweep's end.
+
+        When `stop` ends the sweep, the trials that run are finished, and each of them is a moment.
+        """
         self._fill()
         while self.events:
             self.now, number = heapq.heappop(self.events)
-            if self._arrive(number):
+            if self._arrive(number) and not self._ends():
                 self._fill()
-            if number in self.records and self.records[number].state.finished and number not in self.running:
+            is_over = number in self.records and self.records[number].state.finished
+            if number not in self.running and (is_over or self._ends()):
                 yield Moment(self.now, list(self.records.values()), [self._progress(n) for n in self.running])
-                if early_stop(self.world.spec.stop, list(self.records.values()), Direction.MINIMIZE):
-                    return
+
+    def _ends(self) -> bool:
+        return early_stop(self.world.spec.stop, list(self.records.values()), Direction.MINIMIZE) is not None
 
     def _fill(self) -> None:
         for number in self._queue():

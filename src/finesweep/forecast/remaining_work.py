@@ -77,6 +77,7 @@ class Rest:
         best: Workloads of the best COMPLETE trials, best first.
         objectives: Objectives of the ended trials that are COMPLETE.
         out: Candidates of a confirmation that need no more seeds.
+        ends: Whether the sweep ends before its budget, so that only trials that have begun and do not wait are left.
     """
 
     course: Course
@@ -91,6 +92,7 @@ class Rest:
     best: Sequence[Workload] = ()
     objectives: Sequence[float] = ()
     out: frozenset[int] = frozenset()
+    ends: bool = False
 
     @classmethod
     def of(
@@ -100,6 +102,8 @@ class Rest:
         records: Sequence[TrialRecord] = (),
         progress: Iterable[Progress] = (),
         now: float = 0.0,
+        *,
+        ends: bool = False,
     ) -> Rest:
         """Determine the rest of a sweep.
 
@@ -109,6 +113,7 @@ class Rest:
             records: The records of all ended or waiting trials.
             progress: The running trials.
             now: Unix time.
+            ends: Whether the sweep ends before its budget.
         """
         over = {record.trial for record in records if record.state.finished}
         left = _left(course, budget, over)
@@ -143,6 +148,7 @@ class Rest:
             best=[course.plan(record.params) for record in best],
             objectives=[record.objective for record in complete if record.objective is not None],
             out=_out(course, records),
+            ends=ends,
         )
 
     def draw(self, speed: ResampledSpeed, workers: int, source: random.Random, allowed: float = math.inf) -> float:
@@ -173,7 +179,7 @@ class Rest:
         """Draw the seconds until no trial is left, or ``stop`` ends the sweep."""
         simulation, fresh, standing = self.simulation(speed.seconds, workers, source)
         running = {number: self._until_stop(number, simulation, speed, source) for number in self.running}
-        took = simulation.run(running, [*self._interrupted(), *fresh])
+        took = simulation.run(running, self._interrupted() if self.ends else [*self._interrupted(), *fresh])
         if not simulation.is_stopped:
             # Only some future trials were simulated. The others take the same time on average, shared by the workers.
             times = (len(self.unseen) - len(fresh)) / max(len(standing), 1)
@@ -212,7 +218,9 @@ class Rest:
 
         values, stop = self._values(source), self._stop(source)
         known = frozenset(number for number, trial in self.begun.items() if trial.waits or trial.is_over)
-        simulation = Simulation(self.course, self.budget, trials, workers, seconds, values, stop, known=known)
+        simulation = Simulation(
+            self.course, self.budget, trials, workers, seconds, values, stop, is_stopped=self.ends, known=known
+        )
         return simulation, fresh, standing
 
     def _stop(self, source: random.Random) -> SimulatedStop | None:

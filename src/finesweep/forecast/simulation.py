@@ -57,7 +57,7 @@ class Simulation:
         stop: Ends the sweep before its budget; None for nothing.
         now: Seconds since the simulation began.
         begun: Seconds of the simulated attempts, by trial.
-        is_stopped: Whether ``stop`` has ended it.
+        is_stopped: Whether ``stop`` has ended it: trials that run are finished, no other begins.
         known: Trials that had ended or waited before it.
     """
 
@@ -97,7 +97,7 @@ class Simulation:
                     if trial.seen or trial.is_over or trial.is_spared:
                         self._note(number)
                 self._judge(cohort)
-        while not self.is_stopped and self._begin_some():
+        while self._begin_some():
             self.now, number = heapq.heappop(self._events)
             self._arrive(number)
         return self.now
@@ -139,11 +139,17 @@ class Simulation:
             self._note(number)
             self._judge(self._cohorts[number], number)
         if self.stop is not None and self.stop.ends_with(len(self._arrived - self.known)):
-            self.is_stopped = True
+            self._stop()
 
     def _finish(self, trial: SimulatedTrial, *, complete: bool) -> None:
-        if self.stop is not None and not self.is_stopped:
-            self.is_stopped = self.stop.ends_after(trial.stopped, trial.values, complete=complete)
+        if self.stop is None or self.is_stopped:
+            return
+        if self.stop.ends_after(trial.stopped, trial.values, complete=complete):
+            self._stop()
+
+    def _stop(self) -> None:
+        self.is_stopped = True
+        self._queue.clear()
 
     def _note(self, number: int) -> None:
         cohort = self._cohorts[number]
@@ -173,5 +179,5 @@ class Simulation:
         # The trial that has just arrived continues in its process. One that waited needs a worker and a new attempt.
         if number == arrived:
             self._begin(number, anew=False)
-        else:
+        elif not self.is_stopped:
             self._queue.appendleft(number)

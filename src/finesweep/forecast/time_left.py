@@ -12,7 +12,7 @@ import heapq
 import math
 import operator
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from finesweep.forecast.course import Course, Span
@@ -38,11 +38,13 @@ class TimeLeft:
         course: How far the sweep's trials go.
         trials: The budget in finished trials.
         workers: Number of simultaneous trials, until some are observed.
+        ends: Says whether the sweep ends before its budget, so that no further trial begins.
     """
 
     course: Course
     trials: int
     workers: int = 1
+    ends: Callable[[], bool] = field(default=lambda: False, repr=False)
     _drawn: tuple[object, float, Span | None] = field(default=((), 0.0, None), init=False, repr=False)
     _running: list[tuple[float, int]] = field(default_factory=list, init=False, repr=False)
 
@@ -89,7 +91,7 @@ class TimeLeft:
         attempts = [one for one in found if one is not None]
         if not attempts:
             return None
-        rest = Rest.of(self.course, self.trials, records, progress, now)
+        rest = Rest.of(self.course, self.trials, records, progress, now, ends=self.ends())
         workers = max([count for _, count in self._running] or [self.workers, 1])
         # The same draws until a trial ends, so that the shown range does not jump from look to look.
         source = random.Random(len(records))

@@ -14,7 +14,7 @@ from finesweep import report
 from finesweep.calibration import calibration_file
 from finesweep.errors import FolderError
 from finesweep.folder import Manifest, Run, SweepFolder, next_attempt
-from finesweep.folder.early_end import read_early_end
+from finesweep.folder.early_end import EarlyEnd, read_early_end
 from finesweep.host.process_ahead import ProcessAhead
 from finesweep.launch import SettledProfile
 from finesweep.launch import of_run as profile_of
@@ -126,11 +126,19 @@ class OpenSweep:
         early = early_stop(self.spec.stop, finished, self.spec.direction)
         return early or self._poor_prospects() or same_failure(finished, self.run.number)
 
+    def begins_no_more(self) -> bool:
+        """Return whether ``stop`` lets no further trial begin; those that run may still do so."""
+        reached = early_stop(self.spec.stop, self.finished(), self.spec.direction)
+        return reached is not None or self._early_end() is not None
+
+    def _early_end(self) -> EarlyEnd | None:
+        return None if self.manifest.repeats else read_early_end(self.sweep_folder, self.spec.stop, self.wanted)
+
     def _poor_prospects(self) -> str | None:
         """Return why ``stop.auto`` ends the sweep, None if it does not, or if trials that it lets finish are left."""
-        if self.manifest.repeats or self.unfinished() <= 0:  # a worker may have begun the last one during the decision
+        if self.unfinished() <= 0:  # a worker may have begun the last one during the decision
             return None
-        poor = read_early_end(self.sweep_folder, self.spec.stop, self.wanted)
+        poor = self._early_end()
         return None if poor is None or next_attempt.broken_off(self.sweep_folder, self.wanted) else poor.why
 
     def confirmation(self, records: Sequence[TrialRecord]) -> Confirmation | None:

@@ -195,7 +195,7 @@ def _supervised(sweep: OpenSweep, lock: int | None, signals: Signals) -> str:
         trials=sweep.wanted,
         parameters=list(spec.space),
         hours=None if spec.budget.hours is None else spec.budget.hours - folder.hours_used(besides=sweep.run.number),
-        left=TimeLeft(_course(sweep), sweep.wanted, sweep.workers),
+        left=TimeLeft(_course(sweep), sweep.wanted, sweep.workers, sweep.begins_no_more),
     )
     with _states_in_memory(sweep), open_display(subject) as display:
         display.update(folder.records(), [])  # results of earlier runs are not announced

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from sweep_replays import ROWS, spec_with
 
 from finesweep.forecast.course import Course
+from finesweep.forecast.simulated_stop import SimulatedStop
 from finesweep.forecast.simulation import SimulatedTrial, Simulation
+from finesweep.pruning.gains import Gains
 from finesweep.pruning.rules import RungStanding, promotions
+from finesweep.spec.sections import StopSpec
 from finesweep.spec.trial_length import Workload
 from finesweep.trial import Direction
 
@@ -37,6 +40,24 @@ def test_each_worker_takes_the_next_trial_as_soon_as_it_is_free() -> None:
         assert simulated("none", fresh(30, 20, 20, 100), workers).run({}, range(4)) == took
     # The worker of a running trial is busy for 50 seconds more; the three others do the rest meanwhile.
     assert simulated("none", fresh(50, 30, 20, 20), 4).run({0: 50.0}, range(1, 4)) == 50
+
+
+def test_trials_that_run_are_finished_when_the_sweep_ends_early() -> None:
+    simulation = simulated("none", fresh(30, 100, 20, 20), 2)
+    simulation.stop = SimulatedStop(StopSpec(target=0.1), Gains(), 0.0, 1.0, 1.0, random.Random(0))
+    assert simulation.run({}, range(4)) == 100
+    assert sorted(simulation.begun) == [0, 1]
+
+
+def test_no_trial_goes_on_from_a_rung_later_when_the_sweep_has_ended_early() -> None:
+    trials = {n: SimulatedTrial(LONG, 16_000) for n in range(9)}
+    simulation = simulated("halving", trials)
+    simulation.is_stopped = True
+    # The last of nine is the weakest: two others would go on, and each had to begin again.
+    for n in range(8):
+        trials[n].seen, trials[n].values, trials[n].waits = 2_000, {0: 0.5 + n / 100}, True
+    assert simulation.run({8: 10.0}, []) == 10
+    assert not simulation.begun
 
 
 def test_a_trial_that_ends_by_itself_is_waited_for_no_longer() -> None:

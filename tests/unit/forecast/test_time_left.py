@@ -128,6 +128,23 @@ def test_waiting_trials_are_work_that_is_left() -> None:
     assert 120 < some < 5 * 120
 
 
+@pytest.mark.parametrize("pruner", ["none", "halving"])
+def test_only_running_trials_are_left_of_a_sweep_that_ends_early(pruner: str) -> None:
+    known = [ended(n) for n in range(9)]
+    course = Course(spec_with(pruner, space=FIXED), ROWS)
+    estimate, ending = (TimeLeft(course, 40, 1, lambda over=over: over) for over in (False, True))
+    assert ending.estimate(known, [], now=1_000.0) == (0.0, 0.0)
+    at_half = Progress(9, 1, known[0].params, started=1000.0, step=200, total_steps=400)
+    assert 0 < middle(ending.estimate(known, [at_half], now=1030.0)) < 40
+    assert middle(estimate.estimate(known, [at_half], now=1030.0)) > 120
+
+
+def test_a_trial_that_was_broken_off_is_finished_though_the_sweep_ends_early() -> None:
+    known = [*(ended(n) for n in range(9)), ended(9, state=INTERRUPTED, examples=ROWS)]
+    ending = TimeLeft(Course(spec_with("none", space=FIXED), ROWS), 40, 1, lambda: True)
+    assert 15 < middle(ending.estimate(known, [], now=1_000.0)) < 70
+
+
 def test_a_budget_that_is_used_up_takes_nothing() -> None:
     assert left(2).estimate([ended(0), ended(1)], [], now=0.0) == (0.0, 0.0)
     assert left(1).estimate([ended(0), ended(1)], [], now=0.0) == (0.0, 0.0)
