@@ -67,7 +67,7 @@ def sampler_of(work: Work, study: SweepStudy, claim: Claim, draws: RandomDraws |
     if fixed is not None:
         # Given to Optuna as a sampler, so that the search takes the same way whether parameters are drawn or not.
         return optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
-    if not takes_turns(spec) or not spec.search_space.can_repeat:
+    if not takes_turns(spec):
         return sampler
     return Unrepeated(sampler, spec, lambda: taken_by_others(spec, planned, work.sweep_folder, claim.trial), seed)
 

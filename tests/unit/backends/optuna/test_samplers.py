@@ -1,15 +1,23 @@
-"""What a worker imports for the trials that it forks."""
+"""Which sampler a trial has, and what a worker imports for the trials that it forks."""
 
 from __future__ import annotations
 
 import inspect
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
+from made_records import record
 
+from finesweep.backends.optuna import samplers
+from finesweep.backends.optuna.drawing import suggest
+from finesweep.folder.sweep_folder import make_folders
 from finesweep.spec import LEARNING
+from made_specs import made_spec
 
 EARLY = """
 import sys
@@ -49,3 +57,30 @@ def test_what_a_process_needs_is_imported_before_the_forks() -> None:
 def test_the_library_draws_as_many_trials_at_random_as_the_forecast_reckons_with() -> None:
     default = inspect.signature(optuna.samplers.TPESampler).parameters["n_startup_trials"].default
     assert LEARNING["tpe"] == default
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_gaussian_process_that_stays_at_a_bound_trains_no_configuration_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+) -> None:
+    """A continuous axis has bounds, and a process proposes them again and again."""
+    bound = {"learning_rate": 1e-3, "num_train_epochs": 3}
+    spec = made_spec(
+        space={"learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}, "num_train_epochs": {"low": 2, "high": 5}},
+        search={"sampler": "gp"},
+    )
+    folder = make_folders(tmp_path / "sst2")
+    if is_taken:
+        folder.record(record(0, 0.5, params=bound))
+
+    def stuck(name: str, seed: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.PartialFixedSampler(bound, optuna.samplers.RandomSampler(seed=seed))
+
+    monkeypatch.setattr(samplers, "made", stuck)
+    work: Any = SimpleNamespace(spec=spec, planned=(), sweep_folder=folder)
+    claim: Any = SimpleNamespace(trial=1, attempt=1)
+    sampler = samplers.sampler_of(work, None, claim, None)  # type: ignore[arg-type]
+    proposed = suggest(optuna.create_study(sampler=sampler).ask(), spec.search_space)
+    assert (proposed == bound) is not is_taken
+    assert spec.search_space.contains(proposed)
