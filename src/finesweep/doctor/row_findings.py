@@ -22,8 +22,8 @@ RARE = 8
 FEWEST_RANKED = 4
 """Minimum ranked trials whose differences are looked at."""
 
-MOST_TIMES = 1_000.0
-"""Ratio of chance to a difference above which no number of rows is named: the values are as good as equal."""
+MOST_TIMES = 10.0
+"""Ratio of chance to a difference above which the values are as good as equal: 100 times the rows would be needed."""
 
 _SHARES = ("eval_accuracy", "eval_subset_accuracy")
 _SURE = 1.96
