@@ -261,7 +261,7 @@ def _outcome(
         failure = f"killed after {meter['seconds']:.0f} s"
     elif meter["code"]:
         failure = f"exit code {meter['code']}: {_last_words(folder.with_suffix('.log'))}"
-    elif len(trials) < workload.trials:
+    elif len(trials) < workload.trials and not ended_early(folder):
         failure = f"{len(trials)} of {workload.trials} trials"
     verdict = judged(arm, folder) if judge and failure is None else {}
     started = meter["began"] if arm.script is None else meter["started"]
@@ -284,6 +284,11 @@ def _outcome(
         start_seconds=min(steps) - started if steps else None,
         end_seconds=started + meter["seconds"] - max(steps) if steps else None,
     )
+
+
+def ended_early(folder: Path) -> bool:
+    """Return whether a sweep of finesweep has ended before its budget because little was expected of the rest."""
+    return any(folder.glob("results/*/early_end.json"))
 
 
 def steps_of_sweep(folder: Path) -> list[float]:

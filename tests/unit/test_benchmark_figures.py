@@ -230,6 +230,20 @@ def test_the_start_of_a_sweep_is_that_of_its_first_trial_by_its_timeline(tmp_pat
     assert (empty.start_seconds, empty.end_seconds) == (None, None)
 
 
+@pytest.mark.parametrize("ends_early", [True, False])
+def test_a_sweep_with_fewer_trials_has_failed_unless_it_has_ended_early(tmp_path, ends_early):
+    sweep = tmp_path / "results" / "sweep"
+    (sweep / "trials").mkdir(parents=True)
+    for trial in range(2):
+        record = {"started": 1_000.0, "seconds": 5.0, "examples": 100}
+        (sweep / "trials" / f"{trial:04}.json").write_text(json.dumps(record), encoding="utf-8")
+    if ends_early:
+        (sweep / "early_end.json").write_text("{}", encoding="utf-8")
+    workload = Workload("x", "a.csv", "b.csv", 2, "model", 128, 30, {}, {})
+    found = arms._outcome(OURS, workload, tmp_path, METER, [], judge=False)
+    assert (found.failure, found.examples) == (None if ends_early else "2 of 30 trials", 200)
+
+
 def test_only_finesweep_notes_a_timeline(tmp_path):
     assert arms.environment(OURS, tmp_path)[timeline.VARIABLE] == str(tmp_path / "timeline")
     assert timeline.VARIABLE not in arms.environment(S, tmp_path)
