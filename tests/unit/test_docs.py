@@ -89,7 +89,7 @@ def keys(kind: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
 def shown(value: Any) -> str:
     """Write a default as the reference does."""
     if value is None:
-        return "none"
+        return "-"
     if isinstance(value, tuple):
         return f"[{', '.join(map(shown, value))}]"
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
@@ -129,7 +129,7 @@ def test_the_reference_explains_every_setting_with_its_default():
     assert list(table) == list(TRAINING_FIELDS)
     for name, (_, default, text) in table.items():
         field = TRAINING_FIELDS[name]
-        assert default == ("none" if name == "max_steps" else shown(field.default)), name
+        assert default == ("-" if name == "max_steps" else shown(field.default)), name
         assert ("*fixed only*" in text) is not field.tunable, name
         assert not field.choices or re.findall(r"`(\w+)`", text) == list(field.choices), name
 

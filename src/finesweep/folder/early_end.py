@@ -19,7 +19,7 @@ from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec import StopSpec
 from finesweep.text import metric
 
-GO_ON = "to go on: --set stop.auto=false"
+GO_ON = "to continue: --set stop.auto=false"
 
 _MOST_PERCENT = 50
 """Percentage of the best objective from which on gain and seeds are told in the objective's own unit."""
@@ -51,7 +51,7 @@ class EarlyEnd:
         other = f"the other {self.left:,} were" if self.left > 1 else "the other one was"
         return (
             f"after {self.wanted - self.left:,} of {self.wanted:,} trials: {other} expected to gain "
-            f"{self._told(self.gain)}, seeds differ by an estimated "
+            f"{self._told(self.gain)}, the seed noise is an estimated "
             f"{self._told(self.seeds)}; {GO_ON}"
         )
 

@@ -1,10 +1,10 @@
-"""Estimates what the trials that a sweep has left are still expected to gain, and by how much seeds differ.
+"""Estimates what the trials that a sweep has left are still expected to gain, and the seed noise.
 
-A Gaussian process is laid through the objectives of the trials. It has a noise term, for what a seed makes, and not one
-setting but many, drawn at random and weighted by how well they explain the objectives: ten trials do not tell which of
-them is right. Functions are drawn from it. For each of them the rest of the sweep is played: trials where the other
-functions have their best, with noise, and the waiting trials. The gain is how much better the trial that would then be
-chosen is *without* its noise, since the luck of a seed is no gain.
+A Gaussian process is laid through the objectives of the trials. It has a noise term, and not one setting but many,
+drawn at random and weighted by how well they explain the objectives: ten trials do not tell which of them is right.
+Functions are drawn from it. For each of them the rest of the sweep is played: trials where the other functions have
+their best, with noise, and the waiting trials. The gain is how much better the trial that would then be chosen is
+*without* its noise, since the luck of a seed is no gain.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ FEWEST = 10
 """Minimum number of trials with an objective. Evidence for these constants: ``docs/search.md``."""
 
 PATIENCE = 5
-"""Minimum number of trials since the last gain that was more than ``SHARE`` of what seeds differ by."""
+"""Minimum number of trials since the last gain that was more than ``SHARE`` of the seed noise."""
 
 SHARE = 0.5
-"""A sweep ends when the expected gain is below this share of what seeds differ by."""
+"""A sweep ends when the expected gain is below this share of the seed noise."""
 
 SURE = 0.5
 """Minimum share of the trials that the others predict within one standard deviation; 0.68 if all is well."""
@@ -62,7 +62,7 @@ class Prospects:
         best: The best objective.
         since: Trials that have ended since the last gain.
         gain: Expected gain of the rest, at least 0.
-        seeds: Standard deviation over seeds.
+        seeds: The seed noise, the standard deviation between trainings that differ only in their seed.
         sure: Share of the trials that the others predict within one standard deviation, 0 to 1.
     """
 
@@ -82,7 +82,12 @@ class Prospects:
 
 
 def prospects(
-    records: Sequence[TrialRecord], space: SearchSpace, direction: Direction, left: int, seed: int
+    records: Sequence[TrialRecord],
+    space: SearchSpace,
+    direction: Direction,
+    left: int,
+    seed: int,
+    seed_noise: float = 0.0,
 ) -> Prospects | None:
     """Estimate what the rest of a sweep brings; equal records give equal estimates, in whatever order they stand.
 
@@ -92,6 +97,8 @@ def prospects(
         direction: The objective's direction.
         left: Trials of the sweep that have not begun.
         seed: The sweep's seed.
+        seed_noise: What is known of it besides the objectives, in the objective's unit; the larger one of this and the
+            process's noise term counts.
 
     Returns:
         None if too little is known, all trials have begun, or there are more than ``MOST``.
@@ -109,13 +116,14 @@ def prospects(
     chosen = min(complete, key=lambda one: (one.cost, one.trial))
     estimate = _played(trials, (costs / scale - middle) / spread, trials.index(chosen), space, left, seed)
     unit = spread * scale
+    seeds = max(estimate.noise * unit, seed_noise)
     return Prospects(
         begun=begun,
         left=left,
         best=-chosen.cost if direction is Direction.MAXIMIZE else chosen.cost,
-        since=_since(trials, complete, chosen.cost + SHARE * estimate.noise * unit),
+        since=_since(trials, complete, chosen.cost + SHARE * seeds),
         gain=max(estimate.gain * unit, 0.0),
-        seeds=estimate.noise * unit,
+        seeds=seeds,
         sure=estimate.sure,
     )
 

@@ -143,7 +143,7 @@ class BudgetSpec(Section):
     """What the whole sweep may use, over all its runs; no part of its identity."""
 
     trials: int = Field(20, ge=1, le=1_000_000, description="Finished trials.")
-    hours: float | None = Field(None, gt=0, description="Hours in which workers ran.")
+    hours: float | None = Field(None, gt=0, description="Wall-clock hours of the sweep, over all its runs.")
 
 
 class SearchSpec(Section):
@@ -246,7 +246,7 @@ class StopSpec(Section):
 
     auto: StopAuto = Field(
         "auto",
-        description="End when the other trials are expected to gain less than half of what seeds differ by; "
+        description="End when the other trials are expected to gain less than half of the seed noise; "
         "auto: true for a pretrained model, sampler gp, pruner halving and eval_loss.",
     )
     target: float | None = Field(None, description="End when the objective is this good.")

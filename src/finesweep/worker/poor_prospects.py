@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from finesweep.folder import Manifest, SweepFolder, next_attempt
 from finesweep.folder.early_end import EarlyEnd, read_early_end, write_early_end
 from finesweep.pruning.prospects import prospects
+from finesweep.pruning.row_noise import row_noise
 from finesweep.spec import SweepSpec
-from finesweep.trial import TrialRecord
+from finesweep.trial import Direction, TrialRecord, TrialState
+
+_BEST = 20
+"""Number of best trials whose validation rows are read."""
 
 
 @dataclass
@@ -59,7 +64,9 @@ class PoorProspects:
         if not begun.issuperset(range(self._asked_for)):
             return False
         left = self.wanted - len(begun)
-        found = prospects(records, self.spec.search_space, self.spec.direction, left, search.seed)
+        found = prospects(
+            records, self.spec.search_space, self.spec.direction, left, search.seed, self._row_noise(records)
+        )
         if found is None or not found.are_poor:
             return False
         end = EarlyEnd(found.begun, found.left, self.wanted, found.best, found.gain, found.seeds)
@@ -76,3 +83,18 @@ class PoorProspects:
     def _asked_for(self) -> int:
         """Number of the trials that the user has asked for one by one; a grid is a space to search."""
         return 0 if self.spec.search.sampler == "grid" else min(len(self.manifest.planned), self.wanted)
+
+    def _row_noise(self, records: Sequence[TrialRecord]) -> float:
+        """Return the seed noise as the validation rows of the best trials tell it, 0 if they keep no rows."""
+        metric, sign = self.spec.objective.metric, -1.0 if self.spec.direction is Direction.MAXIMIZE else 1.0
+        ranked = sorted(
+            (sign * one.objective, one.trial, one)
+            for one in records
+            if one.state is TrialState.COMPLETE and one.objective is not None and math.isfinite(one.objective)
+        )
+        kept = [self.sweep_folder.read_row_scores(one) for *_, one in ranked[:_BEST]]
+        if not kept or kept[0] is None:
+            return 0.0
+        same = [one.arrays() for one in kept if one is not None and one.labels == kept[0].labels]
+        best, *others = (one.get(metric) for one in same)
+        return 0.0 if best is None else row_noise(best, [one for one in others if one is not None])

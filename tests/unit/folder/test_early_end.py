@@ -24,8 +24,8 @@ def folder(tmp_path: Path) -> SweepFolder:
 
 def test_the_reason_is_one_sentence() -> None:
     assert END.why == (
-        "after 13 of 30 trials: the other 17 were expected to gain 0.1 %, seeds differ by an estimated 2 %; "
-        "to go on: --set stop.auto=false"
+        "after 13 of 30 trials: the other 17 were expected to gain 0.1 %, the seed noise is an estimated 2 %; "
+        "to continue: --set stop.auto=false"
     )
 
 
@@ -33,12 +33,12 @@ def test_the_reason_is_one_sentence() -> None:
     ("changed", "said"),
     [
         ({"left": 1}, "after 29 of 30 trials: the other one was expected to gain"),
-        ({"gain": 0.0}, "to gain 0 %, seeds"),
-        ({"gain": 1e-9}, "to gain less than 0.01 %, seeds"),
-        ({"best": -0.4}, "to gain 0.1 %, seeds differ by an estimated 2 %"),
-        ({"best": 0.0}, "to gain 4.0000e-04, seeds differ by an estimated 0.0080;"),
-        ({"best": 0.001}, "to gain 4.0000e-04, seeds differ by an estimated 0.0080;"),
-        ({"best": 0.4, "seeds": 0.05}, "seeds differ by an estimated 12 %"),
+        ({"gain": 0.0}, "to gain 0 %, the seed noise"),
+        ({"gain": 1e-9}, "to gain less than 0.01 %, the seed noise"),
+        ({"best": -0.4}, "to gain 0.1 %, the seed noise is an estimated 2 %"),
+        ({"best": 0.0}, "to gain 4.0000e-04, the seed noise is an estimated 0.0080;"),
+        ({"best": 0.001}, "to gain 4.0000e-04, the seed noise is an estimated 0.0080;"),
+        ({"best": 0.4, "seeds": 0.05}, "the seed noise is an estimated 12 %"),
     ],
 )
 def test_differences_are_told_in_percent_unless_the_objective_is_near_0(changed: dict[str, Any], said: str) -> None:

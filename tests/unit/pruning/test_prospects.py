@@ -82,6 +82,16 @@ def test_where_only_luck_differs_most_sweeps_end() -> None:
     assert 0.005 < seeds < 0.015, "a trial's objective differs by 0.01 from seed to seed"
 
 
+def test_trials_of_one_seed_look_alike_so_the_noise_that_rows_tell_counts() -> None:
+    records = drawn(14, lambda params: 0.4 + 0.001 * params["num_train_epochs"], 0.0001)  # type: ignore[operator]
+    alone, with_rows = (prospects(records, SPACE, MIN, 16, 1, noise) for noise in (0.0, 0.01))
+    assert alone is not None
+    assert with_rows is not None
+    assert alone.seeds < 0.003
+    assert dataclasses.replace(alone, seeds=0.01, since=with_rows.since) == with_rows
+    assert with_rows.since >= alone.since, "the first trials are as good as the best"
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_where_a_parameter_matters_much_is_expected(seed: int) -> None:
     """The best fifth of the range was not tried."""

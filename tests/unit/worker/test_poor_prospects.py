@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import made_records
+import numpy as np
 import pytest
 from made_records import INTERRUPTED, record
 from rich.console import Console
 
-from finesweep.folder import Repeat, SweepFolder, next_attempt
+from finesweep.folder import Repeat, RowScores, SweepFolder, next_attempt
 from finesweep.folder.early_end import EarlyEnd, read_early_end, write_early_end
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.launch.profile import Profile, SettledProfile
@@ -120,6 +121,22 @@ def test_configurations_that_the_user_asked_for_are_tried_first(
     assert made.end([*RECORDS, record(12, 0.5)])
 
 
+def test_the_validation_rows_of_the_best_trials_tell_the_seed_noise(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    monkeypatch.setattr(poor_prospects, "prospects", lambda *given: told.append(given[-1]))
+    rng, labels = np.random.default_rng(0), np.zeros(400)
+    for one in RECORDS:
+        rows = one.objective + 0.2 * rng.standard_normal(400)
+        # The rows of trial 9 are others: its worker read another file.
+        scores = RowScores.of(one.trial, 1, {"eval_loss": rows}, labels + (one.trial == 9))
+        folder.record(one, scores if one.trial > 3 else None)
+    for known in (RECORDS, RECORDS[:3], [record(12, 0.1), *RECORDS]):
+        rule(folder).end(known)
+    assert told == [pytest.approx(0.01, rel=0.2), 0.0, 0.0]
+
+
 @pytest.mark.parametrize("auto", [False, "auto"])
 def test_a_rule_that_is_off_ends_nothing(folder: SweepFolder, asked: list[int], auto: Any) -> None:
     rule(folder).end(RECORDS)
@@ -138,7 +155,7 @@ def begun(folder: SweepFolder, auto: bool, trials: int = 30) -> OpenSweep:
 
 
 END = EarlyEnd(begun=12, left=18, wanted=30, best=0.4, gain=0.0004, seeds=0.008)
-WHY = "after 12 of 30 trials: the other 18 were expected to gain 0.1 %, seeds differ by an estimated 2 %"
+WHY = "after 12 of 30 trials: the other 18 were expected to gain 0.1 %, the seed noise is an estimated 2 %"
 
 
 def test_the_command_has_no_work_left_and_says_why(folder: SweepFolder) -> None:
@@ -149,7 +166,7 @@ def test_the_command_has_no_work_left_and_says_why(folder: SweepFolder) -> None:
     ended = begun(folder, auto=True)
     assert not ended.has_work()
     assert WHY in (ended.nothing_left() or "")
-    assert "to go on: --set stop.auto=false" in (ended.nothing_left() or "")
+    assert "to continue: --set stop.auto=false" in (ended.nothing_left() or "")
 
 
 def test_the_command_finishes_the_trials_that_were_broken_off(folder: SweepFolder) -> None:
@@ -178,6 +195,13 @@ def test_the_same_folder_goes_on_without_the_rule_or_with_a_larger_budget(folder
     for sweep in (begun(folder, auto=False), begun(folder, auto=True, trials=40)):
         assert sweep.has_work()
         assert sweep.nothing_left() is None
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_time_left_knows_that_no_trial_begins(folder: SweepFolder, auto: bool) -> None:
+    assert not begun(folder, auto).begins_no_more()
+    write_early_end(folder, END)
+    assert begun(folder, auto).begins_no_more() is auto
 
 
 def test_the_command_says_nothing_of_an_end_when_all_trials_have_finished(folder: SweepFolder) -> None:
