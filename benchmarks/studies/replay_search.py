@@ -23,7 +23,7 @@ import math
 import random
 import statistics
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One recorded trial: its configuration, and its value at each rung and at its end."""
+    """One recorded trial: its configuration, its seed, and its value at each rung and at its end."""
 
     point: Point
+    seed: int
     values: Mapping[float, float]
 
 
@@ -131,7 +132,7 @@ class World:
                 BATCH: Parameter(choices=tuple(self.batches)),
             }
         )
-        self._surfaces = {at: self._surface(at) for at in (*RUNGS, END)}
+        self._surfaces = self._surfaces_of(self._recorded)
         rates = np.geomspace(self.low, self.high, 60).tolist()
         points = itertools.product(rates, range(2, 6), self.batches)
         self.lowest = min(self.true(Point(*point)) for point in points)
@@ -144,18 +145,24 @@ class World:
         """Return what is seen of a trial: the surfaces' values, with what a recorded trial differs from them."""
         # A trial of two epochs has no third rung to differ at.
         like = source.choice([one for one in self._recorded if one.point.epochs >= min(point.epochs, 3)])
-        ends = {at: int(at * self.rows) for at in RUNGS if at < point.epochs} | {END: point.epochs * self.rows}
-        evaluations = []
-        for at, examples in ends.items():
-            value = self.true(point, at) * like.values[at] / self.true(like.point, at)
-            evaluations.append(Evaluation(examples // point.batch, examples / self.rows, examples, {}, value))
-        seconds = float(ends[END])
-        return Curve(0, 0, point.epochs, self.rows, point.batch, seconds, tuple(evaluations))
+        return self._curve(point, lambda at: self.true(point, at) * like.values[at] / self.true(like.point, at))
 
-    def _surface(self, at: float) -> RBFInterpolator:
+    def _curve(self, point: Point, value: Callable[[float], float]) -> Curve:
+        """Return a curve with an evaluation at each rung and at the end."""
+        ends = {at: int(at * self.rows) for at in RUNGS if at < point.epochs} | {END: point.epochs * self.rows}
+        evaluations = tuple(
+            Evaluation(examples // point.batch, examples / self.rows, examples, {}, value(at))
+            for at, examples in ends.items()
+        )
+        return Curve(0, 0, point.epochs, self.rows, point.batch, float(ends[END]), evaluations)
+
+    def _surfaces_of(self, recorded: Sequence[Recorded]) -> Mapping[float, RBFInterpolator]:
+        return {at: self._surface(at, recorded) for at in (*RUNGS, END)}
+
+    def _surface(self, at: float, recorded: Sequence[Recorded]) -> RBFInterpolator:
         """Lay a surface through the logarithms of the mean values at a rung or at the end."""
         means: dict[Point, list[float]] = {}
-        for one in self._recorded:
+        for one in recorded:
             if at in one.values:
                 means.setdefault(one.point, []).append(math.log(one.values[at]))
         places, heights = self._places(list(means)), np.array([statistics.fmean(found) for found in means.values()])
@@ -169,6 +176,24 @@ class World:
             for one in points
         ]
         return np.array(rows)
+
+
+class OneSeed(World):
+    """A table whose trials all have one seed, as in a real sweep: what is seen lies on the surface of this seed alone.
+
+    The truth is still the surface of the means over all seeds.
+    """
+
+    def __init__(self, table: Path, number: int) -> None:
+        super().__init__(table)
+        seeds = sorted({one.seed for one in self._recorded})
+        seed = seeds[number % len(seeds)]
+        self._seen = self._surfaces_of([one for one in self._recorded if one.seed == seed])
+
+    def trained(self, point: Point, source: random.Random) -> Curve:
+        """Return the values of the seed's surface."""
+        place = self._places([point])
+        return self._curve(point, lambda at: math.exp(float(self._seen[at](place)[0])))
 
 
 def _left_out(places: np.ndarray, heights: np.ndarray, smoothing: float) -> float:
@@ -187,7 +212,7 @@ def _recorded(table: Path) -> Iterator[Recorded]:
     for curve in itertools.chain.from_iterable(read_curves(table).values()):
         values = {at: curve.best_until(int(at * curve.rows)) for at in RUNGS if at <= curve.epochs}
         point = Point(rates[curve.configuration], curve.epochs, curve.batch)
-        yield Recorded(point, values | {END: curve.best})
+        yield Recorded(point, curve.seed, values | {END: curve.best})
 
 
 @dataclass

@@ -1,12 +1,14 @@
 """Replays sweeps that end when little is expected of the rest: how many end, what that saves, and what it costs.
 
     python -m benchmarks.studies.replay_stop --table pretrained --sweeps 100
-    python -m benchmarks.studies.replay_stop --table amazon tweets --trials 20 30
+    python -m benchmarks.studies.replay_stop --table amazon tweets --trials 20 30 --workers 4
+    python -m benchmarks.studies.replay_stop --table amazon tweets --one-seed --row-noise 0.015
 
-A sweep is replayed as in ``replay_search``, with known good configurations, ``gp`` and ``halving``, one trial at a
-time. Whenever a trial has ended or waits, ``finesweep.pruning.prospects`` is asked. The report compares the trial that
-is chosen at the first poor prospects with the one that is chosen after the whole budget, by the surface's value: that
-is what other seeds reach on average.
+A sweep is replayed as in ``replay_search``, with known good configurations, ``gp`` and ``halving``. By default each
+trial has a seed of its own; with ``--one-seed`` all trials of a sweep share one, as in a real sweep. Whenever a trial
+has ended or waits, ``finesweep.pruning.prospects`` is asked. The report compares the trial that is chosen at the first
+poor prospects with the one that is chosen after the whole budget, by the surface's value: that is what other seeds
+reach on average.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from dataclasses import dataclass, field
 import optuna
 from benchmarks.curves.recorded import find_table, is_held_out
 from benchmarks.studies.replay_rules import carry_out
-from benchmarks.studies.replay_search import RUNGS, TABLES, Drawn, Halved, Point, World, planned
+from benchmarks.studies.replay_search import RUNGS, TABLES, Drawn, Halved, OneSeed, Point, World, planned
 
 from finesweep.pruning.prospects import Prospects, prospects
 from finesweep.trial import Direction, TrialRecord, TrialState
+
+SEEDS = 2
+"""Recorded seeds that sweeps with one seed take in turns."""
 
 LOOK_AT = 12
 """Number of begun trials at which the expected gain is compared with the true one."""
@@ -52,9 +57,11 @@ class Watched(Halved):
 
     Attributes:
         moments: What was known, in order.
+        row_noise: What the validation rows tell of the seed noise, as a share of the best value; no table has rows.
     """
 
     moments: list[Moment] = field(default_factory=list)
+    row_noise: float = 0.0
     records: dict[int, TrialRecord] = field(default_factory=dict)
     trained: dict[int, int] = field(default_factory=dict)
 
@@ -82,8 +89,9 @@ class Watched(Halved):
             trial, 1, state, drawn.params[trial], now, 0.0, "", "", objective=objective, evaluations=seen
         )
         records = list(self.records.values())
-        found = prospects(records, drawn.world.space, Direction.MINIMIZE, drawn.total - len(records), drawn.seed)
         complete = [(one.objective, one.trial) for one in records if one.objective is not None]
+        noise, left = self.row_noise * min(complete)[0] if complete else 0.0, drawn.total - len(records)
+        found = prospects(records, drawn.world.space, Direction.MINIMIZE, left, drawn.seed, noise)
         value = drawn.world.true(Point.of(drawn.params[min(complete)[1]])) if complete else None
         self.moments.append(Moment(len(records), sum(self.trained.values()), value, found))
 
@@ -106,12 +114,14 @@ class Result:
     expected: tuple[float, float, float, float] | None
 
 
-def results(world: World, sweeps: int, trials: int) -> Iterator[Result]:
-    """Replay sweeps."""
-    first = planned(world, portfolio=True)
+def results(worlds: Sequence[World], sweeps: int, trials: int, workers: int, row_noise: float) -> Iterator[Result]:
+    """Replay sweeps, in one world after the other."""
+    first = planned(worlds[0], portfolio=True)
     for seed in range(sweeps):
-        rule = Watched(Drawn(world, "gp", first, seed, trials), rungs=RUNGS, factor=world.factor)
-        carry_out(rule, 1)
+        world = worlds[seed % len(worlds)]
+        drawn = Drawn(world, "gp", first, seed, trials)
+        rule = Watched(drawn, rungs=RUNGS, factor=world.factor, row_noise=row_noise)
+        carry_out(rule, workers)
         yield _result(rule.moments)
 
 
@@ -154,6 +164,9 @@ def main() -> None:
     parser.add_argument("--table", type=find_table, nargs="+", default=TABLES, help="recorded curves: names or paths")
     parser.add_argument("--sweeps", type=int, default=40, help="sweeps of each budget")
     parser.add_argument("--trials", type=int, nargs="+", default=[20, 30], help="budgets")
+    parser.add_argument("--workers", type=int, default=1, help="trials at a time")
+    parser.add_argument("--one-seed", action="store_true", help="all trials of a sweep have one seed")
+    parser.add_argument("--row-noise", type=float, default=0.0, help="seed noise by the rows, as a share of the best")
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     head = ["trials", "sweeps", "ended, %", "at (median)", "examples saved, %", "worse, %"]
@@ -161,9 +174,10 @@ def main() -> None:
     for table in asked.table:
         print(f"\n{table.stem}{' (held out)' if is_held_out(table) else ''}\n")  # noqa: T201
         print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)  # noqa: T201
-        world = World(table)
+        worlds = [OneSeed(table, number) for number in range(SEEDS)] if asked.one_seed else [World(table)]
         for trials in asked.trials:
-            print(line(list(results(world, asked.sweeps, trials)), trials), flush=True)  # noqa: T201
+            found = list(results(worlds, asked.sweeps, trials, asked.workers, asked.row_noise))
+            print(line(found, trials), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
