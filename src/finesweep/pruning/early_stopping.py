@@ -12,7 +12,9 @@ LOSS = "eval_loss"
 (``docs/pruning_evidence.md``)."""
 
 
-def out_of_patience(spec: SweepSpec, rows: int, best: Evaluation, latest: Evaluation) -> str | None:
+def out_of_patience(
+    spec: SweepSpec, rows: int, best: Evaluation, latest: Evaluation, waited: int | None = None
+) -> str | None:
     """Return the reason for early stopping after an evaluation, None to train on.
 
     Args:
@@ -20,9 +22,11 @@ def out_of_patience(spec: SweepSpec, rows: int, best: Evaluation, latest: Evalua
         rows: Training rows.
         best: The trial's best evaluation so far.
         latest: Its latest one; both have an objective.
+        waited: Training examples between the two, as ``Schedule.waited`` counts them; None to take what they report.
     """
     # In examples, because the number of steps between two evaluations depends on the batch size.
-    waited = latest.examples - best.examples
+    if waited is None:
+        waited = latest.examples - best.examples
     if spec.patience == "auto":
         # Only an epoch after the best value: with several evaluations in an epoch, one can be worse by chance.
         return f"{LOSS} rises" if waited >= rows and _rises(spec, best, latest) else None

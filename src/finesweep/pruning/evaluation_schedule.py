@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from finesweep.spec import TrialLength
+from finesweep.trial import Evaluation
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,33 @@ class Schedule:
         # only: a rounding error would move an evaluation by a step.
         if self.rungs_first and step in self._between and step < self.length.total_steps:
             return self._between[step]
-        reached, before = (done * self.per_epoch // self.length.steps_per_epoch for done in (step, step - 1))
-        if reached > before:
-            return examples_after(reached, self.length.rows, self.per_epoch)
+        if (regular := self._regular(step)) is not None:
+            return regular
         if step in self._between:
             return self._between[step]
         return self.length.examples(step) if step == self.length.total_steps else None
+
+    def waited(self, best: Evaluation, latest: Evaluation) -> int:
+        """Return the training examples between two of the trial's evaluations, for its patience.
+
+        With ``rungs_first`` one of the ``per_epoch`` may be reported at a rung some examples away, because the batch is
+        too large for an evaluation at each of the two places. Here it counts as the one that was asked for, so the
+        trial waits as long as one with smaller batches.
+
+        Args:
+            best: The earlier one.
+            latest: The later one.
+        """
+        return self._asked_for(latest) - self._asked_for(best)
+
+    def _asked_for(self, evaluation: Evaluation) -> int:
+        regular = self._regular(evaluation.step)
+        return evaluation.examples if regular is None else regular
+
+    def _regular(self, step: int) -> int | None:
+        """Return the example count of one of the ``per_epoch`` evaluations, None if none is due at a step."""
+        reached, before = (done * self.per_epoch // self.length.steps_per_epoch for done in (step, step - 1))
+        return examples_after(reached, self.length.rows, self.per_epoch) if reached > before else None
 
     @functools.cached_property
     def _between(self) -> Mapping[int, int]:

@@ -272,8 +272,9 @@ class TrialCallback(transformers.TrainerCallback):  # type: ignore[misc]
         assert best is not None
         assert best.objective is not None
         last = state.global_step >= state.max_steps
-        rows = self.context.manifest.data.rows["train"]
-        if not last and (why := out_of_patience(self.context.spec, rows, best, evaluation)):
+        assert self.schedule is not None
+        rows, waited = self.schedule.length.rows, self.schedule.waited(best, evaluation)
+        if not last and (why := out_of_patience(self.context.spec, rows, best, evaluation, waited)):
             self.watch.ended_early = why
             # Reported as the last one, so that a trial that has just completed is not pruned too.
             control.should_training_stop = last = True

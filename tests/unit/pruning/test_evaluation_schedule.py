@@ -1,12 +1,14 @@
 """Evaluations lie at the same example counts whatever the batch size."""
 
 import math
+from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from finesweep.pruning.evaluation_schedule import Schedule
 from finesweep.spec.trial_length import TrialLength
+from finesweep.trial import Evaluation
 
 
 def schedule(rows: int, batch: int, epochs: float, per_epoch: int) -> Schedule:
@@ -47,3 +49,25 @@ def test_examples_count_the_short_last_batch():
 def test_an_epoch_ends_on_a_rung_of_whole_epochs():
     assert rungs(schedule(rows=100, batch=32, epochs=3, per_epoch=1)) == [100, 200, 300]
     assert rungs(schedule(rows=100, batch=8, epochs=1, per_epoch=2)) == [50, 100]
+
+
+def test_the_end_of_an_epoch_counts_whole_if_its_evaluation_is_reported_at_a_rung_just_before():
+    for batch, reported in ((1, 200), (8, 198), (32, 198)):
+        steps = math.ceil(100 / batch)
+        plan = Schedule(TrialLength(100, batch, steps, 6 * steps), 1, (Fraction(198, 100),), rungs_first=True)
+        ends = [Evaluation(epoch * steps, epoch, plan.rung(epoch * steps) or 0, {}, 0.5) for epoch in range(1, 6)]
+        assert [end.examples for end in ends] == [100, reported, 300, 400, 500]
+        assert [plan.waited(ends[0], end) for end in ends] == [0, 100, 200, 300, 400]
+        assert [plan.waited(ends[1], end) for end in ends[1:]] == [0, 100, 200, 300]
+
+
+def test_an_evaluation_that_is_reported_at_a_rung_just_after_it_counts_as_the_one_that_was_asked_for():
+    plan = Schedule(TrialLength(100, 16, 7, 28), 2, (Fraction(56, 100),), rungs_first=True)
+    half, whole = (Evaluation(step, step / 7, plan.rung(step) or 0, {}, 0.5) for step in (4, 7))
+    assert (half.examples, whole.examples, plan.waited(half, whole)) == (56, 100, 50)
+
+
+def test_a_rung_between_two_evaluations_counts_where_it_is():
+    plan = Schedule(TrialLength(100, 10, 10, 30), 1, (Fraction(175, 100),), rungs_first=True)
+    first, rung = (Evaluation(step, step / 10, plan.rung(step) or 0, {}, 0.5) for step in (10, 18))
+    assert (rung.examples, plan.waited(first, rung)) == (175, 75)

@@ -165,6 +165,27 @@ def test_patience_ends_training_and_is_reported_as_the_last(monkeypatch: pytest.
     assert trial.looks == [], "it ends by itself, so it is not interrupted"
 
 
+@pytest.mark.parametrize("patience", [1, "auto"])
+def test_an_evaluation_at_a_rung_and_at_the_end_of_an_epoch_counts_as_the_whole_epoch(
+    monkeypatch: pytest.MonkeyPatch, patience: Any
+) -> None:
+    """A third of six epochs is 158 of 480 examples, within the last batch of epoch 2."""
+    trial = Trial(
+        monkeypatch,
+        patience=patience,
+        search={"pruner": "halving"},
+        pruning={"rungs": ["33%"]},
+        fixed={"num_train_epochs": 6},
+    )
+    trial.state.max_steps = 6 * STEPS_PER_EPOCH
+    trial.begin()
+    for step, loss in ((10, 0.5), (20, 0.6)):
+        trial.step(step)
+        trial.evaluate(loss)
+    assert [one.examples for one in trial.watch.evaluations] == [80, 158], "trials are compared at the rung"
+    assert trial.control.should_training_stop
+
+
 def test_training_may_be_stopped_after_each_step_but_the_last_and_in_evaluations(trial: Trial) -> None:
     for step in (0, 19, 20):
         trial.watch.step = step
