@@ -1,4 +1,4 @@
-"""Measures the saved states of a sweep, moves them from memory to disk, and deletes those of trials that wait.
+"""Measures the saved states of a sweep, moves them from memory to disk, and deletes those of trials that wait or ended.
 
 Without its state a trial that waits is trained again from its first step if its turn comes; its record is enough.
 """
@@ -6,11 +6,12 @@ Without its state a trial that waits is trained again from its first step if its
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from finesweep.errors import FolderError, Unreadable
@@ -55,6 +56,26 @@ def drop(folder: SweepFolder, trial: int, places: Sequence[Path] | None = None) 
     Raises:
         FolderError: The folder cannot be written.
     """
+    return _delete(folder, trial, places, functools.partial(_waits, folder, trial))
+
+
+def drop_ended(folder: SweepFolder) -> None:
+    """Delete the saved states of trials that have ended.
+
+    Whoever records a trial's end deletes its states, but on another machine it does not see those in memory here.
+
+    Args:
+        folder: The sweep's folder.
+
+    Raises:
+        FolderError: The folder cannot be written.
+    """
+    for trial in filter(folder.is_finished, sizes(folder)):
+        _delete(folder, trial, None, functools.partial(_has_ended, folder, trial))
+
+
+def _delete(folder: SweepFolder, trial: int, places: Sequence[Path] | None, may: Callable[[], bool]) -> bool:
+    """Delete a trial's saved states if it may be; return whether there were any."""
     name = folder.state(trial).name
     states = [place / name for place in (folder.state_places() if places is None else places)]
     # Names that the cleaning after killed processes knows.
@@ -64,12 +85,12 @@ def drop(folder: SweepFolder, trial: int, places: Sequence[Path] | None = None) 
     found = False
     # Claims are taken under this lock, and a process that reads a state has claimed its trial before.
     with folder.claims.locked():
-        record = _stopped(folder, trial)
-        if record is None or record.state is not TrialState.WAITING or record.audit is not None:
+        if not may():
             return False
         for state, new in zip(states, dropped, strict=True):
             if state.is_dir():
-                with writing(state):
+                # Whoever has just recorded a trial's end may be deleting its state at this moment.
+                with writing(state), contextlib.suppress(FileNotFoundError):
                     state.rename(new)  # so that no process finds a part of it
                 found = True
     for old in dropped:
@@ -129,6 +150,17 @@ def seconds_again(folder: SweepFolder, trial: int) -> float:
     if before is None or not before.has_waited or folder.states_of(trial):
         return 0.0
     return before.trained_seconds
+
+
+def _waits(folder: SweepFolder, trial: int) -> bool:
+    record = _stopped(folder, trial)
+    return record is not None and record.state is TrialState.WAITING and record.audit is None
+
+
+def _has_ended(folder: SweepFolder, trial: int) -> bool:
+    # Read again: another process may have found the trial's weights damaged, and it runs again then.
+    record = folder.read_record(trial)
+    return record is not None and record.state.finished
 
 
 def _stopped(folder: SweepFolder, trial: int) -> TrialRecord | None:

@@ -129,6 +129,7 @@ class StateCache:
             time.sleep(POLL_SECONDS)  # another worker moves them, and may not see the last one of this worker
 
     def _move_all(self, memory: Path, deadline: float) -> None:
+        waiting_states.drop_ended(self.sweep_folder)
         order = self.rung_judge.waiting_by_chance()
         there, limit = self._sizes(memory), self._limit(self._on_disk, *self._sizes(memory))
         beyond = too_many({**self._sizes(self._on_disk), **there}, order, limit)
@@ -171,7 +172,8 @@ class StateCache:
         return state_memory.folder_of(run.token) if run is not None else None
 
     def _places(self) -> list[Path]:
-        """Return where a state may be saved, in order of preference."""
+        """Return where a state may be saved, in order of preference; first delete what has no place any more."""
+        waiting_states.drop_ended(self.sweep_folder)
         if self._memory is None or not self._memory.is_dir() or self._has_company():
             return [self._on_disk]
         return [self._memory, self._on_disk]

@@ -130,6 +130,52 @@ def test_a_finished_trial_has_none(folder: SweepFolder) -> None:
     assert not waiting_states.drop(folder, 0)
 
 
+def end_elsewhere(folder: SweepFolder, trial: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End a trial on another machine, which does not see this one's memory."""
+    with monkeypatch.context() as there:
+        there.setattr(owned_folder, "MEMORY", tmp_path / "memory of the other machine")
+        lease = claimed(folder, trial)
+        folder.record(record(trial, 0.5, COMPLETE, attempt=lease.claim.attempt))
+        lease.release()
+
+
+def test_what_another_machine_has_ended_has_no_state_in_memory_any_more(folder, memory, tmp_path, monkeypatch) -> None:
+    ended, waiting = in_memory(folder, memory, 0), in_memory(folder, memory, 1)
+    end_elsewhere(folder, 0, tmp_path, monkeypatch)
+    assert ended.exists()
+    waiting_states.drop_ended(folder)
+    assert (ended.exists(), waiting.exists()) == (False, True)
+    assert not list(memory.glob(".trial*"))
+
+
+def test_a_state_that_goes_while_it_is_deleted_is_no_fault(folder, memory, tmp_path, monkeypatch) -> None:
+    """Whoever has recorded the trial's end deletes it at the same moment."""
+    state = in_memory(folder, memory, 0)
+    end_elsewhere(folder, 0, tmp_path, monkeypatch)
+    real = Path.rename
+
+    def gone(path: Path, target: Path) -> Path:
+        shutil.rmtree(path)
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", gone)
+    waiting_states.drop_ended(folder)
+    assert not state.exists()
+
+
+def test_a_trial_that_runs_again_because_its_weights_were_damaged_keeps_its_state(folder, memory) -> None:
+    saved(folder, 0, COMPLETE)
+    assert folder.is_finished(0), "and it is not looked up again"
+    other = SweepFolder(folder.path)
+    other.record(record(0, None, INTERRUPTED))
+    lease = claimed(other, 0)
+    save(folder, 0)
+    assert folder.is_finished(0)
+    waiting_states.drop_ended(folder)
+    assert names(folder) == {"trial-0000"}
+    lease.release()
+
+
 def test_only_a_trial_that_has_waited_and_has_no_state_trains_again(folder: SweepFolder) -> None:
     saved(folder, 0, WAITING, seconds=7.0, earlier_seconds=3.0)
     saved(folder, 1, INTERRUPTED, seconds=7.0)

@@ -387,6 +387,32 @@ def test_while_another_run_trains_too_states_go_to_disk(memory: Memory) -> None:
     assert memory.cache().make_room(0, seen(0.5), {}, 1) == memory.place
 
 
+def test_a_trial_that_another_machine_has_ended_counts_no_more(memory: Memory, tmp_path: Path, monkeypatch) -> None:
+    memory.waits(0, 0.5)
+    memory.waits(1, 0.4)
+    assert memory.cache(2e-9).make_room(2, seen(0.9), {}, 1) is None
+    ended_elsewhere(memory, 0, tmp_path, monkeypatch)
+    assert memory.there == {0, 1}, "the other machine does not see this memory"
+    assert memory.cache(2e-9).make_room(2, seen(0.9), {}, 1) == memory.place
+    assert memory.there == {1}
+
+
+def ended_elsewhere(memory: Memory, trial: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(owned_folder, "MEMORY", tmp_path / "memory of the other machine")
+        lease = next_attempt.claim(memory.folder, 2, [trial])
+        assert lease is not None
+        memory.folder.record(record(trial, 0.5, TrialState.COMPLETE, attempt=lease.claim.attempt))
+        lease.release()
+
+
+def test_a_run_that_stops_moves_no_state_of_a_trial_that_has_ended(memory: Memory, tmp_path: Path, monkeypatch) -> None:
+    memory.waits(0, 0.5)
+    ended_elsewhere(memory, 0, tmp_path, monkeypatch)
+    memory.cache().save_from_memory(soon())
+    assert (memory.there, memory.on_disk) == (set(), set())
+
+
 def test_a_trial_of_an_earlier_run_that_waits_is_no_company(memory: Memory, monkeypatch) -> None:
     """After a reboot, or on another machine, the locks on its claims tell nothing."""
     here = claims._here()
