@@ -24,6 +24,10 @@ from finesweep.worker.rung_judge import RungJudge
 
 POLL_SECONDS = 0.1
 
+LEAVE_SECONDS = 10.0
+"""Seconds in which a run that goes on moves states from memory to disk. A process that is asked to stop meanwhile needs
+the rest of its time (``launch.deadlines``) to save its own state."""
+
 
 @dataclass(frozen=True)
 class StateCache:
@@ -108,36 +112,45 @@ class StateCache:
         dropped = [waiting_states.drop(self.sweep_folder, trial, places) for trial in self._sizes(self._on_disk)]
         return any(dropped)
 
-    def save_from_memory(self, deadline: float) -> None:
-        """Move the states of a run that stops from memory to disk, as far as the limit and the time allow.
+    def save_from_memory(self, deadline: float, *, goes_on: bool = False) -> None:
+        """Move states from memory to disk, as far as the limit and the time allow.
 
         Those of trials that do not wait, such as interrupted ones, go first; then those most likely to be promoted.
 
         Args:
             deadline: Time of the monotonic clock at which to end.
+            goes_on: Whether the run goes on without its memory. States of waiting trials without room on disk are then
+                dropped; those for which the time is too short stay.
 
         Raises:
-            FolderError: The disk or `limits.disk_gb` has no more room, or the folder cannot be written.
+            FolderError: The folder cannot be written; or the disk or `limits.disk_gb` has no more room, unless the run
+                goes on.
         """
         if self._memory is None:
             return
         while time.monotonic() < deadline:
             with alone(self._memory / ".moving") as is_alone:
                 if is_alone:
-                    self._move_all(self._memory, deadline)
+                    self._move_all(self._memory, deadline, goes_on=goes_on)
                     return
             time.sleep(POLL_SECONDS)  # another worker moves them, and may not see the last one of this worker
 
-    def _move_all(self, memory: Path, deadline: float) -> None:
+    def _move_all(self, memory: Path, deadline: float, *, goes_on: bool) -> None:
         waiting_states.drop_ended(self.sweep_folder)
         order = self.rung_judge.waiting_by_chance()
         there, limit = self._sizes(memory), self._limit(self._on_disk, *self._sizes(memory))
         beyond = too_many({**self._sizes(self._on_disk), **there}, order, limit)
+        places = [self._on_disk, memory] if goes_on else [self._on_disk]
         for trial in beyond:
-            waiting_states.drop(self.sweep_folder, trial, [self._on_disk])
+            waiting_states.drop(self.sweep_folder, trial, places)
         chosen = [trial for trial in order if trial in there and trial not in beyond]
         for trial in [*(trial for trial in there if trial not in order), *chosen]:
-            self._move(trial, memory, deadline)
+            try:
+                self._move(trial, memory, deadline)
+            except FolderError:
+                if not goes_on:
+                    raise
+                waiting_states.drop(self.sweep_folder, trial, [memory])
 
     def _evict(self, trial: int, place: Path, order: Sequence[int], coming: int = 0) -> None:
         """Drop a waiting trial's state, or move it from memory to disk if it has a place there.
@@ -172,9 +185,13 @@ class StateCache:
         return state_memory.folder_of(run.token) if run is not None else None
 
     def _places(self) -> list[Path]:
-        """Return where a state may be saved, in order of preference; first delete what has no place any more."""
+        """Return where a state may be saved, in order of preference; first delete, and move, what has no place now."""
         waiting_states.drop_ended(self.sweep_folder)
-        if self._memory is None or not self._memory.is_dir() or self._has_company():
+        if self._memory is None or not self._memory.is_dir():
+            return [self._on_disk]
+        if self._has_company():
+            # In memory they would count, and the other run's machine would train their trials from the first step.
+            self.save_from_memory(time.monotonic() + LEAVE_SECONDS, goes_on=True)
             return [self._on_disk]
         return [self._memory, self._on_disk]
 

@@ -25,6 +25,7 @@ from finesweep.folder.claims import Lease
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.launch.profile import Limits
 from finesweep.trial import Evaluation, TrialPruned, TrialRecord, TrialState, TrialWaits
+from finesweep.worker import state_cache
 from finesweep.worker.rung_judge import RungJudge
 from finesweep.worker.state_cache import StateCache, too_many
 from made_specs import made_spec
@@ -385,6 +386,58 @@ def test_while_another_run_trains_too_states_go_to_disk(memory: Memory) -> None:
     assert memory.cache(states="memory").make_room(0, seen(0.5), {}, 1) == memory.place
     lease.release()
     assert memory.cache().make_room(0, seen(0.5), {}, 1) == memory.place
+
+
+def test_when_another_run_comes_states_in_memory_move_to_disk_and_none_stands_in_the_way_of_a_likelier_one(
+    memory: Memory,
+) -> None:
+    for trial, loss in enumerate((0.5, 0.3, 0.4)):
+        memory.waits(trial, loss)
+    lease = next_attempt.claim(memory.folder, 2, [5])
+    assert lease is not None
+    assert memory.cache(3e-9).make_room(3, seen(0.35), {}, 1) == memory.folder.path / "states"
+    assert (memory.there, memory.on_disk) == (set(), {1, 2})
+    lease.release()
+
+
+def test_when_another_run_comes_the_likeliest_get_the_room_that_there_is_on_disk(memory: Memory, monkeypatch) -> None:
+    for trial, loss in enumerate((0.5, 0.3, 0.4)):
+        memory.waits(trial, loss)
+    memory.waits(4, 0.2, in_memory=False)
+    running = next_attempt.claim(memory.folder, 1, [0])
+    lease = next_attempt.claim(memory.folder, 2, [5])
+    assert running is not None
+    assert lease is not None
+    usage = shutil.disk_usage(memory.folder.path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=29))
+    memory.cache().trim(2, seen(0.4), {})
+    # A tenth of 30 bytes holds three. One is kept for 0, which is trained: its process finds its state where it was.
+    assert (memory.there, memory.on_disk) == ({0}, {1, 4})
+    running.release()
+    lease.release()
+
+
+def test_when_another_run_comes_states_beyond_what_the_folder_may_take_are_dropped(memory: Memory) -> None:
+    memory.waits(0, 0.5)
+    lease = next_attempt.claim(memory.folder, 2, [5])
+    assert lease is not None
+    memory.cache(disk_gb=1e-9).trim(0, seen(0.5), {})
+    assert (memory.there, memory.on_disk) == (set(), set())
+    lease.release()
+
+
+def test_a_worker_does_not_wait_for_long_while_another_one_moves_states(memory: Memory, monkeypatch) -> None:
+    memory.waits(0, 0.5)
+    lease = next_attempt.claim(memory.folder, 2, [5])
+    assert lease is not None
+    monkeypatch.setattr(state_cache, "LEAVE_SECONDS", 0.2)
+    with alone(memory.place / ".moving") as is_alone:
+        assert is_alone
+        assert memory.cache().make_room(1, seen(0.4), {}, 1) == memory.folder.path / "states"
+    assert (memory.there, memory.on_disk) == ({0}, set())
+    assert memory.cache().make_room(1, seen(0.4), {}, 1) == memory.folder.path / "states"
+    assert (memory.there, memory.on_disk) == (set(), {0})
+    lease.release()
 
 
 def test_a_trial_that_another_machine_has_ended_counts_no_more(memory: Memory, tmp_path: Path, monkeypatch) -> None:
