@@ -179,7 +179,14 @@ class Worker:
         self.profile = profile_of(self.run.profile)
         self.sweep_folder.withdraw_stop(self.run.number)
         with state_memory.shared(self.run.token):
-            BACKENDS.load(self.spec.search.backend)().search(self)
+            try:
+                BACKENDS.load(self.spec.search.backend)().search(self)
+            except BaseException:
+                # If no other worker is left, the command removes the folder in memory. What fails here must not hide
+                # what has ended the search.
+                with contextlib.suppress(Exception):
+                    self._save_from_memory(failed=True)
+                raise
             timeline.mark("find no trial left")
             self._save_from_memory()
         if os.getppid() != self.parent:
@@ -188,15 +195,19 @@ class Worker:
         if self._told:
             sys.exit(128 + self._told)
 
-    def _save_from_memory(self) -> None:
-        """Move the states of waiting trials to disk if the run stops and may be continued."""
-        if not self.stopping or self._stops_since is None or not self.rung_judge.halves:
+    def _save_from_memory(self, *, failed: bool = False) -> None:
+        """Move the states of waiting trials to disk if the run stops or this worker has failed; it may be continued."""
+        if not (failed or self.stopping) or not self.rung_judge.halves:
             return
-        cache = StateCache(self.sweep_folder, self.rung_judge, self.profile.asked.limits, self.run.number)
+        since = time.monotonic() if self._stops_since is None else self._stops_since
         try:
-            cache.save_from_memory(self._stops_since + deadlines.MOVE_SECONDS)
+            self._states.save_from_memory(since + deadlines.MOVE_SECONDS)
         except FolderError as error:  # the trials are trained again
             print(f"states stay in memory: {error}", flush=True)  # noqa: T201
+
+    @property
+    def _states(self) -> StateCache:
+        return StateCache(self.sweep_folder, self.rung_judge, self.profile.asked.limits, self.run.number)
 
     @phase("claim a trial, or wait for one")
     def claim(self, wait: bool = True) -> Claim | None:
@@ -338,6 +349,8 @@ class Worker:
 
     def _request_stop(self, number: int, _: object) -> None:
         self._told = number
+        if self._stops_since is None:  # it may be some seconds until anybody asks
+            self._stops_since = time.monotonic()
 
 
 def _decided(record: TrialRecord, decision: RetryDecision) -> TrialRecord:

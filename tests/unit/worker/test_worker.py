@@ -6,24 +6,28 @@ import dataclasses
 import os
 import pickle
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import made_records
 import pytest
-from made_records import FAILED, INTERRUPTED, record
+from made_records import FAILED, INTERRUPTED, WAITING, record
 
 from finesweep.errors import FolderError
-from finesweep.folder import next_attempt
+from finesweep.files import owned_folder
+from finesweep.folder import next_attempt, state_memory, waiting_states
 from finesweep.folder.early_end import EarlyEnd, write_early_end
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.host import process_memory
+from finesweep.launch import deadlines
 from finesweep.launch.profile import Profile, SettledProfile
 from finesweep.pruning.prospects import Prospects
 from finesweep.spec.sections import SweepSpec
 from finesweep.worker import poor_prospects
 from finesweep.worker.retry_rule import Ending
+from finesweep.worker.state_cache import StateCache
 from made_specs import made_spec
 
 if TYPE_CHECKING:
@@ -45,9 +49,9 @@ def make(tmp_path: Path) -> Callable[..., Worker]:
 
     folder = make_folders(tmp_path / "s")
 
-    def made(parent: int | None = None, **sections: Any) -> Worker:
+    def made(parent: int | None = None, token: str = "", **sections: Any) -> Worker:
         profile = SettledProfile(Profile(retries=1), 1, 0, 1, 1)
-        run = made_records.run(budget={"trials": TRIALS, "hours": None}, ended=None)
+        run = made_records.run(budget={"trials": TRIALS, "hours": None}, ended=None, token=token)
         return Worker(folder, made_records.manifest(), run, spec_with(**sections), profile, parent or os.getppid())
 
     return made
@@ -288,3 +292,80 @@ def test_a_search_ends_when_its_target_is_reached(make: Callable[..., Worker]) -
     assert not worker.over
     worker.sweep_folder.record(record(1, 0.3, run=1))
     assert worker.over
+
+
+@pytest.fixture
+def halving(make: Callable[..., Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """A worker of a sweep with halving in which trial 0 waits, its state in this machine's memory."""
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(owned_folder, "MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(state_memory, "is_there", lambda: True)
+    token = "0123456789abcdef"
+    worker = make(token=token, search={"pruner": "halving", "baseline": False})
+    worker.sweep_folder.write_run(made_records.run(token=token))
+    with state_memory.made(token):
+        lease = next_attempt.claim(worker.sweep_folder, 1, [0])
+        assert lease is not None
+        save_in_memory(worker, 0)
+        worker.sweep_folder.record(record(0, 0.5, WAITING))
+        lease.release()
+        yield worker
+
+
+def save_in_memory(worker: Worker, trial: int) -> None:
+    state = worker.sweep_folder.state_places()[1] / worker.sweep_folder.state(trial).name
+    state.mkdir()
+    (state / "model.safetensors").write_bytes(b"1")
+
+
+def in_memory(worker: Worker) -> set[int]:
+    return set(waiting_states.sizes(worker.sweep_folder, worker.sweep_folder.state_places()[1:]))
+
+
+def on_disk(worker: Worker) -> set[int]:
+    return set(waiting_states.sizes(worker.sweep_folder, worker.sweep_folder.state_places()[:1]))
+
+
+def fail(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the worker end with an error of its search."""
+
+    def refuse(*_: object) -> None:
+        raise FolderError("the disk is full")
+
+    monkeypatch.setattr(worker, "warm_up", lambda: None)
+    monkeypatch.setattr(worker, "claim", refuse)
+    with pytest.raises(FolderError, match="the disk is full"):
+        worker.work()
+
+
+def test_a_worker_that_fails_moves_the_states_in_memory_to_disk(
+    halving: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it was the only one, the command removes the folder in memory."""
+    fail(halving, monkeypatch)
+    assert (in_memory(halving), on_disk(halving)) == (set(), {0})
+
+
+@pytest.mark.parametrize("error", [FolderError("no room"), OSError("no such folder"), KeyError("a fault of ours")])
+def test_what_fails_at_the_end_does_not_hide_why_a_worker_has_failed(
+    halving: Worker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(StateCache, "save_from_memory", refuse)
+    fail(halving, monkeypatch)
+
+
+def test_a_worker_that_fails_after_it_was_asked_to_stop_takes_no_longer_for_it(
+    halving: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(StateCache, "save_from_memory", lambda _, deadline: asked.append(deadline))
+    began = time.monotonic()
+    halving._request_stop(signal.SIGTERM, None)
+    since = halving._stops_since
+    assert since is not None
+    assert since - began < 5
+    fail(halving, monkeypatch)
+    assert asked == [since + deadlines.MOVE_SECONDS]
