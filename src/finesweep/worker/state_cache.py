@@ -135,6 +135,20 @@ class StateCache:
                     return
             time.sleep(POLL_SECONDS)  # another worker moves them, and may not see the last one of this worker
 
+    def give_up_memory(self) -> None:
+        """Move the states of waiting trials from memory to disk, and drop those that cannot be moved in a moment.
+
+        For a run that goes on and is short of memory.
+
+        Raises:
+            FolderError: The folder cannot be written.
+        """
+        if self._memory is None:
+            return
+        self.save_from_memory(time.monotonic() + LEAVE_SECONDS, goes_on=True)
+        for trial in self._sizes(self._memory):
+            waiting_states.drop(self.sweep_folder, trial, [self._memory])
+
     def _move_all(self, memory: Path, deadline: float, *, goes_on: bool) -> None:
         waiting_states.drop_ended(self.sweep_folder)
         order = self.rung_judge.waiting_by_chance()

@@ -205,6 +205,14 @@ class Worker:
         except FolderError as error:  # the trials are trained again
             print(f"states stay in memory: {error}", flush=True)  # noqa: T201
 
+    def _give_up_memory(self) -> None:
+        """Let states in memory make way: the next attempt, or another trial, would be killed for lack of memory too."""
+        if self.rung_judge.halves:
+            try:
+                self._states.give_up_memory()
+            except FolderError as error:
+                print(f"states stay in memory: {error}", flush=True)  # noqa: T201
+
     @property
     def _states(self) -> StateCache:
         return StateCache(self.sweep_folder, self.rung_judge, self.profile.asked.limits, self.run.number)
@@ -318,6 +326,8 @@ class Worker:
         if decision is not None:
             self.sweep_folder.record(_decided(own or bare_record(claim, self.sweep_folder, ending.seconds), decision))
             remove_leftovers(self.sweep_folder, claim.trial)
+            if ending.out_of_memory and ending.exit_code == -signal.SIGKILL:
+                self._give_up_memory()
         if ending.complaint is not None:
             raise FolderError(ending.complaint)
 

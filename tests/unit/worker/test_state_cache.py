@@ -519,6 +519,21 @@ def test_a_run_that_stops_saves_the_states_that_are_needed_for_certain_and_then_
     running.release()
 
 
+def test_a_run_that_is_short_of_memory_moves_its_states_to_disk_or_drops_them(memory: Memory, monkeypatch) -> None:
+    for trial, loss in enumerate((0.5, 0.3, 0.4)):
+        memory.waits(trial, loss)
+    running = next_attempt.claim(memory.folder, 1, [0])
+    assert running is not None
+    memory.cache(2e-9).give_up_memory()
+    assert (memory.there, memory.on_disk) == ({0}, {1}), "0 is trained, and there is room for one more"
+    memory.waits(3, 0.2)
+    monkeypatch.setattr(state_cache, "LEAVE_SECONDS", -1.0)
+    memory.cache().give_up_memory()
+    assert (memory.there, memory.on_disk) == ({0}, {1}), "nothing can be moved in no time"
+    running.release()
+    memory.cache(run=2).give_up_memory()
+
+
 def test_a_run_that_stops_late_saves_nothing_and_does_not_wait(memory: Memory) -> None:
     memory.waits(0, 0.5)
     memory.cache().save_from_memory(time.monotonic() - 1)

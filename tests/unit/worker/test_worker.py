@@ -369,3 +369,19 @@ def test_a_worker_that_fails_after_it_was_asked_to_stop_takes_no_longer_for_it(
     assert since - began < 5
     fail(halving, monkeypatch)
     assert asked == [since + deadlines.MOVE_SECONDS]
+
+
+def test_after_a_kill_for_lack_of_memory_states_in_memory_make_way(halving: Worker) -> None:
+    claim = halving.claim()
+    assert claim is not None
+    save_in_memory(halving, claim.trial)
+    halving._conclude(claim, Ending(-signal.SIGKILL, out_of_memory=True))
+    assert (in_memory(halving), on_disk(halving)) == (set(), {0, claim.trial})
+
+
+@pytest.mark.parametrize("ending", [KILLED, Ending(-signal.SIGTERM, out_of_memory=True)])
+def test_after_another_kill_they_stay(halving: Worker, ending: Ending) -> None:
+    claim = halving.claim()
+    assert claim is not None
+    halving._conclude(claim, ending)
+    assert (in_memory(halving), on_disk(halving)) == ({0}, set())
