@@ -9,13 +9,17 @@ from finesweep.folder.early_end import read_early_end
 from finesweep.host.machine import Machine, usable_cores
 from finesweep.launch import Profile
 from finesweep.launch.local import LocalLauncher, WorkerPlace
+from finesweep.model import ResolvedModel
 from finesweep.registry import BACKENDS
-from finesweep.spec import LoadedSpec
+from finesweep.spec import LoadedSpec, SweepSpec
 from finesweep.sweep import worker_count
 from finesweep.sweep.request import Request
 
 PREPARATION_GB = 2.0
-"""Main memory in 1e9 bytes that is left to the processes that read the data and try the model."""
+"""Main memory in 1e9 bytes that is left to the processes that read the data and try a small model."""
+
+CHECKS_GB = 0.6
+"""Main memory in 1e9 bytes that is left to the process that checks, beside the one that tries the model."""
 
 EACH_GB = 0.5
 """Main memory in 1e9 bytes of a process that waits to become a worker."""
@@ -58,13 +62,31 @@ def foreseen(
     return [launcher.place(settled, index, measures=measures, single_worker=single) for index in range(count)]
 
 
+def beside_the_step(places: Sequence[WorkerPlace], spec: SweepSpec, model: ResolvedModel) -> Sequence[WorkerPlace]:
+    """Return the places whose processes leave enough memory to a training step, which the dry run takes.
+
+    Args:
+        places: The foreseen places.
+        spec: The sweep's spec.
+        model: The model, whose size tells how much that is.
+    """
+    if not places:
+        return ()
+    return places[: _most(worker_count.machine_for(spec), CHECKS_GB + worker_count.trial_gb(model.files))]
+
+
 def beside_the_checks() -> int:
     """Return the number of processes that have cores while the checks have one, so that a problem is found as soon."""
     return usable_cores() - 1
 
 
-def _most(machine: Machine) -> int:
-    """Return the number of processes that can be started ahead without delaying the preparation for long."""
+def _most(machine: Machine, preparation_gb: float = 0.0) -> int:
+    """Return the number of processes that can be started ahead without delaying the preparation for long.
+
+    Args:
+        machine: The machine.
+        preparation_gb: Memory of the processes that check and try the model, if it is known to be more than usual.
+    """
     # On a single core the preparation would take longer by as much as is gained.
-    room = int((machine.memory_gb - PREPARATION_GB) / EACH_GB)
+    room = int((machine.memory_gb - max(PREPARATION_GB, preparation_gb)) / EACH_GB)
     return 0 if machine.cores == 1 else max(0, min(machine.cores, room))

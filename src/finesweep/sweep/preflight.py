@@ -67,13 +67,21 @@ class Checked:
         return _manifest(self.loaded.spec, self.data, self.model, self.loading, self.planned)
 
 
-def check(loaded: LoadedSpec, *, trusted: bool = False, found: Callable[[], None] = lambda: None) -> Checked:
+Found = Callable[[ResolvedModel], None]
+"""Called with the model once the data are loaded and the model's files are found, if there is no problem so far."""
+
+
+def ignore(_: ResolvedModel) -> None:
+    """Do nothing: a ``Found`` for those who need not know."""
+
+
+def check(loaded: LoadedSpec, *, trusted: bool = False, found: Found = ignore) -> Checked:
     """Load the data, inspect the model, and compare both with the spec.
 
     Args:
         loaded: A spec whose YAML is sound by itself.
         trusted: Whether code that comes with the model may run.
-        found: Called once the data are loaded and the model's files are found, if there is no problem so far.
+        found: See ``Found``.
 
     Raises:
         SpecError: With every problem of data and model.
@@ -151,12 +159,12 @@ class _Stages:
         self.defaults: Mapping[str, Value] = {}
         self.loading: Loading | None = None
 
-    def run(self, found: Callable[[], None] = lambda: None) -> None:
+    def run(self, found: Found = ignore) -> None:
         """Take the steps; see ``check``."""
 
         def tell() -> None:
-            if not self.problems:
-                found()
+            if not self.problems and self.model is not None:
+                found(self.model)
 
         for step in (self._load_data, self._find_model, tell, self._check_settings, self._check_loading):
             try:

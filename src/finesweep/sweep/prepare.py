@@ -34,7 +34,7 @@ from finesweep.registry import LAUNCHERS
 from finesweep.spec import Draft, LoadedSpec, ScratchModelSpec, SweepSpec, in_order, reader, trials_wanted, used_up
 from finesweep.sweep import dry_run, new_folder, preflight, settled_spec, states_in_memory, worker_count
 from finesweep.sweep.begin_run import Terms, begin_run
-from finesweep.sweep.first_workers import beside_the_checks, foreseen
+from finesweep.sweep.first_workers import beside_the_checks, beside_the_step, foreseen
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.preflight import Checked
 from finesweep.sweep.request import Request
@@ -79,8 +79,8 @@ def check_to_begin(
     Args:
         request: The request.
         profile: Its launch profile.
-        foresee: Called with the probable places of first workers: once the spec is read, and once data and model are
-            found.
+        foresee: Called with the probable places of first workers: some once the spec is read; once data and model are
+            found, all those whose processes may be there, also instead of the former.
 
     Raises:
         SpecError: With every problem found.
@@ -95,7 +95,7 @@ def check_to_begin(
         refuse_all_but_files(known.path, deep=True)  # before its records are read, since damaged ones are renamed
     places, early = foreseen(loaded, request, profile, known), beside_the_checks()
     foresee(places[:early])
-    checked = checked_spec(loaded, request, profile, functools.partial(foresee, places[early:]))
+    checked = checked_spec(loaded, request, profile, lambda model: foresee(beside_the_step(places, loaded.spec, model)))
     if not _is_prepared(loaded, request):
         try_model(checked, profile)
     return checked
@@ -138,9 +138,9 @@ def _without_place(request: Request, profile: Profile, spec: SweepSpec) -> Seque
 
 
 def checked_spec(
-    loaded: LoadedSpec, request: Request, profile: Profile, found: Callable[[], None] = lambda: None
+    loaded: LoadedSpec, request: Request, profile: Profile, found: preflight.Found = preflight.ignore
 ) -> Checked:
-    """Compare a spec with its data, its model and the profile; ``found`` is for ``preflight.check``.
+    """Compare a spec with its data, its model and the profile; ``found`` as ``preflight.Found``.
 
     Raises:
         SpecError: With every problem found.

@@ -51,7 +51,7 @@ POLL_SECONDS = 0.05
 
 _BYTES = 65_536
 _PLACES = b"places "
-"""Begins the line with the places of the first workers."""
+"""Begins a line with the places of the first workers; a later one replaces it."""
 
 _LINE_AWAY = "\r\x1b[2K\x1b[?25h"
 """Clears a terminal's line and shows its cursor."""
@@ -175,7 +175,7 @@ class Preparation:
     def _answer(self) -> tuple[bytes, int | None]:
         """Send the request; return the answer's line, and the descriptor that came with it.
 
-        Meanwhile places of the first workers may come, on lines of their own; their processes are started then.
+        Meanwhile the places of the first workers come, on lines of their own; there are processes for them then.
         """
         message, files = b"", list[int]()
         try:
@@ -190,7 +190,7 @@ class Preparation:
                         raise self._end()
                 while message.startswith(_PLACES) and b"\n" in message:
                     line, _, message = message.partition(b"\n")
-                    self._start_workers(json.loads(line.removeprefix(_PLACES)))
+                    self._have_workers(json.loads(line.removeprefix(_PLACES)))
         except ConnectionError:
             raise self._end() from None
         # Workers get the lock on purpose (`pass_fds`). Any other child that kept it would keep the folder owned.
@@ -198,11 +198,17 @@ class Preparation:
             os.set_inheritable(file, False)
         return message, files[0] if files else None
 
-    def _start_workers(self, places: list[dict[str, Any]]) -> None:
+    def _have_workers(self, places: list[dict[str, Any]]) -> None:
+        """Start the processes that some places lack, or end those for which there is none any more."""
+        for surplus in self.workers_ahead[len(places) :]:
+            surplus.end()
+        del self.workers_ahead[len(places) :]
+        if not (missing := places[len(self.workers_ahead) :]):
+            return
         from finesweep.launch.local import WorkerPlace
 
         with phase("start workers ahead"):
-            for place in places:
+            for place in missing:
                 if self.signals.first is None and (ahead := WorkerPlace(**place).worker_ahead()) is not None:
                     self.workers_ahead.append(ahead)
 
@@ -283,8 +289,6 @@ def _begin(command: socket.socket, checked: Checked, request: Request, profile: 
 
 
 def _tell_places(command: socket.socket, places: Sequence[WorkerPlace]) -> None:
-    if not places:
-        return
     with contextlib.suppress(BrokenPipeError):  # the command was killed meanwhile
         command.sendall(_PLACES + json.dumps(list(map(dataclasses.asdict, places))).encode() + b"\n")
 

@@ -13,6 +13,7 @@ from finesweep.host.machine import Machine
 from finesweep.launch.local import LocalLauncher, WorkerPlace
 from finesweep.launch.profile import Profile
 from finesweep.launch.ray.profile import RayProfile
+from finesweep.model.source import ResolvedModel
 from finesweep.spec import LoadedSpec
 from finesweep.sweep import first_workers, worker_count
 from finesweep.sweep.prepare import load
@@ -68,6 +69,28 @@ def test_on_cores_they_have_their_share_of_them(machine, tmp_path):
 def test_there_are_no_more_than_a_machine_has_room_for_beside_the_preparation(machine, tmp_path, found, count):
     machine(found)
     assert len(places(tmp_path, workers=6)) == count
+
+
+@pytest.mark.parametrize(
+    ("found", "weights", "count"),
+    [
+        (Machine(4, (), 4.0), 0, 4),
+        (Machine(4, (), 4.0), 90_000_000, 4),  # MiniLM
+        (Machine(4, (), 4.0), 440_000_000, 1),  # BERT-base, whose step takes 2.8 GB
+        (Machine(4, (), 3.0), 440_000_000, 0),
+        (Machine(4, (), 6.0), 440_000_000, 4),
+    ],
+)
+def test_once_the_model_is_found_there_are_no_more_than_leave_memory_to_its_step(
+    machine, tmp_path, found, weights, count
+):
+    machine(found)
+    spec, _ = loaded(tmp_path)
+    with (tmp_path / "model.safetensors").open("wb") as stream:
+        stream.truncate(weights)
+    model = ResolvedModel("m", tmp_path, None, "d", {}, 512, files=(tmp_path / "model.safetensors",))
+    four = [WorkerPlace("", 1)] * 4
+    assert first_workers.beside_the_step(four, spec.spec, model) == four[:count]
 
 
 def test_a_worker_elsewhere_is_not_started_ahead(machine, tmp_path):

@@ -270,13 +270,29 @@ def test_a_worker_is_started_as_soon_as_its_place_is_known(
     assert ahead == [WorkerPlace("", 3), "ended"]
 
 
+def places(*threads: int) -> str:
+    """Return the line of code that sends places with these numbers of threads."""
+    listed = ", ".join(f'{{"device": "", "threads": {number}, "all_devices": false}}' for number in threads)
+    return f"command.sendall(b'places [{listed}]\\n')"
+
+
 def test_others_may_follow_in_the_same_packet(does: Does, opened: list[Begun], ahead: list[object]) -> None:
-    both = f"data = [{PLACE.replace('command.sendall', '')}] * 2; command.sendall(b''.join(data)); time.sleep(0.2)"
-    does("\n".join([both, ANSWER]))
+    both = " + ".join(line.removeprefix("command.sendall") for line in (places(3), places(3, 3)))
+    does("\n".join([f"command.sendall({both}); time.sleep(0.2)", ANSWER]))
     with pytest.raises(AttributeError):  # `opened` has no sweep for them
         begin_run(REQUEST, Signals())
     assert len(opened) == 1
     assert ahead == [WorkerPlace("", 3)] * 2 + ["ended"] * 2
+
+
+def test_those_for_which_the_model_leaves_no_memory_are_ended(
+    does: Does, opened: list[Begun], ahead: list[object]
+) -> None:
+    does("\n".join([places(1, 2, 3), "time.sleep(0.2)", places(1), places(), places(), places(4), ANSWER]))
+    with pytest.raises(AttributeError):  # `opened` has no sweep for them
+        begin_run(REQUEST, Signals())
+    started = [WorkerPlace("", threads) for threads in (1, 2, 3)]
+    assert ahead == [*started, "ended", "ended", "ended", WorkerPlace("", 4), "ended"]
 
 
 def test_it_is_gone_when_the_check_has_found_a_problem(does: Does, ahead: list[object]) -> None:
@@ -299,9 +315,9 @@ def test_a_place_that_nothing_reads_is_no_error() -> None:
         prepare_process._tell_places(theirs, [WorkerPlace("", 1)])
 
 
-def test_no_place_is_no_line() -> None:
+def test_places_are_told_on_a_line_also_if_there_is_none_any_more() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        prepare_process._tell_places(theirs, [])
         prepare_process._tell_places(theirs, [WorkerPlace("", 1)])
-        assert ours.recv(1_000) == b'places [{"device": "", "threads": 1, "all_devices": false}]\n'
+        prepare_process._tell_places(theirs, [])
+        assert ours.recv(1_000) == b'places [{"device": "", "threads": 1, "all_devices": false}]\nplaces []\n'
