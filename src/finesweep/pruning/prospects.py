@@ -37,6 +37,9 @@ SURE = 0.5
 MOST = 100
 """Maximum number of trials that are looked at; the time grows with its cube."""
 
+_MOST_VALUES = MOST * 4 // 3
+"""Number of trials with a value above which more than ``MOST`` are left without the outliers, at most a quarter."""
+
 _NEW = 150
 """Configurations among which a future trial is."""
 
@@ -50,6 +53,8 @@ _NOISES = math.log(0.05), math.log(1.5)
 """Lowest and highest logarithm of the noise, in standard deviations of the function."""
 
 _TINY = 1e-6
+
+_INCOMPLETE = (TrialState.WAITING, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ def prospects(
         None if too little is known, all trials have begun, or there are more than ``MOST``.
     """
     known = sorted((one for one in records if space.contains(one.params)), key=lambda one: one.trial)
+    if sum(map(_has_value, known)) > _MOST_VALUES:
+        return None  # before each incomplete trial is compared with each complete one
     trials = _without_outliers(_tried(known, -1.0 if direction is Direction.MAXIMIZE else 1.0, direction))
     begun, complete = len(trials), [one for one in trials if one.is_complete]
     if not FEWEST <= begun <= MOST or len(complete) < 2 or left <= 0:
@@ -146,6 +153,14 @@ class _Estimate:
     sure: float
 
 
+def _has_value(one: TrialRecord) -> bool:
+    """Return whether a trial has an objective, or an evaluation from which one is expected."""
+    if one.state is TrialState.COMPLETE:
+        return one.objective is not None and math.isfinite(one.objective)
+    values = (seen.objective for seen in one.evaluations) if one.state in _INCOMPLETE else ()
+    return any(value is not None and math.isfinite(value) for value in values)
+
+
 def _tried(records: Sequence[TrialRecord], sign: float, direction: Direction) -> list[_Tried]:
     """Return the trials with an objective; an incomplete one has that which it would end with on average.
 
@@ -164,7 +179,7 @@ def _tried(records: Sequence[TrialRecord], sign: float, direction: Direction) ->
     for one in records:
         cost = complete.get(one.trial)
         if cost is None:
-            if one.state not in (TrialState.WAITING, TrialState.PRUNED):
+            if one.state not in _INCOMPLETE:
                 continue
             curve = curves[one.trial]
             if not curve or not math.isfinite(curve[-1][1]):

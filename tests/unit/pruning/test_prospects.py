@@ -16,6 +16,7 @@ from made_records import COMPLETE, DIVERGED, FAILED, INTERRUPTED, PRUNED, WAITIN
 from finesweep.pruning.prospects import MOST, PATIENCE, Prospects, prospects
 from finesweep.spec import Parameter, SearchSpace
 from finesweep.trial import Direction, Evaluation, Params, TrialRecord
+from growth import growth
 
 MIN, MAX = Direction.MINIMIZE, Direction.MAXIMIZE
 AXES = {
@@ -210,6 +211,22 @@ def test_too_few_trials_say_nothing(count: int) -> None:
 
 def test_too_many_trials_say_nothing() -> None:
     assert prospects(drawn(MOST + 1, steep, 0.01), SPACE, MIN, 100, 1) is None
+
+
+def test_a_quarter_of_outliers_is_left_out_before_it_is_too_many() -> None:
+    records = drawn(MOST, steep, 0.01)
+    bad = [tried(MOST + trial, records[trial].params, 10.0) for trial in range(MOST // 3)]
+    assert found([*records, *bad]).begun == MOST
+    assert prospects([*records, *bad, tried(200, records[0].params, 10.0)], SPACE, MIN, 100, 1) is None
+
+
+def test_time_grows_with_the_trials_not_with_their_square() -> None:
+    """A worker looks after each trial, and each incomplete one would be compared with each complete one."""
+    records = [
+        one if one.trial % 2 else dataclasses.replace(one, state=PRUNED, objective=None)
+        for one in drawn(8_000, steep, 0.01)
+    ]
+    assert growth(lambda count: prospects(records[:count], SPACE, MIN, 9_000, 1), 1_000, 8_000) < 24
 
 
 def test_without_two_complete_trials_nothing_is_said() -> None:
