@@ -13,7 +13,7 @@ from finesweep.calibration import ChosenProfile
 from finesweep.display.display import Display
 from finesweep.errors import FolderError, LaunchError, SweepError
 from finesweep.files import last_words
-from finesweep.folder import disk
+from finesweep.folder import disk, next_attempt
 from finesweep.folder.claims import LEASE_SECONDS
 from finesweep.host.signals import Signals
 from finesweep.host.timeline import phase
@@ -164,12 +164,24 @@ class Supervisor:
         claims = self.sweep.sweep_folder.claims
         held = {holder.pid: claims.seconds_still(holder) for holder in claims.held_here()}
         now = time.monotonic()
-        self.idle_since = None if self.sweep.has_work() else self.idle_since or now
+        self.idle_since = None if self.sweep.has_work() or self._trains() else self.idle_since or now
         idle = 0.0 if self.idle_since is None else now - self.idle_since
         for handle in self.handles.values():
             # A worker without a claim, when no trials are left, should be exiting; treat idling as a hang.
             if held.get(handle.pid or 0, idle) >= LEASE_SECONDS:
                 handle.kill()
+
+    def _trains(self) -> bool:
+        """Return whether a trial runs: its claim is held, and was renewed within ``LEASE_SECONDS``.
+
+        A worker on another machine has no process id by which its claim could be found. When the sweep ends before its
+        budget, such a worker may still train.
+        """
+        folder = self.sweep.sweep_folder
+        return any(
+            next_attempt.is_alive(folder, holder.claim.trial) and folder.claims.seconds_still(holder) < LEASE_SECONDS
+            for holder in next_attempt.holders(folder)
+        )
 
     def _reap(self) -> None:
         for index, handle in list(self.handles.items()):

@@ -23,6 +23,7 @@ from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host import signals
 from finesweep.host.signals import Signals
 from finesweep.launch import deadlines
+from finesweep.spec import StopSpec
 from finesweep.sweep import open_sweep, stop_stages, supervisor
 from finesweep.sweep.open_sweep import OpenSweep
 from finesweep.sweep.supervisor import INSPECT_SECONDS, Supervisor
@@ -168,6 +169,36 @@ def test_a_worker_that_lingers_when_nothing_is_left_to_do_is_ended(watch, clock,
     assert watch.handles[0].poll() is None
     clock.wind(watch, 2 * RENEW_SECONDS)
     assert watch.handles[0].poll() == -signal.SIGKILL
+
+
+@pytest.fixture
+def elsewhere(watch, folder, lease) -> Supervisor:
+    """Return a supervisor of a worker on another machine, which trains while the target is reached already."""
+    folder.record(made_records.record(1, 0.5))
+    watch.sweep.spec = watch.sweep.spec.model_copy(update={"stop": StopSpec(target=0.6)})
+    watch.handles[0] = Worker(None)  # type: ignore[arg-type]
+    assert not watch.sweep.has_work()
+    return watch
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_worker_elsewhere_that_trains_when_no_trial_is_left_is_not_ended(elsewhere, clock, folder, lease, ends):
+    clock.wind(elsewhere, 10 * LEASE_SECONDS, lease)
+    assert elsewhere.handles[0].poll() is None
+    if ends:
+        folder.record(made_records.record(0, 0.7))
+    lease.release()
+    clock.wind(elsewhere, LEASE_SECONDS - RENEW_SECONDS)
+    assert elsewhere.handles[0].poll() is None
+    clock.wind(elsewhere, 3 * RENEW_SECONDS)
+    assert elsewhere.handles[0].poll() == -signal.SIGKILL, "it hangs"
+
+
+def test_a_worker_elsewhere_that_froze_with_its_trial_is_ended_when_no_trial_is_left(elsewhere, clock):
+    clock.wind(elsewhere, LEASE_SECONDS + RENEW_SECONDS)
+    assert elsewhere.handles[0].poll() is None
+    clock.wind(elsewhere, LEASE_SECONDS + RENEW_SECONDS)
+    assert elsewhere.handles[0].poll() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("finished", [0, 1, 2])
