@@ -1,7 +1,7 @@
 """Keeps the decision that a sweep ends before its budget because little is expected of its other trials.
 
 The worker that finds it writes it into the folder; all other processes obey, so none of them has to compute it again.
-It holds for the budget that it was made for.
+It holds for the budget that it was made for: a run that has joined with another budget has a decision of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finesweep.files import Damaged, read_as, write_json, writing
+from finesweep.files import Damaged, as_kind, write_json, writing
+from finesweep.files.checked_json import read_values
 from finesweep.folder.sweep_folder import SweepFolder
 from finesweep.spec import StopSpec
 from finesweep.text import metric
@@ -63,6 +64,13 @@ class EarlyEnd:
         return f"{percent:.2g} %" if percent == 0 or percent >= 0.01 else "less than 0.01 %"
 
 
+@dataclass(frozen=True)
+class _Decisions:
+    """The decisions in a folder, one for each number of trials."""
+
+    ends: tuple[EarlyEnd, ...]
+
+
 def read_early_end(folder: SweepFolder, stop: StopSpec, wanted: int) -> EarlyEnd | None:
     """Return why a sweep ends before its budget, None if it does not; a damaged file counts as none.
 
@@ -73,31 +81,38 @@ def read_early_end(folder: SweepFolder, stop: StopSpec, wanted: int) -> EarlyEnd
     """
     if stop.auto is not True:
         return None
-    with contextlib.suppress(Damaged, FileNotFoundError):
-        found = read_as(EarlyEnd, _file(folder))
-        return found if found.wanted == wanted else None
-    return None
+    return next((one for one in _decisions(folder) if one.wanted == wanted), None)
 
 
 def write_early_end(folder: SweepFolder, end: EarlyEnd) -> None:
-    """Write why a sweep ends before its budget; the first worker that finds it out decides.
+    """Write why a sweep ends before its budget; the first worker with this budget that finds it out decides.
 
     Raises:
         FolderError: The folder cannot be written.
     """
     with folder.claims.locked():
-        if read_early_end(folder, StopSpec(auto=True), end.wanted) is None:
-            write_json(_file(folder), dataclasses.asdict(end))
+        known = _decisions(folder)
+        if all(one.wanted != end.wanted for one in known):
+            write_json(_file(folder), dataclasses.asdict(_Decisions((*known, end))))
 
 
 def forget_early_end(folder: SweepFolder) -> None:
-    """Remove the decision, since a run goes on without the rule; a later run with it judges anew.
+    """Remove the decisions, since a run goes on without the rule; a later run with it judges anew.
 
     Raises:
         FolderError: The folder cannot be written.
     """
     with folder.claims.locked(), writing(folder.path):
         _file(folder).unlink(missing_ok=True)
+
+
+def _decisions(folder: SweepFolder) -> tuple[EarlyEnd, ...]:
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        values = read_values(_file(folder))
+        if isinstance(values, dict) and "ends" in values:
+            return as_kind(_Decisions, values).ends
+        return (as_kind(EarlyEnd, values),)  # an earlier version kept only one
+    return ()
 
 
 def _file(folder: SweepFolder) -> Path:

@@ -161,7 +161,8 @@ def early_end_of(
     if not runs:
         return None
     wanted = trials_wanted(manifest.spec_for(runs[-1]), manifest.planned)
-    is_whole = sum(record.state.finished for record in records) >= wanted  # it went on without the rule
+    finished = sum(record.state.finished and record.trial < wanted for record in records)
+    is_whole = finished >= wanted  # it went on without the rule
     return None if is_whole else read_early_end(sweep_folder, runs[-1].stop, wanted)
 
 

@@ -59,8 +59,9 @@ class PoorProspects:
             return False  # nothing new since the last look, which takes some tenths of a second
         self._looked = known
         search = self.spec.search
-        begun = {one.trial for one in records}
-        begun.update(trial for trial, _ in next_attempt.open_claims(self.sweep_folder))
+        claimed = (trial for trial, _ in next_attempt.open_claims(self.sweep_folder))
+        # Trials with higher numbers belong to a run that has joined with a larger budget.
+        begun = {trial for trial in (*(one.trial for one in records), *claimed) if trial < self.wanted}
         if not begun.issuperset(range(self._asked_for)):
             return False
         left = self.wanted - len(begun)

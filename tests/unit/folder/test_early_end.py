@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,25 @@ def test_the_first_worker_decides(folder: SweepFolder) -> None:
     assert read_early_end(folder, ON, 40) == other
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"begun": -1}', '{"gain": NaN}'])
+def test_runs_with_different_budgets_have_their_own_decisions(folder: SweepFolder) -> None:
+    other = dataclasses.replace(END, begun=20, wanted=40)
+    for end in (END, other, dataclasses.replace(END, begun=25)):
+        write_early_end(folder, end)
+    assert [read_early_end(folder, ON, wanted) for wanted in (30, 40)] == [END, other]
+    forget_early_end(folder)
+    assert [read_early_end(folder, ON, wanted) for wanted in (30, 40)] == [None, None]
+
+
+def test_the_file_of_an_earlier_version_counts(folder: SweepFolder) -> None:
+    (folder.path / "early_end.json").write_text(json.dumps(dataclasses.asdict(END)), encoding="utf-8")
+    assert read_early_end(folder, ON, 30) == END
+    write_early_end(folder, dataclasses.replace(END, wanted=40))
+    assert read_early_end(folder, ON, 30) == END
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"begun": -1}', '{"gain": NaN}', '{"ends": 3}', '{"ends": [{}]}', '{"ends": [], "more": 1}']
+)
 def test_a_damaged_file_decides_nothing(folder: SweepFolder, text: str) -> None:
     write_early_end(folder, END)
     (folder.path / "early_end.json").write_text(text)

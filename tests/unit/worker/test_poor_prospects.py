@@ -75,6 +75,15 @@ def test_trials_that_run_are_not_left(folder: SweepFolder, monkeypatch: pytest.M
     assert left == [19]
 
 
+def test_trials_above_the_budget_count_as_knowledge_only(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that has joined with a larger budget trains them."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(poor_prospects, "prospects", lambda *given: asked.append((len(given[0]), given[3])))
+    assert next_attempt.claim(folder, 2, [36]) is not None
+    rule(folder).end([*RECORDS, record(35, 0.5)])
+    assert asked == [(13, 18)]
+
+
 def test_without_news_nothing_is_computed_again(folder: SweepFolder, asked: list[int]) -> None:
     made = rule(folder)
     for count in (10, 10, 11, 11):
@@ -228,3 +237,5 @@ def test_a_board_whose_trials_have_all_finished_says_nothing_of_an_end(folder: S
     run = begun(folder, auto=True, trials=12).run
     assert read_board(folder, made_records.manifest(), RECORDS, [run], compare=False).early_end is None
     assert read_board(folder, made_records.manifest(), RECORDS[:11], [run], compare=False).early_end is not None
+    joined = [*RECORDS[:11], record(12, 0.5)]  # one of them was trained by a run with a larger budget
+    assert read_board(folder, made_records.manifest(), joined, [run], compare=False).early_end is not None
