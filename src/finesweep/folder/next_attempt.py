@@ -62,23 +62,24 @@ def open_claims(folder: SweepFolder) -> list[tuple[int, int]]:
     return sorted(item for item in folder.claims.newest().items() if not folder.is_finished(item[0]))
 
 
-def broken_off(folder: SweepFolder, wanted: int) -> list[int]:
-    """Return the trials that have begun, are not over, do not wait at a rung, and that no process runs, by number.
+def unsettled(folder: SweepFolder, wanted: int) -> list[int]:
+    """Return the trials that have begun and are not over, by number, without those that wait at a rung for others.
+
+    A process of any run trains them, they were interrupted, or they are to be finished for the audit.
 
     Args:
         folder: The sweep's folder.
         wanted: Trials of the sweep; those with higher numbers are left out.
     """
-    return [
-        trial for trial, attempt in open_claims(folder) if trial < wanted and _is_broken_off(folder, trial, attempt)
-    ]
+    return [trial for trial, attempt in open_claims(folder) if trial < wanted and not _waits(folder, trial, attempt)]
 
 
-def _is_broken_off(folder: SweepFolder, trial: int, attempt: int) -> bool:
+def _waits(folder: SweepFolder, trial: int, attempt: int) -> bool:
+    # Whether the claim is alive does not matter here. A dead one of another machine seems alive at the first look.
     record = folder.read_record(trial)
-    if record is not None and record.attempt == attempt:  # what it says is surer than a claim from another machine
-        return record.state is TrialState.INTERRUPTED
-    return not folder.claims.is_alive(trial, attempt)
+    if record is None or record.attempt != attempt:
+        return False
+    return record.state is TrialState.WAITING and record.audit is None
 
 
 def is_alive(folder: SweepFolder, trial: int) -> bool:

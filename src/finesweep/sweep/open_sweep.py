@@ -135,11 +135,11 @@ class OpenSweep:
         return None if self.manifest.repeats else read_early_end(self.sweep_folder, self.spec.stop, self.wanted)
 
     def _poor_prospects(self) -> str | None:
-        """Return why ``stop.auto`` ends the sweep, None if it does not, or if trials that it lets finish are left."""
+        """Return why ``stop.auto`` ends the sweep, None if it does not, or while trials that it finishes are left."""
         if self.unfinished() <= 0:  # a worker may have begun the last one during the decision
             return None
         poor = self._early_end()
-        return None if poor is None or next_attempt.broken_off(self.sweep_folder, self.wanted) else poor.why
+        return None if poor is None or next_attempt.unsettled(self.sweep_folder, self.wanted) else poor.why
 
     def confirmation(self, records: Sequence[TrialRecord]) -> Confirmation | None:
         """Return the sweep's confirmation without chances and intervals, None if it has none."""

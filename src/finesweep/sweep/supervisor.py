@@ -107,8 +107,7 @@ class Supervisor:
             raise FolderError(f"{folder.path}: the folder was removed or renamed while its sweep ran")
         records = folder.records()
         running = folder.running()
-        # The first comparison spares reading all records once more while many trials are left.
-        if len(records) >= self.sweep.wanted and self.shutdown.is_running and self.sweep.unfinished() <= 0:
+        if self.shutdown.is_running and self._is_over(len(records), bool(running)):
             self.use_place()
         self.display.update(records, running)
         if not running and len(records) == self.known:
@@ -119,6 +118,12 @@ class Supervisor:
             self.sweep.write_leaderboard(records, compare=False)
             took = time.monotonic() - began
             self.seen, self.write_at = records, began + max(LEADERBOARD_SECONDS, LEADERBOARD_SHARE * took)
+
+    def _is_over(self, recorded: int, runs: bool) -> bool:
+        """Return whether no trial is left; the first comparisons spare reading all records while some are."""
+        if recorded >= self.sweep.wanted and self.sweep.unfinished() <= 0:
+            return True
+        return self.sweep.spec.stop.auto is True and not runs and not self.sweep.has_work()
 
     def _enforce(self) -> None:
         now = time.monotonic()

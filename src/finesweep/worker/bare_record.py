@@ -13,8 +13,8 @@ from finesweep.trial import TrialRecord, TrialState
 def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> TrialRecord:
     """Return a record for an attempt that could not write its own.
 
-    It has the trial's parameters and no result. Evaluations and costs are those of earlier attempts: the trial is not
-    judged again where it has been judged.
+    It has the trial's parameters and no result. Evaluations, costs and the reason of an audit are those of earlier
+    attempts: the trial is not judged again where it has been judged.
 
     Args:
         claim: The attempt.
@@ -30,6 +30,7 @@ def bare_record(claim: Claim, sweep_folder: SweepFolder, seconds: float) -> Tria
         seconds=round(seconds, 3),
         earlier_seconds=before.trained_seconds if before else 0.0,
         evaluations=before.evaluations if before else (),
+        audit=before.audit if before else None,
         # Those of a state that is still there count again once it is resumed.
         repeated_examples=before.trained_examples if before and before.has_waited else 0,
     )

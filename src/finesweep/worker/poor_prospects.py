@@ -40,9 +40,10 @@ class PoorProspects:
         return self.spec.stop.auto is True and not self.manifest.repeats
 
     def end(self, records: Sequence[TrialRecord]) -> bool:
-        """Return whether no trial may begin any more; if this is found out here, it is written into the folder.
+        """Return whether no trial may run any more; if the end is found out here, it is written into the folder.
 
-        Trials that had begun are finished, also those that a fault or the end of a run has broken off.
+        Trials that had begun are finished first: those that run, here or elsewhere, and those that a fault or the end
+        of a run has interrupted.
 
         Args:
             records: Records of all trials that have ended or wait.
@@ -75,10 +76,13 @@ class PoorProspects:
         return not self.only()
 
     def only(self) -> Sequence[int] | None:
-        """Return the only trials that may still be claimed once the sweep has ended, None as long as it has not."""
+        """Return the only trials that may still run once the sweep has ended, None as long as it has not.
+
+        Some of them run. Others are claimed anew when their processes are known to be dead.
+        """
         if not self.is_on or read_early_end(self.sweep_folder, self.spec.stop, self.wanted) is None:
             return None
-        return next_attempt.broken_off(self.sweep_folder, self.wanted)
+        return next_attempt.unsettled(self.sweep_folder, self.wanted)
 
     @property
     def _asked_for(self) -> int:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from finesweep.folder import claims, next_attempt
 from finesweep.folder.claims import LEASE_SECONDS, RENEW_SECONDS, Lease
+from finesweep.folder.early_end import EarlyEnd, write_early_end
 from finesweep.folder.manifest import hours_ran
 from finesweep.folder.sweep_folder import SweepFolder, make_folders
 from finesweep.host import signals
@@ -254,6 +255,22 @@ def test_the_place_is_used_as_soon_as_the_last_trial_has_a_record_unless_the_run
     watch._enforce()
     watch._look()
     watch._reap()
+    assert uses == [1]
+
+
+def test_the_place_is_used_as_soon_as_no_trial_runs_of_a_sweep_that_ends_early(watch, folder, lease, monkeypatch):
+    monkeypatch.setattr(OpenSweep, "write_leaderboard", lambda *_, **__: None)
+    folder.spec_file.write_text("{}", encoding="utf-8")
+    watch.display.starting = lambda _: None  # type: ignore[method-assign]
+    watch.sweep.spec = watch.sweep.spec.model_copy(update={"stop": StopSpec(auto=True)})
+    uses: list[int] = []
+    watch.use_place = lambda: uses.append(1)
+    watch._look()
+    write_early_end(folder, EarlyEnd(begun=1, left=1, wanted=2, best=0.5, gain=0.0, seeds=0.1))
+    watch._look()
+    assert uses == []
+    folder.record(made_records.record(0, 0.5))
+    watch._look()
     assert uses == [1]
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import made_records
 import numpy as np
 import pytest
-from made_records import INTERRUPTED, record
+from made_records import INTERRUPTED, WAITING, record
 from rich.console import Console
 
-from finesweep.folder import Repeat, RowScores, SweepFolder, next_attempt
+from finesweep.folder import Repeat, RowScores, SweepFolder, claims, next_attempt
+from finesweep.folder.claims import LEASE_SECONDS, RENEW_SECONDS
 from finesweep.folder.early_end import EarlyEnd, read_early_end, write_early_end
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.launch.profile import Profile, SettledProfile
@@ -115,6 +117,57 @@ def test_a_trial_that_was_broken_off_is_finished(
     folder.record(record(3, 0.5, attempt=2))
     assert rule(folder).end(RECORDS)
     assert rule(folder).only() == []
+
+
+@pytest.fixture(params=["here", "elsewhere"])
+def running(folder: SweepFolder, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> next_attempt.Lease:
+    """The claim on trial 12, which a joined run has begun, on this machine or on another one."""
+    with monkeypatch.context() as there:
+        if request.param == "elsewhere":
+            there.setattr(claims, "_here", lambda: ("elsewhere", "another boot"))
+        lease = next_attempt.claim(folder, 2, [12])
+    assert lease is not None
+    return lease
+
+
+@pytest.mark.parametrize(("state", "audit"), [(TrialState.COMPLETE, None), (WAITING, None), (WAITING, "weak")])
+def test_the_sweep_is_over_once_no_trial_runs(
+    folder: SweepFolder, asked: list[int], running: next_attempt.Lease, state: TrialState, audit: str | None
+) -> None:
+    """Otherwise the winner would be exported, and the test rows opened, while a trial trains."""
+    assert not rule(folder).end(RECORDS)
+    fresh = SweepFolder(folder.path)
+    assert rule(fresh).only() == [12]
+    assert not rule(fresh).end(RECORDS)
+    assert begun(fresh, auto=True).has_work()
+    assert begun(fresh, auto=True).nothing_left() is None
+    folder.record(record(12, 0.5, state, audit=audit))
+    is_over = audit is None
+    assert rule(fresh).end(RECORDS) is is_over
+    assert begun(fresh, auto=True).has_work() is not is_over
+    assert (begun(fresh, auto=True).nothing_left() is not None) is is_over
+
+
+def test_a_trial_whose_machine_is_gone_is_finished(
+    folder: SweepFolder, asked: list[int], monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(claims, "_here", lambda: ("elsewhere", "another boot"))
+        break_off(folder, 12, None)
+    rule(folder).end(RECORDS)
+    later = SweepFolder(folder.path)
+    made = rule(later)
+    looks = 0
+    while (lease := next_attempt.claim(later, 2, made.only() or ())) is None:
+        assert not made.end(RECORDS)
+        assert begun(later, auto=True).nothing_left() is None
+        clock(RENEW_SECONDS)
+        looks += 1
+        assert looks * RENEW_SECONDS <= LEASE_SECONDS
+    assert (lease.claim.trial, lease.claim.attempt) == (12, 2)
+    assert not made.end(RECORDS), "now it runs here"
+    later.record(record(12, 0.5, attempt=2))
+    assert made.end(RECORDS)
 
 
 @pytest.mark.parametrize(("sampler", "ends"), [("gp", False), ("grid", True)])

@@ -130,6 +130,19 @@ def test_an_attempt_that_left_no_record_gets_one(worker: Worker, ending: Ending,
     assert reason in (made.reason or "")
 
 
+def test_a_killed_attempt_is_still_audited(worker: Worker) -> None:
+    first = next_attempt.claim(worker.sweep_folder, 1, [0])
+    assert first is not None
+    worker.sweep_folder.record(record(0, 0.5, WAITING, audit="halving: it was weak"))
+    first.release()
+    claim = worker.claim()
+    assert claim is not None
+    worker._conclude(claim, KILLED)
+    made = worker.sweep_folder.read_record(0)
+    assert made is not None
+    assert (made.attempt, made.state, made.audit) == (2, INTERRUPTED, "halving: it was weak")
+
+
 def test_the_record_of_an_attempt_stands_however_its_process_ended(worker: Worker) -> None:
     claim = worker.claim()
     assert claim is not None
@@ -272,6 +285,55 @@ def test_a_worker_finishes_a_broken_off_trial_and_begins_no_other(make: Callable
     assert claim is not None
     assert (claim.trial, claim.attempt) == (1, 2)
     assert worker.claim(wait=False) is None
+    assert not worker.over, "it runs"
+    worker.sweep_folder.record(record(1, 0.5, attempt=2))
+    assert worker.over
+
+
+def test_a_worker_waits_while_a_trial_of_another_run_trains(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make(stop={"auto": True})
+    joined = next_attempt.claim(worker.sweep_folder, 2, [1])
+    assert joined is not None
+    write_early_end(worker.sweep_folder, EarlyEnd(begun=1, left=2, wanted=TRIALS, best=0.5, gain=0.0, seeds=0.1))
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            worker.sweep_folder.record(record(1, 0.5, WAITING))
+
+    monkeypatch.setattr(time, "sleep", nap)
+    assert worker.claim() is None
+    assert len(naps) == 3
+
+
+def test_a_worker_that_waits_for_a_trial_of_another_run_stops_when_it_is_told_to(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make(stop={"auto": True})
+    joined = next_attempt.claim(worker.sweep_folder, 2, [1])
+    assert joined is not None
+    write_early_end(worker.sweep_folder, EarlyEnd(begun=1, left=2, wanted=TRIALS, best=0.5, gain=0.0, seeds=0.1))
+    monkeypatch.setattr(time, "sleep", lambda _: worker._request_stop(signal.SIGTERM, None))
+    assert worker.claim() is None
+    assert worker.stopping
+
+
+def test_a_worker_claims_what_is_to_be_finished_for_the_audit_when_the_sweep_has_ended(
+    make: Callable[..., Worker],
+) -> None:
+    worker = make(stop={"auto": True})
+    for trial, audit in ((1, None), (2, "weak")):
+        lease = next_attempt.claim(worker.sweep_folder, 1, [trial])
+        assert lease is not None
+        worker.sweep_folder.record(record(trial, 0.5, WAITING, audit=audit))
+        lease.release()
+    write_early_end(worker.sweep_folder, EarlyEnd(begun=1, left=1, wanted=TRIALS, best=0.5, gain=0.0, seeds=0.1))
+    claim = worker.claim(wait=False)
+    assert claim is not None
+    assert (claim.trial, claim.attempt) == (2, 2)
 
 
 def test_a_worker_asks_what_is_expected_of_the_rest(
