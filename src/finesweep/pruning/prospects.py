@@ -86,6 +86,11 @@ class Prospects:
         return self.since >= PATIENCE and self.sure >= SURE and self.gain < SHARE * self.seeds < math.inf
 
 
+def are_too_many(records: Sequence[TrialRecord], space: SearchSpace) -> bool:
+    """Return whether more than ``MOST`` trials have a value, outliers left out, so that ``prospects`` says nothing."""
+    return sum(_has_value(one) and space.contains(one.params) for one in records) > _MOST_VALUES
+
+
 def prospects(
     records: Sequence[TrialRecord],
     space: SearchSpace,
@@ -108,9 +113,9 @@ def prospects(
     Returns:
         None if too little is known, all trials have begun, or there are more than ``MOST``.
     """
-    known = sorted((one for one in records if space.contains(one.params)), key=lambda one: one.trial)
-    if sum(map(_has_value, known)) > _MOST_VALUES:
+    if are_too_many(records, space):
         return None  # before each incomplete trial is compared with each complete one
+    known = sorted((one for one in records if space.contains(one.params)), key=lambda one: one.trial)
     trials = _without_outliers(_tried(known, -1.0 if direction is Direction.MAXIMIZE else 1.0, direction))
     begun, complete = len(trials), [one for one in trials if one.is_complete]
     if not FEWEST <= begun <= MOST or len(complete) < 2 or left <= 0:

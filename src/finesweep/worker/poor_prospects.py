@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from finesweep.folder import Manifest, SweepFolder, next_attempt
 from finesweep.folder.early_end import EarlyEnd, read_early_end, write_early_end
-from finesweep.pruning.prospects import prospects
+from finesweep.pruning.prospects import are_too_many, prospects
 from finesweep.pruning.row_noise import row_noise
 from finesweep.spec import SweepSpec
 from finesweep.trial import Direction, TrialRecord, TrialState
@@ -59,6 +59,8 @@ class PoorProspects:
         if known == self._looked:
             return False  # nothing new since the last look, which takes some tenths of a second
         self._looked = known
+        if are_too_many(records, self.spec.search_space):
+            return False  # before validation rows are read
         search = self.spec.search
         claimed = (trial for trial, _ in next_attempt.open_claims(self.sweep_folder))
         # Trials with higher numbers belong to a run that has joined with a larger budget.

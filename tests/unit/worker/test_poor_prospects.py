@@ -95,6 +95,18 @@ def test_without_news_nothing_is_computed_again(folder: SweepFolder, asked: list
     assert asked == [10, 11, 11]
 
 
+def test_of_a_large_sweep_no_validation_rows_are_read(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(SweepFolder, "read_row_scores", lambda _, one: read.append(one.trial))
+    many = [record(trial, 0.5) for trial in range(150)]
+    for count in (133, 134, 150):
+        made = rule(folder)
+        made.wanted = 1_000
+        assert not made.end(many[:count])
+        assert bool(read) is (count == 133)
+        read.clear()
+
+
 def break_off(folder: SweepFolder, trial: int, state: TrialState | None) -> None:
     lease = next_attempt.claim(folder, 1, [trial])
     assert lease is not None
