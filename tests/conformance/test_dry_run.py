@@ -33,7 +33,7 @@ def folder(tmp_path):
 def here(monkeypatch):
     """Try models in this process: another one would only take seconds to import the same."""
 
-    def carried_out(folder):
+    def carried_out(folder, _):
         dry_run_steps.try_model(folder, dry_run.ASKED, dry_run.ANSWER)
         return dry_run._faults(folder)[1]
 

@@ -23,10 +23,16 @@ OBJECTS = 100_000
 """New objects after which garbage is sought in a process that does so rarely; Python's default is some hundreds."""
 
 STARTED_AHEAD = {
-    "worker": ("worker", ("finesweep.worker.worker", "sklearn.metrics")),
-    "verify": ("proof", ("finesweep.worker.prove_winner", "transformers.models.auto", "transformers.pipelines")),
+    "worker": ("worker", "wait for the folder", ("finesweep.worker.worker", "sklearn.metrics")),
+    "verify": (
+        "proof",
+        "wait for the last trial",
+        ("finesweep.worker.prove_winner", "transformers.models.auto", "transformers.pipelines"),
+    ),
+    "try-model": ("dry run", "wait for the checks", ("finesweep.worker.dry_run_steps", "sklearn.metrics")),
 }
-"""Commands that a process may be started for ahead; each with the name of its notes, and with what it imports.
+"""Commands that a process may be started for ahead; each with the names of its notes and of its waiting, and with what
+it imports.
 
 Besides the command's module these are others that it would import later: to rehearse, to load the winner."""
 
@@ -34,14 +40,14 @@ Besides the command's module these are others that it would import later: to reh
 def ahead(command: str, channel: int) -> None:
     """Import what a command needs, and carry the command out when its arguments come in on a socket."""
     end_with_parent()
-    name, modules = STARTED_AHEAD[command]
+    name, waiting, modules = STARTED_AHEAD[command]
     timeline.enter(name)
     try:
         with phase("import PyTorch and transformers"), importing():
             for module in modules:
                 importlib.import_module(module)
     finally:  # an error is for the log, which comes with the arguments
-        with phase("wait for the folder" if command == "worker" else "wait for the last trial"):
+        with phase(waiting):
             sys.argv[1:] = process_ahead.awaited(channel)
     app()
 

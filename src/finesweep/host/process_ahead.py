@@ -64,13 +64,13 @@ class ProcessAhead:
             raise
 
     def carry_out(
-        self, command: Sequence[str], environment: Mapping[str, str], log: int, files: Sequence[int] = ()
+        self, command: Sequence[str], environment: Mapping[str, str] | None, log: int, files: Sequence[int] = ()
     ) -> bool:
         """Have it carry out a command, as if it had been started with that.
 
         Args:
             command: The command line, from ``own_command``.
-            environment: The command's environment, without its temporary folder.
+            environment: The command's environment, without its temporary folder; None for that which it has.
             log: Descriptor for its output, with what it has printed so far.
             files: More descriptors that it holds until it ends.
 
@@ -78,7 +78,7 @@ class ProcessAhead:
             Whether it does; False if it has ended, or has another environment. Then it is gone.
         """
         start = own_command()
-        is_fit = self._environment == dict(environment) and list(command[: len(start)]) == start
+        is_fit = environment in (None, self._environment) and list(command[: len(start)]) == start
         if self._is_taken or self._is_gone or not is_fit or self.process.poll() is not None:
             self.end()
             return False

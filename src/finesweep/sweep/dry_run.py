@@ -6,6 +6,7 @@ libraries' memory and crashes stay out of the command.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -18,8 +19,11 @@ from finesweep import activity
 from finesweep.errors import Problem, signal_name
 from finesweep.files import last_words, write_json
 from finesweep.folder import Manifest, SweepFolder, sweep_folder
+from finesweep.host.machine import usable_cores
+from finesweep.host.process_ahead import ProcessAhead
 from finesweep.host.python_process import child_environment, own_command
 from finesweep.host.temporary_folders import temporary_folder
+from finesweep.host.timeline import phase
 from finesweep.spec import KeyPath, ScratchModelSpec, SearchSpace, SweepSpec, TrialSettings
 from finesweep.sweep.preflight import Checked
 from finesweep.trial import Params, Value
@@ -64,13 +68,36 @@ class Variant:
     params: Params
 
 
-def problems(checked: Checked, write: WriteFew, memory_gb: float | None) -> Sequence[Problem]:
+@contextlib.contextmanager
+def started_ahead(spec: SweepSpec) -> Iterator[ProcessAhead | None]:
+    """Start the process of the dry run while data and model are checked; it has ended when the block ends.
+
+    There is none where the model is not tried, or where the checks need the only core.
+
+    Args:
+        spec: The sweep's spec.
+    """
+    ahead = None
+    if not _is_tried(spec) and usable_cores() > 1:
+        with contextlib.suppress(OSError), phase("start the dry run ahead"):
+            ahead = ProcessAhead("try-model", child_environment())
+    try:
+        yield ahead
+    finally:
+        if ahead is not None:
+            ahead.end()
+
+
+def problems(
+    checked: Checked, write: WriteFew, memory_gb: float | None, ahead: ProcessAhead | None = None
+) -> Sequence[Problem]:
     """Try a model, and return its problems.
 
     Args:
         checked: A spec with checked data and model, and with its rows.
         write: Writes the rows, and a model made from scratch, into a folder.
         memory_gb: Memory of the machine that trains, in units of 1e9 bytes; None if that is another machine.
+        ahead: From ``started_ahead``, to become the process.
     """
     spec = checked.loaded.spec
     # Code that comes with a model runs only in trials.
@@ -84,7 +111,7 @@ def problems(checked: Checked, write: WriteFew, memory_gb: float | None) -> Sequ
         _prepare(checked, write, folder / "sweep")
         asked = {"params": [one.params for one in tried], "settings": list(blamed), "memory_gb": memory_gb}
         write_json(folder / ASKED, asked)
-        faults = _carried_out(folder)
+        faults = _carried_out(folder, ahead)
     activity.tell("")
     places = [one.place for one in tried]
     return [_problem(checked, fault, places, blamed) for fault in faults]
@@ -158,27 +185,40 @@ def _ends_of(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.loc[[(length if others.empty else others).idxmin(), longest]].reset_index(drop=True)
 
 
-def _carried_out(folder: Path) -> Sequence[Mapping[str, Any]]:
+def _carried_out(folder: Path, ahead: ProcessAhead | None) -> Sequence[Mapping[str, Any]]:
     log = folder / "log"
-    with log.open("wb") as stream:
-        try:
-            done = subprocess.run(
-                own_command("try-model", str(folder)),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                env={**child_environment(), "TMPDIR": str(folder)},
-                timeout=SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return _ended(folder, f"two rows took longer than {SECONDS} s")
-    if done.returncode < 0:
-        killed = f"the process that tried two rows was killed by {signal_name(-done.returncode)}"
+    try:
+        with log.open("wb") as stream:
+            code = _exit_code(folder, ahead, stream.fileno())
+    except subprocess.TimeoutExpired:
+        return _ended(folder, f"two rows took longer than {SECONDS} s")
+    if code < 0:
+        killed = f"the process that tried two rows was killed by {signal_name(-code)}"
         return _ended(folder, killed, "mostly the system does that, when memory runs out")
-    if done.returncode:
-        return _ended(folder, f"two rows could not be tried: {last_words(log, done.returncode)}")
+    if code:
+        return _ended(folder, f"two rows could not be tried: {last_words(log, code)}")
     return _faults(folder)[1]
+
+
+def _exit_code(folder: Path, ahead: ProcessAhead | None, log: int) -> int:
+    """Wait for the process that tries the model; after ``SECONDS``, and after any error, it is killed."""
+    command = own_command("try-model", str(folder))
+    # Libraries that were imported since may have changed this process's environment, which is not the child's concern.
+    if ahead is not None and ahead.carry_out(command, None, log):
+        process = ahead.process
+    else:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**child_environment(), "TMPDIR": str(folder)},
+        )
+    try:
+        return process.wait(SECONDS)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _ended(folder: Path, message: str, hint: str = "") -> Sequence[Mapping[str, Any]]:

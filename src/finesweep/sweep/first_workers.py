@@ -75,9 +75,13 @@ def beside_the_step(places: Sequence[WorkerPlace], spec: SweepSpec, model: Resol
     return places[: _most(worker_count.machine_for(spec), CHECKS_GB + worker_count.trial_gb(model.files))]
 
 
-def beside_the_checks() -> int:
-    """Return the number of processes that have cores while the checks have one, so that a problem is found as soon."""
-    return usable_cores() - 1
+def beside_the_checks(busy: int) -> int:
+    """Return the number of processes that have cores beside those that check, so that a problem is found as soon.
+
+    Args:
+        busy: Number of processes that check, or will.
+    """
+    return max(usable_cores() - busy, 0)
 
 
 def _most(machine: Machine, preparation_gb: float = 0.0) -> int:

@@ -67,28 +67,19 @@ class Checked:
         return _manifest(self.loaded.spec, self.data, self.model, self.loading, self.planned)
 
 
-Found = Callable[[ResolvedModel], None]
-"""Called with the model once the data are loaded and the model's files are found, if there is no problem so far."""
-
-
-def ignore(_: ResolvedModel) -> None:
-    """Do nothing: a ``Found`` for those who need not know."""
-
-
-def check(loaded: LoadedSpec, *, trusted: bool = False, found: Found = ignore) -> Checked:
+def check(loaded: LoadedSpec, *, trusted: bool = False) -> Checked:
     """Load the data, inspect the model, and compare both with the spec.
 
     Args:
         loaded: A spec whose YAML is sound by itself.
         trusted: Whether code that comes with the model may run.
-        found: See ``Found``.
 
     Raises:
         SpecError: With every problem of data and model.
     """
     spec = loaded.spec
     stages = _Stages(spec, loaded.source, trusted)
-    stages.run(found)
+    stages.run()
     if stages.problems or stages.data is None or stages.model is None:
         raise SpecError(in_order(stages.problems))
     longest = TrialSettings.of(spec, {}, stages.model.max_tokens).max_length
@@ -159,14 +150,9 @@ class _Stages:
         self.defaults: Mapping[str, Value] = {}
         self.loading: Loading | None = None
 
-    def run(self, found: Found = ignore) -> None:
+    def run(self) -> None:
         """Take the steps; see ``check``."""
-
-        def tell() -> None:
-            if not self.problems and self.model is not None:
-                found(self.model)
-
-        for step in (self._load_data, self._find_model, tell, self._check_settings, self._check_loading):
+        for step in (self._load_data, self._find_model, self._check_settings, self._check_loading):
             try:
                 step()
             except SpecError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import shutil
@@ -24,6 +25,7 @@ from finesweep.folder import (
     sweep_lock,
 )
 from finesweep.host.machine import usable_memory_gb
+from finesweep.host.process_ahead import ProcessAhead
 from finesweep.host.timeline import phase
 from finesweep.launch import Profile
 from finesweep.launch import profile as profile_module
@@ -54,8 +56,10 @@ def check(request: Request, profile: Profile) -> Checked:
         SpecError: With every problem found.
         FolderError: The results folder could not be written.
     """
-    checked = checked_spec(load(request, profile), request, profile)
-    try_model(checked, profile)
+    loaded = load(request, profile)
+    with dry_run.started_ahead(loaded.spec) as ahead:
+        checked = checked_spec(loaded, request, profile)
+        try_model(checked, profile, ahead)
     return checked
 
 
@@ -79,8 +83,8 @@ def check_to_begin(
     Args:
         request: The request.
         profile: Its launch profile.
-        foresee: Called with the probable places of first workers: some once the spec is read; once data and model are
-            found, all those whose processes may be there, also instead of the former.
+        foresee: Called with the probable places of first workers: some once the spec is read; before the dry run all
+            those whose processes may be there, also instead of the former.
 
     Raises:
         SpecError: With every problem found.
@@ -90,14 +94,17 @@ def check_to_begin(
     loaded = load(request, profile)
     if not request.join:
         sweep_lock.refuse_owned(path_of(loaded, request))  # before minutes are spent on large data
-    known = SweepFolder(path_of(loaded, request)) if _is_prepared(loaded, request) else None
+    folder = SweepFolder(path_of(loaded, request))
+    known = folder if folder.spec_file.exists() and not (request.fresh or request.smoke) else None
     if known is not None:
         refuse_all_but_files(known.path, deep=True)  # before its records are read, since damaged ones are renamed
-    places, early = foreseen(loaded, request, profile, known), beside_the_checks()
-    foresee(places[:early])
-    checked = checked_spec(loaded, request, profile, lambda model: foresee(beside_the_step(places, loaded.spec, model)))
-    if not _is_prepared(loaded, request):
-        try_model(checked, profile)
+    places = foreseen(loaded, request, profile, known)
+    with dry_run.started_ahead(loaded.spec) if known is None else contextlib.nullcontext() as ahead:
+        foresee(places[: beside_the_checks(busy=1 if ahead is None else 2)])
+        checked = checked_spec(loaded, request, profile)
+        foresee(beside_the_step(places, loaded.spec, checked.model))
+        if known is None:
+            try_model(checked, profile, ahead)
     return checked
 
 
@@ -111,8 +118,7 @@ def load(request: Request, profile: Profile) -> LoadedSpec:
     draft = _draft(request)
     if (problems := _without_place(request, profile, draft.sound())) or draft.problems:
         raise _all_problems(request, draft, problems)
-    loaded = draft.finished()
-    found = _for_smoke(loaded) if request.smoke else loaded
+    found = _for_smoke(draft.finished()) if request.smoke else draft.finished()
     path = path_of(found, request)
     placement.check_writable(path)
     return settled_spec.settled(found, None if request.fresh or request.smoke else SweepFolder(path))
@@ -137,16 +143,14 @@ def _without_place(request: Request, profile: Profile, spec: SweepSpec) -> Seque
     return ()
 
 
-def checked_spec(
-    loaded: LoadedSpec, request: Request, profile: Profile, found: preflight.Found = preflight.ignore
-) -> Checked:
-    """Compare a spec with its data, its model and the profile; ``found`` as ``preflight.Found``.
+def checked_spec(loaded: LoadedSpec, request: Request, profile: Profile) -> Checked:
+    """Compare a spec with its data, its model and the profile.
 
     Raises:
         SpecError: With every problem found.
     """
     folder = path_of(loaded, request)
-    checked = preflight.check(loaded, trusted=request.trust_remote_code, found=found)
+    checked = preflight.check(loaded, trusted=request.trust_remote_code)
     preflight.refuse_model_inside(checked, folder)
     trials = trials_wanted(loaded.spec, checked.planned)
     why = used_up(loaded.spec, checked.planned)
@@ -157,24 +161,20 @@ def checked_spec(
 
 
 @phase("dry run")
-def try_model(checked: Checked, profile: Profile) -> None:
+def try_model(checked: Checked, profile: Profile, ahead: ProcessAhead | None = None) -> None:
     """Take two rows through the model, with each end of its searched settings.
 
     Args:
         checked: The checked spec, with its rows.
         profile: The launch profile.
+        ahead: A process from ``dry_run.started_ahead``, None to start one.
 
     Raises:
         SpecError: With everything that fails.
     """
     memory_gb = usable_memory_gb() if profile.launcher == "local" else None
-    if problems := dry_run.problems(checked, write_prepared, memory_gb):
+    if problems := dry_run.problems(checked, write_prepared, memory_gb, ahead):
         raise SpecError(in_order(problems))
-
-
-def _is_prepared(loaded: LoadedSpec, request: Request) -> bool:
-    """Return whether the run continues an existing folder, whose dry run was made before."""
-    return SweepFolder(path_of(loaded, request)).spec_file.exists() and not (request.fresh or request.smoke)
 
 
 def path_of(loaded: LoadedSpec, request: Request) -> Path:

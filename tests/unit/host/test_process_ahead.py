@@ -20,7 +20,7 @@ from finesweep.host.process_ahead import ProcessAhead
 STAND_IN = """
     import sys
     from finesweep.cli import internal, main
-    internal.STARTED_AHEAD["worker"] = ("worker", ("imported_ahead",))
+    internal.STARTED_AHEAD["worker"] = ("worker", "wait for the folder", ("imported_ahead",))
     main()
 """
 Make = Callable[..., ProcessAhead]
@@ -110,6 +110,13 @@ def test_it_is_the_leader_of_a_session_and_holds_the_files_until_it_ends(
     assert os.read(reader, 1) == b""  # the end of the pipe: nobody holds it any more
     os.close(reader)
     assert ahead.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_without_an_environment_it_keeps_its_own(make: Make, environment, log, tmp_path: Path, fits: bool) -> None:
+    """A library that the parent imports may change the parent's environment, and not that of the child."""
+    ahead = make()
+    assert ahead.carry_out(words("--help"), None if fits else {**environment, "KMP_INIT_AT_FORK": "FALSE"}, log) is fits
 
 
 def test_a_module_that_cannot_be_imported_is_in_the_log(make: Make, environment, log, tmp_path: Path) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ from finesweep.spec.sections import SweepSpec
 from finesweep.sweep import dry_run
 from finesweep.sweep.dry_run import variants
 
+NAMED = {"name": "google-bert/bert"}
 SCRATCH = {"config": "bert", "hidden_size": 64}
 SPACE = {"learning_rate": {"low": 1e-5, "high": 1e-4}}
 
@@ -84,3 +90,77 @@ def test_only_a_model_that_differs_from_our_own_in_size_is_not_tried(
     space: dict[str, Any], sections: dict[str, Any], is_tried: bool
 ) -> None:
     assert dry_run._is_tried(spec(space, **sections)) == is_tried
+
+
+class Ahead:
+    """Stands for the process that is started ahead, which would import PyTorch."""
+
+    def __init__(self, name: str = "", environment: Mapping[str, str] | None = None, *, code: str = "") -> None:
+        self.name, self.code, self.is_ended = name, code, False
+
+    def carry_out(self, command: Sequence[str], environment: None, log: int) -> bool:
+        self.process = subprocess.Popen([sys.executable, "-c", self.code], stdout=log, stderr=log)
+        return True
+
+    def end(self) -> None:
+        self.is_ended = True
+
+
+@pytest.mark.parametrize(
+    ("model", "cores", "is_started"),
+    [(NAMED, 2, True), (NAMED, 1, False), (SCRATCH, 2, False)],
+)
+def test_the_process_is_started_ahead_where_it_gains_something_and_ended_in_any_case(
+    monkeypatch: pytest.MonkeyPatch, model: Any, cores: int, is_started: bool
+) -> None:
+    monkeypatch.setattr(dry_run, "ProcessAhead", Ahead)
+    monkeypatch.setattr(dry_run, "usable_cores", lambda: cores)
+    with dry_run.started_ahead(spec(model=model)) as ahead:
+        made: Any = ahead
+        assert made is None or not made.is_ended
+    assert (made is not None) is is_started
+    assert made is None or (made.name, made.is_ended) == ("try-model", True)
+
+
+def test_a_process_that_cannot_be_started_ahead_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(dry_run, "ProcessAhead", refused)
+    monkeypatch.setattr(dry_run, "usable_cores", lambda: 2)
+    with dry_run.started_ahead(spec(model=NAMED)) as ahead:
+        assert ahead is None
+
+
+def test_its_exit_code_and_its_last_words_are_told(tmp_path: Path) -> None:
+    failed: Any = Ahead(code="import sys; sys.exit('no such layer')")
+    (fault,) = dry_run._carried_out(tmp_path, failed)
+    assert fault["message"] == "two rows could not be tried: no such layer"
+    killed: Any = Ahead(code="import os; os.kill(os.getpid(), 9)")
+    (fault,) = dry_run._carried_out(tmp_path, killed)
+    assert fault["message"] == "the process that tried two rows was killed by SIGKILL"
+
+
+def test_it_is_killed_when_it_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run, "SECONDS", 0.2)
+    ahead: Any = Ahead(code="import time; time.sleep(60)")
+    (fault,) = dry_run._carried_out(tmp_path, ahead)
+    assert fault["message"] == "two rows took longer than 0.2 s"
+    assert ahead.process.returncode == -signal.SIGKILL
+
+
+def test_it_is_killed_when_the_checks_are_interrupted(tmp_path: Path) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    ahead: Any = Ahead(code="import time; time.sleep(60)")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            dry_run._carried_out(tmp_path, ahead)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 20
+    assert ahead.process.returncode == -signal.SIGKILL

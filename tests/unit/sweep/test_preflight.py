@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import pytest
 
 import tiny
 from finesweep.errors import SpecError
-from finesweep.model import ResolvedModel
 from finesweep.spec.reader import draft
 from finesweep.sweep import prepare
 from finesweep.sweep.preflight import Checked, check
@@ -231,14 +229,3 @@ def test_a_broken_stage_hides_no_stage_beside_it(folder: Path, old: str, new: st
     places = [problem.where.split(" ")[1] for problem in caught.value.problems]
     assert places[-2:] == ["launcher", "workers"]
     assert set(others) <= set(places)
-
-
-@pytest.mark.parametrize(("column", "count"), [("text", 1), ("nowhere", 0)])
-def test_it_is_told_once_data_and_model_are_found(folder: Path, column: str, count: int) -> None:
-    """Workers are started then; not if they would only delay the problems."""
-    found: list[ResolvedModel] = []
-    request = Request(spec(folder), overrides=(f"data.text={column}",), results=folder)
-    loaded = prepare.load(request, prepare.profile_of(request))
-    with contextlib.suppress(SpecError):
-        check(loaded, found=found.append)
-    assert [model.path for model in found] == [folder / "model"] * count

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,22 +47,22 @@ def test_a_profile_without_place_is_refused_beside_the_problems_of_the_spec(tmp_
 
 
 @pytest.mark.parametrize(("room", "places"), [(3, ["first", "second", "third"]), (1, ["first"]), (0, [])])
-def test_workers_have_the_cores_beside_the_checks_first_and_once_the_model_is_found_those_that_memory_has_room_for(
+def test_workers_have_the_cores_beside_the_checks_first_and_from_the_dry_run_on_what_memory_has_room_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, places: list[str]
 ) -> None:
     (tmp_path / "my.yaml").write_text(SPEC, encoding="utf-8")
     request = Request(tmp_path / "my.yaml", results=tmp_path)
     noted: list[object] = []
 
-    def check(*arguments: Any) -> None:
-        noted.append("data and model")
-        arguments[-1]("the model")
-        noted.append("settings")
+    def check(*_: Any) -> SimpleNamespace:
+        noted.append("checks")
+        return SimpleNamespace(model="the model")
 
     monkeypatch.setattr(prepare, "foreseen", lambda *_: ["first", "second", "third"])
-    monkeypatch.setattr(prepare, "beside_the_checks", lambda: 2)
+    monkeypatch.setattr(prepare, "beside_the_checks", lambda busy: 4 - busy)
+    monkeypatch.setattr(prepare.dry_run, "started_ahead", lambda _: contextlib.nullcontext(object()))
     monkeypatch.setattr(prepare, "beside_the_step", lambda all_places, *_: all_places[:room])
     monkeypatch.setattr(prepare, "checked_spec", check)
     monkeypatch.setattr(prepare, "try_model", lambda *_: noted.append("dry run"))
     check_to_begin(request, profile_of(request), noted.append)
-    assert noted == [["first", "second"], "data and model", places, "settings", "dry run"]
+    assert noted == [["first", "second"], "checks", places, "dry run"]
