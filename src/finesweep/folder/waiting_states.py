@@ -62,7 +62,7 @@ def drop(folder: SweepFolder, trial: int, places: Sequence[Path] | None = None) 
 def drop_ended(folder: SweepFolder) -> None:
     """Delete the saved states of trials that have ended.
 
-    Whoever records a trial's end deletes its states, but on another machine it does not see those in memory here.
+    The process that records a trial's end deletes its states. On another machine it does not see those in memory here.
 
     Args:
         folder: The sweep's folder.
@@ -89,7 +89,7 @@ def _delete(folder: SweepFolder, trial: int, places: Sequence[Path] | None, may:
             return False
         for state, new in zip(states, dropped, strict=True):
             if state.is_dir():
-                # Whoever has just recorded a trial's end may be deleting its state at this moment.
+                # The process that has just recorded a trial's end may be deleting its state.
                 with writing(state), contextlib.suppress(FileNotFoundError):
                     state.rename(new)  # so that no process finds a part of it
                 found = True

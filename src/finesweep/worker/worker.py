@@ -359,7 +359,7 @@ class Worker:
 
     def _request_stop(self, number: int, _: object) -> None:
         self._told = number
-        if self._stops_since is None:  # it may be some seconds until anybody asks
+        if self._stops_since is None:  # `stopping` may be asked seconds later
             self._stops_since = time.monotonic()
 
 

@@ -216,7 +216,7 @@ def test_a_tie_set_with_the_middle_trial_asks_for_more_rows() -> None:
     assert one.evidence.endswith("; 22,000 rows would do")  # 872 rows times the square of 5
     assert names(dataclasses.replace(tied, tied=(best.trial,))) == []
     equal = {best.trial: 30 * gap, middle.trial: 40 * gap}
-    assert names(dataclasses.replace(tied, half_widths=equal)) == [], "nobody has 2,500 times the rows"
+    assert names(dataclasses.replace(tied, half_widths=equal)) == [], "2,500 times the rows cannot be had"
 
 
 def test_texts_in_train_and_validation_are_a_problem() -> None:
