@@ -18,6 +18,9 @@ MAX_GRID_POINTS = 100_000
 ENDLESS = 1_000_000
 """Maximum number of values drawn from a continuous axis; more than any sweep has trials."""
 
+NEAR = 0.05
+"""Share of a continuous axis by which a value that was tried already is moved, at most."""
+
 _LARGEST = 1e15
 """Limit of a bound. Below it every integer is exact as a float, as samplers need; a larger one is a typing error."""
 
@@ -173,6 +176,18 @@ class Parameter(BaseModel):
         value = self._drawn(rng)
         return round(value) if self.is_integer else value
 
+    def near(self, value: Value, rng: random.Random) -> Value:
+        """Return a value at most ``NEAR`` of a continuous range away; on a countable axis the same value."""
+        if self.countable or not isinstance(value, int | float):
+            return value
+        assert self.low is not None
+        assert self.high is not None
+        scale, back = (math.log, math.exp) if self.log else (float, float)
+        low, high = scale(self.low), scale(self.high)
+        moved = scale(value) + rng.uniform(-NEAR, NEAR) * (high - low)
+        inside = low + abs(moved - low) if moved < low else high - abs(high - moved) if moved > high else moved
+        return min(max(back(inside), float(self.low)), float(self.high))
+
     def contains(self, value: object) -> bool:
         """Return whether a value lies on the axis; a number may miss a step by rounding only."""
         if self.choices is not None:
@@ -277,6 +292,10 @@ class SearchSpace:
             if self.is_active(name, params):
                 params[name] = one(name, parameter)
         return params
+
+    def near(self, params: Mapping[str, Value], rng: random.Random) -> dict[str, Value]:
+        """Return parameters whose values on continuous axes are a little different."""
+        return {name: self.parameters[name].near(value, rng) for name, value in params.items()}
 
     def points(self, rng: random.Random) -> Iterator[dict[str, Value]]:
         """Yield every combination of active parameters once, lazily, from a random start.

@@ -116,7 +116,7 @@ def test_it_is_the_leader_of_a_session_and_holds_the_files_until_it_ends(
 def test_without_an_environment_it_keeps_its_own(make: Make, environment, log, tmp_path: Path, fits: bool) -> None:
     """A library that the parent imports may change the parent's environment, and not that of the child."""
     ahead = make()
-    assert ahead.carry_out(words("--help"), None if fits else {**environment, "KMP_INIT_AT_FORK": "FALSE"}, log) is fits
+    assert ahead.carry_out(words("--help"), None if fits else {**environment, "SET_BY_A_LIBRARY": "1"}, log) is fits
 
 
 def test_a_module_that_cannot_be_imported_is_in_the_log(make: Make, environment, log, tmp_path: Path) -> None:

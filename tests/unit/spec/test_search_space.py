@@ -1,6 +1,7 @@
 """One axis of the search, when it exists, and the points of a grid (rows P18 to P30 of the faults)."""
 
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from finesweep.spec.search_space import MAX_CHOICES, Parameter, SearchSpace, same, when_problems
+from finesweep.spec.search_space import MAX_CHOICES, NEAR, Parameter, SearchSpace, same, when_problems
 from finesweep.spec.sections import DataSpec, ModelSpec, SweepSpec
 
 
@@ -258,3 +259,23 @@ def test_a_copy_of_a_spec_has_a_search_space_of_its_own() -> None:
     assert list(other.search_space.parameters) == ["weight_decay"]
     assert spec.model_copy() == spec
     assert spec.merged({"weight_decay": 0.2}) == {"max_steps": 3, "weight_decay": 0.2}
+
+
+@given(st.floats(1e-7, 1e3), st.floats(1.001, 1e6), st.floats(0, 1), st.booleans(), st.integers(0, 99))
+def test_a_value_is_moved_a_little_within_its_axis(low: float, times: float, at: float, log: bool, seed: int) -> None:
+    axis = Parameter(low=low, high=low * times, log=log)
+    scale = math.log if log else float
+    width = scale(low * times) - scale(low)
+    value = min(max(math.exp(scale(low) + at * width) if log else low + at * width, low), low * times)
+    moved = axis.near(value, random.Random(seed))
+    assert axis.contains(moved)
+    assert isinstance(moved, float)
+    assert abs(scale(moved) - scale(value)) <= (NEAR + 1e-6) * width + 1e-9
+
+
+@pytest.mark.parametrize(
+    "axis", [{"low": 2, "high": 5}, {"choices": [8, None, "a"]}, {"low": 0.0, "high": 1.0, "step": 0.5}]
+)
+def test_a_value_of_a_countable_axis_stays(axis: dict[str, Any]) -> None:
+    parameter = Parameter(**axis)
+    assert [parameter.near(value, random.Random(0)) for value in parameter.values()] == list(parameter.values())

@@ -41,7 +41,10 @@ def trial_seed(seed: int, trial: int) -> int:
 
 
 def unrepeated(spec: SweepSpec, propose: Callable[[], Params], taken: Container[Configuration], seed: int) -> Params:
-    """Return the first proposal whose configuration is not taken; if all are taken, the last one.
+    """Return the first proposal whose configuration is not taken.
+
+    A sampler that proposes taken ones again and again has settled there. With a continuous axis the last proposal is
+    then moved a little. Else any configuration that is not taken follows; the last proposal if there is none.
 
     Args:
         spec: The sweep's spec.
@@ -53,7 +56,10 @@ def unrepeated(spec: SweepSpec, propose: Callable[[], Params], taken: Container[
         params = propose()
         if configuration(spec, params) not in taken:
             return params
-    points = spec.search_space.points(random.Random(seed))
+    source = random.Random(seed)
+    if not spec.search_space.can_repeat:
+        return spec.search_space.near(params, source)
+    points = spec.search_space.points(source)
     return next((point for point in points if configuration(spec, point) not in taken), params)
 
 

@@ -17,6 +17,7 @@ from finesweep.backends.optuna import samplers
 from finesweep.backends.optuna.drawing import suggest
 from finesweep.folder.sweep_folder import make_folders
 from finesweep.spec import LEARNING
+from finesweep.spec.search_space import NEAR
 from made_specs import made_spec
 
 EARLY = """
@@ -84,3 +85,5 @@ def test_a_gaussian_process_that_stays_at_a_bound_trains_no_configuration_twice(
     proposed = suggest(optuna.create_study(sampler=sampler).ask(), spec.search_space)
     assert (proposed == bound) is not is_taken
     assert spec.search_space.contains(proposed)
+    assert proposed["num_train_epochs"] == 3
+    assert 1e-3 * (1e-5 / 1e-3) ** NEAR <= proposed["learning_rate"] <= 1e-3  # type: ignore[operator]

@@ -29,7 +29,7 @@ def manifest(kind: str) -> Any:
 def test_the_page_explains_every_key_with_its_default():
     (table,) = re.findall(r"^\| key \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     rows = [[cell.strip(" `") for cell in line.split("|")] for line in table.splitlines()]
-    shown = {name: "none" if field.default in (None, {}) else field.default for name, field in OWN.items()}
+    shown = {name: "-" if field.default in (None, {}) else field.default for name, field in OWN.items()}
     assert {row[1]: row[3] for row in rows} == shown
 
 

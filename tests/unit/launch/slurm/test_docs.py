@@ -26,7 +26,7 @@ def test_every_key_is_explained_with_its_default():
     empty: tuple[object, ...] = (None, (), {})
     for name, default in rows:
         expected = KEYS[name].get_default(call_default_factory=True)
-        assert default == ("none" if expected in empty else str(expected)), name
+        assert default == ("-" if expected in empty else str(expected)), name
 
 
 def test_every_option_is_named():
