@@ -216,7 +216,7 @@ def _model(kind: str, folder: Path) -> Any:
     return {**fields, "config": kind, "vocab_size": 200}
 
 
-def try_here(folder: Path) -> Any:
+def try_here(folder: Path, _: Any = None) -> Any:
     """Try a model in this process, in place of ``dry_run._carried_out``."""
     from finesweep.sweep import dry_run
     from finesweep.worker import dry_run_steps
