@@ -92,7 +92,8 @@ def test_a_killed_trial_is_tried_again_with_its_parameters_until_its_retries_are
 
 def test_a_killed_worker_is_replaced_and_its_trial_tried_again(project, until, check_invariants):
     """Two train at a time, and the budget is met exactly."""
-    process = project.start("run", "spec.yaml", *epochs(20), "--workers", "2")
+    # Long trials: the second worker begins some seconds after the first on two cores.
+    process = project.start("run", "spec.yaml", *epochs(60), "--workers", "2")
     until(lambda: project.runs(0) and project.runs(1, step=1), "both trials run")
     params = project.progress(1)["params"]
     os.kill(project.holder(1), signal.SIGKILL)
