@@ -107,7 +107,7 @@ class Supervisor:
             raise FolderError(f"{folder.path}: the folder was removed or renamed while its sweep ran")
         records = folder.records()
         running = folder.running()
-        if self.shutdown.is_running and self._is_over(len(records), bool(running)):
+        if self.shutdown.is_running and self._has_place(len(records), len(running)):
             self.use_place()
         self.display.update(records, running)
         if not running and len(records) == self.known:
@@ -119,11 +119,14 @@ class Supervisor:
             took = time.monotonic() - began
             self.seen, self.write_at = records, began + max(LEADERBOARD_SECONDS, LEADERBOARD_SHARE * took)
 
-    def _is_over(self, recorded: int, runs: bool) -> bool:
-        """Return whether no trial is left; the first comparisons spare reading all records while some are."""
+    def _has_place(self, recorded: int, running: int) -> bool:
+        """Return whether a worker has no trial left; the first comparisons spare reading all records until then."""
         if recorded >= self.sweep.wanted and self.sweep.unfinished() <= 0:
             return True
-        return self.sweep.spec.stop.auto is True and not runs and not self.sweep.has_work()
+        if self.sweep.spec.stop.auto is not True or running >= len(self.handles) or not self.sweep.begins_no_more():
+            return False
+        # After an early end an idle worker lingers while others train.
+        return len(next_attempt.unsettled(self.sweep.sweep_folder, self.sweep.wanted)) < len(self.handles)
 
     def _enforce(self) -> None:
         now = time.monotonic()

@@ -258,7 +258,10 @@ def test_the_place_is_used_as_soon_as_the_last_trial_has_a_record_unless_the_run
     assert uses == [1]
 
 
-def test_the_place_is_used_as_soon_as_no_trial_runs_of_a_sweep_that_ends_early(watch, folder, lease, monkeypatch):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_place_of_an_idle_worker_is_used_when_a_sweep_ends_early(watch, folder, lease, monkeypatch, workers):
+    """It lingers while the other one trains."""
+    watch.handles.update({index: Worker(1_000_001) for index in range(1, workers)})
     monkeypatch.setattr(OpenSweep, "write_leaderboard", lambda *_, **__: None)
     folder.spec_file.write_text("{}", encoding="utf-8")
     watch.display.starting = lambda _: None  # type: ignore[method-assign]
@@ -266,12 +269,13 @@ def test_the_place_is_used_as_soon_as_no_trial_runs_of_a_sweep_that_ends_early(w
     uses: list[int] = []
     watch.use_place = lambda: uses.append(1)
     watch._look()
+    assert uses == []
     write_early_end(folder, EarlyEnd(begun=1, left=1, wanted=2, best=0.5, gain=0.0, seeds=0.1))
     watch._look()
-    assert uses == []
+    assert uses == [1] * (workers - 1)
     folder.record(made_records.record(0, 0.5))
     watch._look()
-    assert uses == [1]
+    assert uses == [1] * workers
 
 
 def test_workers_that_keep_dying_end_the_sweep(watch):
